@@ -1,0 +1,1 @@
+"""The one place that constructs everything and joins the rooms."""

@@ -1,0 +1,1 @@
+"""Speed measurements behind `headrace bench`; every figure names its input and its peers."""

@@ -1,0 +1,54 @@
+"""The bus carries messages from the flows to the gateway and keeps each topic's recent past: port and register."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from headrace.model.events import Message, Position, Publication
+
+Sink: TypeAlias = Callable[[Sequence[Message]], None]
+"""Gets live messages in batches, on the event loop; must be quick and must not raise."""
+
+
+class History(NamedTuple):
+    """A page of a topic's log. `complete` is False when messages right after `since` are gone (size, ttl, other epoch):
+    then `messages` is empty, never a part passed off as the whole. `top` is the log's newest position."""
+
+    messages: list[Message]
+    top: Position
+    complete: bool
+
+
+class Bus(Protocol):
+    """Every topic is a log: offsets count from 1 without a hole within an epoch.
+
+    Order: `publish` appends a batch in its order; every sink sees each topic in offset order, without holes or repeats.
+    Atomicity: a batch is appended as one; what `history` returned and what a sink gets next fit together by offset.
+    Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`; topics are bounded in number,
+    and one that was forgotten comes back under a new epoch, so an old position is never taken for a new one.
+    """
+
+    async def publish(self, batch: Sequence[Publication]) -> list[Position]:
+        """Append; returns the position of each. Raises TransientError if the bus is away: then nothing was appended."""
+
+    async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
+        """Messages after `since` (None: all kept), oldest first; `reverse`: those before `since`, newest first."""
+
+    async def top(self, topic: str) -> Position:
+        """The newest position; offset 0 for a topic without messages."""
+
+    def attach(self, sink: Sink) -> Callable[[], None]:
+        """Deliver all later messages of all topics to `sink`; call the result to stop."""
+
+    def topics(self) -> Mapping[str, Position]:
+        """The topics that have messages here, with their newest positions (a snapshot)."""
+
+    async def renew(self) -> None:
+        """Start a new epoch on every topic: history is dropped, offsets restart (a recording starts over)."""
+
+    async def close(self) -> None:
+        """Release what it holds; later calls raise TransientError."""
+
+
+BUSES: Final[Mapping[str, str]] = MappingProxyType({"memory": "headrace.bus.memory:MemoryBus"})
+"""Name → "module:Class", imported when first used."""

@@ -1,0 +1,1 @@
+"""Settings from environment, `.env` and `headrace.toml`, checked at start."""

@@ -1,0 +1,1 @@
+"""The update flow: source → dedupe → decode → enrich → publish."""

@@ -1,0 +1,30 @@
+"""Amounts of money and sizes of steps: integers in base units, never floats."""
+
+from typing import Final, NewType
+
+Lamports = NewType("Lamports", int)
+"""Native SOL in base units; 1 SOL is 10**9 lamports."""
+
+BaseUnits = NewType("BaseUnits", int)
+"""Any token in its mint's base units; the mint's `decimals` say how many make one."""
+
+Bps = NewType("Bps", int)
+"""Basis points: 10_000 is one whole."""
+
+SOL_DECIMALS: Final = 9
+
+
+def decimal_string(units: int, decimals: int) -> str:
+    """Base units as a plain decimal string, exact and without trailing zeros: `(1_500_000_000, 9)` is `"1.5"`.
+
+    No rounding happens. Raises ValueError if `decimals` is negative.
+    """
+    if decimals < 0:
+        raise ValueError(f"decimals is {decimals}, expected 0 or more")
+    if decimals == 0:
+        return str(units)
+    sign, digits = ("-", str(-units)) if units < 0 else ("", str(units))
+    digits = digits.rjust(decimals + 1, "0")
+    fraction = digits[-decimals:].rstrip("0")
+    whole = digits[:-decimals]
+    return f"{sign}{whole}.{fraction}" if fraction else sign + whole

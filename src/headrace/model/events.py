@@ -1,0 +1,83 @@
+"""What decoders give and what the bus carries."""
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+Via: TypeAlias = Literal["cpi", "log"]
+MessageKind: TypeAlias = Literal["event", "promote", "retract", "gap"]
+
+
+class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One program event of one transaction.
+
+    `program` is the name of its IDL file (or the program id where there is none), `name` the event's name in the IDL.
+    `data` holds native values: int, bool, base58 str for keys, str, list, dict, None for a field that a shorter (older)
+    layout lacks. `path` is that of the instruction that emitted it; `ordinal` counts the events of one path from 0.
+    `leftover` is the number of bytes after the layout's end (a longer, newer layout). `truncated`: logs were cut, the
+    transaction may have emitted more than is here.
+    """
+
+    program: str
+    program_id: str
+    name: str
+    via: Via
+    path: tuple[int, ...]
+    ordinal: int
+    data: dict[str, Any]
+    leftover: int = 0
+    truncated: bool = False
+
+
+class DecodedInstruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One instruction with names: `accounts` maps the IDL's account names to keys, extra ones are `remaining_0`, …
+
+    `name` is None where the program or the discriminator is unknown; then `args` is `{"data": <base58>}`.
+    """
+
+    program: str
+    program_id: str
+    name: str | None
+    path: tuple[int, ...]
+    accounts: dict[str, str]
+    args: dict[str, Any]
+    leftover: int = 0
+
+
+class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One account's data under its program's layout; native values as in DecodedEvent."""
+
+    program: str
+    program_id: str
+    name: str
+    data: dict[str, Any]
+    leftover: int = 0
+
+
+class Position(NamedTuple):
+    """A place in a topic's log. `offset` is that of the last message seen; 0 is before the first."""
+
+    epoch: str
+    offset: int
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One message to append to one topic.
+
+    `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
+    `"event_id":"…","data":{…},"chain":{…}`. It is encoded once and shared by all topics that the event goes to.
+    """
+
+    topic: str
+    kind: MessageKind
+    body: bytes
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A publication that has its place in the log."""
+
+    topic: str
+    kind: MessageKind
+    epoch: str
+    offset: int
+    body: bytes

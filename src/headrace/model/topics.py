@@ -1,0 +1,52 @@
+"""Topic names: which there are, and what may stand behind the colon."""
+
+from typing import Final, NamedTuple
+
+from headrace.model.errors import RequestError
+from headrace.model.keys import is_key
+
+TOPIC_LENGTH_MAX: Final = 128
+UNKNOWN_TOPIC: Final = 102
+
+PLAIN: Final = frozenset({"token_updates", "market-data", "slots"})
+"""Topics without a key."""
+
+KEYED: Final = {
+    "trades": "program or mint",
+    "events": "program",
+    "tx": "program",
+    "accounts": "program",
+    "account": "pubkey",
+    "token": "mint",
+    "market-data": "mint",
+    "pool": "pubkey",
+}
+"""Kind → what its key is. A program is a name of its IDL file (`pump`) or a program id."""
+
+_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class Topic(NamedTuple):
+    """A parsed topic: `("trades", "pump")`, `("slots", "")`."""
+
+    kind: str
+    key: str
+
+
+def parse(name: str) -> Topic:
+    """Split and check a topic name. Raises RequestError 102 for one that can't exist.
+
+    Only printable ASCII passes, so look-alike letters, control characters and wildcards are refused here, once.
+    """
+    kind, colon, key = name.partition(":")
+    if len(name) > TOPIC_LENGTH_MAX:
+        raise RequestError(UNKNOWN_TOPIC, "unknown topic")
+    if not colon:
+        if kind in PLAIN:
+            return Topic(kind, "")
+        raise RequestError(UNKNOWN_TOPIC, "unknown topic")
+    expected = KEYED.get(kind)
+    named = "program" in (expected or "") and 0 < len(key) <= 64 and _NAME_CHARS.issuperset(key)
+    if expected is None or not (named or is_key(key)):
+        raise RequestError(UNKNOWN_TOPIC, "unknown topic")
+    return Topic(kind, key)

@@ -1,0 +1,130 @@
+"""What sources deliver: chain facts before any program's layout is applied. Undecoded bytes, resolved keys."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Commitment: TypeAlias = Literal["processed", "confirmed", "finalized"]
+SlotStatus: TypeAlias = Literal["processed", "confirmed", "finalized", "dead", "created_bank"]
+GapState: TypeAlias = Literal["open", "backfilled", "unrecoverable"]
+TxVersion: TypeAlias = Literal["legacy"] | int
+TxError: TypeAlias = str | dict[str, object] | None
+"""The chain's own error value as JSON: None is success, else `"AccountNotFound"`, `{"InstructionError":[2,…]}`."""
+
+
+class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Fields that every update has.
+
+    `source` names the adapter instance (`rpc-0`), `feed` the subscription that brought it (`logs:6EF8…`, `program:…`,
+    `account:…`, `slots`, `signature:…`), `received_ns` is wall time in ns when its bytes arrived (by the source's
+    clock).
+    """
+
+    source: str
+    feed: str
+    received_ns: int
+    slot: int
+
+
+class AccountUpdate(Update, frozen=True, gc=False, kw_only=True, tag="account"):
+    """One version of one account. `data` is whole unless the subscription sliced it.
+
+    `write_version` orders versions within one Yellowstone node only; RPC PubSub has none.
+    """
+
+    pubkey: str
+    owner: str
+    lamports: int
+    data: bytes
+    executable: bool = False
+    write_version: int | None = None
+    signature: str | None = None
+    commitment: Commitment = "processed"
+
+
+class LogsUpdate(Update, frozen=True, gc=False, kw_only=True, tag="logs"):
+    """The log lines of one transaction (`logsNotification`): its events may be read from them, its instructions not."""
+
+    signature: str
+    err: TxError
+    logs: tuple[str, ...]
+    commitment: Commitment = "processed"
+
+
+class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One executed instruction with its keys resolved.
+
+    `path` is `(top,)` for a top-level instruction and `(top, n)` for the n-th inner instruction under it, both counted
+    from 0 in execution order, so it exists even where `stack_height` is missing. `stack_height` is 1 for top-level.
+    `parsed` is what a `jsonParsed` node put in place of `data` (then `data` is None): `{"type": …, "info": {…}}`.
+    """
+
+    program_id: str
+    accounts: tuple[str, ...]
+    data: bytes | None
+    path: tuple[int, ...]
+    stack_height: int | None = None
+    parsed: dict[str, object] | None = None
+
+
+class TokenBalance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A token account's balance at one edge of a transaction, `amount` in base units of `mint`."""
+
+    account: str
+    mint: str
+    owner: str | None
+    amount: int
+    decimals: int
+
+
+class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transaction"):
+    """One executed transaction. `instructions` are in execution order: each top-level one followed by its inner ones.
+
+    `logs` is None where the node kept none. `index` is the place in the block where the source knows it.
+    `version` is `"legacy"`, 0, 1, or a number newer than this code, whose instructions are then empty.
+    """
+
+    signature: str
+    err: TxError
+    version: TxVersion
+    account_keys: tuple[str, ...]
+    instructions: tuple[Instruction, ...]
+    logs: tuple[str, ...] | None
+    signers: int = 0
+    fee: int | None = None
+    block_time_s: int | None = None
+    index: int | None = None
+    pre_token_balances: tuple[TokenBalance, ...] = ()
+    post_token_balances: tuple[TokenBalance, ...] = ()
+    compute_units: int | None = None
+    commitment: Commitment = "processed"
+
+
+class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
+    """A slot reached a status. `parent` is given where the source knows it (always by `slotSubscribe`)."""
+
+    status: SlotStatus
+    parent: int | None = None
+
+
+class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
+    """The source may have missed things of `feed` from `from_slot` to `to_slot`, both included.
+
+    The same `gap_id` comes again when its `state` changes: `open` → `backfilled` (everything in it was delivered) or
+    `unrecoverable` (some of it can't be had). `slot` repeats `to_slot`.
+    """
+
+    gap_id: str
+    from_slot: int
+    to_slot: int
+    state: GapState
+    reason: str = ""
+
+
+class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
+    """A recording starts over (demo lap): what follows was seen before and is a new telling, not a duplicate."""
+
+    lap: int
+
+
+AnyUpdate: TypeAlias = AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | GapUpdate | RewindUpdate

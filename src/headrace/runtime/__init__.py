@@ -1,0 +1,1 @@
+"""The ground floor: time, tasks, channels, backoff, breakers, health, logs and metrics."""

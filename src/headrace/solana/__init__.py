@@ -1,0 +1,1 @@
+"""Solana node access: JSON-RPC client and its JSON turned into updates."""

@@ -1,0 +1,1 @@
+"""Scripted peers and fakes, shipped: users test against them too."""
