@@ -1,4 +1,4 @@
-"""What holds for every test: nothing of Headrace blocks the event loop, no task outlives its test."""
+"""What holds for every test: Headrace never blocks the loop, no task outlives its test, logs are the real ones."""
 
 import asyncio
 import inspect
@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+from headrace.runtime import log
 
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
 
@@ -15,6 +17,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames[:0] = [name for name in ON_LOOP if name not in item.fixturenames]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_in_production() -> None:
+    """All levels, through the real processors, to the stderr that pytest captures."""
+    log.configure("debug", "console")
 
 
 @pytest.fixture
