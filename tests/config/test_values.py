@@ -108,7 +108,7 @@ REFUSED = [
     ("node.idls", "IDL_DIR", "a\0b", "'a\\x00b'", "a path, or nothing"),
     ("node.store", "NODE_STORE", "mysql://u:p@h/d", "'***'", "a postgresql:// or sqlite:/// URL, or nothing"),
     ("node.cache", "NODE_CACHE", "http://h", "'http://h'", "a redis://, rediss:// or unix:// URL, or nothing"),
-    ("gate.pin", "ADMIN_PIN", "hunter2", "***", "an integer, or nothing"),
+    ("gate.pin", "ADMIN_PIN", "hunter2", "***", "text that matches ^[0-9]{4}$, or nothing"),
 ]
 
 
@@ -192,6 +192,9 @@ def test_a_field_needs_a_setting_and_says_where() -> None:
         load({"bare": bare}, env={}, dotenv=None, toml=None)
     with pytest.raises(TypeError, match=r"Odd\.x: .* is not a type"):
         load({"odd": odd}, env={}, dotenv=None, toml=None)
+    number = msgspec.defstruct("Number", [("x", Annotated[int, Setting("pin", secret=True)], 1)], frozen=True)
+    with pytest.raises(TypeError, match=r"Number\.x: only text can be secret"):
+        load({"number": number}, env={}, dotenv=None, toml=None)
     with pytest.raises(TypeError, match="one section only"):
         load({"a": Gate, "b": Gate}, env={}, dotenv=None, toml=None)
 
