@@ -1,6 +1,7 @@
 """Takes secrets out of text that people will read: passwords, tokens, and the API keys in RPC providers' URLs."""
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 from headrace.model.keys import is_key
@@ -48,9 +49,12 @@ def redact(text: str) -> str:
         text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
     if "eyJ" in text:
         text = _JWT.sub(HIDDEN, text)
-    return _BEARER.sub(rf"\1{HIDDEN}", text)
+    if "earer " in text or "EARER " in text:
+        text = _BEARER.sub(rf"\1{HIDDEN}", text)
+    return text
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret, whatever its value."""
     return _NAME.search(name) is not None
@@ -82,7 +86,8 @@ def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
 def _safe_text(text: str) -> str:
     if len(text) > _TEXT_LENGTH_MAX:
         text = f"{text[:_TEXT_LENGTH_MAX]}… ({len(text)} characters)"
-    return redact(text).translate(_CONTROLS)
+    text = redact(text)
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def _is_public_key(value: object) -> bool:
