@@ -7,25 +7,17 @@ from typing import Final, NamedTuple, TypeAlias
 
 import pybase64
 
+from headrace.decoders.instructions import EVENT_TAG, instructions_of
 from headrace.decoders.logs import LoggedData, LogReading, read_logs
+from headrace.decoders.native import SILENT
 from headrace.decoders.registry import DecodedPart, Program, Programs
 from headrace.model.events import DecodedEvent, Via
-from headrace.model.updates import Instruction, LogsUpdate, TransactionUpdate
+from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionUpdate
 
-EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
-"""What instruction data begins with when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
+__all__ = ["EVENT_TAG", "EventReading", "events_of", "instructions_of", "read_events"]
 
 RAY_LOG: Final = "ray_log"
 """The name of the events that a program writes as text behind this word instead of as logged data."""
-
-SILENT: Final = frozenset(
-    {
-        "Ed25519SigVerify111111111111111111111111111",
-        "KeccakSecp256k11111111111111111111111111111",
-        "Secp256r1SigVerify1111111111111111111111111",
-    }
-)
-"""Precompiles: they run without a log line."""
 
 
 class EventReading(NamedTuple):
@@ -68,9 +60,10 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
 
     A self-CPI counts as an event of program P if P called it and its first account is P's event authority, which only P
     can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, an
-    earlier instruction of P under the same top-level one stands for the caller. Events in the log are added only as far
-    as there is no CPI with the same bytes, one for one, so that two equal trades stay two. If the node cut the log,
-    events from it are `truncated`: there may have been more.
+    earlier instruction of P under the same top-level one stands for the caller; a caller that is UNTOLD may be P.
+
+    Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal trades
+    stay two. If the node cut the log, events from it are `truncated`: there may have been more.
     """
     if update.err is not None and not failed:
         return EventReading([])
@@ -117,7 +110,7 @@ def _self_calls(
 
 
 def _authentic(instruction: Instruction, caller: Instruction, program: Program) -> bool:
-    return caller.program_id == program.program_id and instruction.accounts[:1] == (program.event_authority,)
+    return caller.program_id in (program.program_id, UNTOLD) and instruction.accounts[:1] == (program.event_authority,)
 
 
 def _with_callers(instructions: Sequence[Instruction]) -> Iterator[tuple[int, Instruction, Instruction | None]]:
