@@ -58,19 +58,25 @@ class _Window(Generic[T]):
 class SeenTransaction:
     """The views of one transaction in one slot that came so far, and the events that were published from them."""
 
-    __slots__ = ("_published", "views")
+    __slots__ = ("_first", "_published", "views")
 
     def __init__(self, views: int) -> None:
         self.views = views
-        self._published: Counter[int] = Counter()
+        self._first: list[int] | None = None  # most transactions are seen once: counted only when they return
+        self._published: Counter[int] | None = None
 
     def unpublished(self, identities: Sequence[Hashable]) -> list[bool]:
-        """For the events of a further view, in order: whether each is to be published. They then count as published.
+        """For the events of a view, in order: whether each is to be published. They then count as published.
 
         An identity names program, event and content. Equal events may happen several times in a transaction, so
         those of a view are counted: the third of three equal ones is new where two were published. Counting all
         events of a kind would not do: logs that were cut may lack one in the middle.
         """
+        if self._first is None:
+            self._first = [hash(identity) for identity in identities]
+            return [True] * len(identities)
+        if self._published is None:
+            self._published = Counter(self._first)
         in_view: Counter[int] = Counter()
         new = []
         for identity in map(hash, identities):
