@@ -69,9 +69,7 @@ def test_two_feeds_tell_the_same_versions_once() -> None:
     assert told("1A", "1C", "2C", "2D", "1D") == [("A", 0), ("C", 1), ("D", 2)], "a feed that missed one"
 
 
-@given(
-    st.lists(st.sampled_from("ABC"), min_size=1).filter(lambda v: all(a != b for a, b in pairwise(v)))
-)
+@given(st.lists(st.sampled_from("ABC"), min_size=1).filter(lambda v: all(a != b for a, b in pairwise(v))))
 def test_a_second_feed_adds_nothing(versions: list[str]) -> None:
     dedupe = AccountDedupe()
     assert [dedupe.admit(1, "k", "one", v) for v in versions] == list(range(len(versions)))

@@ -121,7 +121,7 @@ def transaction_data(
     logs: bool,
 ) -> bytes:
     """`logs`: with the log lines, for a program without an IDL."""
-    data = {
+    data: dict[str, Any] = {
         "type": "Transaction",
         "signature": update.signature,
         "err": update.err,
@@ -135,9 +135,14 @@ def transaction_data(
 
 
 def account_body(
-    update: AccountUpdate, commitment: Commitment, version: int, program: str, account: DecodedAccount | None, fields: bytes
+    update: AccountUpdate,
+    commitment: Commitment,
+    version: int,
+    program: str,
+    account: DecodedAccount | None,
+    fields: bytes,
 ) -> Body:
-    """`version` counts the account's contents in this slot. `fields` are JSON, unused where `account` is None."""
+    """`version` counts the account's contents in this slot. `fields` are JSON, `null` where `account` is None."""
     event_id = f"{update.slot}:{update.pubkey}:account:{version}"
     raw = b"" if account is not None else b',"raw":"%b"' % pybase64.b64encode(update.data)
     return Body(
@@ -152,7 +157,7 @@ def account_body(
             _json(program),
             _json(account and account.name),
             update.lamports,
-            fields if account is not None else b"null",
+            fields,
             raw,
             update.slot,
             _json(update.signature),
@@ -165,7 +170,7 @@ def account_body(
 def slot_body(slot: int, status: SlotStatus, parent: int | None, source: str) -> bytes:
     data = {"type": "Slot", "slot": str(slot), "status": status, "parent": None if parent is None else str(parent)}
     commitment = status if status in ("confirmed", "finalized") else "processed"
-    chain = {
+    chain: dict[str, Any] = {
         "slot": str(slot),
         "signature": None,
         "ix": [],

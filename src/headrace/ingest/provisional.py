@@ -53,7 +53,9 @@ class Provisional:
                 return [Publication(topic, "promote", body) for topic in topics]
             case Dead():
                 self._forget(verdict.slot)
-                return [Publication(topic, "retract", retract_body(ids, verdict.reason)) for topic, ids in topics.items()]
+                return [
+                    Publication(topic, "retract", retract_body(ids, verdict.reason)) for topic, ids in topics.items()
+                ]
             case _:
                 self._forget(verdict.slot)
                 return []

@@ -70,6 +70,11 @@ class SlotTracker:
         slot = self._slots.get(number)
         return slot.status if slot else None
 
+    def parent(self, number: int) -> int | None:
+        """The slot's parent, if it was told."""
+        slot = self._slots.get(number)
+        return slot.parent if slot else None
+
     def apply(self, update: SlotUpdate) -> list[Verdict]:
         """What this news decides, ancestors before descendants."""
         slot = self._know(update.slot)

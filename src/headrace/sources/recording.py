@@ -82,19 +82,20 @@ class Recorder:
         Raises ConfigError where the file can't be begun. A disk that fails later ends the recording, not the flow: with
         an `onward` the updates still pass and `fault` says why; without one that OSError is raised.
         """
-        with ThreadPoolExecutor(1, "recorder") as disk:  # one thread: what it is given is written in that order
+        disk = ThreadPoolExecutor(1, "recorder")  # one thread: what it is given is written in that order
+        try:
             self._file = await _on(disk, self._open)
-            try:
-                async with Supervisor(self._clock) as supervisor:
-                    flushing = supervisor.start("recorder", "flush", lambda: self._flush_often(disk))
-                    try:
-                        await self._take_all(disk, intake, onward)
-                    finally:
-                        flushing.cancel()
-            finally:
-                if onward is not None:
-                    onward.close()
-                await self._write(disk, self._finish)
+            async with Supervisor(self._clock) as supervisor:
+                flushing = supervisor.start("recorder", "flush", lambda: self._flush_often(disk))
+                try:
+                    await self._take_all(disk, intake, onward)
+                finally:
+                    flushing.cancel()
+        finally:
+            if onward is not None:
+                onward.close()
+            await self._write(disk, self._finish)
+            disk.shutdown(wait=False)
         if self.fault is not None and onward is None:
             raise self.fault
 
