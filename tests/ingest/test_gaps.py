@@ -71,6 +71,7 @@ def test_gaps_are_bounded() -> None:
     [
         (f"logs:{PUMP}", ["events:pump", "token_updates", "trades:M1", "trades:M2", "trades:pump", "tx:pump"]),
         (f"program:{PUMP}", ["account:A1", "accounts:pump"]),
+        (f"program:{PUMP}?dataSize=151", ["account:A1", "accounts:pump"]),
         ("account:A2", ["account:A2", "accounts:pump"]),
         ("slots", ["slots"]),
         ("signature:S", []),

@@ -74,12 +74,13 @@ class FeedTopics:
 
     def of(self, feed: str) -> list[str]:
         """Every topic that a gap of `feed` concerns, sorted."""
-        kind, _, key = feed.partition(":")
+        kind, _, rest = feed.partition(":")
+        key = rest.partition("?")[0]  # program:<id>?dataSize=165
         topics = {topic for fed, topic in self._fed if fed == feed}
         topics.update(f"{topic}:{self._name_of(key)}" for topic in _BY_PROGRAM.get(kind, ()))
         topics.update(topic for topic in self._audience() if topic.startswith(_BY_KEY.get(kind, ("\0",))))
         if kind == "account":
-            topics.add(feed)
+            topics.add(f"account:{key}")
         elif kind == "slots":
             topics.add("slots")
         elif kind == "logs":
