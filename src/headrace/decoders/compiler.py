@@ -167,8 +167,11 @@ class _Writer:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.space: dict[str, Any] = {
-            "key": key_text, "b64": pybase64.b64encode_as_string, "error": (struct.error, IndexError), "int_of": int.from_bytes,
-        }  # fmt: skip
+            "key": key_text,
+            "b64": pybase64.b64encode_as_string,
+            "int_of": int.from_bytes,
+            "error": (struct.error, IndexError),
+        }
         self.lines: list[str] = []
         self.indent = 2
         self.serial = 0
@@ -318,6 +321,10 @@ class _Writer:
                 return self.slice(self.count(), "b64({})")
             case shapes.Vec():
                 return self.vec(shape)
+            case shapes.Items():
+                self.flush()
+                raw = self.slice(f"(n - p) // {shape.item.size} * {shape.item.size}", "{}")
+                return self.items(shape.item, raw)
             case shapes.Array():
                 return self.loop(shape.item, str(shape.length))
             case shapes.Option():

@@ -85,6 +85,8 @@ class Reader:
                 return value if tag else None
             case shapes.Vec():
                 return self.several(shape.item, self.u32())
+            case shapes.Items():
+                return self.several(shape.item, (len(self.data) - self.at) // shape.item.floor)
             case shapes.Array():
                 return self.several(shape.item, shape.length)
             case shapes.Struct():

@@ -33,8 +33,9 @@ def compile_encoder(fields: dict[str, Shape]) -> Callable[[dict[str, Any]], byte
     template = writer.members({name: (shape, f"d[{name!r}]") for name, shape in fields.items()})
     required = [name for name, shape in fields.items() if not isinstance(shape, shapes.Option | shapes.COption)]
     check = f"    if d[{required[-1]!r}] is None: return slowly(d)\n" if required else ""
+    arguments = "".join(argument + ", " for argument in writer.arguments)
     source = (
-        f"def encode(d):\n  try:\n{check}    return (template % ({''.join(a + ', ' for a in writer.arguments)})).encode()\n"
+        f"def encode(d):\n  try:\n{check}    return (template % ({arguments})).encode()\n"
         "  except (KeyError, TypeError, AttributeError):\n    return slowly(d)\n"
     )
     space: dict[str, Any] = {**writer.space, "template": template, "slowly": slowly}
@@ -113,7 +114,7 @@ def text_of(shape: Shape) -> Text:
         case shapes.Option() | shapes.COption():
             some = text_of(shape.item)
             return lambda value: "null" if value is None else some(value)
-        case shapes.Vec() | shapes.Array():
+        case shapes.Vec() | shapes.Items() | shapes.Array():
             item = text_of(shape.item)
             return lambda values: f"[{','.join(map(item, values))}]"
         case shapes.Struct():
@@ -156,10 +157,10 @@ def _extensions(shape: shapes.Extensions) -> Text:
 
     def entry(value: dict[str, Any]) -> str:
         name, data = value["extension"], value["data"]
-        if data is None:
-            body = "null"
+        if data is None or isinstance(data, str):
+            body = "null" if data is None else encode_basestring(data)
         else:
-            body = encode_basestring(data) if isinstance(data, str) else bodies[name](data)
+            body = bodies[name](data)
         shown = encode_basestring(name) if isinstance(name, str) else str(name)
         return f'{{"extension":{shown},"length":{value["length"]},"data":{body}}}'
 
