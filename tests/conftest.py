@@ -1,4 +1,4 @@
-"""What holds for every test: nothing of Headrace blocks the event loop, no task outlives its test."""
+"""What holds for every test: Headrace never blocks the loop, no task outlives its test, logs are the real ones."""
 
 import asyncio
 import inspect
@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+from headrace.runtime import log
 
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
 
@@ -17,13 +19,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.fixturenames[:0] = [name for name in ON_LOOP if name not in item.fixturenames]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_in_production() -> None:
+    """All levels, through the real processors, to the stderr that pytest captures."""
+    log.configure("debug", "console")
+
+
 @pytest.fixture
 def no_blocking_calls() -> Iterator[None]:
     """A blocking call made by Headrace's code on the event loop raises BlockingError; the test's own may block.
 
-    Allowed are the imports of lazily loaded adapters and lines that go to stderr.
+    Allowed are the imports of lazily loaded adapters and lines that go to stderr. Supervise is at the bottom of every
+    task's stack, also of the tests' own tasks, so it does not count as the caller.
     """
-    with blockbuster_ctx(scanned_modules=["headrace"]) as blockbuster:
+    with blockbuster_ctx(["headrace"], excluded_modules=["headrace.runtime.supervise"]) as blockbuster:
         for function in blockbuster.functions.values():
             function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
             function.can_block_in("headrace/runtime/log.py", {"write"})

@@ -38,6 +38,8 @@ def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool
 
 def _refused_url(text: str) -> str:
     """Scheme and host of something that is no good URL: where its secrets are cannot be known."""
+    if not text:
+        return text
     start = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[A-Za-z0-9.-]{0,253}(:[0-9]{0,6})?(?=[/?#]|$)", text)
     if start is None:
         return HIDDEN

@@ -170,14 +170,14 @@ def _first(limits: tuple[msgspec.Meta, ...], name: str) -> Any:
 
 def _range(limits: tuple[msgspec.Meta, ...]) -> str:
     ge, gt, le, lt, step = (_first(limits, name) for name in ("ge", "gt", "le", "lt", "multiple_of"))
-    low = f"from {ge}" if ge is not None else f"above {gt}" if gt is not None else ""
-    high = f"to {le}" if le is not None else f"below {lt}" if lt is not None else ""
-    if high and not low:
-        high = f"of at most {le}" if le is not None else high
-    elif low and not high and ge is not None:
-        low = f"of at least {ge}"
-    words = " and ".join((low, high)) if high.startswith("below") and low else f"{low} {high}".strip()
-    return (f" {words}" if words else "") + (f", a multiple of {step}" if step is not None else "")
+    words = [f"at least {ge}"] if ge is not None else [f"above {gt}"] if gt is not None else []
+    words += [f"at most {le}"] if le is not None else [f"below {lt}"] if lt is not None else []
+    if ge is not None and le is not None:
+        said = f" from {ge} to {le}"
+    else:
+        said = " and ".join(words)
+        said = f" of {said}" if said.startswith("at ") else f" {said}".rstrip()
+    return said + (f", a multiple of {step}" if step is not None else "")
 
 
 def _length(limits: tuple[msgspec.Meta, ...], unit: str) -> str:
@@ -185,7 +185,7 @@ def _length(limits: tuple[msgspec.Meta, ...], unit: str) -> str:
     if low is not None and high is not None:
         return f" of {low} to {high} {unit}"
     if low is not None:
-        return f" of at least {low} {unit}"
+        return " that is not empty" if low == 1 else f" of at least {low} {unit}"
     return f" of at most {high} {unit}" if high is not None else ""
 
 

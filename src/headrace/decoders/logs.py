@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 TRUNCATED: Final = "Log truncated"
-"""The node's own line where 10,000 bytes were full. It drops lines from there on, but a shorter later one may still fit:
-the start of a frame can be missing and its end be there. What follows this line proves nothing."""
+"""The node's own line where 10,000 bytes were full. From there on it drops lines, but a shorter one may still fit: the
+start of a frame can be missing and its end be there. What follows this line proves nothing."""
 
 _DATA: Final = "Program data: "
 _LOG: Final = "Program log: "
@@ -28,11 +28,17 @@ Frame: TypeAlias = tuple[str, int]
 
 
 class LoggedData(NamedTuple):
-    """Bytes that a program logged, as base64 text. `frame` counts the transaction's invocations from 0: the one that
-    wrote. `latest` is the last one that had begun by then: the place in time. `ray`: it stood behind `ray_log: `."""
+    """Bytes that a program logged, as base64 text.
+
+    `path` is that of the instruction that wrote, as `model.updates.Instruction` counts it; but precompiles (ed25519,
+    secp256k1, secp256r1) log nothing, and after one of them its first number is too low by one. `frame` counts the
+    transaction's invocations from 0: the one that wrote. `latest` is the last one that had begun by then: the place in
+    time. `ray`: it stood behind `ray_log: `.
+    """
 
     program_id: str
     text: str
+    path: tuple[int, ...]
     frame: int
     latest: int
     ray: bool
@@ -49,16 +55,6 @@ class LogReading(NamedTuple):
     invocations: list[Frame]
     truncated: bool
     uncertain: int
-
-    def path(self, frame: int) -> tuple[int, ...]:
-        """The path of an invocation as `model.updates.Instruction` counts it.
-
-        Precompiles (ed25519, secp256k1, secp256r1) log nothing: with one before it, the first number is too low by one.
-        """
-        depths = [depth for _, depth in self.invocations[: frame + 1]]
-        top = depths.count(1) - 1
-        inner = depths[::-1].index(1)
-        return (top, inner - 1) if inner else (top,)
 
 
 _CACHE_MAX: Final = 8192
@@ -78,7 +74,7 @@ def read_logs(lines: Sequence[str]) -> LogReading:
     stack: list[str] = []
     invocations: list[Frame] = []
     data: list[LoggedData] = []
-    proven = 0
+    proven = tops = top_frame = 0
     at = -1
     for frame in map(_frames.get, lines):
         at += 1
@@ -89,7 +85,11 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             if line.startswith(_DATA) or line.startswith(_RAY_LOG):  # noqa: PIE810 - the tuple form is slower
                 if not stack:
                     break
-                data.append(_logged(line, stack, invocations))
+                running = _running(invocations, len(stack))
+                path = (tops - 1, running - top_frame - 1) if running > top_frame else (tops - 1,)
+                ray = line.startswith(_LOG)
+                text = line[len(_RAY_LOG if ray else _DATA) :]
+                data.append(LoggedData(stack[-1], text, path, running, len(invocations) - 1, ray))
                 continue
             if line == TRUNCATED:
                 return LogReading(data, invocations, True, _data_lines(lines[at:]))
@@ -101,6 +101,9 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             stack.append(program_id)
             if depth != len(stack):
                 break
+            if depth == 1:
+                tops += 1
+                top_frame = len(invocations)
             invocations.append(frame)
         elif not stack or stack.pop() != program_id:
             break
@@ -112,12 +115,12 @@ def read_logs(lines: Sequence[str]) -> LogReading:
     return LogReading(data[:proven], invocations, TRUNCATED in lines, uncertain)
 
 
-def _logged(line: str, stack: Sequence[str], invocations: Sequence[Frame]) -> LoggedData:
-    latest = running = len(invocations) - 1
-    while invocations[running][1] != len(stack):  # the last one that began at this depth is the one that runs
+def _running(invocations: Sequence[Frame], depth: int) -> int:
+    """The invocation that runs: of those at the stack's depth the one that began last."""
+    running = len(invocations) - 1
+    while invocations[running][1] != depth:
         running -= 1
-    ray = line.startswith(_RAY_LOG)
-    return LoggedData(stack[-1], line[len(_RAY_LOG if ray else _DATA) :], running, latest, ray)
+    return running
 
 
 def _frame(line: str) -> Frame | None:

@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import b58encode
-from headrace.model.updates import Commitment, Instruction, TokenBalance, TransactionUpdate, TxVersion
+from headrace.model.updates import UNTOLD, Commitment, Instruction, TokenBalance, TransactionUpdate, TxVersion
 from headrace.solana.encodings import bytes_of, from_base58
 from headrace.solana.rpc_json import (
     BalanceShape,
@@ -92,17 +92,21 @@ def transaction_from_rpc(
 
 
 def transaction_from_simulation(
-    value: Any, wire: bytes, *, source: str, feed: str, received_ns: int, slot: int = 0
+    value: Any, wire: bytes | None, *, source: str, feed: str, received_ns: int, slot: int = 0
 ) -> TransactionUpdate:
     """The `value` of a `simulateTransaction` response and the transaction's own bytes, which it does not repeat.
 
-    Raises BadInputError as `transaction_from_rpc`.
+    Without them there are no keys, and top-level instructions are of the program UNTOLD. Raises BadInputError as
+    `transaction_from_rpc`.
     """
     if not isinstance(value, dict):
         raise BadInputError("bad_shape", f"a simulation's value is {type(value).__name__}, expected an object")
     renamed = {**value, "logMessages": value.get("logs"), "computeUnitsConsumed": value.get("unitsConsumed")}
     status = shaped(renamed, StatusShape)
     stamp = Stamp(source=source, feed=feed, received_ns=received_ns, commitment="processed", slot=slot)
+    if wire is None:
+        status.pre_token_balances = status.post_token_balances = None
+        return put_together(_untold_parts(status), status, stamp)
     return put_together(wire_parts(parse_wire(wire), status), status, stamp)
 
 
@@ -174,6 +178,15 @@ def _json_parts(transaction: TransactionShape, version: TxVersion | None, status
         top=[_resolved(keys, told, (n,), 1) for n, told in enumerate(message.instructions)],
         inner=_inner_of(keys, status),
     )
+
+
+def _untold_parts(status: StatusShape) -> Parts:
+    """What inner instructions tell without the transaction; those with indexes instead of keys tell nothing."""
+    groups = status.inner_instructions or ()
+    told = all(each.program_id_index is None for group in groups for each in group.instructions)
+    count = max((group.index + 1 for group in groups), default=0) if told else 0
+    top = [Instruction(program_id=UNTOLD, accounts=(), data=b"", path=(n,), stack_height=1) for n in range(count)]
+    return Parts(version="legacy", signature="", top=top, inner=_inner_of((), status) if told else ())
 
 
 def too_new(version: TxVersion) -> bool:

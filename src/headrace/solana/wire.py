@@ -40,8 +40,8 @@ class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def parse_wire(raw: bytes) -> WireTransaction:
     """Read a whole transaction. Raises BadInputError `bad_wire` (or `too_large`) saying what does not fit and where.
 
-    The first byte tells: the high bit is set from v1 on, whose signatures follow the message (SIMD-0385). Else it counts
-    the signatures that come first, and the message's first byte has the high bit set if it is v0.
+    The first byte tells: its high bit is set from v1 on, whose signatures follow the message (SIMD-0385). Else it
+    counts the signatures, which come first, and the message's first byte has the high bit set if it is v0.
     """
     if len(raw) > SIZE_MAX:
         raise BadInputError("too_large", f"transaction has {len(raw)} bytes, at most {SIZE_MAX} are possible")
