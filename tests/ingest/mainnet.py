@@ -23,9 +23,11 @@ def index() -> dict[str, dict[str, Any]]:
     return {Path(entry["file"]).stem: entry for entry in json.loads((DATA / "INDEX.json").read_bytes())}
 
 
-def landed() -> Iterator[tuple[str, TransactionUpdate]]:
-    """Every executed transaction with a slot, and the name of its file."""
-    for folder in ("transactions", "yellowstone_txupdates", "local_bank"):
+def landed(
+    folders: tuple[str, ...] = ("transactions", "yellowstone_txupdates", "local_bank"),
+) -> Iterator[tuple[str, TransactionUpdate]]:
+    """Every executed transaction, and the name of its file."""
+    for folder in folders:
         for path in sorted((DATA / folder).glob("*.json")):
             told = json.loads(path.read_bytes())
             if folder == "yellowstone_txupdates":
