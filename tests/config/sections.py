@@ -18,7 +18,7 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rate: Annotated[float, Meta(gt=0, le=1), Setting("share", env=("GATE_RATE",), live=True)] = 0.5
     deflate: Annotated[bool, Setting("compress", env=("GATE_DEFLATE",), live=True)] = False
     token: Annotated[str | None, Setting("admin token", env=("ADMIN_TOKEN",), secret=True, live=True)] = None
-    pin: Annotated[int | None, Setting("admin pin", env=("ADMIN_PIN",), secret=True)] = None
+    pin: Annotated[str | None, Meta(pattern="^[0-9]{4}$"), Setting("pin", env=("ADMIN_PIN",), secret=True)] = None
     tokens: Annotated[tuple[str, ...], Setting("more tokens", env=("MORE_TOKENS",), secret=True)] = ()
 
 

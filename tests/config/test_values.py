@@ -108,7 +108,7 @@ REFUSED = [
     ("node.idls", "IDL_DIR", "a\0b", "'a\\x00b'", "a path, or nothing"),
     ("node.store", "NODE_STORE", "mysql://u:p@h/d", "'***'", "a postgresql:// or sqlite:/// URL, or nothing"),
     ("node.cache", "NODE_CACHE", "http://h", "'http://h'", "a redis://, rediss:// or unix:// URL, or nothing"),
-    ("gate.pin", "ADMIN_PIN", "hunter2", "***", "an integer, or nothing"),
+    ("gate.pin", "ADMIN_PIN", "hunter2", "***", "text that matches ^[0-9]{4}$, or nothing"),
 ]
 
 
@@ -139,10 +139,10 @@ def test_refused_from_environment(key: str, env: str, text: str, shown: str, exp
         ("gate.token", "5", "***", "text, or nothing"),
         ("node.urls", '"ws://a"', "'ws://a'", URLS),
         ("node.urls", "[]", "[]", URLS),
-        ("node.urls", "[1]", "[1]", URLS),
+        ("node.urls", "[1, 'hunter2']", "a list", URLS),
         ("node.urls", '["ws://a", "u:pw"]', "['ws://a', '***']", URLS),
         ("node.commitment", "5", "5", "one of processed, confirmed, finalized"),
-        ("node.commitment", "{ a = 1 }", "{'a': 1}", "one of processed, confirmed, finalized"),
+        ("node.commitment", "{ a = 'hunter2' }", "a table", "one of processed, confirmed, finalized"),
         ("node.idls", "5", "5", "a path, or nothing"),
         ("node.programs", '["x"]', "['x']", KEYS),
     ],
@@ -192,6 +192,9 @@ def test_a_field_needs_a_setting_and_says_where() -> None:
         load({"bare": bare}, env={}, dotenv=None, toml=None)
     with pytest.raises(TypeError, match=r"Odd\.x: .* is not a type"):
         load({"odd": odd}, env={}, dotenv=None, toml=None)
+    number = msgspec.defstruct("Number", [("x", Annotated[int, Setting("pin", secret=True)], 1)], frozen=True)
+    with pytest.raises(TypeError, match=r"Number\.x: only text can be secret"):
+        load({"number": number}, env={}, dotenv=None, toml=None)
     with pytest.raises(TypeError, match="one section only"):
         load({"a": Gate, "b": Gate}, env={}, dotenv=None, toml=None)
 

@@ -129,6 +129,15 @@ async def test_a_cancelled_producer_leaves_no_item_and_wakes_nobody_wrongly() ->
     assert await channel.get_batch() == [3]
 
 
+async def test_cancelled_producers_leave_no_memory_behind() -> None:
+    channel: Channel[int] = Channel(1)
+    await channel.put(1)
+    for _ in range(100):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(channel.put(2), 0.0001)
+    assert not channel._blocked
+
+
 async def test_a_cancelled_receiver_loses_nothing() -> None:
     channel: Channel[int] = Channel(2)
     for _ in range(3):

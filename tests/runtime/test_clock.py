@@ -62,6 +62,29 @@ async def test_cancelled_sleepers_are_forgotten() -> None:
     assert clock.sleepers == 0
 
 
+@given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=20))
+def test_cancelling_some_keeps_the_order_of_the_others(naps: list[tuple[int, bool]]) -> None:
+    async def run() -> None:
+        clock = ManualClock()
+        woken: list[float] = []
+
+        async def nap(seconds: int) -> None:
+            await clock.sleep(seconds)
+            assert clock.monotonic() == seconds
+            woken.append(seconds)
+
+        async with Supervisor(clock) as supervisor:
+            tasks = [supervisor.start("test", "nap", lambda s=s: nap(s)) for s, _ in naps]  # type: ignore[misc]
+            await clock.advance(0)
+            for task, (_, cut) in zip(tasks, naps, strict=True):
+                if cut:
+                    task.cancel()
+            await clock.advance(50)
+        assert woken == sorted(seconds for seconds, cut in naps if not cut)
+
+    asyncio.run(run())
+
+
 async def test_zero_and_negative_sleeps_only_yield() -> None:
     for clock in (ManualClock(), SystemClock()):
         async with asyncio.timeout(10):

@@ -31,3 +31,15 @@ def test_remembers_a_bounded_number_of_keys() -> None:
     assert len(quiet._last) == 1024
     assert quiet.due("key-4999") is None
     assert quiet.due("key-0") == 0
+
+
+async def test_what_was_said_longest_ago_is_forgotten_first() -> None:
+    clock = ManualClock()
+    quiet = Quiet(clock)
+    quiet.due("a")
+    quiet.due("b")
+    await clock.advance(60)
+    quiet.due("a")
+    for number in range(1023):
+        quiet.due(f"key-{number}")
+    assert quiet.due("a") is None

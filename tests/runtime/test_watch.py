@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -18,13 +18,13 @@ class Looks:
 
     def __init__(self, *paths: Path) -> None:
         self.clock = ManualClock()
-        self.changes: AsyncIterator[frozenset[str]] = watch(paths, self.clock)
+        self.changes: AsyncGenerator[frozenset[str], None] = watch(paths, self.clock)
         self._told: asyncio.Task[frozenset[str]] | None = None
 
     async def look(self, times: int = 1) -> frozenset[str] | None:
         """Move the clock by as many looks, each only when the watch waits for it; what it told, if it did."""
         if self._told is None:
-            self._told = asyncio.get_running_loop().create_task(anext(self.changes))  # type: ignore[arg-type]
+            self._told = asyncio.get_running_loop().create_task(anext(self.changes))
         for _ in range(times):
             await self._waiting()
             await self.clock.advance(1)
@@ -45,7 +45,7 @@ class Looks:
         if self._told is not None:
             self._told.cancel()
             await asyncio.gather(self._told, return_exceptions=True)
-        await self.changes.aclose()  # type: ignore[attr-defined]
+        await self.changes.aclose()
 
 
 def write(path: Path, text: str) -> None:

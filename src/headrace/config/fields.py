@@ -19,7 +19,7 @@ class Shielded(str):
     shown: str
     __slots__ = ("shown",)
 
-    def __new__(cls, text: str, shown: str) -> "Shielded":
+    def __new__(cls, text: str, shown: str = HIDDEN) -> "Shielded":
         shielded = super().__new__(cls, text)
         shielded.shown = shown
         return shielded
@@ -84,19 +84,22 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
+        elif isinstance(given, list | dict):  # may hold anything
+            return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
 
     def _shielded(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(self._shielded(item) for item in value)
-        if isinstance(value, str) and (self.setting.secret or self.setting.kind.endswith("_url")):
-            return Shielded(value, HIDDEN if self.setting.secret else redact(value))
+        if isinstance(value, str):
+            shown = HIDDEN if self.setting.secret else redact(value)
+            return value if shown == value else Shielded(value, shown)
         return value
 
 
 def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
-    """Every field of every section, by key. Raises TypeError for a type that settings cannot have, or no Setting."""
+    """Every field of every section, by key. Raises TypeError where a room declared what cannot work."""
     if len(set(sections.values())) != len(sections):
         raise TypeError("a settings type can be one section only, since it is looked up by its type")
     found = {}
@@ -109,6 +112,8 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
                 field = Field(section, info.name, setting, Shape.of(info.type), info)
             except TypeError as error:
                 raise TypeError(f"{struct.__name__}.{info.name}: {error}") from None
+            if setting.secret and field.shape.base is not str:
+                raise TypeError(f"{struct.__name__}.{info.name}: only text can be secret, a number shows in a repr")
             found[field.key] = field
     return found
 

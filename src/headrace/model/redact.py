@@ -1,6 +1,8 @@
 """Takes secrets out of text that people will read: passwords, tokens, and the API keys in RPC providers' URLs."""
 
 import re
+from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from headrace.model.keys import is_key
@@ -9,6 +11,7 @@ HIDDEN: Final = "***"
 
 _TEXT_LENGTH_MAX: Final = 16_384
 _DEPTH_MAX: Final = 6
+_ITEMS_MAX: Final = 256
 
 # Up to the last `@`, since people put unescaped `@` and `/` into passwords; never beyond the next URL.
 _USERINFO: Final = re.compile(r"(?<=://)(?:(?!://)[^\s\"'<>])*@")
@@ -48,9 +51,12 @@ def redact(text: str) -> str:
         text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
     if "eyJ" in text:
         text = _JWT.sub(HIDDEN, text)
-    return _BEARER.sub(rf"\1{HIDDEN}", text)
+    if "earer " in text or "EARER " in text:
+        text = _BEARER.sub(rf"\1{HIDDEN}", text)
+    return text
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret, whatever its value."""
     return _NAME.search(name) is not None
@@ -58,7 +64,7 @@ def is_secret_name(name: str) -> bool:
 
 def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
     """A log field's value made safe: numbers stay, text is redacted, control characters become visible, containers are
-    walked, anything else becomes its redacted `repr`. Depth and length are bounded.
+    walked, anything else becomes its redacted `repr`. Depth, length and number of items are bounded.
 
     A field called `token` is hidden unless it holds a base58 key: here a token is more often a mint than a password.
     """
@@ -74,15 +80,17 @@ def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
         if depth >= _DEPTH_MAX:
             return "…"
         if isinstance(value, dict):
-            return {_safe_text(str(key)): redact_value(item, str(key), depth + 1) for key, item in value.items()}
-        return [redact_value(item, name, depth + 1) for item in value]
+            some = islice(value.items(), _ITEMS_MAX)
+            return {_safe_text(str(key)): redact_value(item, str(key), depth + 1) for key, item in some}
+        return [redact_value(item, name, depth + 1) for item in islice(value, _ITEMS_MAX)]
     return _safe_text(repr(value))
 
 
 def _safe_text(text: str) -> str:
     if len(text) > _TEXT_LENGTH_MAX:
         text = f"{text[:_TEXT_LENGTH_MAX]}… ({len(text)} characters)"
-    return redact(text).translate(_CONTROLS)
+    text = redact(text)
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def _is_public_key(value: object) -> bool:

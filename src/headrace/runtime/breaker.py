@@ -45,7 +45,6 @@ class Breaker:
         """A call worked. Old failures still count within their window: something that fails every other time is bad."""
         if self.state == "half_open":
             self.state = "closed"
-            self._failures.clear()
             self._cooldown.reset()
 
     def failure(self, now: float) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ SIGHUP: Final = "SIGHUP"
 _GONE: Final = (0, 0, 0)
 
 
-async def watch(paths: Sequence[Path], clock: Clock, *, every_s: float = 1.0) -> AsyncIterator[frozenset[str]]:
+async def watch(paths: Sequence[Path], clock: Clock, *, every_s: float = 1.0) -> AsyncGenerator[frozenset[str], None]:
     """Yield the names of the files that changed (or appeared, or vanished), and "SIGHUP" if the signal came.
 
     Looks every `every_s` seconds at modification time, size and inode, in a thread. A file counts as changed when it
