@@ -9,12 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import msgspec
+from tests.ingest.mainnet import account_updates, landed
 
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.model.updates import AccountUpdate, AnyUpdate, SlotStatus, SlotUpdate, TransactionUpdate
 from headrace.sources.recording_file import RecordingHeader, encode_block, encode_header, encode_update
-from tests.ingest.mainnet import account_updates, landed
 
 OUTPUT = Path(__file__).parents[2] / "src" / "headrace" / "data" / "demo.hrec"
 SOURCE = "demo"
