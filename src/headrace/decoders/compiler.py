@@ -7,13 +7,13 @@ literals only, made by `repr`, so that no IDL can bring code of its own.
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import pybase64
 
 from headrace.decoders import shapes, tolerant, wire_json
 from headrace.decoders.shapes import Field, Shape, Struct
-from headrace.model.keys import key_text
+from headrace.model.keys import KEY_TEXTS
 
 Decoded = tuple[dict[str, Any], int]
 Decode = Callable[..., Decoded]
@@ -51,6 +51,7 @@ class Layout:
         self.unknown_variants = 0
         self.decode: Decode = self._first_decode
         self.encode_json: Callable[[dict[str, Any]], bytes] = self._first_encode
+        self._whole: Decode = self._first_decode
         self._prefixes: dict[int, Decode] = {}
         self._lengths: dict[int, int] = {}
 
@@ -70,17 +71,13 @@ class Layout:
         return _Projection(self, wanted)
 
     def _first_decode(self, data: bytes, start: int = 0) -> Decoded:
-        self.decode = self._compiled(len(self.shape.fields))
+        self._whole = self.decode = _Writer(self).function(len(self.shape.fields))
         return self.decode(data, start)
 
     def _first_encode(self, data: dict[str, Any]) -> bytes:
         fields = {field.name: field.shape for field in self.shape.fields if self._shown(field)}
-        fields.update({new: fields[old] for old, new in self.aliases.items() if old in fields})
-        self.encode_json = wire_json.compile_encoder(fields)
+        self.encode_json = wire_json.Encoder(fields, self.aliases).encode
         return self.encode_json(data)
-
-    def _compiled(self, whole: int) -> Decode:
-        return _Writer(self).function(whole)
 
     def _shown(self, field: Field) -> bool:
         return field.shown
@@ -88,29 +85,33 @@ class Layout:
     def _count_variant(self) -> None:
         self.unknown_variants += 1
 
-    def _short(self, data: bytes, start: int) -> Decoded:
-        """Read data that is shorter than the layout, or has a variant that it lacks.
+    def _count_short(self, length: int) -> None:
+        if length not in self.complete_at:
+            self.short_reads += 1
 
-        Layouts grow at their end, so most short reads come in a few lengths: for those a decoder of the leading fields
-        is compiled, at most one for each field.
-        """
+    # Layouts grow at their end, so what is live is often one or two fields short of the newest IDL, all of one length.
+    # `decode` is therefore whatever fitted last: the whole layout, or a decoder of its leading fields (at most one for
+    # each field). Each hands data that does not fit it to `_short` or `_longer`.
+
+    def _longer(self, data: bytes, start: int) -> Decoded:
+        self.decode = self._whole
+        return self.decode(data, start)
+
+    def _short(self, data: bytes, start: int) -> Decoded:
+        """Read data that ends before the layout does, or that has a variant that the layout lacks."""
         length = len(data) - start
-        whole = self._lengths.get(length)
+        whole = self._lengths.pop(length, None)
         if whole is not None:
-            try:
-                fields, rest = self._prefixes[whole](data, start)
-            except _LeftPath:
-                pass
-            else:
-                if rest < self.shape.fields[whole].shape.floor:
-                    self._count_short(len(data))
-                    return fields, rest
+            self.decode = self._prefixes[whole]
+            decoded = self.decode(data, start)  # comes back here at most once: the length is no longer known
+            self._lengths[length] = whole
+            return decoded
         read = tolerant.Reader(data).read_struct(self.shape, start)
         self.unknown_variants += read.unknown
-        if not read.unknown and read.whole < len(self.shape.fields):
+        if not read.cut_by_variant:
             self._count_short(len(data))
             if read.whole not in self._prefixes:
-                self._prefixes[read.whole] = self._compiled(read.whole)
+                self._prefixes[read.whole] = _Writer(self).function(read.whole)
             if len(self._lengths) < _LENGTHS_MAX:
                 self._lengths[length] = read.whole
         fields = {f.name: read.values[f.name] for f in self.shape.fields if self._shown(f)}
@@ -118,10 +119,6 @@ class Layout:
             if old in fields:
                 fields[new] = fields[old]
         return fields, len(data) - read.end
-
-    def _count_short(self, length: int) -> None:
-        if length not in self.complete_at:
-            self.short_reads += 1
 
 
 class _Projection(Layout):
@@ -139,14 +136,6 @@ class _Projection(Layout):
 
     def _short(self, data: bytes, start: int) -> Decoded:
         return super()._short(data, start)[0], 0
-
-
-class _LeftPath(Exception):  # noqa: N818 - control flow between generated code and _short, not an error
-    """The data does not fit the compiled prefix."""
-
-
-def _leave(_data: bytes, _start: int) -> NoReturn:
-    raise _LeftPath
 
 
 class _UnknownIndex(dict[int, str]):
@@ -167,8 +156,11 @@ class _Writer:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.space: dict[str, Any] = {
-            "key": key_text, "b64": pybase64.b64encode_as_string, "error": (struct.error, IndexError), "int_of": int.from_bytes,
-        }  # fmt: skip
+            "keys": KEY_TEXTS,
+            "b64": pybase64.b64encode_as_string,
+            "int_of": int.from_bytes,
+            "error": (struct.error, IndexError),
+        }
         self.lines: list[str] = []
         self.indent = 2
         self.serial = 0
@@ -190,18 +182,21 @@ class _Writer:
         self.lines.append("    " * self.indent + text)
 
     def function(self, whole: int) -> Decode:
-        """Decode the first `whole` fields; later ones are None."""
+        """A decoder of the first `whole` fields; later ones are None."""
         layout = self.layout
-        complete = whole == len(layout.shape.fields)
-        self.space["short"] = layout._short if complete else _leave
+        fields = layout.shape.fields
+        self.space |= {"short": layout._short, "longer": layout._longer, "layout": layout}
         values: dict[str, str] = {}
-        for field in layout.shape.fields[:whole]:
+        for field in fields[:whole]:
             if layout._shown(field):
                 values[field.name] = self.read(field.shape)
             else:
                 self.skip(field.shape)
         self.flush()
-        for field in layout.shape.fields[whole:]:
+        if whole < len(fields):
+            self.line(f"if n - p >= {fields[whole].shape.floor}: return longer(data, start)")
+            self.line("layout._count_short(n)" if layout.complete_at else "layout.short_reads += 1")
+        for field in fields[whole:]:
             if layout._shown(field):
                 values[field.name] = "None"
         for old, new in layout.aliases.items():
@@ -210,9 +205,16 @@ class _Writer:
         result = self.mapping_statement(values)
         rest = "0" if isinstance(layout, _Projection) else "n - p"
         self.line(f"return {result}, {rest}")
-        source = "def decode(data, start=0):\n    n = len(data); p = start\n    try:\n" + "\n".join(self.lines)
-        source += "\n    except error:\n        return short(data, start)\n"
-        exec(compile(source, f"<layout {layout.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's docstring
+        return self.compiled(sum(field.shape.floor for field in fields[:whole]))
+
+    def compiled(self, floor: int) -> Decode:
+        body = "\n".join(self.lines)
+        source = (
+            "def decode(data, start=0):\n    n = len(data); p = start\n"
+            f"    if n - p < {floor}: return short(data, start)\n"
+            f"    try:\n{body}\n    except error:\n        return short(data, start)\n"
+        )
+        exec(compile(source, f"<layout {self.layout.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's text
         decode: Decode = self.space["decode"]
         return decode
 
@@ -242,7 +244,7 @@ class _Writer:
                 return _CODES[shape.kind], [name], name
             case shapes.Key():
                 name = self.fresh()
-                return "32s", [name], f"key({name})"
+                return "32s", [name], f"keys[{name}]"
             case shapes.Blob(size=int(size)):
                 name = self.fresh()
                 return f"{size}s", [name], f"b64({name})"
@@ -318,6 +320,10 @@ class _Writer:
                 return self.slice(self.count(), "b64({})")
             case shapes.Vec():
                 return self.vec(shape)
+            case shapes.Items():
+                self.flush()
+                raw = self.slice(f"(n - p) // {shape.item.size} * {shape.item.size}", "{}")
+                return self.items(shape.item, raw)
             case shapes.Array():
                 return self.loop(shape.item, str(shape.length))
             case shapes.Option():
@@ -389,7 +395,7 @@ class _Writer:
             return self.loop(shape.item, count)
         raw = self.slice(f"{count} * {shape.item.size}", "{}")
         value = self.fresh()
-        self.line(f"{value} = {self.items(shape.item, raw)}")
+        self.line(f"{value} = {self.items(shape.item, raw)} if {raw} else []")
         return value
 
     def loop(self, item: Shape, count: str) -> str:

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -11,10 +12,15 @@ from headrace.decoders.shapes import Field, Shape, ShapeError
 from headrace.model.errors import ConfigError
 from headrace.model.keys import is_key
 
+T = TypeVar("T")
+
 IDL_BYTES_MAX: Final = 4 * 1024 * 1024
 DEPTH_MAX: Final = 32
 
 _ALIASES: Final = {"publicKey": "pubkey", "Pubkey": "pubkey", "String": "string", "float32": "f32", "float64": "f64"}
+_WRAPPERS: Final[dict[str, Callable[[Shape], Shape]]] = {
+    "option": shapes.Option, "coption": shapes.COption, "vec": shapes.Vec, "items": shapes.Items,
+}  # fmt: skip
 _SBF_ALIGN_MAX: Final = 8
 """On chain no type is aligned to more than 8 bytes, not even u128."""
 
@@ -217,7 +223,7 @@ class _Reader:
             self.path.pop()
         return self.guarded(lambda: shapes.Struct(name, tuple(read), named=named))
 
-    def guarded(self, build: Any) -> Any:
+    def guarded(self, build: Callable[[], T]) -> T:
         try:
             return build()
         except ShapeError as error:
@@ -248,14 +254,11 @@ class _Reader:
                 return self.defined(inner, arguments)
             case "generic" if inner in generics:
                 return self.shape(generics[inner], {})
-            case "option":
-                return self.guarded(lambda item=self.shape(inner, generics): shapes.Option(item))
-            case "coption":
-                return self.guarded(lambda item=self.shape(inner, generics): shapes.COption(item))
             case "vec" if inner == "u8":
                 return shapes.Blob(None)
-            case "vec":
-                return self.guarded(lambda item=self.shape(inner, generics): shapes.Vec(item))
+            case "option" | "coption" | "vec" | "items":
+                item = self.shape(inner, generics)
+                return self.guarded(lambda: _WRAPPERS[kind](item))
             case "tuple" if isinstance(inner, list):
                 return self.struct("tuple", inner, generics)
             case "array" if isinstance(inner, list) and len(inner) == 2:
@@ -304,8 +307,7 @@ class _Reader:
         if item == "u8" and length > 32:
             return shapes.Blob(length)
         shape = self.shape(item, generics)
-        array: Shape = self.guarded(lambda: shapes.Array(shape, length))
-        return array
+        return self.guarded(lambda: shapes.Array(shape, length))
 
     def defined(self, name: object, arguments: list[Any] | None = None) -> Shape:
         """A named type, read once; with generic arguments once per set of arguments."""
@@ -329,7 +331,7 @@ class _Reader:
     def named_type(self, name: str, arguments: list[Any]) -> Shape:
         entry = self.types[name]
         body = entry["type"]
-        names = [g.get("name") if isinstance(g, dict) else g for g in entry.get("generics") or []]
+        names = [str(g.get("name") if isinstance(g, dict) else g) for g in entry.get("generics") or []]
         generics = dict(zip(names, arguments, strict=False))
         match body.get("kind"):
             case "struct":
@@ -356,8 +358,7 @@ class _Reader:
                 shapes.Variant(variant["name"], self.struct(variant["name"], fields, generics) if fields else None)
             )
             self.path.pop()
-        enum: shapes.Enum = self.guarded(lambda: shapes.Enum(name, tuple(read)))
-        return enum
+        return self.guarded(lambda: shapes.Enum(name, tuple(read)))
 
     def aligned(self, struct: shapes.Struct, entry: dict[str, Any]) -> shapes.Struct:
         """The C layout of a zero-copy struct: padding after each field up to the next one's alignment."""
@@ -377,7 +378,7 @@ class _Reader:
         align = max(align, layout.get("align") or 1)
         if at % align:
             fields.append(Field("", shapes.Pad(-at % align)))
-        aligned: shapes.Struct = self.guarded(lambda: shapes.Struct(struct.name, tuple(fields), named=struct.named))
+        aligned = self.guarded(lambda: shapes.Struct(struct.name, tuple(fields), named=struct.named))
         aligned.align = align
         return aligned
 

@@ -35,7 +35,7 @@ class DecodedPart(NamedTuple):
     account_forms: tuple[tuple[str, ...], ...] = ()
 
     def account_names(self, count: int) -> list[str]:
-        """Names for `count` accounts: of the form with exactly that many, else the IDL's; extra ones are `remaining_0`, …"""
+        """Names for `count` accounts: of the form with that many, else the IDL's; extra ones are `remaining_0`, …"""
         names = next((form for form in self.account_forms if len(form) == count), None)
         names = names if names is not None else self.account_forms[0] if self.account_forms else ()
         return [*names[:count], *(f"remaining_{i}" for i in range(count - len(names)))]
@@ -112,7 +112,9 @@ class _Family(Layout):
     """Several layouts under one name (`ray_log`): told apart by the names of their fields."""
 
     def __init__(self, members: list[Layout]) -> None:
-        self.members = [m for member in members for m in (member.members if isinstance(member, _Family) else [member])]
+        self.members: list[Layout] = []
+        for member in members:
+            self.members += member.members if isinstance(member, _Family) else [member]
         super().__init__(self.members[0].shape, name=self.members[0].name)
         self.by_names = {member.names: member for member in self.members}
 

@@ -62,7 +62,7 @@ class Text(_Shape):
 
 
 class Blob(_Shape):
-    """Raw bytes, read as base64 text: `length` of them, after a u32 length ("prefixed"), or all that is left ("rest")."""
+    """Raw bytes, read as base64 text: `length` of them, or as many as a u32 before them says, or the `rest`."""
 
     def __init__(self, length: int | None, *, rest: bool = False) -> None:
         super().__init__(length, length if length is not None else 0 if rest else 4, 1)
@@ -101,6 +101,16 @@ class Vec(_Shape):
         if not item.floor:
             raise ShapeError("vec of values that may take no bytes: a count alone could fill the memory")
         super().__init__(None, 4, 1 + item.cells, 1 + item.depth)
+        self.item = item
+
+
+class Items(_Shape):
+    """As many items of fixed size as the bytes that are left hold (a ring buffer at the end of an account)."""
+
+    def __init__(self, item: "Shape") -> None:
+        if not item.size:
+            raise ShapeError("items of varying size, expected a type of fixed size")
+        super().__init__(None, 0, 1 + item.cells, 1 + item.depth)
         self.item = item
 
 
@@ -169,4 +179,6 @@ class Extensions(_Shape):
         self.kinds = kinds
 
 
-Shape: TypeAlias = Scalar | Key | Text | Blob | Pad | Option | COption | Vec | Array | Struct | Enum | Extensions
+Shape: TypeAlias = (
+    Scalar | Key | Text | Blob | Pad | Option | COption | Vec | Items | Array | Struct | Enum | Extensions
+)

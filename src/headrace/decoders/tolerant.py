@@ -28,13 +28,14 @@ class _Unknown(Exception):  # noqa: N818
 class StructRead(NamedTuple):
     """What could be read: `values` of all fields (None where not whole), how many are `whole`, where they end.
 
-    `unknown` counts enum indexes that the IDL lacks.
+    `unknown` counts enum indexes that the IDL lacks; after one `cut_by_variant` nothing more could be placed.
     """
 
     values: dict[str, Any]
     whole: int
     end: int
     unknown: int
+    cut_by_variant: bool = False
 
 
 class Reader:
@@ -59,7 +60,7 @@ class Reader:
                 if isinstance(field.shape, shapes.Enum):
                     values[field.name] = unknown.index
                     before += 1
-                return StructRead(values, index, before, self.unknown + 1)
+                return StructRead(values, index, before, self.unknown + 1, True)
         return StructRead(values, len(shape.fields), self.at, self.unknown)
 
     def read(self, shape: Shape) -> Any:
@@ -85,6 +86,8 @@ class Reader:
                 return value if tag else None
             case shapes.Vec():
                 return self.several(shape.item, self.u32())
+            case shapes.Items():
+                return self.several(shape.item, (len(self.data) - self.at) // shape.item.floor)
             case shapes.Array():
                 return self.several(shape.item, shape.length)
             case shapes.Struct():

@@ -20,27 +20,61 @@ _BOOL: Final = {False: "false", True: "true"}
 _INLINE_MAX: Final = 64
 
 
-def compile_encoder(fields: dict[str, Shape]) -> Callable[[dict[str, Any]], bytes]:
-    """An encoder for dicts with these names. Missing fields (None) become null, missing names are left out."""
-    texts: dict[str, Text] = {}
+class Encoder:
+    """Encodes dicts that have `fields`, and under other names the values of some of them (`aliases`: old → new).
 
-    def slowly(data: dict[str, Any]) -> bytes:
-        if not texts:
-            texts.update({name: text_of(shape) for name, shape in fields.items()})
-        return ("{" + ",".join(_member(name, value, texts.get(name)) for name, value in data.items()) + "}").encode()
+    A dict whose trailing fields are None (a shorter layout) gets a template of its own. One that is not what the fields
+    say, by names or types, is encoded member by member.
+    """
 
-    writer = _Template()
-    template = writer.members({name: (shape, f"d[{name!r}]") for name, shape in fields.items()})
-    required = [name for name, shape in fields.items() if not isinstance(shape, shapes.Option | shapes.COption)]
-    check = f"    if d[{required[-1]!r}] is None: return slowly(d)\n" if required else ""
-    source = (
-        f"def encode(d):\n  try:\n{check}    return (template % ({''.join(a + ', ' for a in writer.arguments)})).encode()\n"
-        "  except (KeyError, TypeError, AttributeError):\n    return slowly(d)\n"
-    )
-    space: dict[str, Any] = {**writer.space, "template": template, "slowly": slowly}
-    exec(compile(source, "<wire json>", "exec"), space)  # noqa: S102 - names enter as literals made by repr
-    encode: Callable[[dict[str, Any]], bytes] = space["encode"]
-    return encode
+    def __init__(self, fields: dict[str, Shape], aliases: dict[str, str]) -> None:
+        self.fields = fields
+        self.aliases = {old: new for old, new in aliases.items() if old in fields}
+        self.names = list(fields)
+        self.encoders: dict[int, Callable[[dict[str, Any]], bytes]] = {}
+        self.texts: dict[str, Text] = {}
+        self.encode = self.compiled(len(fields))
+
+    def compiled(self, whole: int) -> Callable[[dict[str, Any]], bytes]:
+        """An encoder for dicts of which only the first `whole` fields may have values."""
+        values = {name: f"d[{name!r}]" for name in self.names[:whole]}
+        shapes_of = dict(self.fields)
+        for old, new in self.aliases.items():
+            shapes_of[new] = self.fields[old]
+            if old in values:
+                values[new] = values[old]
+        writer = _Template()
+        template = writer.members({name: (shape, values.get(name, "")) for name, shape in shapes_of.items()})
+        certain = [n for n in self.names[:whole] if not isinstance(self.fields[n], shapes.Option | shapes.COption)]
+        check = f"    if d[{certain[-1]!r}] is None: return shorter(d)\n" if certain else ""
+        arguments = "".join(argument + ", " for argument in writer.arguments)
+        source = (
+            f"def encode(d):\n  try:\n{check}    return (template % ({arguments})).encode()\n"
+            "  except (KeyError, TypeError, AttributeError):\n    return slowly(d)\n"
+        )
+        shorter = self.shorter if whole == len(self.names) else self.slowly
+        space: dict[str, Any] = {**writer.space, "template": template, "shorter": shorter, "slowly": self.slowly}
+        exec(compile(source, "<wire json>", "exec"), space)  # noqa: S102 - names enter as literals made by repr
+        encode: Callable[[dict[str, Any]], bytes] = space["encode"]
+        return encode
+
+    def shorter(self, data: dict[str, Any]) -> bytes:
+        """Encode a dict whose trailing fields are None."""
+        whole = len(self.names)
+        while whole and data[self.names[whole - 1]] is None:
+            whole -= 1
+        encode = self.encoders.get(whole)
+        if encode is None:
+            encode = self.encoders[whole] = self.compiled(whole)
+        return encode(data)
+
+    def slowly(self, data: dict[str, Any]) -> bytes:
+        """Encode any dict; a name that is not of these fields as msgspec would."""
+        if not self.texts:
+            self.texts = {name: text_of(shape) for name, shape in self.fields.items()}
+            self.texts |= {new: self.texts[old] for old, new in self.aliases.items()}
+        members = (_member(name, value, self.texts.get(name)) for name, value in data.items())
+        return ("{" + ",".join(members) + "}").encode()
 
 
 def _member(name: str, value: Any, text: Text | None) -> str:
@@ -58,7 +92,7 @@ class _Template:
 
     def __init__(self) -> None:
         self.arguments: list[str] = []
-        self.space: dict[str, Any] = {"bool_text": _BOOL, "string": encode_basestring, "float_text": _float}
+        self.space: dict[str, Any] = {"string": encode_basestring, "float_text": _float}
 
     def members(self, fields: dict[str, tuple[Shape, str]]) -> str:
         parts = []
@@ -67,12 +101,14 @@ class _Template:
         return "{" + ",".join(parts) + "}"
 
     def part(self, shape: Shape, value: str) -> str:
-        """The template text of one value; its arguments are added."""
+        """The template text of one value; its arguments are added. A value without an expression is null."""
+        if not value:
+            return "null"
         match shape:
             case Struct(named=True) if shape.cells <= _INLINE_MAX:
                 return self.members({f.name: (f.shape, f"{value}[{f.name!r}]") for f in shape.shown})
             case shapes.Scalar(kind="bool"):
-                self.arguments.append(f"bool_text[{value}]")
+                self.arguments.append(f"'true' if {value} else 'false'")
             case shapes.Scalar(kind="f32" | "f64"):
                 self.arguments.append(f"float_text({value})")
             case shapes.Scalar(size=1 | 2 | 4):
@@ -113,9 +149,9 @@ def text_of(shape: Shape) -> Text:
         case shapes.Option() | shapes.COption():
             some = text_of(shape.item)
             return lambda value: "null" if value is None else some(value)
-        case shapes.Vec() | shapes.Array():
+        case shapes.Vec() | shapes.Items() | shapes.Array():
             item = text_of(shape.item)
-            return lambda values: f"[{','.join(map(item, values))}]"
+            return lambda values: f"[{','.join(map(item, values))}]" if values else "[]"
         case shapes.Struct():
             return _struct(shape)
         case shapes.Enum():
@@ -156,10 +192,10 @@ def _extensions(shape: shapes.Extensions) -> Text:
 
     def entry(value: dict[str, Any]) -> str:
         name, data = value["extension"], value["data"]
-        if data is None:
-            body = "null"
+        if data is None or isinstance(data, str):
+            body = "null" if data is None else encode_basestring(data)
         else:
-            body = encode_basestring(data) if isinstance(data, str) else bodies[name](data)
+            body = bodies[name](data)
         shown = encode_basestring(name) if isinstance(name, str) else str(name)
         return f'{{"extension":{shown},"length":{value["length"]},"data":{body}}}'
 
