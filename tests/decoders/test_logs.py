@@ -34,7 +34,9 @@ def test_every_real_log_is_certain_and_whole_or_says_that_it_was_cut() -> None:
         assert reading.uncertain == 0
         assert reading.truncated == (TRUNCATED in lines)
         if not reading.truncated:
-            assert len(reading.data) == sum(line.startswith(("Program data: ", "Program log: ray_log")) for line in lines)
+            assert len(reading.data) == sum(
+                line.startswith(("Program data: ", "Program log: ray_log")) for line in lines
+            )
 
 
 def test_paths_are_those_of_the_instructions() -> None:
@@ -66,7 +68,13 @@ def test_a_ray_log_is_text_behind_its_word() -> None:
 
 
 def test_failure_ends_frames_like_success() -> None:
-    lines = [_start(A, 1), _start(B, 2), _data(), f"Program {B} failed: custom program error: 0x1", f"Program {A} failed: x"]
+    lines = [
+        _start(A, 1),
+        _start(B, 2),
+        _data(),
+        f"Program {B} failed: custom program error: 0x1",
+        f"Program {A} failed: x",
+    ]
     assert _attributed(*lines) == [(B, "AAAA", (0, 0))]
 
 

@@ -28,7 +28,9 @@ def test_every_encoding_gives_the_same_bytes(raw: bytes) -> None:
 
 
 def _frame(raw: bytes, *, declares_size: bool = True) -> str:
-    packer = zstandard.ZstdCompressor(write_content_size=declares_size).compressobj(size=len(raw) if declares_size else -1)
+    packer = zstandard.ZstdCompressor(write_content_size=declares_size).compressobj(
+        size=len(raw) if declares_size else -1
+    )
     return pybase64.b64encode_as_string(packer.compress(raw) + packer.flush())
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate

@@ -28,7 +28,7 @@ def _wires() -> list[bytes]:
 WIRES = _wires()
 
 
-def _as_solders_has_it(raw: bytes) -> WireTransaction | None:
+def _as_solders_has_it(raw: bytes) -> Any:
     """None where solders refuses, in whichever way it does."""
     try:
         return _from_solders(VersionedTransaction.from_bytes(raw))

@@ -81,7 +81,11 @@ def test_an_error_is_kept_as_its_bytes() -> None:
         ("meta", None, "bad_shape"),
         ("meta", {"err": None, "loadedWritableAddresses": [[1]]}, "bad_shape"),
         ("meta", {"err": None, "innerInstructions": [{"index": 99, "instructions": []}]}, "bad_index"),
-        ("meta", {"err": None, "innerInstructions": [{"index": 0, "instructions": [{"programIdIndex": 99}]}]}, "bad_index"),
+        (
+            "meta",
+            {"err": None, "innerInstructions": [{"index": 0, "instructions": [{"programIdIndex": 99}]}]},
+            "bad_index",
+        ),
         ("meta", {"err": None, "logMessages": [1, 2]}, "bad_shape"),
         ("index", -1, "bad_shape"),
     ],
