@@ -1,5 +1,6 @@
 """Which input counts, what is refused by name, what is only warned about, and where each value is said to be from."""
 
+import copy
 import json
 import traceback
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_aliases_that_disagree_are_told(files: Files) -> None:
     assert config.section(Gate).port == 1
     assert config.warnings == ("SERVER_PORT and PORT both set gate.port and disagree; SERVER_PORT counts",)
     assert files.load(SERVER_PORT="1", PORT=" +1").warnings == ()
+    assert len(files.load(SERVER_PORT="1", PORT="x").warnings) == 1
     assert files.load("PORT=2\nSERVER_PORT=1").section(Gate).port == 1
     assert files.load("PORT=2", SERVER_PORT="1").warnings == ()  # environment before .env is no disagreement
 
@@ -151,6 +153,19 @@ def test_the_environment_belongs_to_others(files: Files) -> None:
         "HEADRACE_X: got an unknown setting (from environment HEADRACE_X), expected a known one "
         "(`headrace config` lists them)",
     ]
+
+
+def test_service_links_of_kubernetes_are_no_settings(files: Files) -> None:
+    links = {
+        "HEADRACE_SERVICE_HOST": "10.0.0.1",
+        "HEADRACE_SERVICE_PORT": "80",
+        "HEADRACE_SERVICE_PORT_HTTP": "80",
+        "HEADRACE_PORT": "tcp://10.0.0.1:80",
+        "HEADRACE_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "HEADRACE_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert files.load(**links).warnings == ()
+    assert len(files.errors(HEADRACE_PORT="80")) == 1
 
 
 def test_everything_wrong_is_said_at_once(files: Files) -> None:
@@ -229,6 +244,8 @@ class Pair(msgspec.Struct, frozen=True):
     high: Annotated[int, Setting("high", env=("HIGH",), live=True)] = 2
 
     def __post_init__(self) -> None:
+        if self.low < 0:
+            raise ConfigError("pair.low", str(self.low), "no negative number")
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
 
@@ -236,7 +253,9 @@ class Pair(msgspec.Struct, frozen=True):
 def test_a_section_s_own_check_stops_the_start() -> None:
     with pytest.raises(WrongSettings) as raised:
         load({"pair": Pair}, env={"LOW": "5"}, dotenv=None, toml=None)
-    assert str(raised.value) == "pair: got settings that do not go together, expected low 5 is above high 2"
+    assert str(raised.value) == "pair: got low 5 is above high 2, expected settings that go together"
+    with pytest.raises(WrongSettings, match=r"^pair\.low: got -1, expected no negative number$"):
+        load({"pair": Pair}, env={"LOW": "-1"}, dotenv=None, toml=None)
 
 
 # Secrets. The marker is hidden in everything that may hold one, right or wrong; no text form of anything may show it.
@@ -301,6 +320,8 @@ def test_the_secret_itself_is_usable() -> None:
     assert token == "hunter2"
     assert f"{token}".encode() == b"hunter2"
     assert "***" in repr(config.section(Gate))
+    copied = copy.deepcopy(config.section(Gate))
+    assert (copied.token, repr(copied)) == (token, repr(config.section(Gate)))
 
 
 def test_describe_and_render(files: Files) -> None:

@@ -125,9 +125,9 @@ def test_the_environment_still_comes_first(running: Running) -> None:
         (ConfigError("gate.rate", "1.0", "less"), "gate.rate: got 1.0, expected less"),
         (
             TransientError("wss://h/?token=x away"),
-            "node: got a change that was refused, expected wss://h/?token=*** away",
+            "node: got a refusal (wss://h/?token=*** away), expected a change that can be made live",
         ),
-        (ValueError("no"), "node: got a change that was refused, expected no"),
+        (ValueError("no"), "node: got a refusal (no), expected a change that can be made live"),
     ],
 )
 def test_a_listener_that_refuses_rolls_all_back(running: Running, refusal: Exception, text: str) -> None:
@@ -166,7 +166,7 @@ def test_what_fits_only_together_with_a_restart_is_refused(tmp_path: Path) -> No
     config = load({"pair": Pair}, env={}, dotenv=None, toml=file)
     file.write_text("[pair]\nlow = 5\n")
     assert [str(error) for error in config.reload().errors] == [
-        "pair: got settings that do not go together, expected low 5 is above high 2"
+        "pair: got low 5 is above high 2, expected settings that go together"
     ]
     assert config.section(Pair) == Pair(1, 2)
     file.write_text("[pair]\nlow = 5\nhigh = 6\n")

@@ -120,3 +120,4 @@ def test_depth_and_length_are_bounded() -> None:
     endless.append(endless)
     assert redact_value(endless) == [[[[[["…"]]]]]]
     assert len(redact_value("x" * 1_000_000)) < 17_000
+    assert len(redact_value(list(range(1000)))) == len(redact_value(dict.fromkeys(range(1000)))) == 256

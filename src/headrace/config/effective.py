@@ -165,7 +165,7 @@ class Config:
             return [error]
         except (HeadraceError, ValueError) as error:
             name = next(name for name, known in self._sections.items() if known is struct)
-            return [ConfigError(name, "a change that was refused", redact(str(error)))]
+            return [ConfigError(name, f"a refusal ({redact(str(error))})", "a change that can be made live")]
         return []
 
 

@@ -19,7 +19,7 @@ class Shielded(str):
     shown: str
     __slots__ = ("shown",)
 
-    def __new__(cls, text: str, shown: str) -> "Shielded":
+    def __new__(cls, text: str, shown: str = HIDDEN) -> "Shielded":
         shielded = super().__new__(cls, text)
         shielded.shown = shown
         return shielded
@@ -84,6 +84,8 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
+        elif isinstance(given, list | dict):  # may hold anything
+            return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
 

@@ -1,6 +1,7 @@
 """Decides which of the given values counts, checks it, and finds names that mean nothing. Pure."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from headrace.model.redact import redact
 
 OWN_PREFIX: Final = "HEADRACE_"
 _NEAR_MISS: Final = 0.85
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$")
 
 
 class Resolved(NamedTuple):
@@ -56,7 +58,7 @@ def build(
         except ConfigError as error:
             errors.append(error)
         except ValueError as error:
-            errors.append(ConfigError(section, "settings that do not go together", redact(str(error))))
+            errors.append(ConfigError(section, redact(str(error)), "settings that go together"))
     return built, errors
 
 
@@ -89,7 +91,11 @@ def _variable(given: Given) -> str:
 def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
     """Names in our files, and in the environment under our prefix, that no setting has."""
     known = {name for field in fields.values() for name in field.setting.env}
-    own = [given for name, given in inputs.environment.items() if name.startswith(OWN_PREFIX)]
+    own = [
+        given
+        for name, given in inputs.environment.items()
+        if name.startswith(OWN_PREFIX) and not _is_service_link(name, given.value)
+    ]
     for given in (*inputs.dotenv.values(), *own):
         if (name := _variable(given)) not in known:
             hint = _nearest(name, known) or _nearest(name.removeprefix(OWN_PREFIX), known)
@@ -103,6 +109,11 @@ def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[Conf
             yield _unknown(key, given, _nearest_section(name, section, fields))
         else:
             yield _unknown(key, given, _nearest_key(name, key, fields))
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Kubernetes puts variables like HEADRACE_SERVICE_HOST into every pod beside a service called headrace."""
+    return bool(_SERVICE_LINK.search(name)) or (name.endswith("_PORT") and value.startswith(("tcp://", "udp://")))
 
 
 def _unknown(name: str, given: Given, hint: str | None) -> ConfigError:

@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from headrace.model.keys import is_key
@@ -10,6 +11,7 @@ HIDDEN: Final = "***"
 
 _TEXT_LENGTH_MAX: Final = 16_384
 _DEPTH_MAX: Final = 6
+_ITEMS_MAX: Final = 256
 
 # Up to the last `@`, since people put unescaped `@` and `/` into passwords; never beyond the next URL.
 _USERINFO: Final = re.compile(r"(?<=://)(?:(?!://)[^\s\"'<>])*@")
@@ -62,7 +64,7 @@ def is_secret_name(name: str) -> bool:
 
 def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
     """A log field's value made safe: numbers stay, text is redacted, control characters become visible, containers are
-    walked, anything else becomes its redacted `repr`. Depth and length are bounded.
+    walked, anything else becomes its redacted `repr`. Depth, length and number of items are bounded.
 
     A field called `token` is hidden unless it holds a base58 key: here a token is more often a mint than a password.
     """
@@ -78,8 +80,9 @@ def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
         if depth >= _DEPTH_MAX:
             return "…"
         if isinstance(value, dict):
-            return {_safe_text(str(key)): redact_value(item, str(key), depth + 1) for key, item in value.items()}
-        return [redact_value(item, name, depth + 1) for item in value]
+            some = islice(value.items(), _ITEMS_MAX)
+            return {_safe_text(str(key)): redact_value(item, str(key), depth + 1) for key, item in some}
+        return [redact_value(item, name, depth + 1) for item in islice(value, _ITEMS_MAX)]
     return _safe_text(repr(value))
 
 
