@@ -113,3 +113,14 @@ def test_a_version_of_the_future_gives_its_number_only() -> None:
     raw = next(raw for raw in WIRES if raw[0] == 1 and raw[65] == 0x80)
     told = parse_wire(raw[:65] + b"\x83" + raw[66:])
     assert told == WireTransaction(version=3, signatures=(raw[1:65],))
+
+
+def test_a_length_is_written_in_one_way_only() -> None:
+    """compact-u16 has no needless bytes, or the same transaction could be written in several ways."""
+    raw = next(raw for raw in WIRES if raw[0] == 1 and raw[65] < 0x80)
+    count = raw[68]
+    for needless in (bytes([count | 0x80, 0]), bytes([count | 0x80, 0x80, 0])):
+        spoiled = raw[:68] + needless + raw[69:]
+        assert _as_solders_has_it(spoiled) is None
+        with pytest.raises(BadInputError, match="no compact-u16"):
+            parse_wire(spoiled)
