@@ -14,7 +14,7 @@ _CACHE_MAX: Final = 65_536
 
 
 class _KeyTexts(dict[bytes, str]):
-    """Base58 by raw key; a key that is not here yet is converted. Emptied when full, so 65,536 keys bound its memory."""
+    """Base58 by raw key; a missing key is converted. Emptied when full, so 65,536 keys bound its memory."""
 
     def __missing__(self, raw: bytes) -> str:
         if len(raw) != 32:
