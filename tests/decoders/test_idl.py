@@ -8,6 +8,7 @@ import pytest
 
 from headrace.decoders import idl, shapes
 from headrace.decoders.compiler import Layout
+from headrace.decoders.idl_types import snake_case
 from headrace.model.errors import ConfigError
 
 ADDRESS = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
@@ -86,7 +87,7 @@ def test_a_legacy_idl_and_a_new_one_say_the_same() -> None:
     [("swapBaseInV2", "swap_base_in_v2"), ("buy", "buy"), ("buy_v2", "buy_v2"), ("setNFTOwner", "set_nft_owner")],
 )
 def test_snake_case(camel: str, snake: str) -> None:
-    assert idl.snake_case(camel) == snake
+    assert snake_case(camel) == snake
 
 
 def test_discriminators_of_any_length() -> None:
