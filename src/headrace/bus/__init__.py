@@ -2,12 +2,31 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 
+import msgspec
+
+from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
+
+class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds that every bus keeps. A bus is built as `Class(settings, clock, generation)`."""
+
+    history_size: Annotated[
+        int, msgspec.Meta(ge=0, le=1_000_000), Setting("messages kept per topic", env=("BUS_HISTORY_SIZE",))
+    ] = 1_000
+    history_ttl_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("how long a message is kept, in seconds", env=("BUS_HISTORY_TTL_S",))
+    ] = 300.0
+    topics_max: Annotated[
+        int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
+    ] = 50_000
+
+
 Sink: TypeAlias = Callable[[Sequence[Message]], None]
-"""Gets live messages in batches, on the event loop; must be quick and must not raise."""
+"""Gets live messages in batches, on the event loop; must be quick and must not raise. If one raises all the same, the
+other sinks still get the batch, which stays appended; then `publish` passes the error on, so it is seen."""
 
 
 class History(NamedTuple):

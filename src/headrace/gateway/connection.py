@@ -1,0 +1,280 @@
+"""One WebSocket connection: `websockets`' sans-I/O core does the handshake, inbound frames and closing."""
+
+import asyncio
+import codecs
+from collections.abc import Callable, Generator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
+from urllib.parse import parse_qs
+
+from websockets.datastructures import Headers
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+from headrace.protocol.codes import CLOSE_REASONS, CloseCode
+from headrace.protocol.session import TokenBucket
+
+SUBPROTOCOL: Final = "stream.v1"
+
+FRAMES_PER_S: Final = 1000
+"""WebSocket frames of any kind (fragments, pings) that one client may send a second, and at once."""
+
+SLICE: Final = 4096
+"""Inbound bytes parsed at a time, so that a flood of tiny frames is noticed before all of it was parsed."""
+
+
+class Endpoint(Protocol):
+    """What stands behind a path."""
+
+    frame_bytes_max: int
+
+    def opened(self) -> None:
+        """The handshake is done; frames may be written."""
+
+    def text(self, data: str) -> None: ...
+
+    def binary(self, data: bytes) -> None: ...
+
+    def socket_full(self) -> None:
+        """The client takes no more for now."""
+
+    def socket_free(self) -> None: ...
+
+    def lost(self) -> None:
+        """No more frames may be written. Called once."""
+
+
+class Opening(NamedTuple):
+    """What the client asked for with its handshake."""
+
+    query: Mapping[str, list[str]]
+    subprotocols: tuple[str, ...]
+
+
+EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
+"""Makes the endpoint for one connection; raises Refused to answer with an HTTP status instead."""
+
+
+class Connection(asyncio.Protocol):
+    """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
+
+    `write` is the transport's: frames go out without passing through the protocol core, which keeps the close state.
+    """
+
+    def __init__(self, keeper: Doorkeeper, endpoints: Mapping[str, EndpointFactory]) -> None:
+        self._keeper, self._endpoints = keeper, endpoints
+        self._core = _Core(keeper.settings.frame_bytes_max)
+        self._endpoint: Endpoint | None = None
+        self._frames = TokenBucket(FRAMES_PER_S, keeper.clock.monotonic())
+        self._opcode: Opcode = Opcode.TEXT
+        self._parts: list[str] | list[bytes] = []
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._reading_paused = False
+        self.heard_s = keeper.clock.monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = self._keeper.clock.monotonic()
+        for start in range(0, len(data), SLICE):
+            self._core.receive_data(data[start : start + SLICE])
+            self._write_core()
+            for event in self._core.events_received():
+                if isinstance(event, Request):
+                    self._shake_hands(event)
+                elif isinstance(event, Frame):
+                    self._take(event)
+            self._write_core()
+
+    def eof_received(self) -> None:
+        self._core.receive_eof()
+        self._leave()
+        self._keeper.closing.set(self, self._keeper.clock.monotonic())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._keeper.closing.clear(self)
+        self._keeper.stuck.clear(self)
+
+    def pause_writing(self) -> None:
+        """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+        if self._endpoint is not None:
+            self._endpoint.socket_full()
+
+    def resume_writing(self) -> None:
+        self._keeper.stuck.clear(self)
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+        if self._endpoint is not None:
+            self._endpoint.socket_free()
+
+    def close(self, code: CloseCode) -> None:
+        """Say goodbye and give the client `close_s` to answer; idempotent."""
+        if self._core.state is OPEN:
+            self._core.send_close(code, CLOSE_REASONS.get(code, ""))
+            self._write_core()
+            self._leave()
+            self._keeper.closing.set(self, self._keeper.clock.monotonic())
+
+    def abort(self) -> None:
+        """Drop the connection, whatever is buffered."""
+        self.transport.abort()
+
+    def _shake_hands(self, request: Request) -> None:
+        response = self._core.accept(request)
+        try:
+            endpoint = self._find_endpoint(request, response)
+        except Refused as refused:
+            self._keeper.refused.labels(str(int(refused.status))).inc()
+            self._core.send_response(_refusal(refused, response.headers))
+            return
+        self._endpoint = endpoint
+        self._core.max_message_size = endpoint.frame_bytes_max
+        self._core.send_response(response)
+        self._write_core()
+        endpoint.opened()
+
+    def _find_endpoint(self, request: Request, response: Response) -> Endpoint:
+        path, _, query = request.path.partition("?")
+        factory = self._endpoints.get(path)
+        if self._keeper.draining:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
+        if factory is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            raise Refused(response.status_code, "not a valid WebSocket handshake")
+        return factory(self, _opening(request, query))
+
+    def _take(self, frame: Frame) -> None:
+        if self._core.state is not OPEN:
+            return
+        if self._frames.take(self._keeper.clock.monotonic()):
+            self.close(CloseCode.RATE)
+            return
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._opcode, self._parts = frame.opcode, []
+        elif frame.opcode is not Opcode.CONT:
+            return
+        if self._opcode is Opcode.TEXT:
+            self._take_text(frame)
+        else:
+            cast("list[bytes]", self._parts).append(bytes(frame.data))
+            if frame.fin and self._endpoint is not None:
+                parts, self._parts = cast("list[bytes]", self._parts), []
+                self._endpoint.binary(b"".join(parts))
+
+    def _take_text(self, frame: Frame) -> None:
+        """UTF-8 is checked as it comes: a bad fragment ends the connection at once (RFC 6455 §8.1)."""
+        parts = cast("list[str]", self._parts)
+        try:
+            parts.append(self._utf8.decode(bytes(frame.data), final=frame.fin))
+        except UnicodeDecodeError:
+            self._core.fail(CloseCode.INVALID_DATA)
+            return
+        if frame.fin and self._endpoint is not None:
+            self._parts = []
+            self._endpoint.text("".join(parts))
+
+    def _write_core(self) -> None:
+        """Write what the core has to say: handshake, pongs, close; an empty piece asks for the end of the stream."""
+        pieces = self._core.data_to_send()
+        if self.transport.is_closing():
+            return
+        if pieces and self._core.state is not OPEN:
+            self._leave()
+        for piece in pieces:
+            if piece:
+                self.transport.write(piece)
+            else:
+                self._half_close()
+
+    def _half_close(self) -> None:
+        """End our side and read on until theirs ends: closing with unread input would destroy our close frame."""
+        self._leave()
+        self._keeper.closing.set(self, self._keeper.clock.monotonic())
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _leave(self) -> None:
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.lost()
+
+
+class _Core(ServerProtocol):
+    """`websockets`' protocol core, stricter in two things.
+
+    A close frame says only what its code says: exception texts are ours to keep. And lengths must be minimal.
+    """
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        super().__init__(select_subprotocol=_select_subprotocol, max_size=frame_bytes_max)
+        self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign]
+
+    def fail(self, code: int, reason: str = "") -> None:
+        super().fail(code, CLOSE_REASONS.get(code, ""))
+
+
+_Read: TypeAlias = Callable[[int], Generator[None, None, bytearray]]
+
+
+def _minimal_lengths(read_exact: _Read) -> _Read:
+    """Watch the reads of one frame after another (header, longer length if any, mask, payload) for the second one.
+
+    "The minimal number of bytes MUST be used to encode the length", says RFC 6455 §5.2; the core takes any.
+    """
+    due = "header"
+
+    def read(size: int) -> Generator[None, None, bytearray]:
+        nonlocal due
+        data = yield from read_exact(size)
+        if due == "header":
+            due = "length" if data[1] & 0x7F >= 126 else "mask"
+        elif due == "length":
+            length = int.from_bytes(data, "big")
+            if length < (126 if size == 2 else 65536) or length >> 63:
+                raise ProtocolError("length not minimal")
+            due = "mask"
+        else:
+            due = "payload" if due == "mask" else "header"
+        return data
+
+    return read
+
+
+def _select_subprotocol(_core: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """`stream.v1` where the client knows it, else none: the protocol is the same."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _opening(request: Request, query: str) -> Opening:
+    try:
+        fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
+    offered = [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
+    return Opening(fields, tuple(offered))
+
+
+def _refusal(refused: Refused, offered: Headers) -> Response:
+    body = problem(refused.status, refused.detail)
+    headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
+    for name in ("Date", "Allow", "Upgrade"):
+        if name in offered:
+            headers[name] = offered[name]
+    return Response(int(refused.status), HTTPStatus(refused.status).phrase, headers, body)

@@ -1,0 +1,1 @@
+"""The page that shows the stream live: HTML, CSS and JavaScript, no build."""

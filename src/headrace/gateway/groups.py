@@ -1,0 +1,200 @@
+"""Who gets which messages: clients, their subscriptions, and the groups that share every byte."""
+
+import asyncio
+from collections import deque
+from typing import Final, NamedTuple, Protocol
+
+from headrace.model.events import Message, Position
+from headrace.protocol.codes import CloseCode
+from headrace.protocol.frames import FrameId, Framer, text_header
+
+CUT_BYTES: Final = 65_536
+"""What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
+
+PENDING_MAX: Final = 65_536
+"""Messages that may wait in a group for their tick; beyond it the next piece is as large as it must be."""
+
+
+class Wire(Protocol):
+    """What a client needs of its transport."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def get_write_buffer_size(self) -> int: ...
+
+
+class Client:
+    """One connection as the hub sees it; the shell around a connection implements the last two methods.
+
+    `batch`: a frame may hold several objects (NDJSON).
+    """
+
+    __slots__ = ("batch", "open", "out", "paused", "subscriptions", "wire")
+
+    def __init__(self, wire: Wire, *, batch: bool) -> None:
+        self.wire = wire
+        self.batch = batch
+        self.open = True
+        self.paused = False
+        self.out: list[bytes] = []
+        self.subscriptions: dict[str, Subscription] = {}
+
+    def flush(self) -> None:
+        """Write what this tick has for it, as one."""
+        out = self.out
+        if out and self.open:
+            self.wire.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+
+    def send(self, payload: bytes) -> None:
+        """Write one frame now, after what this tick has."""
+        if self.open:
+            self.flush()
+            self.wire.write(text_header(len(payload)) + payload)
+
+    def cut_off(self, code: CloseCode) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
+    def not_subscribed(self, topic: str) -> None:
+        """A subscription that was asked for could not be made; the client was told."""
+        raise NotImplementedError
+
+
+class Subscription:
+    """One topic of one client: *catching up* (its past is read and replayed), or *live* (it gets what its group gets).
+
+    `position` is where the client is while it is not live. `held` are live messages that came while the past is read,
+    `replay` is what was read and not yet sent.
+    """
+
+    __slots__ = ("acknowledged", "client", "group", "held", "position", "replay", "request_id", "task")
+
+    def __init__(self, client: Client, group: "Group", request_id: FrameId) -> None:
+        self.client, self.group, self.request_id = client, group, request_id
+        self.acknowledged = False
+        self.position: Position | None = None
+        self.held: list[Message] = []
+        self.replay: deque[Message] = deque()
+        self.task: asyncio.Task[object] | None = None
+
+    def next_frames(self, framer: Framer) -> bytes:
+        """About CUT_BYTES of the replay, framed; moves `position` on."""
+        payloads: list[bytes] = []
+        room = CUT_BYTES
+        while self.replay and room > 0:
+            message = self.replay.popleft()
+            payloads.append(framer(message))
+            room -= len(payloads[-1])
+            self.position = Position(message.epoch, message.offset)
+        return joined(payloads, batch=self.client.batch)
+
+
+class Sent(NamedTuple):
+    """Frames and bytes that went to clients."""
+
+    frames: int
+    bytes: int
+
+
+class Group:
+    """All subscriptions that get the same frames: those of one topic (and, one day, of one filter)."""
+
+    __slots__ = ("batched", "holding", "joining", "pending", "plain", "position", "subscriptions", "topic")
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.position: Position | None = None
+        """Where everyone who is live is; None before the first message."""
+        self.pending: list[Message] = []
+        """What came since, in order."""
+        self.subscriptions = 0
+        self.plain: dict[Client, Subscription] = {}
+        self.batched: dict[Client, Subscription] = {}
+        self.holding: dict[Subscription, None] = {}
+        self.joining: dict[Subscription, int] = {}
+        """Newcomers, with the index in `pending` from which on they get what the others get."""
+
+    @property
+    def top(self) -> Position | None:
+        """The newest position seen here."""
+        if self.pending:
+            newest = self.pending[-1]
+            return Position(newest.epoch, newest.offset)
+        return self.position
+
+    def join(self, subscription: Subscription, at: Position) -> None:
+        """It is at `at`, the newest position; from the next message on it gets what the others get."""
+        subscription.position = at
+        if self.pending:
+            self.joining[subscription] = len(self.pending)
+        else:
+            self.position = at
+            self._members(subscription)[subscription.client] = subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """It gets nothing from here any more; its `position` says up to where it got everything."""
+        if self._members(subscription).pop(subscription.client, None):
+            subscription.position = self.position
+        self.holding.pop(subscription, None)
+        self.joining.pop(subscription, None)
+
+    def cut(self, framer: Framer, touched: list[Client]) -> Sent:
+        """Frame the next messages once and hand them to everyone; `touched` gets those who had nothing to write yet."""
+        messages = self._next_messages()
+        payloads = [framer(message) for message in messages]
+        self.position = Position(messages[-1].epoch, messages[-1].offset)
+        sent_bytes = 0
+        for members, batch in ((self.plain, False), (self.batched, True)):
+            if members:
+                data = joined(payloads, batch=batch)
+                sent_bytes += len(data) * len(members)
+                for client in members:
+                    out = client.out
+                    if not out:
+                        touched.append(client)
+                    out.append(data)
+        sent = Sent(len(payloads) * (len(self.plain) + len(self.batched)), sent_bytes)
+        if self.joining:
+            self._let_in(payloads, touched)
+        return sent
+
+    def _next_messages(self) -> list[Message]:
+        pending = self.pending
+        if len(pending) <= PENDING_MAX:
+            room = CUT_BYTES
+            for index, message in enumerate(pending):
+                room -= len(message.body)
+                if room < 0 and index:
+                    self.pending = pending[index:]
+                    return pending[:index]
+        self.pending = []
+        return pending
+
+    def _let_in(self, payloads: list[bytes], touched: list[Client]) -> None:
+        joining, self.joining = self.joining, {}
+        for subscription, start in joining.items():
+            if start > len(payloads):
+                self.joining[subscription] = start - len(payloads)
+                continue
+            client = subscription.client
+            self._members(subscription)[client] = subscription
+            if start < len(payloads):
+                if not client.out:
+                    touched.append(client)
+                client.out.append(joined(payloads[start:], batch=client.batch))
+
+    def _members(self, subscription: Subscription) -> dict[Client, Subscription]:
+        return self.batched if subscription.client.batch else self.plain
+
+
+def joined(payloads: list[bytes], *, batch: bool) -> bytes:
+    """WebSocket frames: one a payload, or one around them all with a payload a line."""
+    if batch:
+        payload = b"\n".join(payloads)
+        return text_header(len(payload)) + payload
+    parts: list[bytes] = []
+    for payload in payloads:
+        parts.append(text_header(len(payload)))
+        parts.append(payload)
+    return b"".join(parts)

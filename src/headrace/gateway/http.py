@@ -1,0 +1,116 @@
+"""Uvicorn's HTTP protocol with bounds on what a request may take: time, headers, connections."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.problems import PROBLEM_TYPE, problem
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Refuses what is too large, too slow or too much, and hands an upgrade on with the bytes that came behind it."""
+
+    def __init__(self, *, keeper: Doorkeeper, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._keeper = keeper
+        self._header_bytes = 0
+        self._refused = False
+
+    def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._keeper.requests.set(self, self._keeper.clock.monotonic())
+        if len(self.connections) > self._keeper.settings.http_connections_max:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._keeper.requests.clear(self)
+        self._keeper.closing.clear(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
+
+    def abort(self) -> None:
+        """The request did not come in time, or the client does not hang up after it was refused."""
+        if self._refused:
+            self.transport.abort()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._keeper.requests.set(self, self._keeper.clock.monotonic())
+
+    def on_url(self, url: bytes) -> None:
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(name, value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._keeper.requests.clear(self)
+        if not self._refused:
+            super().on_message_complete()
+
+    def _count(self, *pieces: bytes) -> None:
+        self._header_bytes += sum(map(len, pieces))
+        if self._header_bytes > self._keeper.settings.header_bytes_max:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _upgrade(self, behind: bytes) -> None:
+        if self._refused:
+            return
+        if self.scope["http_version"] != "1.1":
+            self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
+        else:
+            self._keeper.requests.clear(self)
+            self.handle_websocket_upgrade()
+            if behind:
+                self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
+
+    def _refuse(self, status: HTTPStatus, detail: str = "") -> None:
+        """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""
+        if self._refused:
+            return
+        self._refused = True
+        self._keeper.refused.labels(str(int(status))).inc()
+        if self.transport.is_closing():
+            return
+        body = problem(status, detail)
+        head = (
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.write_eof()
+        self._keeper.closing.set(self, self._keeper.clock.monotonic())

@@ -1,0 +1,73 @@
+"""What is going on at the WebSocket side, and what kind of server this is."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, get
+
+from headrace import __version__
+from headrace.gateway.connection import SUBPROTOCOL
+from headrace.gateway.problems import Refused
+from headrace.gateway.routes.context import context_of
+
+TOPICS_SHOWN: Final = 1000
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    servers: int
+    total_connections: int
+
+
+class Connections(msgspec.Struct, frozen=True):
+    """Numbers only, never who. `topics` are the 1,000 with the most subscriptions; topics of users are left out."""
+
+    total_connections: int
+    active_users: int
+    subscriptions: int
+    server_id: str
+    topics: dict[str, int]
+    cluster: Cluster
+
+
+class Info(msgspec.Struct, frozen=True):
+    """`demo`: what comes is a recording, not the live chain."""
+
+    name: str
+    version: str
+    server_id: str
+    protocol: str
+    demo: bool
+
+
+@get("/api/ws/connections", sync_to_thread=False)
+def connections(request: Request[Any, Any, Any]) -> Connections:
+    """How many connections, users and subscriptions this server has."""
+    context = context_of(request)
+    hub = context.hub
+    public = {topic: count for topic, count in hub.topics().items() if not topic.startswith("user:")}
+    busiest = sorted(public.items(), key=lambda entry: (-entry[1], entry[0]))[:TOPICS_SHOWN]
+    return Connections(
+        total_connections=len(hub.clients),
+        active_users=len(hub.users),
+        subscriptions=hub.subscriptions,
+        server_id=context.server_id,
+        topics=dict(busiest),
+        cluster=Cluster(servers=1, total_connections=len(hub.clients)),
+    )
+
+
+@get("/api/info", sync_to_thread=False)
+def info(request: Request[Any, Any, Any]) -> Info:
+    """What this server is."""
+    context = context_of(request)
+    return Info("headrace", __version__, context.server_id, SUBPROTOCOL, context.demo)
+
+
+@get("/ws", status_code=426, include_in_schema=False, sync_to_thread=False)
+def needs_upgrade() -> None:
+    """The stream is a WebSocket."""
+    raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client")
+
+
+HANDLERS: Final = (connections, info, needs_upgrade)

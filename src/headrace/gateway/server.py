@@ -1,0 +1,176 @@
+"""HTTP and WebSocket on one port: starts, runs and stops the whole gateway."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, cast
+
+import structlog
+import uvicorn
+from litestar.types import ControllerRouterHandler
+
+from headrace.bus import Bus
+from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
+from headrace.gateway.http import BoundedHttp
+from headrace.gateway.hub import Hub
+from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.routes import build
+from headrace.gateway.routes.context import Context
+from headrace.gateway.session_shell import Gate, SessionShell
+from headrace.gateway.settings import GatewaySettings
+from headrace.model.errors import ConfigError
+from headrace.protocol.codes import CloseCode
+from headrace.protocol.frames import EventFramer, Framer, Head
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+BACKLOG: Final = 4096
+CLOSES_PER_TURN: Final = 512
+DRAIN_POLL_S: Final = 0.02
+
+_log = structlog.get_logger("gateway")
+
+
+class Gateway:
+    """Serves clients from `start` to `stop`, with tasks of `supervisor`.
+
+    `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
+    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        bus: Bus,
+        health: Health,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        supervisor: Supervisor,
+        server_id: str,
+        head: Callable[[], Head] = Head,
+        demo: bool = False,
+        endpoints: Mapping[str, EndpointFactory] | None = None,
+        handlers: Sequence[ControllerRouterHandler] = (),
+        framer: Framer | None = None,
+    ) -> None:
+        self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
+        self._supervisor = supervisor
+        self._keeper = Doorkeeper(settings, clock, metrics)
+        framer = framer or EventFramer()
+        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
+        self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
+        context = Context(bus, self.hub, self._keeper, health, metrics, framer, server_id, demo)
+        self._server = _Server(self._uvicorn_config(build(context, handlers)))
+        self._tasks: list[asyncio.Task[object]] = []
+        self._detach: Callable[[], None] = lambda: None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on; 0 before `start`."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
+        listener = self._listen()
+        self._port = listener.getsockname()[1]
+        self._detach = self._bus.attach(self.hub.sink)
+        start = partial(self._supervisor.start, "gateway")
+        self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
+        self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
+        await self._server.ready.wait()
+        self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
+        _log.warning(
+            "no_authentication",
+            host=self._settings.host,
+            port=self._port,
+            meaning="anyone who can connect can read everything",
+        )
+
+    def apply(self, settings: GatewaySettings) -> None:
+        """Change what may change while running."""
+        self._keeper.apply(settings)
+
+    async def stop(self, deadline_s: float = 10.0) -> None:
+        """Let no one in, send what waits, close every client with 4001 (come back, elsewhere), end by the deadline."""
+        end_s = self._clock.monotonic() + deadline_s
+        self._keeper.draining = True
+        self._health.report("gateway", ready=False, detail="shutting down")
+        self._detach()
+        while self.hub.busy and self._clock.monotonic() < end_s:
+            await self.hub.flush()
+        for number, client in enumerate(list(self.hub.clients), 1):
+            client.cut_off(CloseCode.SHUTDOWN)
+            if number % CLOSES_PER_TURN == 0:
+                await self._clock.sleep(0)
+        while self._keeper.closing and self._clock.monotonic() < end_s:
+            await self._clock.sleep(DRAIN_POLL_S)
+        for late in self._keeper.closing.due(float("inf")):
+            late.abort()
+        self._server.config.timeout_graceful_shutdown = max(1, round(end_s - self._clock.monotonic()))
+        self._server.should_exit = True
+        if self._tasks:
+            await asyncio.wait(self._tasks[-1:])
+        for task in self._tasks:
+            task.cancel()
+
+    def _session(self, connection: Connection, opening: Opening) -> Endpoint:
+        return SessionShell(self.gate, connection, opening)
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.host, self._settings.port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            listener = socket.socket(found[0], socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConfigError("HOST", host, "an address of this machine") from error
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit this: a client that stops reading hides this much in the kernel, not megabytes.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.send_buffer_bytes)
+            listener.setblocking(False)
+            listener.bind(found[4])
+        except OSError as error:
+            listener.close()
+            raise ConfigError("SERVER_PORT", f"{host}:{port}", "an address that is free here") from error
+        return listener
+
+    def _uvicorn_config(self, app: Any) -> uvicorn.Config:
+        http = partial(BoundedHttp, keeper=self._keeper)
+
+        def upgrade(**_uvicorn: Any) -> Connection:
+            return Connection(self._keeper, self._endpoints)
+
+        return uvicorn.Config(
+            app,
+            http=cast("Any", http),
+            ws=cast("Any", upgrade),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+        )
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is ready, and leaves signals to whoever runs the process."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,162 @@
+"""What stands behind `/ws`: the session machine, and the hub to do what it decides."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, assert_never
+
+from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.groups import Client
+from headrace.gateway.hub import Hub
+from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.problems import Refused
+from headrace.model.errors import RequestError
+from headrace.protocol import frames
+from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.frames import Head
+from headrace.protocol.session import Action, Close, History, Send, Session, Subscribe, Unsubscribe
+from headrace.runtime.metrics import Metrics
+
+USER_ID_MAX: Final = 128
+
+_CREDENTIALS: Final = ("token", "access_token", "jwt", "ticket")
+
+
+@dataclass
+class Gate:
+    """What every session shares. `head` tells how far the chain is known at the moment of the call."""
+
+    hub: Hub
+    keeper: Doorkeeper
+    metrics: Metrics
+    server_id: str
+    head: Callable[[], Head]
+    ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.closed = self.metrics.counter("gateway_closed", "Connections that this server closed", ("code",))
+        self.commands = self.metrics.counter("gateway_commands", "Frames received from clients")
+
+
+class SessionShell(Client):
+    """One client of the wire protocol, from `welcome` to close."""
+
+    def __init__(self, gate: Gate, connection: Connection, opening: Opening) -> None:
+        _refuse_credentials(opening)
+        self._gate, self._keeper, self._connection = gate, gate.keeper, connection
+        limits = gate.keeper.settings.limits()
+        self._user_id = _user_id(opening.query)
+        self._wanted = _subscriptions(opening.query, limits.topics)
+        super().__init__(connection.transport, batch=_one(opening.query, "batch") == "1")
+        self._session = Session(limits, gate.keeper.clock.monotonic())
+        self.frame_bytes_max = limits.frame
+
+    def opened(self) -> None:
+        gate, settings = self._gate, self._keeper.settings
+        if len(gate.hub.clients) >= settings.connections_max:
+            self.cut_off(CloseCode.CONNECTION_LIMIT)
+            return
+        gate.hub.add(self, self._user_id)
+        self._keeper.pings.set(self, self._keeper.clock.monotonic())
+        self.send(
+            frames.welcome(
+                connection_id=f"c{next(gate.ids)}",
+                user_id=self._user_id,
+                server_id=gate.server_id,
+                ping_s=settings.ping_s,
+                pong_s=settings.pong_s,
+                limits=self._session.limits,
+            )
+        )
+        self._perform(self._session.open(self._wanted))
+
+    def text(self, data: str) -> None:
+        self._gate.commands.inc()
+        self._perform(self._session.receive(data, self._keeper.clock.monotonic()))
+
+    def binary(self, data: bytes) -> None:
+        self._gate.commands.inc()
+        self._perform(self._session.malformed("binary frames are not used here", self._keeper.clock.monotonic()))
+
+    def socket_full(self) -> None:
+        self._gate.hub.pause(self)
+
+    def socket_free(self) -> None:
+        self._gate.hub.resume(self)
+
+    def lost(self) -> None:
+        self._keeper.pings.clear(self)
+        self._keeper.pongs.clear(self)
+        self._gate.hub.remove(self, self._user_id)
+
+    def ping(self) -> None:
+        ts_ms = self._keeper.clock.wall_ns() // 1_000_000
+        self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
+
+    def no_pong(self) -> None:
+        if self._connection.heard_s <= self._keeper.clock.monotonic() - self._keeper.pongs.after_s:
+            self.cut_off(CloseCode.NO_PONG)
+
+    def cut_off(self, code: CloseCode) -> None:
+        if self.open:
+            self.flush()
+            self.open = False
+            self._gate.closed.labels(str(int(code))).inc()
+            self._connection.close(code)
+
+    def not_subscribed(self, topic: str) -> None:
+        self._session.lost(topic)
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if not self.open:
+                return
+            match action:
+                case Send(payload):
+                    self.send(payload)
+                case Subscribe():
+                    self._gate.hub.subscribe(self, action)
+                case Unsubscribe(topic, request_id):
+                    ended = self._gate.hub.unsubscribe(self, topic)
+                    if ended is not None and not ended.acknowledged:
+                        failure = RequestError(ErrorCode.BAD_REQUEST, "unsubscribed before it began")
+                        self.send(frames.error(failure, ended.request_id))
+                    self.send(frames.unsubscribed(topic, request_id))
+                case History():
+                    self._gate.hub.history(self, action)
+                case Close(code):
+                    self.cut_off(code)
+                case _:
+                    assert_never(action)
+
+
+def _refuse_credentials(opening: Opening) -> None:
+    """URLs end up in logs, and nothing here can check a credential yet: neither is passed over in silence."""
+    if any(name in opening.query for name in _CREDENTIALS):
+        raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
+    if any(name.startswith("jwt.") for name in opening.subprotocols):
+        raise Refused(HTTPStatus.UNAUTHORIZED, "authentication is not available on this server")
+
+
+def _one(query: Mapping[str, list[str]], name: str) -> str | None:
+    values = query.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is given more than once")
+    return values[0]
+
+
+def _user_id(query: Mapping[str, list[str]]) -> str | None:
+    user_id = _one(query, "user_id")
+    if user_id is not None and not (0 < len(user_id) <= USER_ID_MAX and user_id.isascii() and user_id.isprintable()):
+        raise Refused(HTTPStatus.BAD_REQUEST, f"user_id is not 1 to {USER_ID_MAX} printable ASCII characters")
+    return user_id
+
+
+def _subscriptions(query: Mapping[str, list[str]], topics_max: int) -> list[str]:
+    wanted = [name for name in (_one(query, "subscriptions") or "").split(",") if name]
+    if len(wanted) > topics_max:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"more than {topics_max} subscriptions")
+    return wanted

@@ -1,0 +1,114 @@
+"""What may be set about the gateway."""
+
+from typing import Annotated
+
+import msgspec
+
+from headrace.config import Setting
+from headrace.protocol.frames import Limits
+
+_Count = msgspec.Meta(ge=1)
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`host` is loopback by default because this server knows no authentication yet: who can connect can read all.
+
+    Limits that are marked live apply to connections made after the change, `connections_max` at once.
+    """
+
+    host: Annotated[
+        str,
+        msgspec.Meta(min_length=1),
+        Setting(
+            "Address to listen on; 0.0.0.0 lets other machines in (put a proxy that authenticates before it)", ("HOST",)
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=65535),
+        Setting("TCP port of HTTP and WebSocket; 0 takes a free one", ("SERVER_PORT", "PORT")),
+    ] = 8080
+    connections_max: Annotated[
+        int, _Count, Setting("WebSocket connections at once", ("WEBSOCKET_MAX_CONNECTIONS",), live=True)
+    ] = 10_000
+    http_connections_max: Annotated[
+        int, _Count, Setting("Connections at once that are not (yet) WebSockets", ("HTTP_MAX_CONNECTIONS",), live=True)
+    ] = 1024
+    ping_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("Seconds between heartbeats to a client", ("WEBSOCKET_HEARTBEAT_INTERVAL",))
+    ] = 30
+    pong_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("Seconds a client has to answer a heartbeat", ("WEBSOCKET_PONG_TIMEOUT",))
+    ] = 8
+    frame_bytes_max: Annotated[
+        int,
+        msgspec.Meta(ge=256, le=2**24),
+        Setting("Bytes of one message from a client", ("WEBSOCKET_MAX_FRAME_BYTES",), live=True),
+    ] = 65_536
+    topics_max: Annotated[int, _Count, Setting("Topics of one connection", ("WEBSOCKET_MAX_TOPICS",), live=True)] = 128
+    cmd_per_s: Annotated[
+        int,
+        _Count,
+        Setting("Commands a second of one connection, and as many at once", ("WEBSOCKET_COMMANDS_PER_S",), live=True),
+    ] = 20
+    history_max: Annotated[
+        int, _Count, Setting("Messages of one history page", ("WEBSOCKET_HISTORY_LIMIT",), live=True)
+    ] = 1000
+    recover_max: Annotated[
+        int,
+        _Count,
+        Setting(
+            "Messages replayed to one recovering subscription; beyond it recovered is false",
+            ("WEBSOCKET_RECOVER_LIMIT",),
+            live=True,
+        ),
+    ] = 10_000
+    queue_bytes_max: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting(
+            "Bytes that wait for a client whose socket is full, before it is cut off",
+            ("WEBSOCKET_QUEUE_BYTES",),
+            live=True,
+        ),
+    ] = 1_048_576
+    tick_ms: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1000),
+        Setting(
+            "Rest between two writes to a client; what comes meanwhile is sent as one",
+            ("WEBSOCKET_TICK_MS",),
+            live=True,
+        ),
+    ] = 2
+    slow_abort_s: Annotated[
+        float,
+        msgspec.Meta(gt=0),
+        Setting("Seconds a client may take nothing before its connection is dropped", ("WEBSOCKET_SLOW_ABORT_S",)),
+    ] = 10
+    close_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("Seconds a client has to answer a close", ("WEBSOCKET_CLOSE_S",))
+    ] = 5
+    request_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("Seconds a client has to send a whole request", ("HTTP_REQUEST_S",))
+    ] = 10
+    header_bytes_max: Annotated[
+        int, msgspec.Meta(ge=1024), Setting("Bytes of a request's URL and headers", ("HTTP_MAX_HEADER_BYTES",))
+    ] = 16_384
+    body_bytes_max: Annotated[
+        int, msgspec.Meta(ge=0), Setting("Bytes of a request's body", ("HTTP_MAX_BODY_BYTES",))
+    ] = 65_536
+    send_buffer_bytes: Annotated[
+        int, msgspec.Meta(ge=4096), Setting("Kernel send buffer of each connection", ("SOCKET_SEND_BUFFER_BYTES",))
+    ] = 131_072
+    write_buffer_bytes: Annotated[
+        int,
+        msgspec.Meta(ge=4096),
+        Setting("Bytes beyond the kernel's buffer at which a client counts as slow", ("SOCKET_WRITE_BUFFER_BYTES",)),
+    ] = 262_144
+
+    def limits(self) -> Limits:
+        """What a new connection is told and held to."""
+        return Limits(
+            topics=self.topics_max, frame=self.frame_bytes_max, cmd_per_s=self.cmd_per_s, history=self.history_max
+        )

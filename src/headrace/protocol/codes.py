@@ -1,0 +1,71 @@
+"""Error and close codes of the client wire protocol, and what each asks of a client."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class ErrorCode(IntEnum):
+    """`error` frames carry one; the connection stays open."""
+
+    INTERNAL = 100
+    UNAUTHORIZED = 101
+    UNKNOWN_TOPIC = 102
+    DENIED = 103
+    ALREADY_SUBSCRIBED = 105
+    LIMIT = 106
+    BAD_REQUEST = 107
+    UNAVAILABLE = 108
+    TOKEN_EXPIRED = 109
+    RATE_LIMITED = 111
+    UNRECOVERABLE = 112
+    BAD_FILTER = 120
+    DECODER_UNAVAILABLE = 121
+
+
+class CloseCode(IntEnum):
+    """Why a connection ended. 1xxx are RFC 6455's; 4000 to 4499 ask for a reconnect, 4500 and above are final."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    INVALID_DATA = 1007
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    SHUTDOWN = 4001
+    AUTH_TIMEOUT = 4002
+    EXPIRED = 4005
+    SLOW = 4008
+    INSUFFICIENT_STATE = 4010
+    NO_PONG = 4012
+    RATE = 4013
+    BAD_TOKEN = 4500
+    MALFORMED = 4501
+    CONNECTION_LIMIT = 4504
+    DENIED = 4507
+
+
+CLOSE_REASONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        CloseCode.INTERNAL: "internal error",
+        CloseCode.SHUTDOWN: "shutdown",
+        CloseCode.SLOW: "too slow",
+        CloseCode.INSUFFICIENT_STATE: "insufficient state",
+        CloseCode.NO_PONG: "no pong",
+        CloseCode.RATE: "too many commands",
+        CloseCode.MALFORMED: "malformed",
+        CloseCode.CONNECTION_LIMIT: "connection limit",
+    }
+)
+"""The reason text sent with a code; at most 123 bytes (RFC 6455 §5.5)."""
+
+_FINAL: Final = frozenset({CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.TOO_BIG})
+
+
+def may_reconnect(code: int) -> bool:
+    """Whether a client should come back, with jitter, after a close with `code`.
+
+    1002, 1007 and 1009 say that the client sent something wrong: it would only do so again.
+    """
+    return code < 4500 and code not in _FINAL

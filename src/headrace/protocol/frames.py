@@ -1,0 +1,223 @@
+"""The frames of the wire protocol: inbound commands as strict types, outbound frames as bytes. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from headrace.model.errors import RequestError
+from headrace.model.events import Message, Position
+from headrace.model.topics import TOPIC_LENGTH_MAX
+from headrace.protocol.codes import ErrorCode
+
+FrameId: TypeAlias = str | int | None
+"""What a client may put into `id`; echoed as it came."""
+
+Framer: TypeAlias = Callable[[Message], bytes]
+"""Makes the whole JSON text of a message's frame; EventFramer is the one of this protocol."""
+
+U64_MAX: Final = 2**64 - 1
+
+_Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_LENGTH_MAX)]
+_Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_U64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,20}\Z")]
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every command has: its type, the id to echo, and data that is read once the type is known."""
+
+    type: Annotated[str, msgspec.Meta(max_length=32)]
+    id: (
+        Annotated[str, msgspec.Meta(max_length=64)] | Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)] | None
+    ) = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class PositionData(msgspec.Struct, frozen=True):
+    """`{"epoch":"k3Fq","offset":"1842"}`: the last message that the client has."""
+
+    epoch: _Epoch
+    offset: _U64
+
+    def position(self) -> Position:
+        """The same as a noun. Raises RequestError 107 for an offset beyond u64."""
+        offset = int(self.offset)
+        if offset > U64_MAX:
+            raise RequestError(ErrorCode.BAD_REQUEST, "offset is beyond 64 bits")
+        return Position(self.epoch, offset)
+
+
+class SubscribeData(msgspec.Struct, frozen=True):
+    topic: _Topic
+    recover: PositionData | None = None
+    filter: msgspec.Raw = msgspec.Raw(b"null")
+    conflate: msgspec.Raw = msgspec.Raw(b"null")
+    snapshot: bool = False
+    on_slow: Literal["disconnect", "conflate", "drop_oldest"] = "disconnect"
+
+
+class UnsubscribeData(msgspec.Struct, frozen=True):
+    topic: _Topic
+
+
+class HistoryData(msgspec.Struct, frozen=True):
+    topic: _Topic
+    since: PositionData | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 100
+    reverse: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one connection may do; told in `welcome`. `history` bounds the messages of one history page."""
+
+    topics: int = 128
+    frame: int = 65536
+    cmd_per_s: int = 20
+    history: int = 1000
+
+
+class Head(msgspec.Struct, frozen=True):
+    """How far the chain is known here, so that a client can tell a quiet market from a dead feed. None: not known."""
+
+    processed: int | None = None
+    confirmed: int | None = None
+    upstream_lag_ms: int | None = None
+
+
+class BadFrame(Exception):  # noqa: N818  (an answer to the sender, not a failure of ours)
+    """The bytes are no command at all: not JSON, not an object, no usable `type` or `id`."""
+
+
+_encode = msgspec.json.Encoder().encode
+_envelope = msgspec.json.Decoder(Envelope)
+
+
+def read_envelope(text: bytes | str) -> Envelope:
+    """Parse one inbound frame. Raises BadFrame; nesting is bounded by the parser, size by the caller."""
+    try:
+        return _envelope.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadFrame from error
+
+
+class EventFramer:
+    """Builds event frames: what is the same for a topic and epoch is encoded once, the body is never looked at."""
+
+    _HEADS_MAX: Final = 65_536
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[str, str, str], bytes] = {}
+
+    def __call__(self, message: Message) -> bytes:
+        """The whole JSON text of one event, promote, retract or gap frame."""
+        key = (message.kind, message.topic, message.epoch)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= self._HEADS_MAX:
+                self._heads.clear()
+            head = self._heads[key] = b'{"type":%b,"topic":%b,"epoch":%b,"offset":"' % tuple(map(_encode, key))
+        return b'%b%d",%b}' % (head, message.offset, message.body)
+
+
+def text_header(length: int) -> bytes:
+    """The header of an unmasked, unfragmented text frame with a payload of `length` bytes (RFC 6455 §5.2)."""
+    if length < 126:
+        return bytes((0x81, length))
+    if length < 65536:
+        return b"\x81\x7e" + length.to_bytes(2, "big")
+    return b"\x81\x7f" + length.to_bytes(8, "big")
+
+
+def welcome(
+    *, connection_id: str, user_id: str | None, server_id: str, ping_s: float, pong_s: float, limits: Limits
+) -> bytes:
+    shown = {"topics": limits.topics, "frame": limits.frame, "cmd_per_s": limits.cmd_per_s}
+    return _frame(
+        "welcome",
+        data={
+            "connection_id": connection_id,
+            "user_id": user_id,
+            "server_id": server_id,
+            "ping_s": ping_s,
+            "pong_s": pong_s,
+            "limits": shown,
+        },
+    )
+
+
+def subscribed(
+    topic: str, request_id: FrameId, top: Position, *, was_recovering: bool, recovered: bool, replayed: int
+) -> bytes:
+    data = {
+        "epoch": top.epoch,
+        "offset": str(top.offset),
+        "was_recovering": was_recovering,
+        "recovered": recovered,
+        "replayed": replayed,
+    }
+    return _frame("subscribed", request_id, topic, data)
+
+
+def unsubscribed(topic: str, request_id: FrameId) -> bytes:
+    return _frame("unsubscribed", request_id, topic)
+
+
+def error(failure: RequestError, request_id: FrameId = None, topic: str | None = None) -> bytes:
+    """`topic` is the one asked for, so that a failed `?subscriptions=` entry (which has no id) can be told apart."""
+    data = {
+        "code": int(failure.code),
+        "message": failure.message,
+        "temporary": failure.temporary,
+        "retry_after_ms": failure.retry_after_ms,
+    }
+    return _frame("error", request_id, topic, data)
+
+
+def ping(ts_ms: int, head: Head, tops: Mapping[str, int]) -> bytes:
+    known = {"processed": _text(head.processed), "confirmed": _text(head.confirmed)}
+    data = {
+        "ts": ts_ms,
+        "head": known,
+        "upstream_lag_ms": head.upstream_lag_ms,
+        "tops": {topic: str(offset) for topic, offset in tops.items()},
+    }
+    return _frame("ping", data=data)
+
+
+def lag(topic: str, from_offset: int, to_offset: int, dropped: int) -> bytes:
+    data = {"from_offset": str(from_offset), "to_offset": str(to_offset), "dropped": dropped}
+    return _frame("lag", topic=topic, data=data)
+
+
+def history(topic: str, request_id: FrameId, top: Position, items: Iterable[bytes]) -> bytes:
+    """`items` are whole event frames; `offset` is the topic's newest, so a client knows whether there is more."""
+    data = {"epoch": top.epoch, "offset": str(top.offset), "items": [msgspec.Raw(item) for item in items]}
+    return _frame("history", request_id, topic, data)
+
+
+def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:
+    """Frames of the first messages that together fit `bytes_max` (always at least one)."""
+    items: list[bytes] = []
+    room = bytes_max
+    for message in messages:
+        item = framer(message)
+        room -= len(item)
+        if items and room < 0:
+            break
+        items.append(item)
+    return items
+
+
+def _frame(kind: str, request_id: FrameId = None, topic: str | None = None, data: Any = None) -> bytes:
+    frame: dict[str, Any] = {"type": kind}
+    if request_id is not None:
+        frame["id"] = request_id
+    if topic is not None:
+        frame["topic"] = topic
+    if data is not None:
+        frame["data"] = data
+    return _encode(frame)
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)

@@ -1,0 +1,214 @@
+"""One client's side of the protocol as a machine: frames and the time go in, what is to be done comes out. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from headrace.model import topics
+from headrace.model.errors import RequestError
+from headrace.model.events import Position
+from headrace.protocol import frames
+from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
+
+MALFORMED_MAX: Final = 10
+"""Frames that are no command at all, in one connection's life, before it is closed with 4501."""
+
+PATIENCE_S: Final = 5
+"""Seconds' worth of refused commands before a connection that ignores 111 is closed with 4013."""
+
+
+class Send(NamedTuple):
+    """Send this frame now."""
+
+    payload: bytes
+
+
+class Subscribe(NamedTuple):
+    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first."""
+
+    topic: str
+    request_id: FrameId
+    recover: Position | None
+
+
+class Unsubscribe(NamedTuple):
+    """End delivery of `topic`, then answer `request_id`."""
+
+    topic: str
+    request_id: FrameId
+
+
+class History(NamedTuple):
+    """Answer `request_id` with a page of `topic`'s log."""
+
+    topic: str
+    request_id: FrameId
+    since: Position | None
+    limit: int
+    reverse: bool
+
+
+class Close(NamedTuple):
+    """End the connection; nothing after this counts."""
+
+    code: CloseCode
+
+
+Action: TypeAlias = Send | Subscribe | Unsubscribe | History | Close
+
+
+class TokenBucket:
+    """Allows `per_s` things a second on average and as many at once. Time is monotonic seconds, passed in."""
+
+    def __init__(self, per_s: float, now_s: float) -> None:
+        self.per_s = self._tokens = per_s
+        self._at_s = now_s
+
+    def take(self, now_s: float) -> float:
+        """Take one; returns 0.0 when allowed, else the seconds to wait until one is there (and takes nothing)."""
+        self._tokens = min(self.per_s, self._tokens + (now_s - self._at_s) * self.per_s)
+        self._at_s = now_s
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self.per_s
+
+
+_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData)
+
+_subscribe = msgspec.json.Decoder(SubscribeData)
+_unsubscribe = msgspec.json.Decoder(UnsubscribeData)
+_history = msgspec.json.Decoder(HistoryData)
+
+
+class Session:
+    """Checks commands and knows which topics the client has; the shell around it does what the actions say.
+
+    The shell calls `lost(topic)` when a subscription that was asked for could not be made.
+    """
+
+    def __init__(self, limits: Limits, now_s: float) -> None:
+        self.limits = limits
+        self.topics: set[str] = set()
+        self._commands = TokenBucket(limits.cmd_per_s, now_s)
+        self._malformed = 0
+        self._refused = 0
+
+    def receive(self, text: bytes | str, now_s: float) -> list[Action]:
+        """Actions for one text frame, in order."""
+        try:
+            envelope = frames.read_envelope(text)
+        except frames.BadFrame:
+            return self.malformed("not a JSON object with a type", now_s)
+        if envelope.type == "pong":
+            return self._rate(None, now_s)
+        if refused := self._rate(envelope.id, now_s):
+            return refused
+        try:
+            return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+        except RequestError as failure:
+            return [Send(frames.error(failure, envelope.id))]
+
+    def malformed(self, message: str, now_s: float) -> list[Action]:
+        """A frame that can't be a command (also: a binary one). Answered, and in the end not forgiven."""
+        if refused := self._rate(None, now_s):
+            return refused
+        self._malformed += 1
+        answer = Send(frames.error(RequestError(ErrorCode.BAD_REQUEST, message)))
+        return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
+
+    def open(self, wanted: Sequence[str]) -> list[Action]:
+        """The topics that the URL names, subscribed as if by command; errors name the topic, as there is no id."""
+        actions: list[Action] = []
+        for topic in wanted:
+            try:
+                actions += self._subscribe(topic, None, None)
+            except RequestError as failure:
+                actions.append(Send(frames.error(failure, topic=topic)))
+        return actions
+
+    def lost(self, topic: str) -> None:
+        """The subscription could not be made: the client may ask again."""
+        self.topics.discard(topic)
+
+    def _rate(self, request_id: FrameId, now_s: float) -> list[Action]:
+        """Nothing while the client keeps to its rate, else the refusal."""
+        wait_s = self._commands.take(now_s)
+        if not wait_s:
+            self._refused = 0
+            return []
+        self._refused += 1
+        if self._refused > PATIENCE_S * self.limits.cmd_per_s:
+            return [Close(CloseCode.RATE)]
+        retry_after_ms = int(wait_s * 1000) + 1
+        failure = RequestError(
+            ErrorCode.RATE_LIMITED, "too many commands", temporary=True, retry_after_ms=retry_after_ms
+        )
+        return [Send(frames.error(failure, request_id))]
+
+    def _subscribe(self, topic: str, request_id: FrameId, recover: Position | None) -> list[Action]:
+        topics.parse(topic)
+        if topic in self.topics:
+            raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
+        if len(self.topics) >= self.limits.topics:
+            raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
+        self.topics.add(topic)
+        return [Subscribe(topic, request_id, recover)]
+
+    def _on_subscribe(self, envelope: Envelope) -> list[Action]:
+        data = _read(_subscribe, envelope)
+        _refuse_unbuilt(data)
+        return self._subscribe(data.topic, envelope.id, data.recover.position() if data.recover else None)
+
+    def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
+        topic = _read(_unsubscribe, envelope).topic
+        if topic not in self.topics:
+            raise RequestError(ErrorCode.BAD_REQUEST, "not subscribed")
+        self.topics.discard(topic)
+        return [Unsubscribe(topic, envelope.id)]
+
+    def _on_history(self, envelope: Envelope) -> list[Action]:
+        data = _read(_history, envelope)
+        topics.parse(data.topic)
+        if data.limit > self.limits.history:
+            raise RequestError(ErrorCode.BAD_REQUEST, f"limit is above {self.limits.history}")
+        since = data.since.position() if data.since else None
+        return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
+
+    def _on_unknown(self, envelope: Envelope) -> list[Action]:
+        raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
+
+    def _on_unbuilt(self, envelope: Envelope) -> list[Action]:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"{envelope.type} is not available on this server")
+
+    _COMMANDS: Final[Mapping[str, Callable[["Session", Envelope], list[Action]]]] = MappingProxyType(
+        {
+            "subscribe": _on_subscribe,
+            "unsubscribe": _on_unsubscribe,
+            "history": _on_history,
+            "auth": _on_unbuilt,
+            "ack": _on_unbuilt,
+        }
+    )
+
+
+def _refuse_unbuilt(data: SubscribeData) -> None:
+    """A wish that this server can't fulfil is refused, never dropped in silence."""
+    if bytes(data.filter) != b"null":
+        raise RequestError(ErrorCode.BAD_FILTER, "filters are not available on this server")
+    if bytes(data.conflate) != b"null":
+        raise RequestError(ErrorCode.BAD_REQUEST, "conflate is not available on this server")
+    if data.snapshot:
+        raise RequestError(ErrorCode.BAD_REQUEST, "snapshot is not available on this server")
+    if data.on_slow != "disconnect":
+        raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
+
+
+def _read(decoder: "msgspec.json.Decoder[_Data]", envelope: Envelope) -> _Data:
+    try:
+        return decoder.decode(envelope.data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"{envelope.type}: bad data") from error
