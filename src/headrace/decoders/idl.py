@@ -1,7 +1,7 @@
 """Reads Anchor IDL files, the legacy format and that of 0.30 and later."""
 
 import hashlib
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from headrace.model.errors import ConfigError
 from headrace.model.keys import is_key
 
 IDL_BYTES_MAX: Final = 4 * 1024 * 1024
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class Item(NamedTuple):
@@ -86,15 +87,22 @@ class _Reader:
                         self.named[item["name"]] = item
         aliases: dict[str, dict[str, str]] = {}
         for document in self.documents:
-            aliases.update(document.get("aliases", {}))
+            aliases |= self.aliases(document)
         return Idl(
-            self.name,
+            self.types.name,
             self.address(),
             self.merged("instructions", self.instruction),
             self.merged("accounts", self.account),
             self.merged("events", self.event),
             aliases,
         )
+
+    def aliases(self, document: dict[str, Any]) -> dict[str, dict[str, str]]:
+        self.types.path = ["aliases"]
+        try:
+            return msgspec.convert(document.get("aliases", {}), dict[str, dict[str, str]])
+        except msgspec.ValidationError as error:
+            raise self.fail(str(error), "objects of strings") from None
 
     def address(self) -> str | None:
         document = self.documents[0]
@@ -133,20 +141,25 @@ class _Reader:
         if given is None:
             return discriminator(namespace, hashed)
         try:
-            return bytes(given)
-        except (TypeError, ValueError):
+            mark = bytes(msgspec.convert(given, list[_Byte]))
+        except msgspec.ValidationError:
             raise self.fail(given, "a discriminator: a list of bytes") from None
+        if not mark:
+            raise self.fail(given, "a discriminator of at least one byte")
+        return mark
 
     def instruction(self, entry: dict[str, Any]) -> Item:
         plain = self.legacy and "discriminator" not in entry
         name = snake_case(entry["name"]) if plain else entry["name"]
         shape = self.types.struct(name, entry.get("args") or [])
         accounts = tuple(self.account_names(entry.get("accounts") or []))
-        forms = tuple(tuple(self.account_names(form)) for form in entry.get("other_accounts", []))
+        forms = tuple(tuple(self.account_names(form)) for form in entry.get("other_accounts") or ())
         return Item(name, self.mark(entry, "global", name), shape, accounts, forms)
 
-    def account_names(self, accounts: list[Any], prefix: str = "") -> list[str]:
+    def account_names(self, accounts: object, prefix: str = "") -> list[str]:
         """Names in order; those of a composite are `group.name`."""
+        if not isinstance(accounts, list):
+            raise self.fail(accounts, "a list of accounts")
         names: list[str] = []
         for account in accounts:
             if isinstance(account, str):
@@ -168,9 +181,17 @@ class _Reader:
         if not isinstance(shape, shapes.Struct):
             raise self.fail(name, "a struct")
         if "sizes" in entry:
-            mark = bytes(entry.get("discriminator", ()))
-            return Item(name, mark, shape, sizes=tuple(entry["sizes"]), mark_at=entry.get("mark_at", 0), inside=True)
+            return self.account_by_size(entry, shape)
         return Item(name, self.mark(entry, "account", name), shape)
+
+    def account_by_size(self, entry: dict[str, Any], shape: shapes.Struct) -> Item:
+        try:
+            sizes = msgspec.convert(entry["sizes"], tuple[int, ...])
+            mark_at = msgspec.convert(entry.get("mark_at", 0), Annotated[int, msgspec.Meta(ge=0)])
+            mark = bytes(msgspec.convert(entry.get("discriminator", []), list[_Byte]))
+        except msgspec.ValidationError as error:
+            raise self.fail(str(error), "sizes and discriminator as lists of numbers, mark_at as a number") from None
+        return Item(entry["name"], mark, shape, sizes=sizes, mark_at=mark_at, inside=True)
 
     def event(self, entry: dict[str, Any]) -> Item:
         name = entry["name"]

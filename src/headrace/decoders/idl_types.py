@@ -86,7 +86,7 @@ class TypeReader:
                     arguments = [self.argument(a, generics) for a in inner.get("generics") or []]
                     inner = inner.get("name")
                 return self.defined(inner, arguments)
-            case "generic" if inner in generics:
+            case "generic" if isinstance(inner, str) and inner in generics:
                 return self.shape(generics[inner], {})
             case "vec" if inner == "u8":
                 return shapes.Blob(None)
@@ -165,6 +165,8 @@ class TypeReader:
     def named_type(self, name: str, arguments: list[Any]) -> Shape:
         entry = self.types[name]
         body = entry["type"]
+        if not isinstance(entry.get("generics") or [], list):
+            raise self.fail(entry["generics"], "a list of generics")
         names = [str(g.get("name") if isinstance(g, dict) else g) for g in entry.get("generics") or []]
         generics = dict(zip(names, arguments, strict=False))
         match body.get("kind"):
@@ -197,6 +199,8 @@ class TypeReader:
     def aligned(self, struct: shapes.Struct, entry: dict[str, Any]) -> shapes.Struct:
         """The C layout of a zero-copy struct: padding after each field up to the next one's alignment."""
         layout = entry.get("repr") or {}
+        if not isinstance(layout, dict):
+            raise self.fail(layout, 'a repr such as {"kind": "c"}')
         if struct.size is None:
             raise self.fail(struct.name, "a zero-copy struct of fixed size")
         packed = layout.get("packed") or layout.get("kind") != "c"
@@ -209,7 +213,10 @@ class TypeReader:
             fields.append(field)
             at += gap + (field.shape.size or 0)
         align = 1 if packed else max((_alignment(f.shape) for f in struct.fields), default=1)
-        align = max(align, layout.get("align") or 1)
+        wanted = layout.get("align") or 1
+        if not isinstance(wanted, int) or not 1 <= wanted <= 4096:
+            raise self.fail(wanted, "an alignment")
+        align = max(align, wanted)
         if at % align:
             fields.append(Field("", shapes.Pad(-at % align)))
         aligned = self.guarded(lambda: shapes.Struct(struct.name, tuple(fields), named=struct.named))
