@@ -83,7 +83,7 @@ def open_rpc(config: Config, clock: Clock) -> Rpc:
 
 
 class Service:
-    """One process. Build it from a Config, then `run` it until `stop` is set.
+    """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
     `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
     all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
@@ -199,8 +199,10 @@ class Service:
     async def _stream(self, intake: Outlet) -> None:
         self._source = self._make_source(self)
         self.health.forget("source")
-        ending = await self._source.run(intake)
         name = f"source:{self._source.name}"
+        if name not in self.health.components():
+            self.health.report(name, ready=True, detail="running")
+        ending = await self._source.run(intake)
         self.health.report(name, ready=ending.how != "failed", detail=f"{ending.how} {ending.detail}".strip())
         if ending.how == "failed":
             _log.error("source_failed", source=self._source.name, detail=ending.detail)

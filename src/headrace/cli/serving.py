@@ -32,7 +32,7 @@ Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
 def serve(config: Config, *, record: Path | None) -> int:
     """Stream from the configured nodes until told to stop."""
     start_log(config)
-    run(_serve_until_signal(lambda: Service(config, record=record)))
+    run(_serve_until_signal(Service(config, record=record)))
     return 0
 
 
@@ -73,20 +73,18 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> Callable[[], Service]:
-    generation = header_of(file).id
-    return lambda: Service(
+def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> Service:
+    return Service(
         config,
         source=lambda service: Recording(file, service.clock, speed=speed, loop=loop),
-        generation=generation,
+        generation=header_of(file).id,
         play=True,
     )
 
 
-async def _serve_until_signal(build: Callable[[], Service], greet: Greeting | None = None) -> None:
+async def _serve_until_signal(service: Service, greet: Greeting | None = None) -> None:
     stop = asyncio.Event()
     with app.stopped_by_signals(stop):
-        service = build()
         async with Supervisor(service.clock) as tasks:
             serving = tasks.start("serve", "service", partial(service.run, stop))
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))

@@ -1,0 +1,106 @@
+"""A whole service before a scripted node behind a proxy, and clients over real WebSockets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from headrace import app
+from headrace.app import Service
+from headrace.config import load
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.supervise import Supervisor
+from headrace.sdk import follow
+from headrace.testing.node import ScriptedNode
+from headrace.testing.proxy import TcpProxy
+from tests.mainnet import FOLDER, PUMP
+
+PATIENCE_S = 30.0
+
+QUICK = {
+    "SERVER_PORT": "0",
+    "SUBSCRIPTIONS": "logs:pump",
+    "SOLANA_BACKOFF_INITIAL_S": "0.01",
+    "SOLANA_BACKOFF_MAX_S": "0.05",
+    "SOLANA_TICK_S": "0.01",
+    "SOLANA_CHECK_S": "0.05",
+    "SOLANA_CONFIRM_S": "0.02",
+    "SOLANA_GAP_MARGIN_SLOTS": "2",
+    "SOLANA_REFILL_SETTLE_SLOTS": "0",
+    "SOLANA_REFILL_RETRY_S": "0.01",
+    "WEBSOCKET_COMMANDS_PER_S": "1000",
+}
+"""Settings under which a test need not wait."""
+
+
+class Life:
+    """`received` holds all frames that the one listening client got, in order."""
+
+    def __init__(self, node: ScriptedNode, proxy: TcpProxy, service: Service) -> None:
+        self.node, self.proxy, self.service = node, proxy, service
+        self.received: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        assert self.service.gateway is not None
+        return f"ws://127.0.0.1:{self.service.gateway.port}/ws"
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [frame for frame in self.received if frame["type"] == kind]
+
+    async def listen(self, *topics: str) -> None:
+        """Follow the topics as a client does."""
+        async with aclosing(follow(self.url, topics)) as frames:
+            async for frame in frames:
+                self.received.append(frame)
+
+    async def until(self, condition: Callable[[], bool], *, flowing: bool = True) -> None:
+        """Return when `condition` holds; meanwhile, with `flowing`, the chain goes on."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                if flowing:
+                    self.node.advance_slot()
+                await asyncio.sleep(0.005)
+
+    async def covered(self) -> None:
+        """Return when the service is subscribed and ready."""
+        await self.until(lambda: self.service.health.components()["source:rpc"].ready)
+
+
+@asynccontextmanager
+async def life(*topics: str, **settings: str) -> AsyncIterator[Life]:
+    """A running service whose node sits behind a proxy, and one client that listens to `topics`."""
+    async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
+        env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
+        service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
+        alive = Life(node, proxy, service)
+        stop = asyncio.Event()
+        async with Supervisor(SystemClock()) as tasks:
+            serving = tasks.start("test", "service", partial(service.run, stop))
+            await service.started.wait()
+            listening = tasks.start("test", "client", partial(alive.listen, *topics))
+            await alive.until(lambda: len(alive.of_type("subscribed")) >= len(topics), flowing=False)
+            yield alive
+            stop.set()
+            await serving
+            listening.cancel()
+
+
+def proxy_url(proxy: TcpProxy) -> str:
+    return f"ws://127.0.0.1:{proxy.port}"
+
+
+def pump_trade_logs() -> list[list[str]]:
+    """The log lines of real pump trades, one list a transaction."""
+    import json
+
+    lines = (FOLDER / "pubsub" / "logsNotification.projected.jsonl").read_text().splitlines()
+    values = [json.loads(line)["params"]["result"]["value"] for line in lines]
+    return [
+        value["logs"]
+        for value in values
+        if value["err"] is None
+        and any(f"Program {PUMP} invoke" in line for line in value["logs"])
+        and any(line.startswith("Program data: vdt/007mYe") for line in value["logs"])
+    ]
