@@ -14,6 +14,9 @@ from headrace.model.updates import Instruction, TransactionUpdate
 EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 """What instruction data begins with when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
 
+EVENT_CALL: Final = "emit_cpi"
+"""The name that such an instruction is given here."""
+
 
 def instructions_of(update: TransactionUpdate, programs: Programs) -> list[DecodedInstruction]:
     """Every instruction of a transaction in execution order, with what names are known. Never raises.
@@ -40,7 +43,7 @@ def _named(instruction: Instruction, programs: Programs) -> DecodedInstruction:
         if known is not None:
             name, args, names = known
     elif data.startswith(EVENT_TAG):
-        name, names = "emit_cpi", ("event_authority",)
+        name, names = EVENT_CALL, ("event_authority",)
     else:
         part = program.instruction(data)
         if part is not None:

@@ -13,6 +13,8 @@ _ALPHABET: Final = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _OUTSIDE: Final = 255
 _DIGITS: Final = bytes(_ALPHABET.find(c) if c in _ALPHABET else _OUTSIDE for c in range(256))
 _SHORT: Final = 100
+_LIKELY_MIN: Final = 16_384
+_unpacker: Final = zstandard.ZstdDecompressor()
 
 
 def bytes_of(written: object, *, size_max: int) -> bytes:
@@ -56,13 +58,20 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
     """One whole zstd frame of at most `size_max` bytes. Raises BadInputError `bad_zstd` or `too_large`.
 
     The size that the frame declares is checked before anything is allocated, for a frame can declare any; one that
-    declares none gets a buffer of `size_max` and fails when it does not fit.
+    declares none (a node streams, so its frames don't) gets a buffer of 16 times its packed length, then one of
+    `size_max`, and fails when it does not fit: taking the largest at once made it six times slower.
     """
     try:
         declared = zstandard.frame_content_size(packed)
         if declared > size_max:
             raise BadInputError("too_large", f"zstd frame declares {declared} bytes, expected at most {size_max}")
-        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size_max, allow_extra_data=False)
+        likely = max(_LIKELY_MIN, 16 * len(packed))
+        if declared < 0 and likely < size_max:
+            try:
+                return _unpacker.decompress(packed, max_output_size=likely, allow_extra_data=False)
+            except zstandard.ZstdError:
+                pass  # longer than likely, or broken: the next line tells which
+        return _unpacker.decompress(packed, max_output_size=size_max, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise BadInputError("bad_zstd", str(error)) from None
 
