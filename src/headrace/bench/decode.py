@@ -6,7 +6,6 @@ Contenders take turns, round by round; what is reported are medians over rounds.
 import argparse
 import base64
 import importlib
-import json
 import platform
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple, TextIO
 
 import msgspec
+from solders.pubkey import Pubkey
 
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
@@ -94,7 +94,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
 
 
 def borsh_construct(subject: Subject) -> dict[str, Contender]:
-    """The same layout in borsh-construct; nothing where it is not installed."""
+    """The same layout and values in borsh-construct; nothing where it is not installed."""
     try:
         borsh, construct = importlib.import_module("borsh_construct"), importlib.import_module("construct")
     except ImportError:
@@ -112,7 +112,7 @@ def borsh_construct(subject: Subject) -> dict[str, Contender]:
                 return borsh.Vec(peer(shape.item))
             case shapes.Struct():
                 return borsh.CStruct(*(field.name / peer(field.shape) for field in shape.fields))
-        return construct.Bytes(32)
+        return construct.ExprAdapter(construct.Bytes(32), lambda raw, _: str(Pubkey(raw)), None)
 
     parser, body = peer(subject.layout.shape), subject.data[8:]
     return {"borsh-construct": lambda: timed(partial(parser.parse, body), PER_ROUND["borsh-construct"])}
@@ -127,22 +127,31 @@ class Anchor:
         if node is None or not (folder / "node_modules").is_dir():
             self.missing = f"no node on the path, or no node_modules in {folder} (npm ci)"
             return
-        rounds = PER_ROUND["anchor"]
-        order = {
-            "idl": merged_idl(),
-            "measures": {
-                s.name: {"kind": s.kind, "type": s.name, "data": base64.b64encode(s.data).decode(), "rounds": rounds}
-                for s in measured
-            },
-        }
+        measures = {}
+        for subject in measured:
+            data = base64.b64encode(subject.data).decode()
+            for suffix in ("", " json"):
+                measures[subject.name + suffix] = {
+                    "kind": subject.kind,
+                    "type": subject.name,
+                    "data": data,
+                    "rounds": PER_ROUND["anchor"],
+                    "json": bool(suffix),
+                }
+        order = {"idl": merged_idl(), "measures": measures}
         self._process = subprocess.Popen(  # noqa: S603 - node on our own script
             [node, "decode.mjs"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.version = self._ask(json.dumps(order))
+        self.version = self._ask(msgspec.json.encode(order).decode())
 
     def contender(self, subject: Subject) -> dict[str, Contender]:
-        """One round of this subject in Node."""
-        return {} if self.missing else {"anchor (node)": lambda: float(self._ask(subject.name))}
+        """Rounds of this subject in Node."""
+        if self.missing:
+            return {}
+        return {
+            "anchor": lambda: float(self._ask(subject.name)),
+            "anchor + JSON.stringify": lambda: float(self._ask(f"{subject.name} json")),
+        }
 
     def close(self) -> None:
         """End the process."""
@@ -159,8 +168,8 @@ class Anchor:
 
 def merged_idl() -> dict[str, Any]:
     """The shipped pump IDL with its supplement, for a reader that knows no supplements."""
-    interface: dict[str, Any] = json.loads((SHIPPED / "pump.json").read_bytes())
-    supplement = json.loads((SHIPPED / "supplements" / "pump.json").read_bytes())
+    interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump.json").read_bytes())
+    supplement = msgspec.json.decode((SHIPPED / "supplements" / "pump.json").read_bytes())
     for kind in ("types", "events", "instructions"):
         items = {item["name"]: item for item in interface[kind]}
         items |= {item["name"]: item for item in supplement.get(kind, ())}

@@ -64,7 +64,7 @@ class Writer:
             "keys": KEY_TEXTS,
             "b64": pybase64.b64encode_as_string,
             "int_of": int.from_bytes,
-            "error": (struct.error, IndexError),
+            "error": (struct.error, UnicodeDecodeError),
             "short": hooks.short,
             "longer": hooks.longer,
             "count_short": hooks.count_short,
@@ -214,7 +214,7 @@ class Writer:
             case shapes.Struct():
                 return self.read_struct(shape)
             case shapes.Text():
-                return self.slice(self.count(), "str({}, 'utf-8', 'replace')")
+                return self.slice(self.count(), "{}.decode()")
             case shapes.Blob(rest=True):
                 self.flush()
                 return self.slice("n - p", "b64({})")
