@@ -142,4 +142,6 @@ def test_names_cannot_bring_code() -> None:
 
 
 def test_bytes_that_are_no_text_read_as_replacement_characters() -> None:
-    assert layout({"a": "string"}).decode(b"\2\0\0\0\xff\xfe") == ({"a": "��"}, 0)
+    compiled = layout({"a": "string", "b": "u8"})
+    assert compiled.decode(b"\2\0\0\0\xff\xfe\7\1") == ({"a": "��", "b": 7}, 1)
+    assert compiled.short_reads == 0

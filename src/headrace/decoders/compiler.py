@@ -100,7 +100,7 @@ class Layout:
     def _read_tolerantly(self, data: bytes, start: int) -> Decoded:
         read = tolerant.Reader(data).read_struct(self.shape, start)
         self.unknown_variants += read.unknown
-        if not read.cut_by_variant:
+        if not read.cut_by_variant and read.whole < len(self.shape.fields):  # whole: text that is not UTF-8
             self._count_short(len(data))
             if read.whole not in self._prefixes:
                 self._prefixes[read.whole] = self._compiled(read.whole)
