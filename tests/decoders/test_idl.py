@@ -1,13 +1,17 @@
 """IDLs of both formats become the same shapes; a bad one is refused with file, place and expectation."""
 
+import copy
 import hashlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headrace.decoders import idl, shapes
 from headrace.decoders.compiler import Layout
+from headrace.decoders.idl_types import snake_case
 from headrace.model.errors import ConfigError
 
 ADDRESS = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
@@ -86,7 +90,7 @@ def test_a_legacy_idl_and_a_new_one_say_the_same() -> None:
     [("swapBaseInV2", "swap_base_in_v2"), ("buy", "buy"), ("buy_v2", "buy_v2"), ("setNFTOwner", "set_nft_owner")],
 )
 def test_snake_case(camel: str, snake: str) -> None:
-    assert idl.snake_case(camel) == snake
+    assert snake_case(camel) == snake
 
 
 def test_discriminators_of_any_length() -> None:
@@ -197,3 +201,67 @@ def test_refused_files(text: bytes, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as refused:
         idl.parse(text, "mine.json")
     assert "mine.json" in str(refused.value)
+
+
+def places(document: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON document."""
+    found: list[tuple[Any, Any]] = []
+    entries = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in entries:
+        found.append((document, key))
+        if isinstance(value, dict | list):
+            found += places(value)
+    return found
+
+
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 3, -1, 1.5, True, "u8", "x", [], {}, [3], {"vec": "u8"}, {"name": "x"}, [[]], {"x": {}}]
+)
+INTERFACE = {
+    "address": ADDRESS,
+    "metadata": {"address": ADDRESS},
+    "instructions": [
+        {
+            "name": "go",
+            "discriminator": [1],
+            "accounts": [{"name": "a", "accounts": [{"name": "b"}]}],
+            "args": [
+                {"name": "x", "type": {"vec": {"defined": {"name": "E"}}}},
+                {"name": "y", "type": {"option": "u8"}},
+            ],
+            "other_accounts": [["a"]],
+        }
+    ],
+    "accounts": [{"name": "A", "discriminator": [2]}, {"name": "B", "sizes": [9], "mark_at": 1, "discriminator": [3]}],
+    "events": [{"name": "A", "discriminator": [4]}, {"name": "C", "fields": [{"name": "z", "type": "bool"}]}],
+    "types": [
+        struct(
+            "A",
+            [{"name": "n", "type": {"array": ["u16", 3]}}],
+            serialization="bytemuck",
+            repr={"kind": "c", "align": 8},
+        ),
+        struct("B", ["u8", {"defined": {"name": "G", "generics": [{"kind": "type", "type": "u8"}]}}]),
+        struct("G", [{"name": "t", "type": {"generic": "T"}}], generics=[{"kind": "type", "name": "T"}]),
+        {"name": "E", "type": {"kind": "enum", "variants": [{"name": "U"}, {"name": "V", "fields": ["u8"]}]}},
+    ],
+    "aliases": {"A": {"n": "m"}},
+}
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data())
+def test_a_damaged_idl_is_refused_or_works_but_never_breaks(data: st.DataObject) -> None:
+    document = copy.deepcopy(INTERFACE)
+    for _ in range(data.draw(st.integers(0, 3))):
+        spots = places(document)
+        if spots:
+            container, key = data.draw(st.sampled_from(spots))
+            container[key] = copy.deepcopy(data.draw(JUNK))
+    try:
+        interface = idl.parse(json.dumps(document).encode(), "mine.json")
+    except ConfigError as refused:
+        assert "mine.json" in str(refused)
+    else:
+        for item in (*interface.instructions, *interface.accounts, *interface.events):
+            Layout(item.shape, interface.aliases.get(item.name)).decode(bytes(64))

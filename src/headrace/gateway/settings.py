@@ -80,7 +80,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("WEBSOCKET_TICK_MS",),
             live=True,
         ),
-    ] = 2
+    ] = 1
     slow_abort_s: Annotated[
         float,
         msgspec.Meta(gt=0),

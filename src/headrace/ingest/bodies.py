@@ -1,11 +1,11 @@
 """The JSON text of messages: what stands after the offset in a frame, each part encoded once. Pure.
 
 An event's body is `"event_id":"…","data":{…},"chain":{…}`, that of promote, retract and gap `"data":{…}`. Shapes are
-those of docs/reference/topics.md. u64 are strings.
+those of docs/reference/topics.md. u64 are strings. This is the hot path: plain byte templates, no dicts per event.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 import pybase64
@@ -13,65 +13,72 @@ import pybase64
 from headrace.ingest.enrich import TokenCreated, Trade
 from headrace.ingest.gaps import Gap
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
-from headrace.model.events import DecodedAccount, DecodedEvent
+from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction
 from headrace.model.keys import WSOL_MINT
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotStatus, TransactionUpdate
 
-_json: Final = msgspec.json.Encoder().encode
-_names: Final[dict[tuple[str, str], bytes]] = {}  # bounded by the events that the IDLs have
+json_text: Final = msgspec.json.Encoder().encode
+
+_CACHE_MAX: Final = 65_536
+_paths: Final[dict[tuple[int, ...], tuple[str, bytes]]] = {}
+_names: Final[dict[tuple[str, str], bytes]] = {}
+
+_BOOL: Final = (b"false", b"true")
 
 
-class Body(NamedTuple):
-    """A body and the id in it."""
+class Frame(NamedTuple):
+    """What stands around the data of all messages of one event. `event_id` is what the head says."""
 
     event_id: str
-    text: bytes
+    head: bytes
+    tail: bytes
 
 
-class TransactionBodies:
-    """Makes the bodies of one transaction; what they share is encoded once."""
+class TransactionText:
+    """Makes the frames of one transaction; what they share is encoded once."""
 
     def __init__(self, update: LogsUpdate | TransactionUpdate, commitment: Commitment) -> None:
+        self.signature = json_text(update.signature)
+        self.version = json_text(update.version) if isinstance(update, TransactionUpdate) else b"null"
         self._id = f"{update.slot}:{update.signature}:"
-        version = update.version if isinstance(update, TransactionUpdate) else None
-        self._chain = b',"chain":{"slot":"%d","signature":%b,"ix":' % (update.slot, _json(update.signature))
-        self._rest = b',"commitment":"%b","tx_version":%b,"source":%b,"truncated":' % (
+        self._head = b'"event_id":"%d:%b:' % (update.slot, self.signature[1:-1])
+        self._chain = b',"chain":{"slot":"%d","signature":%b,"ix":[' % (update.slot, self.signature)
+        self._rest = b'],"commitment":"%b","tx_version":%b,"source":%b,"truncated":' % (
             commitment.encode(),
-            _json(version),
-            _json(update.source),
+            self.version,
+            json_text(update.source),
         )
 
-    def event(self, event: DecodedEvent, data: bytes) -> Body:
-        """A body for one of the event's tellings; all of them have the event's id."""
-        path = ".".join(map(str, event.path))
-        event_id = f"{self._id}{path}:{event.ordinal}"
-        ix = path.replace(".", ",").encode()
-        return Body(
-            event_id,
-            b'"event_id":%b,"data":%b%b[%b]%b%b,"via":"%b"}'
-            % (
-                _json(event_id),
-                data,
-                self._chain,
-                ix,
-                self._rest,
-                b"true" if event.truncated else b"false",
-                event.via.encode(),
-            ),
-        )
+    def event(self, event: DecodedEvent) -> Frame:
+        dotted, listed = path_text(event.path)
+        place = f"{dotted}:{event.ordinal}"
+        tail = b'%b%b%b%b,"via":"%b"}' % (self._chain, listed, self._rest, _BOOL[event.truncated], event.via.encode())
+        return Frame(self._id + place, b'%b%b","data":' % (self._head, place.encode()), tail)
 
-    def whole(self, data: bytes, *, truncated: bool) -> Body:
-        """The body for what concerns the transaction as a whole: no instruction, no `via`."""
-        event_id = f"{self._id}tx:0"
-        end = b'%b[]%b%b,"via":null}' % (self._chain, self._rest, b"true" if truncated else b"false")
-        return Body(event_id, b'"event_id":%b,"data":%b%b' % (_json(event_id), data, end))
+    def whole(self, *, truncated: bool) -> Frame:
+        """For what concerns the transaction as a whole: no instruction, no `via`."""
+        tail = b'%b%b%b,"via":null}' % (self._chain, self._rest, _BOOL[truncated])
+        return Frame(self._id + "tx:0", self._head + b'tx:0","data":', tail)
+
+
+def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
+    """`(3, 1)` as `3.1` for ids and as `3,1` for a JSON list."""
+    text = _paths.get(path)
+    if text is None:
+        if len(_paths) >= _CACHE_MAX:
+            _paths.clear()
+        dotted = ".".join(map(str, path))
+        text = _paths[path] = dotted, dotted.replace(".", ",").encode()
+    return text
 
 
 def _named(event: DecodedEvent) -> bytes:
     key = (event.program, event.name)
     text = _names.get(key)
     if text is None:
-        text = _names[key] = b'"program":%b,"event":%b,' % (_json(event.program), _json(event.name))
+        if len(_names) >= _CACHE_MAX:
+            _names.clear()
+        text = _names[key] = b'"program":%b,"event":%b,' % (json_text(event.program), json_text(event.name))
     return text
 
 
@@ -85,110 +92,102 @@ def trade_data(event: DecodedEvent, trade: Trade, fields: bytes) -> bytes:
     return (
         b'{"type":"Trade",%b"mint":%b,"quote_mint":%b,"side":"%b","user":%b,"base_amount":"%d","quote_amount":"%d",'
         b'"sol":%b,"pool":%b,"fields":%b}'
-        % (
-            _named(event),
-            _json(mint),
-            _json(quote_mint),
-            side.encode(),
-            _json(user),
-            base_amount,
-            quote_amount,
-            sol,
-            _json(pool),
-            fields,
-        )
+    ) % (
+        _named(event),
+        json_text(mint),
+        json_text(quote_mint),
+        side.encode(),
+        json_text(user),
+        base_amount,
+        quote_amount,
+        sol,
+        json_text(pool),
+        fields,
     )
 
 
 def created_data(created: TokenCreated) -> bytes:
-    return _json(
-        {
-            "type": "TokenCreated",
-            "token_id": created.token_id,
-            "mint": created.mint,
-            "name": created.name,
-            "symbol": created.symbol,
-            "creator": created.creator,
-        }
-    )
+    return json_text({"type": "TokenCreated", "token_id": created.token_id, **created._asdict()})
 
 
 def transaction_data(
     update: LogsUpdate | TransactionUpdate,
-    events: Sequence[DecodedEvent],
-    instructions: Sequence[dict[str, Any]],
-    *,
-    logs: bool,
+    text: TransactionText,
+    events: Iterable[DecodedEvent],
+    instructions: Sequence[DecodedInstruction],
+    raw_program: str | None,
 ) -> bytes:
-    """`logs`: with the log lines, for a program without an IDL."""
-    data: dict[str, Any] = {
-        "type": "Transaction",
-        "signature": update.signature,
-        "err": update.err,
-        "version": update.version if isinstance(update, TransactionUpdate) else None,
-        "events": [{"program": e.program, "name": e.name, "via": e.via, "path": e.path} for e in events],
-        "instructions": instructions,
+    """`raw_program`: a program without an IDL; its instructions come with accounts and data, and the log lines too."""
+    told = b",".join(
+        [
+            b'{"program":%b,"name":%b,"via":"%b","path":[%b]}'
+            % (json_text(e.program), json_text(e.name), e.via.encode(), path_text(e.path)[1])
+            for e in events
+        ]
+    )
+    return b'{"type":"Transaction","signature":%b,"err":%b,"version":%b,"events":[%b],"instructions":%b%b}' % (
+        text.signature,
+        json_text(update.err),
+        text.version,
+        told,
+        json_text([_instruction(i, raw=i.program_id == raw_program) for i in instructions]),
+        b"" if raw_program is None else b',"logs":' + json_text(update.logs),
+    )
+
+
+def _instruction(instruction: DecodedInstruction, *, raw: bool) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "program": instruction.program,
+        "name": instruction.name,
+        "path": instruction.path,
     }
-    if logs:
-        data["logs"] = update.logs
-    return _json(data)
+    return {**shown, "accounts": [*instruction.accounts.values()], **instruction.args} if raw else shown
 
 
-def account_body(
-    update: AccountUpdate,
-    commitment: Commitment,
-    version: int,
-    program: str,
-    account: DecodedAccount | None,
-    fields: bytes,
-) -> Body:
-    """`version` counts the account's contents in this slot. `fields` are JSON, `null` where `account` is None."""
+def account_frame(update: AccountUpdate, commitment: Commitment, version: int) -> Frame:
+    """`version` counts the account's contents in this slot."""
     event_id = f"{update.slot}:{update.pubkey}:account:{version}"
-    raw = b"" if account is not None else b',"raw":"%b"' % pybase64.b64encode(update.data)
-    return Body(
-        event_id,
-        b'"event_id":%b,"data":{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d",'
-        b'"fields":%b%b},"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
+    tail = (
+        b',"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
         b'"truncated":false,"via":null}'
-        % (
-            _json(event_id),
-            _json(update.pubkey),
-            _json(update.owner),
-            _json(program),
-            _json(account and account.name),
-            update.lamports,
-            fields,
-            raw,
-            update.slot,
-            _json(update.signature),
-            commitment.encode(),
-            _json(update.source),
-        ),
+    ) % (update.slot, json_text(update.signature), commitment.encode(), json_text(update.source))
+    return Frame(event_id, b'"event_id":%b,"data":' % json_text(event_id), tail)
+
+
+def account_data(update: AccountUpdate, program: str, account: DecodedAccount | None, fields: bytes) -> bytes:
+    """`fields` are JSON; of an account without a layout `null`, and its bytes are shown."""
+    return (b'{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d","fields":%b%b}') % (
+        json_text(update.pubkey),
+        json_text(update.owner),
+        json_text(program),
+        json_text(account and account.name),
+        update.lamports,
+        fields,
+        b"" if account is not None else b',"raw":"%b"' % pybase64.b64encode(update.data),
     )
 
 
 def slot_body(slot: int, status: SlotStatus, parent: int | None, source: str) -> bytes:
     data = {"type": "Slot", "slot": str(slot), "status": status, "parent": None if parent is None else str(parent)}
-    commitment = status if status in ("confirmed", "finalized") else "processed"
-    chain: dict[str, Any] = {
+    chain: dict[str, object] = {
         "slot": str(slot),
         "signature": None,
         "ix": [],
-        "commitment": commitment,
+        "commitment": status if status in ("confirmed", "finalized") else "processed",
         "tx_version": None,
         "source": source,
         "truncated": False,
         "via": None,
     }
-    return b'"event_id":"%d:slot:%b","data":%b,"chain":%b' % (slot, status.encode(), _json(data), _json(chain))
+    return b'"event_id":"%d:slot:%b","data":%b,"chain":%b' % (slot, status.encode(), json_text(data), json_text(chain))
 
 
 def promote_body(slot: int, commitment: Commitment) -> bytes:
-    return b'"data":%b' % _json({"slot": str(slot), "commitment": commitment})
+    return b'"data":%b' % json_text({"slot": str(slot), "commitment": commitment})
 
 
 def retract_body(event_ids: Sequence[str], reason: str) -> bytes:
-    return b'"data":%b' % _json({"event_ids": event_ids, "reason": reason})
+    return b'"data":%b' % json_text({"event_ids": event_ids, "reason": reason})
 
 
 def gap_body(gap: Gap) -> bytes:
@@ -199,4 +198,4 @@ def gap_body(gap: Gap) -> bytes:
         "state": gap.state,
         "reason": gap.reason,
     }
-    return b'"data":%b' % _json(data)
+    return b'"data":%b' % json_text(data)

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
+import msgspec
+
 SLOTS_MAX: Final = 1_024
 TRANSACTIONS_MAX: Final = 200_000
 ACCOUNT_VERSIONS_MAX: Final = 200_000
@@ -55,15 +57,12 @@ class _Window(Generic[T]):
         self._weight -= self._weights.pop(slot, 0)
 
 
-class SeenTransaction:
+class SeenTransaction(msgspec.Struct, gc=False):
     """The views of one transaction in one slot that came so far, and the events that were published from them."""
 
-    __slots__ = ("_first", "_published", "views")
-
-    def __init__(self, views: int) -> None:
-        self.views = views
-        self._first: list[int] | None = None  # most transactions are seen once: counted only when they return
-        self._published: Counter[int] | None = None
+    views: int
+    first: tuple[int, ...] | None = None  # most transactions are seen once: counted only when they come again
+    published: Counter[int] | None = None
 
     def unpublished(self, identities: Sequence[Hashable]) -> list[bool]:
         """For the events of a view, in order: whether each is to be published. They then count as published.
@@ -72,17 +71,17 @@ class SeenTransaction:
         those of a view are counted: the third of three equal ones is new where two were published. Counting all
         events of a kind would not do: logs that were cut may lack one in the middle.
         """
-        if self._first is None:
-            self._first = [hash(identity) for identity in identities]
+        if self.first is None:
+            self.first = tuple(map(hash, identities))
             return [True] * len(identities)
-        if self._published is None:
-            self._published = Counter(self._first)
+        if self.published is None:
+            self.published = Counter(self.first)
         in_view: Counter[int] = Counter()
         new = []
         for identity in map(hash, identities):
             in_view[identity] += 1
-            new.append(in_view[identity] > self._published[identity])
-        self._published |= in_view
+            new.append(in_view[identity] > self.published[identity])
+        self.published |= in_view
         return new
 
 
@@ -112,14 +111,11 @@ class TransactionDedupe:
         return len(self._window)
 
 
-class _Versions:
+class _Versions(msgspec.Struct, gc=False):
     """The contents that an account had in a slot, in order, and how far each feed has told them."""
 
-    __slots__ = ("contents", "places")
-
-    def __init__(self, content: Hashable, feed: Hashable) -> None:
-        self.contents = [content]
-        self.places = {feed: 1}
+    contents: list[Hashable]
+    places: dict[Hashable, int]
 
 
 class AccountDedupe:
@@ -136,7 +132,7 @@ class AccountDedupe:
         """Which version of the account in this slot this is, from 0; None for one that was seen."""
         seen = self._window.find(slot, pubkey)
         if seen is None:
-            self._window.add(slot, pubkey, _Versions(content, feed))
+            self._window.add(slot, pubkey, _Versions([content], {feed: 1}))
             return 0
         contents, place = seen.contents, seen.places.get(feed, 0)
         if place and contents[place - 1] == content:

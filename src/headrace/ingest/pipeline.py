@@ -13,7 +13,7 @@ from headrace.ingest.enrich import Pools
 from headrace.ingest.forks import Forks
 from headrace.ingest.gaps import FeedTopics, GapLedger
 from headrace.ingest.measures import Measures
-from headrace.ingest.telling import Teller, Told, view_of
+from headrace.ingest.telling import Outbox, Teller, view_of
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
 from headrace.model.updates import (
@@ -128,16 +128,17 @@ class Pipeline:
         commitment = self._forks.commitment(update.slot, update.commitment)
         if commitment is None:
             return self._leave_out(update, "dead_slot")
-        seen = self._transactions.admit(update.slot, update.signature, view_of(update))
+        view = view_of(update)
+        seen = self._transactions.admit(update.slot, update.signature, view)
         if seen is None:
             return self._leave_out(update)
         self.measures.passed("dedupe")
         events, fields = self._teller.decode(update)
         fresh = seen.unpublished([(e.program_id, e.name, text) for e, text in zip(events, fields, strict=True)])
         self.measures.passed("decode")
-        told = self._teller.tell(update, events, fields, fresh, commitment)
+        outbox = self._teller.tell(update, view, events, fields, fresh, commitment)
         self.measures.passed("enrich")
-        return self._publications(update, told, commitment)
+        return self._noted(update, outbox, commitment)
 
     def _account(self, update: AccountUpdate) -> list[Publication]:
         commitment = self._forks.commitment(update.slot, update.commitment)
@@ -148,9 +149,9 @@ class Pipeline:
         if version is None:
             return self._leave_out(update)
         self.measures.passed("dedupe")
-        told = self._teller.tell_account(update, version, commitment)
+        outbox = self._teller.tell_account(update, version, commitment)
         self.measures.passed("enrich")
-        return self._publications(update, told, commitment)
+        return self._noted(update, outbox, commitment)
 
     def _slot(self, update: SlotUpdate) -> list[Publication]:
         messages, void = self._forks.apply(update)
@@ -170,11 +171,10 @@ class Pipeline:
         self.measures.skipped[type(update).__name__, reason] += 1
         return []
 
-    def _publications(self, update: Observed, told: list[Told], commitment: Commitment) -> list[Publication]:
+    def _noted(self, update: Observed, outbox: Outbox, commitment: Commitment) -> list[Publication]:
         """Note what a later fork or gap must know of these messages."""
-        for topic, body, single in told:
-            if commitment == "processed":
-                self._forks.provisional.add(update.slot, topic, body.event_id)
-            if single:
-                self._feeds.note(update.feed, topic)
-        return [Publication(topic, "event", body.text) for topic, body, _ in told]
+        if commitment == "processed":
+            self._forks.provisional.add(update.slot, outbox.publications, outbox.event_ids)
+        for topic in outbox.singles:
+            self._feeds.note(update.feed, topic)
+        return outbox.publications

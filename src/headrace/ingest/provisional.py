@@ -1,5 +1,6 @@
 """What was published from slots that may still die, and the records that settle it. Pure."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from headrace.ingest.bodies import promote_body, retract_body
@@ -27,21 +28,23 @@ class Provisional:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, slot: int, topic: str, event_id: str) -> None:
+    def add(self, slot: int, publications: Sequence[Publication], event_ids: Sequence[str]) -> None:
+        """These messages of the slot went out; `event_ids` are their events."""
         topics = self._slots.get(slot)
         if topics is None:
             if len(self._slots) >= self._slots_max:
                 self.given_up += self._forget(next(iter(self._slots)))
             topics = self._slots[slot] = {}
             self._counts[slot] = 0
-        ids = topics.get(topic)
-        if ids is None:
-            topics[topic] = [event_id]
-        else:
-            ids.append(event_id)
-        self._counts[slot] += 1
-        self._count += 1
-        if self._count > self._events_max:
+        for publication, event_id in zip(publications, event_ids, strict=True):
+            ids = topics.get(publication.topic)
+            if ids is None:
+                topics[publication.topic] = [event_id]
+            else:
+                ids.append(event_id)
+        self._counts[slot] += len(event_ids)
+        self._count += len(event_ids)
+        while self._count > self._events_max:
             self.given_up += self._forget(next(iter(self._slots)))
 
     def settle(self, verdict: Verdict) -> list[Publication]:
