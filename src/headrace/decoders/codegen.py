@@ -25,7 +25,8 @@ _CODES: Final = {
 _INLINE_MAX: Final = 48
 """A nested value of more parts than this gets a function of its own, so that no function grows without bound."""
 _LITERAL_MAX: Final = 15
-"""CPython builds a longer dict display item by item and resizes it on the way; copying a template is a third faster."""
+"""CPython builds a longer dict display item by item, resizing it on the way; unpacking into a copy of a template takes
+two thirds of that."""
 
 
 class _UnknownIndex(dict[int, str]):
@@ -94,24 +95,29 @@ class Writer:
         With `stop_early` what follows the fields is not looked at and the leftover is 0.
         """
         fields = self.shape.fields
-        values: dict[str, str] = {}
+        names = [field.name for field in fields if field.name in shown]
+        names += [new for old, new in aliases.items() if old in names]
+        direct = len(names) > _LITERAL_MAX
+        if direct:
+            self.line(f"d = {self.constant(dict.fromkeys(names))}.copy()")
+        values = dict.fromkeys(names, "None")
         for field in fields[:whole]:
             if field.name in shown:
                 values[field.name] = self.read(field.shape)
+                if direct and self.run_names[-1:] == [values[field.name]]:
+                    values[field.name] = self.run_names[-1] = f"d[{field.name!r}]"
             else:
                 self.skip(field.shape)
         self.flush()
         if whole < len(fields):
             self.line(f"if n - p >= {fields[whole].shape.floor}: return longer(data, start)")
             self.line("count_short(n)")
-        for field in fields[whole:]:
-            if field.name in shown:
-                values[field.name] = "None"
-        for old, new in aliases.items():
-            if old in values:
-                values[new] = values[old]
-        result = self.mapping_statement(values)
-        self.line(f"return {result}, {'0' if stop_early else 'n - p'}")
+        values |= {new: values[old] for old, new in aliases.items() if old in values}
+        if direct:
+            for name, value in values.items():
+                if value not in ("None", f"d[{name!r}]"):
+                    self.line(f"d[{name!r}] = {value}")
+        self.line(f"return {'d' if direct else _mapping(values)}, {'0' if stop_early else 'n - p'}")
         return self.compiled(sum(field.shape.floor for field in fields[:whole]))
 
     def compiled(self, floor: int) -> Decode:
@@ -124,17 +130,6 @@ class Writer:
         exec(compile(source, f"<layout {self.shape.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's text
         decode: Decode = self.space["decode"]
         return decode
-
-    def mapping_statement(self, values: dict[str, str]) -> str:
-        """A dict of these expressions; a long one is written over a copy of a template of the right size."""
-        if len(values) <= _LITERAL_MAX:
-            return _mapping(values)
-        name = self.fresh("d")
-        self.line(f"{name} = {self.constant(dict.fromkeys(values))}.copy()")
-        for key, value in values.items():
-            if value != "None":
-                self.line(f"{name}[{key!r}] = {value}")
-        return name
 
     # -- fixed-size values: a struct format, the names it fills, an expression over them --
 

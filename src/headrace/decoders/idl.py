@@ -124,10 +124,8 @@ class _Reader:
         return tuple(found.values())
 
     def items(self, document: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-        items = document.get(kind) or []
         self.types.path = [kind]
-        if not isinstance(items, list):
-            raise self.fail(items, "a list")
+        items = self.types.listed(document.get(kind), kind)
         for index, item in enumerate(items):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 self.types.path = [kind, str(index)]
@@ -152,16 +150,16 @@ class _Reader:
         plain = self.legacy and "discriminator" not in entry
         name = snake_case(entry["name"]) if plain else entry["name"]
         shape = self.types.struct(name, entry.get("args") or [])
-        accounts = tuple(self.account_names(entry.get("accounts") or []))
-        forms = tuple(tuple(self.account_names(form)) for form in entry.get("other_accounts") or ())
+        accounts = tuple(self.account_names(entry.get("accounts")))
+        forms = tuple(
+            tuple(self.account_names(form)) for form in self.types.listed(entry.get("other_accounts"), "account lists")
+        )
         return Item(name, self.mark(entry, "global", name), shape, accounts, forms)
 
     def account_names(self, accounts: object, prefix: str = "") -> list[str]:
         """Names in order; those of a composite are `group.name`."""
-        if not isinstance(accounts, list):
-            raise self.fail(accounts, "a list of accounts")
         names: list[str] = []
-        for account in accounts:
+        for account in self.types.listed(accounts, "accounts"):
             if isinstance(account, str):
                 names.append(account)
             elif isinstance(account, dict) and isinstance(account.get("name"), str):

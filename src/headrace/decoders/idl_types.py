@@ -57,6 +57,12 @@ class TypeReader:
             self.path.pop()
         return self.guarded(lambda: shapes.Struct(name, tuple(read), named=named))
 
+    def listed(self, given: object, what: str) -> list[Any]:
+        """`given` where it is a list; nothing is an empty one."""
+        if given is not None and not isinstance(given, list):
+            raise self.fail(given, f"a list of {what}")
+        return given or []
+
     def guarded(self, build: Callable[[], T]) -> T:
         try:
             return build()
@@ -83,7 +89,7 @@ class TypeReader:
             case "defined":
                 arguments = []
                 if isinstance(inner, dict):
-                    arguments = [self.argument(a, generics) for a in inner.get("generics") or []]
+                    arguments = [self.argument(a, generics) for a in self.listed(inner.get("generics"), "generics")]
                     inner = inner.get("name")
                 return self.defined(inner, arguments)
             case "generic" if isinstance(inner, str) and inner in generics:
@@ -165,9 +171,8 @@ class TypeReader:
     def named_type(self, name: str, arguments: list[Any]) -> Shape:
         entry = self.types[name]
         body = entry["type"]
-        if not isinstance(entry.get("generics") or [], list):
-            raise self.fail(entry["generics"], "a list of generics")
-        names = [str(g.get("name") if isinstance(g, dict) else g) for g in entry.get("generics") or []]
+        declared = self.listed(entry.get("generics"), "generics")
+        names = [str(g.get("name") if isinstance(g, dict) else g) for g in declared]
         generics = dict(zip(names, arguments, strict=False))
         match body.get("kind"):
             case "struct":
