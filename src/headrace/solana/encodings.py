@@ -75,7 +75,7 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
 
 
 def from_base58(text: str, *, size_max: int) -> bytes:
-    """Base58 of at most `size_max` bytes, never more than BASE58_BYTES_MAX: the work grows with the square of the length.
+    """Base58 of at most `size_max` bytes, never above BASE58_BYTES_MAX: the work grows with the square of the length.
 
     Raises BadInputError `bad_base58` or `too_large`.
     """
