@@ -56,7 +56,7 @@ def test_accounts_beyond_the_idl_are_numbered() -> None:
 
 def test_an_event_call_is_named_so() -> None:
     calls = [each for each in _of("2KBsKB7x") if each.name == EVENT_CALL]
-    assert [(each.program, list(each.accounts)) for each in calls] == [("pump", ["event_authority"])]
+    assert [(each.program, list(each.accounts), each.args) for each in calls] == [("pump", ["event_authority"], {})]
 
 
 def test_a_program_without_an_idl_shows_its_bytes() -> None:
@@ -64,6 +64,13 @@ def test_a_program_without_an_idl_shows_its_bytes() -> None:
     assert (route.program, route.name) == ("rapidV5DAKtecYzetwCNoxXWHpezjeg4hGt9BGiVcGW", None)
     assert route.args == {"data": "2hL4k5xnACbbQ65FoLQWjAen6caAtMPR4ZL9e5LAjfuXro"}
     assert list(route.accounts)[:2] == ["remaining_0", "remaining_1"]
+
+
+def test_long_unknown_data_is_not_turned_into_base58() -> None:
+    told = update(entry("2KBsKB7x").file)
+    long = replace(told.instructions[1], data=bytes(10_240))
+    (found,) = instructions_of(replace(told, instructions=(long,)), programs())
+    assert list(found.args) == ["base64"]
 
 
 def test_what_a_node_parsed_keeps_the_names_of_the_node() -> None:

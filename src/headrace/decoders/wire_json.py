@@ -63,6 +63,8 @@ class Encoder:
         whole = len(self.names)
         while whole and data[self.names[whole - 1]] is None:
             whole -= 1
+        if whole == len(self.names):
+            return self.slowly(data)  # None in the middle, after an enum index that the layout lacks
         encode = self.encoders.get(whole)
         if encode is None:
             encode = self.encoders[whole] = self.compiled(whole)

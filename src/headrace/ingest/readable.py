@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.decoders.instructions import EVENT_CALL
 from headrace.ingest.inspect import Result
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
 
@@ -42,8 +41,7 @@ def _lines(result: Result) -> Iterator[str]:
         indent = "  " * len(instruction["path"])
         place = ".".join(map(str, instruction["path"]))
         yield f"{indent}{place}  {instruction['program']} {instruction['name'] or '?'}"
-        if instruction["name"] != EVENT_CALL:  # its bytes stand above, as an event
-            yield from _fields(instruction["args"], indent + "    ")
+        yield from _fields(instruction["args"], indent + "    ")
         yield from _fields(instruction["accounts"], indent + "    @")
 
 
