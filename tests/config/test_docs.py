@@ -1,22 +1,13 @@
 """The pages about configuration are true: their examples run, their tables are those of the code."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from headrace.bus import BusSettings
-from headrace.config import CORE_SECTIONS, CoreSettings, Features, load
+from headrace.app import SECTIONS
+from headrace.config import CoreSettings, Features, load
 from headrace.config.render import reference
-from headrace.gateway.settings import GatewaySettings
 
-SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
-    **CORE_SECTIONS,
-    "bus": BusSettings,
-    "gateway": GatewaySettings,
-}
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "reference" / "configuration.md"
 

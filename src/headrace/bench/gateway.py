@@ -177,13 +177,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {}
     module = [sys.executable, "-m", "headrace.bench.gateway"]
     server_words = [*_on_core(args.server_core), *module, "--serve", "--tick-ms", str(args.tick_ms)]
-    with subprocess.Popen(server_words, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(server_words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:
             assert server.stdout is not None
             port = server.stdout.readline().strip()
             words = [sys.executable, "-m", "headrace.bench.gateway_clients", port, str(server.pid)]
             words += [str(args.clients), str(args.rate), str(args.secs)]
-            done = subprocess.run([*_on_core(args.client_core), *words], stdout=subprocess.PIPE, check=True)
+            words = [*_on_core(args.client_core), *words]
+            done = subprocess.run(words, stdout=subprocess.PIPE, check=True)  # noqa: S603
         finally:
             server.terminate()
     report = msgspec.json.decode(done.stdout, type=LoadReport)

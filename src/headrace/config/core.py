@@ -48,8 +48,8 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 10
     queue_rate_limit_per_minute: Annotated[
         int,
-        Meta(ge=1, le=1_000_000),
-        Setting("orders started per minute", env=("QUEUE_RATE_LIMIT_PER_MINUTE",), live=True),
+        Meta(ge=0, le=1_000_000),
+        Setting("orders started per minute; 0: no limit", env=("QUEUE_RATE_LIMIT_PER_MINUTE",), live=True),
     ] = 100
     commcoin_program_id: Annotated[
         str,
@@ -62,9 +62,8 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     stream: Annotated[bool, Setting("receive chain updates", env=("TRANSACTION_LISTENER_ENABLED",), live=True)] = True
     gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
-    dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",), live=True)] = True
-    metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",), live=True)] = True
-    record: Annotated[bool, Setting("write what sources deliver to a file", env=("RECORD_ENABLED",), live=True)] = False
+    dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",))] = True
+    metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",))] = True
     broker: Annotated[bool, Setting("use Redis as the bus between servers", env=("MESSAGE_BROKER_ENABLED",))] = False
 
 

@@ -62,8 +62,8 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
     can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, an
     earlier instruction of P under the same top-level one stands for the caller; a caller that is UNTOLD may be P.
 
-    Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal trades
-    stay two. If the node cut the log, events from it are `truncated`: there may have been more.
+    Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal
+    trades stay two. If the node cut the log, events from it are `truncated`: there may have been more.
     """
     if update.err is not None and not failed:
         return EventReading([])

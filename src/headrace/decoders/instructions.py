@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import pybase64
 
 from headrace.decoders import native
 from headrace.decoders.registry import Programs
@@ -14,14 +15,20 @@ from headrace.model.updates import Instruction, TransactionUpdate
 EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 """What instruction data begins with when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
 
+EVENT_CALL: Final = "emit_cpi"
+"""The name that such an instruction is given here."""
+
+_BASE58_MAX: Final = 1024
+
 
 def instructions_of(update: TransactionUpdate, programs: Programs) -> list[DecodedInstruction]:
     """Every instruction of a transaction in execution order, with what names are known. Never raises.
 
     `accounts` has the IDL's names (`outer.inner` in groups; an optional account that is absent is the program's own id,
     as on chain), extra ones are `remaining_0`, …; of an unknown instruction all are. `args` is ready for JSON, integers
-    wider than 32 bits are text; of an unknown one `{"data": <base58>}`. The call by which a program records an event is
-    `emit_cpi`; the event itself is among `events_of`. What a node has parsed keeps the node's names.
+    wider than 32 bits are text; of an unknown one `{"data": <base58>}`, or `{"base64": …}` if long. The call by which a
+    program records an event is `emit_cpi`, without arguments: the event is among `events_of`. What a node has parsed
+    keeps the node's names.
     """
     return [_named(instruction, programs) for instruction in update.instructions]
 
@@ -40,22 +47,31 @@ def _named(instruction: Instruction, programs: Programs) -> DecodedInstruction:
         if known is not None:
             name, args, names = known
     elif data.startswith(EVENT_TAG):
-        name, names = "emit_cpi", ("event_authority",)
+        name, args, names = EVENT_CALL, {}, ("event_authority",)
     else:
         part = program.instruction(data)
         if part is not None:
             name, leftover = part.name, part.leftover
             names = part.account_names(len(instruction.accounts))
             args = msgspec.json.decode(part.layout.encode_json(part.data))
+    if args is None:
+        args = _undecoded(data or b"")
     return DecodedInstruction(
         program=program.name if program is not None else native.program_name(program_id) or program_id,
         program_id=program_id,
         name=name,
         path=instruction.path,
         accounts=_keyed(names, instruction.accounts),
-        args={"data": b58encode(data or b"")} if args is None else args,
+        args=args,
         leftover=leftover,
     )
+
+
+def _undecoded(data: bytes) -> dict[str, Any]:
+    """Base58, as nodes and explorers show instruction data; its cost grows with the square, so not for long data."""
+    if len(data) > _BASE58_MAX:
+        return {"base64": pybase64.b64encode_as_string(data)}
+    return {"data": b58encode(data)}
 
 
 def _parsed(parsed: dict[str, object]) -> tuple[str | None, dict[str, Any]]:

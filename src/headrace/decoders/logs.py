@@ -82,12 +82,14 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             line = lines[at]
             if line.endswith(_CONSUMED):
                 continue
-            if line.startswith(_DATA) or line.startswith(_RAY_LOG):  # noqa: PIE810 - the tuple form is slower
+            ray = line.startswith(_LOG)
+            if ray and not line.startswith(_RAY_LOG):
+                continue
+            if ray or line.startswith(_DATA):
                 if not stack:
                     break
                 running = _running(invocations, len(stack))
                 path = (tops - 1, running - top_frame - 1) if running > top_frame else (tops - 1,)
-                ray = line.startswith(_LOG)
                 text = line[len(_RAY_LOG if ray else _DATA) :]
                 data.append(LoggedData(stack[-1], text, path, running, len(invocations) - 1, ray))
                 continue
@@ -124,8 +126,6 @@ def _running(invocations: Sequence[Frame], depth: int) -> int:
 
 
 def _frame(line: str) -> Frame | None:
-    if line.startswith(_LOG):
-        return None
     match = _FRAME.fullmatch(line)
     if match is None:
         return None

@@ -23,7 +23,7 @@ from headrace.protocol.session import TokenBucket
 SUBPROTOCOL: Final = "stream.v1"
 
 FRAMES_PER_S: Final = 1000
-"""WebSocket frames of any kind (fragments, pings) that one client may send a second, and at once."""
+"""WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
 
 SLICE: Final = 4096
 """Inbound bytes parsed at a time, so that a flood of tiny frames is noticed before all of it was parsed."""
@@ -71,7 +71,8 @@ class Connection(asyncio.Protocol):
         self._keeper, self._endpoints = keeper, endpoints
         self._core = _Core(keeper.settings.frame_bytes_max)
         self._endpoint: Endpoint | None = None
-        self._frames = TokenBucket(FRAMES_PER_S, keeper.clock.monotonic())
+        frames_per_s = max(FRAMES_PER_S, 2 * keeper.settings.cmd_per_s)
+        self._frames = TokenBucket(frames_per_s, keeper.clock.monotonic())
         self._opcode: Opcode = Opcode.TEXT
         self._parts: list[str] | list[bytes] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -224,7 +225,7 @@ class _Core(ServerProtocol):
 
     def __init__(self, frame_bytes_max: int) -> None:
         super().__init__(select_subprotocol=_select_subprotocol, max_size=frame_bytes_max)
-        self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign]
+        self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign, assignment]
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, CLOSE_REASONS.get(code, ""))

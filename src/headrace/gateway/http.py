@@ -20,6 +20,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(**uvicorn)
         self._keeper = keeper
         self._header_bytes = 0
+        self._request_bytes = 0
+        self._in_head, self._ended = True, False
         self._refused = False
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
@@ -37,6 +39,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
+        self._ended = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -44,6 +47,8 @@ class BoundedHttp(HttpToolsProtocol):
                 self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
+        else:
+            self._bound(len(data))
 
     def abort(self) -> None:
         """The request did not come in time, or the client does not hang up after it was refused."""
@@ -57,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
+        self._in_head = True
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
 
     def on_url(self, url: bytes) -> None:
@@ -68,6 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if not self._refused:
             super().on_headers_complete()
 
@@ -77,8 +84,25 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._keeper.requests.clear(self)
+        self._request_bytes = 0
+        self._ended = self._in_head = True
         if not self._refused:
             super().on_message_complete()
+
+    def _bound(self, size: int) -> None:
+        """The parser keeps an unfinished header for itself: bound what arrives, not only what it hands on.
+
+        A piece with the end of a request in it is not counted: what follows belongs to the next.
+        """
+        if self._ended:
+            return
+        self._request_bytes += size
+        settings = self._keeper.settings
+        if self._request_bytes > settings.header_bytes_max + (0 if self._in_head else settings.body_bytes_max):
+            too_large = (
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            )
+            self._refuse(too_large)
 
     def _count(self, *pieces: bytes) -> None:
         self._header_bytes += sum(map(len, pieces))

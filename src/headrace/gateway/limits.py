@@ -21,6 +21,9 @@ class Deadlines(Generic[K]):
     def __len__(self) -> int:
         return len(self._due_s)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._due_s
+
     def set(self, key: K, now_s: float) -> None:
         """Start the time of `key`, anew if it runs already."""
         self._due_s[key] = now_s + self.after_s
@@ -92,5 +95,6 @@ class Doorkeeper:
             silent.no_pong()
         for client in self.pings.due(now_s):
             self.pings.set(client, now_s)
-            self.pongs.set(client, now_s)
+            if client not in self.pongs:
+                self.pongs.set(client, now_s)
             client.ping()

@@ -25,9 +25,9 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
 
     A transaction is `{"signature", "slot", "version", "err", "events": [{"program", "name", "via", "truncated",
     "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`, an account
-    `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are `{"raw":
-    <base64>}`. What nobody told is null; integers wider than 32 bits are text. A failed transaction shows the events that it would
-    have emitted. `owner`, an id or a name, is the program that owns bare account data.
+    `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are
+    `{"raw": <base64>}`. What nobody told is null; integers wider than 32 bits are text. A failed transaction shows the
+    events that it would have emitted. `owner`, an id or a name, is the program that owns bare account data.
 
     Raises BadInputError that says what was seen and what is accepted (see `recognise`).
     """

@@ -59,6 +59,8 @@ def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
     text = text.strip()
     if len(text) > TEXT_MAX:
         raise BadInputError("too_large", f"{len(text)} characters, at most {TEXT_MAX}")
+    if not text:
+        raise _unknown("empty")
     if not text.startswith(("{", "[", '"')):
         return [_bare(text, owner)]
     return [found for value in _values(text) for found in _read(value, owner, 0)]

@@ -2,8 +2,10 @@
 
 from typing import Final
 
-import based58
 from solders.pubkey import Pubkey
+
+from headrace.model.base58 import b58decode as b58decode
+from headrace.model.base58 import b58encode as b58encode
 
 SYSTEM_PROGRAM: Final = "11111111111111111111111111111111"
 """The system program, and what an all-zero key reads as: "no key" in many accounts."""
@@ -14,7 +16,7 @@ _CACHE_MAX: Final = 65_536
 
 
 class _KeyTexts(dict[bytes, str]):
-    """Base58 by raw key; a key that is not here yet is converted. Emptied when full, so 65,536 keys bound its memory."""
+    """Base58 by raw key; a missing key is converted. Emptied when full, so 65,536 keys bound its memory."""
 
     def __missing__(self, raw: bytes) -> str:
         if len(raw) != 32:
@@ -46,18 +48,3 @@ def is_key(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def b58encode(raw: bytes) -> str:
-    """Base58 text of any bytes."""
-    return str(based58.b58encode(raw), "ascii") if raw else ""
-
-
-def b58decode(text: str) -> bytes:
-    """Bytes of base58 text of any length. Raises ValueError for a character outside the alphabet."""
-    if not text:
-        return b""
-    try:
-        return bytes(based58.b58decode(text.encode("ascii")))
-    except Exception as error:
-        raise ValueError("not base58") from error

@@ -11,10 +11,10 @@ import msgspec
 from headrace import __version__
 from headrace.config import Setting
 from headrace.model.errors import BadInputError, TransientError
+from headrace.model.redact import redact
 from headrace.model.updates import Commitment, TxError
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
-from headrace.runtime.log import redact
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError, rpc_error
@@ -33,7 +33,11 @@ class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     urls: Annotated[
         tuple[str, ...],
-        Setting("HTTP endpoints, tried in this order; empty: derived from SOLANA_RPC_WS", env=("SOLANA_RPC_URL",)),
+        Setting(
+            "HTTP endpoints, tried in this order; empty: derived from SOLANA_RPC_WS",
+            env=("SOLANA_RPC_URL",),
+            kind="http_url",
+        ),
     ] = ()
     timeout_s: Annotated[
         float, msgspec.Meta(gt=0, le=300), Setting("longest wait for an answer", env=("RPC_TIMEOUT_S",))

@@ -118,7 +118,7 @@ def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
     """`value` as `shape`, or BadInputError `bad_shape` that names what is missing or of a wrong type, and where."""
     try:
         return msgspec.convert(value, shape, strict=strict)
-    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise BadInputError("bad_shape", str(error)) from None
 
 

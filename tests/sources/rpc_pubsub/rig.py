@@ -52,6 +52,9 @@ class Rig:
         self.ending: Ending | None = None
         self.metrics, self.health = Metrics(), Health()
         self.tasks = tasks
+        self.reading = asyncio.Event()
+        """Cleared, nobody takes from the outlet."""
+        self.reading.set()
         self._arrived = asyncio.Event()
 
     @property
@@ -121,10 +124,11 @@ class Rig:
     @property
     def open_gaps(self) -> int:
         last = {gap.gap_id: gap.state for gap in self.gaps}
-        return sum(state == "open" for state in last.values()) + self.source._gaps.open
+        return sum(state == "open" for state in last.values()) + (self.source._gaps.open if self.source._gaps else 0)
 
     async def collect(self, outlet: Channel[AnyUpdate]) -> None:
         while True:
+            await self.reading.wait()
             self.updates += await outlet.get_batch()
             self._arrived.set()
 

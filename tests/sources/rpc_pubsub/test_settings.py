@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
+from headrace.config import load
 from headrace.model.errors import ConfigError
+from headrace.solana.rpc import RpcSettings
 from headrace.sources.rpc_pubsub import RpcPubSubSettings, http_urls
 from headrace.sources.rpc_pubsub.settings import check_ws_urls
 
@@ -30,6 +32,15 @@ def test_wrong_urls_are_refused_without_showing_secrets(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         check_ws_urls((f"x{url}?api-key=hidden",))
     assert "hidden" not in str(raised.value)
+
+
+def test_the_promised_names_set_them() -> None:
+    sections: dict[str, type[msgspec.Struct]] = {"rpc": RpcSettings, "rpc_pubsub": RpcPubSubSettings}
+    env = {"SOLANA_WS_URL": "ws://a:1,ws://b:2", "SOLANA_RPC_URL": "http://a:3", "SUBSCRIPTIONS": "logs:pump,slots:x"}
+    config = load(sections, env=env, dotenv=None, toml=None)
+    assert config.section(RpcPubSubSettings).ws_urls == ("ws://a:1", "ws://b:2")
+    assert config.section(RpcPubSubSettings).subscriptions == ("logs:pump", "slots:x")
+    assert config.section(RpcSettings).urls == ("http://a:3",)
 
 
 def test_defaults_are_mainnet_and_valid() -> None:

@@ -27,9 +27,9 @@ class _Asset:
         return Response(self.body, headers=headers, media_type=self.media_type)
 
 
-_PAGE: Final = _Asset("index.html", "text/html; charset=utf-8")
-_STYLE: Final = _Asset("dashboard.css", "text/css; charset=utf-8")
-_SCRIPT: Final = _Asset("dashboard.js", "text/javascript; charset=utf-8")
+_PAGE: Final = _Asset("index.html", "text/html")
+_STYLE: Final = _Asset("dashboard.css", "text/css")
+_SCRIPT: Final = _Asset("dashboard.js", "text/javascript")
 _ICON: Final = _Asset("icon.svg", "image/svg+xml")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes.context import context_of
@@ -48,8 +48,8 @@ class HistoryPage(msgspec.Struct, frozen=True):
 @get("/api/topics", sync_to_thread=False)
 def list_topics(
     request: Request[Any, Any, Any],
-    prefix: Annotated[str, Parameter(max_length=128)] = "",
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
+    prefix: Annotated[str, QueryParameter(max_length=128)] = "",
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
 ) -> TopicList:
     """Topics that have messages here, by name."""
     context = context_of(request)
@@ -62,11 +62,11 @@ def list_topics(
 @get("/api/topics/{topic:str}/history")
 async def read_history(
     request: Request[Any, Any, Any],
-    topic: str,
-    epoch: Annotated[str | None, Parameter(min_length=1, max_length=64)] = None,
-    offset: Annotated[str | None, Parameter(pattern=r"\A[0-9]{1,20}\Z")] = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
-    reverse: bool = False,
+    topic: FromPath[str],
+    epoch: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
+    offset: Annotated[str | None, QueryParameter(pattern=r"\A[0-9]{1,20}\Z")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    reverse: FromQuery[bool] = False,
 ) -> HistoryPage:
     """Messages after `epoch` and `offset` (both or neither; neither: all that is kept), oldest first.
 

@@ -42,9 +42,16 @@ class Gaps:
         self._numbers: dict[str, itertools.count[int]] = {}
         self._waiting: dict[Subscription, list[Gap]] = {}
         self.open = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Open no more gaps: the source is stopping, and its tasks with it."""
+        self._closed = True
 
     def add(self, subscription: Subscription, hole: Hole) -> None:
-        """Declare `hole` and see to it. Returns at once."""
+        """Declare `hole` and see to it. Returns at once; after `close` it does nothing."""
+        if self._closed:
+            return
         gap = self._gap(subscription, hole)
         self._tasks.start(self.name, gap.gap_id, partial(self._run, gap))
 

@@ -2,7 +2,7 @@
 
 import structlog
 
-from headrace.runtime.log import redact
+from headrace.model.redact import redact
 
 _log = structlog.get_logger("source")
 

@@ -1,5 +1,6 @@
 """One WebSocket connection to one endpoint, from connect to the reason why it ended."""
 
+import ssl
 from collections import Counter as Count
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -8,10 +9,11 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from headrace import __version__
 from headrace.model.errors import BadInputError
+from headrace.model.redact import redact
 from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.runtime.clock import Clock
-from headrace.runtime.log import redact
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub.coverage import Progress
 from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
@@ -59,12 +61,13 @@ class Session:
         url: str,
         *,
         number: int,
+        tls: ssl.SSLContext | None,
         settings: RpcPubSubSettings,
         clock: Clock,
         desk: Desk,
         tally: Tally,
     ) -> None:
-        self.name, self.url, self.number = name, url, number
+        self.name, self.url, self.number, self._tls = name, url, number, tls
         self.began = clock.monotonic()
         self._settings, self._clock, self._desk, self._tally = settings, clock, desk, tally
         self._wanted = desk.wanted
@@ -75,6 +78,7 @@ class Session:
         self.parting: Parting | None = None
         self._stamp = Stamp(name, settings.commitment)
         self._tasks: Supervisor | None = None
+        self._handing_in = False
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
 
@@ -93,9 +97,11 @@ class Session:
                 ping_timeout=self._settings.ping_interval_s,
                 close_timeout=_CLOSE_S,
                 max_size=self._settings.message_bytes_max,
+                ssl=self._tls if self.url.startswith("wss:") else None,
+                user_agent_header=f"headrace/{__version__}",
                 compression=None,
             )
-        except (OSError, EOFError, WebSocketException) as error:
+        except (OSError, EOFError, UnicodeError, WebSocketException) as error:
             return Parting("refused", _text(error))
         self.connected = True
         self.watch = Watch(
@@ -135,7 +141,9 @@ class Session:
                     self._bad[error.reason] += 1
                     _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
                 else:
+                    self._handing_in = True
                     await self._take(heard, received_ns)
+                    self._handing_in = False
         except ConnectionClosed as closed:
             sent = closed.sent.code if closed.sent else None
             if sent == 1009:
@@ -186,6 +194,8 @@ class Session:
                 overdue = self.registry.overdue(now, self._settings.ack_timeout_s)
                 if overdue is not None:
                     return self.part("no_ack", overdue.feed)
+                if self._handing_in:  # what keeps it from reading is the outlet, not the node
+                    self.watch.excuse(now)
                 verdict = self.watch.verdict(now)
                 if verdict is not None:
                     return self.part(verdict, f"at slot {self.watch.head}")

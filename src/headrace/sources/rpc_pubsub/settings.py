@@ -6,9 +6,9 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from headrace.config import Setting
+from headrace.config.kinds import KINDS
 from headrace.model.errors import ConfigError
 from headrace.model.updates import Commitment
-from headrace.runtime.log import redact
 from headrace.sources.rpc_pubsub.subscriptions import Encoding
 
 _LOCAL_PUBSUB_PORT = 8900
@@ -21,7 +21,7 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ws_urls: Annotated[
         tuple[str, ...],
         msgspec.Meta(min_length=1, max_length=8),
-        Setting("WebSocket endpoints, all read at once", env=("SOLANA_RPC_WS", "SOLANA_WS_URL")),
+        Setting("WebSocket endpoints, all read at once", env=("SOLANA_RPC_WS", "SOLANA_WS_URL"), kind="ws_url"),
     ] = ("wss://api.mainnet-beta.solana.com",)
     commitment: Annotated[
         Commitment,
@@ -111,15 +111,11 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 def check_ws_urls(urls: tuple[str, ...]) -> None:
-    """Raises ConfigError for one that is no `ws://host` or `wss://host`."""
+    """Raises ConfigError for one that is no WebSocket URL."""
+    demand = KINDS["ws_url"]
     for url in urls:
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            good = False
-        if not good:
-            raise ConfigError("SOLANA_RPC_WS", redact(url), "ws://HOST or wss://HOST, several separated by commas")
+        if not demand.accepts(url):
+            raise ConfigError("SOLANA_RPC_WS", demand.refused(url), demand.expected)
 
 
 def http_urls(ws_urls: tuple[str, ...]) -> tuple[str, ...]:

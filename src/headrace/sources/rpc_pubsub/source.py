@@ -1,6 +1,7 @@
 """The RPC PubSub source: one session per endpoint, all of them read at once, and what none of them brought declared."""
 
 import random
+import ssl
 from collections.abc import Sequence
 from functools import partial
 
@@ -70,8 +71,12 @@ class RpcPubSub:
         self._head = self._root = 0
         self._seen: set[Subscription] = set()
         self._last_loss = ""
+        self._stopped = False
+        secure = any(url.startswith("wss:") for url in settings.ws_urls)
+        self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
         self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
         self._tasks: Supervisor | None = None
+        self._gaps: Gaps | None = None
         self._report()
 
     @property
@@ -103,6 +108,9 @@ class RpcPubSub:
 
     def stop(self) -> None:
         """End `run`. Gaps that are being filled stay declared open."""
+        self._stopped = True
+        if self._gaps is not None:
+            self._gaps.close()
         if self._tasks is not None:
             self._tasks.cancel()
 
@@ -167,7 +175,14 @@ class RpcPubSub:
     def _connect_anew(self, number: int, url: str) -> Session:
         name = f"{self.name}-{number}"
         session = Session(
-            name, url, number=number, settings=self._settings, clock=self._clock, desk=self, tally=self._tally
+            name,
+            url,
+            number=number,
+            tls=self._tls,
+            settings=self._settings,
+            clock=self._clock,
+            desk=self,
+            tally=self._tally,
         )
         self._sessions[number] = session
         return session
@@ -196,7 +211,7 @@ class RpcPubSub:
 
     def _declare(self, feed: str, hole: Hole | None) -> None:
         for subscription in self._wanted:
-            if hole is not None and subscription.feed == feed:
+            if hole is not None and subscription.feed == feed and self._gaps is not None:
                 self._gaps.add(subscription, hole)
 
     # What is asked over HTTP.
@@ -215,7 +230,7 @@ class RpcPubSub:
         )
 
     def _start_fetch(self, subscription: Subscription, slot: int | None) -> None:
-        if self._tasks is not None and subscription not in self._seen:
+        if self._tasks is not None and subscription not in self._seen and not self._stopped:
             if slot is not None:
                 self._seen.add(subscription)
             self._tasks.start(self.name, subscription.feed, partial(self._fetch, subscription, slot))
@@ -231,7 +246,7 @@ class RpcPubSub:
         self._seen.discard(subscription)
         if update is not None:
             await self._outlet.put(update)
-        elif slot is not None:
+        elif slot is not None and self._gaps is not None:
             await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
 
     async def _check(self, rpc: Rpc) -> None:
@@ -276,6 +291,8 @@ class RpcPubSub:
         whole = [session for session in self._sessions.values() if session.complete]
         refused = {known.feed for session in whole for known in session.registry.refused}
         parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
+        if self._gaps is not None and self._gaps.open:
+            parts.append(f"filling {self._gaps.open} gaps")
         if refused:
             parts.append(f"refused: {', '.join(sorted(refused))}")
         if parting is not None:

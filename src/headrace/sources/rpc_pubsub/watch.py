@@ -28,6 +28,10 @@ class Watch:
         """Anything arrived, good or bad."""
         self._last_message = now
 
+    def excuse(self, now: float) -> None:
+        """Nobody was reading: neither silence nor a standing head says anything about the node."""
+        self._last_message = self._last_advance = now
+
     def slot(self, slot: int, now: float) -> None:
         """The connection told of a slot."""
         if slot > self.head:

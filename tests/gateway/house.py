@@ -1,0 +1,192 @@
+"""A gateway on a real socket with a memory bus, and a raw WebSocket client that sends exactly the bytes it is told."""
+
+import asyncio
+import json
+import os
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgspec
+
+from headrace.bench.gateway import Echo
+from headrace.bus import Bus, BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.gateway.server import Gateway
+from headrace.gateway.settings import GatewaySettings
+from headrace.model.events import Position, Publication
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+)
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+_opened: list["Raw"] = []
+"""Clients that a test may have forgotten to close, or failed before it could."""
+
+
+@dataclass
+class House:
+    """Everything that a test may want to touch."""
+
+    gateway: Gateway
+    bus: Bus
+    health: Health
+    metrics: Metrics
+    supervisor: Supervisor
+
+    @property
+    def port(self) -> int:
+        return self.gateway.port
+
+    async def publish(self, topic: str, count: int = 1, size: int = 0) -> list[Position]:
+        """Events with `data.n` counting on, and `size` bytes of padding."""
+        pad = b"x" * size
+        body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
+        return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
+
+    async def clients(self, count: int) -> None:
+        """Wait until the hub has this many clients."""
+        async with asyncio.timeout(5):
+            while len(self.gateway.hub.clients) != count:  # noqa: ASYNC110  (the hub tells nobody when one leaves)
+                await asyncio.sleep(0.001)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"headrace_{name}", labels) or 0.0
+
+
+@asynccontextmanager
+async def open_house(
+    bus: Bus | None = None, history_size: int = 1000, demo: bool = False, handlers: Sequence[Any] = (), **settings: Any
+) -> AsyncIterator[House]:
+    """A running gateway with these settings, stopped and checked for leftovers at the end."""
+    clock, health, metrics = SystemClock(), Health(), Metrics()
+    async with Supervisor(clock) as supervisor:
+        bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
+        gateway = Gateway(
+            msgspec.convert({"port": 0, **settings}, GatewaySettings),
+            bus,
+            health,
+            metrics,
+            clock,
+            supervisor=supervisor,
+            server_id="server-1",
+            demo=demo,
+            endpoints={"/echo": Echo},
+            handlers=handlers,
+        )
+        await gateway.start()
+        try:
+            yield House(gateway, bus, health, metrics, supervisor)
+        finally:
+            for raw in [raw for raw in _opened if raw.port == gateway.port]:
+                raw.leave()
+                _opened.remove(raw)
+            await gateway.stop(1.0)
+            supervisor.cancel()
+    assert not gateway.hub.clients
+    assert not gateway.hub.topics()
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
+    """One client frame, as right or wrong as asked."""
+    size, flag = len(payload), 0x80 if masked else 0
+    head = bytes([fin << 7 | rsv << 4 | opcode])
+    if size < 126:
+        head += bytes([flag | size])
+    elif size < 65536:
+        head += struct.pack("!BH", flag | 126, size)
+    else:
+        head += struct.pack("!BQ", flag | 127, size)
+    if not masked:
+        return head + payload
+    key = os.urandom(4)
+    repeated = key * (size // 4 + 1)
+    return head + key + (int.from_bytes(payload, "big") ^ int.from_bytes(repeated[:size], "big")).to_bytes(size, "big")
+
+
+class Raw:
+    """A WebSocket client by hand. `receive` gives (opcode, payload); ("eof", b"") when the server ended the stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.head = b""
+        _opened.append(self)
+
+    @classmethod
+    async def open(cls, port: int, path: str = "/ws", more: str = "", behind: bytes = b"") -> Self:
+        """Connect and shake hands; `head` is the server's answer. `behind` goes out in the same segment."""
+        raw = await cls.connect(port)
+        raw.send(UPGRADE.format(path=path, more=more).encode() + behind)
+        await raw.read_head()
+        return raw
+
+    @classmethod
+    async def connect(cls, port: int) -> Self:
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24))
+
+    @property
+    def port(self) -> int:
+        return int((self.writer.get_extra_info("peername") or ("", 0))[1])
+
+    async def read_head(self) -> bytes:
+        async with asyncio.timeout(5):
+            self.head = await self.reader.readuntil(b"\r\n\r\n")
+        return self.head
+
+    def send(self, *data: bytes) -> None:
+        self.writer.write(b"".join(data))
+
+    def ask(self, kind: str, request_id: Any = None, **data: Any) -> None:
+        """Send a command."""
+        command: dict[str, Any] = {"type": kind, "data": data}
+        if request_id is not None:
+            command["id"] = request_id
+        self.send(frame(TEXT, json.dumps(command).encode()))
+
+    async def receive(self) -> tuple[int | str, bytes]:
+        try:
+            async with asyncio.timeout(5):
+                first, second = await self.reader.readexactly(2)
+                size = second & 127
+                if size == 126:
+                    size = int.from_bytes(await self.reader.readexactly(2), "big")
+                elif size == 127:
+                    size = int.from_bytes(await self.reader.readexactly(8), "big")
+                return first & 15, await self.reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return "eof", b""
+
+    async def json(self) -> Any:
+        """The next text frame's object."""
+        opcode, payload = await self.receive()
+        assert opcode == TEXT, (opcode, payload)
+        return json.loads(payload)
+
+    async def closed(self) -> int:
+        """Skip to the close frame and return its code; 1005 for an empty one, 1006 for none."""
+        while True:
+            opcode, payload = await self.receive()
+            if opcode == CLOSE:
+                return int.from_bytes(payload[:2], "big") if payload else 1005
+            if opcode == "eof":
+                return 1006
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+async def join(house: House, path: str = "/ws", more: str = "") -> Raw:
+    """Connect and read the welcome."""
+    raw = await Raw.open(house.port, path, more)
+    assert b" 101 " in raw.head, raw.head
+    assert (await raw.json())["type"] == "welcome"
+    return raw

@@ -1,0 +1,191 @@
+"""Clients that don't read, vanish or break: what becomes of them, and that nobody else notices."""
+
+import asyncio
+import json
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from tests.gateway.house import PING, TEXT, House, Raw, frame, join, open_house
+
+TOPIC = "trades:pump"
+
+
+async def stalled_client(house: House) -> Raw:
+    """One that is subscribed and then never reads: its receive buffer is as small as the system allows."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", house.port))
+    raw = Raw(*await asyncio.open_connection(sock=connection, limit=1024))
+    raw.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    raw.send(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    await raw.read_head()
+    assert (await raw.json())["type"] == "welcome"
+    await subscribe(raw)
+    return raw
+
+
+async def subscribe(raw: Raw) -> None:
+    raw.ask("subscribe", 1, topic=TOPIC)
+    assert (await raw.json())["type"] == "subscribed"
+
+
+async def read_all(raw: Raw, count: int) -> list[int]:
+    return [int((await raw.json())["offset"]) for _ in range(count)]
+
+
+async def publish_slowly(house: House, count: int, size: int) -> None:
+    """In batches with a tick between, as a stream comes."""
+    for _ in range(count // 10):
+        await house.publish(TOPIC, 10, size)
+        await asyncio.sleep(0.001)
+
+
+SMALL: dict[str, Any] = {"send_buffer_bytes": 4096, "write_buffer_bytes": 16_384}
+
+
+async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything() -> None:
+    async with open_house(slow_abort_s=0.3, **SMALL) as house:
+        stalled = await stalled_client(house)
+        healthy = [await join(house) for _ in range(20)]
+        for raw in healthy:
+            await subscribe(raw)
+        readers = [asyncio.create_task(read_all(raw, 1000)) for raw in healthy]
+        await publish_slowly(house, 1000, 1000)
+        assert await asyncio.gather(*readers) == [list(range(1, 1001))] * 20
+        await house.clients(20)
+        assert house.metric("gateway_paused_total") >= 1
+        for raw in [stalled, *healthy]:
+            raw.leave()
+
+
+async def test_one_that_comes_back_in_time_misses_nothing() -> None:
+    async with open_house(slow_abort_s=30, history_size=5000, **SMALL) as house:
+        stalled = await stalled_client(house)
+        await publish_slowly(house, 2000, 1000)
+        assert house.metric("gateway_paused_total") >= 1
+        assert await read_all(stalled, 2000) == list(range(1, 2001))
+        await house.publish(TOPIC, 3)
+        assert await read_all(stalled, 3) == [2001, 2002, 2003]
+        stalled.leave()
+
+
+async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> None:
+    async with open_house(slow_abort_s=30, history_size=50, **SMALL) as house:
+        stalled = await stalled_client(house)
+        await publish_slowly(house, 2000, 1000)
+        last = 0
+        while (got := await stalled.json())["type"] == "event":
+            assert int(got["offset"]) == last + 1
+            last += 1
+        assert 0 < last < 2000
+        lost = {"from_offset": str(last + 1), "to_offset": "2000", "dropped": 2000 - last}
+        assert got == {"type": "lag", "topic": TOPIC, "data": lost}
+        assert await stalled.closed() == 4008
+        assert house.metric("gateway_dropped_messages_total") == 2000 - last
+        assert house.metric("gateway_closed_total", code="4008") == 1
+        stalled.leave()
+
+
+async def test_one_that_only_floods_with_pings_and_never_reads_is_aborted() -> None:
+    async with open_house(slow_abort_s=0.3, cmd_per_s=1_000_000, **SMALL) as house:
+        stalled = await stalled_client(house)
+        stalled.send(frame(PING, b"x" * 125) * 20_000)
+        await house.clients(0)
+        stalled.leave()
+
+
+async def test_a_burst_larger_than_every_buffer_reaches_a_reading_client_whole() -> None:
+    async with open_house(history_size=20_000) as house:
+        raw = await join(house)
+        await subscribe(raw)
+        reader = asyncio.create_task(read_all(raw, 10_000))
+        for _ in range(10):
+            await house.publish(TOPIC, 1000, 1000)
+        assert await reader == list(range(1, 10_001))
+        raw.leave()
+
+
+async def test_recovery_larger_than_every_buffer_arrives_whole_while_the_topic_goes_on() -> None:
+    async with open_house(history_size=20_000) as house:
+        await house.publish(TOPIC, 8000, 1000)
+        raw = await join(house)
+        raw.ask("subscribe", 1, topic=TOPIC, recover={"epoch": "g", "offset": "0"})
+        answer = (await raw.json())["data"]
+        assert (answer["recovered"], answer["replayed"]) == (True, 8000)
+        reader = asyncio.create_task(read_all(raw, 9000))
+        await publish_slowly(house, 1000, 1000)
+        assert await reader == list(range(1, 9001))
+        raw.leave()
+
+
+async def test_silence_ends_with_4012() -> None:
+    async with open_house(ping_s=0.05, pong_s=0.1) as house:
+        raw = await join(house)
+        assert await raw.closed() == 4012
+        assert house.metric("gateway_closed_total", code="4012") == 1
+        raw.leave()
+
+
+@pytest.mark.parametrize("answer", [frame(TEXT, b'{"type":"pong"}'), frame(PING), frame(TEXT, b"not even JSON")])
+async def test_any_inbound_frame_is_a_pong(answer: bytes) -> None:
+    async with open_house(ping_s=0.05, pong_s=0.2) as house:
+        raw = await join(house)
+        pings = 0
+        while pings < 7:
+            opcode, payload = await raw.receive()
+            assert opcode != 8
+            if opcode == TEXT and json.loads(payload)["type"] == "ping":
+                pings += 1
+                raw.send(answer)
+        raw.leave()
+
+
+async def test_heartbeats_carry_head_and_tops() -> None:
+    async with open_house(ping_s=0.05) as house:
+        raw = await join(house, "/ws?subscriptions=slots,trades:pump")
+        await house.publish(TOPIC, 3)
+        while (beat := await raw.json())["type"] != "ping" or beat["data"]["tops"] == {}:
+            pass
+        assert beat["data"]["head"] == {"processed": None, "confirmed": None}
+        assert beat["data"]["tops"][TOPIC] == "3"
+        assert beat["data"]["ts"] > 1_700_000_000_000
+        raw.leave()
+
+
+async def test_clients_that_vanish_in_any_way_are_forgotten() -> None:
+    async with open_house() as house:
+        watcher = await join(house)
+        await subscribe(watcher)
+        for how in ("reset", "half a frame", "end of stream", "end inside a fragmented message"):
+            raw = await join(house)
+            await subscribe(raw)
+            if how == "reset":
+                sock = raw.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raw.leave()
+            elif how == "half a frame":
+                raw.send(frame(TEXT, b"x" * 1000)[:500])
+                raw.leave()
+            elif how == "end of stream":
+                raw.writer.write_eof()
+            else:
+                raw.send(frame(TEXT, b"x", fin=False))
+                raw.writer.write_eof()
+            await house.publish(TOPIC)
+            await house.clients(1)
+            raw.leave()
+        assert await read_all(watcher, 4) == [1, 2, 3, 4]
+        watcher.leave()
+
+
+async def test_a_client_that_does_not_answer_our_close_is_aborted() -> None:
+    async with open_house(close_s=0.1) as house:
+        raw = await join(house)
+        raw.send(frame(TEXT, b"x") * 10)
+        assert await raw.closed() == 4501
+        assert (await raw.receive())[0] == "eof"
+        raw.leave()

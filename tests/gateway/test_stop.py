@@ -1,0 +1,67 @@
+"""Starting and stopping: free ports, taken ports, drains and deadlines."""
+
+import asyncio
+import socket
+
+import pytest
+
+from headrace.model.errors import ConfigError
+from tests.gateway.house import Raw, join, open_house
+
+
+async def test_port_zero_takes_a_free_one_and_tells_it() -> None:
+    async with open_house() as house:
+        assert house.port > 0
+        assert house.health.components()["gateway"].ready
+
+
+async def test_a_taken_port_is_a_configuration_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_house(port=port):
+                pass
+        [error] = caught.value.exceptions
+        assert isinstance(error, ConfigError)
+        assert str(port) in str(error)
+
+
+async def test_stopping_sends_what_waits_then_4001() -> None:
+    async with open_house() as house:
+        raw = await join(house, "/ws?subscriptions=slots")
+        assert (await raw.json())["type"] == "subscribed"
+        await house.publish("slots", 3)
+        stopping = asyncio.create_task(house.gateway.stop(5.0))
+        assert [(await raw.json())["offset"] for _ in range(3)] == ["1", "2", "3"]
+        assert await raw.closed() == 4001
+        raw.leave()
+        await stopping
+        with pytest.raises(OSError, match="Connect call failed"):
+            await Raw.connect(house.port)
+        assert not house.health.ready
+
+
+async def test_a_client_that_ignores_the_close_does_not_hold_up_the_stop() -> None:
+    async with open_house(close_s=60) as house:
+        raw = await join(house)
+        async with asyncio.timeout(5):
+            await house.gateway.stop(0.2)
+        assert await raw.closed() == 4001
+        assert (await raw.receive())[0] == "eof"
+        raw.leave()
+
+
+async def test_no_one_gets_in_while_it_drains() -> None:
+    async with open_house(close_s=60) as house:
+        kept = await Raw.connect(house.port)
+        raw = await join(house)
+        stopping = asyncio.create_task(house.gateway.stop(1.0))
+        await asyncio.sleep(0)
+        kept.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+        kept.send(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        assert b" 503 " in await kept.read_head()
+        raw.leave()
+        kept.leave()
+        await stopping
