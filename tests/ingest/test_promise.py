@@ -147,8 +147,11 @@ class Chain(RuleBasedStateMachine):
             chain.add(ancestor)
             ancestor = self.parents[ancestor]
         self.confirmed = number
-        self.dead |= {slot for slot in self.parents if slot < number} - chain
-        self.dead |= {slot for slot in sorted(self.parents) if self.parents[slot] in self.dead}
+        kept = set(chain)
+        for slot in sorted(self.parents):  # what stands on it may still be confirmed, all else is dead
+            if self.parents[slot] in kept and self.parents[slot] >= number:
+                kept.add(slot)
+        self.dead = set(self.parents) - kept
         self.slot(number, "finalized" if finalized else "confirmed")
         for slot in sorted(self.dead):
             if slot > number:
@@ -182,4 +185,4 @@ def _drive(work: Any) -> Any:
 
 
 TestPromise = Chain.TestCase
-TestPromise.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPromise.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

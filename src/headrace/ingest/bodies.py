@@ -5,7 +5,7 @@ those of docs/reference/topics.md. u64 are strings. This is the hot path: plain 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import msgspec
 import pybase64
@@ -26,12 +26,8 @@ _names: Final[dict[tuple[str, str], bytes]] = {}
 _BOOL: Final = (b"false", b"true")
 
 
-class Frame(NamedTuple):
-    """What stands around the data of all messages of one event. `event_id` is what the head says."""
-
-    event_id: str
-    head: bytes
-    tail: bytes
+Frame: TypeAlias = tuple[str, bytes, bytes]
+"""An event's id, and what stands before and after the data in all messages of that event."""
 
 
 class TransactionText:
@@ -53,12 +49,12 @@ class TransactionText:
         dotted, listed = path_text(event.path)
         place = f"{dotted}:{event.ordinal}"
         tail = b'%b%b%b%b,"via":"%b"}' % (self._chain, listed, self._rest, _BOOL[event.truncated], event.via.encode())
-        return Frame(self._id + place, b'%b%b","data":' % (self._head, place.encode()), tail)
+        return self._id + place, b'%b%b","data":' % (self._head, place.encode()), tail
 
     def whole(self, *, truncated: bool) -> Frame:
         """For what concerns the transaction as a whole: no instruction, no `via`."""
         tail = b'%b%b%b,"via":null}' % (self._chain, self._rest, _BOOL[truncated])
-        return Frame(self._id + "tx:0", self._head + b'tx:0","data":', tail)
+        return self._id + "tx:0", self._head + b'tx:0","data":', tail
 
 
 def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
@@ -87,27 +83,27 @@ def event_data(event: DecodedEvent, fields: bytes) -> bytes:
 
 
 def trade_data(event: DecodedEvent, trade: Trade, fields: bytes) -> bytes:
-    mint, quote_mint, side, user, base_amount, quote_amount, pool = trade
-    sol = b'"%b"' % decimal_string(quote_amount, SOL_DECIMALS).encode() if quote_mint == WSOL_MINT else b"null"
+    in_sol = trade.quote_mint == WSOL_MINT
+    sol = b'"%b"' % decimal_string(trade.quote_amount, SOL_DECIMALS).encode() if in_sol else b"null"
     return (
         b'{"type":"Trade",%b"mint":%b,"quote_mint":%b,"side":"%b","user":%b,"base_amount":"%d","quote_amount":"%d",'
         b'"sol":%b,"pool":%b,"fields":%b}'
     ) % (
         _named(event),
-        json_text(mint),
-        json_text(quote_mint),
-        side.encode(),
-        json_text(user),
-        base_amount,
-        quote_amount,
+        json_text(trade.mint),
+        json_text(trade.quote_mint),
+        trade.side.encode(),
+        json_text(trade.user),
+        trade.base_amount,
+        trade.quote_amount,
         sol,
-        json_text(pool),
+        json_text(trade.pool),
         fields,
     )
 
 
 def created_data(created: TokenCreated) -> bytes:
-    return json_text({"type": "TokenCreated", "token_id": created.token_id, **created._asdict()})
+    return json_text({"type": "TokenCreated", "token_id": created.token_id, **msgspec.structs.asdict(created)})
 
 
 def transaction_data(
@@ -151,7 +147,7 @@ def account_frame(update: AccountUpdate, commitment: Commitment, version: int) -
         b',"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
         b'"truncated":false,"via":null}'
     ) % (update.slot, json_text(update.signature), commitment.encode(), json_text(update.source))
-    return Frame(event_id, b'"event_id":%b,"data":' % json_text(event_id), tail)
+    return event_id, b'"event_id":%b,"data":' % json_text(event_id), tail
 
 
 def account_data(update: AccountUpdate, program: str, account: DecodedAccount | None, fields: bytes) -> bytes:

@@ -38,19 +38,21 @@ class _Window(Generic[T]):
         return entries.get(key) if entries else None
 
     def add(self, slot: int, key: str, entry: T) -> None:
-        self.grow(slot)
-        self._slots[slot][key] = entry
+        self.grow(slot)[key] = entry
 
-    def grow(self, slot: int) -> None:
-        """Count one more thing in `slot`, after making room for it."""
+    def grow(self, slot: int) -> dict[str, T]:
+        """Count one more thing in `slot`, after making room for it; gives the slot's entries."""
         if self._weight >= self._entries_max:
             self.forget(next(iter(self._slots)))
-        if slot not in self._slots:
+        entries = self._slots.get(slot)
+        if entries is None:
             if len(self._slots) >= self._slots_max:
                 self.forget(next(iter(self._slots)))
-            self._slots[slot], self._weights[slot] = {}, 0
+            entries = self._slots[slot] = {}
+            self._weights[slot] = 0
         self._weights[slot] += 1
         self._weight += 1
+        return entries
 
     def forget(self, slot: int) -> None:
         self._slots.pop(slot, None)

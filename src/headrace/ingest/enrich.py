@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from headrace.ingest.swaps import POOL_ACCOUNTS, POOL_EVENTS, READERS, TOLD_AS, Pair, Swap
 from headrace.model.events import DecodedAccount, DecodedEvent
 from headrace.model.keys import WSOL_MINT
@@ -31,7 +33,7 @@ class Context(NamedTuple):
 LOGS_ONLY: Final = Context()
 
 
-class Trade(NamedTuple):
+class Trade(msgspec.Struct, frozen=True, gc=False):
     """One swap. The base is what is bought or sold, the quote what it is paid in; amounts in base units of their mints.
 
     `mint` (of the base) and `quote_mint` are None where neither the event nor its transaction names them and the pool
@@ -47,7 +49,7 @@ class Trade(NamedTuple):
     pool: str | None
 
 
-class TokenCreated(NamedTuple):
+class TokenCreated(msgspec.Struct, frozen=True):
     """A token came to be."""
 
     mint: str
@@ -71,40 +73,40 @@ class Pools:
     def pair(self, pool: str) -> Pair | None:
         return self._pairs.get(pool)
 
-    def learn(self, pool: str | None, first: str | None, second: str | None) -> None:
-        """Remember a pool's mints, if nothing is missing. They never change, so the first word stays."""
-        if pool and first and second and pool not in self._pairs:
+    def learn(self, pool: str | None, pair: Pair) -> None:
+        """Remember a pool's mints. They never change, so the first word stays."""
+        if pool is not None and pool not in self._pairs:
             if len(self._pairs) >= self._pools_max:
                 del self._pairs[next(iter(self._pairs))]
-            self._pairs[pool] = Pair(first, second)
+            self._pairs[pool] = pair
 
     def learn_event(self, event: DecodedEvent) -> None:
         """The pool that the event creates, if it does."""
         if names := POOL_EVENTS.get((event.program, event.name)):
-            self.learn(*(event.data.get(name) for name in names))
+            pool, first, second = (event.data.get(name) for name in names)
+            if first and second:
+                self.learn(pool, Pair(first, second))
 
     def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
         """The pool that the account is, if it is one."""
         if names := POOL_ACCOUNTS.get((account.program, account.name)):
-            self.learn(pubkey, *(account.data.get(name) for name in names))
+            first, second = (account.data.get(name) for name in names)
+            if first and second:
+                self.learn(pubkey, Pair(first, second))
 
 
 def trade_of(event: DecodedEvent, context: Context, pools: Pools) -> Trade | None:
     """The trade that the event tells of, if it does. Learns the pool's mints where the transaction shows them."""
     reader = READERS.get((event.program, event.name))
     swap = reader(event.data, context.accounts) if reader is not None else None
-    if swap is None or None in swap[:3]:
+    if swap is None or swap.first is None or swap.second is None or swap.first_in is None:
         return None
     pair = _pair_of(swap, context, pools)
-    if pair is None:
-        first_is_base, mint, quote_mint = True, None, None
-    else:
-        first, second = pair
-        first_is_base = _QUOTE_RANKS.get(first, 0) <= _QUOTE_RANKS.get(second, 0)
-        mint, quote_mint = (first, second) if first_is_base else (second, first)
-    side: Side = "sell" if swap.first_in == first_is_base else "buy"
-    amounts = (swap.first, swap.second) if first_is_base else (swap.second, swap.first)
-    return Trade(mint, quote_mint, side, swap.user, *amounts, swap.pool)
+    base, quote = (None, None) if pair is None else (pair.first, pair.second)
+    if pair is None or _QUOTE_RANKS.get(pair.first, 0) <= _QUOTE_RANKS.get(pair.second, 0):
+        side: Side = "sell" if swap.first_in else "buy"
+        return Trade(base, quote, side, swap.user, swap.first, swap.second, swap.pool)
+    return Trade(quote, base, "buy" if swap.first_in else "sell", swap.user, swap.second, swap.first, swap.pool)
 
 
 def _pair_of(swap: Swap, context: Context, pools: Pools) -> Pair | None:
@@ -112,9 +114,13 @@ def _pair_of(swap: Swap, context: Context, pools: Pools) -> Pair | None:
         return swap.pair
     if swap.pool is not None and (known := pools.pair(swap.pool)) is not None:
         return known
-    first, second = swap.pair or (context.mints.get(holder or "") for holder in swap.holders)
-    pools.learn(swap.pool, first, second)
-    return Pair(first, second) if first and second else None
+    pair = swap.pair
+    if pair is None:
+        first, second = (context.mints.get(holder or "") for holder in swap.holders)
+        pair = Pair(first, second) if first and second else None
+    if pair is not None:
+        pools.learn(swap.pool, pair)
+    return pair
 
 
 def is_told_again(event: DecodedEvent, events: Sequence[DecodedEvent]) -> bool:

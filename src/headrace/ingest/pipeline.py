@@ -174,7 +174,7 @@ class Pipeline:
     def _noted(self, update: Observed, outbox: Outbox, commitment: Commitment) -> list[Publication]:
         """Note what a later fork or gap must know of these messages."""
         if commitment == "processed":
-            self._forks.provisional.add(update.slot, outbox.publications, outbox.event_ids)
+            self._forks.provisional.add(update.slot, outbox.sent)
         for topic in outbox.singles:
             self._feeds.note(update.feed, topic)
         return outbox.publications

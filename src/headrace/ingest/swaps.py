@@ -6,7 +6,9 @@ PumpSwap) are further fields of the event. A reader gives None where an old layo
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, b58decode
 
@@ -15,14 +17,14 @@ Accounts: TypeAlias = Mapping[str, str]
 """Account name in the IDL → key, of the instruction that emitted the event; empty where only log lines came."""
 
 
-class Pair(NamedTuple):
+class Pair(msgspec.Struct, frozen=True, gc=False):
     """A pool's two mints in the pool's own order: base and quote, token 0 and 1, X and Y, A and B, coin and pc."""
 
     first: str
     second: str
 
 
-class Swap(NamedTuple):
+class Swap(msgspec.Struct, frozen=True, gc=False):
     """A swap in the pool's own order. `first_in`: the trader gave the pool's first token and took the second.
 
     `holders` are token accounts of the first and the second mint.

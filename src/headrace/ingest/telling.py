@@ -18,6 +18,7 @@ from headrace.ingest.bodies import (
 )
 from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS
 from headrace.ingest.enrich import LOGS_ONLY, Context, Pools, created_of, is_told_again, trade_of
+from headrace.ingest.provisional import Sent
 from headrace.model.events import DecodedEvent, DecodedInstruction, Publication
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
 
@@ -35,18 +36,18 @@ class ProgramTopics(NamedTuple):
 
 
 class Outbox:
-    """The messages of one update, and of each which event it tells. `singles`: topics of one mint or account."""
+    """The messages of one update; `sent` says which event each tells. `singles`: topics of one mint or account."""
 
-    __slots__ = ("event_ids", "publications", "singles")
+    __slots__ = ("publications", "sent", "singles")
 
     def __init__(self) -> None:
         self.publications: list[Publication] = []
-        self.event_ids: list[str] = []
+        self.sent: list[Sent] = []
         self.singles: list[str] = []
 
     def add(self, topic: str, event_id: str, body: bytes) -> None:
         self.publications.append(Publication(topic, "event", body))
-        self.event_ids.append(event_id)
+        self.sent.append((topic, event_id))
 
     def add_single(self, topic: str, event_id: str, body: bytes) -> None:
         self.add(topic, event_id, body)
