@@ -52,9 +52,6 @@ class Rig:
         self.ending: Ending | None = None
         self.metrics, self.health = Metrics(), Health()
         self.tasks = tasks
-        self.reading = asyncio.Event()
-        """Cleared, nobody takes from the outlet."""
-        self.reading.set()
         self._arrived = asyncio.Event()
 
     @property
@@ -128,7 +125,6 @@ class Rig:
 
     async def collect(self, outlet: Channel[AnyUpdate]) -> None:
         while True:
-            await self.reading.wait()
             self.updates += await outlet.get_batch()
             self._arrived.set()
 
