@@ -1,1 +1,300 @@
-"""The one place that constructs everything and joins the rooms."""
+"""The one place that constructs everything and joins the rooms: sources → pipeline → bus → gateway."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import msgspec
+import structlog
+
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
+from headrace.decoders.registry import Programs
+from headrace.gateway.server import Gateway
+from headrace.gateway.settings import GatewaySettings
+from headrace.ingest.pipeline import Pipeline
+from headrace.model.keys import is_key
+from headrace.model.updates import AnyUpdate
+from headrace.protocol.frames import Head
+from headrace.runtime import log
+from headrace.runtime.breaker import Breaker
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.runtime.watch import watch
+from headrace.solana.rpc import Rpc, RpcSettings
+from headrace.sources import Outlet, Source
+from headrace.sources.recording import Recorder, RecorderSettings
+from headrace.sources.recording_file import RecordingHeader
+from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
+
+COMMCOIN: Final = "commcoin"
+OUTLET_CAPACITY: Final = 65_536
+DRAIN_S: Final = 10.0
+
+_log = structlog.get_logger("app")
+
+
+class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[programs]`"""
+
+    idl_folder: Annotated[
+        str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
+    ] = ""
+
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {
+        **CORE_SECTIONS,
+        "gateway": GatewaySettings,
+        "rpc_pubsub": RpcPubSubSettings,
+        "rpc": RpcSettings,
+        "programs": ProgramSettings,
+        "bus": BusSettings,
+        "recorder": RecorderSettings,
+    }
+)
+"""The sections of `headrace.toml`; each room declares its own."""
+
+SourceFactory = Callable[["Service"], Source]
+
+
+def load_programs(config: Config) -> Programs:
+    """The shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
+    folder = config.section(ProgramSettings).idl_folder
+    addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
+    return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
+
+
+def open_rpc(config: Config, clock: Clock) -> Rpc:
+    """The HTTP client for the configured nodes; close it."""
+    settings = config.section(RpcSettings)
+    urls = settings.urls or http_urls(config.section(RpcPubSubSettings).ws_urls)
+    return Rpc(urls, clock=clock, settings=settings, breakers=[Breaker() for _ in urls])
+
+
+class Service:
+    """One process. Build it from a Config, then `run` it until `stop` is set.
+
+    `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
+    all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
+    replay that must be the same each time. `play` is set for a service that plays a recording.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        *,
+        source: SourceFactory | None = None,
+        generation: str | None = None,
+        record: Path | None = None,
+        play: bool = False,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.health, self.metrics = Health(), Metrics(process=True)
+        self.programs = load_programs(config)
+        self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.pipeline = Pipeline(self.programs, self.clock, self.metrics, audience=self._audience)
+        self.rpc = open_rpc(config, self.clock)
+        self.gateway: Gateway | None = None
+        self.started = asyncio.Event()
+        """Set when everything runs and, with the gateway on, its port is open."""
+        self._play = play
+        self._make_source = source or open_nodes
+        self._source: Source | None = None
+        self._streaming: asyncio.Task[object] | None = None
+        self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
+        self._outlet: Outlet = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="ingest")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
+        self._say_what_is_missing()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.rpc.aclose)
+            stack.push_async_callback(self.bus.close)
+            tasks = await stack.enter_async_context(Supervisor(self.clock))
+            if self.config.section(Features).gateway:
+                await self._open_gateway(tasks)
+            flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
+            intake, recording = self._tap(tasks)
+            background = [
+                tasks.start("config", "watch", self._follow_config),
+                tasks.start("source", "switch", partial(self._switch_stream, tasks, intake)),
+            ]
+            self.started.set()
+            await stop.wait()
+            for task in background:
+                task.cancel()
+            await self._end_stream()
+            intake.close()
+            await asyncio.wait([flow, *recording], timeout=DRAIN_S)
+            if self.gateway is not None:
+                await self.gateway.stop(DRAIN_S)
+            tasks.cancel()
+
+    def head(self) -> Head:
+        """How far the chain is known here, for the heartbeats."""
+        heard_at = self.pipeline.received_at
+        lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
+        return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
+
+    def resolve(self, name: str) -> str:
+        """A program's id by its name; KeyError for a name that nothing here has."""
+        if name in self.programs.by_name:
+            return self.programs.by_name[name].program_id
+        if name == COMMCOIN:
+            return self.config.section(CoreSettings).commcoin_program_id
+        raise KeyError(name)
+
+    async def _open_gateway(self, tasks: Supervisor) -> None:
+        features = self.config.section(Features)
+        self.gateway = Gateway(
+            self.config.section(GatewaySettings),
+            self.bus,
+            self.health,
+            self.metrics,
+            self.clock,
+            supervisor=tasks,
+            server_id=self.config.section(CoreSettings).server_id,
+            head=self.head,
+            demo=self._play,
+            dashboard=features.dashboard,
+            expose_metrics=features.metrics,
+        )
+        await self.gateway.start()
+        apply = self.gateway.apply
+        self.config.on_change(GatewaySettings, lambda _, new: apply(new))
+
+    def _audience(self) -> list[str]:
+        return list(self.gateway.hub.topics()) if self.gateway is not None else []
+
+    # The stream can be switched off and on while everything else goes on.
+
+    async def _switch_stream(self, tasks: Supervisor, intake: Outlet) -> None:
+        """Follow `[features] stream`, and the subscriptions, as they change."""
+        changed = asyncio.Event()
+        self.config.on_change(Features, lambda _old, _new: changed.set())
+        self.config.on_change(RpcPubSubSettings, self._resubscribe)
+        while True:
+            wanted = self.config.section(Features).stream
+            if wanted and self._streaming is None:
+                self._streaming = tasks.start("source", "run", partial(self._stream, intake))
+            elif not wanted:
+                await self._end_stream()
+                self.health.report("source", ready=True, detail="switched off", required=False)
+            await changed.wait()
+            changed.clear()
+
+    async def _stream(self, intake: Outlet) -> None:
+        self._source = self._make_source(self)
+        self.health.forget("source")
+        ending = await self._source.run(intake)
+        name = f"source:{self._source.name}"
+        self.health.report(name, ready=ending.how != "failed", detail=f"{ending.how} {ending.detail}".strip())
+        if ending.how == "failed":
+            _log.error("source_failed", source=self._source.name, detail=ending.detail)
+
+    async def _end_stream(self) -> None:
+        streaming, self._streaming = self._streaming, None
+        if streaming is not None:
+            streaming.cancel()
+            await asyncio.wait([streaming])
+        if self._source is not None:
+            self.health.forget(f"source:{self._source.name}")
+            self._source = None
+
+    def _resubscribe(self, _old: RpcPubSubSettings, new: RpcPubSubSettings) -> None:
+        if isinstance(self._source, RpcPubSub):
+            self._source.update_subscriptions(new.subscriptions)
+
+    def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
+        """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
+        if self._record is None:
+            return self._outlet, []
+        intake = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="recorder")
+        recorder = new_recorder(self._record, self.config, self.clock)
+        return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
+
+    # Settings.
+
+    async def _follow_config(self) -> None:
+        """Apply what changes on SIGHUP or in a file, all or nothing."""
+        self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
+        async with contextlib.aclosing(watch(self.config.paths, self.clock)) as changes:
+            async for _ in changes:
+                change = self.config.reload(await asyncio.to_thread(self.config.read))
+                for warning in change.warnings:
+                    _log.warning("settings_warning", warning=warning)
+                for error in change.errors:
+                    _log.error("settings_refused", error=str(error), effect="the former settings stay in force")
+                if change.needs_restart:
+                    _log.warning("settings_need_restart", keys=", ".join(change.needs_restart))
+                if change.applied:
+                    _log.info("settings_applied", keys=", ".join(change.applied))
+
+    def _say_what_is_missing(self) -> None:
+        for warning in self.config.warnings:
+            _log.warning("settings_warning", warning=warning)
+        core, features = self.config.section(CoreSettings), self.config.section(Features)
+        if features.broker or core.redis_url:
+            _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+        if core.database_url:
+            _log.warning("database_not_used", meaning="this version keeps no database")
+
+
+def open_nodes(service: Service) -> Source:
+    """The configured RPC PubSub endpoints."""
+    settings = service.config.section(RpcPubSubSettings)
+    return RpcPubSub(
+        settings,
+        clock=service.clock,
+        metrics=service.metrics,
+        health=service.health,
+        rpc=service.rpc,
+        resolve=service.resolve,
+        breakers=[Breaker() for _ in settings.ws_urls],
+    )
+
+
+def new_recorder(path: Path, config: Config, clock: Clock) -> Recorder:
+    """A recorder for `path`, under a fresh id."""
+    header = RecordingHeader(
+        id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
+    )
+    return Recorder(path, header, clock, flush_interval_s=config.section(RecorderSettings).flush_interval_s)
+
+
+def is_on_chain(text: str) -> bool:
+    """Whether `text` has the form of a key or a signature."""
+    return is_key(text) or (86 <= len(text) <= 88 and text.isalnum())
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def on_signal() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -23,7 +23,7 @@ from headrace.protocol.session import TokenBucket
 SUBPROTOCOL: Final = "stream.v1"
 
 FRAMES_PER_S: Final = 1000
-"""WebSocket frames (fragments and pings too) of one client a second, and at once; more if it may command more."""
+"""WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
 
 SLICE: Final = 4096
 """Inbound bytes parsed at a time, so that a flood of tiny frames is noticed before all of it was parsed."""

@@ -39,6 +39,7 @@ class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
     `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
+    `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
     `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
 
@@ -54,6 +55,8 @@ class Gateway:
         server_id: str,
         head: Callable[[], Head] = Head,
         demo: bool = False,
+        dashboard: bool = True,
+        expose_metrics: bool = True,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
@@ -65,7 +68,9 @@ class Gateway:
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
         self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
-        context = Context(bus, self.hub, self._keeper, health, metrics, framer, server_id, demo)
+        context = Context(
+            bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+        )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []
         self._detach: Callable[[], None] = lambda: None
@@ -129,7 +134,7 @@ class Gateway:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             listener = socket.socket(found[0], socket.SOCK_STREAM)
         except OSError as error:
-            raise ConfigError("HOST", host, "an address of this machine") from error
+            raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Accepted sockets inherit this: a client that stops reading hides this much in the kernel, not megabytes.

@@ -20,7 +20,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(min_length=1),
         Setting(
-            "Address to listen on; 0.0.0.0 lets other machines in (put a proxy that authenticates before it)", ("HOST",)
+            "Address to listen on; 0.0.0.0 lets other machines in (put a proxy that authenticates before it)",
+            ("SERVER_HOST",),
         ),
     ] = "127.0.0.1"
     port: Annotated[

@@ -11,22 +11,30 @@ SYSTEM_PROGRAM: Final = "11111111111111111111111111111111"
 WSOL_MINT: Final = "So11111111111111111111111111111111111111112"
 
 _CACHE_MAX: Final = 65_536
-_cache: dict[bytes, str] = {}
+
+
+class _KeyTexts(dict[bytes, str]):
+    """Base58 by raw key; a missing key is converted. Emptied when full, so 65,536 keys bound its memory."""
+
+    def __missing__(self, raw: bytes) -> str:
+        if len(raw) != 32:
+            raise ValueError(f"key has {len(raw)} bytes, expected 32")
+        if len(self) >= _CACHE_MAX:
+            self.clear()
+        text = self[bytes(raw)] = str(Pubkey(raw))
+        return text
+
+
+KEY_TEXTS: Final = _KeyTexts()
+"""`KEY_TEXTS[raw]` is `key_text(raw)` without the call, for generated code."""
 
 
 def key_text(raw: bytes) -> str:
     """Base58 text of a 32-byte key. Cached: a repeat costs one dict hit (0.04 µs against 0.27 µs).
 
-    When the cache is full it is emptied, so its memory is bounded at 65,536 keys. Raises ValueError for another length.
+    Raises ValueError for another length.
     """
-    text = _cache.get(raw)
-    if text is None:
-        if len(raw) != 32:
-            raise ValueError(f"key has {len(raw)} bytes, expected 32")
-        if len(_cache) >= _CACHE_MAX:
-            _cache.clear()
-        text = _cache[bytes(raw)] = str(Pubkey(raw))
-    return text
+    return KEY_TEXTS[raw]
 
 
 def is_key(text: str) -> bool:

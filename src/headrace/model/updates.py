@@ -1,6 +1,6 @@
 """What sources deliver: chain facts before any program's layout is applied. Undecoded bytes, resolved keys."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -10,6 +10,9 @@ GapState: TypeAlias = Literal["open", "backfilled", "unrecoverable"]
 TxVersion: TypeAlias = Literal["legacy"] | int
 TxError: TypeAlias = str | dict[str, object] | None
 """The chain's own error value as JSON: None is success, else `"AccountNotFound"`, `{"InstructionError":[2,…]}`."""
+
+UNTOLD: Final = ""
+"""The program of an instruction that ran but that nobody told: a simulation's answer names the inner ones only."""
 
 
 class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -1,5 +1,6 @@
 """How long to wait before the next try: exponential with jitter, so that a thousand clients do not return at once."""
 
+import math
 import random
 
 
@@ -12,25 +13,23 @@ class Backoff:
     def __init__(
         self, initial_s: float = 0.5, max_s: float = 30.0, factor: float = 2.0, rng: random.Random | None = None
     ) -> None:
-        if not 0 < initial_s <= max_s or factor < 1:
+        if not (0 < initial_s <= max_s and math.isfinite(max_s) and factor >= 1):
             raise ValueError(
                 f"initial_s={initial_s} max_s={max_s} factor={factor}: expected 0 < initial_s <= max_s, factor >= 1"
             )
         self.initial_s, self.max_s, self.factor = initial_s, max_s, factor
-        self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
         self.tries = 0
+        self._ceiling_s = initial_s
+        self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
 
     def next_s(self) -> float:
-        """The next delay; each call without `reset` waits longer, up to `max_s`."""
-        ceiling = self.initial_s
-        for _ in range(self.tries):
-            ceiling *= self.factor
-            if ceiling >= self.max_s:
-                break
+        """The next delay; each call without `reset` may wait longer, up to `max_s`."""
+        ceiling_s = self._ceiling_s
+        self._ceiling_s = min(self.max_s, ceiling_s * self.factor)
         self.tries += 1
-        ceiling = min(ceiling, self.max_s)
-        return self._rng.uniform(ceiling / 2, ceiling)
+        return self._rng.uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
         """It worked: the next failure starts from `initial_s` again."""
         self.tries = 0
+        self._ceiling_s = self.initial_s

@@ -20,7 +20,8 @@ class Channel(Generic[T]):
     """Many producers, one consumer, one event loop, order kept.
 
     When `capacity` items wait, `put` under `block` waits for room, under `drop_oldest` discards the oldest item and
-    counts it in `dropped`, under `disconnect` closes the channel and raises ChannelFull.
+    counts it in `dropped`, under `disconnect` closes the channel and raises ChannelFull. Blocked producers get room in
+    the order in which they asked, so none starves. `put` yields to the loop only when it waits.
     """
 
     def __init__(self, capacity: int, when_full: WhenFull = "block", *, name: str = "") -> None:
@@ -29,9 +30,8 @@ class Channel(Generic[T]):
         self.capacity, self.when_full, self.name = capacity, when_full, name
         self.received = self.dropped = 0
         self._items: deque[T] = deque()
+        self._blocked: deque[tuple[asyncio.Future[None], T]] = deque()
         self._readable = asyncio.Event()
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -42,10 +42,21 @@ class Channel(Generic[T]):
         return self._closed
 
     async def put(self, item: T) -> None:
-        """Append. Raises ChannelClosed after `close`, ChannelFull as the class says."""
-        while not self.put_nowait(item):
-            self._writable.clear()
-            await self._writable.wait()
+        """Append. Raises ChannelClosed after `close` (also to those who wait then), ChannelFull as the class says.
+
+        Cancelled while it waits, the item is not appended; cancelled in the very turn that made room, it is.
+        """
+        if self.put_nowait(item):
+            return
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (room, item)
+        self._blocked.append(entry)
+        try:
+            await room
+        except asyncio.CancelledError:
+            if room.cancelled():
+                self._blocked = deque(waiting for waiting in self._blocked if waiting is not entry)
+            raise
 
     def put_nowait(self, item: T) -> bool:
         """Append without waiting; False means a `block` channel has no room. Raises as `put` does."""
@@ -59,13 +70,16 @@ class Channel(Generic[T]):
                 raise ChannelFull(self.name)
             self._items.popleft()
             self.dropped += 1
-        self._items.append(item)
-        self.received += 1
-        self._readable.set()
+        self._append(item)
         return True
 
     async def get_batch(self, limit: int = 1024) -> list[T]:
-        """The oldest items, 1 to `limit`; waits for the first. Raises ChannelClosed when closed and empty."""
+        """The oldest items, 1 to `limit`; waits for the first. Raises ChannelClosed when closed and empty.
+
+        Cancelling it loses nothing.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is {limit}, expected 1 or more")
         while not self._items:
             if self._closed:
                 raise ChannelClosed(self.name)
@@ -73,11 +87,27 @@ class Channel(Generic[T]):
             await self._readable.wait()
         items = self._items
         batch = [items.popleft() for _ in range(min(limit, len(items)))]
-        self._writable.set()
+        self._admit()
         return batch
 
     def close(self) -> None:
-        """Refuse new items; what waits can still be read. Idempotent."""
+        """Refuse new items and those of blocked producers; what is in can still be read. Idempotent."""
         self._closed = True
         self._readable.set()
-        self._writable.set()
+        for room, _ in self._blocked:
+            if not room.done():
+                room.set_exception(ChannelClosed(self.name))
+        self._blocked.clear()
+
+    def _admit(self) -> None:
+        """Take items of blocked producers into the room there is, so that nobody can push in before them."""
+        while self._blocked and len(self._items) < self.capacity:
+            room, item = self._blocked.popleft()
+            if not room.done():  # else cancelled, its task has not run yet
+                room.set_result(None)
+                self._append(item)
+
+    def _append(self, item: T) -> None:
+        self._items.append(item)
+        self.received += 1
+        self._readable.set()

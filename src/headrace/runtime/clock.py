@@ -54,10 +54,22 @@ class ManualClock:
             return
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), wake))
-        await wake
+        try:
+            await wake
+        except asyncio.CancelledError:
+            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[2] is not wake]
+            heapq.heapify(self._sleepers)
+            raise
+
+    @property
+    def sleepers(self) -> int:
+        """How many tasks sleep on this clock now."""
+        return len(self._sleepers)
 
     async def advance(self, seconds: float) -> None:
         """Move time on by `seconds`, waking each sleeper at its own moment and letting it run before the next."""
+        if seconds < 0:
+            raise ValueError(f"advance by {seconds} s: time never goes back")
         target = self._monotonic + seconds
         await _settle()
         while self._sleepers and self._sleepers[0][0] <= target:
@@ -78,6 +90,6 @@ class ManualClock:
 
 
 async def _settle() -> None:
-    """Let every task that is ready now run until it waits again."""
+    """Let tasks that are ready run until they wait again: chains of up to 16 hand-overs, no input or output."""
     for _ in range(16):
         await asyncio.sleep(0)

@@ -1,13 +1,18 @@
 """Who is ready: each component reports its own state, `/health/ready` shows them all."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from headrace.model.redact import redact
+
+_DETAIL_LENGTH_MAX: Final = 200
 
 
 class ComponentHealth(NamedTuple):
-    """`ready` decides the HTTP status, `detail` is one line for a person (no secrets, no internals)."""
+    """`ready` decides the HTTP status if `required`, `detail` is one line for a person (no secrets, no internals)."""
 
     ready: bool
     detail: str
+    required: bool = True
 
 
 class Health:
@@ -15,25 +20,20 @@ class Health:
 
     def __init__(self) -> None:
         self._components: dict[str, ComponentHealth] = {}
-        self._optional: set[str] = set()
 
     def report(self, component: str, *, ready: bool, detail: str = "", required: bool = True) -> None:
-        """Set one component's state, replacing what it said before."""
-        self._components[component] = ComponentHealth(ready, detail)
-        if required:
-            self._optional.discard(component)
-        else:
-            self._optional.add(component)
+        """Set one component's state, replacing what it said before. `detail` becomes one redacted line."""
+        line = redact(" ".join(detail[: 4 * _DETAIL_LENGTH_MAX].split()))[:_DETAIL_LENGTH_MAX]
+        self._components[component] = ComponentHealth(ready, line, required)
 
     def forget(self, component: str) -> None:
         """Remove a component that no longer exists."""
         self._components.pop(component, None)
-        self._optional.discard(component)
 
     @property
     def ready(self) -> bool:
         """Whether every required component is ready."""
-        return all(state.ready for name, state in self._components.items() if name not in self._optional)
+        return all(state.ready for state in self._components.values() if state.required)
 
     def components(self) -> dict[str, ComponentHealth]:
         """All components by name, sorted."""

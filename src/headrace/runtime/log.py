@@ -1,71 +1,109 @@
 """Structured logs: one constant event name plus fields, JSON for machines or columns for a terminal, no secrets."""
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, TypeAlias
 
 import structlog
 
+from headrace.model.redact import redact as redact  # the name by which the rooms above know it
+from headrace.model.redact import redact_value
+
 LogFormat: TypeAlias = Literal["json", "console"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-_SECRET_KEYS: Final = re.compile(
-    r"token|secret|password|passwd|authorization|api[-_]?key|private|credential|ticket", re.I
-)
-_URL_SECRETS: Final = re.compile(
-    r"(\w+://)[^\s/@]*@|([?&][^=\s&]*(?:key|token|secret|auth|password)[^=\s&]*=)[^&\s\"']*", re.I
-)
-_URL_PATH_KEY: Final = re.compile(r"(\w+://[^\s/]+/)(?:[^\s?\"']*/)?[A-Za-z0-9_-]{20,}")
-
 _level = logging.INFO
+_processors: list[Any] = []
 
 
-def redact(text: str) -> str:
-    """`text` with passwords, keys in queries and key-like path parts of URLs replaced by `***`."""
-    text = _URL_SECRETS.sub(lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", text)
-    return _URL_PATH_KEY.sub(r"\1***", text)
+def configure(level: LogLevel = "info", fmt: LogFormat = "console") -> None:
+    """Set up logging to stderr for the process; may be called again, every logger follows.
 
-
-def configure(level: str = "info", fmt: LogFormat = "console") -> None:
-    """Set up logging to stderr for the process; `level` may be changed later with `set_level`."""
+    Warnings of libraries that use the standard `logging` come out the same way, redacted too.
+    """
     set_level(level)
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    processors: list[Any] = [
-        _filter_level,
+    # The list is changed in place: loggers that are already cached hold this very object.
+    _processors[:] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        _add_room,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _hide_secrets,
-        renderer,
+        structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=_is_terminal()),
     ]
     structlog.configure(
-        processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr), cache_logger_on_first_use=False
+        processors=_processors, wrapper_class=_Logger, logger_factory=_Stderr, cache_logger_on_first_use=True
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, _FromLibraries) for handler in root.handlers):
+        root.addHandler(_FromLibraries(logging.WARNING))
 
 
-def set_level(level: str) -> None:
-    """Change the level of all loggers at once: debug, info, warning or error."""
+def set_level(level: LogLevel) -> None:
+    """Change the level of all loggers at once."""
     global _level
     _level = LEVELS[level]
 
 
-def _filter_level(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if LEVELS.get(method, logging.ERROR) < _level:
-        raise structlog.DropEvent
+class _Logger(structlog.BoundLoggerBase):
+    """Checks the level before anything else, so that a filtered call builds no event."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if _level <= logging.DEBUG:
+            self._proxy_to_logger("debug", event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        if _level <= logging.INFO:
+            self._proxy_to_logger("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if _level <= logging.WARNING:
+            self._proxy_to_logger("warning", event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("error", event, **fields)
+
+    critical = error
+
+    def exception(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("error", event, **{"exc_info": True, **fields})
+
+
+class _Stderr:
+    """Writes rendered lines to whatever `sys.stderr` is at that moment."""
+
+    def __init__(self, room: str = "") -> None:
+        self.room = room
+
+    def write(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    debug = info = warning = error = write
+
+
+class _FromLibraries(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        method = "error" if record.levelno >= logging.ERROR else "warning"
+        log = structlog.get_logger(record.name)
+        getattr(log, method)("library_message", text=record.getMessage(), exc_info=record.exc_info)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _add_room(logger: _Stderr, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if logger.room:
+        event["room"] = logger.room
     return event
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if _SECRET_KEYS.search(key) and not key.endswith(("_id", "_mint")):
-            event[key] = "***"
-        elif isinstance(value, str):
-            event[key] = redact(value)
+        event[key] = redact_value(value, key)
     return event

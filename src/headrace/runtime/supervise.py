@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
-from headrace.model.errors import ConfigError, InvariantError
+from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 
@@ -20,9 +21,10 @@ _log = structlog.get_logger("supervise")
 class Supervisor:
     """A TaskGroup with names. Use as `async with Supervisor(clock) as supervisor`.
 
-    A task started without `restart` that fails takes the group down: its siblings are cancelled and the failure is
-    raised from the `async with`. With `restart`, a failure is logged and the work begins again after the backoff's
-    next delay, for ever; ConfigError and InvariantError are never restarted. Returning normally ends a task in peace.
+    A task started without `restart` that fails takes the group down: its siblings (and the body of the `async with`)
+    are cancelled, and the first failure is raised as it is; what else fails meanwhile is logged. With `restart`, a
+    failure is logged and the work begins again after the backoff's next delay (or the error's `retry_after_s`, if
+    longer), for ever; ConfigError and InvariantError are never restarted. Returning normally ends a task in peace.
     `CancelledError` always passes.
     """
 
@@ -30,18 +32,39 @@ class Supervisor:
         self._clock = clock
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._first_failure: Exception | None = None
+        self.restarts: dict[str, int] = {}
+        """Task name → how often it was started again."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
-        await self._group.__aexit__(*exc_info)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self._note_failure("body", error)
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup:
+            if self._first_failure is None:
+                raise
+        if self._first_failure is not None:  # outside the handler, so that the group is not shown as its context
+            raise self._first_failure
 
     def start(self, owner: str, name: str, work: Work, *, restart: Backoff | None = None) -> asyncio.Task[object]:
-        """Run `work()` as the task `owner/name`. The caller may cancel the returned task; the group awaits it."""
+        """Run `work()` as the task `owner/name`. The caller may cancel the returned task; the group awaits it.
+
+        Raises RuntimeError when the group is not open (not entered, shutting down, or over).
+        """
         label = f"{owner}/{name}"
-        task = self._group.create_task(self._run(label, work, restart), name=label)
+        running = self._run(label, work, restart)
+        try:
+            task = self._group.create_task(running, name=label)
+        except RuntimeError:
+            running.close()
+            raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -51,7 +74,7 @@ class Supervisor:
         return sorted(task.get_name() for task in self._tasks)
 
     def cancel(self) -> None:
-        """Cancel every task; the `async with` then ends."""
+        """Cancel every task; the `async with` ends when its body has ended too."""
         for task in self._tasks:
             task.cancel()
 
@@ -60,13 +83,38 @@ class Supervisor:
             started = self._clock.monotonic()
             try:
                 return await work()
-            except _NOT_WORTH_RETRYING:
-                raise
             except Exception as error:  # the one place that may catch everything
-                if restart is None:
+                if restart is None or _is_hopeless(error):
+                    self._note_failure(label, error)
                     raise
                 if self._clock.monotonic() - started > restart.max_s:
                     restart.reset()
-                delay_s = restart.next_s()
-                _log.error("task_failed", task=label, error=repr(error), restart_in_s=round(delay_s, 3), exc_info=error)
+                delay_s = _delay_s(error, restart)
+                _log_restart(label, error, delay_s)
+            self.restarts[label] = self.restarts.get(label, 0) + 1
             await self._clock.sleep(delay_s)
+
+    def _note_failure(self, label: str, error: Exception) -> None:
+        if self._first_failure is None:
+            self._first_failure = error
+        elif error is not self._first_failure:
+            _log.error("task_failed_while_stopping", task=label, error=repr(error), exc_info=error)
+
+
+def _is_hopeless(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(_NOT_WORTH_RETRYING) is not None
+    return isinstance(error, _NOT_WORTH_RETRYING)
+
+
+def _delay_s(error: Exception, restart: Backoff) -> float:
+    asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+    return max(restart.next_s(), asked_s or 0.0)
+
+
+def _log_restart(label: str, error: Exception, delay_s: float) -> None:
+    """A transient failure is one quiet line; anything else is a defect and shows where it came from."""
+    if isinstance(error, TransientError):
+        _log.warning("task_restarts", task=label, error=str(error), restart_in_s=round(delay_s, 3))
+    else:
+        _log.error("task_failed", task=label, error=repr(error), restart_in_s=round(delay_s, 3), exc_info=error)

@@ -31,8 +31,13 @@ _log = structlog.get_logger("gateway")
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
     """The ASGI application; `more` are handlers that a benchmark or a test adds."""
+    switched: list[ControllerRouterHandler] = []
+    if context.dashboard:
+        switched += dashboard.HANDLERS
+    if context.expose_metrics:
+        switched += health.METRICS_HANDLERS
     app = Litestar(
-        route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *dashboard.HANDLERS, _schema, *more],
+        route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
         exception_handlers={HTTPException: _on_http, Refused: _on_refused, Exception: _on_defect},
         openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
         state=State({"context": context}),

@@ -15,7 +15,7 @@ from headrace.runtime.metrics import Metrics
 
 @dataclass(frozen=True)
 class Context:
-    """`demo`: a recording is played, not the live chain; the dashboard says so."""
+    """`demo`: a recording is played, not the live chain; the dashboard says so. The last two say what is served."""
 
     bus: Bus
     hub: Hub
@@ -25,6 +25,8 @@ class Context:
     framer: Framer
     server_id: str
     demo: bool
+    dashboard: bool = True
+    expose_metrics: bool = True
 
 
 def context_of(request: Request[Any, Any, Any]) -> Context:

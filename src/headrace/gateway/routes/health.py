@@ -48,4 +48,5 @@ def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(context_of(request).metrics.render(), media_type=Metrics.content_type)
 
 
-HANDLERS: Final = (liveness, readiness, prometheus)
+HANDLERS: Final = (liveness, readiness)
+METRICS_HANDLERS: Final = (prometheus,)

@@ -1,0 +1,162 @@
+"""Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
+
+Measured: parse of the frame, dedupe, decode, body, append to the memory bus, assembly of the event frame. Not measured:
+sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has a signature or a key
+of its own, as on the chain, so that none is a duplicate.
+"""
+
+import argparse
+import asyncio
+import platform
+import random
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pybase64
+
+import headrace
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.decoders.events import events_of
+from headrace.decoders.registry import Programs
+from headrace.ingest.pipeline import BATCH_MAX, Pipeline
+from headrace.model.events import Message
+from headrace.model.keys import b58encode
+from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate
+from headrace.protocol.frames import EventFramer
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.sources.recording import Recording
+from headrace.sources.rpc_pubsub.frames import Stamp, read
+from headrace.sources.rpc_pubsub.subscriptions import Subscription
+
+DEMO: Final = Path(headrace.__file__).parent / "data" / "demo.hrec"
+PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
+SUBSCRIPTIONS: Final = {1: Subscription("logs", PUMP), 2: Subscription("program", PUMP)}
+STAMP: Final = Stamp("rpc-0", "processed")
+KEYS: Final = 2_000
+"""Accounts that take turns; a slot holds 500 updates."""
+
+GOALS: Final = {"accounts": 100_000, "trades": 40_000}
+
+
+async def demo_updates() -> list[AnyUpdate]:
+    outlet: Channel[AnyUpdate] = Channel(100_000)
+    await Recording(DEMO, SystemClock(), speed=None).run(outlet)
+    return await outlet.get_batch(100_000)
+
+
+def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
+    """programNotification frames of pump.fun bonding curves."""
+    curves = [u for u in updates if isinstance(u, AccountUpdate) and u.owner == PUMP and len(u.data) < 400]
+    keys = [b58encode(chance.randbytes(32)) for _ in range(KEYS)]
+    frames = []
+    for n in range(count):
+        curve = curves[n % len(curves)]
+        data = [pybase64.b64encode_as_string(curve.data), "base64"]
+        account = {"lamports": curve.lamports, "data": data, "owner": curve.owner, "executable": False, "space": 151}
+        frames.append(_frame("programNotification", 2, n // 500, {"pubkey": keys[n % KEYS], "account": account}))
+    return frames
+
+
+def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
+    """logsNotification frames of transactions with one or more pump.fun trades, whole logs."""
+    programs = Programs.load()
+    trades = [
+        u
+        for u in updates
+        if isinstance(u, TransactionUpdate)
+        and u.logs
+        and any(e.name == "TradeEvent" and e.program_id == PUMP and not e.truncated for e in events_of(u, programs))
+    ]
+    frames = []
+    for n in range(count):
+        trade = trades[n % len(trades)]
+        value = {"signature": b58encode(chance.randbytes(64)), "err": None, "logs": trade.logs}
+        frames.append(_frame("logsNotification", 1, n // 200, value))
+    return frames
+
+
+def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> bytes:
+    result = {"context": {"slot": 450_000_000 + slot}, "value": value}
+    return msgspec.json.encode(
+        {"jsonrpc": "2.0", "method": method, "params": {"result": result, "subscription": subscription}}
+    )
+
+
+async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
+    """One pass over the frames, in the pipeline's own batches."""
+    clock = SystemClock()
+    flow = Pipeline(Programs.load(), clock, Metrics())
+    bus = MemoryBus(BusSettings(), clock, "bench")
+    framer = EventFramer()
+    sent = [0, 0]
+
+    def frame_all(messages: Sequence[Message]) -> None:
+        sent[0] += len(messages)
+        sent[1] += sum([len(framer(message)) for message in messages])
+
+    bus.attach(frame_all)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for start in range(0, len(frames), BATCH_MAX):
+        publications = []
+        for frame in frames[start : start + BATCH_MAX]:
+            heard = read(frame, SUBSCRIPTIONS, STAMP, 0)
+            publications += flow.apply(heard)  # type: ignore[arg-type]
+        await bus.publish(publications)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert not flow.measures.bad and not flow.measures.skipped
+    return {"per_s": len(frames) / wall, "cpu_us": cpu / len(frames) * 1e6, "messages": sent[0], "bytes": sent[1]}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure both kinds `args.runs` times in turn; prints a table and one dated JSON line, returns what it says."""
+    updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
+    frames = {
+        "accounts": account_frames(updates, args.count, chance),
+        "trades": trade_frames(updates, args.count, chance),
+    }
+    runs: dict[str, list[dict[str, Any]]] = {"accounts": [], "trades": []}
+    for _ in range(args.runs):
+        for kind, batch in frames.items():
+            runs[kind].append(asyncio.run(measure(batch)))
+    report: dict[str, Any] = {
+        "bench": "pipeline",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": headrace.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "count": args.count,
+    }
+    for kind, results in runs.items():
+        best = max(results, key=lambda result: result["per_s"])
+        report[kind] = {
+            "per_s": round(best["per_s"]),
+            "median_per_s": round(sorted(result["per_s"] for result in results)[len(results) // 2]),
+            "goal_per_s": GOALS[kind],
+            "cpu_us": round(best["cpu_us"], 2),
+            "frame_bytes": sum(map(len, frames[kind])) // args.count,
+            "messages_per_update": round(best["messages"] / args.count, 2),
+            "json_bytes_per_update": best["bytes"] // args.count,
+        }
+        sys.stdout.write(f"{kind:10} {best['per_s']:10,.0f}/s (goal {GOALS[kind]:,}/s), {best['cpu_us']:.1f} µs each\n")
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    return report
+
+
+def main() -> None:
+    """`python -m headrace.bench.pipeline [--count N] [--runs N]`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000, help="updates in a run")
+    parser.add_argument("--runs", type=int, default=5, help="runs, the best and the median are told")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

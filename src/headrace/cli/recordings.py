@@ -1,0 +1,97 @@
+"""The commands that make and print recordings."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace import app
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.cli.serving import run, start_log
+from headrace.config import Config
+from headrace.ingest.pipeline import Pipeline
+from headrace.model.errors import BadInputError
+from headrace.model.events import Message
+from headrace.model.updates import AnyUpdate
+from headrace.protocol.frames import EventFramer
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.sources.recording import Recording, header_of
+
+PROGRESS_S = 5.0
+
+
+def record(config: Config, file: Path, *, seconds: float | None) -> int:
+    """Write what the configured nodes deliver to `file`, telling how far it is."""
+    start_log(config)
+    run(_record(config, file, seconds))
+    return 0
+
+
+async def _record(config: Config, file: Path, seconds: float | None) -> None:
+    stop = asyncio.Event()
+    service = app.Service(config)
+    intake = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="recorder")
+    recorder = app.new_recorder(file, config, service.clock)
+
+    async def tell() -> None:
+        while True:
+            await service.clock.sleep(PROGRESS_S)
+            print(f"{recorder.recorded} updates recorded", file=sys.stderr)
+
+    async def end() -> None:
+        if seconds is not None:
+            await service.clock.sleep(seconds)
+            stop.set()
+
+    with app.stopped_by_signals(stop):
+        async with Supervisor(service.clock) as tasks:
+            writing = tasks.start("recorder", "run", partial(recorder.run, intake))
+            source = app.open_nodes(service)
+            others = [
+                tasks.start("source", "run", partial(source.run, intake)),
+                tasks.start("recorder", "progress", tell),
+                tasks.start("recorder", "end", end),
+            ]
+            await stop.wait()
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+            intake.close()
+            await asyncio.wait([writing])
+        await service.rpc.aclose()
+    print(f"{recorder.recorded} updates recorded in {file}", file=sys.stderr)
+
+
+def print_replay(
+    config: Config, file: Path, *, speed: float | None, topics: Sequence[str] | None, out: BinaryIO
+) -> int:
+    """Print the frames that a client of these topics (default: all) would get, one a line: the same for each run."""
+    run(_print_replay(config, file, speed, frozenset(topics or ()), out))
+    return 0
+
+
+async def _print_replay(config: Config, file: Path, speed: float | None, topics: frozenset[str], out: BinaryIO) -> None:
+    clock = SystemClock()
+    bus = MemoryBus(config.section(BusSettings), clock, header_of(file).id)
+    pipeline = Pipeline(app.load_programs(config), clock, Metrics())
+    outlet = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="ingest")
+    frame = EventFramer()
+
+    def write(messages: Sequence[Message]) -> None:
+        out.writelines(frame(message) + b"\n" for message in messages if not topics or message.topic in topics)
+
+    bus.attach(write)
+    async with Supervisor(clock) as tasks:
+        flow = tasks.start("ingest", "pipeline", partial(pipeline.run, outlet, bus))
+        ending = await Recording(file, clock, speed=speed).run(outlet)
+        outlet.close()
+        await asyncio.wait([flow])
+    out.flush()
+    if ending.how == "failed":
+        raise BadInputError("recording", ending.detail)

@@ -1,0 +1,107 @@
+"""The commands that run the service: serve, demo and replay."""
+
+import asyncio
+import os
+import sys
+import webbrowser
+from collections.abc import Callable, Coroutine
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from headrace import app
+from headrace.app import Service
+from headrace.cli.listening import print_frames
+from headrace.config import Config, CoreSettings
+from headrace.gateway.settings import GatewaySettings
+from headrace.runtime.log import configure
+from headrace.runtime.supervise import Supervisor
+from headrace.sources.recording import Recording, header_of
+
+DEMO: Final = "demo.hrec"
+
+_log = structlog.get_logger("serve")
+
+Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
+
+
+def serve(config: Config, *, record: Path | None) -> int:
+    """Stream from the configured nodes until told to stop."""
+    start_log(config)
+    run(_serve_until_signal(lambda: Service(config, record=record)))
+    return 0
+
+
+def replay(config: Config, file: Path, *, speed: float | None, loop: bool) -> int:
+    """Serve a recording as if it happened now."""
+    start_log(config)
+    run(_serve_until_signal(_player(config, file, speed=speed, loop=loop)))
+    return 0
+
+
+def demo(config: Config, *, speed: float | None, follow_here: bool, browser: bool) -> int:
+    """Play the shipped recording over and over, show it in a browser, print its trades here."""
+    configure("warning", config.section(CoreSettings).log_format)
+
+    async def greet(service: Service, url: str) -> None:
+        print(f"\n  Headrace plays recorded mainnet trades.\n\n  page       {url}/", file=sys.stderr)
+        print(f"  websocket  {url.replace('http', 'ws', 1)}/ws\n\n  Ctrl-C ends it.\n", file=sys.stderr)
+        if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            await asyncio.to_thread(webbrowser.open, f"{url}/")
+        if follow_here:
+            topics = [f"trades:{program}" for program in sorted(service.programs.by_name)]
+            await print_frames(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
+
+    with resources.as_file(resources.files("headrace.data") / DEMO) as file:
+        run(_serve_until_signal(_player(config, file, speed=speed, loop=True), greet))
+    return 0
+
+
+def start_log(config: Config) -> None:
+    """Log as the settings say."""
+    core = config.section(CoreSettings)
+    configure(core.log_level, core.log_format)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop, which delivers a third more frames than asyncio's own loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> Callable[[], Service]:
+    generation = header_of(file).id
+    return lambda: Service(
+        config,
+        source=lambda service: Recording(file, service.clock, speed=speed, loop=loop),
+        generation=generation,
+        play=True,
+    )
+
+
+async def _serve_until_signal(build: Callable[[], Service], greet: Greeting | None = None) -> None:
+    stop = asyncio.Event()
+    with app.stopped_by_signals(stop):
+        service = build()
+        async with Supervisor(service.clock) as tasks:
+            serving = tasks.start("serve", "service", partial(service.run, stop))
+            greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
+            await asyncio.wait([serving])
+            greeting.cancel()
+
+
+async def _greet(service: Service, greet: Greeting | None) -> None:
+    """Once the port is open, say where it is."""
+    await service.started.wait()
+    if service.gateway is None:
+        return
+    host = service.config.section(GatewaySettings).host
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{service.gateway.port}"  # noqa: S104
+    if greet is not None:
+        await greet(service, url)
+    else:
+        _log.info("serving", url=url, programs=len(service.programs.by_name))

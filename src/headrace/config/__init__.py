@@ -1,0 +1,26 @@
+"""Settings from environment, `.env` and `headrace.toml`, checked at start, changed while running where that is safe.
+
+Each adapter declares its settings beside its code as a frozen `msgspec.Struct` whose fields carry a `Setting`; nothing
+here knows them. `load` takes them as named sections and returns a `Config`.
+"""
+
+from headrace.config.core import CORE_SECTIONS, CoreSettings, Features
+from headrace.config.effective import Change, Config, Row, WrongSettings, load
+from headrace.config.inputs import Inputs, Origin
+from headrace.config.render import render
+from headrace.config.setting import Setting
+
+__all__ = [
+    "CORE_SECTIONS",
+    "Change",
+    "Config",
+    "CoreSettings",
+    "Features",
+    "Inputs",
+    "Origin",
+    "Row",
+    "Setting",
+    "WrongSettings",
+    "load",
+    "render",
+]

@@ -1,0 +1,73 @@
+"""Settings that belong to no adapter: logs, identity, switches of whole parts, and names promised to earlier users."""
+
+import platform
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from headrace.config.setting import Setting
+
+
+def _server_id() -> str:
+    """The host's name without its domain, made fit for topics and labels."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().partition(".")[0])[:64] or "headrace"
+
+
+class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[core]`"""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Setting("what is logged, from this level up", env=("LOG_LEVEL",), live=True),
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"],
+        Setting("log lines for a terminal or for machines", env=("LOG_FORMAT",)),
+    ] = "console"
+    server_id: Annotated[
+        str,
+        Meta(pattern="^[A-Za-z0-9_.-]{1,64}$"),
+        Setting("name of this server among several; default: the host's name", env=("SERVER_ID",)),
+    ] = msgspec.field(default_factory=_server_id)
+    redis_url: Annotated[
+        str | None,
+        Setting("Redis or Valkey for bus, cache and shared limits", env=("REDIS_URL",), kind="redis_url"),
+    ] = None
+    database_url: Annotated[
+        str | None,
+        Setting("PostgreSQL or SQLite for orders", env=("DATABASE_URL",), kind="database_url"),
+    ] = None
+    queue_max_concurrency: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        Setting("orders worked on at the same time", env=("QUEUE_MAX_CONCURRENCY",), live=True),
+    ] = 10
+    queue_rate_limit_per_minute: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        Setting("orders started per minute; 0: no limit", env=("QUEUE_RATE_LIMIT_PER_MINUTE",), live=True),
+    ] = 100
+    commcoin_program_id: Annotated[
+        str,
+        Setting("program of community coins", env=("COMMCOIN_PROGRAM_ID",), kind="key"),
+    ] = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
+
+
+class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[features]`: whole parts, on or off."""
+
+    stream: Annotated[bool, Setting("receive chain updates", env=("TRANSACTION_LISTENER_ENABLED",), live=True)] = True
+    gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
+    dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",))] = True
+    metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",))] = True
+    broker: Annotated[bool, Setting("use Redis as the bus between servers", env=("MESSAGE_BROKER_ENABLED",))] = False
+
+
+CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {"core": CoreSettings, "features": Features}
+)
+"""What every process has; app.py adds the sections of its adapters."""

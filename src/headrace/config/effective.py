@@ -1,0 +1,188 @@
+"""The settings in force: typed access, where each came from, and changing them while the process runs."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from headrace.config.fields import fields_of
+from headrace.config.inputs import Inputs, Origin, read_inputs
+from headrace.config.resolve import build, resolve
+from headrace.model.errors import ConfigError, HeadraceError
+from headrace.model.redact import redact
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class WrongSettings(ConfigError):  # noqa: N818  (says what the operator sees)
+    """All that is wrong with the settings, one line each, in `errors`; its own fields are those of the first."""
+
+    def __init__(self, errors: tuple[ConfigError, ...]) -> None:
+        first = errors[0]
+        super().__init__(first.key, first.given, first.expected, origin=first.origin)
+        self.errors = errors
+        self.args = ("\n".join(str(error) for error in errors),)
+
+
+class Row(NamedTuple):
+    """One setting as `headrace config` shows it; `value` is plain JSON with secrets hidden."""
+
+    key: str
+    env: tuple[str, ...]
+    value: Any
+    origin: str
+    about: str
+    live: bool
+
+
+class Change(NamedTuple):
+    """What a reload did, by key. With `errors` nothing changed at all.
+
+    `needs_restart` differ from what runs but cannot change live: they are not applied and do not hinder the others.
+    """
+
+    applied: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    errors: tuple[ConfigError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Config:
+    """Settings of all sections. Made by `load`; shows no secret in any text form."""
+
+    def __init__(
+        self,
+        sections: Mapping[str, type[msgspec.Struct]],
+        env: Mapping[str, str],
+        dotenv: Path | None,
+        toml: Path | None,
+    ) -> None:
+        self._sections, self._fields = dict(sections), fields_of(sections)
+        self._env, self._dotenv, self._toml = env, dotenv, toml
+        self._listeners: list[tuple[type[msgspec.Struct], Callable[[Any, Any], None]]] = []
+        inputs = self.read()
+        resolved = resolve(self._fields, inputs)
+        self._settings, misfits = ({}, []) if resolved.errors else build(self._sections, resolved.values)
+        if errors := (*resolved.errors, *misfits):
+            raise WrongSettings(errors)
+        self._files, self._values = inputs.files, resolved.values
+        self.origins: dict[str, Origin] = resolved.origins
+        self.warnings: tuple[str, ...] = resolved.warnings
+
+    def __repr__(self) -> str:
+        return f"<Config of {', '.join(self._sections)}>"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that it reads, for a watch; they need not exist."""
+        return tuple(path for path in (self._dotenv, self._toml) if path is not None)
+
+    def section(self, struct: type[S]) -> S:
+        """The settings of one section as they are now. Raises KeyError for a type that is not a section."""
+        settings = self._settings[struct]
+        assert isinstance(settings, struct)
+        return settings
+
+    def describe(self) -> list[Row]:
+        """All settings in the order of their sections."""
+        return [
+            Row(
+                key,
+                field.setting.env,
+                field.shown(self._values[key]),
+                str(self.origins[key]),
+                field.setting.about,
+                field.setting.live,
+            )
+            for key, field in self._fields.items()
+        ]
+
+    def on_change(self, struct: type[S], callback: Callable[[S, S], None]) -> Callable[[], None]:
+        """Call `callback(old, new)` when live settings of a section change; call the result to stop.
+
+        The callback must be quick, and a second call with the two swapped must take its effect back: that is how a
+        change is undone when a later callback raises. It refuses a change by raising HeadraceError or ValueError
+        before it had any effect.
+        """
+        entry = (struct, callback)
+        self._listeners.append(entry)
+
+        def stop() -> None:
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+
+        return stop
+
+    def read(self) -> Inputs:
+        """Read environment and files anew, without judging them. Blocks on files; may run in a thread."""
+        return read_inputs(self._env, self._dotenv, self._toml)
+
+    def reload(self, inputs: Inputs | None = None) -> Change:
+        """Put what was read (default: read now) in force; an error anywhere leaves everything as it was.
+
+        Give `inputs` from `read` in a thread when on an event loop. An exception of a callback that is not a refusal
+        is raised after the change was undone.
+        """
+        inputs = self.read() if inputs is None else inputs
+        fresh = resolve(self._fields, inputs)
+        errors = [*fresh.errors, *self._vanished(inputs)]
+        if not errors:
+            errors += build(self._sections, fresh.values)[1]
+        if errors:
+            return Change(errors=tuple(errors), warnings=fresh.warnings)
+        changed = [key for key, value in fresh.values.items() if value != self._values[key]]
+        applied = tuple(key for key in changed if self._fields[key].setting.live)
+        held = tuple(key for key in changed if key not in applied)
+        values = fresh.values | {key: self._values[key] for key in held}
+        settings, misfits = build(self._sections, values)
+        refusal = misfits or self._announce(settings)
+        if refusal:
+            return Change(errors=tuple(refusal), warnings=fresh.warnings)
+        self._settings, self._values, self._files = settings, values, inputs.files
+        self.origins = fresh.origins | {key: self.origins[key] for key in held}
+        self.warnings = fresh.warnings
+        return Change(applied, held, (), fresh.warnings)
+
+    def _vanished(self, inputs: Inputs) -> list[ConfigError]:
+        """A file that went away is more likely an accident than the wish for all defaults."""
+        gone = sorted(self._files - inputs.files - {path for path in self._files if path.name in _keys(inputs.errors)})
+        return [ConfigError(path.name, "no file, though there was one", "the file, or a restart") for path in gone]
+
+    def _announce(self, settings: Mapping[type[msgspec.Struct], msgspec.Struct]) -> list[ConfigError]:
+        """Tell the listeners of every section that differs; if one refuses, the others are told to go back."""
+        struct: type[msgspec.Struct] | None = None
+        try:
+            with ExitStack() as undo:
+                for struct, callback in tuple(self._listeners):
+                    old, new = self._settings[struct], settings[struct]
+                    if old != new:
+                        callback(old, new)
+                        undo.callback(callback, new, old)
+                undo.pop_all()
+        except ConfigError as error:
+            return [error]
+        except (HeadraceError, ValueError) as error:
+            name = next(name for name, known in self._sections.items() if known is struct)
+            return [ConfigError(name, f"a refusal ({redact(str(error))})", "a change that can be made live")]
+        return []
+
+
+def load(
+    sections: Mapping[str, type[msgspec.Struct]],
+    *,
+    env: Mapping[str, str],
+    dotenv: Path | None,
+    toml: Path | None,
+) -> Config:
+    """Read all settings. `sections` maps TOML section names to settings types, each field with a `Setting`.
+
+    A file that does not exist is no error. Raises WrongSettings (a ConfigError) with everything that is wrong, and
+    TypeError for a settings type that is itself wrong.
+    """
+    return Config(sections, env, dotenv, toml)
+
+
+def _keys(errors: tuple[ConfigError, ...]) -> set[str]:
+    return {error.key for error in errors}

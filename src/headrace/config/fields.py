@@ -1,0 +1,124 @@
+"""All settings of all sections by name: what each field is called, reads, shows and hides."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
+
+import msgspec
+
+from headrace.config.kinds import KINDS
+from headrace.config.setting import Setting
+from headrace.config.shapes import RefusedError, Shape
+from headrace.model.redact import HIDDEN, redact
+
+_SHOWN_LENGTH_MAX: Final = 120
+
+
+class Shielded(str):
+    """Text that is itself in use but shows only its harmless form in a `repr` (of settings, in a traceback)."""
+
+    shown: str
+    __slots__ = ("shown",)
+
+    def __new__(cls, text: str, shown: str = HIDDEN) -> "Shielded":
+        shielded = super().__new__(cls, text)
+        shielded.shown = shown
+        return shielded
+
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+
+class Field(NamedTuple):
+    """One setting. `key` is its name everywhere: `section.name`."""
+
+    section: str
+    name: str
+    setting: Setting
+    shape: Shape
+    info: msgspec.structs.FieldInfo
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def expected(self) -> str:
+        return self.shape.expected(KINDS[self.setting.kind])
+
+    @property
+    def required(self) -> bool:
+        return self.info.required
+
+    def default(self) -> Any:
+        """The field's default. Raises RefusedError if it has none."""
+        if self.info.default is not msgspec.NODEFAULT:
+            return self.info.default
+        if self.info.default_factory is msgspec.NODEFAULT:
+            raise RefusedError
+        return self.info.default_factory()
+
+    def read(self, given: Any, *, as_text: bool) -> Any:
+        """The value that was given as environment text or as a TOML value. Raises RefusedError."""
+        demand = KINDS[self.setting.kind]
+        value = self.shape.from_text(given, demand) if as_text else self.shape.from_toml(given, demand)
+        return self._shielded(value)
+
+    def shown(self, value: Any) -> Any:
+        """An accepted value as plain JSON, secrets hidden."""
+        if value is None or value == ():
+            return None if value is None else []
+        if self.setting.secret:
+            return HIDDEN
+        if isinstance(value, tuple):
+            return [self.shown(item) for item in value]
+        if isinstance(value, bool | int | float):
+            return value
+        return redact(str(value))
+
+    def refused(self, given: Any) -> str:
+        """A value that was not accepted, fit for an error message: one line, cut, no secrets."""
+        if self.setting.secret:
+            return HIDDEN
+        if isinstance(given, str):
+            items = given.split(",") if self.shape.many else [given]
+            given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
+        elif isinstance(given, list) and all(isinstance(item, str) for item in given):
+            given = [KINDS[self.setting.kind].refused(item) for item in given]
+        elif isinstance(given, list | dict):  # may hold anything
+            return "a list" if isinstance(given, list) else "a table"
+        text = redact(repr(given))
+        return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
+
+    def _shielded(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._shielded(item) for item in value)
+        if isinstance(value, str):
+            shown = HIDDEN if self.setting.secret else redact(value)
+            return value if shown == value else Shielded(value, shown)
+        return value
+
+
+def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
+    """Every field of every section, by key. Raises TypeError where a room declared what cannot work."""
+    if len(set(sections.values())) != len(sections):
+        raise TypeError("a settings type can be one section only, since it is looked up by its type")
+    found = {}
+    for section, struct in sections.items():
+        for info in msgspec.structs.fields(struct):
+            setting = _setting(info.type)
+            if setting is None:
+                raise TypeError(f"{struct.__name__}.{info.name} has no Setting in its Annotated type")
+            try:
+                field = Field(section, info.name, setting, Shape.of(info.type), info)
+            except TypeError as error:
+                raise TypeError(f"{struct.__name__}.{info.name}: {error}") from None
+            if setting.secret and field.shape.base is not str:
+                raise TypeError(f"{struct.__name__}.{info.name}: only text can be secret, a number shows in a repr")
+            found[field.key] = field
+    return found
+
+
+def _setting(annotation: Any) -> Setting | None:
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Setting)), None)

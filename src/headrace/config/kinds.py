@@ -1,0 +1,66 @@
+"""Kinds of text that a setting may demand: URLs by scheme, public keys."""
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from headrace.model.keys import is_key
+from headrace.model.redact import HIDDEN, redact
+
+Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key"]
+
+_URL_LENGTH_MAX: Final = 2048
+
+
+class Demand(NamedTuple):
+    """What a kind accepts, in words and as a test, and how a value that failed it may be shown."""
+
+    expected: str
+    accepts: Callable[[str], bool]
+    refused: Callable[[str], str] = redact
+
+
+def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool]:
+    def accepts(text: str) -> bool:
+        if len(text) > _URL_LENGTH_MAX or not text.isprintable() or re.search(r"\s", text):
+            return False
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            return False
+        return parts.scheme in schemes and (port is None or port > 0) and (bool(parts.hostname) or not host)
+
+    return accepts
+
+
+def _refused_url(text: str) -> str:
+    """Scheme and host of something that is no good URL: where its secrets are cannot be known."""
+    if not text:
+        return text
+    start = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[A-Za-z0-9.-]{0,253}(:[0-9]{0,6})?(?=[/?#]|$)", text)
+    if start is None:
+        return HIDDEN
+    return start[0] if start.end() == len(text) else f"{start[0]}/{HIDDEN}"
+
+
+def _database(text: str) -> bool:
+    return text.startswith("sqlite:///") or _url(("postgresql", "postgres"), host=False)(text)
+
+
+def _redis(text: str) -> bool:
+    return text.startswith("unix:///") or _url(("redis", "rediss"))(text)
+
+
+KINDS: Final[Mapping[Kind, Demand]] = MappingProxyType(
+    {
+        "text": Demand("text", lambda _: True),
+        "ws_url": Demand("a ws:// or wss:// URL", _url(("ws", "wss")), _refused_url),
+        "http_url": Demand("an http:// or https:// URL", _url(("http", "https")), _refused_url),
+        "redis_url": Demand("a redis://, rediss:// or unix:// URL", _redis, _refused_url),
+        "database_url": Demand("a postgresql:// or sqlite:/// URL", _database, _refused_url),
+        "key": Demand("a base58 public key of 32 bytes", is_key),
+    }
+)

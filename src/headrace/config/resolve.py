@@ -1,0 +1,155 @@
+"""Decides which of the given values counts, checks it, and finds names that mean nothing. Pure."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from headrace.config.fields import Field
+from headrace.config.inputs import Given, Inputs, Origin
+from headrace.config.shapes import RefusedError
+from headrace.model.errors import ConfigError
+from headrace.model.redact import redact
+
+OWN_PREFIX: Final = "HEADRACE_"
+_NEAR_MISS: Final = 0.85
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$")
+
+
+class Resolved(NamedTuple):
+    """Values and origins by key; `errors` says all that is wrong at once, then the values are not to be used."""
+
+    values: dict[str, Any]
+    origins: dict[str, Origin]
+    errors: tuple[ConfigError, ...]
+    warnings: tuple[str, ...]
+
+
+def resolve(fields: Mapping[str, Field], inputs: Inputs) -> Resolved:
+    """Environment before `.env` before `headrace.toml` before the default; of several environment names the first."""
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    errors = [*inputs.errors, *_unknown_names(fields, inputs)]
+    warnings = [*inputs.warnings, *_near_misses(fields, inputs.environment)]
+    for key, field in fields.items():
+        given = _first_given(field, inputs, warnings)
+        origins[key] = given.origin if given else Origin("default")
+        try:
+            values[key] = field.read(given.value, as_text=given.origin.kind != "toml") if given else field.default()
+        except RefusedError:
+            shown = field.refused(given.value) if given else "nothing"
+            origin = str(given.origin) if given else ""
+            errors.append(ConfigError(key, shown, field.expected, origin=origin))
+    return Resolved(values, origins, tuple(errors), tuple(warnings))
+
+
+def build(
+    sections: Mapping[str, type[msgspec.Struct]], values: Mapping[str, Any]
+) -> tuple[dict[type[msgspec.Struct], msgspec.Struct], list[ConfigError]]:
+    """The settings of each section, and what their own `__post_init__` checks object to."""
+    built: dict[type[msgspec.Struct], msgspec.Struct] = {}
+    errors = []
+    for section, struct in sections.items():
+        names = [info.name for info in msgspec.structs.fields(struct)]
+        try:
+            built[struct] = struct(**{name: values[f"{section}.{name}"] for name in names})
+        except ConfigError as error:
+            errors.append(error)
+        except ValueError as error:
+            errors.append(ConfigError(section, redact(str(error)), "settings that go together"))
+    return built, errors
+
+
+def _first_given(field: Field, inputs: Inputs, warnings: list[str]) -> Given | None:
+    for source in (inputs.environment, inputs.dotenv):
+        given = [source[name] for name in field.setting.env if name in source]
+        if given:
+            first, *others = given
+            name = _variable(first)
+            warnings.extend(
+                f"{name} and {_variable(other)} both set {field.key} and disagree; {name} counts"
+                for other in others
+                if not _same(field, first.value, other.value)
+            )
+            return first
+    return inputs.toml.get(field.key)
+
+
+def _same(field: Field, one: str, other: str) -> bool:
+    try:
+        return bool(field.read(one, as_text=True) == field.read(other, as_text=True))
+    except RefusedError:
+        return one.strip() == other.strip()
+
+
+def _variable(given: Given) -> str:
+    return given.origin.variable or given.origin.place
+
+
+def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
+    """Names in our files, and in the environment under our prefix, that no setting has."""
+    known = {name for field in fields.values() for name in field.setting.env}
+    own = [
+        given
+        for name, given in inputs.environment.items()
+        if name.startswith(OWN_PREFIX) and not _is_service_link(name, given.value)
+    ]
+    for given in (*inputs.dotenv.values(), *own):
+        if (name := _variable(given)) not in known:
+            hint = _nearest(name, known) or _nearest(name.removeprefix(OWN_PREFIX), known)
+            yield _unknown(name, given, hint)
+    sections = {field.section for field in fields.values()}
+    for key, given in inputs.toml.items():
+        section, dot, name = key.partition(".")
+        if key in fields or (not dot and section in sections):
+            continue
+        if section not in sections:
+            yield _unknown(key, given, _nearest_section(name, section, fields))
+        else:
+            yield _unknown(key, given, _nearest_key(name, key, fields))
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Kubernetes puts variables like HEADRACE_SERVICE_HOST into every pod beside a service called headrace."""
+    return bool(_SERVICE_LINK.search(name)) or (name.endswith("_PORT") and value.startswith(("tcp://", "udp://")))
+
+
+def _unknown(name: str, given: Given, hint: str | None) -> ConfigError:
+    expected = f"a known one; did you mean {hint}?" if hint else "a known one (`headrace config` lists them)"
+    return ConfigError(name, "an unknown setting", expected, origin=str(given.origin))
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    return next(iter(difflib.get_close_matches(name[:128], sorted(known), 1, cutoff)), None)
+
+
+def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> str | None:
+    near = _nearest(section, {field.section for field in fields.values()})
+    if near is not None:
+        return f"{near}.{name}" if f"{near}.{name}" in fields else f"[{near}]"
+    return _anywhere(lambda field: field.name == name, fields)
+
+
+def _nearest_key(name: str, key: str, fields: Mapping[str, Field]) -> str | None:
+    """In its own section first, then a field of that name elsewhere, then one whose environment name was used."""
+    section = key.partition(".")[0]
+    own = {field.key for field in fields.values() if field.section == section}
+    return (
+        _anywhere(lambda field: field.name == name or name.upper() in field.setting.env, fields)
+        or _nearest(key, own, 0.75)
+        or _nearest(key, fields)
+    )
+
+
+def _anywhere(fits: Callable[[Field], bool], fields: Mapping[str, Field]) -> str | None:
+    return next((field.key for field in fields.values() if fits(field)), None)
+
+
+def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) -> Iterable[str]:
+    """The environment belongs to everybody, so a name that is nearly ours is only worth a warning."""
+    known = {name for field in fields.values() for name in field.setting.env}
+    for name in sorted(environment):
+        if name not in known and not name.startswith(OWN_PREFIX) and (near := _nearest(name, known, _NEAR_MISS)):
+            yield f"{name} in the environment is not a setting; did you mean {near}?"

@@ -1,0 +1,371 @@
+"""Writes decoders: each fixed-size run becomes one `struct` unpack, everything else straight generated code.
+
+Names from an IDL reach the code as string literals only, made by `repr`, so that no IDL can bring code of its own.
+"""
+
+import struct
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final, NamedTuple
+
+import pybase64
+
+from headrace.decoders import shapes, tolerant
+from headrace.decoders.shapes import Shape, Struct
+from headrace.model.keys import KEY_TEXTS
+
+Decoded = tuple[dict[str, Any], int]
+"""The fields, and how many bytes follow them."""
+Decode = Callable[..., Decoded]
+"""`decode(data: bytes, start: int = 0)`."""
+
+_CODES: Final = {
+    "bool": "?", "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q",
+    "f32": "f", "f64": "d", "u128": "QQ", "i128": "Qq",
+}  # fmt: skip
+_INLINE_MAX: Final = 48
+"""A nested value of more parts than this gets a function of its own, so that no function grows without bound."""
+_LITERAL_MAX: Final = 15
+"""CPython builds a longer dict display item by item and resizes it on the way; copying a template is a third faster."""
+
+
+class _UnknownIndex(dict[int, str]):
+    """Index → name of an enum without data; an unknown index stays a number and is counted."""
+
+    def __init__(self, names: Iterable[str], count: Callable[[], None]) -> None:
+        super().__init__(enumerate(names))
+        self.count = count
+
+    def __missing__(self, index: int) -> int:
+        self.count()
+        return index
+
+
+class Hooks(NamedTuple):
+    """What a decoder calls when it leaves the straight path.
+
+    `short(data, start)` answers for data that does not fit, `longer(data, start)` for data with another whole field;
+    both give what the decoder would. `count_short(length)` and `count_variant()` count.
+    """
+
+    short: Decode
+    longer: Decode
+    count_short: Callable[[int], None]
+    count_variant: Callable[[], None]
+
+
+class Writer:
+    """Writes the source of one decode function and the names that it uses."""
+
+    def __init__(self, shape: Struct, hooks: Hooks) -> None:
+        self.shape = shape
+        self.hooks = hooks
+        self.space: dict[str, Any] = {
+            "keys": KEY_TEXTS,
+            "b64": pybase64.b64encode_as_string,
+            "int_of": int.from_bytes,
+            "error": (struct.error, IndexError),
+            "short": hooks.short,
+            "longer": hooks.longer,
+            "count_short": hooks.count_short,
+        }
+        self.lines: list[str] = []
+        self.indent = 2
+        self.serial = 0
+        self.run_format = ""
+        self.run_names: list[str] = []
+
+    # -- small pieces --
+
+    def fresh(self, prefix: str = "v") -> str:
+        self.serial += 1
+        return f"{prefix}{self.serial}"
+
+    def constant(self, value: object, prefix: str = "C") -> str:
+        name = self.fresh(prefix)
+        self.space[name] = value
+        return name
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.indent + text)
+
+    def function(self, whole: int, shown: Collection[str], aliases: dict[str, str], *, stop_early: bool) -> Decode:
+        """A decoder of the first `whole` fields of which `shown` get into the data; later ones are None.
+
+        With `stop_early` what follows the fields is not looked at and the leftover is 0.
+        """
+        fields = self.shape.fields
+        values: dict[str, str] = {}
+        for field in fields[:whole]:
+            if field.name in shown:
+                values[field.name] = self.read(field.shape)
+            else:
+                self.skip(field.shape)
+        self.flush()
+        if whole < len(fields):
+            self.line(f"if n - p >= {fields[whole].shape.floor}: return longer(data, start)")
+            self.line("count_short(n)")
+        for field in fields[whole:]:
+            if field.name in shown:
+                values[field.name] = "None"
+        for old, new in aliases.items():
+            if old in values:
+                values[new] = values[old]
+        result = self.mapping_statement(values)
+        self.line(f"return {result}, {'0' if stop_early else 'n - p'}")
+        return self.compiled(sum(field.shape.floor for field in fields[:whole]))
+
+    def compiled(self, floor: int) -> Decode:
+        body = "\n".join(self.lines)
+        source = (
+            "def decode(data, start=0):\n    n = len(data); p = start\n"
+            f"    if n - p < {floor}: return short(data, start)\n"
+            f"    try:\n{body}\n    except error:\n        return short(data, start)\n"
+        )
+        exec(compile(source, f"<layout {self.shape.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's text
+        decode: Decode = self.space["decode"]
+        return decode
+
+    def mapping_statement(self, values: dict[str, str]) -> str:
+        """A dict of these expressions; a long one is written over a copy of a template of the right size."""
+        if len(values) <= _LITERAL_MAX:
+            return _mapping(values)
+        name = self.fresh("d")
+        self.line(f"{name} = {self.constant(dict.fromkeys(values))}.copy()")
+        for key, value in values.items():
+            if value != "None":
+                self.line(f"{name}[{key!r}] = {value}")
+        return name
+
+    # -- fixed-size values: a struct format, the names it fills, an expression over them --
+
+    def fixed(self, shape: Shape) -> tuple[str, list[str], str]:
+        match shape:
+            case shapes.Scalar(kind="u128" | "i128"):
+                low, high = self.fresh(), self.fresh()
+                return _CODES[shape.kind], [low, high], f"({low} | {high} << 64)"
+            case shapes.Scalar(kind="u256" | "i256"):
+                name = self.fresh()
+                return "32s", [name], f"int_of({name}, 'little', signed={shape.kind == 'i256'})"
+            case shapes.Scalar():
+                name = self.fresh()
+                return _CODES[shape.kind], [name], name
+            case shapes.Key():
+                name = self.fresh()
+                return "32s", [name], f"keys[{name}]"
+            case shapes.Blob(size=int(size)):
+                name = self.fresh()
+                return f"{size}s", [name], f"b64({name})"
+            case shapes.Pad(size=int(size)):
+                return f"{size}x", [], "None"
+            case shapes.Enum():
+                name = self.fresh()
+                table = _UnknownIndex([v.name for v in shape.variants], self.hooks.count_variant)
+                return "B", [name], f"{self.constant(table)}[{name}]"
+            case shapes.COption():
+                tag = self.fresh()
+                code, names, value = self.fixed(shape.item)
+                return "I" + code, [tag, *names], f"({value} if {tag} else None)"
+            case shapes.Array():
+                return self.fixed_array(shape)
+            case shapes.Struct():
+                return self.fixed_struct(shape)
+        raise AssertionError(shape)
+
+    def fixed_array(self, shape: shapes.Array) -> tuple[str, list[str], str]:
+        if shape.length <= 8 and isinstance(shape.item, shapes.Scalar | shapes.Key):
+            parts = [self.fixed(shape.item) for _ in range(shape.length)]
+            return (
+                "".join(part[0] for part in parts),
+                [name for part in parts for name in part[1]],
+                f"[{', '.join(part[2] for part in parts)}]",
+            )
+        name = self.fresh()
+        return f"{shape.size}s", [name], self.items(shape.item, name)
+
+    def items(self, item: Shape, raw: str) -> str:
+        """An expression for the list of fixed-size items that fill the bytes named `raw`."""
+        code, names, value = self.fixed(item)
+        if not names:
+            return "[]"
+        unpack = self.constant(struct.Struct("<" + code).iter_unpack, "I")
+        return f"[{value} for {', '.join(names)}, in {unpack}({raw})]"
+
+    def fixed_struct(self, shape: Struct) -> tuple[str, list[str], str]:
+        code, names, values = "", list[str](), dict[str, str]()
+        for field in shape.fields:
+            if field.shown:
+                part, part_names, values[field.name] = self.fixed(field.shape)
+                code += part
+                names += part_names
+            else:
+                code += f"{field.shape.size}x"
+        value = _value(shape, values)
+        if len(names) <= _INLINE_MAX:
+            return code, names, value
+        unpack = self.constant(struct.Struct("<" + code).unpack, "U")
+        raw = self.fresh()
+        return f"{shape.size}s", [raw], f"(lambda {', '.join(names)}: {value})(*{unpack}({raw}))"
+
+    # -- values of varying size: statements, then an expression --
+
+    def read(self, shape: Shape) -> str:
+        """Emit what reads one value; the expression it returns holds after the next `flush`."""
+        if shape.size is not None:
+            code, names, value = self.fixed(shape)
+            self.run_format += code
+            self.run_names += names
+            return value
+        match shape:
+            case shapes.Struct():
+                return self.read_struct(shape)
+            case shapes.Text():
+                return self.slice(self.count(), "str({}, 'utf-8', 'replace')")
+            case shapes.Blob(rest=True):
+                self.flush()
+                return self.slice("n - p", "b64({})")
+            case shapes.Blob():
+                return self.slice(self.count(), "b64({})")
+            case shapes.Vec():
+                return self.vec(shape)
+            case shapes.Items():
+                self.flush()
+                raw = self.slice(f"(n - p) // {shape.item.size} * {shape.item.size}", "{}")
+                return self.items(shape.item, raw)
+            case shapes.Array():
+                return self.loop(shape.item, str(shape.length))
+            case shapes.Option():
+                return self.option(shape)
+            case shapes.Enum():
+                return self.enum(shape)
+            case shapes.Extensions():
+                self.flush()
+                value = self.fresh()
+                reader = tolerant.ExtensionReader(shape.kinds, self.hooks.count_variant)
+                self.line(f"{value}, p = {self.constant(reader, 'X')}(data, p)")
+                return value
+        raise AssertionError(shape)
+
+    def read_struct(self, shape: Struct) -> str:
+        values = {}
+        for field in shape.fields:
+            if field.shown:
+                values[field.name] = self.read(field.shape)
+            else:
+                self.skip(field.shape)
+        return _value(shape, values)
+
+    def skip(self, shape: Shape) -> None:
+        """Move past a value that is not wanted."""
+        match shape:
+            case _ if shape.size is not None:
+                self.run_format += f"{shape.size}x"
+            case shapes.Text() | shapes.Blob(rest=False):
+                self.slice(self.count(), "")
+            case _:
+                self.read(shape)
+
+    def flush(self) -> None:
+        """Emit the unpack of the run that has gathered."""
+        if not self.run_format:
+            return
+        run = struct.Struct("<" + self.run_format)
+        if self.run_names:
+            self.line(f"{', '.join(self.run_names)}, = {self.constant(run.unpack_from, 'U')}(data, p)")
+            self.line(f"p += {run.size}")
+        else:
+            self.line(f"p += {run.size}")
+            self.line("if p > n: return short(data, start)")
+        self.run_format, self.run_names = "", []
+
+    def count(self) -> str:
+        """A u32 length or count; it ends the run that has gathered."""
+        name = self.fresh()
+        self.run_format += "I"
+        self.run_names.append(name)
+        self.flush()
+        return name
+
+    def slice(self, length: str, wrap: str) -> str:
+        value, end = self.fresh(), self.fresh("q")
+        self.line(f"{end} = p + {length}")
+        self.line(f"if {end} > n: return short(data, start)")
+        if wrap:
+            self.line(f"{value} = {wrap.format(f'data[p:{end}]')}")
+        self.line(f"p = {end}")
+        return value
+
+    def vec(self, shape: shapes.Vec) -> str:
+        count = self.count()
+        if shape.item.size is None:
+            # Bounded by the bytes that are left, before anything is allocated.
+            self.line(f"if {count} * {shape.item.floor} > n - p: return short(data, start)")
+            return self.loop(shape.item, count)
+        raw = self.slice(f"{count} * {shape.item.size}", "{}")
+        value = self.fresh()
+        self.line(f"{value} = {self.items(shape.item, raw)} if {raw} else []")
+        return value
+
+    def loop(self, item: Shape, count: str) -> str:
+        self.flush()
+        value = self.fresh()
+        self.line(f"{value} = []")
+        self.line(f"for _ in range({count}):")
+        self.indent += 1
+        element = self.read(item)
+        self.flush()
+        self.line(f"{value}.append({element})")
+        self.indent -= 1
+        return value
+
+    def option(self, shape: shapes.Option) -> str:
+        tag, value = self.fresh(), self.fresh()
+        self.run_format += "B"
+        self.run_names.append(tag)
+        self.flush()
+        self.line(f"{value} = None")
+        self.line(f"if {tag}:")
+        self.branch(value, shape.item, "{}")
+        return value
+
+    def branch(self, value: str, shape: Shape, wrap: str) -> None:
+        self.indent += 1
+        inner = self.read(shape)
+        self.flush()
+        self.line(f"{value} = {wrap.format(inner)}")
+        self.indent -= 1
+
+    def enum(self, shape: shapes.Enum) -> str:
+        tag, value = self.fresh(), self.fresh()
+        self.run_format += "B"
+        self.run_names.append(tag)
+        self.flush()
+        units = {i: v.name for i, v in enumerate(shape.variants) if v.body is None}
+        self.line(f"{value} = {self.constant(units)}.get({tag})")
+        word = "if"
+        self.line(f"if {value} is None:")
+        self.indent += 1
+        for index, variant in enumerate(shape.variants):
+            if variant.body is not None:
+                self.line(f"{word} {tag} == {index}:")
+                self.branch(value, variant.body, _braced(variant.name))
+                word = "elif"
+        self.line("else: return short(data, start)")
+        self.indent -= 1
+        return value
+
+
+def _braced(name: str) -> str:
+    """A format string that puts a value into `{name: value}`."""
+    return "{{" + repr(name).replace("{", "{{").replace("}", "}}") + ": {}}}"
+
+
+def _mapping(values: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key!r}: {value}" for key, value in values.items()) + "}"
+
+
+def _value(shape: Struct, values: dict[str, str]) -> str:
+    if shape.named:
+        return _mapping(values)
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return f"[{', '.join(values.values())}]"

@@ -1,0 +1,111 @@
+"""Layouts: the shapes of an IDL, ready to decode and to encode as wire JSON, at whatever length the data has."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from headrace.decoders import tolerant, wire_json
+from headrace.decoders.codegen import Decode, Decoded, Hooks, Writer
+from headrace.decoders.shapes import Struct
+
+_LENGTHS_MAX: Final = 256
+
+
+class Layout:
+    """One event, account or instruction, ready to decode. Compiled when it is first used.
+
+    `decode(data, start=0)` gives the fields and the number of bytes after them. It never raises on bad bytes: fields
+    that are not whole in `data` are None and `short_reads` is counted, an enum index that the IDL lacks reads as that
+    number (what follows it is None where its length is unknown) and `unknown_variants` is counted.
+
+    `aliases` are other names for some fields (IDL's name → other name). `complete_at` are lengths of `data` at which
+    missing trailing fields are no short read.
+    """
+
+    def __init__(
+        self, shape: Struct, aliases: dict[str, str] | None = None, complete_at: Iterable[int] = (), name: str = ""
+    ) -> None:
+        self.name = name or shape.name
+        self.shape = shape
+        fields = [field.name for field in shape.shown]
+        self.aliases = {old: new for old, new in (aliases or {}).items() if old in fields and new not in fields}
+        self.names = (*fields, *self.aliases.values())
+        self.complete_at = frozenset(complete_at)
+        self.short_reads = 0
+        self.unknown_variants = 0
+        self.decode: Decode = self._first_decode
+        self.encode_json: Callable[[dict[str, Any]], bytes] = self._first_encode
+        self._shown = frozenset(fields)
+        self._stops_early = False
+        self._whole: Decode = self._first_decode
+        self._prefixes: dict[int, Decode] = {}
+        self._lengths: dict[int, int] = {}
+
+    def project(self, names: Iterable[str]) -> "Layout":
+        """A layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
+
+        Raises KeyError for a name that this layout lacks.
+        """
+        wanted = set(names)
+        if unknown := wanted.difference(self.names):
+            raise KeyError(f"{self.name} has no field {', '.join(sorted(unknown))}")
+        wanted |= {old for old, new in self.aliases.items() if new in wanted}
+        end = max((i + 1 for i, field in enumerate(self.shape.fields) if field.name in wanted), default=0)
+        leading = Struct(self.shape.name, self.shape.fields[:end], named=self.shape.named)
+        aliases = {old: new for old, new in self.aliases.items() if new in wanted}
+        projection = Layout(leading, aliases, self.complete_at, self.name)
+        projection.names = tuple(name for name in projection.names if name in wanted)
+        projection._shown &= wanted
+        projection._stops_early = True
+        return projection
+
+    def _first_decode(self, data: bytes, start: int = 0) -> Decoded:
+        self._whole = self.decode = self._compiled(len(self.shape.fields))
+        return self.decode(data, start)
+
+    def _first_encode(self, data: dict[str, Any]) -> bytes:
+        fields = {field.name: field.shape for field in self.shape.fields if field.name in self._shown}
+        self.encode_json = wire_json.Encoder(fields, self.aliases).encode
+        return self.encode_json(data)
+
+    def _compiled(self, whole: int) -> Decode:
+        hooks = Hooks(self._short, self._longer, self._count_short, self._count_variant)
+        return Writer(self.shape, hooks).function(whole, self._shown, self.aliases, stop_early=self._stops_early)
+
+    def _count_variant(self) -> None:
+        self.unknown_variants += 1
+
+    def _count_short(self, length: int) -> None:
+        if length not in self.complete_at:
+            self.short_reads += 1
+
+    # Layouts grow at their end, so what is live is often one or two fields short of the newest IDL, all of one length.
+    # `decode` is therefore whatever fitted last: the whole layout, or a decoder of its leading fields (at most one for
+    # each field). Each hands data that does not fit it to `_short` or `_longer`.
+
+    def _longer(self, data: bytes, start: int) -> Decoded:
+        self.decode = self._whole
+        return self.decode(data, start)
+
+    def _short(self, data: bytes, start: int) -> Decoded:
+        """Read data that ends before the layout does, or that has a variant that the layout lacks."""
+        length = len(data) - start
+        whole = self._lengths.pop(length, None)
+        if whole is None:
+            return self._read_tolerantly(data, start)
+        self.decode = self._prefixes[whole]
+        decoded = self.decode(data, start)  # comes back here at most once: the length is no longer known
+        self._lengths[length] = whole
+        return decoded
+
+    def _read_tolerantly(self, data: bytes, start: int) -> Decoded:
+        read = tolerant.Reader(data).read_struct(self.shape, start)
+        self.unknown_variants += read.unknown
+        if not read.cut_by_variant:
+            self._count_short(len(data))
+            if read.whole not in self._prefixes:
+                self._prefixes[read.whole] = self._compiled(read.whole)
+            if len(self._lengths) < _LENGTHS_MAX:
+                self._lengths[len(data) - start] = read.whole
+        fields = {name: value for name, value in read.values.items() if name in self._shown}
+        fields |= {new: fields[old] for old, new in self.aliases.items()}
+        return fields, 0 if self._stops_early else len(data) - read.end

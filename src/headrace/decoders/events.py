@@ -1,0 +1,196 @@
+"""Events of programs: from self-CPIs, from log lines where there is no CPI, never twice and never another program's."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
+
+import pybase64
+
+from headrace.decoders.instructions import EVENT_TAG, instructions_of
+from headrace.decoders.logs import LoggedData, LogReading, read_logs
+from headrace.decoders.native import SILENT
+from headrace.decoders.registry import DecodedPart, Program, Programs
+from headrace.model.events import DecodedEvent, Via
+from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionUpdate
+
+__all__ = ["EVENT_TAG", "EventReading", "events_of", "instructions_of", "read_events"]
+
+RAY_LOG: Final = "ray_log"
+"""The name of the events that a program writes as text behind this word instead of as logged data."""
+
+
+class EventReading(NamedTuple):
+    """The events of a transaction and what was refused.
+
+    `forged`: self-CPIs that only look like events of a program on board: called by another program, or without its
+    event authority. `uncertain`: logged data whose program can't be told for certain (see `logs.read_logs`).
+    """
+
+    events: list[DecodedEvent]
+    forged: int = 0
+    uncertain: int = 0
+
+
+_Moment: TypeAlias = tuple[int, int, int]
+"""Sorts by time: (place of the instruction that began last, 0 for that instruction itself or 1 for a log line, nth)."""
+
+
+class _Found(NamedTuple):
+    """An event before it has an ordinal."""
+
+    path: tuple[int, ...]
+    program_id: str
+    part: DecodedPart
+    via: Via
+    truncated: bool
+
+
+def events_of(
+    update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False
+) -> list[DecodedEvent]:
+    """The events of a transaction in the order in which they were emitted; see `read_events`."""
+    return read_events(update, programs, failed=failed).events
+
+
+def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False) -> EventReading:
+    """The events of the programs on board. Never raises: what does not fit is left out and counted.
+
+    A failed transaction changed nothing, so it has none, unless `failed` asks for what it would have emitted.
+
+    A self-CPI counts as an event of program P if P called it and its first account is P's event authority, which only P
+    can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, an
+    earlier instruction of P under the same top-level one stands for the caller; a caller that is UNTOLD may be P.
+
+    Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal
+    trades stay two. If the node cut the log, events from it are `truncated`: there may have been more.
+    """
+    if update.err is not None and not failed:
+        return EventReading([])
+    if isinstance(update, LogsUpdate):
+        return _from_logs(update.logs, programs)
+    found, payloads, forged = _self_calls(update.instructions, programs)
+    reading = read_logs(update.logs or ())
+    found += _logged(reading, update.instructions, programs, payloads)
+    found.sort(key=itemgetter(0))
+    return EventReading(_numbered([each for _, each in found]), forged, reading.uncertain)
+
+
+def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
+    """The hot path: most transactions come as log lines only."""
+    reading = read_logs(lines)
+    found: list[_Found] = []
+    for data in reading.data:
+        payload = _payload(data, programs)
+        part = None if payload is None else _part(data, payload, programs)
+        if part is not None:
+            found.append(_Found(data.path, data.program_id, part, "log", reading.truncated))
+    return EventReading(_numbered(found) if found else [], 0, reading.uncertain)
+
+
+def _self_calls(
+    instructions: Sequence[Instruction], programs: Programs
+) -> tuple[list[tuple[_Moment, _Found]], Counter[tuple[str, bytes]], int]:
+    found: list[tuple[_Moment, _Found]] = []
+    payloads: Counter[tuple[str, bytes]] = Counter()
+    forged = 0
+    for at, instruction, caller in _with_callers(instructions):
+        program = programs.by_id.get(instruction.program_id)
+        if program is None or instruction.data is None or not instruction.data.startswith(EVENT_TAG):
+            continue
+        if caller is None or not _authentic(instruction, caller, program):
+            forged += 1
+            continue
+        payload = instruction.data[len(EVENT_TAG) :]
+        payloads[program.program_id, payload] += 1
+        part = program.event(payload)
+        if part is not None:
+            found.append(((at, 0, 0), _Found(caller.path, program.program_id, part, "cpi", False)))
+    return found, payloads, forged
+
+
+def _authentic(instruction: Instruction, caller: Instruction, program: Program) -> bool:
+    return caller.program_id in (program.program_id, UNTOLD) and instruction.accounts[:1] == (program.event_authority,)
+
+
+def _with_callers(instructions: Sequence[Instruction]) -> Iterator[tuple[int, Instruction, Instruction | None]]:
+    """(place, instruction, the instruction that called it: None for top-level ones or if it can't be told)."""
+    stack: list[Instruction] = []
+    seen: list[Instruction] = []
+    for at, instruction in enumerate(instructions):
+        height = instruction.stack_height
+        caller: Instruction | None = None
+        if len(instruction.path) == 1:
+            stack, seen = [instruction], []
+        elif height is None:
+            earlier = (each for each in reversed(seen) if each.program_id == instruction.program_id)
+            caller = next((each for each in earlier if not (each.data or b"").startswith(EVENT_TAG)), None)
+        elif 1 < height <= len(stack) + 1:
+            caller = stack[height - 2]
+            stack[height - 1 :] = [instruction]
+        seen.append(instruction)
+        yield at, instruction, caller
+
+
+def _logged(
+    reading: LogReading, instructions: Sequence[Instruction], programs: Programs, told: Counter[tuple[str, bytes]]
+) -> Iterator[tuple[_Moment, _Found]]:
+    """Events in log lines, less those that `told` (self-CPIs) has; takes from `told` what it matches."""
+    places = _places(reading, instructions)
+    for nth, data in enumerate(reading.data):
+        payload = _payload(data, programs)
+        if payload is None:
+            continue
+        if told[data.program_id, payload]:
+            told[data.program_id, payload] -= 1
+            continue
+        part = _part(data, payload, programs)
+        if part is not None:
+            path = instructions[places[data.frame]].path if places else data.path
+            moment = places[data.latest] if places else data.latest, 1, nth
+            yield moment, _Found(path, data.program_id, part, "log", reading.truncated)
+
+
+def _payload(data: LoggedData, programs: Programs) -> bytes | None:
+    """The logged bytes if a program on board wrote them as one piece; several in one line are no event."""
+    if data.program_id not in programs.by_id:
+        return None
+    try:
+        return pybase64.b64decode(data.text, validate=True)
+    except ValueError:
+        return None
+
+
+def _part(data: LoggedData, payload: bytes, programs: Programs) -> DecodedPart | None:
+    part = programs.by_id[data.program_id].event(payload)
+    return part if part is not None and (part.name == RAY_LOG) == data.ray else None
+
+
+def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[int]:
+    """For each invocation in the log its place among the instructions; empty if the two do not tell the same story."""
+    places = [at for at, instruction in enumerate(instructions) if instruction.program_id not in SILENT]
+    invoked = [program_id for program_id, _ in reading.invocations]
+    if [instructions[at].program_id for at in places[: len(invoked)]] != invoked:
+        return []
+    return places
+
+
+def _numbered(found: Sequence[_Found]) -> list[DecodedEvent]:
+    ordinals: dict[tuple[int, ...], int] = {}
+    events: list[DecodedEvent] = []
+    for path, program_id, part, via, truncated in found:
+        ordinal = ordinals[path] = ordinals.get(path, -1) + 1
+        events.append(
+            DecodedEvent(
+                program=part.program,
+                program_id=program_id,
+                name=part.name,
+                via=via,
+                path=path,
+                ordinal=ordinal,
+                data=part.data,
+                leftover=part.leftover,
+                truncated=truncated,
+            )
+        )
+    return events

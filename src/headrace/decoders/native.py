@@ -1,0 +1,116 @@
+"""Names of programs that have no IDL: the runtime's own and a few that stand in nearly every transaction."""
+
+import struct
+from typing import Any, Final, NamedTuple
+
+from headrace.model.keys import SYSTEM_PROGRAM
+
+
+class _Command(NamedTuple):
+    """An instruction: its name, its numbers where they are of fixed size (struct format, names), its accounts."""
+
+    name: str
+    format: str = ""
+    fields: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+
+class _Native(NamedTuple):
+    """A program whose instruction data begins with a little-endian number of `tag_size` bytes: the place in
+    `commands`."""
+
+    name: str
+    tag_size: int = 0
+    commands: tuple[_Command, ...] = ()
+
+
+_SYSTEM: Final = (
+    _Command("create_account", "<QQ", ("lamports", "space"), ("from", "new")),
+    _Command("assign"),
+    _Command("transfer", "<Q", ("lamports",), ("from", "to")),
+    _Command("create_account_with_seed"),
+    _Command("advance_nonce_account"),
+    _Command("withdraw_nonce_account", "<Q", ("lamports",)),
+    _Command("initialize_nonce_account"),
+    _Command("authorize_nonce_account"),
+    _Command("allocate", "<Q", ("space",)),
+    _Command("allocate_with_seed"),
+    _Command("assign_with_seed"),
+    _Command("transfer_with_seed", "<Q", ("lamports",)),
+    _Command("upgrade_nonce_account"),
+)
+_COMPUTE_BUDGET: Final = (
+    _Command("request_units", "<II", ("units", "additional_fee")),
+    _Command("request_heap_frame", "<I", ("bytes",)),
+    _Command("set_compute_unit_limit", "<I", ("units",)),
+    _Command("set_compute_unit_price", "<Q", ("micro_lamports",)),
+    _Command("set_loaded_accounts_data_size_limit", "<I", ("bytes",)),
+)
+_TOKEN_ACCOUNT: Final = ("payer", "associated_account", "wallet", "mint", "system_program", "token_program")
+_ASSOCIATED_TOKEN: Final = (
+    _Command("create", accounts=_TOKEN_ACCOUNT),
+    _Command("create_idempotent", accounts=_TOKEN_ACCOUNT),
+    _Command("recover_nested"),
+)
+_LOOKUP_TABLE: Final = (
+    _Command("create_lookup_table"),
+    _Command("freeze_lookup_table"),
+    _Command("extend_lookup_table"),
+    _Command("deactivate_lookup_table"),
+    _Command("close_lookup_table"),
+)
+_MEMO: Final = _Native("memo", 0, (_Command("memo"),))
+
+_NATIVE: Final = {
+    SYSTEM_PROGRAM: _Native("system_program", 4, _SYSTEM),
+    "ComputeBudget111111111111111111111111111111": _Native("compute_budget", 1, _COMPUTE_BUDGET),
+    "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL": _Native("associated_token", 1, _ASSOCIATED_TOKEN),
+    "AddressLookupTab1e1111111111111111111111111": _Native("address_lookup_table", 4, _LOOKUP_TABLE),
+    "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr": _MEMO,
+    "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo": _MEMO,
+    "BPFLoaderUpgradeab1e11111111111111111111111": _Native("bpf_loader_upgradeable"),
+    "Stake11111111111111111111111111111111111111": _Native("stake"),
+    "Vote111111111111111111111111111111111111111": _Native("vote"),
+    "Ed25519SigVerify111111111111111111111111111": _Native("ed25519"),
+    "KeccakSecp256k11111111111111111111111111111": _Native("secp256k1"),
+    "Secp256r1SigVerify1111111111111111111111111": _Native("secp256r1"),
+    "metaqbxxUerdq28cj1RbAWkYQm3ybzjb6a8bt518x1s": _Native("token_metadata"),
+}
+
+SILENT: Final = frozenset(program_id for program_id, native in _NATIVE.items() if native.name[:4] in {"ed25", "secp"})
+"""Precompiles: they run without a log line."""
+
+
+def program_name(program_id: str) -> str | None:
+    """The name of a program of this table, else None."""
+    native = _NATIVE.get(program_id)
+    return None if native is None else native.name
+
+
+class NamedCommand(NamedTuple):
+    """What is known of an instruction: `args` (wire JSON: wider than 32 bits as text) only if all of them are."""
+
+    name: str
+    args: dict[str, Any] | None = None
+    accounts: tuple[str, ...] = ()
+
+
+def command(program_id: str, data: bytes) -> NamedCommand | None:
+    """What an instruction of this table is called; None for another program or an unknown instruction."""
+    native = _NATIVE.get(program_id)
+    if native is None or not native.commands:
+        return None
+    if native.name == "memo":
+        return NamedCommand("memo", {"text": data.decode("utf-8", "replace")})
+    tag = int.from_bytes(data[: native.tag_size], "little")
+    if tag >= len(native.commands):
+        return None
+    known = native.commands[tag]
+    if not known.fields or len(data) < native.tag_size + struct.calcsize(known.format):
+        return NamedCommand(known.name, None, known.accounts)
+    numbers = struct.unpack_from(known.format, data, native.tag_size)
+    args = {
+        name: str(number) if code == "Q" else number
+        for name, number, code in zip(known.fields, numbers, known.format[1:], strict=True)
+    }
+    return NamedCommand(known.name, args, known.accounts)

@@ -1,0 +1,280 @@
+"""Which programs are on board: finds the layout of an event, account or instruction by program id and discriminator."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from solders.pubkey import Pubkey
+
+from headrace.decoders import idl
+from headrace.decoders.compiler import Layout
+from headrace.decoders.idl import Idl, Item
+from headrace.model.errors import ConfigError
+from headrace.model.events import DecodedAccount
+from headrace.model.keys import is_key
+
+SHIPPED: Final = Path(__file__).parent / "programs"
+_SUPPLEMENTS: Final = SHIPPED / "supplements"
+_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+Kind = Literal["event", "account", "instruction"]
+
+
+class DecodedPart(NamedTuple):
+    """One decoded event or instruction. `leftover` is the number of bytes after the layout's end.
+
+    `account_forms` are an instruction's account names: the IDL's order first, then other orders that it has.
+    """
+
+    program: str
+    name: str
+    data: dict[str, Any]
+    leftover: int
+    layout: Layout
+    account_forms: tuple[tuple[str, ...], ...] = ()
+
+    def account_names(self, count: int) -> list[str]:
+        """Names for `count` accounts: of the form with that many, else the IDL's; extra ones are `remaining_0`, …"""
+        names = next((form for form in self.account_forms if len(form) == count), None)
+        names = names if names is not None else self.account_forms[0] if self.account_forms else ()
+        return [*names[:count], *(f"remaining_{i}" for i in range(count - len(names)))]
+
+
+class Counts(msgspec.Struct):
+    """What one program's bytes of one kind did to their layouts, since the start.
+
+    `decoded` is the yield: alarm when it stops. `longer` reads had bytes after the layout's end, `leftover_bytes` in
+    all; `short` ones lacked trailing fields; `unknown` ones had a discriminator that the IDL lacks; `variants` counts
+    enum indexes that it lacks.
+    """
+
+    decoded: int = 0
+    unknown: int = 0
+    longer: int = 0
+    leftover_bytes: int = 0
+    short: int = 0
+    variants: int = 0
+
+
+class _Table:
+    """All layouts of one kind of one program."""
+
+    def __init__(self, items: Iterable[Item], aliases: dict[str, dict[str, str]]) -> None:
+        self.counts = Counts()
+        self.layouts: dict[str, Layout] = {}
+        self.all: list[Layout] = []
+        self.by_mark: dict[bytes, tuple[Layout, int, tuple[tuple[str, ...], ...]]] = {}
+        self.by_size: dict[int, Layout] = {}
+        self.marks_inside: list[tuple[int, bytes, Layout]] = []
+        for item in items:
+            self.add(item, Layout(item.shape, aliases.get(item.name), item.sizes, item.name))
+        self.mark_lengths = sorted({len(mark) for mark in self.by_mark}, reverse=True)
+
+    def add(self, item: Item, layout: Layout) -> None:
+        self.all.append(layout)
+        known = self.layouts.get(item.name)
+        self.layouts[item.name] = layout if known is None else _Family([known, layout])
+        if item.sizes:
+            self.by_size.update(dict.fromkeys(item.sizes, layout))
+            if item.discriminator:
+                self.marks_inside.append((item.mark_at, item.discriminator, layout))
+        else:
+            start = 0 if item.inside else len(item.discriminator)
+            self.by_mark[item.discriminator] = layout, start, (item.accounts, *item.forms)
+
+    def find(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
+        for length in self.mark_lengths:
+            found = self.by_mark.get(data[:length])
+            if found is not None:
+                return found
+        if (layout := self.by_size.get(len(data))) is not None:
+            return layout, 0, ()
+        for at, mark, layout in self.marks_inside:
+            if data[at : at + len(mark)] == mark:
+                return layout, 0, ()
+        self.counts.unknown += 1
+        return None
+
+    def count(self, leftover: int) -> None:
+        self.counts.decoded += 1
+        if leftover:
+            self.counts.longer += 1
+            self.counts.leftover_bytes += leftover
+
+    def snapshot(self) -> Counts:
+        short = sum(layout.short_reads for layout in self.all)
+        variants = sum(layout.unknown_variants for layout in self.all)
+        return msgspec.structs.replace(self.counts, short=short, variants=variants)
+
+
+class _Family(Layout):
+    """Several layouts under one name (`ray_log`): told apart by the names of their fields."""
+
+    def __init__(self, members: list[Layout]) -> None:
+        self.members: list[Layout] = []
+        for member in members:
+            self.members += member.members if isinstance(member, _Family) else [member]
+        super().__init__(self.members[0].shape, name=self.members[0].name)
+        self.by_names = {member.names: member for member in self.members}
+
+    def _first_encode(self, data: dict[str, Any]) -> bytes:
+        return self.by_names.get(tuple(data), self.members[0]).encode_json(data)
+
+
+class Program:
+    """One program on board. `events`, `accounts` and `instructions` map names to layouts.
+
+    `event_authority` is the only signer that a real self-CPI event has.
+    """
+
+    def __init__(self, interface: Idl, program_id: str) -> None:
+        self.name = interface.name
+        self.program_id = program_id
+        self.event_authority = str(
+            Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
+        )
+        self._events = _Table(interface.events, interface.aliases)
+        self._accounts = _Table(interface.accounts, interface.aliases)
+        self._instructions = _Table(interface.instructions, interface.aliases)
+        self.events: Mapping[str, Layout] = self._events.layouts
+        self.accounts: Mapping[str, Layout] = self._accounts.layouts
+        self.instructions: Mapping[str, Layout] = self._instructions.layouts
+
+    def event(self, payload: bytes) -> DecodedPart | None:
+        """Decode `discriminator + fields`, as a log or a self-CPI carries it. None (and counted) if unknown."""
+        return self._part(self._events, payload)
+
+    def instruction(self, data: bytes) -> DecodedPart | None:
+        """Decode instruction data. None (and counted) if unknown."""
+        return self._part(self._instructions, data)
+
+    def _part(self, table: _Table, data: bytes) -> DecodedPart | None:
+        found = table.find(data)
+        if found is None:
+            return None
+        layout, start, forms = found
+        fields, leftover = layout.decode(data, start)
+        table.count(leftover)
+        return DecodedPart(self.name, layout.name, fields, leftover, layout, forms)
+
+    def account(self, data: bytes) -> DecodedAccount | None:
+        """Decode account data. Spare zero bytes at the end are allocation, not data, and are no leftover."""
+        found = self._accounts.find(data)
+        if found is None:
+            return None
+        layout, start, _ = found
+        fields, leftover = layout.decode(data, start)
+        if leftover:
+            leftover = max(0, leftover - len(data) + len(data.rstrip(b"\0")))
+        self._accounts.count(leftover)
+        return DecodedAccount(
+            program=self.name, program_id=self.program_id, name=layout.name, data=fields, leftover=leftover
+        )
+
+    def drift(self) -> dict[Kind, Counts]:
+        """The counters of this program, by kind."""
+        return {
+            "event": self._events.snapshot(),
+            "account": self._accounts.snapshot(),
+            "instruction": self._instructions.snapshot(),
+        }
+
+
+class Drift:
+    """How far the programs' bytes have moved from the IDLs: read it now and then and export it."""
+
+    def __init__(self, programs: Mapping[str, Program]) -> None:
+        self._programs = programs
+
+    def __iter__(self) -> Iterator[tuple[str, Kind, Counts]]:
+        """(program name, kind, counts) of every program."""
+        for name, program in self._programs.items():
+            for kind, counts in program.drift().items():
+                yield name, kind, counts
+
+
+class Programs:
+    """All programs on board. Bytes of a program that is not gives None and counts nothing."""
+
+    def __init__(self, programs: Iterable[Program]) -> None:
+        self.by_name: dict[str, Program] = {}
+        self.by_id: dict[str, Program] = {}
+        for program in programs:
+            self.by_name[program.name] = program
+            self.by_id[program.program_id] = program
+        self.drift = Drift(self.by_name)
+
+    @classmethod
+    def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
+        """The shipped programs, and every `*.json` IDL of these folders; one of a shipped address replaces it.
+
+        `addresses` gives the program id of files (by name) that state none. Raises ConfigError that names the file.
+        """
+        loaded: dict[str, tuple[Program, Path]] = {}
+        for path in sorted(SHIPPED.glob("*.json")):
+            program = _load(path, {}, shipped=True)
+            loaded[program.program_id] = program, path
+        shipped = dict(loaded)
+        for folder in folders:
+            if not folder.is_dir():
+                raise ConfigError("IDL folder", str(folder), "a folder with IDL files (*.json)")
+            for path in sorted(folder.glob("*.json")):
+                program = _load(path, addresses or {}, shipped=False)
+                before = loaded.get(program.program_id)
+                if before is not None and before != shipped.get(program.program_id):
+                    raise ConfigError(
+                        f"IDL {path}", f"program {program.program_id}", f"one that {before[1]} is not for"
+                    )
+                loaded[program.program_id] = program, path
+        names: dict[str, Path] = {}
+        for program, path in loaded.values():
+            if program.name in names:
+                raise ConfigError(f"IDL {path}", f"the name {program.name}", f"one that {names[program.name]} has not")
+            names[program.name] = path
+        return cls(program for program, _ in loaded.values())
+
+    def name_of(self, program_id: str) -> str:
+        """The name of a program on board, else its id."""
+        program = self.by_id.get(program_id)
+        return program_id if program is None else program.name
+
+    def event(self, program_id: str, payload: bytes) -> DecodedPart | None:
+        """Decode an event of a program (see `Program.event`)."""
+        program = self.by_id.get(program_id)
+        return None if program is None else program.event(payload)
+
+    def instruction(self, program_id: str, data: bytes) -> DecodedPart | None:
+        """Decode instruction data of a program."""
+        program = self.by_id.get(program_id)
+        return None if program is None else program.instruction(data)
+
+    def account(self, owner: str, data: bytes) -> DecodedAccount | None:
+        """Decode the data of an account that `owner` owns."""
+        program = self.by_id.get(owner)
+        return None if program is None else program.account(data)
+
+
+def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program:
+    name = path.stem
+    if not (is_key(name) or (0 < len(name) <= 64 and _NAME_CHARS.issuperset(name))):
+        raise ConfigError(
+            f"IDL {path}", f"the file name {path.name}", "a-z, 0-9 and _ (it names topics), or a program id"
+        )
+    label = name if shipped else str(path)
+    try:
+        if path.stat().st_size > idl.IDL_BYTES_MAX:
+            raise ConfigError(f"IDL {path}", f"{path.stat().st_size} bytes", f"at most {idl.IDL_BYTES_MAX}")
+        texts = [path.read_bytes()]
+        supplement = _SUPPLEMENTS / path.name
+        if shipped and supplement.exists():
+            texts.append(supplement.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"IDL {path}", error.strerror or "an error", "a file that can be read") from None
+    interface = idl.parse(texts[0], label, *texts[1:])._replace(name=name)
+    program_id = interface.address or (name if is_key(name) else addresses.get(name))
+    if program_id is None:
+        raise ConfigError(f"IDL {path}", "no address", 'the program id as "address", or as the name of the file')
+    if not is_key(program_id):
+        raise ConfigError(f"IDL {path}", f"the address {program_id}", "a program id (base58 of 32 bytes)")
+    return Program(interface, program_id)

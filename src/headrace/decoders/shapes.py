@@ -1,0 +1,184 @@
+"""What a value looks like in bytes: the typed nodes that an IDL becomes and that the compiler reads.
+
+Every node knows three numbers when it is built: `size`, its bytes where they never vary, else None; `floor`, the fewest
+bytes it can take; `cells`, how many values it unfolds to. The last bounds what an IDL can make us compile or allocate.
+"""
+
+from typing import Final, TypeAlias
+
+SIZES: Final = {
+    "bool": 1, "u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4, "u64": 8, "i64": 8, "f64": 8,
+    "u128": 16, "i128": 16, "u256": 32, "i256": 32,
+}  # fmt: skip
+"""Bytes of each scalar. All are little-endian; integers wider than 32 bits are strings in JSON."""
+
+SIZE_MAX: Final = 10_485_760
+"""The largest account that Solana allows, so no fixed layout can be longer."""
+
+CELLS_MAX: Final = 200_000
+DEPTH_MAX: Final = 18
+"""Generated code nests one loop for each level at most, and CPython allows 20."""
+
+
+class ShapeError(ValueError):
+    """This shape cannot exist or is larger than any account. The message says what is expected."""
+
+
+class _Shape:
+    size: int | None
+    floor: int
+    cells: int
+
+    def __init__(self, size: int | None, floor: int, cells: int, depth: int = 0) -> None:
+        if depth > DEPTH_MAX:
+            raise ShapeError(f"values nested {depth} deep, expected at most {DEPTH_MAX}")
+        if floor > SIZE_MAX:
+            raise ShapeError(f"{floor} bytes, expected at most {SIZE_MAX} (the largest account)")
+        if cells > CELLS_MAX:
+            raise ShapeError(f"unfolds to {cells} values, expected at most {CELLS_MAX}")
+        self.size, self.floor, self.cells, self.depth = size, floor, cells, depth
+
+
+class Scalar(_Shape):
+    """A number or bool, named as the IDL names it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(SIZES[kind], SIZES[kind], 1)
+        self.kind = kind
+
+
+class Key(_Shape):
+    """A 32-byte public key; read as base58 text."""
+
+    def __init__(self) -> None:
+        super().__init__(32, 32, 1)
+
+
+class Text(_Shape):
+    """UTF-8 after a u32 length. Bytes that are not UTF-8 read as U+FFFD."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 4, 1)
+
+
+class Blob(_Shape):
+    """Raw bytes, read as base64 text: `length` of them, or as many as a u32 before them says, or the `rest`."""
+
+    def __init__(self, length: int | None, *, rest: bool = False) -> None:
+        super().__init__(length, length if length is not None else 0 if rest else 4, 1)
+        self.rest = rest
+
+
+class Pad(_Shape):
+    """Bytes that the C layout puts between fields: read past, never shown."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length, length, 1)
+
+
+class Option(_Shape):
+    """One tag byte, then the item unless the tag is 0. Absent is None."""
+
+    def __init__(self, item: "Shape") -> None:
+        super().__init__(None, 1, 1 + item.cells, 1 + item.depth)
+        self.item = item
+
+
+class COption(_Shape):
+    """A u32 tag, then room for the item whether it is there or not."""
+
+    def __init__(self, item: "Shape") -> None:
+        if item.size is None:
+            raise ShapeError("coption of a type of varying size, expected one of fixed size")
+        super().__init__(4 + item.size, 4 + item.size, 1 + item.cells, 1 + item.depth)
+        self.item = item
+
+
+class Vec(_Shape):
+    """A u32 count, then that many items."""
+
+    def __init__(self, item: "Shape") -> None:
+        if not item.floor:
+            raise ShapeError("vec of values that may take no bytes: a count alone could fill the memory")
+        super().__init__(None, 4, 1 + item.cells, 1 + item.depth)
+        self.item = item
+
+
+class Items(_Shape):
+    """As many items of fixed size as the bytes that are left hold (a ring buffer at the end of an account)."""
+
+    def __init__(self, item: "Shape") -> None:
+        if not item.size:
+            raise ShapeError("items of varying size, expected a type of fixed size")
+        super().__init__(None, 0, 1 + item.cells, 1 + item.depth)
+        self.item = item
+
+
+class Array(_Shape):
+    """`length` items without a prefix."""
+
+    def __init__(self, item: "Shape", length: int) -> None:
+        if length and not item.floor:
+            raise ShapeError("array of values that may take no bytes")
+        size = None if item.size is None else item.size * length
+        super().__init__(size, item.floor * length, 1 + item.cells * length, 1 + item.depth)
+        self.item, self.length = item, length
+
+
+class Field:
+    """A place in a struct. `shown` is False for padding: its bytes are read and left out of the data."""
+
+    def __init__(self, name: str, shape: "Shape") -> None:
+        self.name, self.shape = name, shape
+        self.shown = not isinstance(shape, Pad) and not name.lstrip("_").lower().startswith("padding")
+
+
+class Struct(_Shape):
+    """Fields one after the other. Unnamed fields read as a list, a single unnamed field as its own value."""
+
+    def __init__(self, name: str, fields: tuple[Field, ...], *, named: bool = True) -> None:
+        sizes = [field.shape.size for field in fields]
+        size = None if None in sizes else sum(size for size in sizes if size is not None)
+        inner = [field.shape for field in fields]
+        depth = 1 + max((shape.depth for shape in inner), default=0)
+        super().__init__(size, sum(s.floor for s in inner), 1 + sum(s.cells for s in inner), depth)
+        self.name, self.fields, self.named = name, fields, named
+        self.align = 1
+
+    @property
+    def shown(self) -> list[Field]:
+        """The fields that appear in the data."""
+        return [field for field in self.fields if field.shown]
+
+
+class Variant:
+    """One variant of an enum; `body` is None where it carries nothing."""
+
+    def __init__(self, name: str, body: Struct | None) -> None:
+        self.name, self.body = name, body
+
+
+class Enum(_Shape):
+    """A u8 index, then what that variant carries. Reads as `"Name"`, or `{"Name": …}` where it carries something."""
+
+    def __init__(self, name: str, variants: tuple[Variant, ...]) -> None:
+        bodies = [variant.body for variant in variants if variant.body is not None]
+        depth = 1 + max((body.depth for body in bodies), default=0)
+        super().__init__(None if bodies else 1, 1, 1 + sum(body.cells for body in bodies), depth)
+        self.name, self.variants, self.unit = name, variants, not bodies
+
+
+class Extensions(_Shape):
+    """Token-2022's tail: entries of u16 type, u16 length and that many bytes, until type 0 or the end.
+
+    `kinds` names the types in order; what a variant carries is laid over the entry's bytes.
+    """
+
+    def __init__(self, kinds: Enum) -> None:
+        super().__init__(None, 0, 1 + kinds.cells, 1 + kinds.depth)
+        self.kinds = kinds
+
+
+Shape: TypeAlias = (
+    Scalar | Key | Text | Blob | Pad | Option | COption | Vec | Items | Array | Struct | Enum | Extensions
+)

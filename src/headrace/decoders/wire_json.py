@@ -1,0 +1,202 @@
+"""Writes decoded values as wire JSON: integers wider than 32 bits are strings, floats are finite or null.
+
+A layout's encoder is one `%` over a template, which formats 34 mixed fields in half the time of an f-string and a third
+of that of converting the dict for a JSON library.
+"""
+
+import math
+from collections.abc import Callable
+from json.encoder import encode_basestring
+from typing import Any, Final
+
+import msgspec
+
+from headrace.decoders import shapes
+from headrace.decoders.shapes import Shape, Struct
+
+Text = Callable[[Any], str]
+
+_BOOL: Final = {False: "false", True: "true"}
+_INLINE_MAX: Final = 64
+
+
+class Encoder:
+    """Encodes dicts that have `fields`, and under other names the values of some of them (`aliases`: old → new).
+
+    A dict whose trailing fields are None (a shorter layout) gets a template of its own. One that is not what the fields
+    say, by names or types, is encoded member by member.
+    """
+
+    def __init__(self, fields: dict[str, Shape], aliases: dict[str, str]) -> None:
+        self.fields = fields
+        self.aliases = {old: new for old, new in aliases.items() if old in fields}
+        self.names = list(fields)
+        self.encoders: dict[int, Callable[[dict[str, Any]], bytes]] = {}
+        self.texts: dict[str, Text] = {}
+        self.encode = self.compiled(len(fields))
+
+    def compiled(self, whole: int) -> Callable[[dict[str, Any]], bytes]:
+        """An encoder for dicts of which only the first `whole` fields may have values."""
+        values = {name: f"d[{name!r}]" for name in self.names[:whole]}
+        shapes_of = dict(self.fields)
+        for old, new in self.aliases.items():
+            shapes_of[new] = self.fields[old]
+            if old in values:
+                values[new] = values[old]
+        writer = _Template()
+        template = writer.members({name: (shape, values.get(name, "")) for name, shape in shapes_of.items()})
+        certain = [n for n in self.names[:whole] if not isinstance(self.fields[n], shapes.Option | shapes.COption)]
+        check = f"    if d[{certain[-1]!r}] is None: return shorter(d)\n" if certain else ""
+        arguments = "".join(argument + ", " for argument in writer.arguments)
+        source = (
+            f"def encode(d):\n  try:\n{check}    return (template % ({arguments})).encode()\n"
+            "  except (KeyError, TypeError, AttributeError):\n    return slowly(d)\n"
+        )
+        shorter = self.shorter if whole == len(self.names) else self.slowly
+        space: dict[str, Any] = {**writer.space, "template": template, "shorter": shorter, "slowly": self.slowly}
+        exec(compile(source, "<wire json>", "exec"), space)  # noqa: S102 - names enter as literals made by repr
+        encode: Callable[[dict[str, Any]], bytes] = space["encode"]
+        return encode
+
+    def shorter(self, data: dict[str, Any]) -> bytes:
+        """Encode a dict whose trailing fields are None."""
+        whole = len(self.names)
+        while whole and data[self.names[whole - 1]] is None:
+            whole -= 1
+        encode = self.encoders.get(whole)
+        if encode is None:
+            encode = self.encoders[whole] = self.compiled(whole)
+        return encode(data)
+
+    def slowly(self, data: dict[str, Any]) -> bytes:
+        """Encode any dict; a name that is not of these fields as msgspec would."""
+        if not self.texts:
+            self.texts = {name: text_of(shape) for name, shape in self.fields.items()}
+            self.texts |= {new: self.texts[old] for old, new in self.aliases.items()}
+        members = (_member(name, value, self.texts.get(name)) for name, value in data.items())
+        return ("{" + ",".join(members) + "}").encode()
+
+
+def _member(name: str, value: Any, text: Text | None) -> str:
+    if value is None:
+        shown = "null"
+    elif text is None:
+        shown = msgspec.json.encode(value).decode()
+    else:
+        shown = text(value)
+    return f"{encode_basestring(name)}:{shown}"
+
+
+class _Template:
+    """Gathers a `%` template and the expressions that fill it."""
+
+    def __init__(self) -> None:
+        self.arguments: list[str] = []
+        self.space: dict[str, Any] = {"string": encode_basestring, "float_text": _float}
+
+    def members(self, fields: dict[str, tuple[Shape, str]]) -> str:
+        parts = []
+        for name, (shape, value) in fields.items():
+            parts.append(encode_basestring(name).replace("%", "%%") + ":" + self.part(shape, value))
+        return "{" + ",".join(parts) + "}"
+
+    def part(self, shape: Shape, value: str) -> str:
+        """The template text of one value; its arguments are added. A value without an expression is null."""
+        if not value:
+            return "null"
+        match shape:
+            case Struct(named=True) if shape.cells <= _INLINE_MAX:
+                return self.members({f.name: (f.shape, f"{value}[{f.name!r}]") for f in shape.shown})
+            case shapes.Scalar(kind="bool"):
+                self.arguments.append(f"'true' if {value} else 'false'")
+            case shapes.Scalar(kind="f32" | "f64"):
+                self.arguments.append(f"float_text({value})")
+            case shapes.Scalar(size=1 | 2 | 4):
+                self.arguments.append(value)
+            case shapes.Scalar() | shapes.Key() | shapes.Blob():
+                self.arguments.append(value)
+                return '"%s"'
+            case shapes.Text():
+                self.arguments.append(f"string({value})")
+            case _:
+                name = f"text{len(self.space)}"
+                self.space[name] = text_of(shape)
+                self.arguments.append(f"{name}({value})")
+        return "%s"
+
+
+def _float(value: float) -> str:
+    return repr(value) if math.isfinite(value) else "null"
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"'
+
+
+def text_of(shape: Shape) -> Text:
+    """A function from a value of this shape to its JSON text."""
+    match shape:
+        case shapes.Scalar(kind="bool"):
+            return lambda value: _BOOL[value]
+        case shapes.Scalar(kind="f32" | "f64"):
+            return _float
+        case shapes.Scalar(size=1 | 2 | 4):
+            return str
+        case shapes.Scalar() | shapes.Key() | shapes.Blob():
+            return _quoted
+        case shapes.Text():
+            return encode_basestring
+        case shapes.Option() | shapes.COption():
+            some = text_of(shape.item)
+            return lambda value: "null" if value is None else some(value)
+        case shapes.Vec() | shapes.Items() | shapes.Array():
+            item = text_of(shape.item)
+            return lambda values: f"[{','.join(map(item, values))}]" if values else "[]"
+        case shapes.Struct():
+            return _struct(shape)
+        case shapes.Enum():
+            return _enum(shape)
+        case shapes.Extensions():
+            return _extensions(shape)
+        case shapes.Pad():
+            return lambda _: "null"
+
+
+def _struct(shape: Struct) -> Text:
+    if not shape.named:
+        items = [text_of(field.shape) for field in shape.shown]
+        if len(items) == 1:
+            return items[0]
+        return lambda values: f"[{','.join(item(value) for item, value in zip(items, values, strict=True))}]"
+    writer = _Template()
+    template = writer.members({f.name: (f.shape, f"d[{f.name!r}]") for f in shape.shown})
+    source = f"lambda d: template % ({''.join(argument + ', ' for argument in writer.arguments)})"
+    text: Text = eval(compile(source, "<wire json>", "eval"), {**writer.space, "template": template})  # noqa: S307
+    return text
+
+
+def _enum(shape: shapes.Enum) -> Text:
+    bodies = {variant.name: text_of(variant.body) for variant in shape.variants if variant.body is not None}
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            ((name, body),) = value.items()
+            return f"{{{encode_basestring(name)}:{bodies[name](body)}}}"
+        return encode_basestring(value) if isinstance(value, str) else str(value)
+
+    return text
+
+
+def _extensions(shape: shapes.Extensions) -> Text:
+    bodies = {variant.name: text_of(variant.body) for variant in shape.kinds.variants if variant.body is not None}
+
+    def entry(value: dict[str, Any]) -> str:
+        name, data = value["extension"], value["data"]
+        if data is None or isinstance(data, str):
+            body = "null" if data is None else encode_basestring(data)
+        else:
+            body = bodies[name](data)
+        shown = encode_basestring(name) if isinstance(name, str) else str(name)
+        return f'{{"extension":{shown},"length":{value["length"]},"data":{body}}}'
+
+    return lambda values: f"[{','.join(map(entry, values))}]"

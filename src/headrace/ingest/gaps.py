@@ -1,0 +1,88 @@
+"""Which topics a gap concerns, and what of it was already said. Pure."""
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from headrace.model.updates import GapState, GapUpdate
+
+GAPS_MAX: Final = 1_024
+TOPICS_MAX: Final = 50_000
+
+_BY_PROGRAM: Final = {"logs": ("trades", "events", "tx"), "program": ("accounts",)}
+_BY_KEY: Final = {"logs": ("trades:", "token:", "pool:", "token_updates"), "program": ("account:",)}
+
+
+class Gap(NamedTuple):
+    """A stretch of slots, both ends included, in which something may be missing."""
+
+    gap_id: str
+    from_slot: int
+    to_slot: int
+    state: GapState
+    reason: str
+
+
+class GapLedger:
+    """Says each state of a gap once: `open`, then one of `backfilled` and `unrecoverable`, which is final.
+
+    An `open` that comes again says something only if its stretch grew; then, as at the end, the whole stretch is told.
+    Remembers the newest GAPS_MAX gaps. A gap whose first news is its end is told as such.
+    """
+
+    def __init__(self, gaps_max: int = GAPS_MAX) -> None:
+        self._gaps_max = gaps_max
+        self._gaps: dict[tuple[str, str], Gap] = {}
+
+    def apply(self, update: GapUpdate) -> Gap | None:
+        """The gap as it is to be told now; None if there is nothing new to tell."""
+        key = (update.source, update.gap_id)
+        low, high = sorted((update.from_slot, update.to_slot))
+        known = self._gaps.get(key)
+        if known is not None:
+            low, high = min(low, known.from_slot), max(high, known.to_slot)
+            grew = (low, high) != (known.from_slot, known.to_slot)
+            if known.state != "open" or (update.state == "open" and not grew):
+                return None
+        elif len(self._gaps) >= self._gaps_max:
+            del self._gaps[next(iter(self._gaps))]
+        gap = self._gaps[key] = Gap(update.gap_id, low, high, update.state, update.reason)
+        return gap
+
+
+class FeedTopics:
+    """Which topics a feed's messages go to, so that its gaps can be told there.
+
+    A program's own topics follow from the feed's name. Topics of single mints and accounts do not: any of them may have
+    had a message in the gap. Those that the feed is known to have fed are remembered (the newest `topics_max`), and
+    `audience` names those that somebody listens to, although nothing came yet.
+    """
+
+    def __init__(
+        self,
+        name_of: Callable[[str], str],
+        audience: Callable[[], Iterable[str]] = tuple,
+        topics_max: int = TOPICS_MAX,
+    ) -> None:
+        self._name_of, self._audience, self._topics_max = name_of, audience, topics_max
+        self._fed: dict[tuple[str, str], None] = {}
+
+    def note(self, feed: str, topic: str) -> None:
+        """A message of `feed` went to `topic`."""
+        self._fed[feed, topic] = None
+        if len(self._fed) > self._topics_max:
+            del self._fed[next(iter(self._fed))]
+
+    def of(self, feed: str) -> list[str]:
+        """Every topic that a gap of `feed` concerns, sorted."""
+        kind, _, rest = feed.partition(":")
+        key = rest.partition("?")[0]  # program:<id>?dataSize=165
+        topics = {topic for fed, topic in self._fed if fed == feed}
+        topics.update(f"{topic}:{self._name_of(key)}" for topic in _BY_PROGRAM.get(kind, ()))
+        topics.update(topic for topic in self._audience() if topic.startswith(_BY_KEY.get(kind, ("\0",))))
+        if kind == "account":
+            topics.add(f"account:{key}")
+        elif kind == "slots":
+            topics.add("slots")
+        elif kind == "logs":
+            topics.add("token_updates")
+        return sorted(topics)

@@ -1,0 +1,188 @@
+"""Finds out what a text from a node, a file or a person is, and reads it as updates."""
+
+from collections.abc import Iterator
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from headrace.model.errors import BadInputError
+from headrace.model.keys import b58decode, is_key
+from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.solana.encodings import bytes_of, from_base58, from_base64
+from headrace.solana.notifications import ACCOUNT_MAX, AccountShape, KeyedAccountShape, update_from_notification
+from headrace.solana.rpc_json import StatusShape, check_keys, shaped
+from headrace.solana.transactions import (
+    Stamp,
+    put_together,
+    transaction_from_rpc,
+    transaction_from_simulation,
+    wire_parts,
+)
+from headrace.solana.wire import SIZE_MAX, parse_wire
+from headrace.solana.yellowstone_json import transaction_from_yellowstone_json
+
+Found: TypeAlias = TransactionUpdate | LogsUpdate | AccountUpdate
+
+TEXT_MAX: Final = 64 * 1024 * 1024
+DEPTH_MAX: Final = 8
+ACCEPTED: Final = (
+    "a getTransaction, simulateTransaction or getAccountInfo response, a notification, a Yellowstone transaction "
+    "update, a transaction in base64 or base58, or base64 account data with its owner"
+)
+
+_STAMP: Final[dict[str, Any]] = {"source": "decode", "feed": "decode", "received_ns": 0}
+
+
+def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
+    """Whether `text` is the signature of a transaction or a public key: something to ask a node for. None: neither."""
+    text = text.strip()
+    if is_key(text):
+        return "pubkey"
+    try:
+        return "signature" if 64 <= len(text) <= 88 and len(b58decode(text)) == 64 else None
+    except ValueError:
+        return None
+
+
+def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
+    """Everything that `text` holds: one transaction or account, or several of them in a list or in JSON lines.
+
+    `owner` is the program id that owns bare account data. Fields that nobody told are empty or 0 (a slot, the pubkey of
+    an account; `account_keys` of a simulation whose transaction is not there). Raises BadInputError that says what was
+    seen and what is accepted.
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            raise BadInputError("not_text", f"{error}; accepted is {ACCEPTED}") from None
+    text = text.strip()
+    if len(text) > TEXT_MAX:
+        raise BadInputError("too_large", f"{len(text)} characters, at most {TEXT_MAX}")
+    if not text:
+        raise _unknown("empty")
+    if not text.startswith(("{", "[", '"')):
+        return [_bare(text, owner)]
+    return [found for value in _values(text) for found in _read(value, owner, 0)]
+
+
+def _values(text: str) -> list[Any]:
+    """The JSON value that the text is, or one for each line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        return [msgspec.json.decode(text)]
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        whole = error
+    try:
+        return [msgspec.json.decode(line) for line in lines]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise BadInputError("bad_json", f"{whole}; accepted is {ACCEPTED}") from None
+
+
+def _read(value: Any, owner: str | None, depth: int) -> Iterator[Found]:
+    """Open envelopes until fields tell what it is."""
+    if depth > DEPTH_MAX:
+        raise _unknown("envelopes in envelopes")
+    if isinstance(value, str):
+        yield _bare(value, owner)
+    elif isinstance(value, list):
+        if owner is not None and len(value) == 2 and isinstance(value[1], str):
+            yield _account("", owner, bytes_of(value, size_max=ACCOUNT_MAX))
+        else:
+            for each in value:
+                yield from _read(each, owner, depth + 1)
+    elif isinstance(value, dict):
+        yield from _read_object(value, owner, depth)
+    elif value is None:
+        raise BadInputError("not_found", "null: the node does not know this transaction or account")
+    else:
+        raise _unknown(f"a JSON {type(value).__name__}")
+
+
+def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterator[Found]:
+    inside = value.get("value")
+    if value.get("error") is not None:
+        raise BadInputError("rpc_error", msgspec.json.encode(value["error"]).decode()[:300])
+    if isinstance(value.get("method"), str):
+        yield update_from_notification(value, **_STAMP, commitment="processed", pubkey="")
+    elif "wire" in value and "response" in value:
+        yield _simulation(value["response"], value["wire"])
+    elif "result" in value:
+        yield from _read(value["result"], owner, depth + 1)
+    elif "context" in value and _is_simulation(inside):
+        yield _simulation(value, None)
+    elif _is_simulation(value):
+        yield _simulation({"value": value}, None)
+    elif "context" in value and "value" in value:
+        yield from _read(inside, owner, depth + 1)
+    elif "transaction" in value and "meta" in value:
+        yield transaction_from_rpc(value, **_STAMP)
+    elif isinstance(value.get("transaction"), dict):
+        yield transaction_from_yellowstone_json(value, **_STAMP)
+    elif "logs" in value and "signature" in value:
+        frame = {"method": "logsNotification", "params": {"result": {"context": {"slot": 0}, "value": value}}}
+        yield update_from_notification(frame, **_STAMP)
+    elif isinstance(value.get("accounts"), list):
+        yield from _read(value["accounts"], owner, depth + 1)
+    elif "account" in value and "pubkey" in value:
+        keyed = shaped(value, KeyedAccountShape)
+        yield _told_account(keyed.account, keyed.pubkey)
+    elif "data" in value and "owner" in value:
+        yield _told_account(shaped(value, AccountShape))
+    else:
+        raise _unknown(f"a JSON object of {', '.join(list(value)[:8]) or 'nothing'}")
+
+
+def _is_simulation(value: Any) -> bool:
+    """A simulated transaction names no signature; which of the rest a node leaves out differs."""
+    told = {"logs", "innerInstructions", "unitsConsumed"}
+    return isinstance(value, dict) and "err" in value and "signature" not in value and not told.isdisjoint(value)
+
+
+def _simulation(response: Any, wire: Any) -> TransactionUpdate:
+    """A simulation's response with the transaction's base64, or without it: then only inner instructions are known."""
+    if isinstance(response, dict) and response.get("error") is not None:
+        raise BadInputError("rpc_error", msgspec.json.encode(response["error"]).decode()[:300])
+    told = response.get("result", response) if isinstance(response, dict) else None
+    if not isinstance(told, dict) or not (wire is None or isinstance(wire, str)):
+        raise _unknown("a simulation without a result")
+    context = told.get("context")
+    slot = context.get("slot") if isinstance(context, dict) else None
+    raw = None if wire is None else from_base64(wire, size_max=SIZE_MAX)
+    return transaction_from_simulation(
+        told.get("value"), raw, **_STAMP, slot=slot if isinstance(slot, int) and slot > 0 else 0
+    )
+
+
+def _told_account(account: AccountShape, pubkey: str = "") -> AccountUpdate:
+    check_keys((pubkey, account.owner))
+    return _account(pubkey, account.owner, bytes_of(account.data, size_max=ACCOUNT_MAX), account.lamports)
+
+
+def _account(pubkey: str, owner: str, data: bytes, lamports: int = 0) -> AccountUpdate:
+    return AccountUpdate(**_STAMP, slot=0, pubkey=pubkey, owner=owner, lamports=lamports, data=data)
+
+
+def _bare(text: str, owner: str | None) -> Found:
+    """Text that is no JSON: account data if its owner is given, else a transaction as it goes over the wire."""
+    if owner is not None:
+        return _account("", owner, from_base64(text, size_max=ACCOUNT_MAX))
+    try:
+        raw = from_base64(text, size_max=SIZE_MAX)
+        return _unexecuted(raw)
+    except BadInputError as error:
+        first = error
+    try:
+        return _unexecuted(from_base58(text, size_max=SIZE_MAX))
+    except BadInputError:
+        raise BadInputError(first.reason, f"{first.detail}; accepted is {ACCEPTED}") from None
+
+
+def _unexecuted(raw: bytes) -> TransactionUpdate:
+    """A transaction as signed: what it asks for, not what it did."""
+    nothing = StatusShape(err=None)
+    return put_together(wire_parts(parse_wire(raw), nothing), nothing, Stamp(**_STAMP))
+
+
+def _unknown(seen: str) -> BadInputError:
+    return BadInputError("unrecognised", f"this is {seen}; accepted is {ACCEPTED}")

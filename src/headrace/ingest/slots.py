@@ -1,0 +1,162 @@
+"""Which slots the chain kept: a fork tracker that is fed statuses and answers with verdicts. Pure."""
+
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from headrace.model.updates import SlotStatus, SlotUpdate
+
+DeadReason: TypeAlias = Literal["dead_slot", "fork", "equivocation"]
+
+SLOTS_KEPT: Final = 512
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """The cluster voted for the slot: it stays."""
+
+    slot: int
+
+
+class Finalized(msgspec.Struct, frozen=True):
+    """The slot is rooted: nothing can take it back."""
+
+    slot: int
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """What was seen of the slot did not happen. `dead_slot`: the node gave it up. `fork`: a confirmed chain passed it
+    by. `equivocation`: the node threw it away and builds it again, so another version may follow."""
+
+    slot: int
+    reason: DeadReason
+
+
+Verdict: TypeAlias = Confirmed | Finalized | Dead
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is known of one slot. `said` are the verdicts given in its present life, `creators` who built its bank."""
+
+    status: SlotStatus = "processed"
+    parent: int | None = None
+    said: set[type[Verdict]] = field(default_factory=set)
+    creators: set[str] = field(default_factory=set)
+
+
+class SlotTracker:
+    """Feed every SlotUpdate to `apply`; statuses may be missing, repeated or in any order.
+
+    What confirms a slot confirms its ancestors, and kills what lies between a confirmed slot and its parent. A
+    confirmed slot dies only when a finalized chain passes it by. A dead slot that the cluster confirms all the same was
+    another version of it: from then on it is confirmed. Each verdict comes at most once in a slot's life; a source that
+    creates the bank of an unconfirmed slot again begins a new life. Only the `kept` highest slots are remembered; news
+    of lower ones decides nothing.
+    """
+
+    def __init__(self, kept: int = SLOTS_KEPT) -> None:
+        self.head: dict[SlotStatus, int] = {}
+        """The highest slot told processed, confirmed and finalized."""
+        self._kept = kept
+        self._slots: dict[int, _Slot] = {}
+        self._numbers: list[int] = []  # the keys of _slots, ascending
+        self._floor = -1  # the highest slot that was given up
+        self._verdicts: list[Verdict] = []
+
+    def status(self, number: int) -> SlotStatus | None:
+        """processed, confirmed, finalized or dead; None where nothing was said of the slot."""
+        slot = self._slots.get(number)
+        return slot.status if slot else None
+
+    def parent(self, number: int) -> int | None:
+        """The slot's parent, if it was told."""
+        slot = self._slots.get(number)
+        return slot.parent if slot else None
+
+    def apply(self, update: SlotUpdate) -> list[Verdict]:
+        """What this news decides, ancestors before descendants."""
+        slot = self._know(update.slot)
+        if slot is not None:
+            if update.status == "created_bank":
+                self._create(update.slot, slot, update.source)
+            if update.parent is not None:
+                self._link(update.slot, slot, update.parent)
+            if update.status == "dead":
+                self._bury(update.slot, slot, "dead_slot")
+            elif update.status != "created_bank":
+                self.head[update.status] = max(update.slot, self.head.get(update.status, 0))
+                self._keep(update.slot, update.status)
+        verdicts, self._verdicts = self._verdicts, []
+        return sorted(verdicts, key=lambda verdict: verdict.slot)
+
+    def _create(self, number: int, slot: _Slot, source: str) -> None:
+        if source in slot.creators and slot.status in ("processed", "dead"):
+            self._bury(number, slot, "equivocation")
+            slot.status, slot.parent, slot.said, slot.creators = "processed", None, set(), set()
+        slot.creators.add(source)
+
+    def _link(self, number: int, slot: _Slot, parent: int) -> None:
+        """Take the first parent that is told; a later, different one would be another version of the slot."""
+        if slot.parent is None and parent < number:
+            slot.parent = parent
+            if slot.status in ("confirmed", "finalized"):
+                self._pass_by(number, slot)
+                self._keep(parent, slot.status)
+
+    def _keep(self, number: int | None, status: SlotStatus) -> None:
+        """Confirm or finalize the slot and all of its known ancestors."""
+        reached = ("finalized",) if status == "finalized" else ("finalized", "confirmed")
+        while status != "processed" and number is not None:
+            slot = self._know(number)
+            if slot is None or slot.status in reached:
+                return
+            slot.status = status
+            self._say(slot, Confirmed(number))
+            if status == "finalized":
+                self._say(slot, Finalized(number))
+            self._pass_by(number, slot)
+            number = slot.parent
+
+    def _pass_by(self, number: int, slot: _Slot) -> None:
+        """Bury the slots between a kept one and its parent."""
+        if slot.parent is None:
+            return
+        killed = ("processed", "confirmed") if slot.status == "finalized" else ("processed",)
+        between = slice(bisect_right(self._numbers, slot.parent), bisect_left(self._numbers, number))
+        for passed in self._numbers[between]:
+            if self._slots[passed].status in killed:
+                self._slots[passed].status = "processed"
+                self._bury(passed, self._slots[passed], "fork")
+
+    def _bury(self, number: int, slot: _Slot, reason: DeadReason) -> None:
+        if slot.status == "processed":
+            slot.status = "dead"
+            self._say(slot, Dead(number, reason))
+
+    def _say(self, slot: _Slot, verdict: Verdict) -> None:
+        if type(verdict) not in slot.said:
+            slot.said.add(type(verdict))
+            self._verdicts.append(verdict)
+
+    def _know(self, number: int) -> _Slot | None:
+        """The slot's record, begun if it is new; None below what is remembered."""
+        slot = self._slots.get(number)
+        if slot is None and number > self._floor:
+            slot = self._slots[number] = _Slot()
+            insort(self._numbers, number)
+            if len(self._numbers) > self._kept:
+                self._floor = self._numbers.pop(0)
+                del self._slots[self._floor]
+            self._bury_if_passed(number, slot)
+        return slot if number > self._floor else None
+
+    def _bury_if_passed(self, number: int, slot: _Slot) -> None:
+        """A slot of which the first news comes after the chain passed it by."""
+        for above in self._numbers[bisect_right(self._numbers, number) :]:
+            child = self._slots[above]
+            if child.status in ("confirmed", "finalized"):
+                if child.parent is not None and child.parent < number:
+                    self._bury(number, slot, "fork")
+                return

@@ -1,0 +1,116 @@
+"""Takes secrets out of text that people will read: passwords, tokens, and the API keys in RPC providers' URLs."""
+
+import re
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final
+
+from headrace.model.keys import is_key
+
+HIDDEN: Final = "***"
+
+_TEXT_LENGTH_MAX: Final = 16_384
+_DEPTH_MAX: Final = 6
+_ITEMS_MAX: Final = 256
+
+# Up to the last `@`, since people put unescaped `@` and `/` into passwords; never beyond the next URL.
+_USERINFO: Final = re.compile(r"(?<=://)(?:(?!://)[^\s\"'<>])*@")
+_HOST_AND_PATH: Final = re.compile(r"(?<=://)(?:(?!,\w{1,16}://)[^\s\"'<>?#])+")
+_KEY_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
+_QUERY: Final = re.compile(r"([?&;#])([^=&;#?\s\"'<>]{1,128})(?:=([^&\s\"'<>]*))?")
+_QUERY_NAME: Final = re.compile(r"key|token|secret|auth|pass|pwd|credential|jwt|session|sig|%", re.IGNORECASE)
+
+_NAMES: Final = (
+    r"passw(?:or)?d|pwd|secret|credential|authorization|api[-_]?key|private[-_]?key|seed[-_]?phrase|mnemonic|keypair"
+    r"|(?:access|auth|refresh|bearer|session|id|api|x)[-_]?token"
+)
+_NAME: Final = re.compile(rf"{_NAMES}|(?:^|[-_])(?:jwt|ticket|cookie|bearer)s?(?:$|[-_])", re.IGNORECASE)
+_ASSIGNED: Final = re.compile(
+    rf"((?:{_NAMES})\w{{0,16}}(?:[\"']?\s{{0,4}}=|[\"']\s{{0,4}}:)\s{{0,4}})(\"[^\"]*\"|'[^']*'|[^\s\"',;&)}}\]]+)",
+    re.IGNORECASE,
+)
+_HEADER: Final = re.compile(r"((?:authorization|x-token|x-api-key|cookie)[\"']?\s{0,4}[:=])[^\r\n]+", re.IGNORECASE)
+_BEARER: Final = re.compile(r"\b(bearer\s{1,4})[^\s\"',;]+", re.IGNORECASE)
+_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
+
+def redact(text: str) -> str:
+    """`text` with `***` in place of what looks like a secret; everything else, base58 keys included, stays.
+
+    In URLs: user and password, key-like parts of the path (16 characters or more), query values named like keys. In
+    any text: `password=…`, `Authorization: …`, bearer tokens, JWTs.
+    """
+    if "://" in text:
+        text = _USERINFO.sub(f"{HIDDEN}@", text)
+        text = _HOST_AND_PATH.sub(_without_path_keys, text)
+    if "?" in text or "&" in text or "#" in text:
+        text = _QUERY.sub(_without_query_key, text)
+    if "=" in text or ":" in text:
+        text = _HEADER.sub(rf"\1 {HIDDEN}", text)
+        text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    if "eyJ" in text:
+        text = _JWT.sub(HIDDEN, text)
+    if "earer " in text or "EARER " in text:
+        text = _BEARER.sub(rf"\1{HIDDEN}", text)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def is_secret_name(name: str) -> bool:
+    """Whether a field of this name holds a secret, whatever its value."""
+    return _NAME.search(name) is not None
+
+
+def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
+    """A log field's value made safe: numbers stay, text is redacted, control characters become visible, containers are
+    walked, anything else becomes its redacted `repr`. Depth, length and number of items are bounded.
+
+    A field called `token` is hidden unless it holds a base58 key: here a token is more often a mint than a password.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if is_secret_name(name) or (name in ("token", "tokens") and not _is_public_key(value)):
+        return HIDDEN
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        return _safe_text(value)
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        if depth >= _DEPTH_MAX:
+            return "…"
+        if isinstance(value, dict):
+            some = islice(value.items(), _ITEMS_MAX)
+            return {_safe_text(str(key)): redact_value(item, str(key), depth + 1) for key, item in some}
+        return [redact_value(item, name, depth + 1) for item in islice(value, _ITEMS_MAX)]
+    return _safe_text(repr(value))
+
+
+def _safe_text(text: str) -> str:
+    if len(text) > _TEXT_LENGTH_MAX:
+        text = f"{text[:_TEXT_LENGTH_MAX]}… ({len(text)} characters)"
+    text = redact(text)
+    return text if text.isprintable() else text.translate(_CONTROLS)
+
+
+def _is_public_key(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_public_key(item) for item in value)
+    return isinstance(value, str) and is_key(value)
+
+
+def _looks_like_key(text: str) -> bool:
+    """Random text has a digit or mixed case; `token-metadata-service` has neither."""
+    return any(c.isdigit() for c in text) or not (text.islower() or text.isupper())
+
+
+def _without_path_keys(url: re.Match[str]) -> str:
+    host, slash, path = url[0].partition("/")
+    return host + slash + _KEY_LIKE.sub(lambda m: HIDDEN if _looks_like_key(m[0]) else m[0], path)
+
+
+def _without_query_key(part: re.Match[str]) -> str:
+    mark, name, value = part[1], part[2], part[3]
+    if value is None:
+        return mark + (HIDDEN if _KEY_LIKE.fullmatch(name) and _looks_like_key(name) else name)
+    return f"{mark}{name}={HIDDEN}" if _QUERY_NAME.search(name) else part[0]

@@ -1,0 +1,64 @@
+"""What a Solana node answers instead of a result, as classes: some answers may change, others will not.
+
+Codes: agave `rpc-client-api/src/custom_error.rs` (-32001 … -32019), JSON-RPC 2.0 (-32700, -32600 … -32603).
+"""
+
+from typing import Final
+
+from headrace.model.errors import HeadraceError, TransientError
+
+BLOCK_CLEANED_UP: Final = -32001
+BLOCK_NOT_AVAILABLE: Final = -32004
+NODE_UNHEALTHY: Final = -32005
+SLOT_SKIPPED: Final = -32007
+LONG_TERM_STORAGE_SLOT_SKIPPED: Final = -32009
+TRANSACTION_HISTORY_NOT_AVAILABLE: Final = -32011
+BLOCK_STATUS_NOT_AVAILABLE_YET: Final = -32014
+UNSUPPORTED_TRANSACTION_VERSION: Final = -32015
+MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+RATE_LIMITED: Final = -32429
+
+_MAY_CHANGE: Final = frozenset(
+    {
+        BLOCK_NOT_AVAILABLE,
+        NODE_UNHEALTHY,
+        BLOCK_STATUS_NOT_AVAILABLE_YET,
+        MIN_CONTEXT_SLOT_NOT_REACHED,
+        INTERNAL_ERROR,
+        RATE_LIMITED,
+        429,
+    }
+)
+_ABOUT_THE_REQUEST: Final = frozenset({SLOT_SKIPPED, LONG_TERM_STORAGE_SLOT_SKIPPED, UNSUPPORTED_TRANSACTION_VERSION})
+
+
+class RpcError(HeadraceError):
+    """The node refused: asking it the same again gives the same answer.
+
+    `code` is the JSON-RPC error code, or the HTTP status where the node answered with a status alone.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code, self.message = code, message
+        super().__init__(f"{code} {message}")
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every other node would say the same, so that asking one is no use."""
+        return self.code in _ABOUT_THE_REQUEST
+
+
+class RpcNotYetError(RpcError, TransientError):
+    """The node cannot answer for now: it is behind, the block is not there yet, or it has too much to do."""
+
+    def __init__(self, code: int, message: str) -> None:
+        RpcError.__init__(self, code, message)
+        self.retry_after_s = None
+
+
+def rpc_error(code: int, message: str) -> RpcError:
+    """The error of the class that says whether to try again."""
+    return RpcNotYetError(code, message) if code in _MAY_CHANGE else RpcError(code, message)

@@ -1,0 +1,129 @@
+"""The shapes in which nodes write transactions as JSON, checked while they are read."""
+
+import re
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from headrace.model.errors import BadInputError
+from headrace.model.updates import TxError
+
+Shape = TypeVar("Shape")
+
+Index: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
+U64: TypeAlias = Annotated[int, Meta(ge=0)]
+KeyText: TypeAlias = Annotated[str, Meta(min_length=32, max_length=44)]
+SignatureText: TypeAlias = Annotated[str, Meta(min_length=64, max_length=88)]
+
+_NOT_BASE58: Final = re.compile("[^1-9A-HJ-NP-Za-km-z]")
+
+
+class InstructionShape(msgspec.Struct, rename="camel", gc=False):
+    """Compiled (indexes), partly decoded (keys) or parsed by the node: the three forms that nodes mix in one list."""
+
+    program_id_index: Index | None = None
+    program_id: KeyText | None = None
+    accounts: list[Index | KeyText] | None = None
+    data: str | None = None
+    parsed: dict[str, object] | str | None = None
+    stack_height: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class InnerShape(msgspec.Struct):
+    """The inner instructions that ran under the top-level one at `index`."""
+
+    index: Index
+    instructions: list[InstructionShape]
+
+
+class KeyShape(msgspec.Struct):
+    """An account key as jsonParsed writes it: looked-up ones are in the same list, `signer` replaces the header."""
+
+    pubkey: KeyText
+    signer: bool = False
+
+
+class HeaderShape(msgspec.Struct, rename="camel"):
+    """The message header, as far as it is read."""
+
+    num_required_signatures: Index
+
+
+class MessageShape(msgspec.Struct, rename="camel"):
+    """A message; `transaction_config` is there from v1 on, `address_table_lookups` in v0."""
+
+    account_keys: Annotated[list[KeyText | KeyShape], Meta(max_length=256)]
+    instructions: list[InstructionShape]
+    header: HeaderShape | None = None
+    address_table_lookups: list[object] | None = None
+    transaction_config: dict[str, object] | None = None
+
+
+class TransactionShape(msgspec.Struct):
+    """A transaction in the encodings json and jsonParsed."""
+
+    signatures: Annotated[list[SignatureText], Meta(min_length=1)]
+    message: MessageShape
+
+
+class AmountShape(msgspec.Struct):
+    """A token amount: `amount` is the integer as text (the float beside it is never read)."""
+
+    amount: Annotated[str, Meta(max_length=20, pattern=r"^[0-9]+\Z")]
+    decimals: Index
+
+
+class BalanceShape(msgspec.Struct, rename="camel"):
+    """One element of preTokenBalances or postTokenBalances."""
+
+    account_index: Index
+    mint: KeyText
+    ui_token_amount: AmountShape
+    owner: KeyText | Literal[""] | None = None
+
+
+class LoadedShape(msgspec.Struct):
+    """Keys that lookup tables added, in the order in which indexes count them."""
+
+    writable: list[KeyText] = []
+    readonly: list[KeyText] = []
+
+
+class StatusShape(msgspec.Struct, rename="camel", kw_only=True):
+    """What a transaction did: the `meta` of a result. Absent and null mean the same, except for `err`."""
+
+    err: TxError
+    fee: U64 | None = None
+    inner_instructions: list[InnerShape] | None = None
+    log_messages: list[str] | None = None
+    pre_token_balances: list[BalanceShape] | None = None
+    post_token_balances: list[BalanceShape] | None = None
+    loaded_addresses: LoadedShape | None = None
+    compute_units_consumed: U64 | None = None
+
+
+class ResultShape(msgspec.Struct, rename="camel"):
+    """The result of getTransaction, or an element of a block's transactions (then without slot and time)."""
+
+    transaction: list[str] | str | TransactionShape
+    meta: StatusShape
+    slot: U64 | None = None
+    block_time: int | None = None
+    version: Literal["legacy"] | Index | None = None
+    transaction_index: U64 | None = None
+
+
+def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
+    """`value` as `shape`, or BadInputError `bad_shape` that names what is missing or of a wrong type, and where."""
+    try:
+        return msgspec.convert(value, shape, strict=strict)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise BadInputError("bad_shape", str(error)) from None
+
+
+def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """`keys` if all are written in base58 (their lengths are checked by the shape), else BadInputError `bad_base58`."""
+    if _NOT_BASE58.search("".join(keys)):
+        raise BadInputError("bad_base58", "a key with a character outside the base58 alphabet")
+    return keys

@@ -1,0 +1,270 @@
+"""Executed transactions as nodes tell them in JSON, with every key resolved: legacy, v0 and v1 through one resolver.
+
+Read are `getTransaction` results and the elements of `getBlock` and `blockSubscribe` in the encodings json, jsonParsed,
+base58, base64 and base64+zstd, and `simulateTransaction` values beside the transaction that was simulated.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.model.errors import BadInputError
+from headrace.model.keys import b58encode
+from headrace.model.updates import UNTOLD, Commitment, Instruction, TokenBalance, TransactionUpdate, TxVersion
+from headrace.solana.encodings import bytes_of, from_base58
+from headrace.solana.rpc_json import (
+    BalanceShape,
+    InstructionShape,
+    KeyShape,
+    ResultShape,
+    StatusShape,
+    TransactionShape,
+    check_keys,
+    shaped,
+)
+from headrace.solana.wire import SIZE_MAX, WireTransaction, parse_wire
+
+NEWEST_VERSION: Final = 1
+DATA_MAX: Final = 10_240
+"""Bytes of one instruction's data: the limit of a cross-program call; a top-level one is bounded by its transaction."""
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and when an update came from: the fields of TransactionUpdate that the transaction itself does not tell.
+
+    `slot` is 0 where the upstream did not say it (one element of a block, a bare transaction).
+    """
+
+    source: str
+    feed: str
+    received_ns: int
+    commitment: Commitment = "confirmed"
+    slot: int = 0
+    block_time_s: int | None = None
+    index: int | None = None
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What every shape comes to before it is put together; empty but for version and signature if too new."""
+
+    version: TxVersion
+    signature: str
+    signers: int = 0
+    keys: tuple[str, ...] = ()
+    top: Sequence[Instruction] = ()
+    inner: Sequence[tuple[int, Sequence[Instruction]]] = ()
+
+
+def transaction_from_rpc(
+    result: Any,
+    *,
+    source: str,
+    feed: str,
+    received_ns: int,
+    commitment: Commitment = "confirmed",
+    slot: int | None = None,
+    index: int | None = None,
+) -> TransactionUpdate:
+    """The `result` of `getTransaction`, or one element of a block's `transactions` with the block's `slot` given.
+
+    A transaction of a version that is not known yet keeps what can be known: signature, error, logs, its number.
+    Raises BadInputError: `not_found` for null, `bad_shape` for another shape, `bad_index` for an index to no key, and
+    the reasons of `encodings` and `wire` for bytes that can't be read.
+    """
+    if result is None:
+        raise BadInputError("not_found", "the node does not know this transaction (null)")
+    told = shaped(result, ResultShape)
+    stamp = Stamp(
+        source=source,
+        feed=feed,
+        received_ns=received_ns,
+        commitment=commitment,
+        slot=(told.slot or 0) if slot is None else slot,
+        block_time_s=told.block_time,
+        index=told.transaction_index if index is None else index,
+    )
+    if isinstance(told.transaction, TransactionShape):
+        parts = _json_parts(told.transaction, told.version, told.meta)
+    else:
+        parts = wire_parts(parse_wire(bytes_of(told.transaction, size_max=SIZE_MAX)), told.meta)
+    return put_together(parts, told.meta, stamp)
+
+
+def transaction_from_simulation(
+    value: Any, wire: bytes | None, *, source: str, feed: str, received_ns: int, slot: int = 0
+) -> TransactionUpdate:
+    """The `value` of a `simulateTransaction` response and the transaction's own bytes, which it does not repeat.
+
+    Without them there are no keys, and top-level instructions are of the program UNTOLD. Raises BadInputError as
+    `transaction_from_rpc`.
+    """
+    if not isinstance(value, dict):
+        raise BadInputError("bad_shape", f"a simulation's value is {type(value).__name__}, expected an object")
+    renamed = {**value, "logMessages": value.get("logs"), "computeUnitsConsumed": value.get("unitsConsumed")}
+    status = shaped(renamed, StatusShape)
+    stamp = Stamp(source=source, feed=feed, received_ns=received_ns, commitment="processed", slot=slot)
+    if wire is None:
+        status.pre_token_balances = status.post_token_balances = None
+        return put_together(_untold_parts(status), status, stamp)
+    return put_together(wire_parts(parse_wire(wire), status), status, stamp)
+
+
+def put_together(parts: Parts, status: StatusShape, stamp: Stamp) -> TransactionUpdate:
+    """The update of a transaction and its outcome. Raises BadInputError `bad_index` for what points nowhere."""
+    return TransactionUpdate(
+        source=stamp.source,
+        feed=stamp.feed,
+        received_ns=stamp.received_ns,
+        slot=stamp.slot,
+        signature=parts.signature,
+        err=status.err,
+        version=parts.version,
+        account_keys=parts.keys,
+        instructions=_in_order(parts.top, parts.inner),
+        logs=None if status.log_messages is None else tuple(status.log_messages),
+        signers=parts.signers,
+        fee=status.fee,
+        block_time_s=stamp.block_time_s,
+        index=stamp.index,
+        pre_token_balances=_balances(parts, status.pre_token_balances),
+        post_token_balances=_balances(parts, status.post_token_balances),
+        compute_units=status.compute_units_consumed,
+        commitment=stamp.commitment,
+    )
+
+
+def wire_parts(wire: WireTransaction, status: StatusShape) -> Parts:
+    """The parts of a transaction that came as bytes; its inner instructions and looked-up keys are in the status.
+
+    Keys that a lookup table would add but nobody told (it failed before they were loaded) read `lookup_0`, …
+    """
+    signature = b58encode(wire.signatures[0]) if wire.signatures else ""
+    if too_new(wire.version):
+        return Parts(version=wire.version, signature=signature)
+    keys = with_loaded(wire.keys, status)
+    if len(keys) == len(wire.keys):
+        keys = (*keys, *(f"lookup_{n}" for n in range(wire.looked_up)))
+    if len(keys) != len(wire.keys) + wire.looked_up:
+        raise BadInputError("bad_index", f"{len(keys) - len(wire.keys)} keys loaded, {wire.looked_up} looked up")
+    top = [compiled(keys, ix.program_index, ix.accounts, ix.data, (n,), 1) for n, ix in enumerate(wire.instructions)]
+    return Parts(
+        version=wire.version,
+        signature=signature,
+        signers=wire.signers,
+        keys=keys,
+        top=top,
+        inner=_inner_of(keys, status),
+    )
+
+
+def _json_parts(transaction: TransactionShape, version: TxVersion | None, status: StatusShape) -> Parts:
+    message = transaction.message
+    (signature,) = check_keys((transaction.signatures[0],))
+    if version is None:
+        version = 1 if message.transaction_config is not None else 0 if message.address_table_lookups else "legacy"
+    if too_new(version):
+        return Parts(version=version, signature=signature)
+    keys = check_keys(tuple([key.pubkey if isinstance(key, KeyShape) else key for key in message.account_keys]))
+    signers = sum(isinstance(key, KeyShape) and key.signer for key in message.account_keys)
+    if message.header is not None:
+        signers = message.header.num_required_signatures
+        keys = with_loaded(keys, status)
+    return Parts(
+        version=version,
+        signature=signature,
+        signers=signers,
+        keys=keys,
+        top=[_resolved(keys, told, (n,), 1) for n, told in enumerate(message.instructions)],
+        inner=_inner_of(keys, status),
+    )
+
+
+def _untold_parts(status: StatusShape) -> Parts:
+    """What inner instructions tell without the transaction; those with indexes instead of keys tell nothing."""
+    groups = status.inner_instructions or ()
+    told = all(each.program_id_index is None for group in groups for each in group.instructions)
+    count = max((group.index + 1 for group in groups), default=0) if told else 0
+    top = [Instruction(program_id=UNTOLD, accounts=(), data=b"", path=(n,), stack_height=1) for n in range(count)]
+    return Parts(version="legacy", signature="", top=top, inner=_inner_of((), status) if told else ())
+
+
+def too_new(version: TxVersion) -> bool:
+    """Whether this version's transactions can't be read by this code."""
+    return version != "legacy" and version > NEWEST_VERSION
+
+
+def with_loaded(static: tuple[str, ...], status: StatusShape) -> tuple[str, ...]:
+    """The one key order of every version: static, then loaded writable, then loaded readonly."""
+    loaded = status.loaded_addresses
+    if loaded is None or not (loaded.writable or loaded.readonly):
+        return static
+    return static + check_keys((*loaded.writable, *loaded.readonly))
+
+
+def compiled(
+    keys: Sequence[str], program: int, accounts: Iterable[int], data: bytes, path: tuple[int, ...], height: int | None
+) -> Instruction:
+    """An instruction with its indexes resolved. Raises BadInputError `bad_index` where one points to no key."""
+    try:
+        resolved = tuple([keys[index] for index in accounts])
+        return Instruction(program_id=keys[program], accounts=resolved, data=data, path=path, stack_height=height)
+    except IndexError:
+        raise BadInputError("bad_index", f"instruction {path} points outside the {len(keys)} keys") from None
+
+
+def _inner_of(keys: tuple[str, ...], status: StatusShape) -> list[tuple[int, list[Instruction]]]:
+    return [
+        (
+            group.index,
+            [_resolved(keys, told, (group.index, n), told.stack_height) for n, told in enumerate(group.instructions)],
+        )
+        for group in status.inner_instructions or ()
+    ]
+
+
+def _resolved(keys: tuple[str, ...], told: InstructionShape, path: tuple[int, ...], height: int | None) -> Instruction:
+    accounts = told.accounts or []
+    data = None if told.data is None else from_base58(told.data, size_max=DATA_MAX)
+    if told.program_id_index is not None:
+        indexes = [index for index in accounts if isinstance(index, int)]
+        if data is None or len(indexes) != len(accounts):
+            raise BadInputError("bad_shape", f"instruction {path} lacks data or mixes keys and indexes")
+        return compiled(keys, told.program_id_index, indexes, data, path, height)
+    parsed: dict[str, object] | None = {"info": told.parsed} if isinstance(told.parsed, str) else told.parsed
+    named = tuple([key for key in accounts if isinstance(key, str)])
+    if told.program_id is None or len(named) != len(accounts) or (data is None and parsed is None):
+        raise BadInputError("bad_shape", f"instruction {path} is neither compiled nor parsed")
+    check_keys((told.program_id, *named))
+    return Instruction(
+        program_id=told.program_id, accounts=named, data=data, path=path, stack_height=height, parsed=parsed
+    )
+
+
+def _in_order(
+    top: Sequence[Instruction], inner: Sequence[tuple[int, Sequence[Instruction]]]
+) -> tuple[Instruction, ...]:
+    under = dict(inner)
+    if len(under) != len(inner) or any(index >= len(top) for index in under):
+        raise BadInputError("bad_index", f"inner instructions of {sorted(under)[:8]} under {len(top)} instructions")
+    return tuple([each for n, instruction in enumerate(top) for each in (instruction, *under.get(n, ()))])
+
+
+def _balances(parts: Parts, told: Sequence[BalanceShape] | None) -> tuple[TokenBalance, ...]:
+    if too_new(parts.version):
+        return ()
+    try:
+        return tuple(
+            [
+                TokenBalance(
+                    account=parts.keys[each.account_index],
+                    mint=each.mint,
+                    owner=each.owner or None,
+                    amount=int(each.ui_token_amount.amount),
+                    decimals=each.ui_token_amount.decimals,
+                )
+                for each in told or ()
+            ]
+        )
+    except IndexError:
+        raise BadInputError("bad_index", f"a token balance points outside the {len(parts.keys)} keys") from None

@@ -1,0 +1,145 @@
+"""Yellowstone transaction updates written as JSON, as client libraries print them: byte fields in several forms."""
+
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from headrace.model.errors import BadInputError
+from headrace.model.keys import b58encode
+from headrace.model.updates import Commitment, Instruction, TransactionUpdate, TxVersion
+from headrace.solana.encodings import from_base64
+from headrace.solana.rpc_json import U64, HeaderShape, Index, StatusShape, check_keys, shaped
+from headrace.solana.transactions import DATA_MAX, Parts, Stamp, compiled, put_together, too_new, with_loaded
+
+
+class _Buffer(msgspec.Struct):
+    """What Node's JSON makes of a Buffer."""
+
+    data: list[Index]
+
+
+Blob: TypeAlias = list[Index] | str | _Buffer
+"""Bytes: numbers, a printed Buffer, or text, which is base64 (protobuf's JSON) except for keys and signatures, where
+base64 is known by its padding and the rest is base58."""
+
+
+class _Instruction(msgspec.Struct, rename="camel"):
+    program_id_index: Index
+    accounts: Blob = ""
+    data: Blob = ""
+    stack_height: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class _Group(msgspec.Struct):
+    index: Index = 0
+    instructions: list[_Instruction] = []
+
+
+class _Message(msgspec.Struct, rename="camel"):
+    account_keys: Annotated[list[Blob], Meta(max_length=256)]
+    header: HeaderShape | None = None
+    instructions: list[_Instruction] = []
+    versioned: bool = False
+    config: dict[str, object] | None = None
+
+
+class _Signed(msgspec.Struct):
+    message: _Message
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    inner_instructions: list[_Group] | None = None
+    loaded_writable_addresses: list[Blob] | None = None
+    loaded_readonly_addresses: list[Blob] | None = None
+
+
+class _Info(msgspec.Struct):
+    signature: Blob
+    transaction: _Signed
+    meta: dict[str, Any]
+    index: U64 | None = None
+
+
+class _Update(msgspec.Struct):
+    transaction: _Info
+    slot: U64
+
+
+def transaction_from_yellowstone_json(
+    update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
+) -> TransactionUpdate:
+    """A `SubscribeUpdateTransaction` (`{"slot", "transaction": {"signature", "transaction", "meta", …}}`), also inside
+    its `SubscribeUpdate`.
+
+    `version` follows the message: a config means v1, else `versioned` v0. Raises BadInputError as
+    `transactions.transaction_from_rpc` does.
+    """
+    if isinstance(update, dict) and isinstance(update.get("transaction"), dict) and "slot" in update["transaction"]:
+        update = update["transaction"]
+    told = shaped(update, _Update, strict=False)
+    info, message = told.transaction, told.transaction.transaction.message
+    meta = shaped(info.meta, _Meta, strict=False)
+    status = _status(info.meta, meta)
+    version: TxVersion = 1 if message.config is not None else 0 if message.versioned else "legacy"
+    stamp = Stamp(
+        source=source, feed=feed, received_ns=received_ns, commitment=commitment, slot=told.slot, index=info.index
+    )
+    signature = _text(info.signature, 64)
+    if too_new(version):
+        return put_together(Parts(version=version, signature=signature), status, stamp)
+    keys = with_loaded(tuple([_text(key, 32) for key in message.account_keys]), status)
+    parts = Parts(
+        version=version,
+        signature=signature,
+        signers=message.header.num_required_signatures if message.header else 0,
+        keys=keys,
+        top=[_compiled(keys, each, (n,), 1) for n, each in enumerate(message.instructions)],
+        inner=[
+            (
+                group.index,
+                [
+                    _compiled(keys, each, (group.index, n), each.stack_height)
+                    for n, each in enumerate(group.instructions)
+                ],
+            )
+            for group in meta.inner_instructions or ()
+        ],
+    )
+    return put_together(parts, status, stamp)
+
+
+def _status(written: dict[str, Any], meta: _Meta) -> StatusShape:
+    """The fields that Yellowstone names as RPC does; an error is bincode bytes there, kept as they came."""
+    err = written.get("err")
+    if isinstance(err, dict) and set(err) == {"err"}:
+        err = {"bincode": _bytes(shaped(err["err"], Blob)).hex()}  # type: ignore[arg-type]
+    loaded = {
+        "writable": [_text(key, 32) for key in meta.loaded_writable_addresses or ()],
+        "readonly": [_text(key, 32) for key in meta.loaded_readonly_addresses or ()],
+    }
+    renamed = {**written, "err": err, "innerInstructions": None, "loadedAddresses": loaded}
+    return shaped(renamed, StatusShape, strict=False)
+
+
+def _compiled(keys: tuple[str, ...], told: _Instruction, path: tuple[int, ...], height: int | None) -> Instruction:
+    return compiled(keys, told.program_id_index, _bytes(told.accounts), _bytes(told.data), path, height)
+
+
+def _bytes(blob: Blob) -> bytes:
+    if isinstance(blob, str):
+        return from_base64(blob, size_max=DATA_MAX)
+    numbers = blob.data if isinstance(blob, _Buffer) else blob
+    if len(numbers) > DATA_MAX:
+        raise BadInputError("too_large", f"{len(numbers)} bytes, expected at most {DATA_MAX}")
+    return bytes(numbers)
+
+
+def _text(blob: Blob, size: int) -> str:
+    """A key (32 bytes) or signature (64) as base58 text."""
+    if isinstance(blob, str) and not blob.endswith("="):
+        return check_keys((blob,))[0]
+    raw = _bytes(blob)
+    if len(raw) != size:
+        raise BadInputError("bad_shape", f"{len(raw)} bytes, expected {size}")
+    return b58encode(raw)

@@ -1,0 +1,254 @@
+"""Recordings: write down what sources deliver, and deliver it again with the same timing, faster, or for ever."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final, TypeVar
+
+import msgspec
+import structlog
+
+from headrace.config import Setting
+from headrace.model.errors import BadInputError, ConfigError
+from headrace.model.updates import AnyUpdate, RewindUpdate
+from headrace.runtime.channel import ChannelClosed
+from headrace.runtime.clock import Clock
+from headrace.runtime.supervise import Supervisor
+from headrace.sources import Ending, Outlet
+from headrace.sources.recording_file import (
+    Block,
+    RecordingHeader,
+    Tail,
+    encode_block,
+    encode_header,
+    encode_update,
+    header_of,
+    read_blocks,
+    read_header,
+)
+
+BLOCK_BYTES: Final = 256 * 1024
+
+T = TypeVar("T")
+
+__all__ = ["Recorder", "RecorderSettings", "Recording", "header_of"]
+
+_log = structlog.get_logger("recording")
+
+
+class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Recording while serving."""
+
+    file: Annotated[str, Setting("write all updates to this file; empty: do not", env=("RECORD_FILE",))] = ""
+    flush_interval_s: Annotated[
+        float, msgspec.Meta(gt=0), Setting("a crash loses no more than this, in seconds", env=("RECORD_FLUSH_S",))
+    ] = 1.0
+
+
+class Recorder:
+    """Takes updates from one outlet, writes them down and passes them on to another, in order.
+
+    Memory is bounded: passing on waits while a full block (256 KiB) is written. The file grows as `<path>.part` and
+    gets its name when it is complete; what a crash leaves is a recording too, up to its last whole block. With
+    `append`, a recording that is there already goes on after its last whole block, under its own header.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: RecordingHeader,
+        clock: Clock,
+        *,
+        append: bool = False,
+        flush_interval_s: float = 1.0,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.recorded = self.skipped = 0
+        self.fault: OSError | None = None
+        self._header, self._append = header, append
+        self._clock, self._flush_interval_s, self._block_bytes = clock, flush_interval_s, block_bytes
+        self._file: BinaryIO | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    async def run(self, intake: Outlet, onward: Outlet | None = None) -> None:
+        """Record until `intake` is closed, or until cancelled; either way the file is finished and `onward` closed.
+
+        Raises ConfigError where the file can't be begun. A disk that fails later ends the recording, not the flow: with
+        an `onward` the updates still pass and `fault` says why; without one that OSError is raised.
+        """
+        disk = ThreadPoolExecutor(1, "recorder")  # one thread: what it is given is written in that order
+        try:
+            self._file = await _on(disk, self._open)
+            async with Supervisor(self._clock) as supervisor:
+                flushing = supervisor.start("recorder", "flush", lambda: self._flush_often(disk))
+                try:
+                    await self._take_all(disk, intake, onward)
+                finally:
+                    flushing.cancel()
+        finally:
+            if onward is not None:
+                onward.close()
+            await self._write(disk, self._finish)
+            disk.shutdown(wait=False)
+        if self.fault is not None and onward is None:
+            raise self.fault
+
+    async def _take_all(self, disk: Executor, intake: Outlet, onward: Outlet | None) -> None:
+        while onward is not None or self.fault is None:
+            try:
+                batch = await intake.get_batch()
+            except ChannelClosed:
+                return
+            for update in batch:
+                self._take(update)
+                if self._waiting_bytes >= self._block_bytes:
+                    await self._write(disk, self._append_block)
+                if onward is not None:
+                    await onward.put(update)
+
+    def _take(self, update: AnyUpdate) -> None:
+        if self._file is None:
+            return
+        try:
+            encoded = encode_update(update)
+        except BadInputError as error:
+            self.skipped += 1
+            _log.warning("update_not_recorded", reason=error.reason, feed=update.feed)
+            return
+        self._waiting.append(encoded)
+        self._waiting_bytes += len(encoded)
+        self.recorded += 1
+
+    async def _flush_often(self, disk: Executor) -> None:
+        while self.fault is None:
+            await self._clock.sleep(self._flush_interval_s)
+            await self._write(disk, self._append_block)
+
+    async def _write(self, disk: Executor, how: Callable[[BinaryIO, list[bytes]], None]) -> None:
+        """Hand what waits to the disk's thread. The first OSError is the end of the recording."""
+        if self._file is None:
+            return
+        file, waiting = self._file, self._waiting
+        self._waiting, self._waiting_bytes = [], 0
+        try:
+            await _on(disk, partial(how, file, waiting))
+        except OSError as error:
+            self._file, self.fault = None, error
+            with suppress(OSError):  # closing writes what is buffered, which fails again
+                await _on(disk, file.close)
+            _log.error("recording_stopped", file=str(self.part), error=str(error))
+
+    def _append_block(self, file: BinaryIO, updates: list[bytes]) -> None:
+        if updates:
+            file.write(encode_block(updates))
+            file.flush()
+
+    def _finish(self, file: BinaryIO, updates: list[bytes]) -> None:
+        with file:
+            self._append_block(file, updates)
+            file.write(encode_block(()))
+            file.flush()
+            os.fsync(file.fileno())
+        self.part.replace(self.path)
+
+    def _open(self) -> BinaryIO:
+        """Begin `<path>.part`, or take up what is there. Nothing that exists is overwritten."""
+        try:
+            if self._append and self.path.exists() and not self.part.exists():
+                self.path.replace(self.part)
+            if self._append and self.part.exists():
+                return self._take_up()
+            if self.path.exists():
+                raise ConfigError("recording", str(self.path), "a file that is not there yet, or --append")
+            file = self.part.open("xb")
+        except (OSError, BadInputError) as error:
+            raise ConfigError("recording", str(self.path), f"a place to write a recording to ({error})") from error
+        file.write(encode_header(self._header))
+        file.flush()
+        return file
+
+    def _take_up(self) -> BinaryIO:
+        with self.part.open("rb") as file:
+            self._header = read_header(file)
+            good = next(block.good for block in read_blocks(file) if isinstance(block, Tail))
+        os.truncate(self.part, good)
+        return self.part.open("ab")
+
+
+async def _on(disk: Executor, work: Callable[[], T]) -> T:
+    """The result of `work`, done in the disk's thread; once begun it is not cancelled."""
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(disk, work))
+
+
+class Recording:
+    """The source that replays a file: at the pace of its receive times (`speed` 1), at N times that, or, with None, as
+    fast as the outlet takes it. The same file always delivers the same updates; only the pace differs.
+
+    With `loop` it starts over for ever, a RewindUpdate between the laps. Damaged blocks are skipped and logged with
+    their offset; a file that is no recording ends it as `failed`.
+    """
+
+    def __init__(
+        self, path: Path, clock: Clock, *, speed: float | None = 1.0, loop: bool = False, name: str = "recording"
+    ) -> None:
+        if speed is not None and not speed > 0:
+            raise ConfigError("speed", str(speed), "a number above 0, or none for as fast as possible")
+        self.name = name
+        self.delivered = 0
+        self._path, self._clock, self._speed, self._loop = path, clock, speed, loop
+
+    async def run(self, outlet: Outlet) -> Ending:
+        lap = 0
+        while True:
+            before = self.delivered
+            try:
+                file = await asyncio.to_thread(self._path.open, "rb")
+                with file:
+                    await asyncio.to_thread(read_header, file)
+                    tail = await self._replay(file, outlet)
+            except (OSError, BadInputError) as error:
+                return Ending("failed", f"{self._path}: {error}")
+            if tail.fault and lap == 0:
+                _log.warning("recording_incomplete", file=str(self._path), fault=tail.fault)
+            if not self._loop or self.delivered == before:
+                return Ending("exhausted", tail.fault)
+            lap += 1
+            now = self._clock.wall_ns()
+            await outlet.put(RewindUpdate(source=self.name, feed="recording", received_ns=now, slot=0, lap=lap))
+
+    async def _replay(self, file: BinaryIO, outlet: Outlet) -> Tail:
+        """Deliver one lap; returns how the file ended."""
+        blocks: Iterator[Block | Tail] = read_blocks(file)
+        pace: _Pace | None = None
+        while True:
+            block = await asyncio.to_thread(next, blocks)
+            if isinstance(block, Tail):
+                return block
+            if block.fault:
+                _log.warning("recording_block_skipped", file=str(self._path), fault=block.fault)
+            for update in block.updates:
+                if self._speed is not None:
+                    pace = pace or _Pace(self._clock, self._speed, update.received_ns)
+                    await pace.wait_for(update.received_ns)
+                await outlet.put(update)
+                self.delivered += 1
+
+
+class _Pace:
+    """Keeps the distance from the first receive time, divided by `speed`; one that is overdue is not waited for."""
+
+    def __init__(self, clock: Clock, speed: float, first_ns: int) -> None:
+        self._clock, self._speed, self._first_ns = clock, speed, first_ns
+        self._start = clock.monotonic()
+
+    async def wait_for(self, received_ns: int) -> None:
+        due = self._start + (received_ns - self._first_ns) / 1e9 / self._speed
+        wait_s = due - self._clock.monotonic()
+        if wait_s > 0:
+            await self._clock.sleep(wait_s)

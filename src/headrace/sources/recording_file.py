@@ -1,0 +1,152 @@
+"""The recording file: bytes to updates and back, sound against crashes, damage and hostile sizes.
+
+```text
+file    = "HREC" u16 version  u32 size  u32 crc32  header     header: msgpack of RecordingHeader
+          block*  end
+block   = u32 size  u32 raw_size  u32 count  u32 crc32(payload)  u32 crc32(these four)  payload
+end     = a block of size, raw_size and count 0
+payload = zstd frame of a msgpack array of `count` updates
+```
+
+Integers are little-endian. A file without `end` was cut off (a crash, or it is still being written); its whole blocks
+are good. A block whose payload is damaged is skipped; where a block's head is damaged nothing after it can be found.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+import zstandard
+
+from headrace.model.errors import BadInputError
+from headrace.model.updates import AnyUpdate
+
+VERSION: Final = 1
+BLOCK_RAW_MAX: Final = 64 * 1024 * 1024
+HEADER_MAX: Final = 64 * 1024
+
+_MAGIC: Final = b"HREC"
+_START: Final = struct.Struct("<4sHII")
+_BLOCK: Final = struct.Struct("<IIIII")
+_COUNTS: Final = struct.Struct("<IIII")
+_ARRAY32: Final = struct.Struct(">BI")
+
+_UNREADABLE: Final = (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_encoder: Final = msgspec.msgpack.Encoder()
+_updates_decoder: Final = msgspec.msgpack.Decoder(list[AnyUpdate])
+
+
+class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recording says of itself. `id` names it for ever; a replay takes its epochs from it."""
+
+    id: str
+    started_ns: int
+    sources: tuple[str, ...] = ()
+    about: str = ""
+
+
+_header_decoder: Final = msgspec.msgpack.Decoder(RecordingHeader)
+
+
+class Block(NamedTuple):
+    """A stretch of updates; `offset` is where it begins in the file. Damaged: no updates, and `fault` says why."""
+
+    offset: int
+    updates: Sequence[AnyUpdate]
+    fault: str = ""
+
+
+class Tail(NamedTuple):
+    """How a file ends. `good` is the offset after the last whole block; `fault` is empty if the file is complete."""
+
+    good: int
+    fault: str = ""
+
+
+def encode_update(update: AnyUpdate) -> bytes:
+    """One update's msgpack. Raises BadInputError for an integer beyond 64 bits, which no chain value has."""
+    try:
+        return _encoder.encode(update)
+    except OverflowError as error:
+        raise BadInputError("not_recordable", str(error)) from error
+
+
+def encode_header(header: RecordingHeader) -> bytes:
+    """The beginning of a file."""
+    body = _encoder.encode(header)
+    return _START.pack(_MAGIC, VERSION, len(body), crc32(body)) + body
+
+
+def encode_block(updates: Sequence[bytes], *, level: int = 3) -> bytes:
+    """A block of encoded updates; of none: the end of the file."""
+    raw = _ARRAY32.pack(0xDD, len(updates)) + b"".join(updates) if updates else b""
+    payload = zstandard.compress(raw, level) if raw else b""
+    counts = _COUNTS.pack(len(payload), len(raw), len(updates), crc32(payload))
+    return counts + struct.pack("<I", crc32(counts)) + payload
+
+
+def read_header(file: BinaryIO) -> RecordingHeader:
+    """Read the beginning. Raises BadInputError for anything that is not a recording of a known version."""
+    start = file.read(_START.size)
+    if len(start) < _START.size or not start.startswith(_MAGIC):
+        raise BadInputError("recording_foreign", "not a Headrace recording (it must begin with HREC)")
+    _, version, size, checksum = _START.unpack(start)
+    if version != VERSION:
+        raise BadInputError("recording_version", f"written as version {version}, this Headrace reads {VERSION}")
+    if size > HEADER_MAX:
+        raise BadInputError("recording_header", f"declares a header of {size} bytes, at most {HEADER_MAX} are expected")
+    body = file.read(size)
+    if len(body) < size or crc32(body) != checksum:
+        raise BadInputError("recording_header", f"header of {size} bytes at offset {_START.size} is damaged")
+    try:
+        return _header_decoder.decode(body)
+    except _UNREADABLE as error:
+        raise BadInputError("recording_header", str(error)) from error
+
+
+def header_of(path: Path) -> RecordingHeader:
+    """What the recording at `path` says of itself. Raises BadInputError if it is none, OSError if it can't be read."""
+    with path.open("rb") as file:
+        return read_header(file)
+
+
+def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
+    """From after the header: every block in order, damaged ones as faults, and last the Tail."""
+    while True:
+        offset = file.tell()
+        head = file.read(_BLOCK.size)
+        if len(head) < _BLOCK.size:
+            yield Tail(
+                offset, f"cut off at offset {offset}: " + ("no end mark" if not head else "part of a block head")
+            )
+            return
+        size, raw_size, count, checksum, head_checksum = _BLOCK.unpack(head)
+        if crc32(head[: _COUNTS.size]) != head_checksum:
+            yield Tail(offset, f"block head at offset {offset} is damaged, nothing after it can be found")
+            return
+        if not size:
+            yield Tail(offset)
+            return
+        if max(size, raw_size) > BLOCK_RAW_MAX:
+            yield Tail(offset, f"block at offset {offset} declares {max(size, raw_size)} bytes, over {BLOCK_RAW_MAX}")
+            return
+        payload = file.read(size)
+        if len(payload) < size:
+            yield Tail(offset, f"cut off at offset {offset}: {len(payload)} of a block's {size} bytes")
+            return
+        yield _decode_block(offset, payload, raw_size, count, checksum)
+
+
+def _decode_block(offset: int, payload: bytes, raw_size: int, count: int, checksum: int) -> Block:
+    if crc32(payload) != checksum:
+        return Block(offset, (), f"block at offset {offset}: wrong checksum, {count} updates lost")
+    try:
+        if zstandard.frame_content_size(payload) != raw_size:  # asked first: decompress would allocate what is declared
+            return Block(offset, (), f"block at offset {offset}: zstd size is not the declared {raw_size} bytes")
+        updates = _updates_decoder.decode(zstandard.decompress(payload, raw_size))
+    except _UNREADABLE as error:
+        return Block(offset, (), f"block at offset {offset}: {error}")
+    return Block(offset, updates)

@@ -1,0 +1,122 @@
+"""Which slots of one feed were covered by some connection, and which holes that leaves. Pure."""
+
+from typing import Final, NamedTuple
+
+from headrace.model.updates import Commitment
+
+
+class Hole(NamedTuple):
+    """Slots that no connection covered, both ends included."""
+
+    from_slot: int
+    to_slot: int
+
+
+class Coverage:
+    """The union of what all connections have delivered of one feed, in slots.
+
+    A cover begins when a connection surely brings everything after a slot and ends with the last slot of which it
+    surely brought everything. While one live cover reaches back to the frontier, others may come and go without loss;
+    when none does, the slots between the frontier and the next cover are a hole. Slots before the first cover are no
+    loss: nothing was promised yet.
+    """
+
+    def __init__(self) -> None:
+        self._frontier: int | None = None
+        self._live: dict[str, int] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether some connection covers the feed now."""
+        return bool(self._live)
+
+    def begin(self, connection: str, first_slot: int) -> Hole | None:
+        """`connection` brings everything from `first_slot` on. Returns the hole that is thereby bounded."""
+        if self._frontier is None:
+            self._frontier = first_slot - 1
+        self._live[connection] = first_slot
+        return self._hole()
+
+    def end(self, connection: str, last_slot: int) -> Hole | None:
+        """`connection` is lost; it brought everything up to `last_slot`. Returns a hole if others do not join."""
+        first_slot = self._live.pop(connection, None)
+        if first_slot is not None and self._frontier is not None and first_slot <= self._frontier + 1:
+            self._frontier = max(self._frontier, last_slot)
+        return self._hole()
+
+    def _hole(self) -> Hole | None:
+        if not self._live or self._frontier is None:
+            return None
+        reach = min(self._live.values())
+        if reach <= self._frontier + 1:
+            return None
+        hole = Hole(self._frontier + 1, reach - 1)
+        self._frontier = reach - 1
+        return hole
+
+
+class Progress:
+    """How far one connection has come with each of its feeds, so that what it surely brought can be told afterwards.
+
+    A node announces a slot when it begins it and delivers the slot's content when it is done, in an order of its own
+    between forks; so the second head heard after an acknowledgement bounds what may have been missed before, and the
+    last `margin_slots` before a loss count as not brought.
+    """
+
+    HEADS_AFTER_ACK: Final = 2
+
+    def __init__(self, commitment: Commitment, margin_slots: int) -> None:
+        self._commitment, self._margin_slots = commitment, margin_slots
+        self._waiting: dict[str, int] = {}
+        self._first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.head = self.root = 0
+
+    def acknowledged(self, feed: str) -> None:
+        """The node took the subscription; its cover begins some heads later."""
+        self._waiting[feed] = 0
+
+    def forget(self, feed: str) -> None:
+        """The feed is not wanted any more."""
+        for known in (self._waiting, self._first, self.last):
+            known.pop(feed, None)
+
+    def first(self, feed: str) -> int | None:
+        """The first slot that is surely whole, None while the cover has not begun."""
+        return self._first.get(feed)
+
+    def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
+        """A head was heard (`others_head`: the highest that anybody heard). Returns the feeds whose cover begins, each
+        with the first slot that is surely whole."""
+        self.head, self.root = max(self.head, slot), max(self.root, root)
+        if not self._waiting:
+            return []
+        begun = []
+        for feed, heads in list(self._waiting.items()):
+            self._waiting[feed] = heads + 1
+            if heads + 1 >= self.HEADS_AFTER_ACK:
+                del self._waiting[feed]
+                self._first[feed] = first = max(self.head, others_head) + 1
+                begun.append((feed, first))
+        return begun
+
+    def brought(self, feed: str, slot: int) -> None:
+        """Something of `slot` was delivered on `feed`."""
+        if slot > self.last.get(feed, 0):
+            self.last[feed] = slot
+
+    def surely(self, *, trust_head: bool = True) -> dict[str, int]:
+        """Feed → the last slot up to which all was brought, for every feed whose cover had begun.
+
+        At `processed` the head tells. Later commitments lag behind it: there the root tells (`confirmed`), and what the
+        feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on.
+        """
+        reached = {}
+        for feed, first in self._first.items():
+            slot = self.last.get(feed, 0) - self._margin_slots
+            if trust_head and self._commitment == "processed":
+                slot = max(slot, self.head - self._margin_slots)
+            elif trust_head and self._commitment == "confirmed":
+                slot = max(slot, self.root)
+            reached[feed] = max(slot, first - 1)
+        return reached

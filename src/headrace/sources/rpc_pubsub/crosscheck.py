@@ -1,0 +1,86 @@
+"""Compares the streams with what a node says over HTTP: the slot head, and the newest transaction of a quiet feed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from headrace.model.errors import HeadraceError
+from headrace.model.updates import Commitment
+from headrace.runtime.clock import Clock
+from headrace.solana.rpc import Rpc
+from headrace.sources.rpc_pubsub.session import Session
+from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
+from headrace.sources.rpc_pubsub.tally import Tally
+
+_NEWEST_MARGIN_SLOTS: Final = 4
+"""A transaction younger than this may still be on its way through the stream."""
+
+_log = structlog.get_logger("source")
+
+
+class CrossCheck:
+    """Call `once` every `check_s`. It bears witness to each session's watch, counts heads for a session whose node has
+    no slot subscription (`head_heard`), and parts a session that no longer brings what the ledger has.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        *,
+        settings: RpcPubSubSettings,
+        clock: Clock,
+        tally: Tally,
+        head_heard: Callable[[Session, int], None],
+    ) -> None:
+        self._rpc, self._settings, self._clock, self._tally = rpc, settings, clock, tally
+        self._head_heard = head_heard
+        self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
+        self._quiet: dict[tuple[Session, str], tuple[int, float]] = {}
+
+    async def once(self, sessions: Iterable[Session], wanted: Sequence[Subscription]) -> None:
+        """One round; a node that does not answer makes it a round without findings."""
+        sessions = [session for session in sessions if session.connected]
+        try:
+            slot = await self._rpc.get_slot("processed")
+            self._compare_heads(sessions, slot)
+            for subscription in wanted:
+                if subscription.kind == "logs":
+                    await self._audit(subscription, sessions)
+        except HeadraceError as error:
+            _log.debug("cross_check_failed", error=str(error))
+        self._quiet = {key: since for key, since in self._quiet.items() if key[0] in sessions}
+
+    def _compare_heads(self, sessions: list[Session], slot: int) -> None:
+        now = self._clock.monotonic()
+        for session in sessions:
+            session.watch.witness(slot, now)
+            if SLOTS in session.registry.refused:
+                session.watch.slot(slot, now)
+                self._head_heard(session, slot)
+            self._tally.lag(session.name, session.watch.lag_slots)
+
+    async def _audit(self, subscription: Subscription, sessions: list[Session]) -> None:
+        """Nodes have been seen to drop a subscription and stay connected; only the ledger tells this from a lull."""
+        feed = subscription.feed
+        quiet = [session for session in sessions if self._quiet_for_long(session, feed)]
+        if not quiet:
+            return
+        newest = await self._rpc.get_signatures_for_address(subscription.key, limit=1, commitment=self._commitment)
+        for session in quiet:
+            progress = session.progress
+            if not newest or newest[0].slot + _NEWEST_MARGIN_SLOTS > session.watch.head:
+                continue  # asked again next round
+            del self._quiet[session, feed]
+            first = progress.first(feed)
+            if first is not None and newest[0].slot >= first and newest[0].slot > progress.last.get(feed, 0):
+                session.part("feed_stands", f"{feed}: nothing since slot {progress.last.get(feed, 0)}")
+
+    def _quiet_for_long(self, session: Session, feed: str) -> bool:
+        now, last = self._clock.monotonic(), session.progress.last.get(feed, 0)
+        seen, since = self._quiet.setdefault((session, feed), (last, now))
+        if seen != last:
+            self._quiet[session, feed] = (last, now)
+            return False
+        return now - since >= self._settings.quiet_feed_s

@@ -1,0 +1,304 @@
+"""PubSub messages from bytes to updates: typed, bounded, one pass. Pure.
+
+Shapes: agave `rpc-client-types` and the Solana WebSocket documentation; `{"jsonrpc","method","params":{"result":
+{"context":{"slot"},"value"},"subscription"}}`, and for slots `result` is `{"slot","parent","root"}` alone.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from headrace.model.errors import BadInputError
+from headrace.model.keys import is_key
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TxError
+from headrace.solana.encodings import bytes_of
+from headrace.solana.notifications import ACCOUNT_MAX
+from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
+
+_Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Lamports = Annotated[int, msgspec.Meta(ge=0)]
+_Signature = Annotated[str, msgspec.Meta(pattern="^[1-9A-HJ-NP-Za-km-z]{64,88}$")]
+_PEEK: Final = 72
+"""Bytes within which a notification of any known node names its method."""
+_KEYS_MAX: Final = 65_536
+
+
+class SlotNotice(NamedTuple):
+    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back."""
+
+    slot: int
+    parent: int
+    root: int
+    subscription_id: int
+
+
+class SignatureNotice(NamedTuple):
+    """The transaction of a `signature:` subscription reached the commitment; the node forgets the subscription."""
+
+    slot: int
+    subscription: Subscription
+    subscription_id: int
+
+
+class Ack(NamedTuple):
+    """A subscription was accepted under `subscription_id`, or an unsubscription answered (`subscription_id` None)."""
+
+    request_id: int
+    subscription_id: int | None
+
+
+class Refusal(NamedTuple):
+    """A request was answered with an error."""
+
+    request_id: int
+    code: int
+    message: str
+
+
+class Unknown(NamedTuple):
+    """A notification of a subscription that this connection has not, or no longer."""
+
+    subscription_id: int
+
+
+Heard: TypeAlias = LogsUpdate | AccountUpdate | SlotNotice | SignatureNotice | Ack | Refusal | Unknown
+
+
+class _Context(msgspec.Struct, gc=False):
+    slot: _Slot
+
+
+class _Logs(msgspec.Struct, gc=False):
+    signature: _Signature
+    err: TxError
+    logs: tuple[str, ...]
+
+
+class _Account(msgspec.Struct, gc=False):
+    lamports: _Lamports
+    data: tuple[str, str]
+    owner: str
+    executable: bool
+
+
+class _Keyed(msgspec.Struct, gc=False):
+    pubkey: str
+    account: _Account
+
+
+class _SlotInfo(msgspec.Struct, gc=False):
+    slot: _Slot
+    parent: _Slot
+    root: _Slot
+
+
+class _LogsResult(msgspec.Struct, gc=False):
+    context: _Context
+    value: _Logs
+
+
+class _AccountResult(msgspec.Struct, gc=False):
+    context: _Context
+    value: _Account
+
+
+class _ProgramResult(msgspec.Struct, gc=False):
+    context: _Context
+    value: _Keyed
+
+
+class _SignatureResult(msgspec.Struct, gc=False):
+    context: _Context
+
+
+class _LogsParams(msgspec.Struct, gc=False):
+    result: _LogsResult
+    subscription: int
+
+
+class _AccountParams(msgspec.Struct, gc=False):
+    result: _AccountResult
+    subscription: int
+
+
+class _ProgramParams(msgspec.Struct, gc=False):
+    result: _ProgramResult
+    subscription: int
+
+
+class _SlotParams(msgspec.Struct, gc=False):
+    result: _SlotInfo
+    subscription: int
+
+
+class _SignatureParams(msgspec.Struct, gc=False):
+    result: _SignatureResult
+    subscription: int
+
+
+class _LogsFrame(msgspec.Struct, gc=False):
+    method: Literal["logsNotification"]
+    params: _LogsParams
+
+
+class _AccountFrame(msgspec.Struct, gc=False):
+    method: Literal["accountNotification"]
+    params: _AccountParams
+
+
+class _ProgramFrame(msgspec.Struct, gc=False):
+    method: Literal["programNotification"]
+    params: _ProgramParams
+
+
+class _SlotFrame(msgspec.Struct, gc=False):
+    method: Literal["slotNotification"]
+    params: _SlotParams
+
+
+class _SignatureFrame(msgspec.Struct, gc=False):
+    method: Literal["signatureNotification"]
+    params: _SignatureParams
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: int
+    message: str = ""
+
+
+class _AnswerFrame(msgspec.Struct, gc=False):
+    """An answer, or a notification that named its method late."""
+
+    id: int | None = None
+    method: str = ""
+    result: int | bool | None = None
+    error: _Error | None = None
+
+
+_Frame: TypeAlias = _LogsFrame | _AccountFrame | _ProgramFrame | _SlotFrame | _SignatureFrame
+_DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
+    (b"logsNotification", msgspec.json.Decoder(_LogsFrame)),
+    (b"programNotification", msgspec.json.Decoder(_ProgramFrame)),
+    (b"accountNotification", msgspec.json.Decoder(_AccountFrame)),
+    (b"slotNotification", msgspec.json.Decoder(_SlotFrame)),
+    (b"signatureNotification", msgspec.json.Decoder(_SignatureFrame)),
+)
+_ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
+_known_keys: set[str] = set()
+
+
+class Stamp(NamedTuple):
+    """What every update of one connection carries."""
+
+    source: str
+    commitment: Commitment
+
+
+def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, received_ns: int) -> Heard:
+    """One WebSocket message. `active` maps the node's subscription ids to what was subscribed.
+
+    Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
+    id of a subscription of another kind), `bad_key`, and those of `bytes_of`.
+    """
+    try:
+        frame = _decode(message)
+    except msgspec.ValidationError as error:
+        raise BadInputError("wrong_type", str(error)[:200]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInputError("not_json", str(error)[:200]) from None
+    except RecursionError:
+        raise BadInputError("too_deep") from None
+    if isinstance(frame, _AnswerFrame):
+        return _answer(frame)
+    subscription_id = frame.params.subscription
+    subscription = active.get(subscription_id)
+    if subscription is None:
+        return Unknown(subscription_id)
+    return _notification(frame, subscription, stamp, received_ns)
+
+
+def _decode(message: bytes) -> _Frame | _AnswerFrame:
+    head = message[:_PEEK]
+    for name, decoder in _DECODERS:
+        if name in head:
+            return decoder.decode(message)
+    answer = _ANSWER.decode(message)
+    if answer.method:
+        late = answer.method.encode()
+        for name, decoder in _DECODERS:
+            if name == late:
+                return decoder.decode(message)
+    return answer
+
+
+def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, received_ns: int) -> Heard:
+    if isinstance(frame, _LogsFrame):
+        _expect(subscription, "logs")
+        value = frame.params.result.value
+        return LogsUpdate(
+            source=stamp.source,
+            feed=subscription.feed,
+            received_ns=received_ns,
+            slot=frame.params.result.context.slot,
+            signature=value.signature,
+            err=value.err,
+            logs=value.logs,
+            commitment=stamp.commitment,
+        )
+    if isinstance(frame, _ProgramFrame):
+        _expect(subscription, "program")
+        keyed, slot = frame.params.result.value, frame.params.result.context.slot
+        return _account(keyed.pubkey, keyed.account, slot, subscription, stamp, received_ns)
+    if isinstance(frame, _AccountFrame):
+        _expect(subscription, "account")
+        slot = frame.params.result.context.slot
+        return _account(subscription.key, frame.params.result.value, slot, subscription, stamp, received_ns)
+    if isinstance(frame, _SlotFrame):
+        _expect(subscription, "slots")
+        info = frame.params.result
+        return SlotNotice(info.slot, info.parent, info.root, frame.params.subscription)
+    _expect(subscription, "signature")
+    return SignatureNotice(frame.params.result.context.slot, subscription, frame.params.subscription)
+
+
+def _account(
+    pubkey: str, account: _Account, slot: int, subscription: Subscription, stamp: Stamp, received_ns: int
+) -> AccountUpdate:
+    return AccountUpdate(
+        source=stamp.source,
+        feed=subscription.feed,
+        received_ns=received_ns,
+        slot=slot,
+        pubkey=_key(pubkey),
+        owner=_key(account.owner),
+        lamports=account.lamports,
+        data=bytes_of(account.data, size_max=ACCOUNT_MAX),
+        executable=account.executable,
+        commitment=stamp.commitment,
+    )
+
+
+def _answer(frame: _AnswerFrame) -> Heard:
+    if frame.error is not None and frame.id is not None:
+        return Refusal(frame.id, frame.error.code, frame.error.message[:200])
+    if frame.id is None or frame.method:
+        raise BadInputError("not_pubsub")
+    number = frame.result
+    return Ack(frame.id, number if isinstance(number, int) and not isinstance(number, bool) else None)
+
+
+def _expect(subscription: Subscription, kind: Kind) -> None:
+    if subscription.kind != kind:
+        raise BadInputError("other_kind", f"{kind} under the id of {subscription.feed}")
+
+
+def _key(text: str) -> str:
+    """`text` if it is a public key. Keys repeat, so those found good are remembered, up to a bound."""
+    if text not in _known_keys:
+        if not is_key(text):
+            raise BadInputError("bad_key", text[:48])
+        if len(_known_keys) >= _KEYS_MAX:
+            _known_keys.clear()
+        _known_keys.add(text)
+    return text

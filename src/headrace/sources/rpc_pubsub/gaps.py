@@ -1,0 +1,110 @@
+"""Gaps: declared as soon as both ends are known, filled from the ledger as far as that goes, then closed."""
+
+import itertools
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from headrace.model.errors import HeadraceError
+from headrace.model.updates import GapState, GapUpdate
+from headrace.runtime.clock import Clock
+from headrace.runtime.supervise import Supervisor
+from headrace.sources import Outlet
+from headrace.sources.rpc_pubsub.coverage import Hole
+from headrace.sources.rpc_pubsub.ledger import Ledger, why
+from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.rpc_pubsub.tally import Tally
+
+_log = structlog.get_logger("source")
+
+
+class Gap(NamedTuple):
+    """A hole in one feed that has been declared."""
+
+    gap_id: str
+    subscription: Subscription
+    hole: Hole
+
+
+class Gaps:
+    """The gaps of one source. One task per feed that has any fills them in turn, those that came up meanwhile together.
+
+    `tasks` owns the work: when it ends in the middle, a gap stays declared `open`. Without a `ledger` nothing can be
+    filled.
+    """
+
+    def __init__(
+        self, name: str, ledger: Ledger | None, *, clock: Clock, outlet: Outlet, tasks: Supervisor, tally: Tally
+    ) -> None:
+        self.name, self._ledger = name, ledger
+        self._clock, self._outlet, self._tasks, self._tally = clock, outlet, tasks, tally
+        self._numbers: dict[str, itertools.count[int]] = {}
+        self._waiting: dict[Subscription, list[Gap]] = {}
+        self.open = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Open no more gaps: the source is stopping, and its tasks with it."""
+        self._closed = True
+
+    def add(self, subscription: Subscription, hole: Hole) -> None:
+        """Declare `hole` and see to it. Returns at once; after `close` it does nothing."""
+        if self._closed:
+            return
+        gap = self._gap(subscription, hole)
+        self._tasks.start(self.name, gap.gap_id, partial(self._run, gap))
+
+    async def declare_lost(self, subscription: Subscription, hole: Hole, reason: str) -> None:
+        """Declare a hole of which it is known already that it can't be filled."""
+        gap = self._gap(subscription, hole)
+        await self._tell(gap, "open")
+        await self._tell(gap, "unrecoverable", reason)
+
+    def _gap(self, subscription: Subscription, hole: Hole) -> Gap:
+        number = next(self._numbers.setdefault(subscription.feed, itertools.count(1)))
+        return Gap(f"{self.name}:{subscription.feed}:{number}", subscription, hole)
+
+    async def _run(self, gap: Gap) -> None:
+        self.open += 1
+        await self._tell(gap, "open")
+        waiting = self._waiting.get(gap.subscription)
+        if waiting is not None:
+            waiting.append(gap)  # the task that fills this feed takes it when it comes round
+            return
+        self._waiting[gap.subscription] = [gap]
+        while gaps := self._waiting[gap.subscription]:
+            self._waiting[gap.subscription] = []
+            lacks = await self._fill(gap.subscription, [each.hole for each in gaps])
+            for done in gaps:
+                await self._tell(done, "unrecoverable" if lacks else "backfilled", "; ".join(lacks))
+                self.open -= 1
+        del self._waiting[gap.subscription]
+
+    async def _tell(self, gap: Gap, state: GapState, reason: str = "") -> None:
+        hole = gap.hole
+        update = GapUpdate(
+            source=self.name,
+            feed=gap.subscription.feed,
+            received_ns=self._clock.wall_ns(),
+            slot=hole.to_slot,
+            gap_id=gap.gap_id,
+            from_slot=hole.from_slot,
+            to_slot=hole.to_slot,
+            state=state,
+            reason=reason,
+        )
+        await self._outlet.put(update)
+        self._tally.gap(self.name, state)
+        if state != "backfilled":
+            log = _log.info if state == "open" else _log.warning
+            log("gap", gap_id=gap.gap_id, state=state, from_slot=hole.from_slot, to_slot=hole.to_slot, reason=reason)
+
+    async def _fill(self, subscription: Subscription, holes: list[Hole]) -> list[str]:
+        if self._ledger is None:
+            return ["no HTTP endpoint"]
+        try:
+            return await self._ledger.fill(subscription, holes)
+        except HeadraceError as error:
+            _log.warning("refill_failed", feed=subscription.feed, error=str(error))
+            return [why(error)]

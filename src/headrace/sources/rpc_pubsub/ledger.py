@@ -1,0 +1,279 @@
+"""Reads from the ledger, over HTTP, what a feed missed: bounded, patient with nodes that are behind, oldest first."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from headrace.model.errors import BadInputError, HeadraceError, TransientError
+from headrace.model.keys import SYSTEM_PROGRAM
+from headrace.model.updates import AccountUpdate, Commitment, SlotUpdate, TransactionUpdate
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.supervise import Supervisor
+from headrace.solana.rpc import Rpc, RpcError, SignatureInfo
+from headrace.solana.transactions import transaction_from_rpc
+from headrace.sources import Outlet
+from headrace.sources.rpc_pubsub.coverage import Hole
+from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.rpc_pubsub.tally import Tally
+
+T = TypeVar("T")
+
+RECENT_MAX: Final = 16_384
+NULL_TRIES: Final = 6
+"""A transaction that a node lists but cannot give is asked for so often, each pause twice the last."""
+_PAGE: Final = 1000
+_PAUSE_S_MAX: Final = 8.0
+
+_log = structlog.get_logger("source")
+
+
+class Recent:
+    """Which transactions of which slot were delivered lately, per feed, so that a refill need not fetch them again."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, dict[str, int]] = {}
+
+    def remember(self, feed: str, signature: str, slot: int) -> None:
+        """It was delivered; the oldest of more than RECENT_MAX is forgotten."""
+        slots = self._slots.get(feed)
+        if slots is None:
+            slots = self._slots[feed] = {}
+        slots[signature] = slot
+        if len(slots) > RECENT_MAX:
+            del slots[next(iter(slots))]
+
+    def delivered(self, feed: str, info: SignatureInfo) -> bool:
+        """Whether it was delivered as of this very slot (on a fork that died it may have been in another)."""
+        return self._slots.get(feed, {}).get(info.signature) == info.slot
+
+
+class Ledger:
+    """Delivers to `outlet` what the ledger still has of some holes. Each `fill` returns what could not be had, in
+    words, empty if everything was delivered; it raises HeadraceError if it got nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rpc: Rpc,
+        *,
+        settings: RpcPubSubSettings,
+        clock: Clock,
+        outlet: Outlet,
+        tally: Tally,
+        recent: Recent,
+    ) -> None:
+        self.name, self._rpc = name, rpc
+        self._settings, self._clock, self._outlet, self._tally = settings, clock, outlet, tally
+        self._recent = recent
+        self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
+
+    async def fill(self, subscription: Subscription, holes: list[Hole]) -> list[str]:
+        """Fill holes of one feed; several at once cost one listing."""
+        deadline = self._clock.monotonic() + self._settings.refill_s
+        if subscription.kind == "logs":
+            return await self._fill_logs(subscription, holes, deadline)
+        if subscription.kind == "account":
+            return await self._fill_account(subscription, holes, deadline)
+        if subscription.kind == "slots":
+            return await self._fill_slots(subscription, holes, deadline)
+        return ["nodes keep no older versions of accounts"]
+
+    async def fetch(self, subscription: Subscription, *, tries: int = NULL_TRIES) -> TransactionUpdate | None:
+        """The transaction of a `signature:` subscription, if the ledger has it."""
+        deadline = self._clock.monotonic() + self._settings.refill_s
+        return await self._fetch(subscription, deadline, subscription.key, tries=tries)
+
+    async def _fill_logs(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
+        from_slot, to_slot = _ends(holes)
+        await self._reach(to_slot, deadline)
+        lacks = await self._pruned(from_slot, deadline)
+        listing = _Listing(self._rpc, subscription.key, holes, self._commitment)
+        limit = self._settings.refill_signatures_max
+        while not listing.complete:
+            try:
+                await self._again(listing.page, deadline)
+            except HeadraceError as error:
+                lacks.append(why(error))
+                break
+            listing.found = [info for info in listing.found if not self._recent.delivered(subscription.feed, info)]
+            if len(listing.found) > limit:
+                lacks.append(f"more than {limit} transactions")
+                listing.found = listing.found[:limit]
+                break
+            if self._clock.monotonic() >= deadline:
+                lacks.append("the listing took too long")
+                break
+        missing = await self._deliver(subscription, listing.found[::-1], deadline)
+        if missing:
+            lacks.append(f"{missing} of {len(listing.found)} transactions not found")
+        return lacks
+
+    async def _deliver(self, subscription: Subscription, found: list[SignatureInfo], deadline: float) -> int:
+        """Fetch and put on the outlet, oldest first; returns how many could not be had."""
+        missing = 0
+        for start in range(0, len(found), self._settings.refill_parallel):
+            chunk = found[start : start + self._settings.refill_parallel]
+            async with Supervisor(self._clock) as tasks:
+                fetches: list[Any] = [
+                    tasks.start(self.name, "fetch", partial(self._fetch, subscription, deadline, info.signature))
+                    for info in chunk
+                ]
+            for info, fetch in zip(chunk, fetches, strict=True):
+                update: TransactionUpdate | None = fetch.result()
+                if update is None:
+                    missing += 1
+                    continue
+                await self._outlet.put(update)
+                self._recent.remember(subscription.feed, info.signature, info.slot)
+                self._tally.refilled(self.name)
+        return missing
+
+    async def _fetch(
+        self, subscription: Subscription, deadline: float, signature: str, *, tries: int = NULL_TRIES
+    ) -> TransactionUpdate | None:
+        backoff = self._backoff()
+        try:
+            for _ in range(tries):
+                get = partial(self._rpc.get_transaction, signature, self._commitment)
+                result = await self._again(get, deadline)
+                if result is not None:
+                    return transaction_from_rpc(
+                        result,
+                        source=self.name,
+                        feed=subscription.feed,
+                        received_ns=self._clock.wall_ns(),
+                        commitment=self._commitment,
+                    )
+                if tries > 1:
+                    await self._clock.sleep(backoff.next_s())
+        except BadInputError as error:
+            self._tally.bad(self.name, error.reason)
+        except (RpcError, TransientError) as error:
+            _log.debug("transaction_not_had", signature=signature, error=str(error))
+        return None
+
+    async def _fill_account(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
+        """The state after the gap can be read; the versions within it are gone."""
+        to_slot = _ends(holes)[1]
+        read = partial(self._rpc.get_account_info, subscription.key, self._commitment, min_context_slot=to_slot)
+        found = await self._again(read, deadline)
+        await self._outlet.put(
+            AccountUpdate(
+                source=self.name,
+                feed=subscription.feed,
+                received_ns=self._clock.wall_ns(),
+                slot=found.slot if found else to_slot,
+                pubkey=subscription.key,
+                owner=found.owner if found else SYSTEM_PROGRAM,
+                lamports=found.lamports if found else 0,
+                data=found.data if found else b"",
+                executable=found.executable if found else False,
+                commitment=self._commitment,
+            )
+        )
+        self._tally.refilled(self.name)
+        return ["intermediate versions"]
+
+    async def _fill_slots(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
+        from_slot, to_slot = _ends(holes)
+        await self._reach(to_slot, deadline)
+        lacks = await self._pruned(from_slot, deadline)
+        blocks = await self._again(partial(self._rpc.get_blocks, from_slot, to_slot, self._commitment), deadline)
+        parent: int | None = None
+        for slot in blocks:
+            update = SlotUpdate(
+                source=self.name,
+                feed=subscription.feed,
+                received_ns=self._clock.wall_ns(),
+                slot=slot,
+                status=self._commitment,
+                parent=parent,
+            )
+            await self._outlet.put(update)
+            parent = slot
+        return lacks
+
+    async def _reach(self, slot: int, deadline: float) -> None:
+        """Wait until the ledger's confirmed end is past `slot`, with room for the node to index it."""
+        goal = slot + self._settings.refill_settle_slots
+        backoff = self._backoff()
+        while await self._again(partial(self._rpc.get_slot, self._commitment), deadline) < goal:
+            if self._clock.monotonic() >= deadline:
+                raise TransientError(f"slot {goal} was not {self._commitment} in time")
+            await self._clock.sleep(backoff.next_s())
+
+    async def _pruned(self, from_slot: int, deadline: float) -> list[str]:
+        """A node that has thrown old blocks away lists what is left without a word; so ask where its ledger begins."""
+        try:
+            first = await self._again(self._rpc.get_first_available_block, deadline)
+        except RpcError:
+            return []  # not every provider answers this; those that keep a whole archive are the usual case
+        return [f"the node's ledger begins at slot {first}"] if first > from_slot else []
+
+    async def _again(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """`ask` until it answers, fails for good, or the deadline passes: then the last failure is raised."""
+        backoff = self._backoff()
+        while True:
+            try:
+                return await ask()
+            except TransientError as error:
+                pause_s = max(backoff.next_s(), error.retry_after_s or 0.0)
+                if self._clock.monotonic() + pause_s >= deadline:
+                    raise
+            await self._clock.sleep(pause_s)
+
+    def _backoff(self) -> Backoff:
+        initial_s = self._settings.refill_retry_s
+        return Backoff(initial_s, max(initial_s, _PAUSE_S_MAX))
+
+
+class _Listing:
+    """Signatures of an address within some holes, newest first, a page at a time."""
+
+    def __init__(self, rpc: Rpc, address: str, holes: list[Hole], commitment: Commitment) -> None:
+        self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
+        self._from_slot, self._to_slot = _ends(holes)
+        self._before: str | None = None
+        self.found: list[SignatureInfo] = []
+        self.complete = False
+
+    async def page(self) -> None:
+        """Fetch the next older page; sets `complete` when it reaches past the holes or the history's beginning.
+
+        Raises BadInputError where the node gives the same page again.
+        """
+        infos = await self._rpc.get_signatures_for_address(
+            self._address,
+            before=self._before,
+            limit=_PAGE,
+            commitment=self._commitment,
+            min_context_slot=self._to_slot,
+        )
+        if not infos:
+            self.complete = True
+            return
+        if infos[-1].signature == self._before:
+            raise BadInputError("same_page", "getSignaturesForAddress")
+        self._before = infos[-1].signature
+        self.complete = infos[-1].slot < self._from_slot
+        self.found += [
+            info for info in infos if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
+        ]
+
+
+def why(error: HeadraceError) -> str:
+    """The error in words that may go out to anyone: no endpoint, no text of the node's."""
+    if isinstance(error, RpcError):
+        return f"the node refused ({error.code})"
+    if isinstance(error, BadInputError):
+        return f"the node's answer was unusable ({error.reason})"
+    return "the node did not answer in time"
+
+
+def _ends(holes: list[Hole]) -> tuple[int, int]:
+    return min(hole.from_slot for hole in holes), max(hole.to_slot for hole in holes)

@@ -1,0 +1,223 @@
+"""One WebSocket connection to one endpoint, from connect to the reason why it ended."""
+
+import ssl
+from collections import Counter as Count
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from headrace import __version__
+from headrace.model.errors import BadInputError
+from headrace.model.redact import redact
+from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.runtime.clock import Clock
+from headrace.runtime.supervise import Supervisor
+from headrace.sources.rpc_pubsub.coverage import Progress
+from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
+from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.rpc_pubsub.subscriptions import Registry, Subscription
+from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.rpc_pubsub.watch import Watch
+
+_CLOSE_S = 1.0
+_DETAIL_MAX = 200
+
+_log = structlog.get_logger("source")
+
+
+class Parting(NamedTuple):
+    """Why a connection ended. `reason` is a constant: `refused` (never came about), `closed`, `too_large`, `no_ack`,
+    `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is for people and holds no secret.
+    """
+
+    reason: str
+    detail: str = ""
+
+
+class Desk(Protocol):
+    """Where a connection hands in what it heard; shared by all connections of a source."""
+
+    @property
+    def wanted(self) -> Sequence[Subscription]: ...
+
+    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None: ...
+
+    async def slot_heard(self, session: "Session", notice: SlotNotice, received_ns: int) -> None: ...
+
+    def acknowledged(self, session: "Session", subscription: Subscription) -> None: ...
+
+    def signature_seen(self, session: "Session", notice: SignatureNotice) -> None: ...
+
+
+class Session:
+    """Call `run` once. While it runs, `complete` says whether the node acknowledged everything."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        number: int,
+        tls: ssl.SSLContext | None,
+        settings: RpcPubSubSettings,
+        clock: Clock,
+        desk: Desk,
+        tally: Tally,
+    ) -> None:
+        self.name, self.url, self.number, self._tls = name, url, number, tls
+        self.began = clock.monotonic()
+        self._settings, self._clock, self._desk, self._tally = settings, clock, desk, tally
+        self._wanted = desk.wanted
+        self.registry = Registry(self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s)
+        self.progress = Progress(settings.commitment, settings.gap_margin_slots)
+        self.watch = Watch(clock.monotonic(), stall_s=settings.stall_s, stall_slots=settings.stall_slots)
+        self.connected = False
+        self.parting: Parting | None = None
+        self._stamp = Stamp(name, settings.commitment)
+        self._tasks: Supervisor | None = None
+        self._handing_in = False
+        self._messages = self._bytes = self._unknown = 0
+        self._bad: Count[str] = Count()
+
+    @property
+    def complete(self) -> bool:
+        """Connected, and all subscriptions answered."""
+        return self.connected and self.registry.complete
+
+    async def run(self) -> Parting:
+        """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
+        try:
+            socket = await connect(
+                self.url,
+                open_timeout=self._settings.connect_timeout_s,
+                ping_interval=self._settings.ping_interval_s,
+                ping_timeout=self._settings.ping_interval_s,
+                close_timeout=_CLOSE_S,
+                max_size=self._settings.message_bytes_max,
+                ssl=self._tls if self.url.startswith("wss:") else None,
+                user_agent_header=f"headrace/{__version__}",
+                compression=None,
+            )
+        except (OSError, EOFError, UnicodeError, WebSocketException) as error:
+            return Parting("refused", _text(error))
+        self.connected = True
+        self.watch = Watch(
+            self._clock.monotonic(), stall_s=self._settings.stall_s, stall_slots=self._settings.stall_slots
+        )
+        try:
+            async with Supervisor(self._clock) as self._tasks:
+                self._tasks.start(self.name, "read", lambda: self._read(socket))
+                self._tasks.start(self.name, "tend", lambda: self._tend(socket))
+        finally:
+            self.connected = False
+            self._export()
+            if self.parting is not None and self.parting.reason != "closed":
+                socket.transport.abort()  # a peer that does not listen would not answer a close frame either
+            await socket.close()
+        return self.parting or Parting("closed")
+
+    def part(self, reason: str, detail: str = "") -> None:
+        """Give the connection up; the first reason stands."""
+        if self.parting is None:
+            self.parting = Parting(reason, detail[:_DETAIL_MAX])
+        if self._tasks is not None:
+            self._tasks.cancel()
+
+    async def _read(self, socket: ClientConnection) -> None:
+        clock, watch, receive = self._clock, self.watch, socket.recv
+        try:
+            while True:
+                message = await receive(decode=False)
+                self._messages += 1
+                self._bytes += len(message)
+                watch.message(clock.monotonic())
+                received_ns = clock.wall_ns()
+                try:
+                    heard = read(message, self.registry.active, self._stamp, received_ns)
+                except BadInputError as error:
+                    self._bad[error.reason] += 1
+                    _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
+                else:
+                    self._handing_in = True
+                    await self._take(heard, received_ns)
+                    self._handing_in = False
+        except ConnectionClosed as closed:
+            sent = closed.sent.code if closed.sent else None
+            if sent == 1009:
+                self._bad["too_large"] += 1
+            self.part("too_large" if sent == 1009 else "closed", _text(closed))
+
+    async def _take(self, heard: Heard, received_ns: int) -> None:
+        if isinstance(heard, LogsUpdate | AccountUpdate):
+            self.progress.brought(heard.feed, heard.slot)
+            await self._desk.deliver(heard)
+        elif isinstance(heard, SlotNotice):
+            self.watch.slot(heard.slot, self._clock.monotonic())
+            await self._desk.slot_heard(self, heard, received_ns)
+        elif isinstance(heard, Ack):
+            if heard.subscription_id is not None:
+                self._acknowledge(heard.request_id, heard.subscription_id)
+        elif isinstance(heard, Refusal):
+            self._refuse(heard)
+        elif isinstance(heard, SignatureNotice):
+            self.registry.forget(heard.subscription, tell=False)
+            self._desk.signature_seen(self, heard)
+        elif isinstance(heard, Unknown):
+            self._unknown += 1
+
+    def _acknowledge(self, request_id: int, subscription_id: int) -> None:
+        subscription = self.registry.acknowledge(request_id, subscription_id)
+        if subscription is None:
+            return
+        if subscription.kind != "signature":
+            self.progress.acknowledged(subscription.feed)
+        self._desk.acknowledged(self, subscription)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        known_before = set(self.registry.refused)
+        subscription = self.registry.refuse(refusal.request_id, refusal.code, refusal.message, self._clock.monotonic())
+        if subscription is not None and subscription not in known_before:
+            reason = self.registry.refused[subscription]
+            _log.warning("subscription_refused", source=self.name, feed=subscription.feed, reason=redact(reason))
+
+    async def _tend(self, socket: ClientConnection) -> None:
+        """Send what is due and look for what is overdue, once a tick."""
+        try:
+            while True:
+                self.follow_wanted()
+                for request in self.registry.due(self._clock.monotonic()):
+                    await socket.send(request, text=True)
+                now = self._clock.monotonic()
+                overdue = self.registry.overdue(now, self._settings.ack_timeout_s)
+                if overdue is not None:
+                    return self.part("no_ack", overdue.feed)
+                if self._handing_in:  # what keeps it from reading is the outlet, not the node
+                    self.watch.excuse(now)
+                verdict = self.watch.verdict(now)
+                if verdict is not None:
+                    return self.part(verdict, f"at slot {self.watch.head}")
+                self._export()
+                await self._clock.sleep(self._settings.tick_s)
+        except ConnectionClosed as closed:
+            self.part("closed", _text(closed))
+
+    def follow_wanted(self) -> None:
+        """Take over what the desk wants now; the requests go out with the next tick."""
+        wanted = self._desk.wanted
+        if wanted is not self._wanted:
+            for subscription in set(self._wanted) - set(wanted):
+                self.progress.forget(subscription.feed)
+            self._wanted = wanted
+            self.registry.want(wanted)
+
+    def _export(self) -> None:
+        self._tally.traffic(self.name, self._messages, self._bytes, self._unknown, self._bad)
+        self._messages = self._bytes = self._unknown = 0
+        self._bad.clear()
+
+
+def _text(error: BaseException) -> str:
+    return redact(str(error) or type(error).__name__)[:_DETAIL_MAX]

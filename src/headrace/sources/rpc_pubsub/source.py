@@ -1,0 +1,302 @@
+"""The RPC PubSub source: one session per endpoint, all of them read at once, and what none of them brought declared."""
+
+import random
+import ssl
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from headrace.model.errors import BadInputError, TransientError
+from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, SlotUpdate
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.breaker import Breaker
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.solana.rpc import Rpc, RpcError
+from headrace.sources import Ending, Outlet
+from headrace.sources.rpc_pubsub.confirm import Confirmations
+from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
+from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
+from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.gaps import Gaps
+from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger, Recent
+from headrace.sources.rpc_pubsub.outage import Outage
+from headrace.sources.rpc_pubsub.session import Parting, Session
+from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
+from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
+from headrace.sources.rpc_pubsub.tally import Tally
+
+_log = structlog.get_logger("source")
+
+
+def _no_names(name: str) -> str:
+    raise KeyError(name)
+
+
+class RpcPubSub:
+    """A `Source`. Every endpoint delivers every subscription, so an update comes as soon as the fastest node has it
+    and is lost only if all of them missed it; the pipeline drops the repeats.
+
+    `rpc` is needed to fill gaps, to cross-check and to confirm slots; without it the stream still flows and every gap
+    is unrecoverable. `resolve` turns a program's name into its id (KeyError: unknown). `breakers`, one per endpoint,
+    rest those that keep failing. Raises ConfigError for endpoints or subscriptions that can't be.
+    """
+
+    def __init__(
+        self,
+        settings: RpcPubSubSettings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        health: Health,
+        rpc: Rpc | None = None,
+        resolve: Resolve = _no_names,
+        breakers: Sequence[Breaker] = (),
+        rng: random.Random | None = None,
+        name: str = "rpc",
+    ) -> None:
+        check_ws_urls(settings.ws_urls)
+        self.name, self._settings = name, settings
+        self._wanted = parse_all(settings.subscriptions, resolve)
+        self._clock, self._health, self._rpc, self._resolve = clock, health, rpc, resolve
+        self._breakers, self._rng = breakers, rng
+        self._tally = Tally(metrics)
+        self._coverage: dict[str, Coverage] = {}
+        self._recent = Recent()
+        self._confirmations = Confirmations()
+        self._sessions: dict[int, Session] = {}
+        self._head = self._root = 0
+        self._seen: set[Subscription] = set()
+        self._last_loss = ""
+        self._stopped = False
+        secure = any(url.startswith("wss:") for url in settings.ws_urls)
+        self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
+        self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
+        self._tasks: Supervisor | None = None
+        self._gaps: Gaps | None = None
+        self._report()
+
+    @property
+    def wanted(self) -> tuple[Subscription, ...]:
+        """What every session is to be subscribed to."""
+        return self._wanted
+
+    def update_subscriptions(self, texts: Sequence[str]) -> None:
+        """Change what is subscribed while running, without reconnecting. Raises ConfigError and changes nothing."""
+        self._wanted = parse_all(texts, self._resolve)
+        kept = {subscription.feed for subscription in self._wanted}
+        self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
+        for session in self._sessions.values():
+            session.follow_wanted()
+
+    async def run(self, outlet: Outlet) -> Ending:
+        """Deliver until `stop` or cancellation; no network is no end."""
+        async with Supervisor(self._clock) as tasks:
+            self._tasks, self._outlet = tasks, outlet
+            self._ledger = self._open_ledger(outlet)
+            self._gaps = Gaps(self.name, self._ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            for number, url in enumerate(self._settings.ws_urls):
+                tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
+            if self._rpc is not None:
+                tasks.start(self.name, "check", partial(self._check, self._rpc), restart=self._backoff())
+                if self._settings.commitment == "processed":
+                    tasks.start(self.name, "confirm", partial(self._confirm, self._rpc), restart=self._backoff())
+        return Ending("stopped")
+
+    def stop(self) -> None:
+        """End `run`. Gaps that are being filled stay declared open."""
+        self._stopped = True
+        if self._gaps is not None:
+            self._gaps.close()
+        if self._tasks is not None:
+            self._tasks.cancel()
+
+    # What sessions hand in.
+
+    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
+        """Put on the outlet; waits while that is full, and so does the node."""
+        if isinstance(update, LogsUpdate):
+            self._recent.remember(update.feed, update.signature, update.slot)
+        if not self._outlet.put_nowait(update):
+            await self._outlet.put(update)
+
+    async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None:
+        """A head: begins covers, bears witness for the other sessions, becomes slot updates."""
+        self._head_heard(session, notice.slot, notice.root)
+        now = self._clock.monotonic()
+        for other in self._sessions.values():
+            if other is not session:
+                other.watch.witness(self._head, now)
+        self._confirmations.processed(notice.slot, notice.parent)
+        await self._put_slot(session.name, notice.slot, "processed", notice.parent, received_ns)
+        if notice.root > self._root:
+            self._root = notice.root
+            await self._put_slot(session.name, notice.root, "finalized", None, received_ns)
+
+    def acknowledged(self, session: Session, subscription: Subscription) -> None:
+        """A signature may have landed before it was subscribed to, so the ledger is asked once."""
+        if subscription.kind == "signature":
+            self._start_fetch(subscription, None)
+        if session.complete:
+            self._report()
+
+    def signature_seen(self, session: Session, notice: SignatureNotice) -> None:
+        """The transaction reached the commitment: deliver it whole, once."""
+        self._start_fetch(notice.subscription, notice.slot)
+
+    # One endpoint.
+
+    async def _keep(self, number: int, url: str) -> None:
+        """Connect, and connect again, for ever."""
+        backoff = self._backoff()
+        breaker = self._breakers[number] if number < len(self._breakers) else None
+        self._let_go(number, "closed")  # what a crash of this task left behind
+        while True:
+            if breaker is None or breaker.allow(self._clock.monotonic()):
+                session = self._connect_anew(number, url)
+                parting = await session.run()
+                self._let_go(number, parting.reason)
+                now = self._clock.monotonic()
+                was_well = session.watch.head > 0 and now - session.began > self._settings.stall_s
+                if was_well:
+                    backoff.reset()
+                if breaker is not None and session.watch.head:
+                    breaker.success()
+                elif breaker is not None:
+                    breaker.failure(now)
+                self._tally.lost(session.name, parting.reason)
+                self._outages[number].lost(now, parting.reason, parting.detail, was_well=was_well)
+                self._report(parting)
+            await self._clock.sleep(backoff.next_s())
+
+    def _connect_anew(self, number: int, url: str) -> Session:
+        name = f"{self.name}-{number}"
+        session = Session(
+            name,
+            url,
+            number=number,
+            tls=self._tls,
+            settings=self._settings,
+            clock=self._clock,
+            desk=self,
+            tally=self._tally,
+        )
+        self._sessions[number] = session
+        return session
+
+    def _let_go(self, number: int, reason: str) -> None:
+        """Account for what the session surely brought; what no other covers is a gap."""
+        session = self._sessions.pop(number, None)
+        if session is None:
+            return
+        trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
+        for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
+            coverage = self._coverage.get(feed)
+            if coverage is not None:
+                self._declare(feed, coverage.end(session.name, last_slot))
+
+    def _head_heard(self, session: Session, slot: int, root: int = 0) -> None:
+        """Covers may begin with it."""
+        self._head = max(self._head, slot)
+        begun = session.progress.slot(slot, root, self._head)
+        for feed, first_slot in begun:
+            coverage = self._coverage.setdefault(feed, Coverage())
+            self._declare(feed, coverage.begin(session.name, first_slot))
+        if begun and session.complete:
+            self._outages[session.number].recovered(self._clock.monotonic(), slot)
+            self._report()
+
+    def _declare(self, feed: str, hole: Hole | None) -> None:
+        for subscription in self._wanted:
+            if hole is not None and subscription.feed == feed and self._gaps is not None:
+                self._gaps.add(subscription, hole)
+
+    # What is asked over HTTP.
+
+    def _open_ledger(self, outlet: Outlet) -> Ledger | None:
+        if self._rpc is None:
+            return None
+        return Ledger(
+            self.name,
+            self._rpc,
+            settings=self._settings,
+            clock=self._clock,
+            outlet=outlet,
+            tally=self._tally,
+            recent=self._recent,
+        )
+
+    def _start_fetch(self, subscription: Subscription, slot: int | None) -> None:
+        if self._tasks is not None and subscription not in self._seen and not self._stopped:
+            if slot is not None:
+                self._seen.add(subscription)
+            self._tasks.start(self.name, subscription.feed, partial(self._fetch, subscription, slot))
+
+    async def _fetch(self, subscription: Subscription, slot: int | None) -> None:
+        """Deliver a `signature:` subscription's transaction; with `slot` it must be there, or else it is declared."""
+        update = None
+        if self._ledger is not None:
+            update = await self._ledger.fetch(subscription, tries=NULL_TRIES if slot is not None else 1)
+        if subscription not in self._wanted or (update is None and slot is None):
+            return
+        self._wanted = tuple(kept for kept in self._wanted if kept != subscription)
+        self._seen.discard(subscription)
+        if update is not None:
+            await self._outlet.put(update)
+        elif slot is not None and self._gaps is not None:
+            await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
+
+    async def _check(self, rpc: Rpc) -> None:
+        """Once per `check_s`: cross-check the streams."""
+        check = CrossCheck(
+            rpc, settings=self._settings, clock=self._clock, tally=self._tally, head_heard=self._head_heard
+        )
+        while True:
+            await self._clock.sleep(self._settings.check_s)
+            await check.once(self._sessions.values(), self._wanted)
+            self._report()
+
+    async def _confirm(self, rpc: Rpc) -> None:
+        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain."""
+        while True:
+            await self._clock.sleep(self._settings.confirm_s)
+            span = self._confirmations.span()
+            if span is None:
+                continue
+            try:
+                blocks = await rpc.get_blocks(*span)
+            except (TransientError, BadInputError) as error:
+                _log.debug("confirm_failed", error=str(error))
+                continue
+            except RpcError as error:
+                _log.warning("confirm_unsupported", source=self.name, error=str(error))
+                return
+            for verdict in self._confirmations.listed(blocks, span):
+                now_ns = self._clock.wall_ns()
+                await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, now_ns)
+
+    async def _put_slot(self, source: str, slot: int, status: SlotStatus, parent: int | None, at_ns: int) -> None:
+        update = SlotUpdate(source=source, feed=SLOTS.feed, received_ns=at_ns, slot=slot, status=status, parent=parent)
+        if not self._outlet.put_nowait(update):
+            await self._outlet.put(update)
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, rng=self._rng)
+
+    def _report(self, parting: Parting | None = None) -> None:
+        """One line on `source:<name>`: how many endpoints are whole, what is refused, why the last one was lost."""
+        whole = [session for session in self._sessions.values() if session.complete]
+        refused = {known.feed for session in whole for known in session.registry.refused}
+        parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
+        if self._gaps is not None and self._gaps.open:
+            parts.append(f"filling {self._gaps.open} gaps")
+        if refused:
+            parts.append(f"refused: {', '.join(sorted(refused))}")
+        if parting is not None:
+            self._last_loss = f"{parting.reason} {parting.detail}".strip()
+        if len(whole) < len(self._settings.ws_urls):
+            parts.append(f"connecting after: {self._last_loss}" if self._last_loss else "connecting")
+        self._health.report(f"source:{self.name}", ready=bool(whole), detail="; ".join(parts))

@@ -1,0 +1,242 @@
+"""What to subscribe to, and the registry of one connection: asked, acknowledged, refused, dropped. Pure."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from headrace.model.errors import ConfigError
+from headrace.model.keys import b58decode, is_key
+from headrace.model.updates import Commitment
+
+Kind: TypeAlias = Literal["slots", "logs", "program", "account", "signature"]
+Encoding: TypeAlias = Literal["base64+zstd", "base64"]
+Resolve: TypeAlias = Callable[[str], str]
+"""A program's name (`pump`) to its id; raises KeyError for a name that it does not know."""
+
+FILTERS_MAX: Final = 4
+INVALID_PARAMS: Final = -32602
+_METHODS: Final[dict[Kind, str]] = {
+    "slots": "slot",
+    "logs": "logs",
+    "program": "program",
+    "account": "account",
+    "signature": "signature",
+}
+_EXPECTED: Final = "logs:PROGRAM, program:PROGRAM, account:PUBKEY or signature:SIGNATURE"
+
+
+class Subscription(NamedTuple):
+    """One thing to be told of. `filters` (programs only): `("dataSize", "165")`, `("memcmp", "<offset>:<base58>")`."""
+
+    kind: Kind
+    key: str = ""
+    filters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def feed(self) -> str:
+        """The name that its updates carry, different for different filters: `program:<id>?dataSize=165`."""
+        name = f"{self.kind}:{self.key}" if self.key else self.kind
+        return f"{name}?{'&'.join(f'{what}={value}' for what, value in self.filters)}" if self.filters else name
+
+    def request(self, request_id: int, commitment: Commitment, encoding: Encoding) -> bytes:
+        """The JSON-RPC request that asks for it."""
+        params: list[object] = []
+        if self.kind == "logs":
+            params = [{"mentions": [self.key]}, {"commitment": commitment}]
+        elif self.kind == "signature":
+            params = [self.key, {"commitment": commitment}]
+        elif self.kind != "slots":
+            params = [self.key, {"encoding": encoding, "commitment": commitment}]
+            if self.filters:
+                params[1] = {"encoding": encoding, "commitment": commitment, "filters": _filters(self.filters)}
+        return _encode(request_id, f"{_METHODS[self.kind]}Subscribe", params)
+
+
+SLOTS: Final = Subscription("slots")
+
+
+def parse(text: str, resolve: Resolve) -> Subscription:
+    """`logs:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>`, `signature:<signature>`.
+
+    Raises ConfigError that names what is wrong.
+    """
+    kind, _, rest = text.strip().partition(":")
+    key, _, query = rest.partition("?")
+    if kind not in ("logs", "program", "account", "signature") or not key or (query and kind != "program"):
+        raise ConfigError("SUBSCRIPTIONS", text, _EXPECTED)
+    if kind == "signature":
+        if not _is_signature(key):
+            raise ConfigError("SUBSCRIPTIONS", text, "a base58 signature after signature:")
+    elif not is_key(key):
+        key = _resolved(kind, key, text, resolve)
+    return Subscription(cast(Kind, kind), key, _parse_filters(query, text))
+
+
+def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[Subscription, ...]:
+    """All of them, without repeats, the slot subscription first: every other bound is measured in slots."""
+    return tuple(dict.fromkeys((SLOTS, *(parse(text, resolve) for text in texts))))
+
+
+class _Entry:
+    """Where one subscription stands on this connection: idle until `retry_at`, asked since `asked_at`, or active."""
+
+    __slots__ = ("asked_at", "refusals", "request_id", "retry_at", "server_id")
+
+    def __init__(self) -> None:
+        self.request_id: int | None = None
+        self.server_id: int | None = None
+        self.asked_at = self.retry_at = 0.0
+        self.refusals = 0
+
+
+class Registry:
+    """The subscriptions of one connection. A new connection starts a new registry: nodes forget everything."""
+
+    def __init__(
+        self, wanted: Sequence[Subscription], commitment: Commitment, encoding: Encoding, *, retry_s: float = 30.0
+    ) -> None:
+        self.commitment, self.encoding = commitment, encoding
+        self._retry_s = retry_s
+        self._ids = itertools.count(1)
+        self._entries = {subscription: _Entry() for subscription in wanted}
+        self._asked: dict[int, Subscription] = {}
+        self._unwanted: dict[int, Subscription] = {}
+        self._goodbyes: list[bytes] = []
+        self.active: dict[int, Subscription] = {}
+        self.refused: dict[Subscription, str] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the node has acknowledged all that is wanted and not refused."""
+        return len(self.active) + len(self.refused) >= len(self._entries) and bool(self.active)
+
+    def want(self, wanted: Sequence[Subscription]) -> None:
+        """Replace what is wanted: `due` then asks for what is new and says goodbye to what is not wanted any more."""
+        for subscription in [known for known in self._entries if known not in wanted]:
+            self.forget(subscription)
+        for subscription in wanted:
+            self._entries.setdefault(subscription, _Entry())
+
+    def forget(self, subscription: Subscription, *, tell: bool = True) -> None:
+        """Want it no more; `tell` is False where the node has dropped it of itself (a signature that was seen)."""
+        entry = self._entries.pop(subscription, None)
+        self.refused.pop(subscription, None)
+        if entry is None:
+            return
+        if entry.server_id is not None:
+            del self.active[entry.server_id]
+            if tell:
+                self._say_goodbye(subscription, entry.server_id)
+        elif entry.request_id is not None:
+            self._unwanted[entry.request_id] = self._asked.pop(entry.request_id)
+
+    def due(self, now: float) -> list[bytes]:
+        """The requests to send now."""
+        requests, self._goodbyes = self._goodbyes, []
+        for subscription, entry in self._entries.items():
+            if entry.request_id is None and entry.server_id is None and now >= entry.retry_at:
+                entry.request_id, entry.asked_at = next(self._ids), now
+                self._asked[entry.request_id] = subscription
+                requests.append(subscription.request(entry.request_id, self.commitment, self.encoding))
+        return requests
+
+    def acknowledge(self, request_id: int, server_id: int) -> Subscription | None:
+        """The node accepted; returns what is active now. None for an id that was not asked under, or not any more."""
+        if request_id in self._unwanted:
+            self._say_goodbye(self._unwanted.pop(request_id), server_id)
+            return None
+        subscription = self._asked.pop(request_id, None)
+        if subscription is None:
+            return None
+        entry = self._entries[subscription]
+        entry.request_id, entry.server_id, entry.refusals = None, server_id, 0
+        self.active[server_id] = subscription
+        self.refused.pop(subscription, None)
+        return subscription
+
+    def refuse(self, request_id: int, code: int, message: str, now: float) -> Subscription | None:
+        """The node said no: it is asked again after a pause that doubles, the other subscriptions live on.
+
+        Parameters that an account subscription's encoding may have spoilt are tried with plain base64 at once.
+        """
+        self._unwanted.pop(request_id, None)
+        subscription = self._asked.pop(request_id, None)
+        if subscription is None:
+            return None
+        entry = self._entries[subscription]
+        entry.request_id = None
+        encoded = subscription.kind in ("program", "account")
+        if code == INVALID_PARAMS and encoded and self.encoding != "base64":
+            self.encoding = "base64"
+            return None
+        entry.retry_at = now + self._retry_s * 2 ** min(entry.refusals, 5)
+        entry.refusals += 1
+        self.refused[subscription] = f"{code} {message}"
+        return subscription
+
+    def overdue(self, now: float, ack_timeout_s: float) -> Subscription | None:
+        """One that was asked for longer ago than `ack_timeout_s` and not answered."""
+        for subscription in self._asked.values():
+            if now - self._entries[subscription].asked_at > ack_timeout_s:
+                return subscription
+        return None
+
+    def _say_goodbye(self, subscription: Subscription, server_id: int) -> None:
+        method = f"{_METHODS[subscription.kind]}Unsubscribe"
+        self._goodbyes.append(_encode(next(self._ids), method, [server_id]))
+
+
+def _encode(request_id: int, method: str, params: list[object]) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+
+
+def _filters(filters: tuple[tuple[str, str], ...]) -> list[object]:
+    sent: list[object] = []
+    for name, value in filters:
+        if name == "dataSize":
+            sent.append({"dataSize": int(value)})
+        else:
+            offset, _, wanted = value.partition(":")
+            sent.append({"memcmp": {"offset": int(offset), "bytes": wanted}})
+    return sent
+
+
+def _parse_filters(query: str, text: str) -> tuple[tuple[str, str], ...]:
+    if not query:
+        return ()
+    pairs = parse_qsl(query, keep_blank_values=True)
+    for name, value in pairs:
+        offset, colon, wanted = value.partition(":")
+        size = name == "dataSize" and value.isdecimal()
+        compare = name == "memcmp" and offset.isdecimal() and bool(colon) and _base58_length(wanted) > 0
+        if not (size or compare):
+            raise ConfigError("SUBSCRIPTIONS", text, "filters dataSize=BYTES and memcmp=OFFSET:BASE58")
+    if not 0 < len(pairs) <= FILTERS_MAX:
+        raise ConfigError("SUBSCRIPTIONS", text, f"1 to {FILTERS_MAX} filters")
+    return tuple(pairs)
+
+
+def _resolved(kind: str, name: str, text: str, resolve: Resolve) -> str:
+    if kind == "account":
+        raise ConfigError("SUBSCRIPTIONS", text, "a public key after account:")
+    try:
+        key = resolve(name)
+    except KeyError:
+        key = ""
+    if not is_key(key):
+        raise ConfigError("SUBSCRIPTIONS", text, f"a program id or the name of a known program after {kind}:")
+    return key
+
+
+def _is_signature(text: str) -> bool:
+    return 64 <= len(text) <= 88 and _base58_length(text) == 64
+
+
+def _base58_length(text: str) -> int:
+    try:
+        return len(b58decode(text))
+    except ValueError:
+        return -1

@@ -1,0 +1,46 @@
+"""What the source counts and shows as metrics; counted as plain numbers, exported once a tick."""
+
+from collections import Counter as Count
+
+from headrace.runtime.metrics import Metrics
+
+
+class Tally:
+    """The metrics of one source, labelled by `source` (the connection, `rpc-0`)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._messages = metrics.counter("source_messages", "Messages that a source received", ("source",))
+        self._bytes = metrics.counter("source_bytes", "Bytes that a source received", ("source",))
+        self._bad = metrics.counter("source_bad_messages", "Messages that were skipped", ("source", "reason"))
+        self._unknown = metrics.counter(
+            "source_unknown_subscriptions", "Notifications under an id that was not subscribed", ("source",)
+        )
+        self._reconnects = metrics.counter("source_reconnects", "Connections that were lost", ("source", "reason"))
+        self._gaps = metrics.counter("source_gaps", "Gaps by the state they reached", ("source", "state"))
+        self._refilled = metrics.counter("source_refilled", "Updates that were fetched to fill gaps", ("source",))
+        self._lag = metrics.gauge("source_lag_slots", "Slots that a stream is behind getSlot", ("source",))
+
+    def traffic(self, source: str, messages: int, size: int, unknown: int, bad: Count[str]) -> None:
+        """Add what one connection counted since the last call."""
+        if messages:
+            self._messages.labels(source).inc(messages)
+            self._bytes.labels(source).inc(size)
+        if unknown:
+            self._unknown.labels(source).inc(unknown)
+        for reason, count in bad.items():
+            self._bad.labels(source, reason).inc(count)
+
+    def bad(self, source: str, reason: str) -> None:
+        self._bad.labels(source, reason).inc()
+
+    def lost(self, source: str, reason: str) -> None:
+        self._reconnects.labels(source, reason).inc()
+
+    def gap(self, source: str, state: str) -> None:
+        self._gaps.labels(source, state).inc()
+
+    def refilled(self, source: str) -> None:
+        self._refilled.labels(source).inc()
+
+    def lag(self, source: str, slots: int) -> None:
+        self._lag.labels(source).set(slots)

@@ -1,0 +1,305 @@
+"""A scripted Solana node on loopback: HTTP JSON-RPC and WebSocket PubSub over a small ledger, with faults on demand."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, Self
+
+import msgspec
+import pybase64
+import zstandard
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from headrace.model.updates import Commitment, TxError
+from headrace.runtime.channel import Channel, ChannelClosed, ChannelFull
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.supervise import Supervisor
+from headrace.testing.ledger import Account, Landed, Ledger
+from headrace.testing.node_http import HttpFaults, HttpRpc
+
+_UNSENT_MAX: Final = 100_000
+
+
+@dataclass
+class PubSubFaults:
+    """What the PubSub side does wrong. Change at any time; the default is a node that is well."""
+
+    refuse: bool = False
+    """Handshakes are answered 503."""
+    never_ack: bool = False
+    """Requests are taken and never answered."""
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Method → error that it is answered with."""
+    refuse_zstd: bool = False
+    """`base64+zstd` is answered as invalid parameters."""
+    silent: bool = False
+    """Nothing is sent any more; the socket stays open and pings are answered."""
+    dropped: set[str] = field(default_factory=set)
+    """Kinds (`logs`, `slot` …) that are not notified any more, while others are."""
+    repeat: int = 1
+    """How often each notification is sent."""
+    reorder: bool = False
+    """Every two notifications change places."""
+    wrong_ids: bool = False
+    """Notifications go out under subscription ids that nobody has."""
+
+
+@dataclass
+class _Subscribed:
+    kind: str
+    key: str
+    commitment: Commitment
+    encoding: str
+
+
+class _Client:
+    """One connection's subscriptions and what waits to be sent."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[int, _Subscribed] = {}
+        self.unsent: Channel[str | bytes] = Channel(_UNSENT_MAX, "disconnect", name="scripted node")
+        self.held: str | None = None
+
+    def push(self, message: str | bytes) -> None:
+        try:
+            self.unsent.put_nowait(message)
+        except (ChannelClosed, ChannelFull):
+            pass  # a client that has gone, or does not read
+
+
+class ScriptedNode:
+    """Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
+
+    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed; `send_raw` sends any bytes. `faults`
+    and `http_faults` make it misbehave. `requests` lists the methods that were called over WebSocket, in order.
+    """
+
+    def __init__(self, *, first_slot: int = 1000, confirm_lag: int = 2, root_lag: int = 32) -> None:
+        self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
+        self.faults = PubSubFaults()
+        self.http = HttpRpc(self.ledger)
+        self.requests: list[str] = []
+        self._clients: set[_Client] = set()
+        self._ids = itertools.count(24_040)
+        self._changed = asyncio.Event()
+        self._announced: dict[Commitment, int] = {"confirmed": first_slot - 1, "finalized": first_slot - 1}
+
+    @property
+    def http_faults(self) -> HttpFaults:
+        return self.http.faults
+
+    async def __aenter__(self) -> Self:
+        await self.http.start()
+        self._server: Server = await serve(
+            self._serve, "127.0.0.1", 0, process_request=self._handshake, ping_interval=None, compression=None,
+            close_timeout=0.2,
+        )  # fmt: skip
+        self.ws_port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+        await self.http.stop()
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.ws_port}"
+
+    @property
+    def http_url(self) -> str:
+        return self.http.url
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when `condition` holds; it is looked at after each request, connection and end of one."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def subscribed(self, kind: str, key: str = "") -> int:
+        """How many subscriptions of the kind (`logs`, `program`, `account`, `slot`, `signature`) there are."""
+        return sum(
+            known.kind == kind and (not key or known.key == key)
+            for client in self._clients
+            for known in client.subscriptions.values()
+        )
+
+    # What happens on the chain.
+
+    def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
+        """Begin the next slot: a `slotNotification`, and what it confirms and finalizes."""
+        slot = self.ledger.advance(parent=parent, skip=skip)
+        info = {"slot": slot, "parent": self.ledger.parent(slot), "root": self.ledger.tip("finalized")}
+        self._notify("slot", lambda known: info)
+        for commitment, seen in list(self._announced.items()):
+            for reached in reversed(self.ledger.chain(commitment)):
+                if reached > seen:
+                    self._announced[commitment] = reached
+                    for landed in self.ledger.landed.get(reached, []):
+                        self._notify_landed(landed, commitment)
+        return slot
+
+    def emit_transaction(
+        self,
+        mentions: Sequence[str],
+        logs: Sequence[str] = (),
+        *,
+        err: TxError = None,
+        signature: str | None = None,
+        slot: int | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> Landed:
+        """Land a transaction in `slot` (the head); `result` is a `getTransaction` result to answer with as it is."""
+        landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
+        self._notify_landed(landed, "processed")
+        return landed
+
+    def emit_account(self, pubkey: str, owner: str, data: bytes, *, lamports: int = 1_000_000) -> None:
+        """Write an account: account and program subscribers are told at once, whatever their commitment."""
+        account = self.ledger.accounts[pubkey] = Account(owner, data, lamports)
+        slot = self.ledger.head
+        self._notify("account", lambda known: _in_context(slot, _account(account, known.encoding)), key=pubkey)
+        keyed = partial(_keyed, slot, pubkey, account)
+        self._notify("program", keyed, key=owner)
+
+    def send_raw(self, message: str | bytes) -> None:
+        """Send `message` as one text or binary frame to every connection."""
+        for client in self._clients:
+            client.push(message)
+
+    def drop_clients(self) -> None:
+        """Close every connection, politely."""
+        for client in self._clients:
+            client.unsent.close()
+
+    # The wire.
+
+    def _handshake(self, connection: ServerConnection, _request: Request) -> Response | None:
+        if self.faults.refuse:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "refused\n")
+        return None
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        client = _Client()
+        self._clients.add(client)
+        self._changed.set()
+        try:
+            async with Supervisor(SystemClock()) as tasks:
+                tasks.start("node", "read", partial(self._read, connection, client))
+                tasks.start("node", "write", partial(self._write, connection, client))
+        finally:
+            self._clients.discard(client)
+            self._changed.set()
+
+    async def _read(self, connection: ServerConnection, client: _Client) -> None:
+        try:
+            async for message in connection:
+                answer = self._answer(client, msgspec.json.decode(message))
+                if not self.faults.never_ack:
+                    client.push(msgspec.json.encode({"jsonrpc": "2.0", **answer}).decode())
+                self._changed.set()
+        except ConnectionClosed:
+            pass
+        client.unsent.close()
+
+    async def _write(self, connection: ServerConnection, client: _Client) -> None:
+        try:
+            while True:
+                for message in await client.unsent.get_batch():
+                    if not self.faults.silent:
+                        await connection.send(message)
+        except ChannelClosed:
+            await connection.close()
+        except ConnectionClosed:
+            pass
+
+    def _answer(self, client: _Client, request: dict[str, Any]) -> dict[str, Any]:
+        method, params = str(request["method"]), request.get("params") or []
+        self.requests.append(method)
+        if method in self.faults.errors:
+            code, message = self.faults.errors[method]
+            return {"id": request["id"], "error": {"code": code, "message": message}}
+        if method.endswith("Unsubscribe"):
+            return {"id": request["id"], "result": client.subscriptions.pop(params[0], None) is not None}
+        options: dict[str, Any] = params[1] if len(params) > 1 else {}
+        key = params[0] if params else ""
+        encoding = options.get("encoding", "base64")
+        if encoding == "base64+zstd" and self.faults.refuse_zstd:
+            return {"id": request["id"], "error": {"code": -32602, "message": "Invalid params: unknown encoding"}}
+        subscribed = _Subscribed(
+            method.removesuffix("Subscribe"),
+            key["mentions"][0] if isinstance(key, dict) else key,
+            options.get("commitment", "finalized"),
+            encoding,
+        )
+        subscription_id = next(self._ids)
+        client.subscriptions[subscription_id] = subscribed
+        return {"id": request["id"], "result": subscription_id}
+
+    def _notify_landed(self, landed: Landed, commitment: Commitment) -> None:
+        value = {"signature": landed.signature, "err": landed.err, "logs": landed.logs}
+        result = _in_context(landed.slot, value)
+        for key in dict.fromkeys(landed.mentions):
+            self._notify("logs", lambda known: result, key=key, commitment=commitment)
+        done = _in_context(landed.slot, {"err": landed.err})
+        self._notify("signature", lambda known: done, key=landed.signature, commitment=commitment, once=True)
+
+    def _notify(
+        self,
+        kind: str,
+        result: Callable[[_Subscribed], object],
+        *,
+        key: str = "",
+        commitment: Commitment | None = None,
+        once: bool = False,
+    ) -> None:
+        if kind in self.faults.dropped:
+            return
+        for client in self._clients:
+            for number, known in list(client.subscriptions.items()):
+                if known.kind != kind or known.key != key or (commitment and known.commitment != commitment):
+                    continue
+                shown = number + 1_000_000 if self.faults.wrong_ids else number
+                params = {"result": result(known), "subscription": shown}
+                frame = {"jsonrpc": "2.0", "method": f"{kind}Notification", "params": params}
+                self._send(client, msgspec.json.encode(frame).decode())
+                if once:
+                    del client.subscriptions[number]
+
+    def _send(self, client: _Client, message: str) -> None:
+        for _ in range(self.faults.repeat):
+            if self.faults.reorder and client.held is None:
+                client.held = message
+                continue
+            client.push(message)
+            if client.held is not None:
+                client.push(client.held)
+                client.held = None
+
+
+def _in_context(slot: int, value: object) -> dict[str, object]:
+    return {"context": {"slot": slot, "apiVersion": "4.0.0"}, "value": value}
+
+
+def _keyed(slot: int, pubkey: str, account: Account, known: _Subscribed) -> dict[str, object]:
+    return _in_context(slot, {"pubkey": pubkey, "account": _account(account, known.encoding)})
+
+
+def _account(account: Account, encoding: str) -> dict[str, object]:
+    data = account.data
+    if encoding == "base64+zstd":  # as a node does: streamed, so that the frame does not tell the size
+        packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+        data = packer.compress(data) + packer.flush()
+    return {
+        "lamports": account.lamports,
+        "data": [pybase64.b64encode_as_string(data), encoding],
+        "owner": account.owner,
+        "executable": account.executable,
+        "rentEpoch": 2**64 - 1,
+        "space": len(account.data),
+    }

@@ -1,0 +1,214 @@
+"""The HTTP JSON-RPC side of a scripted node."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import pybase64
+
+from headrace.model.updates import Commitment
+from headrace.testing.ledger import Account, Ledger
+
+_BODY_MAX: Final = 1_000_000
+
+
+@dataclass
+class HttpFaults:
+    """What the HTTP side does wrong. Change at any time; the default is a node that is well."""
+
+    status: int = 200
+    """Answer every call with this status and no JSON."""
+    retry_after: str = ""
+    """The `Retry-After` header of such an answer."""
+    refused_calls: int = 0
+    """So many calls are answered with `status`; 0 is all of them."""
+    garbage: bytes | None = None
+    """Answer 200 with these bytes."""
+    hang: bool = False
+    """Take the call and never answer."""
+    hang_up: bool = False
+    """Close the connection instead of answering."""
+    delay_s: float = 0.0
+    """Wait before each answer."""
+    wrong_id: bool = False
+    """Answer under another id."""
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Method → JSON-RPC error."""
+    results: dict[str, Any] = field(default_factory=dict)
+    """Method → result, whatever the ledger says."""
+    nulls: int = 0
+    """So many times each transaction is "not found" before it is given."""
+    lost: set[str] = field(default_factory=set)
+    """Signatures that are listed but never found."""
+
+
+class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
+    """A JSON-RPC error to answer with."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code, self.message = code, message
+        super().__init__(message)
+
+
+class HttpRpc:
+    """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
+
+    `calls` lists the methods that were called, in order.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.faults = ledger, HttpFaults()
+        self.calls: list[str] = []
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._nulls: dict[str, int] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._stopping = asyncio.Event()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await self._idle.wait()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self._idle.clear()
+        try:
+            while (body := await _request(reader)) is not None:
+                answer = await self._answer(body)
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, ValueError):
+            pass  # a client that hung up, or spoke something else
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+            if not self._writers:
+                self._idle.set()
+
+    async def _answer(self, body: bytes) -> bytes | None:
+        """The whole HTTP answer; None closes the connection."""
+        faults = self.faults
+        request = msgspec.json.decode(body)
+        self.calls.append(request["method"])
+        if faults.hang:
+            await self._stopping.wait()
+        if faults.delay_s:
+            await asyncio.sleep(faults.delay_s)
+        if faults.hang_up or faults.hang:
+            return None
+        if faults.status != 200:
+            answer = _http(faults.status, b"no", retry_after=faults.retry_after)
+            if faults.refused_calls:
+                faults.refused_calls -= 1
+                faults.status = faults.status if faults.refused_calls else 200
+            return answer
+        if faults.garbage is not None:
+            return _http(200, faults.garbage)
+        shown_id = request["id"] + 1 if faults.wrong_id else request["id"]
+        try:
+            told: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
+        except RpcProblem as problem:
+            told = {"error": {"code": problem.code, "message": problem.message}}
+        return _http(200, msgspec.json.encode({"jsonrpc": "2.0", "id": shown_id, **told}))
+
+    def _result(self, method: str, params: list[Any]) -> object:
+        if method in self.faults.errors:
+            raise RpcProblem(*self.faults.errors[method])
+        if method in self.faults.results:
+            return self.faults.results[method]
+        options = next((each for each in params if isinstance(each, dict)), {})
+        commitment: Commitment = options.get("commitment", "finalized")
+        tip = self.ledger.tip(commitment)
+        if options.get("minContextSlot", 0) > tip:
+            raise RpcProblem(-32016, "Minimum context slot has not been reached")
+        if method == "getSlot":
+            return tip
+        if method == "getBlockHeight":
+            return len(self.ledger.chain(commitment))
+        if method == "getFirstAvailableBlock":
+            return self.ledger.first_available
+        if method == "getBlocks":
+            chain = self.ledger.chain(commitment)
+            return sorted(slot for slot in chain if params[0] <= slot <= params[1])
+        if method == "getTransaction":
+            return self._transaction(params[0], commitment)
+        if method == "getSignaturesForAddress":
+            return self._signatures(params[0], commitment, options)
+        if method == "getMultipleAccounts":
+            found = [self.ledger.accounts.get(key) for key in params[0]]
+            return {"context": {"slot": tip}, "value": [account and _account(account) for account in found]}
+        if method == "getProgramAccounts":
+            owned = [(key, found) for key, found in self.ledger.accounts.items() if found.owner == params[0]]
+            return {
+                "context": {"slot": tip},
+                "value": [{"pubkey": key, "account": _account(found)} for key, found in owned],
+            }
+        raise RpcProblem(-32601, "Method not found")
+
+    def _transaction(self, signature: str, commitment: Commitment) -> dict[str, Any] | None:
+        landed = self.ledger.transaction(signature, commitment)
+        asked = self._nulls[signature] = self._nulls.get(signature, 0) + 1
+        if landed is None or signature in self.faults.lost or asked <= self.faults.nulls:
+            return None
+        return landed.result
+
+    def _signatures(self, address: str, commitment: Commitment, options: dict[str, Any]) -> list[dict[str, Any]]:
+        found = self.ledger.signatures_for(
+            address,
+            commitment,
+            before=options.get("before"),
+            until=options.get("until"),
+            limit=options.get("limit", 1000),
+        )
+        return [
+            {"signature": landed.signature, "slot": landed.slot, "err": landed.err, "memo": None, "blockTime": None}
+            for landed in found
+        ]
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes | None:
+    """The body of the next POST; None at the end of the connection."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as end:
+        if end.partial:
+            raise
+        return None
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return await reader.readexactly(min(int(value), _BODY_MAX))
+    return b""
+
+
+def _http(status: int, body: bytes, *, retry_after: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    if retry_after:
+        head += f"retry-after: {retry_after}\r\n"
+    return head.encode() + b"\r\n" + body
+
+
+def _account(account: Account) -> dict[str, object]:
+    return {
+        "lamports": account.lamports,
+        "data": [pybase64.b64encode_as_string(account.data), "base64"],
+        "owner": account.owner,
+        "executable": account.executable,
+        "rentEpoch": 0,
+        "space": len(account.data),
+    }

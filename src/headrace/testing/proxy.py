@@ -1,0 +1,143 @@
+"""A TCP proxy on loopback that can refuse, cut at a byte, stall, delay and throttle what passes through it."""
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import Self
+
+from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.supervise import Supervisor
+
+_CHUNK = 65_536
+
+
+class TcpProxy:
+    """Stands before a server: connect to `port` instead. Use as `async with TcpProxy("127.0.0.1", port) as proxy`.
+
+    Faults are attributes and methods, and may change at any time: `refuse` (accepted and closed at once), `stalled`
+    (bytes wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`.
+    """
+
+    def __init__(self, host: str, port: int, *, clock: Clock | None = None) -> None:
+        self._upstream = (host, port)
+        self._clock = clock or SystemClock()
+        self.refuse = False
+        self.delay_s = 0.0
+        self.bytes_per_s: float | None = None
+        self.port = 0
+        self.connections = 0
+        """How many connections were accepted so far."""
+        self.passed = 0
+        """Bytes that went towards clients so far."""
+        self._cut_at: int | None = None
+        self._cuts: deque[int] = deque()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._pipes: set[_Pipe] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        self._flowing.set()
+        self.cut()
+        await self._empty.wait()
+        await self._server.wait_closed()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether bytes wait, in both directions."""
+        return not self._flowing.is_set()
+
+    @stalled.setter
+    def stalled(self, stalled: bool) -> None:
+        if stalled:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+
+    def cut(self) -> None:
+        """Reset every connection now."""
+        for pipe in list(self._pipes):
+            pipe.abort()
+
+    def cut_after(self, count: int) -> None:
+        """Reset all connections when `count` more bytes have gone towards clients: not one byte more goes."""
+        self._cut_at = self.passed + count
+
+    def cut_next_after(self, *counts: int) -> None:
+        """Reset the next connection after so many bytes towards its client, the one after that after the next count."""
+        self._cuts.extend(counts)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        client = _Pipe(reader, writer, self._cuts.popleft() if self._cuts else None)
+        self._pipes.add(client)
+        self._empty.clear()
+        try:
+            if not self.refuse:
+                await self._join(client)
+        finally:
+            self._pipes.discard(client)
+            client.abort()
+            if not self._pipes:
+                self._empty.set()
+
+    async def _join(self, client: "_Pipe") -> None:
+        try:
+            reader, writer = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            return
+        server = _Pipe(reader, writer, None)
+        self._pipes.add(server)
+        try:
+            async with Supervisor(self._clock) as tasks:
+                pump_up = partial(self._pump, client, server, tasks, towards_client=False)
+                tasks.start("proxy", "up", pump_up)
+                tasks.start("proxy", "down", partial(self._pump, server, client, tasks, towards_client=True))
+        finally:
+            self._pipes.discard(server)
+            server.abort()
+
+    async def _pump(self, source: "_Pipe", sink: "_Pipe", tasks: Supervisor, *, towards_client: bool) -> None:
+        try:
+            while chunk := await source.reader.read(_CHUNK):
+                await self._flowing.wait()
+                if towards_client:
+                    await self._clock.sleep(self.delay_s + (len(chunk) / self.bytes_per_s if self.bytes_per_s else 0.0))
+                    chunk = self._shorten(sink, chunk)
+                sink.writer.write(chunk)
+                await sink.writer.drain()
+                if sink.cut_at == 0 or self._cut_at == self.passed:
+                    break
+        except OSError:
+            pass  # a reset is one of the ways in which a connection ends
+        if self._cut_at is not None and self._cut_at == self.passed:
+            self._cut_at = None
+            self.cut()
+        tasks.cancel()
+
+    def _shorten(self, sink: "_Pipe", chunk: bytes) -> bytes:
+        """As much of `chunk` as may still pass."""
+        if self._cut_at is not None:
+            chunk = chunk[: self._cut_at - self.passed]
+        if sink.cut_at is not None:
+            chunk = chunk[: sink.cut_at]
+            sink.cut_at -= len(chunk)
+        self.passed += len(chunk)
+        return chunk
+
+
+class _Pipe:
+    """One end: its streams, and how many bytes may still go to it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_at: int | None) -> None:
+        self.reader, self.writer, self.cut_at = reader, writer, cut_at
+
+    def abort(self) -> None:
+        self.writer.transport.abort()

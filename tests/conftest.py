@@ -1,0 +1,50 @@
+"""What holds for every test: Headrace never blocks the loop, no task outlives its test, logs are the real ones."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from headrace.runtime import log
+
+ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every asyncio test the two fixtures, set up first and so checked last."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames[:0] = [name for name in ON_LOOP if name not in item.fixturenames]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_in_production() -> None:
+    """All levels, through the real processors, to the stderr that pytest captures."""
+    log.configure("debug", "console")
+
+
+@pytest.fixture
+def no_blocking_calls() -> Iterator[None]:
+    """A blocking call made by Headrace's code on the event loop raises BlockingError; the test's own may block.
+
+    Allowed are the imports of lazily loaded adapters and lines that go to stderr. Supervise is at the bottom of every
+    task's stack, also of the tests' own tasks, so it does not count as the caller.
+    """
+    with blockbuster_ctx(["headrace"], excluded_modules=["headrace.runtime.supervise"]) as blockbuster:
+        for function in blockbuster.functions.values():
+            function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
+            function.can_block_in("headrace/runtime/log.py", {"write"})
+        yield
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Tasks that a test started have ended when it ends."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(5):  # let tasks that were just cancelled end
+        await asyncio.sleep(0)
+    leaked = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not leaked, f"tasks outlived the test: {sorted(task.get_name() for task in leaked)}"

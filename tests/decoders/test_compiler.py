@@ -1,0 +1,145 @@
+"""Compiled layouts read what a plain borsh writer wrote, whole, cut, grown or random."""
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.decoders import idl
+from headrace.decoders.compiler import Layout
+from tests.decoders.borsh import Drawn, idls
+
+U64 = {"kind": "struct", "fields": [{"name": "a", "type": "u64"}]}
+
+
+def layout_of(interface: dict[str, Any], **more: Any) -> Layout:
+    event = idl.parse(json.dumps(interface).encode(), "test").events[0]
+    return Layout(event.shape, **more)
+
+
+def layout(fields: dict[str, Any], *types: dict[str, Any], **more: Any) -> Layout:
+    members = [{"name": name, "type": kind} for name, kind in fields.items()]
+    event = {"name": "Event", "type": {"kind": "struct", "fields": members}}
+    return layout_of({"events": [{"name": "Event"}], "address": "1" * 32, "types": [event, *types]}, **more)
+
+
+def enum(name: str, *variants: Any) -> dict[str, Any]:
+    return {"name": name, "type": {"kind": "enum", "variants": list(variants)}}
+
+
+@settings(max_examples=250, deadline=None)
+@given(idls(), st.binary(max_size=9))
+def test_reads_what_borsh_wrote(case: tuple[dict[str, Any], Drawn], tail: bytes) -> None:
+    interface, drawn = case
+    compiled = layout_of(interface)
+    assert compiled.decode(drawn.raw) == (drawn.native, 0)
+    assert compiled.decode(b"12345678" + drawn.raw + tail, 8) == (drawn.native, len(tail))
+    assert json.loads(compiled.encode_json(drawn.native)) == drawn.wire
+    assert compiled.short_reads == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(idls(), st.data())
+def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
+    interface, drawn = case
+    compiled = layout_of(interface)
+    length = data.draw(st.integers(0, len(drawn.raw)))
+    fields, leftover = compiled.decode(drawn.raw[:length])
+    assert list(fields) == list(drawn.native)
+    present = [name for name, value in fields.items() if value is not None]
+    assert all(fields[name] == drawn.native[name] for name in present)
+    assert leftover <= length
+    first, _ = compiled.decode(drawn.raw[:length])  # the second time by the prefix compiled for this length
+    assert first == fields
+    assert compiled.short_reads in (0, 2)
+    json.loads(compiled.encode_json(fields))
+
+
+@settings(max_examples=150, deadline=None)
+@given(idls(), st.binary(max_size=300))
+def test_random_bytes_never_raise(case: tuple[dict[str, Any], Drawn], raw: bytes) -> None:
+    compiled = layout_of(case[0])
+    fields, leftover = compiled.decode(raw)
+    assert 0 <= leftover <= len(raw)
+    json.loads(compiled.encode_json(fields))
+
+
+@settings(max_examples=50, deadline=None)
+@given(idls(), st.data())
+def test_a_projection_reads_the_same_values(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
+    interface, drawn = case
+    names = data.draw(st.sets(st.sampled_from(sorted(drawn.native))))
+    some = layout_of(interface).project(names)
+    assert some.decode(drawn.raw) == ({n: v for n, v in drawn.native.items() if n in names}, 0)
+    assert json.loads(some.encode_json(some.decode(drawn.raw)[0])) == {n: drawn.wire[n] for n in names}
+
+
+def test_every_length_of_a_growing_layout() -> None:
+    compiled = layout({"a": "u64", "name": "string", "b": "u16", "c": "pubkey", "d": "bool"})
+    raw = bytes(range(8)) + b"\x03\0\0\0abc" + b"\1\2" + bytes(32) + b"\1"
+    steps = {8: 1, 15: 2, 17: 3, 49: 4, 50: 5}
+    for lap in range(2):  # the second lap meets prefixes that are compiled already, in another order
+        for length in (range(51), reversed(range(51)))[lap]:
+            fields, leftover = compiled.decode(raw[:length])
+            whole = max((end for end in steps if end <= length), default=0)
+            assert sum(value is not None for value in fields.values()) == steps.get(whole, 0), length
+            assert leftover == length - whole
+    assert compiled.short_reads == 100
+    assert compiled.decode(raw + b"xyz")[1] == 3
+
+
+def test_huge_counts_allocate_nothing() -> None:
+    nested = {"vec": {"vec": "string"}}
+    for kind in ({"vec": "u64"}, {"vec": "string"}, "string", "bytes", nested):
+        compiled = layout({"a": kind})
+        assert compiled.decode(b"\xff\xff\xff\xff" + bytes(64)) == ({"a": None}, 68)
+        assert compiled.short_reads == 1
+
+
+def test_an_unknown_variant_keeps_its_number_and_what_can_be_placed() -> None:
+    side = enum("Side", {"name": "Buy"}, {"name": "Sell"})
+    compiled = layout({"a": "u8", "side": {"defined": {"name": "Side"}}, "b": "u8"}, side)
+    assert compiled.decode(b"\1\1\2") == ({"a": 1, "side": "Sell", "b": 2}, 0)
+    assert compiled.decode(b"\1\7\2") == ({"a": 1, "side": 7, "b": 2}, 0)
+    assert compiled.unknown_variants == 1
+    assert compiled.encode_json({"a": 1, "side": 7, "b": 2}) == b'{"a":1,"side":7,"b":2}'
+
+
+def test_behind_an_unknown_variant_with_data_nothing_can_be_placed() -> None:
+    action = enum("Action", {"name": "Wait"}, {"name": "Pay", "fields": [{"name": "amount", "type": "u64"}]})
+    compiled = layout({"a": "u8", "action": {"defined": {"name": "Action"}}, "b": "u8"}, action)
+    assert compiled.decode(b"\1\0\2") == ({"a": 1, "action": "Wait", "b": 2}, 0)
+    assert compiled.decode(b"\1\7\2\3") == ({"a": 1, "action": 7, "b": None}, 2)
+    assert (compiled.unknown_variants, compiled.short_reads) == (1, 0)
+    in_a_list = layout({"a": "u8", "actions": {"vec": {"defined": {"name": "Action"}}}, "b": "u8"}, action)
+    assert in_a_list.decode(b"\1\2\0\0\0\0\7\2") == ({"a": 1, "actions": None, "b": None}, 7)
+
+
+def test_aliases_show_a_value_under_its_older_name() -> None:
+    compiled = layout({"quote": "u64", "x": "u8"}, aliases={"quote": "sol", "x": "quote", "gone": "y"})
+    fields, _ = compiled.decode(bytes([5] + [0] * 7 + [9]))
+    assert fields == {"quote": 5, "x": 9, "sol": 5}
+    assert compiled.encode_json(fields) == b'{"quote":"5","x":9,"sol":"5"}'
+    assert compiled.decode(b"\5" + bytes(7))[0] == {"quote": 5, "x": None, "sol": 5}
+    assert compiled.encode_json({"quote": 5, "x": None, "sol": 5}) == b'{"quote":"5","x":null,"sol":"5"}'
+    assert compiled.project(["sol"]).decode(bytes(9))[0] == {"sol": 0, "quote": 0}
+
+
+def test_padding_is_read_and_left_out() -> None:
+    compiled = layout({"a": "u8", "_padding": {"array": ["u8", 7]}, "padding_1": {"vec": "u16"}, "b": "u8"})
+    assert compiled.decode(b"\1" + bytes(7) + b"\2\0\0\0aabb" + b"\3") == ({"a": 1, "b": 3}, 0)
+
+
+def test_names_cannot_bring_code() -> None:
+    evil = "a'] = __import__('os').abort() #{0}%s\"\\\n"
+    variant = {"name": evil, "fields": [{"name": evil, "type": "u8"}]}
+    fields = {evil: "u8", "x%s{}": "string", "e": {"defined": {"name": evil}}}
+    compiled = layout(fields, enum(evil, variant), aliases={evil: evil + "2"})
+    fields, leftover = compiled.decode(b"\5\1\0\0\0z\0\6")
+    assert (fields, leftover) == ({evil: 5, "x%s{}": "z", "e": {evil: {evil: 6}}, evil + "2": 5}, 0)
+    assert json.loads(compiled.encode_json(fields)) == fields
+
+
+def test_bytes_that_are_no_text_read_as_replacement_characters() -> None:
+    assert layout({"a": "string"}).decode(b"\2\0\0\0\xff\xfe") == ({"a": "��"}, 0)

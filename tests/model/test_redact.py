@@ -1,0 +1,123 @@
+"""Secrets go, public keys and ordinary URLs stay, and no text makes it slow."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.model.redact import is_secret_name, redact, redact_value
+
+HEX40 = "0123456789abcdef0123456789abcdef01234567"
+UUID = "8f14e45f-ceea-467f-a8f1-6d2c0a6b3f11"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLWhlcmU"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (f"https://x.helius-rpc.com/?api-key={UUID}", "https://x.helius-rpc.com/?api-key=***"),
+        (f"wss://a-b.solana-mainnet.quiknode.pro/{HEX40}/", "wss://a-b.solana-mainnet.quiknode.pro/***/"),
+        (f"https://solana-mainnet.g.alchemy.com/v2/{HEX40}", "https://solana-mainnet.g.alchemy.com/v2/***"),
+        (f"https://x.rpcpool.com/{UUID}", "https://x.rpcpool.com/***"),
+        (f"https://rpc.ankr.com/solana/{HEX40}/ws", "https://rpc.ankr.com/solana/***/ws"),
+        (f"https://h/?{HEX40}", "https://h/?***"),
+        (f"https://h/?a=1&token={HEX40}&b=2", "https://h/?a=1&token=***&b=2"),
+        ("postgresql://u:p@host:5432/db", "postgresql://***@host:5432/db"),
+        ("postgresql://u:p@ss/w@host/db", "postgresql://***@host/db"),
+        ("redis://:pw@host/0 and redis://a:b@h", "redis://***@host/0 and redis://***@h"),
+        ("ws://one/,ws://u:p@two/", "ws://one/,ws://***@two/"),
+        (
+            f"ws://one/{HEX40},ws://long-host-name-number-2.example/",
+            "ws://one/***,ws://long-host-name-number-2.example/",
+        ),
+        ("connect(password='hun ter', x=1)", "connect(password=***, x=1)"),
+        ('{"api_key": "abc", "x": 1}', '{"api_key": ***, "x": 1}'),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("sent bearer abc.def there", "sent bearer *** there"),
+        (f"token {JWT} refused", "token *** refused"),
+    ],
+)
+def test_hidden(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+    assert redact(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ws://127.0.0.1:8900/",
+        "wss://api.mainnet-beta.solana.com",
+        "https://api.mainnet-beta.solana.com/health?verbose=true&limit=5",
+        "https://docs.example.org/token-metadata-service/index.html#install",
+        "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW",
+        "trades:6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P",
+        "mint=So11111111111111111111111111111111111111112 & more",
+        "core.api_key: got *** (from environment), expected text",
+    ],
+)
+def test_kept(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "db_passwd", "API-KEY", "apiKey", "x_token", "jwt", "private_key", "auth_token"]
+)
+def test_secret_names(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["token_program", "mint", "signature", "keys", "passed", "ticker", "author", "secs"])
+def test_ordinary_names(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "?", "&a", "://", "@", "=", "a://", "key=", "password ", "eyJ", "bearer ", ",a://", "/", "'"]
+)
+def test_long_text_takes_linear_time(piece: str) -> None:
+    """Four times the text may take some four times as long, far from the sixteen times of a quadratic pattern."""
+
+    def best(length: int) -> float:
+        text = "https://x" + piece * (length // len(piece))
+        laps = []
+        for _ in range(5):
+            start = time.perf_counter()
+            redact(text)
+            laps.append(time.perf_counter() - start)
+        return min(laps)
+
+    assert best(64_000) < 10 * best(16_000) + 0.005
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_accepted(text: str) -> None:
+    redact(text)
+
+
+nested = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+@given(nested)
+def test_any_value_becomes_plain(value: object) -> None:
+    def plain(value: object) -> bool:
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(item) for key, item in value.items())
+        if isinstance(value, list):
+            return all(map(plain, value))
+        return value is None or isinstance(value, bool | int | float | str)
+
+    assert plain(redact_value(value))
+
+
+def test_depth_and_length_are_bounded() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    assert redact_value(endless) == [[[[[["…"]]]]]]
+    assert len(redact_value("x" * 1_000_000)) < 17_000
+    assert len(redact_value(list(range(1000)))) == len(redact_value(dict.fromkeys(range(1000)))) == 256

@@ -1,0 +1,177 @@
+"""A source before scripted nodes behind proxies, and everything that it delivered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from headrace.model.updates import AnyUpdate, GapUpdate, LogsUpdate, TransactionUpdate
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.solana.rpc import Rpc
+from headrace.sources import Ending
+from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
+from headrace.testing.ledger import made_up_key
+from headrace.testing.node import ScriptedNode
+from headrace.testing.proxy import TcpProxy
+
+PROGRAM = made_up_key("program")
+OTHER = made_up_key("other program")
+FEED = f"logs:{PROGRAM}"
+PATIENCE_S = 20.0
+
+SETTINGS = RpcPubSubSettings(
+    subscriptions=(FEED,),
+    connect_timeout_s=5.0,
+    tick_s=0.01,
+    stall_s=30.0,
+    check_s=0.05,
+    confirm_s=0.02,
+    backoff_initial_s=0.002,
+    backoff_max_s=0.02,
+    refused_retry_s=0.02,
+    gap_margin_slots=2,
+    refill_settle_slots=0,
+    refill_retry_s=0.005,
+)
+
+
+class Rig:
+    """`updates` is all that the source delivered so far."""
+
+    def __init__(self, node: ScriptedNode, proxies: list[TcpProxy], source: RpcPubSub, tasks: Supervisor) -> None:
+        self.node, self.proxies, self.source = node, proxies, source
+        self.proxy = proxies[0]
+        self.updates: list[AnyUpdate] = []
+        self.ending: Ending | None = None
+        self.metrics, self.health = Metrics(), Health()
+        self.tasks = tasks
+        self.reading = asyncio.Event()
+        """Cleared, nobody takes from the outlet."""
+        self.reading.set()
+        self._arrived = asyncio.Event()
+
+    @property
+    def gaps(self) -> list[GapUpdate]:
+        return [update for update in self.updates if isinstance(update, GapUpdate)]
+
+    def gaps_of(self, feed: str) -> list[GapUpdate]:
+        return [gap for gap in self.gaps if gap.feed == feed]
+
+    @property
+    def delivered(self) -> set[tuple[str, int]]:
+        """(signature, slot) of everything that came on any logs feed, live or refilled."""
+        known = (LogsUpdate, TransactionUpdate)
+        return {(update.signature, update.slot) for update in self.updates if isinstance(update, known)}
+
+    def signatures(self, feed: str = FEED) -> list[str]:
+        known = (LogsUpdate, TransactionUpdate)
+        return [update.signature for update in self.updates if isinstance(update, known) and update.feed == feed]
+
+    def count(self, name: str, **labels: str) -> float:
+        """A metric's value, 0 if it was never touched."""
+        return self.metrics.registry.get_sample_value(f"headrace_{name}", labels) or 0.0
+
+    async def until(self, condition: Callable[[], bool], *, flowing: bool = False) -> None:
+        """Return when `condition` holds; it is looked at as updates arrive, and with `flowing` the chain goes on."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._arrived.clear()
+                if flowing:
+                    self.node.advance_slot()
+                try:
+                    async with asyncio.timeout(0.01):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    pass  # conditions may also be about the node or the health board
+
+    async def covered(self) -> None:
+        """Return when every session is subscribed and covers the slot that the node is at."""
+        sessions = self.source._sessions
+
+        def begun() -> bool:
+            wanted = [known.feed for known in self.source.wanted if known.kind != "signature"]
+            firsts = [session.progress.first(feed) for session in sessions.values() for feed in wanted]
+            return len(sessions) == len(self.proxies) and all(
+                first is not None and first <= self.node.ledger.head for first in firsts
+            )
+
+        await self.until(begun, flowing=True)
+
+    async def overlap(self) -> None:
+        """Return when each session surely brought what the one that began last began with."""
+        goal = self.node.ledger.head + SETTINGS.gap_margin_slots + 1
+        sessions = self.source._sessions.values()
+        await self.until(lambda: all(session.progress.head >= goal for session in sessions), flowing=True)
+
+    async def lose(self, number: int) -> None:
+        """Cut the connection of one endpoint; returns when the source has noticed."""
+        session = self.source._sessions[number]
+        self.proxies[number].cut()
+        await self.until(lambda: self.source._sessions.get(number) is not session)
+
+    async def settled(self) -> None:
+        """Return when the source is connected and every gap that was opened is closed."""
+        await self.covered()
+        await self.until(lambda: self.open_gaps == 0, flowing=True)
+
+    @property
+    def open_gaps(self) -> int:
+        last = {gap.gap_id: gap.state for gap in self.gaps}
+        return sum(state == "open" for state in last.values()) + (self.source._gaps.open if self.source._gaps else 0)
+
+    async def collect(self, outlet: Channel[AnyUpdate]) -> None:
+        while True:
+            await self.reading.wait()
+            self.updates += await outlet.get_batch()
+            self._arrived.set()
+
+    async def drive(self, outlet: Channel[AnyUpdate]) -> None:
+        self.ending = await self.source.run(outlet)
+        self._arrived.set()
+
+
+@asynccontextmanager
+async def rig(endpoints: int = 1, *, http: bool = True, start: bool = True, **changes: Any) -> AsyncIterator[Rig]:
+    """One node, `endpoints` proxies before it, a running source; `changes` are settings."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(ScriptedNode())
+        proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.ws_port)) for _ in range(endpoints)]
+        rpc = Rpc([node.http_url], clock=clock) if http else None
+        if rpc is not None:
+            stack.push_async_callback(rpc.aclose)
+        tasks = await stack.enter_async_context(Supervisor(clock))
+        stack.callback(tasks.cancel)
+        urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
+        settings = msgspec.structs.replace(SETTINGS, ws_urls=urls, **changes)
+        metrics, health = Metrics(), Health()
+        source = RpcPubSub(settings, clock=clock, metrics=metrics, health=health, rpc=rpc, resolve=_resolve)
+        rigged = Rig(node, proxies, source, tasks)
+        rigged.metrics, rigged.health = metrics, health
+        outlet: Channel[AnyUpdate] = Channel(1000)
+        tasks.start("test", "collect", partial(rigged.collect, outlet))
+        tasks.start("test", "source", partial(rigged.drive, outlet))
+        if start:
+            await rigged.covered()
+        yield rigged
+
+
+def _resolve(name: str) -> str:
+    return {"pump": PROGRAM}[name]
+
+
+def missing(rigged: Rig, emitted: Sequence[tuple[str, int]], feed: str = FEED) -> set[tuple[str, int]]:
+    """What was neither delivered nor lies in a gap that ended as unrecoverable."""
+    lost = [gap for gap in rigged.gaps_of(feed) if gap.state == "unrecoverable"]
+    return {
+        (signature, slot)
+        for signature, slot in set(emitted) - rigged.delivered
+        if not any(gap.from_slot <= slot <= gap.to_slot for gap in lost)
+    }

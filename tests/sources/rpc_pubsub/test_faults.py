@@ -1,0 +1,233 @@
+"""A node that refuses, hangs, stalls, sends garbage, reorders and repeats: the stream goes on."""
+
+import msgspec
+import pytest
+
+from headrace.model.updates import AccountUpdate, SlotUpdate
+from headrace.runtime.clock import SystemClock
+from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, missing, rig
+
+DEEP = '{"jsonrpc":"2.0","method":"logsNotification","params":' + '{"a":' * 50_000
+BAD: dict[str, str | bytes] = {
+    "text": "garbage",
+    "binary": bytes(range(256)),
+    "empty": "",
+    "null": "null",
+    "list": "[1,2,3]",
+    "number": "17",
+    "deep": DEEP,
+    "deep list": "[" * 100_000,
+    "bad utf-8": b'{"jsonrpc":"2.0","method":"logs\xff\xfe"}',
+    "no params": '{"jsonrpc":"2.0","method":"logsNotification"}',
+    "wrong types": '{"jsonrpc":"2.0","method":"slotNotification","params":{"result":{"slot":"7"},"subscription":1}}',
+    "negative slot": '{"method":"slotNotification","params":{"result":{"slot":-1,"parent":0,"root":0}}}',
+    "vast slot": '{"method":"slotNotification","params":{"result":{"slot":9' + "9" * 40 + ',"parent":0,"root":0}}}',
+    "other method": '{"jsonrpc":"2.0","method":"blockNotification","params":{"result":{},"subscription":1}}',
+    "no id": '{"jsonrpc":"2.0","result":5}',
+    "bad signature": '{"method":"logsNotification","params":{"result":{"context":{"slot":5},"value":'
+    '{"signature":"O0Il","err":null,"logs":[]}},"subscription":1}}',
+}
+
+
+async def still_flows(rigged: Rig) -> None:
+    landed = rigged.node.emit_transaction([PROGRAM])
+    await rigged.until(lambda: landed.signature in rigged.signatures(), flowing=True)
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_message_is_counted_and_skipped(name: str) -> None:
+    async with rig() as rigged:
+        rigged.node.send_raw(BAD[name])
+        await still_flows(rigged)
+        await rigged.until(lambda: "source_bad_messages_total{" in rigged.metrics.render().decode())
+        assert rigged.proxy.connections == 1
+        assert rigged.gaps == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (["!!!not base64", "base64"], "bad_base64"),
+        (["AAAA", "base64+zstd"], "bad_zstd"),
+        (["KLUv/aCAgICA", "base64+zstd"], "too_large"),
+        (["AAAA", "rot13"], "bad_encoding"),
+        (["0OIl", "base58"], "bad_base58"),
+    ],
+)
+async def test_account_data_that_can_not_be_unpacked_is_skipped(data: list[str], reason: str) -> None:
+    async with rig(subscriptions=("program:pump", FEED)) as rigged:
+        session = rigged.source._sessions[0]
+        (number,) = (key for key, known in session.registry.active.items() if known.kind == "program")
+        account = {"lamports": 1, "data": data, "owner": PROGRAM, "executable": False, "rentEpoch": 0}
+        value = {"pubkey": OTHER, "account": account}
+        params = {"result": {"context": {"slot": 5}, "value": value}, "subscription": number}
+        frame = {"jsonrpc": "2.0", "method": "programNotification", "params": params}
+        rigged.node.send_raw(msgspec.json.encode(frame).decode())
+        await still_flows(rigged)
+        await rigged.until(lambda: rigged.count("source_bad_messages_total", source="rpc-0", reason=reason) == 1)
+        assert not any(isinstance(update, AccountUpdate) for update in rigged.updates)
+
+
+async def test_a_huge_frame_costs_the_connection_and_is_a_gap() -> None:
+    async with rig(message_bytes_max=100_000) as rigged:
+        landed = rigged.node.emit_transaction([PROGRAM], ["x" * 200_000])
+        await rigged.until(lambda: rigged.proxy.connections == 2, flowing=True)
+        await rigged.settled()
+        assert missing(rigged, [(landed.signature, landed.slot)]) == set()
+        assert rigged.gaps_of(FEED)[-1].state == "backfilled"
+        assert rigged.count("source_bad_messages_total", source="rpc-0", reason="too_large") == 1
+
+
+async def test_unknown_subscription_ids_are_counted() -> None:
+    async with rig() as rigged:
+        rigged.node.faults.wrong_ids = True
+        rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: rigged.count("source_unknown_subscriptions_total", source="rpc-0") == 1)
+        rigged.node.faults.wrong_ids = False
+        await still_flows(rigged)
+
+
+async def test_repeats_and_disorder_pass_through() -> None:
+    async with rig() as rigged:
+        rigged.node.faults.repeat = 3
+        rigged.node.faults.reorder = True
+        for _ in range(4):
+            rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: len(rigged.signatures()) >= 11, flowing=True)
+        assert len(set(rigged.signatures())) == 4
+        assert rigged.gaps == []
+
+
+async def test_a_node_that_refuses_is_tried_again_until_it_is_back() -> None:
+    async with rig(start=False) as rigged:
+        rigged.node.faults.refuse = True
+        await rigged.until(lambda: rigged.count("source_reconnects_total", source="rpc-0", reason="refused") >= 3)
+        assert not rigged.health.ready
+        assert "503" in rigged.health.components()["source:rpc"].detail
+        rigged.node.faults.refuse = False
+        await rigged.covered()
+        assert rigged.health.ready
+
+
+async def test_a_node_that_hangs_in_the_handshake_is_given_up() -> None:
+    async with rig(start=False, connect_timeout_s=0.05) as rigged:
+        rigged.proxy.stalled = True
+        await rigged.until(lambda: rigged.count("source_reconnects_total", source="rpc-0", reason="refused") >= 2)
+        rigged.proxy.stalled = False
+
+
+async def test_a_node_that_never_acknowledges_is_given_up() -> None:
+    async with rig(start=False, ack_timeout_s=0.05) as rigged:
+        rigged.node.faults.never_ack = True
+        await rigged.until(lambda: rigged.count("source_reconnects_total", source="rpc-0", reason="no_ack") >= 2)
+        rigged.node.faults.never_ack = False
+        await rigged.until(lambda: rigged.health.ready, flowing=True)
+
+
+async def test_one_refused_subscription_leaves_the_others_alone_and_is_tried_again() -> None:
+    async with rig(subscriptions=(FEED, f"account:{OTHER}"), start=False) as rigged:
+        rigged.node.faults.errors["accountSubscribe"] = (-32601, "Method not found")
+        await rigged.until(lambda: rigged.node.requests.count("accountSubscribe") >= 3, flowing=True)
+        await still_flows(rigged)
+        assert rigged.health.ready
+        rigged.node.faults.errors.clear()
+        await rigged.covered()
+        rigged.node.emit_account(OTHER, PROGRAM, b"x")
+        await rigged.until(lambda: any(isinstance(update, AccountUpdate) for update in rigged.updates))
+        assert rigged.proxy.connections == 1
+
+
+async def test_without_slot_subscriptions_get_slot_takes_their_place() -> None:
+    async with rig(start=False) as rigged:
+        rigged.node.faults.errors["slotSubscribe"] = (-32601, "Method not found")
+
+        def begun() -> bool:
+            sessions = rigged.source._sessions
+            return bool(sessions) and sessions[0].progress.first(FEED) is not None
+
+        await rigged.until(begun, flowing=True)
+        rigged.node.advance_slot()
+        rigged.proxy.refuse = True
+        await rigged.lose(0)
+        landed = [rigged.node.emit_transaction([PROGRAM]) for _ in range(3)]
+        rigged.proxy.refuse = False
+        await rigged.until(lambda: any(gap.state == "backfilled" for gap in rigged.gaps_of(FEED)), flowing=True)
+        assert missing(rigged, [(each.signature, each.slot) for each in landed]) == set()
+        assert not any(isinstance(u, SlotUpdate) and u.status == "processed" for u in rigged.updates)
+
+
+async def stalls(rigged: Rig, reason: str) -> None:
+    """The stream must be found out and everything that it kept back refilled."""
+    lost = []
+    for _ in range(10):
+        landed = rigged.node.emit_transaction([PROGRAM])
+        lost.append((landed.signature, landed.slot))
+        rigged.node.advance_slot()
+    await rigged.until(
+        lambda: rigged.count("source_reconnects_total", source="rpc-0", reason=reason) >= 1, flowing=True
+    )
+    rigged.node.faults.silent = False
+    rigged.node.faults.dropped.clear()
+    rigged.proxy.stalled = False
+    await rigged.settled()
+    assert missing(rigged, lost) == set()
+    assert set(lost) <= rigged.delivered
+    assert rigged.gaps_of(FEED)[-1].state == "backfilled"
+
+
+async def test_a_silent_stall_with_the_socket_open() -> None:
+    async with rig(stall_s=0.2, stall_slots=10_000) as rigged:
+        rigged.node.faults.silent = True
+        await stalls(rigged, "silent")
+
+
+async def test_a_slow_pipeline_is_no_stall_of_the_node() -> None:
+    async with rig(stall_s=0.1) as rigged:
+        rigged.reading.clear()
+        for _ in range(2000):  # more than the outlet holds
+            rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: rigged.source._sessions[0]._handing_in)
+        await SystemClock().sleep(0.5)  # five times as long as a stall may last
+        rigged.reading.set()
+        await rigged.until(lambda: len(rigged.signatures()) == 2000)
+        assert rigged.proxy.connections == 1
+        assert rigged.gaps == []
+
+
+async def test_a_stalled_connection() -> None:
+    async with rig(stall_s=0.2, stall_slots=10_000) as rigged:
+        rigged.proxy.stalled = True
+        await stalls(rigged, "silent")
+
+
+async def test_a_stream_left_behind_the_head() -> None:
+    async with rig(stall_s=0.3, stall_slots=5) as rigged:
+        rigged.node.faults.silent = True
+        await stalls(rigged, "behind")
+
+
+async def test_a_standing_slot_head_while_other_things_arrive() -> None:
+    async with rig(stall_s=0.2, stall_slots=10_000, http=False) as rigged:
+        rigged.node.faults.dropped.add("slot")
+        landed = []
+        while not rigged.count("source_reconnects_total", source="rpc-0", reason="head_stands"):
+            landed.append(rigged.node.emit_transaction([PROGRAM]))
+            await rigged.until(lambda: landed[-1].signature in rigged.signatures() or rigged.proxy.connections > 1)
+        rigged.node.faults.dropped.clear()
+        await rigged.settled()
+        assert missing(rigged, [(each.signature, each.slot) for each in landed]) == set()
+
+
+async def test_a_dropped_feed_is_found_in_the_ledger() -> None:
+    async with rig(quiet_feed_s=0.1) as rigged:
+        rigged.node.faults.dropped.add("logs")
+        await stalls(rigged, "feed_stands")
+
+
+async def test_without_any_network_it_stays_quiet_and_keeps_trying(capsys: pytest.CaptureFixture[str]) -> None:
+    async with rig(start=False) as rigged:
+        rigged.proxy.refuse = True
+        rigged.node.http_faults.hang_up = True
+        await rigged.until(lambda: rigged.proxy.connections >= 40)
+        rigged.node.http_faults.hang_up = False
+    assert capsys.readouterr().out.count("connection_lost") <= 7
