@@ -1,6 +1,7 @@
 """A whole service before a scripted node behind a proxy, and clients over real WebSockets."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -92,15 +93,14 @@ def proxy_url(proxy: TcpProxy) -> str:
 
 
 def pump_trade_logs() -> list[list[str]]:
-    """The log lines of real pump trades, one list a transaction."""
-    import json
-
+    """The log lines of real transactions, each with one pump trade."""
     lines = (FOLDER / "pubsub" / "logsNotification.projected.jsonl").read_text().splitlines()
     values = [json.loads(line)["params"]["result"]["value"] for line in lines]
-    return [
-        value["logs"]
-        for value in values
-        if value["err"] is None
-        and any(f"Program {PUMP} invoke" in line for line in value["logs"])
-        and any(line.startswith("Program data: vdt/007mYe") for line in value["logs"])
-    ]
+    return [value["logs"] for value in values if value["err"] is None and pump_trades(value["logs"]) == 1]
+
+
+def pump_trades(logs: list[str]) -> int:
+    """How often pump.fun logged a TradeEvent."""
+    if not any(line.startswith(f"Program {PUMP} invoke") for line in logs):
+        return 0
+    return sum(line.startswith("Program data: vdt/007mYe") for line in logs)

@@ -147,7 +147,7 @@ async def test_a_defect_says_nothing_of_itself(http: httpx.AsyncClient, capsys: 
         response = await http.get(f"http://127.0.0.1:{house.port}/broken")
         assert is_problem(response, 500)
         assert "42" not in response.text
-    assert "request_failed" in capsys.readouterr().out
+    assert "request_failed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["/", "/health/live", "/metrics", "/nope"])
