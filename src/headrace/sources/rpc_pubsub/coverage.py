@@ -81,6 +81,11 @@ class Progress:
         for known in (self._waiting, self._first, self.last):
             known.pop(feed, None)
 
+    @property
+    def covering(self) -> bool:
+        """Whether the cover of every acknowledged feed has begun."""
+        return not self._waiting
+
     def first(self, feed: str) -> int | None:
         """The first slot that is surely whole, None while the cover has not begun."""
         return self._first.get(feed)

@@ -288,7 +288,7 @@ class RpcPubSub:
 
     def _report(self, parting: Parting | None = None) -> None:
         """One line on `source:<name>`: how many endpoints are whole, what is refused, why the last one was lost."""
-        whole = [session for session in self._sessions.values() if session.complete]
+        whole = [each for each in self._sessions.values() if each.complete and each.progress.covering]
         refused = {known.feed for session in whole for known in session.registry.refused}
         parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
         if self._gaps is not None and self._gaps.open:
