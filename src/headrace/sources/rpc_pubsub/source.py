@@ -216,9 +216,8 @@ class RpcPubSub:
             return
         trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
         for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
-            coverage = self._coverage.get(feed)
-            if coverage is not None:
-                self._declare(feed, coverage.end(session.name, last_slot))
+            coverage = self._coverage.setdefault(feed, Coverage())
+            self._declare(feed, coverage.end(session.name, last_slot))
 
     def _head_heard(self, session: Session, slot: int, root: int = 0) -> None:
         """Covers may begin with it."""
