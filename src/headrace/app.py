@@ -225,7 +225,7 @@ class Service:
         if self._record is None:
             return self._outlet, []
         intake = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="recorder")
-        recorder = new_recorder(self._record, self.config, self.clock)
+        recorder = new_recorder(self._record, self.config, self.clock, self.health)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
     # Settings.
@@ -269,12 +269,13 @@ def open_nodes(service: Service) -> Source:
     )
 
 
-def new_recorder(path: Path, config: Config, clock: Clock) -> Recorder:
+def new_recorder(path: Path, config: Config, clock: Clock, health: Health | None = None) -> Recorder:
     """A recorder for `path`, under a fresh id."""
     header = RecordingHeader(
         id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
     )
-    return Recorder(path, header, clock, flush_interval_s=config.section(RecorderSettings).flush_interval_s)
+    flush_interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, health=health, flush_interval_s=flush_interval_s)
 
 
 def is_on_chain(text: str) -> bool:

@@ -110,12 +110,13 @@ async def test_nodes_on_two_forks_are_both_heard_and_one_verdict_is_given() -> N
         for _ in range(5):
             rigged.node.advance_slot()
 
-        def verdicts(slot: int) -> set[str]:
-            return {u.status for u in rigged.updates if isinstance(u, SlotUpdate) and u.slot == slot} - {"processed"}
+        def verdicts(slot: int) -> list[str]:
+            told = [u.status for u in rigged.updates if isinstance(u, SlotUpdate) and u.slot == slot]
+            return [status for status in told if status != "processed"]
 
         await rigged.until(lambda: bool(verdicts(ours)) and bool(verdicts(theirs)))
-        assert verdicts(ours) == {"confirmed"}
-        assert verdicts(theirs) == {"dead"}
+        assert verdicts(ours) == ["confirmed"]
+        assert verdicts(theirs) == ["dead"]
 
 
 def slot_frame(rigged: Rig, slot: int) -> str:
