@@ -11,16 +11,17 @@ from headrace.app import SECTIONS
 from headrace.cli import main
 from headrace.config.fields import fields_of
 from headrace.runtime import log
-from tests.cli.command import Result
+from tests.cli.command import NOWHERE, Result
 
 Headrace = Callable[..., Result]
 
 
 @pytest.fixture
 def headrace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Headrace:
-    """`headrace("decode", "-", …)` in an empty folder, without settings from outside."""
+    """`headrace("decode", "-", …)` in an empty folder, with no settings but a node that is not there."""
     for name in {name for field in fields_of(SECTIONS).values() for name in field.setting.env} & os.environ.keys():
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SOLANA_RPC_WS", NOWHERE)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Result:

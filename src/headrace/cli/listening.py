@@ -27,6 +27,7 @@ async def print_frames(
 ) -> None:
     """Print every frame of the topics as one line: JSON as it came, or the gist of it."""
     seen, told = 0, False
+
     def tell(why: str, delay_s: float) -> None:
         nonlocal told
         if not told:

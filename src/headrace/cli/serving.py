@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Coroutine
@@ -63,7 +64,14 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop, which delivers a third more frames than asyncio's own loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(_report_unless_lookup)
         runner.run(work)
+
+
+def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """uvloop shows the failure of a name's look-up that was cancelled meanwhile as one that nobody looked at."""
+    if not isinstance(context.get("exception"), socket.gaierror):
+        loop.default_exception_handler(context)
 
 
 def generation_of(file: Path) -> str:
