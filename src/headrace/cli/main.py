@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
     replay = _command(commands, "replay", _replay, "replay a recording: serve it, or print its messages")
     _add_settings(replay)
-    replay.add_argument("file", type=Path, metavar="FILE")
+    replay.add_argument("file", type=Path, metavar="FILE", help="a recording")
     replay.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times real time, or 'max' (default 1)")
     replay.add_argument("--loop", action="store_true", help="start over at the end, under a new epoch")
     replay.add_argument(
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
     record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
     _add_settings(record)
-    record.add_argument("file", type=Path, metavar="FILE")
+    record.add_argument("file", type=Path, metavar="FILE", help="where to; one that exists is not overwritten")
     record.add_argument("--append", action="store_true", help="go on with a FILE that exists, or was cut off")
     record.add_argument(
         "--seconds", type=_positive, metavar="S", help="stop after S seconds (default: until interrupted)"
@@ -97,17 +97,17 @@ def parser() -> argparse.ArgumentParser:
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
     listen = _command(commands, "listen", _listen, "subscribe to topics of a running server and print what comes")
-    listen.add_argument("topics", nargs="+", metavar="TOPIC")
-    listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="default %(default)s")
+    listen.add_argument("topics", nargs="+", metavar="TOPIC", help="such as trades:pump or slots")
+    listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="the server's address (default %(default)s)")
     listen.add_argument("--json", action="store_true", help="print whole frames, one a line")
     listen.add_argument("--count", type=_count, metavar="N", help="stop after N events")
 
     config = _command(commands, "config", _config, "show the effective settings and where each came from")
     _add_settings(config)
-    config.add_argument("--json", action="store_true")
+    config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
     bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline or gateway")
-    bench.add_argument("what", choices=("decode", "pipeline", "gateway"))
+    bench.add_argument("what", choices=("decode", "pipeline", "gateway"), help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")
     return parser
 
@@ -122,8 +122,12 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings")
-    group.add_argument("--config", type=Path, default=Path("headrace.toml"), metavar="FILE", help="default %(default)s")
-    group.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE", help="default %(default)s")
+    group.add_argument(
+        "--config", type=Path, default=Path("headrace.toml"), metavar="FILE", help="settings (default %(default)s)"
+    )
+    group.add_argument(
+        "--env-file", type=Path, default=Path(".env"), metavar="FILE", help="more settings (default %(default)s)"
+    )
     group.add_argument("--port", type=_port, metavar="PORT", help="SERVER_PORT for this run; 0 takes a free one")
 
 
