@@ -17,7 +17,6 @@ PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROO
 BEING_WRITTEN: Final = {
     "benchmarks/README.md",
     "docs/how-to/add-a-program.md",
-    "docs/how-to/connect-a-node.md",
     "docs/how-to/write-a-client.md",
 }
 """Linked already; a page leaves this list when it is there."""

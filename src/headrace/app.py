@@ -224,7 +224,7 @@ class Service:
         if self._record is None:
             return self._outlet, []
         intake = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="recorder")
-        recorder = new_recorder(self._record, self.config, self.clock)
+        recorder = new_recorder(self._record, self.config, self.clock, self.health)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
     # Settings.
@@ -268,13 +268,15 @@ def open_nodes(service: Service) -> Source:
     )
 
 
-def new_recorder(path: Path, config: Config, clock: Clock, *, append: bool = False) -> Recorder:
+def new_recorder(
+    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
+) -> Recorder:
     """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
     header = RecordingHeader(
         id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
     )
-    interval_s = config.section(RecorderSettings).flush_interval_s
-    return Recorder(path, header, clock, append=append, flush_interval_s=interval_s)
+    flush_interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=flush_interval_s)
 
 
 @contextlib.contextmanager
