@@ -275,8 +275,8 @@ def new_recorder(
     header = RecordingHeader(
         id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
     )
-    flush_interval_s = config.section(RecorderSettings).flush_interval_s
-    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=flush_interval_s)
+    interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)
 
 
 @contextlib.contextmanager
