@@ -65,8 +65,9 @@ class Life:
                 await asyncio.sleep(0.005)
 
     async def covered(self) -> None:
-        """Return when the service is subscribed and ready."""
+        """Return in a slot of which the service misses nothing without saying so."""
         await self.until(lambda: self.service.health.components()["source:rpc"].ready)
+        self.node.advance_slot()
 
 
 @asynccontextmanager

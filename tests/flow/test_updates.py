@@ -24,6 +24,11 @@ def signatures(alive: Life) -> set[str]:
     return {frame["chain"]["signature"] for frame in alive.of_type("event")}
 
 
+def states(alive: Life) -> list[str]:
+    """What was said of gaps."""
+    return [frame["data"]["state"] for frame in alive.of_type("gap")]
+
+
 def contiguous(alive: Life) -> bool:
     """Offsets grow by one within an epoch: nothing lost, repeated or reordered between service and client."""
     offsets = [int(frame["offset"]) for frame in alive.received if "offset" in frame]
@@ -96,7 +101,7 @@ async def test_what_a_cut_upstream_loses_comes_later_or_is_declared(seed: int) -
 
 
 async def test_a_gap_of_a_node_without_history_is_declared_lost() -> None:
-    async with life(TOPIC) as alive:
+    async with life(TOPIC, SOLANA_REFILL_S="1") as alive:
         await alive.covered()
         await trade(alive, 0)
         await alive.until(lambda: len(alive.of_type("event")) == 1)
@@ -106,8 +111,11 @@ async def test_a_gap_of_a_node_without_history_is_declared_lost() -> None:
         lost = await trade(alive, 1)
         alive.node.advance_slot()
         alive.node.faults.refuse = False
-        await alive.until(lambda: any(gap["data"]["state"] == "open" for gap in alive.of_type("gap")))
+        await alive.until(lambda: "unrecoverable" in states(alive))
+        assert states(alive)[0] == "open"
         assert lost not in signatures(alive)
+        after = await trade(alive, 2)
+        await alive.until(lambda: after in signatures(alive))
 
 
 async def test_a_silent_stall_is_found_out_and_refilled() -> None:

@@ -32,6 +32,11 @@ class SlowDesk:
         await self.free.wait()
         self.got.append(update)
 
+    def believes(self, slot: int) -> bool:
+        return True
+
+    def refused(self, session: Session) -> None: ...
+
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None: ...
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:

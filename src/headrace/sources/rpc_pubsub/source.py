@@ -1,5 +1,6 @@
 """The RPC PubSub source: one session per endpoint, all of them read at once, and what none of them brought declared."""
 
+import asyncio
 import random
 import ssl
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
 from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
 from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
+from headrace.sources.rpc_pubsub.head import Head
 from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
 from headrace.sources.rpc_pubsub.session import Parting, Session
@@ -68,15 +70,18 @@ class RpcPubSub:
         self._recent = Recent()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
-        self._head = self._root = 0
+        self._head = Head()
+        self._root = 0
         self._seen: set[Subscription] = set()
         self._last_loss = ""
-        self._stopped = False
+        self._stopping = asyncio.Event()
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
         self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
         self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
         self._tasks: Supervisor | None = None
         self._gaps: Gaps | None = None
+        self._check: CrossCheck | None = None
+        self._shown: set[str] = set()
         self._report()
 
     @property
@@ -89,6 +94,7 @@ class RpcPubSub:
         self._wanted = parse_all(texts, self._resolve)
         kept = {subscription.feed for subscription in self._wanted}
         self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
+        self._recent.keep(kept)
         for session in self._sessions.values():
             session.follow_wanted()
 
@@ -101,27 +107,34 @@ class RpcPubSub:
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
             if self._rpc is not None:
-                tasks.start(self.name, "check", partial(self._check, self._rpc), restart=self._backoff())
+                tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
                 if self._settings.commitment == "processed":
                     tasks.start(self.name, "confirm", partial(self._confirm, self._rpc), restart=self._backoff())
+            try:
+                await self._stopping.wait()
+            finally:
+                self._gaps.close()
+                tasks.cancel()
+                for component in self._shown:
+                    self._health.forget(component)
         return Ending("stopped")
 
     def stop(self) -> None:
-        """End `run`. Gaps that are being filled stay declared open."""
-        self._stopped = True
-        if self._gaps is not None:
-            self._gaps.close()
-        if self._tasks is not None:
-            self._tasks.cancel()
+        """End `run`. Gaps that are being filled are declared unrecoverable."""
+        self._stopping.set()
 
     # What sessions hand in.
 
     async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
         """Put on the outlet; waits while that is full, and so does the node."""
-        if isinstance(update, LogsUpdate):
-            self._recent.remember(update.feed, update.signature, update.slot)
         if not self._outlet.put_nowait(update):
             await self._outlet.put(update)
+        if isinstance(update, LogsUpdate):
+            self._recent.remember(update.feed, update.signature, update.slot)
+
+    def believes(self, slot: int) -> bool:
+        """Whether `slot` can be the chain's head."""
+        return self._head.hear(slot, self._clock.monotonic())
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None:
         """A head: begins covers, bears witness for the other sessions, becomes slot updates."""
@@ -129,7 +142,7 @@ class RpcPubSub:
         now = self._clock.monotonic()
         for other in self._sessions.values():
             if other is not session:
-                other.watch.witness(self._head, now)
+                other.watch.witness(self._head.slot, now)
         self._confirmations.processed(notice.slot, notice.parent)
         await self._put_slot(session.name, notice.slot, "processed", notice.parent, received_ns)
         if notice.root > self._root:
@@ -140,8 +153,14 @@ class RpcPubSub:
         """A signature may have landed before it was subscribed to, so the ledger is asked once."""
         if subscription.kind == "signature":
             self._start_fetch(subscription, None)
-        if session.complete:
+        self._note_whole(session)
+        if self._shown:
             self._report()
+
+    def refused(self, session: Session) -> None:
+        """The node does not bring some subscription."""
+        self._note_whole(session)
+        self._report()
 
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None:
         """The transaction reached the commitment: deliver it whole, once."""
@@ -170,7 +189,10 @@ class RpcPubSub:
                 self._tally.lost(session.name, parting.reason)
                 self._outages[number].lost(now, parting.reason, parting.detail, was_well=was_well)
                 self._report(parting)
-            await self._clock.sleep(backoff.next_s())
+                pause_s = max(backoff.next_s(), parting.rest_s)
+                await self._clock.sleep(max(pause_s, backoff.max_s) if parting.reason == "denied" else pause_s)
+            else:
+                await self._clock.sleep(breaker.retry_in_s(self._clock.monotonic()))
 
     def _connect_anew(self, number: int, url: str) -> Session:
         name = f"{self.name}-{number}"
@@ -194,19 +216,23 @@ class RpcPubSub:
             return
         trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
         for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
-            coverage = self._coverage.get(feed)
-            if coverage is not None:
-                self._declare(feed, coverage.end(session.name, last_slot))
+            coverage = self._coverage.setdefault(feed, Coverage())
+            self._declare(feed, coverage.end(session.name, last_slot))
 
     def _head_heard(self, session: Session, slot: int, root: int = 0) -> None:
         """Covers may begin with it."""
-        self._head = max(self._head, slot)
-        begun = session.progress.slot(slot, root, self._head)
+        begun = session.progress.slot(slot, root, self._head.slot)
         for feed, first_slot in begun:
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.begin(session.name, first_slot))
-        if begun and session.complete:
-            self._outages[session.number].recovered(self._clock.monotonic(), slot)
+        if begun:
+            self._note_whole(session)
+
+    def _note_whole(self, session: Session) -> None:
+        """Whole for the first time? Later changes of what is wanted do not make it less so."""
+        if session.complete and session.progress.covering and not session.whole:
+            session.whole = True
+            self._outages[session.number].recovered(self._clock.monotonic(), session.watch.head)
             self._report()
 
     def _declare(self, feed: str, hole: Hole | None) -> None:
@@ -230,7 +256,7 @@ class RpcPubSub:
         )
 
     def _start_fetch(self, subscription: Subscription, slot: int | None) -> None:
-        if self._tasks is not None and subscription not in self._seen and not self._stopped:
+        if self._tasks is not None and subscription not in self._seen and not self._stopping.is_set():
             if slot is not None:
                 self._seen.add(subscription)
             self._tasks.start(self.name, subscription.feed, partial(self._fetch, subscription, slot))
@@ -240,23 +266,28 @@ class RpcPubSub:
         update = None
         if self._ledger is not None:
             update = await self._ledger.fetch(subscription, tries=NULL_TRIES if slot is not None else 1)
+        self._seen.discard(subscription)
         if subscription not in self._wanted or (update is None and slot is None):
             return
         self._wanted = tuple(kept for kept in self._wanted if kept != subscription)
-        self._seen.discard(subscription)
         if update is not None:
             await self._outlet.put(update)
         elif slot is not None and self._gaps is not None:
             await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
 
-    async def _check(self, rpc: Rpc) -> None:
+    async def _cross_check(self, rpc: Rpc) -> None:
         """Once per `check_s`: cross-check the streams."""
-        check = CrossCheck(
-            rpc, settings=self._settings, clock=self._clock, tally=self._tally, head_heard=self._head_heard
+        self._check = CrossCheck(
+            rpc,
+            settings=self._settings,
+            clock=self._clock,
+            tally=self._tally,
+            believes=self.believes,
+            head_heard=self._head_heard,
         )
         while True:
             await self._clock.sleep(self._settings.check_s)
-            await check.once(self._sessions.values(), self._wanted)
+            await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
     async def _confirm(self, rpc: Rpc) -> None:
@@ -287,16 +318,37 @@ class RpcPubSub:
         return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, rng=self._rng)
 
     def _report(self, parting: Parting | None = None) -> None:
-        """One line on `source:<name>`: how many endpoints are whole, what is refused, why the last one was lost."""
-        whole = [session for session in self._sessions.values() if session.complete]
-        refused = {known.feed for session in whole for known in session.registry.refused}
+        """Say on the health board how many endpoints are whole, and what is wrong with the others."""
+        if parting is not None:
+            self._last_loss = f"{parting.reason} {parting.detail}".strip()
+        sessions = self._sessions.values()
+        whole = [session for session in sessions if session.whole]
         parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
         if self._gaps is not None and self._gaps.open:
             parts.append(f"filling {self._gaps.open} gaps")
-        if refused:
-            parts.append(f"refused: {', '.join(sorted(refused))}")
-        if parting is not None:
-            self._last_loss = f"{parting.reason} {parting.detail}".strip()
         if len(whole) < len(self._settings.ws_urls):
             parts.append(f"connecting after: {self._last_loss}" if self._last_loss else "connecting")
-        self._health.report(f"source:{self.name}", ready=bool(whole), detail="; ".join(parts))
+        parts += [
+            f"{session.name} is {session.watch.lag_slots} slots behind"
+            for session in whole
+            if session.watch.lag_slots > self._settings.stall_slots
+        ]
+        if self._check is not None and self._check.fault:
+            parts.append(f"HTTP: {self._check.fault}")
+        useful = any(len(session.registry.refused) < len(self._wanted) - 1 for session in whole)
+        ready = bool(whole) and (useful or len(self._wanted) == 1)
+        self._health.report(f"source:{self.name}", ready=ready, detail="; ".join(parts))
+        self._report_refused()
+
+    def _report_refused(self) -> None:
+        """One line for each subscription that an endpoint refuses."""
+        refused = {
+            f"source:{session.name}:{subscription.feed}": reason
+            for session in self._sessions.values()
+            for subscription, reason in session.registry.refused.items()
+        }
+        for component in self._shown - refused.keys():
+            self._health.forget(component)
+        for component, reason in refused.items():
+            self._health.report(component, ready=False, detail=reason, required=False)
+        self._shown = set(refused)
