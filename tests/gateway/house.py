@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from headrace.bench.gateway import Echo
+from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.server import Gateway
