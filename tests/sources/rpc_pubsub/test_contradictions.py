@@ -225,3 +225,18 @@ async def test_an_http_side_that_fails_is_named_and_the_stream_flows() -> None:
         assert rigged.health.ready
         rigged.node.http_faults.status = 200
         await rigged.until(lambda: "HTTP" not in rigged.health.components()["source:rpc"].detail, flowing=True)
+
+
+async def test_a_node_that_refuses_to_list_blocks_once_is_asked_again() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getBlocks"] = (-32602, "Invalid params")
+        asked = rigged.node.http.calls.count("getBlocks")
+        await rigged.until(lambda: rigged.node.http.calls.count("getBlocks") > asked + 1, flowing=True)
+        rigged.node.http_faults.errors.clear()
+        since = rigged.node.advance_slot()
+        await rigged.until(
+            lambda: any(
+                isinstance(u, SlotUpdate) and u.status == "confirmed" and u.slot > since for u in rigged.updates
+            ),
+            flowing=True,
+        )
