@@ -20,7 +20,6 @@ from headrace.decoders.registry import Programs
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
-from headrace.model.keys import is_key
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -269,18 +268,15 @@ def open_nodes(service: Service) -> Source:
     )
 
 
-def new_recorder(path: Path, config: Config, clock: Clock, health: Health | None = None) -> Recorder:
-    """A recorder for `path`, under a fresh id."""
+def new_recorder(
+    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
+) -> Recorder:
+    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
     header = RecordingHeader(
         id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
     )
-    flush_interval_s = config.section(RecorderSettings).flush_interval_s
-    return Recorder(path, header, clock, health=health, flush_interval_s=flush_interval_s)
-
-
-def is_on_chain(text: str) -> bool:
-    """Whether `text` has the form of a key or a signature."""
-    return is_key(text) or (86 <= len(text) <= 88 and text.isalnum())
+    interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)
 
 
 @contextlib.contextmanager

@@ -153,6 +153,9 @@ class HttpRpc:
             return self._transaction(params[0], commitment)
         if method == "getSignaturesForAddress":
             return self._signatures(params[0], commitment, options)
+        if method == "getAccountInfo":
+            account = self.ledger.accounts.get(params[0])
+            return {"context": {"slot": tip}, "value": account and _account(account)}
         if method == "getMultipleAccounts":
             found = [self.ledger.accounts.get(key) for key in params[0]]
             return {"context": {"slot": tip}, "value": [account and _account(account) for account in found]}
