@@ -68,15 +68,15 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """logsNotification frames of transactions with one or more pump.fun trades, whole logs."""
+    """logsNotification frames of transactions with pump.fun trades and no new coin (which are rare), whole logs."""
     programs = Programs.load()
-    trades = [
-        u
-        for u in updates
-        if isinstance(u, TransactionUpdate)
-        and u.logs
-        and any(e.name == "TradeEvent" and e.program_id == PUMP and not e.truncated for e in events_of(u, programs))
-    ]
+    trades = []
+    for update in updates:
+        if isinstance(update, TransactionUpdate) and update.logs:
+            events = events_of(update, programs)
+            names = {event.name for event in events if event.program_id == PUMP and not event.truncated}
+            if "TradeEvent" in names and "CreateEvent" not in names:
+                trades.append(update)
     frames = []
     for n in range(count):
         trade = trades[n % len(trades)]
