@@ -39,6 +39,7 @@ class Running:
         assert process.stdout is not None
         assert process.stderr is not None
         self._reading = asyncio.gather(self._read(process.stdout, self.out), self._read(process.stderr, self.err))
+        self._reading.add_done_callback(lambda _: self._changed.set())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds, looked at after each line; fails if the command ends before."""
@@ -71,7 +72,6 @@ class Running:
         while line := await stream.readline():
             lines.append(line.decode().rstrip("\n"))
             self._changed.set()
-        self._changed.set()
 
 
 def settings(**given: str) -> dict[str, str]:

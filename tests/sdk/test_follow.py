@@ -207,7 +207,7 @@ async def test_cancelling_closes_the_socket() -> None:
 
 async def test_a_slow_consumer_holds_the_socket_up() -> None:
     """Nothing piles up in the client; the server counts it as slow, and what it missed comes later or is told."""
-    async with open_house(history_size=100_000, queue_bytes_max=200_000) as house:
+    async with open_house(history_size=100_000) as house:
         async with aclosing(
             follow(f"ws://127.0.0.1:{house.port}/ws", [TOPIC], backoff=Backoff(QUICK_S, QUICK_S))
         ) as frames:

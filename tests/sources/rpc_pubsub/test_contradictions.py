@@ -69,13 +69,8 @@ async def test_a_node_that_is_behind_is_kept_shown_and_trusted_only_as_far_as_it
         await whole(rigged, rigged.node, behind)
         for _ in range(200):
             rigged.node.advance_slot()
-        lagging = partial(behind.advance_slot)
-
-        def shown() -> bool:
-            lagging()
-            return "rpc-1 is " in rigged.health.components()["source:rpc"].detail
-
-        await rigged.until(shown)
+        await rigged.until(lambda: "rpc-1 is " in rigged.health.components()["source:rpc"].detail)
+        behind.advance_slot()
         assert rigged.health.ready
         early = rigged.node.ledger.head
         late = rigged.node.emit_transaction([PROGRAM])
@@ -230,3 +225,18 @@ async def test_an_http_side_that_fails_is_named_and_the_stream_flows() -> None:
         assert rigged.health.ready
         rigged.node.http_faults.status = 200
         await rigged.until(lambda: "HTTP" not in rigged.health.components()["source:rpc"].detail, flowing=True)
+
+
+async def test_a_node_that_refuses_to_list_blocks_once_is_asked_again() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getBlocks"] = (-32602, "Invalid params")
+        asked = rigged.node.http.calls.count("getBlocks")
+        await rigged.until(lambda: rigged.node.http.calls.count("getBlocks") > asked + 1, flowing=True)
+        rigged.node.http_faults.errors.clear()
+        since = rigged.node.advance_slot()
+        await rigged.until(
+            lambda: any(
+                isinstance(u, SlotUpdate) and u.status == "confirmed" and u.slot > since for u in rigged.updates
+            ),
+            flowing=True,
+        )

@@ -26,8 +26,9 @@ from headrace.sources.rpc_pubsub.gaps import Gaps
 from headrace.sources.rpc_pubsub.head import Head
 from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
-from headrace.sources.rpc_pubsub.session import Parting, Session
+from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
+from headrace.sources.rpc_pubsub.standing import Standing
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
 from headrace.sources.rpc_pubsub.tally import Tally
 
@@ -63,7 +64,8 @@ class RpcPubSub:
         check_ws_urls(settings.ws_urls)
         self.name, self._settings = name, settings
         self._wanted = parse_all(settings.subscriptions, resolve)
-        self._clock, self._health, self._rpc, self._resolve = clock, health, rpc, resolve
+        self._clock, self._rpc, self._resolve = clock, rpc, resolve
+        self._standing = Standing(name, health, settings)
         self._breakers, self._rng = breakers, rng
         self._tally = Tally(metrics)
         self._coverage: dict[str, Coverage] = {}
@@ -73,7 +75,6 @@ class RpcPubSub:
         self._head = Head()
         self._root = 0
         self._seen: set[Subscription] = set()
-        self._last_loss = ""
         self._stopping = asyncio.Event()
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
         self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
@@ -81,7 +82,6 @@ class RpcPubSub:
         self._tasks: Supervisor | None = None
         self._gaps: Gaps | None = None
         self._check: CrossCheck | None = None
-        self._shown: set[str] = set()
         self._report()
 
     @property
@@ -115,8 +115,7 @@ class RpcPubSub:
             finally:
                 self._gaps.close()
                 tasks.cancel()
-                for component in self._shown:
-                    self._health.forget(component)
+                self._standing.close()
         return Ending("stopped")
 
     def stop(self) -> None:
@@ -154,7 +153,7 @@ class RpcPubSub:
         if subscription.kind == "signature":
             self._start_fetch(subscription, None)
         self._note_whole(session)
-        if self._shown:
+        if session.whole:
             self._report()
 
     def refused(self, session: Session) -> None:
@@ -188,7 +187,8 @@ class RpcPubSub:
                     breaker.failure(now)
                 self._tally.lost(session.name, parting.reason)
                 self._outages[number].lost(now, parting.reason, parting.detail, was_well=was_well)
-                self._report(parting)
+                self._standing.lost(parting)
+                self._report()
                 pause_s = max(backoff.next_s(), parting.rest_s)
                 await self._clock.sleep(max(pause_s, backoff.max_s) if parting.reason == "denied" else pause_s)
             else:
@@ -291,7 +291,9 @@ class RpcPubSub:
             self._report()
 
     async def _confirm(self, rpc: Rpc) -> None:
-        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain."""
+        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain. A node that refuses may
+        only lack these slots, so it is asked on, more rarely."""
+        refused = False
         while True:
             await self._clock.sleep(self._settings.confirm_s)
             span = self._confirmations.span()
@@ -303,8 +305,12 @@ class RpcPubSub:
                 _log.debug("confirm_failed", error=str(error))
                 continue
             except RpcError as error:
-                _log.warning("confirm_unsupported", source=self.name, error=str(error))
-                return
+                if not refused:
+                    _log.warning("confirm_refused", source=self.name, error=str(error))
+                refused = True
+                await self._clock.sleep(self._settings.check_s)
+                continue
+            refused = False
             for verdict in self._confirmations.listed(blocks, span):
                 now_ns = self._clock.wall_ns()
                 await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, now_ns)
@@ -317,38 +323,10 @@ class RpcPubSub:
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, rng=self._rng)
 
-    def _report(self, parting: Parting | None = None) -> None:
-        """Say on the health board how many endpoints are whole, and what is wrong with the others."""
-        if parting is not None:
-            self._last_loss = f"{parting.reason} {parting.detail}".strip()
-        sessions = self._sessions.values()
-        whole = [session for session in sessions if session.whole]
-        parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
-        if self._gaps is not None and self._gaps.open:
-            parts.append(f"filling {self._gaps.open} gaps")
-        if len(whole) < len(self._settings.ws_urls):
-            parts.append(f"connecting after: {self._last_loss}" if self._last_loss else "connecting")
-        parts += [
-            f"{session.name} is {session.watch.lag_slots} slots behind"
-            for session in whole
-            if session.watch.lag_slots > self._settings.stall_slots
-        ]
-        if self._check is not None and self._check.fault:
-            parts.append(f"HTTP: {self._check.fault}")
-        useful = any(len(session.registry.refused) < len(self._wanted) - 1 for session in whole)
-        ready = bool(whole) and (useful or len(self._wanted) == 1)
-        self._health.report(f"source:{self.name}", ready=ready, detail="; ".join(parts))
-        self._report_refused()
-
-    def _report_refused(self) -> None:
-        """One line for each subscription that an endpoint refuses."""
-        refused = {
-            f"source:{session.name}:{subscription.feed}": reason
-            for session in self._sessions.values()
-            for subscription, reason in session.registry.refused.items()
-        }
-        for component in self._shown - refused.keys():
-            self._health.forget(component)
-        for component, reason in refused.items():
-            self._health.report(component, ready=False, detail=reason, required=False)
-        self._shown = set(refused)
+    def _report(self) -> None:
+        self._standing.report(
+            self._sessions.values(),
+            len(self._wanted),
+            open_gaps=self._gaps.open if self._gaps is not None else 0,
+            http_fault=self._check.fault if self._check is not None else "",
+        )
