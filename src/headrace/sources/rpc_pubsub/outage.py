@@ -20,7 +20,7 @@ class Outage:
         self._losses = 0
         self._since = 0.0
         self._repeat_s = REPEAT_S
-        self._told = True  # the latest loss, or that there has been no connection yet
+        self._told = True  # the latest loss, or, at first, that there is no connection yet
 
     def lost(self, now: float, reason: str, detail: str, *, was_well: bool) -> None:
         """A connection ended, or could not be made; `was_well` starts the count anew."""
@@ -30,11 +30,11 @@ class Outage:
         outage_s = now - self._since
         if self._losses > 1 and outage_s < self._repeat_s:
             return
-        self._told = True
+        was_there, self._told = was_well or not self._told, True
         while outage_s >= self._repeat_s:
             self._repeat_s *= 2
         _log.warning(
-            "connection_lost" if was_well else "no_connection",
+            "connection_lost" if was_there else "no_connection",
             source=self._source,
             url=self._url,
             reason=reason,

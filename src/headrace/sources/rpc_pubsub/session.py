@@ -54,6 +54,8 @@ class Desk(Protocol):
 
     async def slot_heard(self, session: "Session", notice: SlotNotice, received_ns: int) -> None: ...
 
+    def head_heard(self, session: "Session", slot: int) -> None: ...
+
     def refused(self, session: "Session") -> None: ...
 
     def acknowledged(self, session: "Session", subscription: Subscription) -> None: ...
@@ -89,7 +91,7 @@ class Session:
         self.parting: Parting | None = None
         self._stamp = Stamp(name, settings.commitment)
         self._tasks: Supervisor | None = None
-        self._handing_in = False
+        self._handing_in = self._tells_slots = False
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
 
@@ -167,10 +169,13 @@ class Session:
         if isinstance(heard, LogsUpdate | AccountUpdate):
             await self._desk.deliver(heard)
             self.progress.brought(heard.feed, heard.slot)
+            if not self._tells_slots and heard.slot > self.watch.head:
+                self._head_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
             if not self._desk.believes(heard.slot):
                 self._bad["slot_jump"] += 1
                 return
+            self._tells_slots = True
             self.watch.slot(heard.slot, self._clock.monotonic())
             await self._desk.slot_heard(self, heard, received_ns)
         elif isinstance(heard, Ack):
@@ -183,6 +188,12 @@ class Session:
             self._desk.signature_seen(self, heard)
         elif isinstance(heard, Unknown):
             self._unknown += 1
+
+    def _head_by_content(self, slot: int) -> None:
+        """Some proxies take `slotSubscribe` and never tell a slot; what they deliver shows how far they are."""
+        if self._desk.believes(slot):
+            self.watch.slot(slot, self._clock.monotonic())
+            self._desk.head_heard(self, slot)
 
     def _acknowledge(self, request_id: int, subscription_id: int) -> None:
         try:

@@ -137,7 +137,7 @@ class RpcPubSub:
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None:
         """A head: begins covers, bears witness for the other sessions, becomes slot updates."""
-        self._head_heard(session, notice.slot, notice.root)
+        self.head_heard(session, notice.slot, notice.root)
         now = self._clock.monotonic()
         for other in self._sessions.values():
             if other is not session:
@@ -147,6 +147,15 @@ class RpcPubSub:
         if notice.root > self._root:
             self._root = notice.root
             await self._put_slot(session.name, notice.root, "finalized", None, received_ns)
+
+    def head_heard(self, session: Session, slot: int, root: int = 0) -> None:
+        """The node is at `slot`: covers may begin with it."""
+        begun = session.progress.slot(slot, root, self._head.slot)
+        for feed, first_slot in begun:
+            coverage = self._coverage.setdefault(feed, Coverage())
+            self._declare(feed, coverage.begin(session.name, first_slot))
+        if begun:
+            self._note_whole(session)
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         """A signature may have landed before it was subscribed to, so the ledger is asked once."""
@@ -219,15 +228,6 @@ class RpcPubSub:
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(session.name, last_slot))
 
-    def _head_heard(self, session: Session, slot: int, root: int = 0) -> None:
-        """Covers may begin with it."""
-        begun = session.progress.slot(slot, root, self._head.slot)
-        for feed, first_slot in begun:
-            coverage = self._coverage.setdefault(feed, Coverage())
-            self._declare(feed, coverage.begin(session.name, first_slot))
-        if begun:
-            self._note_whole(session)
-
     def _note_whole(self, session: Session) -> None:
         """Whole for the first time? Later changes of what is wanted do not make it less so."""
         if session.complete and session.progress.covering and not session.whole:
@@ -283,7 +283,7 @@ class RpcPubSub:
             clock=self._clock,
             tally=self._tally,
             believes=self.believes,
-            head_heard=self._head_heard,
+            head_heard=self.head_heard,
         )
         while True:
             await self._clock.sleep(self._settings.check_s)
