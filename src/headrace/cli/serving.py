@@ -97,8 +97,11 @@ async def _serve_until_signal(service: Service, greet: Greeting | None = None) -
         async with Supervisor(service.clock) as tasks:
             serving = tasks.start("serve", "service", partial(service.run, stop))
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
+            stopping = tasks.start("serve", "stopping", stop.wait)
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            greeting.cancel()  # before the gateway ends, which it would report as a loss
             await asyncio.wait([serving])
-            greeting.cancel()
+            stopping.cancel()
 
 
 async def _greet(service: Service, greet: Greeting | None) -> None:

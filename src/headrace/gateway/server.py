@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -62,7 +63,7 @@ class Gateway:
         framer: Framer | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor = supervisor
+        self._supervisor, self._demo = supervisor, demo
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
@@ -91,12 +92,13 @@ class Gateway:
         self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
         await self._server.ready.wait()
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        _log.warning(
-            "no_authentication",
-            host=self._settings.host,
-            port=self._port,
-            meaning="anyone who can connect can read everything",
-        )
+        if not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+            _log.warning(
+                "no_authentication",
+                host=self._settings.host,
+                port=self._port,
+                meaning="anyone who can connect can read everything",
+            )
 
     def apply(self, settings: GatewaySettings) -> None:
         """Change what may change while running."""
