@@ -157,6 +157,30 @@ async def test_without_slot_subscriptions_get_slot_takes_their_place() -> None:
         assert not any(isinstance(u, SlotUpdate) and u.status == "processed" for u in rigged.updates)
 
 
+@pytest.mark.parametrize("how", ["refused", "never told"])
+async def test_without_slots_what_was_delivered_is_confirmed_or_dies_all_the_same(how: str) -> None:
+    async with rig(start=False) as rigged:
+        if how == "refused":
+            rigged.node.faults.errors["slotSubscribe"] = (-32601, "Method not found")
+        else:
+            rigged.node.faults.dropped.add("slot")
+        await rigged.node.until(lambda: rigged.node.subscribed("logs") > 0)
+        rigged.node.advance_slot()
+        base = rigged.node.ledger.head
+        rigged.node.emit_transaction([PROGRAM])
+        rigged.node.advance_slot()
+        rigged.node.emit_transaction([PROGRAM])
+        rigged.node.advance_slot(parent=base)
+        rigged.node.emit_transaction([PROGRAM])
+
+        def verdicts() -> list[tuple[int, str]]:
+            return [(each.slot, each.status) for each in rigged.updates if isinstance(each, SlotUpdate)]
+
+        expected = {(base, "confirmed"), (base + 1, "dead"), (base + 2, "confirmed")}
+        await rigged.until(lambda: expected <= set(verdicts()), flowing=True)
+        assert len(verdicts()) == len(set(verdicts()))
+
+
 async def stalls(rigged: Rig, reason: str) -> None:
     """The stream must be found out and everything that it kept back refilled."""
     lost = []

@@ -3,8 +3,9 @@
 import asyncio
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import structlog
 
@@ -45,7 +46,8 @@ class RpcPubSub:
 
     `rpc` is needed to fill gaps, to cross-check and to confirm slots; without it the stream still flows and every gap
     is unrecoverable. `resolve` turns a program's name into its id (KeyError: unknown). `breakers`, one per endpoint,
-    rest those that keep failing. Raises ConfigError for endpoints or subscriptions that can't be.
+    rest those that keep failing. `covered` is that of an earlier source whose work this one takes up: what was missed
+    between them is a gap. Raises ConfigError for endpoints or subscriptions that can't be.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class RpcPubSub:
         rpc: Rpc | None = None,
         resolve: Resolve = _no_names,
         breakers: Sequence[Breaker] = (),
+        covered: Mapping[str, int] = MappingProxyType({}),
         rng: random.Random | None = None,
         name: str = "rpc",
     ) -> None:
@@ -68,7 +71,10 @@ class RpcPubSub:
         self._standing = Standing(name, health, settings)
         self._breakers, self._rng = breakers, rng
         self._tally = Tally(metrics)
-        self._coverage: dict[str, Coverage] = {}
+        self.covered: Mapping[str, int] = covered
+        """Feed → the slot up to which all was brought or declared; brought up to date when `run` ends."""
+        feeds = {subscription.feed for subscription in self._wanted}
+        self._coverage = {feed: Coverage(slot) for feed, slot in covered.items() if feed in feeds}
         self._recent = Recent()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
@@ -114,6 +120,7 @@ class RpcPubSub:
                 await self._stopping.wait()
             finally:
                 self._gaps.close()
+                self.covered = self._suspend()
                 tasks.cancel()
                 self._standing.close()
         return Ending("stopped")
@@ -156,6 +163,10 @@ class RpcPubSub:
             self._declare(feed, coverage.begin(session.name, first_slot))
         if begun:
             self._note_whole(session)
+
+    def slot_shown(self, slot: int) -> None:
+        """Something of `slot` came from a node that tells no slots: it waits for a verdict all the same."""
+        self._confirmations.processed(slot)
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         """A signature may have landed before it was subscribed to, so the ledger is asked once."""
@@ -223,10 +234,18 @@ class RpcPubSub:
         session = self._sessions.pop(number, None)
         if session is None:
             return
-        trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
-        for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
+        for feed, last_slot in _surely(session, reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(session.name, last_slot))
+
+    def _suspend(self) -> dict[str, int]:
+        """All sessions end at once: how far each feed is covered."""
+        ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
+        for session in self._sessions.values():
+            for feed, last_slot in _surely(session).items():
+                ends.setdefault(feed, {})[session.name] = last_slot
+        reached = {feed: self._coverage.get(feed, Coverage()).suspend(last_slots) for feed, last_slots in ends.items()}
+        return {feed: slot for feed, slot in reached.items() if slot is not None}
 
     def _note_whole(self, session: Session) -> None:
         """Whole for the first time? Later changes of what is wanted do not make it less so."""
@@ -330,3 +349,9 @@ class RpcPubSub:
             open_gaps=self._gaps.open if self._gaps is not None else 0,
             http_fault=self._check.fault if self._check is not None else "",
         )
+
+
+def _surely(session: Session, reason: str = "") -> dict[str, int]:
+    """Feed → the slot up to which the session surely brought all."""
+    trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
+    return session.progress.surely(trust_head=trust_head)
