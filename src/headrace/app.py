@@ -35,6 +35,7 @@ from headrace.sources import Outlet, Source
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
+from headrace.sources.rpc_pubsub.subscriptions import parse_all
 from headrace.stream import Stream
 
 COMMCOIN: Final = "commcoin"
@@ -104,6 +105,7 @@ class Service:
         self.clock = clock or SystemClock()
         self.health, self.metrics = Health(), Metrics(process=True)
         self.programs = load_programs(config)
+        self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
         self.pipeline = Pipeline(self.programs, self.clock, self.metrics, audience=self._audience)
         self.rpc = open_rpc(config, self.clock)
@@ -189,6 +191,7 @@ class Service:
 
     async def _follow_config(self) -> None:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
+        self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         async with contextlib.aclosing(watch(self.config.paths, self.clock)) as changes:
             async for _ in changes:
@@ -201,6 +204,10 @@ class Service:
                     _log.warning("settings_need_restart", keys=", ".join(change.needs_restart))
                 if change.applied:
                     _log.info("settings_applied", keys=", ".join(change.applied))
+
+    def _check_subscriptions(self, settings: RpcPubSubSettings) -> None:
+        """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
+        parse_all(settings.subscriptions, self.resolve)
 
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:

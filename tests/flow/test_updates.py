@@ -204,6 +204,20 @@ async def test_what_happened_while_the_stream_was_off_is_a_gap_and_refilled(tmp_
         assert len(alive.of_type("event")) == 4  # none twice
 
 
+async def test_wrong_subscriptions_are_refused_also_while_the_stream_is_off(tmp_path: Path) -> None:
+    settings = tmp_path / "headrace.toml"
+    settings.write_text("[features]\nstream = false\n")
+    async with life(TOPIC, toml=settings, without=("SUBSCRIPTIONS",)) as alive:
+        await alive.until(lambda: "source" in alive.service.health.components(), flowing=False)
+        text = '[features]\nstream = false\n[rpc_pubsub]\nsubscriptions = ["logs:nobody"]\n'
+        await asyncio.to_thread(settings.write_text, text)
+        change = alive.service.config.reload(await asyncio.to_thread(alive.service.config.read))
+        assert "logs:nobody" in str(change.errors[0])
+        await switch_stream(alive, settings, "true")
+        await alive.until(lambda: "source:rpc" in alive.service.health.components(), flowing=False)
+        await alive.covered()
+
+
 async def switch_stream(alive: Life, settings: Path, value: str) -> None:
     await asyncio.to_thread(settings.write_text, f"[features]\nstream = {value}\n")
     alive.service.config.reload(await asyncio.to_thread(alive.service.config.read))
