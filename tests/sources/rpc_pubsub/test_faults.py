@@ -250,6 +250,20 @@ async def test_a_dropped_feed_is_found_in_the_ledger() -> None:
         await stalls(rigged, "feed_stands")
 
 
+async def test_a_dropped_feed_of_a_program_that_is_busy_in_every_slot_is_found_too() -> None:
+    async with rig(quiet_feed_s=0.1) as rigged:
+        rigged.node.faults.dropped.add("logs")
+        landed = []
+        async with asyncio.timeout(30):
+            while not rigged.count("source_reconnects_total", source="rpc-0", reason="feed_stands"):
+                landed.append(rigged.node.emit_transaction([PROGRAM]))
+                rigged.node.advance_slot()
+                await asyncio.sleep(0.005)
+        rigged.node.faults.dropped.clear()
+        await rigged.settled()
+        assert missing(rigged, [(each.signature, each.slot) for each in landed]) == set()
+
+
 async def test_without_any_network_it_stays_quiet_and_keeps_trying(capsys: pytest.CaptureFixture[str]) -> None:
     async with rig(start=False) as rigged:
         rigged.proxy.refuse = True
