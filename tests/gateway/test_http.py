@@ -50,7 +50,7 @@ async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> 
 
 async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
     response = await http.get("/metrics")
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"  # Prometheus refuses it doubled
     assert "headrace_gateway_connections" in response.text
 
 

@@ -144,6 +144,23 @@ async def test_any_inbound_frame_is_a_pong(answer: bytes) -> None:
         raw.leave()
 
 
+async def test_a_pong_counts_however_soon_it_comes() -> None:
+    async with open_house(ping_s=0.2, pong_s=0.1) as house:
+        raw = await join(house)
+        for _ in range(4):
+            assert (await raw.json())["type"] == "ping"
+            raw.send(frame(TEXT, b'{"type":"pong"}'))
+        raw.leave()
+
+
+async def test_what_was_said_before_the_heartbeat_is_no_answer_to_it() -> None:
+    async with open_house(ping_s=0.2, pong_s=0.4) as house:
+        raw = await join(house)
+        raw.ask("subscribe", 1, topic="slots")
+        assert await raw.closed() == 4012
+        raw.leave()
+
+
 async def test_heartbeats_carry_head_and_tops() -> None:
     async with open_house(ping_s=0.05) as house:
         raw = await join(house, "/ws?subscriptions=slots,trades:pump")

@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
     """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
 
     `write` is the transport's: frames go out without passing through the protocol core, which keeps the close state.
+    `heard` is set by anything that comes in; who waits for an answer clears it.
     """
 
     def __init__(self, keeper: Doorkeeper, endpoints: Mapping[str, EndpointFactory]) -> None:
@@ -73,14 +74,14 @@ class Connection(asyncio.Protocol):
         self._parts: list[str] | list[bytes] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._reading_paused = False
-        self.heard_s = keeper.clock.monotonic()
+        self.heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_s = self._keeper.clock.monotonic()
+        self.heard = True
         for start in range(0, len(data), SLICE):
             self._core.receive_data(data[start : start + SLICE])
             self._write_core()

@@ -94,6 +94,4 @@ class Doorkeeper:
             silent.no_pong()
         for client in self.pings.due(now_s):
             self.pings.set(client, now_s)
-            if client not in self.pongs:
-                self.pongs.set(client, now_s)
             client.ping()

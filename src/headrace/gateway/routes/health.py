@@ -45,7 +45,8 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
 @get("/metrics", sync_to_thread=False)
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
-    return Response(context_of(request).metrics.render(), media_type=Metrics.content_type)
+    media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
+    return Response(context_of(request).metrics.render(), media_type=media_type)
 
 
 HANDLERS: Final = (liveness, readiness)
