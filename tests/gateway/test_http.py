@@ -50,7 +50,9 @@ async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> 
 
 async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
     response = await http.get("/metrics")
-    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"  # Prometheus refuses it doubled
+    assert (
+        response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    )  # Prometheus refuses it doubled
     assert "headrace_gateway_connections" in response.text
 
 
@@ -60,6 +62,13 @@ async def test_schema_describes_the_api(http: httpx.AsyncClient) -> None:
     assert {"/health/live", "/health/ready", "/metrics", "/api/topics", "/api/topics/{topic}/history"} <= set(
         schema["paths"]
     )
+    assert set(schema["paths"]["/health/ready"]["get"]["responses"]) == {"200", "503"}
+    answers = schema["paths"]["/api/topics/{topic}/history"]["get"]["responses"]
+    assert set(answers) == {"200", "400", "404", "410", "503"}
+    for status in ("400", "404", "410", "503"):
+        (media_type,) = answers[status]["content"]
+        assert media_type == "application/problem+json"
+    assert list(schema["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
 
 
 async def test_info(http: httpx.AsyncClient) -> None:
