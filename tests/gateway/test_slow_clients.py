@@ -73,6 +73,25 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         stalled.leave()
 
 
+async def test_one_that_takes_little_at_a_time_stays() -> None:
+    """Its socket is full for longer than `slow_abort_s`: it is slow, not gone."""
+    settings = SMALL | {"write_buffer_bytes": 262_144}
+    async with open_house(slow_abort_s=0.1, ping_s=0.1, history_size=5000, **settings) as house:
+        slow = await stalled_client(house)
+        await publish_slowly(house, 1000, 1000)
+        offset = 0
+        while offset < 1000:
+            got = await slow.json()
+            if got["type"] == "ping":
+                slow.send(frame(TEXT, b'{"type":"pong"}'))
+                continue
+            offset += 1
+            assert int(got["offset"]) == offset
+            await asyncio.sleep(0.002)
+        assert house.metric("gateway_paused_total") >= 1
+        slow.leave()
+
+
 async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> None:
     async with open_house(slow_abort_s=30, history_size=50, **SMALL) as house:
         stalled = await stalled_client(house)

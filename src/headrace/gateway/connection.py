@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._parts: list[str] | list[bytes] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._reading_paused = False
+        self._unsent = 0  # bytes that waited when the socket was last looked at
         self.heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,7 +105,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
-        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
+        self._watch_unsent()
         if not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
             self.transport.pause_reading()
@@ -119,6 +120,13 @@ class Connection(asyncio.Protocol):
         if self._endpoint is not None:
             self._endpoint.socket_free()
 
+    def still_full(self) -> None:
+        """Drop it, unless it took some of what waits: then it is slow, not gone."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.abort()
+
     def close(self, code: CloseCode) -> None:
         """Say goodbye and give the client `close_s` to answer; idempotent."""
         if self._core.state is OPEN:
@@ -130,6 +138,10 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection, whatever is buffered."""
         self.transport.abort()
+
+    def _watch_unsent(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def _shake_hands(self, request: Request) -> None:
         response = self._core.accept(request)
