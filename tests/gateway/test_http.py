@@ -229,6 +229,30 @@ async def test_connections_that_never_become_anything_are_limited() -> None:
             raw.leave()
 
 
+CHUNK = b"ffff\r\n" + b"a" * 65_535 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK + CHUNK, 413),
+        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n", 400),
+    ],
+)
+async def test_an_answer_that_comes_after_a_refusal_is_dropped_in_silence(
+    house: House, capsys: pytest.CaptureFixture[str], data: bytes, status: int
+) -> None:
+    raw = await Raw.connect(house.port)
+    raw.send(data)
+    assert b" %d " % status in await raw.read_head()
+    async with asyncio.timeout(5):
+        await raw.reader.read()
+    async with httpx.AsyncClient() as http:  # one more turn for whatever was still to be answered
+        await http.get(f"http://127.0.0.1:{house.port}/health/live")
+    assert "Traceback" not in capsys.readouterr().err
+    raw.leave()
+
+
 async def test_pipelined_requests_are_all_answered(house: House) -> None:
     raw = await Raw.connect(house.port)
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
