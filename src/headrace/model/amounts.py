@@ -1,17 +1,9 @@
-"""Amounts of money and sizes of steps: integers in base units, never floats."""
+"""Amounts of money: integers in base units, never floats."""
 
-from typing import Final, NewType
-
-Lamports = NewType("Lamports", int)
-"""Native SOL in base units; 1 SOL is 10**9 lamports."""
-
-BaseUnits = NewType("BaseUnits", int)
-"""Any token in its mint's base units; the mint's `decimals` say how many make one."""
-
-Bps = NewType("Bps", int)
-"""Basis points: 10_000 is one whole."""
+from typing import Final
 
 SOL_DECIMALS: Final = 9
+"""1 SOL is 10**9 lamports."""
 
 
 def decimal_string(units: int, decimals: int) -> str:
