@@ -20,6 +20,7 @@ from headrace.cli.listening import print_frames
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.errors import BadInputError
+from headrace.runtime import garbage
 from headrace.runtime.log import configure
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording, header_of
@@ -92,6 +93,7 @@ def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> S
 
 
 async def _serve_until_signal(service: Service, greet: Greeting | None = None) -> None:
+    garbage.settle()
     stop = asyncio.Event()
     with app.stopped_by_signals(stop):
         async with Supervisor(service.clock) as tasks:
