@@ -309,7 +309,9 @@ async def test_many_subscriptions_leave_nothing_behind() -> None:
                 await raw.json()
         hub = quiet.gateway.hub
         assert (hub.subscriptions, hub.topics()) == (0, {})
-        assert [name for task in asyncio.all_tasks() if "catch_up" in (name := task.get_name())] == []
+        async with asyncio.timeout(5):  # the last answers may be here before the tasks that wrote them have ended
+            while any("catch_up" in task.get_name() for task in asyncio.all_tasks()):
+                await asyncio.sleep(0)
         raw.leave()
 
 

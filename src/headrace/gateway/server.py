@@ -134,7 +134,7 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            listener = socket.socket(found[0], socket.SOCK_STREAM)
+            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio asks for the protocol
         except OSError as error:
             raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
         try:

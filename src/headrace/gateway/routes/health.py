@@ -43,7 +43,7 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     return Response(body, status_code=200 if health.ready else 503)
 
 
-@get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT)
+@get("/metrics", sync_to_thread=True, media_type=MediaType.TEXT)  # it reads files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
     media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
