@@ -134,7 +134,8 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio asks for the protocol
+            # With its protocol named: asyncio sets TCP_NODELAY only then.
+            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:
             raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
         try:
