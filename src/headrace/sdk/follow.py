@@ -13,6 +13,7 @@ from headrace.model.redact import redact
 from headrace.protocol.codes import may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.http_answers import is_final
 
 FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 ASKED_AT_ONCE: Final = 8
@@ -20,7 +21,6 @@ ASKED_AT_ONCE: Final = 8
 
 _ASK_AGAIN_S: Final = 1.0
 _NO_PROGRESS: Final = frozenset({"welcome", "subscribed", "error"})
-_WORTH_ANOTHER_TRY: Final = frozenset({408, 425, 429})
 
 Frame = dict[str, Any]
 OnLoss = Callable[[str, float], None]
@@ -82,8 +82,9 @@ async def follow(
             raise ConfigError("url", redact(url), "a ws:// or wss:// URL") from error
         except (OSError, InvalidHandshake, TimeoutError) as error:
             why = str(error)
-            if isinstance(error, InvalidStatus):
-                _raise_if_final(error.response.status_code, error.response.reason_phrase)
+            if isinstance(error, InvalidStatus) and is_final(error.response.status_code):
+                phrase = error.response.reason_phrase
+                raise Refused(error.response.status_code, f"HTTP {phrase}".strip()) from error
         delay_s = backoff.next_s()
         if on_loss is not None:
             on_loss(why, delay_s)
@@ -121,12 +122,6 @@ class _Asking:
         await self._clock.sleep((data.get("retry_after_ms") or _ASK_AGAIN_S * 1000) / 1000)
         self._waiting.appendleft(number)
         await self.more(1)
-
-
-def _raise_if_final(status: int, phrase: str) -> None:
-    """An HTTP status other than the upgrade: 4xx says that it will be the same next time, but for a few of them."""
-    if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:
-        raise Refused(status, f"HTTP {phrase}".strip())
 
 
 def _remember(positions: dict[str, Frame], frame: Frame) -> None:

@@ -16,6 +16,7 @@ from headrace.model.errors import BadInputError, TransientError
 from headrace.model.redact import redact
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
+from headrace.runtime.http_answers import retry_after_s
 from headrace.solana.rpc_errors import RpcError, rpc_error
 
 T = TypeVar("T")
@@ -170,8 +171,7 @@ class RpcTransport:
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
         """429 and 5xx: note how long the node wants to be left alone."""
         self._tell(endpoint, worked=False)
-        asked = response.headers.get("retry-after", "")
-        rest_s: float | None = min(float(asked), _REST_S_MAX) if asked.isdigit() else None
+        rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
         if rest_s:

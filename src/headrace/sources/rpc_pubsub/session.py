@@ -15,6 +15,7 @@ from headrace.model.errors import BadInputError
 from headrace.model.redact import redact
 from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.runtime.clock import Clock
+from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub.coverage import Progress
 from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
@@ -26,7 +27,6 @@ from headrace.sources.rpc_pubsub.watch import Watch
 _CLOSE_S = 1.0
 _DETAIL_MAX = 200
 _REST_S_MAX = 300.0
-_ABOUT_THE_MOMENT = (408, 425, 429)
 
 _log = structlog.get_logger("source")
 
@@ -273,11 +273,10 @@ class Session:
 
 
 def _turned_away(response: Response) -> Parting:
-    """The node answered the handshake with a status: 4xx will be so again, but for those about the moment."""
-    status, asked = response.status_code, response.headers.get("Retry-After", "")
-    denied = 400 <= status < 500 and status not in _ABOUT_THE_MOMENT
-    rest_s = min(float(asked), _REST_S_MAX) if asked.isascii() and asked.isdigit() else 0.0
-    return Parting("denied" if denied else "refused", f"HTTP {status}", rest_s)
+    """The node answered the handshake with a status."""
+    status = response.status_code
+    rest_s = retry_after_s(response.headers.get("Retry-After", ""), _REST_S_MAX) or 0.0
+    return Parting("denied" if is_final(status) else "refused", f"HTTP {status}", rest_s)
 
 
 def _text(error: BaseException) -> str:
