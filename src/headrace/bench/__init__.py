@@ -8,8 +8,14 @@ from typing import Any
 import msgspec
 
 
-def append(report: dict[str, Any], folder: Path | None) -> None:
-    """Add the report as one line to `results.jsonl` in the folder, if one was asked for. Raises OSError."""
+def add_write(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The option `--write`, whose value `tell` takes."""
+    parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
+
+
+def tell(text: str, report: dict[str, Any], folder: Path | None) -> None:
+    """Print the text; with a folder, add the report as one line to its `results.jsonl`. Raises OSError."""
+    sys.stdout.write(text + "\n")
     if folder is not None:
         with (folder / "results.jsonl").open("ab") as results:
             results.write(msgspec.json.encode(report) + b"\n")

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from solders.pubkey import Pubkey
 
-from headrace.bench import append, at_least_one, progress
+from headrace.bench import add_write, at_least_one, progress, tell
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.registry import SHIPPED, Programs
@@ -281,11 +281,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench decode", description=__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=ROUNDS, help="default %(default)s")
     parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")
-    parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
+    add_write(parser)
     args = parser.parse_args(argv)
     report = run(args)
-    sys.stdout.write(table(report) + "\n")
-    append(report, args.write)
+    tell(table(report), report, args.write)
     return 0
 
 

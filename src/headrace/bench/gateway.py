@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 import headrace
-from headrace.bench import gateway_server
+from headrace.bench import add_write, gateway_server, tell
 from headrace.bench.gateway_clients import LoadReport
 from headrace.bench.gateway_load import FILLING
 from headrace.gateway.settings import GatewaySettings
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--tick-ms", type=float, default=GatewaySettings().tick_ms, help="WEBSOCKET_TICK_MS of the run")
     load.add_argument("--server-core", type=int, metavar="N", help="pin the server to this core")
     load.add_argument("--client-core", type=int, metavar="N", help="pin the clients to this core")
-    load.add_argument("--write", type=Path, metavar="FOLDER", help="append the dated result to FOLDER/results.jsonl")
+    add_write(load)
     serve = parser.add_argument_group("serve only")
     serve.add_argument("--serve", action="store_true", help="run the server for another driver; prints its port")
     serve.add_argument("--port", type=int, default=0, help="port of --serve (default: a free one)")
@@ -130,11 +130,7 @@ def main(argv: Sequence[str]) -> int:
         gateway_server.run(args.port, args.tick_ms)
         return 0
     report = run(args)
-    line = msgspec.json.encode(report)
-    sys.stdout.write(f"{table(report)}\n{line.decode()}\n")
-    if args.write is not None:
-        with (args.write / "results.jsonl").open("ab") as results:
-            results.write(line + b"\n")
+    tell(f"{table(report)}\n{msgspec.json.encode(report).decode()}", report, args.write)
     return 0
 
 

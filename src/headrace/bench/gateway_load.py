@@ -1,5 +1,8 @@
 """The load that servers and clients of the gateway benchmark agree on."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -19,11 +22,15 @@ class Order(msgspec.Struct, frozen=True, tag_field="op", tag="pub"):
     secs: float
 
 
-def body(began_us: int, rate: float, number: int) -> bytes:
-    """The members of message `number` (from 0): `t` is the µs of the monotonic clock at which it is due."""
-    return b'"t":%d,"s":%d,%b' % (began_us + int(number * 1e6 / rate), number + 1, FILLING)
+async def batches(order: Order) -> AsyncIterator[list[bytes]]:
+    """What is due of the order, once a millisecond until all of it was: the members of each message.
 
-
-def due(began_ns: int, now_ns: int, order: Order) -> int:
-    """How many messages should be out by now."""
-    return min(round(order.rate * order.secs), int((now_ns - began_ns) * order.rate / 1e9) + 1)
+    `t` is the µs of the monotonic clock at which the message was due, `s` its number from 1.
+    """
+    began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
+    began_us = began_ns // 1000
+    while sent < total:
+        due = min(total, int((time.monotonic_ns() - began_ns) * order.rate / 1e9) + 1)
+        yield [b'"t":%d,"s":%d,%b' % (began_us + int(n * 1e6 / order.rate), n + 1, FILLING) for n in range(sent, due)]
+        sent = due
+        await asyncio.sleep(0.001)

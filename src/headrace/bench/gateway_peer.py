@@ -1,9 +1,7 @@
 """A peer for the gateway benchmark: `websockets` as its documentation shows it, with `broadcast`, on a free port."""
 
-import asyncio
 import contextlib
 import sys
-import time
 
 import msgspec
 import uvloop
@@ -11,7 +9,7 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed
 
-from headrace.bench.gateway_load import Order, body, due
+from headrace.bench.gateway_load import Order, batches
 
 
 async def serve() -> None:
@@ -34,13 +32,9 @@ async def serve() -> None:
 
 async def publish(clients: set[ServerConnection], order: Order) -> None:
     """Send what is due to every client, every millisecond."""
-    began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
-    while sent < total:
-        until = due(began_ns, time.monotonic_ns(), order)
-        for number in range(sent, until):
-            broadcast(clients, (b"{%b}" % body(began_ns // 1000, order.rate, number)).decode())
-        sent = until
-        await asyncio.sleep(0.001)
+    async for bodies in batches(order):
+        for body in bodies:
+            broadcast(clients, (b"{%b}" % body).decode())
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
 from typing import Final
 
 import msgspec
 import uvloop
 from litestar import get
 
-from headrace.bench.gateway_load import Order, body, due
+from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.connection import Connection, Opening
@@ -49,14 +48,9 @@ class Publisher:
         self._supervisor.start("bench", "publish", lambda: self._publish(order))
 
     async def _publish(self, order: Order) -> None:
-        began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
-        while sent < total:
-            until = due(began_ns, time.monotonic_ns(), order)
-            bodies = [body(began_ns // 1000, order.rate, number) for number in range(sent, until)]
-            sent = until
+        async for bodies in batches(order):
             if bodies:
-                await self._bus.publish([Publication(TOPIC, "event", one) for one in bodies])
-            await asyncio.sleep(0.001)
+                await self._bus.publish([Publication(TOPIC, "event", body) for body in bodies])
 
 
 class OrderingShell(SessionShell):

@@ -21,7 +21,7 @@ import msgspec
 import pybase64
 
 import headrace
-from headrace.bench import append, at_least_one, progress
+from headrace.bench import add_write, at_least_one, progress, tell
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.decoders.events import events_of
@@ -169,11 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
+    add_write(parser)
     args = parser.parse_args(argv)
     report = run(args)
-    sys.stdout.write(table(report) + "\n")
-    append(report, args.write)
+    tell(table(report), report, args.write)
     return 0
 
 
