@@ -47,7 +47,7 @@ def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
 def pieces(text: bytes) -> list[bytes]:
     """The lines of JSON lines, so that a bad one spoils no other; anything else in one piece."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines if len(lines) > 1 and not _is_json(text) and _is_json(lines[0]) else [text]
+    return lines if len(lines) > 1 and _is_json(lines[0]) else [text]  # nothing may follow a whole value but another
 
 
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
