@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.model.updates import AnyUpdate, GapUpdate, LogsUpdate, TransactionUpdate
+from headrace.model.updates import AccountUpdate, AnyUpdate, GapUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
@@ -115,6 +115,18 @@ class Rig:
         session = self.source._sessions[number]
         self.proxies[number].cut()
         await self.until(lambda: self.source._sessions.get(number) is not session)
+
+    async def still_flows(self) -> None:
+        """Return when a new transaction has come."""
+        landed = self.node.emit_transaction([PROGRAM])
+        await self.until(lambda: landed.signature in self.signatures(), flowing=True)
+
+    async def account_flows_too(self) -> None:
+        """Return when the account of OTHER is subscribed to and a new state has come, all on the first connection."""
+        await self.covered()
+        self.node.emit_account(OTHER, PROGRAM, b"x")
+        await self.until(lambda: any(isinstance(update, AccountUpdate) for update in self.updates))
+        assert self.proxy.connections == 1
 
     async def settled(self) -> None:
         """Return when the source is connected and every gap that was opened is closed."""

@@ -30,16 +30,11 @@ BAD: dict[str, str | bytes] = {
 }
 
 
-async def still_flows(rigged: Rig) -> None:
-    landed = rigged.node.emit_transaction([PROGRAM])
-    await rigged.until(lambda: landed.signature in rigged.signatures(), flowing=True)
-
-
 @pytest.mark.parametrize("name", BAD)
 async def test_a_bad_message_is_counted_and_skipped(name: str) -> None:
     async with rig() as rigged:
         rigged.node.send_raw(BAD[name])
-        await still_flows(rigged)
+        await rigged.still_flows()
         await rigged.until(lambda: "source_bad_messages_total{" in rigged.metrics.render().decode())
         assert rigged.proxy.connections == 1
         assert rigged.gaps == []
@@ -64,7 +59,7 @@ async def test_account_data_that_can_not_be_unpacked_is_skipped(data: list[str],
         params = {"result": {"context": {"slot": 5}, "value": value}, "subscription": number}
         frame = {"jsonrpc": "2.0", "method": "programNotification", "params": params}
         rigged.node.send_raw(msgspec.json.encode(frame).decode())
-        await still_flows(rigged)
+        await rigged.still_flows()
         await rigged.until(lambda: rigged.count("source_bad_messages_total", source="rpc-0", reason=reason) == 1)
         assert not any(isinstance(update, AccountUpdate) for update in rigged.updates)
 
@@ -85,7 +80,7 @@ async def test_unknown_subscription_ids_are_counted() -> None:
         rigged.node.emit_transaction([PROGRAM])
         await rigged.until(lambda: rigged.count("source_unknown_subscriptions_total", source="rpc-0") == 1)
         rigged.node.faults.wrong_ids = False
-        await still_flows(rigged)
+        await rigged.still_flows()
 
 
 async def test_repeats_and_disorder_pass_through() -> None:
@@ -129,13 +124,10 @@ async def test_one_refused_subscription_leaves_the_others_alone_and_is_tried_aga
     async with rig(subscriptions=(FEED, f"account:{OTHER}"), start=False) as rigged:
         rigged.node.faults.errors["accountSubscribe"] = (-32601, "Method not found")
         await rigged.until(lambda: rigged.node.requests.count("accountSubscribe") >= 3, flowing=True)
-        await still_flows(rigged)
+        await rigged.still_flows()
         assert rigged.health.ready
         rigged.node.faults.errors.clear()
-        await rigged.covered()
-        rigged.node.emit_account(OTHER, PROGRAM, b"x")
-        await rigged.until(lambda: any(isinstance(update, AccountUpdate) for update in rigged.updates))
-        assert rigged.proxy.connections == 1
+        await rigged.account_flows_too()
 
 
 async def test_without_slot_subscriptions_get_slot_takes_their_place() -> None:
