@@ -13,10 +13,13 @@ from typing import Annotated, Final
 import msgspec
 import structlog
 
+from headrace.assembly import OrderHalf, open_orders
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.chains.mock import MockChainSettings
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
+from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
@@ -36,6 +39,7 @@ from headrace.sources import Outlet, Source
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
+from headrace.venues.mock_market import MockMarketSettings
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 65_536
@@ -61,6 +65,9 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "programs": ProgramSettings,
         "bus": BusSettings,
         "recorder": RecorderSettings,
+        "orders": ExecutionSettings,
+        "mock_chain": MockChainSettings,
+        "mock_venues": MockMarketSettings,
     }
 )
 """The sections of `headrace.toml`; each room declares its own."""
@@ -123,9 +130,12 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
+            orders = await self._open_orders(stack)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
+            if orders is not None:
+                orders.start(tasks, self.bus, self.clock)
             if self.config.section(Features).gateway:
-                await self._open_gateway(tasks)
+                await self._open_gateway(tasks, orders)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
             background = [
@@ -157,7 +167,15 @@ class Service:
             return self.config.section(CoreSettings).commcoin_program_id
         raise KeyError(name)
 
-    async def _open_gateway(self, tasks: Supervisor) -> None:
+    async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
+        settings = self.config.section(ExecutionSettings)
+        if not settings.enabled or self._play:
+            return None
+        return await stack.enter_async_context(
+            open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
+        )
+
+    async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None) -> None:
         features = self.config.section(Features)
         self.gateway = Gateway(
             self.config.section(GatewaySettings),
@@ -171,7 +189,10 @@ class Service:
             demo=self._play,
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
+            orders=orders.intake if orders is not None else None,
         )
+        if orders is not None and self.gateway.order_streams is not None:
+            orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()
         apply = self.gateway.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
@@ -251,8 +272,6 @@ class Service:
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
-        if core.database_url:
-            _log.warning("database_not_used", meaning="this version keeps no database")
 
 
 def open_nodes(service: Service) -> Source:

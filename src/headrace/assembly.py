@@ -1,0 +1,98 @@
+"""Puts the order half together: store, chain, venues, engine, worker, intake. The service or a worker runs it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from headrace.bus import Bus
+from headrace.chains import CHAINS, Chain
+from headrace.chains.mock import MockChainSettings
+from headrace.config import Config, CoreSettings
+from headrace.execution.engine import Engine
+from headrace.execution.intake import Intake
+from headrace.execution.publisher import Publisher
+from headrace.execution.settings import ExecutionSettings
+from headrace.execution.worker import Worker
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.quiet import Quiet
+from headrace.runtime.registry import load
+from headrace.runtime.supervise import Supervisor
+from headrace.store import STORES, Store
+from headrace.venues import VENUES, Venue
+from headrace.venues.mock_market import MockMarketSettings
+
+
+@dataclass
+class OrderHalf:
+    """What takes and executes orders. `worker` is None where other processes execute them."""
+
+    store: Store
+    chain: Chain
+    intake: Intake
+    worker: Worker | None
+
+    def start(self, tasks: Supervisor, bus: Bus | None, clock: Clock) -> None:
+        """Begin to work, to hear what other processes commit, and to publish on the bus."""
+        again = partial(Backoff, initial_s=0.2, max_s=5.0)
+        tasks.start("orders", "follow", self.store.follow, restart=again())
+        if bus is not None:
+            publisher = Publisher(bus, Quiet(clock))
+            self.store.attach(publisher.hear)
+            tasks.start("orders", "publish", publisher.run, restart=again())
+        if self.worker is not None:
+            tasks.start("orders", "worker", self.worker.run, restart=again())
+
+
+@asynccontextmanager
+async def open_orders(config: Config, clock: Clock, metrics: Metrics, *, work: bool) -> AsyncIterator[OrderHalf]:
+    """Open what the settings name; at the end, leases are given back and everything is closed.
+
+    Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
+    """
+    core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(core.database_url, settings.file, clock)
+        stack.push_async_callback(store.close)
+        chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
+        stack.push_async_callback(chain.close)
+        market = config.section(MockMarketSettings)
+        venues: list[Venue] = [load(VENUES[name])(market, clock) for name in sorted(VENUES)]
+        worker = None
+        if work:
+            worker = Worker(
+                store,
+                Engine(store, chain, venues, settings, clock),
+                settings,
+                clock,
+                metrics,
+                concurrency=core.queue_max_concurrency,
+                per_minute=core.queue_rate_limit_per_minute,
+            )
+            stack.push_async_callback(worker.release)
+        yield OrderHalf(store, chain, Intake(store, settings, clock), worker)
+
+
+async def open_store(database_url: str | None, file: str, clock: Clock) -> Store:
+    """PostgreSQL where the URL names one, else SQLite: the URL's file, or the given one."""
+    kind, place = "sqlite", file
+    if database_url and database_url.startswith("sqlite:"):
+        place = database_url.removeprefix("sqlite:").removeprefix("//")
+    elif database_url:
+        kind, place = "postgres", database_url
+    opener: Any = load(STORES[kind])
+    store: Store = await opener.open(place, clock)
+    return store
+
+
+async def run_worker(config: Config, clock: Clock, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Execute orders, and nothing else, until `stop`."""
+    async with open_orders(config, clock, metrics, work=True) as orders, Supervisor(clock) as tasks:
+        orders.start(tasks, None, clock)
+        await stop.wait()
+        tasks.cancel()
