@@ -15,8 +15,7 @@ ATTEMPT_ENDS = {AttemptStatus.LANDED_OK, AttemptStatus.LANDED_ERR, AttemptStatus
 @pytest.mark.parametrize(("status", "step"), list(itertools.product(OrderStatus, Step)))
 def test_every_order_step(status: OrderStatus, step: Step) -> None:
     if (status, step) in ORDERS:
-        to = machine.after(status, step)
-        assert status in machine.leaves(step, to)
+        machine.after(status, step)
         assert status not in TERMINAL, "nothing leaves a terminal status"
     else:
         with pytest.raises(InvariantError):
@@ -41,7 +40,7 @@ def test_every_live_order_can_end_and_every_status_is_reached() -> None:
 
 
 def test_nothing_is_signed_without_routing_and_nothing_confirmed_without_a_journal() -> None:
-    assert machine.leaves(Step.JOURNALED, OrderStatus.SUBMITTED) == (OrderStatus.BUILDING,)
+    assert {before for before, step in ORDERS if step is Step.JOURNALED} == {OrderStatus.BUILDING}
     assert {before for (before, _), to in ORDERS.items() if to is OrderStatus.CONFIRMED} == {OrderStatus.SUBMITTED}
     assert {before for (before, _), to in ORDERS.items() if to is OrderStatus.BUILDING} == {OrderStatus.ROUTING}
 

@@ -96,11 +96,6 @@ def after(status: OrderStatus, step: Step) -> OrderStatus:
         raise InvariantError(f"an order that is {status} can't be {step}") from None
 
 
-def leaves(step: Step, to: OrderStatus) -> tuple[OrderStatus, ...]:
-    """The statuses from which `step` leads to `to`: what the database is told to insist on."""
-    return tuple(status for (status, taken), reached in ORDERS.items() if taken is step and reached is to)
-
-
 def attempt_after(status: AttemptStatus, trace: Trace) -> AttemptStatus:
     """The attempt's next status. Raises InvariantError for a trace that can't be found there."""
     try:

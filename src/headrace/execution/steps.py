@@ -1,4 +1,4 @@
-"""Where the machine meets the store: each step names the statuses it may leave, and what the owner is told of it."""
+"""Where the machine meets the store: each step names the status it leaves, and what the owner is told of it."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def _change(
         attempt = replace(attempt, status=machine.attempt_after(attempt.status, trace))
     return Change(
         kind=step.value,
-        leaves=machine.leaves(step, to),
+        leaves=(order.status,),
         to=to,
         outcome=outcome,
         attempt=attempt,

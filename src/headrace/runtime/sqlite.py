@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 BATCH_MAX: Final = 512
 BUSY_S: Final = 5.0
+SWITCH_S: Final = 0.0002
 
 Tail = Callable[[sqlite3.Connection, int], tuple[list[E], int]]
 """What is new in the database beyond a mark, and the new mark; runs inside the transaction, just before its commit."""
@@ -51,6 +53,9 @@ class SqliteThread(Generic[E]):
         self._jobs: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        # Each statement lets go of the interpreter lock; with the default of 5 ms a busy loop makes it wait that long
+        # to have it back, every time.
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         self._thread = threading.Thread(target=self._run, name=f"sqlite:{path}", daemon=True)
         self._thread.start()
 

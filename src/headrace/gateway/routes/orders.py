@@ -61,7 +61,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     @get("/api/orders/{order_id:str}/events")
     async def events(
         order_id: FromPath[str],
-        from_seq: Annotated[int, QueryParameter(ge=0, le=2**31, query="fromSeq")] = 0,
+        from_seq: Annotated[int, QueryParameter(ge=0, le=2**31, name="fromSeq")] = 0,
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 1000,
     ) -> Response[bytes]:
         """The order's log after `fromSeq`, as its stream tells it."""
