@@ -13,10 +13,10 @@ from typing import Annotated, Final
 import msgspec
 import structlog
 
+from headrace import assembly
 from headrace.assembly import OrderHalf, open_orders
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.chains.mock import MockChainSettings
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
 from headrace.execution.settings import ExecutionSettings
@@ -39,7 +39,6 @@ from headrace.sources import Outlet, Source
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
-from headrace.venues.mock_market import MockMarketSettings
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 65_536
@@ -65,9 +64,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "programs": ProgramSettings,
         "bus": BusSettings,
         "recorder": RecorderSettings,
-        "orders": ExecutionSettings,
-        "mock_chain": MockChainSettings,
-        "mock_venues": MockMarketSettings,
+        **assembly.SECTIONS,
     }
 )
 """The sections of `headrace.toml`; each room declares its own."""

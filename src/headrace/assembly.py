@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
 
 from headrace.bus import Bus
 from headrace.chains import CHAINS, Chain
@@ -26,6 +29,12 @@ from headrace.runtime.supervise import Supervisor
 from headrace.store import STORES, Store
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
+
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {"orders": ExecutionSettings, "mock_chain": MockChainSettings, "mock_venues": MockMarketSettings}
+)
+"""The sections of `headrace.toml` that belong to orders."""
 
 
 @dataclass
@@ -50,9 +59,12 @@ class OrderHalf:
 
 
 @asynccontextmanager
-async def open_orders(config: Config, clock: Clock, metrics: Metrics, *, work: bool) -> AsyncIterator[OrderHalf]:
+async def open_orders(
+    config: Config, clock: Clock, metrics: Metrics, *, work: bool, engine: type[Engine] = Engine
+) -> AsyncIterator[OrderHalf]:
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
+    `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
@@ -67,7 +79,7 @@ async def open_orders(config: Config, clock: Clock, metrics: Metrics, *, work: b
         if work:
             worker = Worker(
                 store,
-                Engine(store, chain, venues, settings, clock),
+                engine(store, chain, venues, settings, clock),
                 settings,
                 clock,
                 metrics,
@@ -90,9 +102,11 @@ async def open_store(database_url: str | None, file: str, clock: Clock) -> Store
     return store
 
 
-async def run_worker(config: Config, clock: Clock, metrics: Metrics, stop: asyncio.Event) -> None:
+async def run_worker(
+    config: Config, clock: Clock, metrics: Metrics, stop: asyncio.Event, *, engine: type[Engine] = Engine
+) -> None:
     """Execute orders, and nothing else, until `stop`."""
-    async with open_orders(config, clock, metrics, work=True) as orders, Supervisor(clock) as tasks:
+    async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
         orders.start(tasks, None, clock)
         await stop.wait()
         tasks.cancel()

@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--topic", action="append", metavar="TOPIC", help="with --print: only this topic (repeatable)")
 
+    worker = _command(commands, "worker", _worker, "execute orders, and serve nobody; as many as you like may run")
+    _add_settings(worker)
+
     record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
     _add_settings(record)
     record.add_argument("file", type=Path, metavar="FILE")
@@ -93,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(config)
     config.add_argument("--json", action="store_true")
 
-    bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline or gateway")
-    bench.add_argument("what", choices=("decode", "pipeline", "gateway"))
+    bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline, gateway or orders_chaos")
+    bench.add_argument("what", choices=("decode", "pipeline", "gateway", "orders_chaos"))
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")
     return parser
 
@@ -135,6 +138,10 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 def _serve(arguments: argparse.Namespace) -> int:
     return serving.serve(_settings(arguments), record=arguments.record)
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    return serving.work(_settings(arguments))
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -13,12 +13,14 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from headrace import app
+from headrace import app, assembly
 from headrace.app import Service
 from headrace.cli.listening import print_frames
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
+from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
+from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording, header_of
 
@@ -33,6 +35,20 @@ def serve(config: Config, *, record: Path | None) -> int:
     """Stream from the configured nodes until told to stop."""
     start_log(config)
     run(_serve_until_signal(Service(config, record=record)))
+    return 0
+
+
+def work(config: Config) -> int:
+    """Execute orders of the shared database until told to stop."""
+    start_log(config)
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        with app.stopped_by_signals(stop):
+            _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
+            await assembly.run_worker(config, SystemClock(), Metrics(), stop)
+
+    run(until_signal())
     return 0
 
 

@@ -1,0 +1,207 @@
+"""Orders through the whole service, over real sockets, as existing clients use them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from headrace import app
+from headrace.app import Service
+from headrace.config import load
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.supervise import Supervisor
+
+BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5, "slippage": 0.5, "type": "market"}
+WAY = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "CONFIRMED"]
+KEY = "4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R"
+
+
+class Desk:
+    """A client of a running service."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+
+    async def post(self, body: Any, **headers: str) -> httpx.Response:
+        return await self.http.post("/api/orders/execute", json=body, headers=headers)
+
+    async def place(self, **more: Any) -> str:
+        answer = await self.post({**BODY, **more})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["orderId"])
+
+    async def follow(self, path: str) -> list[dict[str, Any]]:
+        """Frames of a stream up to the one that ends the order."""
+        frames: list[dict[str, Any]] = []
+        async with connect(f"ws://127.0.0.1:{self.port}{path}") as socket:
+            async for text in socket:
+                frames.append(json.loads(text))
+                if frames[-1].get("status") in ("CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"):
+                    break
+        return frames
+
+
+@asynccontextmanager
+async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
+    env = {
+        "SERVER_PORT": "0",
+        "TRANSACTION_LISTENER_ENABLED": "false",
+        "ORDERS_FILE": str(folder / "orders.db"),
+        "MOCK_CHAIN_FILE": str(folder / "chain.db"),
+        "MOCK_QUOTE_MS": "0",
+        "MOCK_EXECUTION_MS": "0",
+        "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
+        **settings,
+    }
+    service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        assert service.gateway is not None
+        client = Desk(service.gateway.port)
+        try:
+            yield client
+        finally:
+            await client.http.aclose()
+            stop.set()
+
+
+@pytest.mark.parametrize("path", ["/api/orders/{}/stream", "/ws/{}"])
+async def test_an_existing_client_places_an_order_and_sees_it_through(tmp_path: Path, path: str) -> None:
+    async with desk(tmp_path) as client:
+        answer = await client.post(BODY)
+        assert (answer.status_code, answer.json()["status"]) == (201, "PENDING")
+        order_id = answer.json()["orderId"]
+        snapshot, *updates = await client.follow(path.format(order_id))
+        assert (snapshot["type"], snapshot["seq"], snapshot["order"]["amount"]) == ("snapshot", 0, "1500000000")
+        assert [update["status"] for update in updates] == WAY
+        assert [update["seq"] for update in updates] == [1, 2, 3, 4, 5]
+        order = (await client.http.get(f"/api/orders/{order_id}")).json()
+        assert (order["status"], order["fate"], order["seq"]) == ("CONFIRMED", "executed", 5)
+        assert order["txHash"] == updates[-1]["txHash"]
+        assert {quote["dex"] for quote in order["quotes"]} == {"raydium", "meteora"}
+        # Opened late, or again from where it was, a stream loses nothing.
+        resumed = await client.follow(path.format(order_id) + "?fromSeq=3")
+        assert [frame["status"] for frame in resumed] == ["BUILDING", "SUBMITTED", "CONFIRMED"]
+        log = (await client.http.get(f"/api/orders/{order_id}/events")).json()
+        assert log["events"] == updates
+
+
+async def test_an_idempotency_key_gives_the_first_answer_again(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        first = await client.post(BODY, **{"Idempotency-Key": "k1"})
+        await client.follow(f"/ws/{first.json()['orderId']}")
+        again = await client.post(BODY, **{"Idempotency-Key": "k1"})
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert again.headers["Idempotency-Replayed"] == "true"
+        other = await client.post({**BODY, "amount": 2}, **{"Idempotency-Key": "k1"})
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        named = [await client.place(clientOrderId="mine") for _ in range(2)]
+        assert named[0] == named[1]
+
+
+async def test_orders_are_listed_page_by_page_and_cancelled_while_they_wait(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
+        placed = [await client.place(userId="ann", priority=n) for n in range(3)]
+        page = (await client.http.get("/api/orders", params={"user": "ann", "limit": 2})).json()
+        assert [order["orderId"] for order in page["orders"]] == placed[:0:-1]
+        rest = (await client.http.get("/api/orders", params={"cursor": page["nextCursor"], "mint": "SOL"})).json()
+        assert [order["orderId"] for order in rest["orders"]] == placed[:1]
+        done = await client.http.post(f"/api/orders/{placed[0]}/cancel")
+        assert (done.status_code, done.json()["status"]) == (200, "CANCELLED")
+        over = await client.http.post(f"/api/orders/{placed[0]}/cancel")
+        assert (over.status_code, over.json()["code"], over.json()["fate"]) == (409, "order_over", "not_executed")
+        frames = await client.follow(f"/ws/{placed[0]}")
+        assert [frame.get("status") for frame in frames] == [None, "PENDING", "CANCELLED"]
+
+
+async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_next(tmp_path: Path) -> None:
+    async with desk(tmp_path, MOCK_EXECUTION_MS="600") as client:
+        placed = [await client.place() for _ in range(5)]
+        frames = await client.http.get(f"/api/orders/{placed[0]}/events")
+        assert frames.status_code == 200
+    async with desk(tmp_path, MOCK_EXECUTION_MS="600") as client:
+        for order_id in placed:
+            assert [frame.get("status") for frame in await client.follow(f"/ws/{order_id}")][-1] == "CONFIRMED"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"amount": 0}, "amount"),
+        ({"amount": -1}, "amount"),
+        ({"amount": "1.5"}, "amount"),
+        ({"amount": "١٢"}, "amount"),
+        ({"amount": True}, "amount"),
+        ({"amount": [1]}, "amount"),
+        ({"amount": None}, "amount"),
+        ({"amount": 1e300}, "amount"),
+        ({"amount": 0.0000000001}, "amount"),
+        ({"amount": str(2**64)}, "amount"),
+        ({"uiAmount": "1"}, "amount"),
+        ({"slippage": 1.01}, "slippage"),
+        ({"slippage": "0.1"}, "slippage"),
+        ({"slippageBps": 10}, "slippage"),
+        ({"tokenOut": "SOL"}, "tokenOut"),
+        ({"tokenIn": "' or 1=1 --"}, "tokenIn"),
+        ({"tokenIn": KEY}, "amount"),  # its decimals are not known
+        ({"type": "sniper"}, "type"),
+        ({"priority": 10}, "priority"),
+        ({"priority": "1"}, "priority"),
+        ({"expiresAt": 1}, "expiresAt"),
+        ({"userId": "a\u202eb"}, "userId"),
+        ({"clientOrderId": "x" * 129}, "clientOrderId"),
+        ({"execution": {"mode": "live"}}, "execution"),
+        ({"minOut": 5}, "minOut"),
+    ],
+)
+async def test_a_wrong_order_is_refused_with_what_is_wrong(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
+        answer = await client.post({**BODY, **change})
+        problem = answer.json()
+        assert (answer.status_code, problem["code"], problem["fate"]) == (400, "invalid_order", "not_executed")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert [error["name"] for error in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b'{"amount":1,"amount":2}', "application/json", 400),
+        (b'{"amount":NaN}', "application/json", 400),
+        (b'{"amount":' + b"9" * 5000 + b"}", "application/json", 400),
+        (b'{"amount":1e' + b"9" * 30 + b"}", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b'{"tokenIn":"\\ud800"}', "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"", "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b" " * 70_000, "application/json", 413),
+    ],
+)
+async def test_what_is_no_order_at_all_is_refused(tmp_path: Path, body: bytes, content_type: str, status: int) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
+        headers = {"content-type": content_type}
+        answer = await client.http.post("/api/orders/execute", content=body, headers=headers)
+        assert answer.status_code == status, answer.text
+
+
+async def test_unknown_orders_are_unknown_everywhere(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
+        for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel")):
+            answer = await client.http.request(method, f"/api/orders/nothing{path}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_order")
+        async with connect(f"ws://127.0.0.1:{client.port}/ws/nothing") as socket:
+            assert json.loads(await socket.recv())["type"] == "error"
+            await socket.wait_closed()
+            assert socket.close_code == 4507
