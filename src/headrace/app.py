@@ -23,7 +23,6 @@ from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
-from headrace.model.keys import is_key
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -130,7 +129,7 @@ class Service:
             orders = await self._open_orders(stack)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.bus, self.clock)
+                orders.start(tasks, self.bus, self.metrics)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
@@ -243,7 +242,7 @@ class Service:
         if self._record is None:
             return self._outlet, []
         intake = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="recorder")
-        recorder = new_recorder(self._record, self.config, self.clock)
+        recorder = new_recorder(self._record, self.config, self.clock, self.health)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
     # Settings.
@@ -285,17 +284,15 @@ def open_nodes(service: Service) -> Source:
     )
 
 
-def new_recorder(path: Path, config: Config, clock: Clock) -> Recorder:
-    """A recorder for `path`, under a fresh id."""
+def new_recorder(
+    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
+) -> Recorder:
+    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
     header = RecordingHeader(
         id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
     )
-    return Recorder(path, header, clock, flush_interval_s=config.section(RecorderSettings).flush_interval_s)
-
-
-def is_on_chain(text: str) -> bool:
-    """Whether `text` has the form of a key or a signature."""
-    return is_key(text) or (86 <= len(text) <= 88 and text.isalnum())
+    interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)
 
 
 @contextlib.contextmanager

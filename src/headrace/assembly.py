@@ -23,13 +23,11 @@ from headrace.execution.worker import Worker
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.quiet import Quiet
 from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor
 from headrace.store import STORES, Store
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
-
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"orders": ExecutionSettings, "mock_chain": MockChainSettings, "mock_venues": MockMarketSettings}
@@ -46,12 +44,12 @@ class OrderHalf:
     intake: Intake
     worker: Worker | None
 
-    def start(self, tasks: Supervisor, bus: Bus | None, clock: Clock) -> None:
+    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
         """Begin to work, to hear what other processes commit, and to publish on the bus."""
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
         tasks.start("orders", "follow", self.store.follow, restart=again())
         if bus is not None:
-            publisher = Publisher(bus, Quiet(clock))
+            publisher = Publisher(bus, metrics)
             self.store.attach(publisher.hear)
             tasks.start("orders", "publish", publisher.run, restart=again())
         if self.worker is not None:
@@ -107,6 +105,6 @@ async def run_worker(
 ) -> None:
     """Execute orders, and nothing else, until `stop`."""
     async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
-        orders.start(tasks, None, clock)
+        orders.start(tasks, None, metrics)
         await stop.wait()
         tasks.cancel()

@@ -206,10 +206,9 @@ async def test_a_real_file_and_a_real_signal_change_a_running_process(tmp_path: 
         return changes.get_nowait()
 
     async def scenario() -> None:
-        handler = signal.getsignal(signal.SIGHUP)
         while not clock.sleepers:  # noqa: ASYNC110  (the first look happens in a thread)
             await asyncio.sleep(0.001)
-        assert signal.getsignal(signal.SIGHUP) is not handler
+        assert signal.getsignal(signal.SIGHUP) is not before
 
         def replace(text: str) -> None:
             new = running.file.with_suffix(".new")

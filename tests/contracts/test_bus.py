@@ -144,6 +144,77 @@ async def test_a_forgotten_topic_comes_back_under_a_new_epoch(make: Make) -> Non
     assert await desk.publish("a/again") == [Position(gone.epoch, 1)]
 
 
+BODY = "x" * 500
+
+
+async def test_bytes_are_bounded_and_the_topic_unused_longest_gives_way_first(make: Make) -> None:
+    desk = Desk(make, history_bytes=4000)
+    (quiet,) = await desk.publish(f"quiet/{BODY}")
+    for number in range(20):
+        await desk.clock.advance(0.1)
+        await desk.publish(f"new {number}/{BODY}", f"busy/{number}{BODY}")
+        kept = [body for topic in desk.bus.topics() for body in await desk.bodies(topic)]
+        assert sum(map(len, kept)) <= 4000
+    assert len(await desk.bodies("busy")) == SIZE
+    assert await desk.bodies("quiet") == []
+    assert await desk.bus.history("quiet", quiet, 10) == ([], quiet, True), "its position stays"
+    assert not (await desk.bus.history("quiet", Position(quiet.epoch, 0), 10)).complete
+    assert await desk.publish("quiet/again") == [Position(quiet.epoch, 2)]
+
+
+async def test_one_topic_that_is_too_heavy_alone_keeps_its_newest(make: Make) -> None:
+    desk = Desk(make, history_bytes=2500)
+    await desk.publish(*(f"a/{n}{BODY}" for n in range(SIZE)))
+    kept = await desk.bodies("a")
+    assert 1 <= len(kept) < SIZE
+    assert kept[-1] == f"{SIZE - 1}{BODY}"
+    await desk.publish("a/" + "y" * 9000)
+    assert await desk.bodies("a") == []
+    assert (await desk.bus.top("a")).offset == SIZE + 1
+    assert len(desk.seen) == SIZE + 1, "live messages are not concerned"
+
+
+async def test_a_multitude_of_topics_leaves_no_more_behind_than_the_bound(make: Make) -> None:
+    desk = Desk(make, topics_max=100)
+    await desk.publish("hot/1")
+    for start in range(0, 20_000, 100):
+        await desk.publish("hot/again", *(f"account:{start + n}/x" for n in range(100)))
+    assert len(desk.bus.topics()) == 100
+    assert set(desk.bus.topics()) >= {f"account:{n}" for n in range(19_901, 20_000)}
+
+
+async def test_without_history_every_position_but_the_newest_is_gone(make: Make) -> None:
+    desk = Desk(make, history_size=0)
+    first, top = await desk.publish("a/1", "a/2")
+    assert await desk.bodies("a") == []
+    assert await desk.bus.history("a", top, 10) == ([], top, True)
+    assert not (await desk.bus.history("a", first, 10)).complete
+
+
+async def test_a_slow_sink_slows_the_publisher_and_loses_nothing(desk: Desk) -> None:
+    told: list[str] = []
+
+    def slow(batch: Sequence[Message]) -> None:
+        told.extend(f"sink {message.offset}" for message in batch)
+
+    desk.bus.attach(slow)
+    for number in range(3):
+        await desk.publish(f"a/{number}")
+        told.append("published")
+    assert told == ["sink 1", "published", "sink 2", "published", "sink 3", "published"]
+
+
+async def test_another_process_never_has_an_epoch_of_this_one(make: Make) -> None:
+    settings, clock = BusSettings(), ManualClock()
+    before, after = make(settings, clock, "first"), make(settings, clock, "second")
+    (old,) = await before.publish([publication("a/1")])
+    (new,) = await after.publish([publication("a/1")])
+    assert (old.offset, new.offset) == (1, 1)
+    assert not (await after.history("a", old, 10)).complete
+    again = await make(settings, clock, "first").publish([publication("a/1")])
+    assert again == [old], "a replay that must be the same each time names its own"
+
+
 async def test_renew_starts_every_topic_anew(desk: Desk) -> None:
     (old,) = await desk.publish("a/1")
     await desk.bus.renew()
@@ -203,7 +274,7 @@ class Truth(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.now = self.runner.run
-        self.desk = Desk(self.make, topics_max=3)
+        self.desk = Desk(self.make, topics_max=3, history_bytes=1200)
         self.told: dict[tuple[str, str], list[str]] = {}  # (topic, epoch) → all bodies ever appended, in order
         self.count = 0
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +140,23 @@ def test_names_cannot_bring_code() -> None:
     fields, leftover = compiled.decode(b"\5\1\0\0\0z\0\6")
     assert (fields, leftover) == ({evil: 5, "x%s{}": "z", "e": {evil: {evil: 6}}, evil + "2": 5}, 0)
     assert json.loads(compiled.encode_json(fields)) == fields
+
+
+@pytest.mark.parametrize("name", ["class", "__class__", "__dict__", "x y", "ünï", ""])
+def test_a_name_that_no_attribute_can_have_is_a_field_like_any(name: str) -> None:
+    compiled = layout({"a": "u8", name: "u16", "b": "u8"})
+    assert compiled.decode(b"\1\2\0\3") == ({"a": 1, name: 2, "b": 3}, 0)
+
+
+@pytest.mark.parametrize("count", [1, 15, 28, 29, 30, 31, 40])
+def test_fields_keep_the_order_of_the_layout_whatever_their_types(count: int) -> None:
+    kinds = ["u128", "pubkey", "string", {"option": "u8"}, {"array": ["u8", 3]}, {"vec": "u8"}, "bool"]
+    fields = {f"f{n}": kinds[n % len(kinds)] for n in range(count)}
+    compiled = layout(fields, aliases={"f0": "other"})
+    data, _ = compiled.decode(bytes(2000))
+    assert list(data) == [*fields, "other"]
+    assert data["f0"] == data["other"] == 0
+    assert data == compiled.decode(bytes(2000))[0]
 
 
 def test_bytes_that_are_no_text_read_as_replacement_characters() -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from headrace.decoders import native
 from headrace.decoders.instructions import EVENT_CALL, instructions_of
 from headrace.model.events import DecodedInstruction
+from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction
 from tests.mainnet import Entry, entries, entry, programs, update
 
@@ -79,6 +80,9 @@ def test_what_a_node_parsed_keeps_the_names_of_the_node() -> None:
     assert transfer.args["lamports"] == 3000000
 
 
+KEY = b58encode(b"\x11" * 32)
+
+
 @pytest.mark.parametrize(
     ("program_id", "data", "expected"),
     [
@@ -86,17 +90,25 @@ def test_what_a_node_parsed_keeps_the_names_of_the_node() -> None:
         (
             SYSTEM,
             "00000000" + "01" + "00" * 7 + "a5" + "00" * 7 + "11" * 32,
-            ("create_account", {"lamports": "1", "space": "165"}),
+            ("create_account", {"lamports": "1", "space": "165", "owner": KEY}),
         ),
         (SYSTEM, "02000000" + "40", ("transfer", None)),
-        (SYSTEM, "01000000" + "11" * 32, ("assign", None)),
+        (SYSTEM, "01000000" + "11" * 32, ("assign", {"owner": KEY})),
+        (SYSTEM, "01000000" + "11" * 31, ("assign", None)),
+        (
+            SYSTEM,
+            "0b000000" + "01" + "00" * 7 + "02" + "00" * 7 + "676d" + "11" * 32,
+            ("transfer_with_seed", {"lamports": "1", "seed": "gm", "from_owner": KEY}),
+        ),
+        (SYSTEM, "0b000000" + "01" + "00" * 7 + "ff" * 8 + "676d", ("transfer_with_seed", None)),
+        (SYSTEM, "04000000", ("advance_nonce_account", {})),
         (SYSTEM, "ff000000", None),
         (SYSTEM, "ffffffff", None),
         (BUDGET, "02" + "400d0300", ("set_compute_unit_limit", {"units": 200000})),
         (BUDGET, "03" + "a086010000000000", ("set_compute_unit_price", {"micro_lamports": "100000"})),
         (BUDGET, "", ("request_units", None)),
-        ("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL", "", ("create", None)),
-        ("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL", "01", ("create_idempotent", None)),
+        ("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL", "", ("create", {})),
+        ("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL", "01", ("create_idempotent", {})),
         ("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "676d", ("memo", {"text": "gm"})),
         ("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "ff", ("memo", {"text": "\ufffd"})),
         ("Vote111111111111111111111111111111111111111", "0c000000", None),

@@ -4,19 +4,20 @@ import asyncio
 import json
 import os
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
 
-from headrace.bench.gateway import Echo
+from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Position, Publication
+from headrace.protocol.frames import Head
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -65,7 +66,12 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    bus: Bus | None = None, history_size: int = 1000, demo: bool = False, handlers: Sequence[Any] = (), **settings: Any
+    bus: Bus | None = None,
+    history_size: int = 1000,
+    demo: bool = False,
+    handlers: Sequence[Any] = (),
+    head: Callable[[], Head] = Head,
+    **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
     clock, health, metrics = SystemClock(), Health(), Metrics()
@@ -79,6 +85,7 @@ async def open_house(
             clock,
             supervisor=supervisor,
             server_id="server-1",
+            head=head,
             demo=demo,
             endpoints={"/echo": Echo},
             handlers=handlers,

@@ -93,6 +93,34 @@ def test_notifications_one_a_line() -> None:
     assert {each["leftover"] for each in found} == {0}
 
 
+def test_a_block_is_its_transactions() -> None:
+    told = entry("26EFfjMX").document["result"]
+    element = {name: told[name] for name in ("transaction", "meta", "version")}
+    block = {"blockhash": "x", "parentSlot": 8, "transactions": [element, element]}
+    alone = _one(told)
+    for document, slot in (
+        ({"jsonrpc": "2.0", "id": 1, "result": block}, None),
+        ({"method": "blockNotification", "params": {"result": {"context": {"slot": 9}, "value": {
+            "slot": 9, "block": block, "err": None}}}}, 9),
+    ):  # fmt: skip
+        assert inspect(json.dumps(document), programs()) == [{**alone, "slot": slot}] * 2
+
+
+def test_a_yellowstone_account_update() -> None:
+    told = json.loads(ACCOUNT_SETS[0].read_text())["accounts"][0]
+    owner, data = told["account"]["owner"], told["account"]["data"][0]
+    update = {"slot": 5, "account": {"pubkey": told["pubkey"], "owner": owner, "lamports": "1", "data": data}}
+    assert _one({"filters": [], "account": update}) == _one(data, owner=owner)
+
+
+def test_an_account_that_the_node_parsed_is_refused_with_what_to_do() -> None:
+    parsed = {"program": "spl-token", "parsed": {"type": "mint", "info": {}}, "space": 82}
+    account = {"data": parsed, "owner": "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "lamports": 1}
+    for document in (account, {"pubkey": "11111111111111111111111111111111", "account": account}):
+        with pytest.raises(BadInputError, match='"encoding": "base64"'):
+            _one(document)
+
+
 def test_bare_account_data_with_its_owner_by_name_or_id() -> None:
     account = json.loads(ACCOUNT_SETS[0].read_text())["accounts"][0]["account"]
     by_id = _one(account["data"][0], owner=account["owner"])

@@ -8,7 +8,8 @@ import pybase64
 import pytest
 
 from headrace.model.errors import BadInputError
-from headrace.solana.yellowstone_json import transaction_from_yellowstone_json
+from headrace.model.keys import b58encode
+from headrace.solana.yellowstone_json import account_from_yellowstone_json, transaction_from_yellowstone_json
 from tests.mainnet import STAMP, entries, entry, update
 
 DLMM = "2DfsmTYv"
@@ -66,10 +67,23 @@ def test_the_version_follows_the_message(message: dict[str, Any], version: objec
     assert _read(document).version == version
 
 
-def test_an_error_is_kept_as_its_bytes() -> None:
+def test_an_error_reads_as_json_rpc_writes_it() -> None:
     document = entry(DLMM).document
+    document["transaction"]["meta"]["err"] = {"err": [8, 0, 0, 0, 2, 25, 0, 0, 0, 0x71, 0x17, 0, 0]}
+    assert _read(document).err == {"InstructionError": [2, {"Custom": 6001}]}
     document["transaction"]["meta"]["err"] = {"err": [8, 0, 0, 0, 2]}
     assert _read(document).err == {"bincode": "0800000002"}
+
+
+@pytest.mark.parametrize("enveloped", [False, True])
+def test_an_account(enveloped: bool) -> None:
+    account = {"pubkey": [7] * 32, "owner": pybase64.b64encode_as_string(b"\x08" * 32), "lamports": "5", "data": "AQID"}
+    told: Any = {"account": {**account, "writeVersion": "9"}, "slot": "12", "isStartup": False}
+    read = account_from_yellowstone_json({"filters": [], "account": told} if enveloped else told, **STAMP)
+    assert (read.pubkey, read.owner) == (b58encode(b"\x07" * 32), b58encode(b"\x08" * 32))
+    assert (read.slot, read.lamports, read.data) == (12, 5, b"\1\2\3")
+    with pytest.raises(BadInputError):
+        account_from_yellowstone_json({"account": {**account, "owner": [1]}, "slot": 1}, **STAMP)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import resource
+import signal
 import struct
 from collections.abc import Sequence
 from io import BytesIO
@@ -28,6 +30,7 @@ from headrace.model.updates import (
 )
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
+from headrace.runtime.health import Health
 from headrace.sources import Ending
 from headrace.sources.recording import Recorder, Recording, header_of
 from headrace.sources.recording_file import (
@@ -38,6 +41,7 @@ from headrace.sources.recording_file import (
     encode_header,
     encode_update,
     read_blocks,
+    read_header,
 )
 
 HEADER = RecordingHeader(id="rec1", started_ns=5, sources=("rpc-0",))
@@ -167,12 +171,88 @@ async def test_a_disk_that_fails_ends_the_recording_not_the_flow(tmp_path: Path)
     for number in (1, 2, 3):
         intake.put_nowait(slot(number))
     intake.close()
-    recorder = FullDisk(tmp_path / "r", HEADER, ManualClock(), block_bytes=1)
+    health = Health()
+    recorder = FullDisk(tmp_path / "r", HEADER, ManualClock(), health=health, block_bytes=1)
     await recorder.run(intake, onward)
+    assert health.components()["recording"] == (False, "stopped: no space left on device", False)
+    assert health.ready
     assert [update.slot for update in await onward.get_batch()] == [1, 2, 3]
     assert recorder.fault is not None
     with pytest.raises(OSError, match="no space left"):
         await FullDisk(tmp_path / "s", HEADER, ManualClock()).run(intake)
+
+
+async def test_a_disk_that_is_really_full_leaves_a_recording_up_to_its_last_whole_block(tmp_path: Path) -> None:
+    """As a full disk does: what fits is written, the rest fails. A limit on the file's size is such a disk."""
+    intake, onward, health = Channel[AnyUpdate](3000), Channel[AnyUpdate](3000), Health()
+    for number in range(2000):
+        intake.put_nowait(slot(number))
+    intake.close()
+    recorder = Recorder(tmp_path / "r", HEADER, ManualClock(), health=health, block_bytes=2000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        await recorder.run(intake, onward)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(await onward.get_batch(3000)) == 2000, "the flow goes on"
+    assert not health.components()["recording"].ready
+    assert not recorder.path.exists()
+    kept, ending = await replay(recorder.part)
+    assert kept == [slot(number) for number in range(len(kept))]
+    assert 0 < len(kept) < 2000
+    assert "cut off at offset" in ending.detail
+
+
+async def test_a_place_that_can_not_be_written_to_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="a place to write a recording to"):
+        await record(tmp_path / "file" / "r", [slot(1)])
+
+
+async def test_append_never_cuts_off_more_than_a_crash_can_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.sources.recording.BLOCK_RAW_MAX", 20)
+    first = len(encode_header(HEADER))
+    damaged = bytearray(whole())
+    damaged[first] ^= 1
+    (tmp_path / "r").write_bytes(damaged)
+    with pytest.raises(ConfigError, match="nothing after it can be found"):
+        await record(tmp_path / "r", [slot(4)], append=True)
+    assert (tmp_path / "r.part").read_bytes() == damaged
+
+
+async def test_a_long_file_is_read_a_block_at_a_time_and_only_as_it_is_taken(tmp_path: Path) -> None:
+    updates: list[AnyUpdate] = [slot(number) for number in range(500)]
+    await record(tmp_path / "r", updates, block_bytes=200)
+    file = BytesIO((tmp_path / "r").read_bytes())
+    read_header(file)
+    ends = [file.tell() for block in read_blocks(file) if isinstance(block, Block)]
+    assert len(ends) > 50
+    assert ends == sorted(set(ends)), "each step reads one block further"
+    outlet: Channel[AnyUpdate] = Channel(1)
+    recording = Recording(tmp_path / "r", ManualClock(), speed=None)
+    task = asyncio.create_task(recording.run(outlet))
+    got: list[AnyUpdate] = []
+    while len(got) < len(updates):
+        got += await outlet.get_batch()
+        assert recording.delivered <= len(got) + 1
+    assert got == updates
+    await task
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 100.0, None])
+async def test_what_is_delivered_does_not_depend_on_the_speed(tmp_path: Path, speed: float | None) -> None:
+    updates: list[AnyUpdate] = [slot(n, at_s=at_s) for n, at_s in enumerate((5.0, 5.0, 7.5, 6.0, 60.0, 1.0, 61.0))]
+    await record(tmp_path / "r", updates)
+    clock, outlet = ManualClock(), Channel[AnyUpdate](10)
+    task = asyncio.create_task(Recording(tmp_path / "r", clock, speed=speed).run(outlet))
+    while not task.done():
+        await clock.advance(10)
+    assert await outlet.get_batch() == updates
 
 
 def whole(count: int = 3) -> bytes:

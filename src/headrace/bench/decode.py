@@ -1,31 +1,33 @@
 """How many events and accounts a core decodes in a second, beside borsh-construct and, in Node, Anchor's own coder.
 
-Contenders take turns, round by round; what is reported are medians over rounds. See benchmarks/decode/README.md.
+Every input of a round is another one: another user and amounts, the keys of one of 500 coins. Contenders take turns,
+round by round; what is reported are medians over rounds. See benchmarks/decode/README.md.
 """
 
 import argparse
 import base64
 import importlib
 import platform
+import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from itertools import repeat
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from solders.pubkey import Pubkey
 
+from headrace.bench import append, at_least_one, progress
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.registry import SHIPPED, Programs
 from headrace.decoders.shapes import Shape
+from headrace.model.keys import KEY_TEXTS
 
 TRADE_EVENT: Final = base64.b64decode(
     "vdt/007mYe5gayToZdvqQFw5xwAwy7dLipEDqkPkyyaoVFm0U/ayXwAAAAAAAAAAUXSdHw4RAAABtevR//Umc4jXJQSsKnDw1wSogy84hUZOTBNH"
@@ -42,6 +44,7 @@ BONDING_CURVE: Final = base64.b64decode(
 ) + bytes(15)
 """Of account 8d4zoLURBM4YNBWYsipQpA9HtPZLqWJ2fQqY5bzPGV1r, grown to its present length."""
 
+PEERS: Final = ("borsh-construct", "anchor")
 PROJECTED: Final = {
     "TradeEvent": (
         *("mint", "sol_amount", "token_amount", "is_buy", "user", "timestamp", "virtual_sol_reserves"),
@@ -49,19 +52,29 @@ PROJECTED: Final = {
     ),
     "BondingCurve": ("virtual_token_reserves", "virtual_quote_reserves", "complete"),
 }
+OF_A_COIN: Final = {"TradeEvent": ((8, 32), (177, 32)), "BondingCurve": ((49, 32),)}
+"""(start, length) of the keys of a coin: mint and creator."""
+
+OF_AN_INPUT: Final = {"TradeEvent": ((40, 5), (48, 5), (57, 32)), "BondingCurve": ((8, 5), (16, 5), (24, 5))}
+"""(start, length) of what differs in every input: the amounts and the user. The rest (the receiver of fees, the quote's
+mint) is the same from trade to trade on chain too."""
+
+COINS: Final = 500
 ROUNDS: Final = 9
-PER_ROUND: Final = {"headrace": 20_000, "borsh-construct": 600, "anchor": 4_000}
+INPUTS: Final = 4_000
+INPUTS_SLOW: Final = 600
+"""The first so many of them, for borsh-construct."""
 
 Contender = Callable[[], float]
 """Runs one round; gives ns per decode."""
 
 
 class Subject(NamedTuple):
-    """What is decoded: its kind, name, bytes and our layout."""
+    """What is decoded: its kind, name, many inputs of it and our layout."""
 
     kind: str
     name: str
-    data: bytes
+    inputs: list[bytes]
     layout: Layout
 
 
@@ -69,27 +82,58 @@ def subjects() -> list[Subject]:
     """The two that the peers are measured on."""
     pump = Programs.load().by_name["pump"]
     return [
-        Subject("event", "TradeEvent", TRADE_EVENT, pump.events["TradeEvent"]),
-        Subject("account", "BondingCurve", BONDING_CURVE, pump.accounts["BondingCurve"]),
+        Subject("event", "TradeEvent", varied("TradeEvent", TRADE_EVENT), pump.events["TradeEvent"]),
+        Subject("account", "BondingCurve", varied("BondingCurve", BONDING_CURVE), pump.accounts["BondingCurve"]),
     ]
 
 
-def timed(decode: Callable[[], object], rounds: int) -> float:
+def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
+    """Inputs like the real one, no two alike, of so many coins."""
+    chance = random.Random(1)  # noqa: S311 - not a secret
+    keys = [[chance.randbytes(length) for _, length in OF_A_COIN[name]] for _ in range(coins)]
+    inputs = []
+    for _ in range(INPUTS):
+        data = bytearray(real)
+        for (start, length), key in zip(OF_A_COIN[name], chance.choice(keys), strict=True):
+            data[start : start + length] = key
+        for start, length in OF_AN_INPUT[name]:
+            data[start : start + length] = chance.randbytes(length)
+        inputs.append(bytes(data))
+    return inputs
+
+
+def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
     """ns per call."""
     began = time.perf_counter_ns()
-    for _ in repeat(None, rounds):
-        decode()
-    return (time.perf_counter_ns() - began) / rounds
+    for data in inputs:
+        decode(data)
+    return (time.perf_counter_ns() - began) / len(inputs)
 
 
 def ours(subject: Subject) -> dict[str, Contender]:
-    """Whole, with wire JSON, and only some fields."""
-    layout, data, rounds = subject.layout, subject.data, PER_ROUND["headrace"]
+    """Whole, with wire JSON, only some fields, and whole where no key was ever seen before."""
+    layout, inputs = subject.layout, subject.inputs
     some = layout.project(PROJECTED[subject.name])
+    layout.decode(inputs[0], 8)  # compiles
+    some.decode(inputs[0], 8)
+
+    def whole(data: bytes) -> object:
+        return layout.decode(data, 8)
+
+    def anew(decode: Callable[[bytes], object], inputs: Sequence[bytes] = subject.inputs) -> Contender:
+        """Without what the cache of key texts learnt in the last round."""
+
+        def run_once() -> float:
+            KEY_TEXTS.clear()
+            return timed(decode, inputs)
+
+        return run_once
+
     return {
-        "headrace": lambda: timed(partial(layout.decode, data, 8), rounds),
-        "headrace + wire JSON": lambda: timed(lambda: layout.encode_json(layout.decode(data, 8)[0]), rounds),
-        f"headrace, {len(some.names)} fields": lambda: timed(partial(some.decode, data, 8), rounds),
+        "headrace": anew(whole),
+        "headrace + wire JSON": anew(lambda data: layout.encode_json(layout.decode(data, 8)[0])),
+        f"headrace, {len(some.names)} fields": anew(lambda data: some.decode(data, 8)),
+        "headrace, every key new": anew(whole, varied(subject.name, inputs[0], coins=10 * INPUTS)),
     }
 
 
@@ -114,8 +158,9 @@ def borsh_construct(subject: Subject) -> dict[str, Contender]:
                 return borsh.CStruct(*(field.name / peer(field.shape) for field in shape.fields))
         return construct.ExprAdapter(construct.Bytes(32), lambda raw, _: str(Pubkey(raw)), None)
 
-    parser, body = peer(subject.layout.shape), subject.data[8:]
-    return {"borsh-construct": lambda: timed(partial(parser.parse, body), PER_ROUND["borsh-construct"])}
+    parser = peer(subject.layout.shape)
+    inputs = subject.inputs[:INPUTS_SLOW]
+    return {"borsh-construct": lambda: timed(lambda data: parser.parse(data[8:]), inputs)}
 
 
 class Anchor:
@@ -124,18 +169,20 @@ class Anchor:
     def __init__(self, folder: Path, measured: list[Subject]) -> None:
         self.missing = ""
         node = shutil.which("node")
-        if node is None or not (folder / "node_modules").is_dir():
-            self.missing = f"no node on the path, or no node_modules in {folder} (npm ci)"
+        if node is None:
+            self.missing = "there is no node on the path"
+        elif not (folder / "node_modules").is_dir():
+            self.missing = f"{folder} has no node_modules (call npm ci there, or give its place with --peer)"
+        if node is None or self.missing:
             return
         measures = {}
         for subject in measured:
-            data = base64.b64encode(subject.data).decode()
+            inputs = [base64.b64encode(data).decode() for data in subject.inputs]
             for suffix in ("", " json"):
                 measures[subject.name + suffix] = {
                     "kind": subject.kind,
                     "type": subject.name,
-                    "data": data,
-                    "rounds": PER_ROUND["anchor"],
+                    "inputs": inputs,
                     "json": bool(suffix),
                 }
         order = {"idl": merged_idl(), "measures": measures}
@@ -187,7 +234,8 @@ def measure(rounds: int, peer: Path) -> dict[str, Any]:
         for run_once in contenders.values():
             run_once()  # warm
         taken: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
+        for nth in range(rounds):
+            progress(f"{subject.name}: round {nth + 1} of {rounds}")
             for name, run_once in contenders.items():
                 taken[name].append(run_once())
         report[subject.name] = {
@@ -198,6 +246,8 @@ def measure(rounds: int, peer: Path) -> dict[str, Any]:
             }
             for name, ns in taken.items()
         }
+        if "borsh-construct" not in contenders:
+            report["borsh-construct"] = "not measured: borsh-construct is not installed (pip install borsh-construct)"
     anchor.close()
     if anchor.missing:
         report["anchor"] = f"not measured: {anchor.missing}"
@@ -208,36 +258,36 @@ def measure(rounds: int, peer: Path) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    lines = [f"# Decoding, {report['at'][:10]}", "", f"{report['machine']}; medians of {report['rounds']} rounds.", ""]
+    lines = [f"Decoding, {report['at'][:10]}: {report['machine']}; medians of {report['rounds']} rounds", ""]
     for subject in PROJECTED:
-        lines += [f"## {subject}", "", "| decoder | µs | decodes/s | times headrace |", "|---|---:|---:|---:|"]
+        lines += [f"| {subject} | µs | decodes/s | times headrace |", "|---|---:|---:|---:|"]
         for name, row in report["results"][subject].items():
             lines.append(f"| {name} | {row['us']} | {row['per_s']:,} | {row['times']} |")
         lines.append("")
-    lines += [str(note) for key, note in report["results"].items() if key == "anchor"]
-    return "\n".join(lines)
+    lines += [f"{peer}: {report['results'][peer]}" for peer in PEERS if peer in report["results"]]
+    return "\n".join(lines).rstrip()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="also write results-DATE.md there")
-
-
-def run(args: argparse.Namespace, out: TextIO = sys.stdout) -> dict[str, Any]:
-    """Measure, print the table, and give the report."""
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and give the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     results = measure(args.rounds, args.peer)
     machine = f"Python {platform.python_version()}, {platform.machine()}, Node {results.get('node', 'absent')}"
-    report = {"bench": "decode", "at": at, "machine": machine, "rounds": args.rounds, "results": results}
-    text = table(report)
-    out.write(text + "\n")
-    if args.write is not None:
-        (args.write / f"results-{at[:10]}.md").write_text(text.rstrip() + "\n")
-    return report
+    return {"bench": "decode", "at": at, "machine": machine, "rounds": args.rounds, "results": results}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`headrace bench decode`: prints a table, and with --write appends the report to results.jsonl there."""
+    parser = argparse.ArgumentParser(prog="headrace bench decode", description=__doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=ROUNDS, help="default %(default)s")
+    parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
+    args = parser.parse_args(argv)
+    report = run(args)
+    sys.stdout.write(table(report) + "\n")
+    append(report, args.write)
+    return 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    sys.stdout.write(msgspec.json.encode(run(parser.parse_args())).decode() + "\n")
+    sys.exit(main())

@@ -1,214 +1,142 @@
-"""How many frames the gateway delivers, and how late: a server whose clients order the load, and clients to order it.
+"""How many frames the gateway delivers, and how late, beside two WebSocket servers that people build on.
 
-`--serve` starts the real gateway with two additions: a client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`,
-which publishes that many messages a second to the topic `slots` and makes every connection get them, and `/echo` sends
-back what it gets.
+Each contender is a process that serves; a second process holds the clients, orders the load and checks what comes:
+order, holes, and the time from the moment a message was due to the moment a client had read it.
 """
 
 import argparse
-import asyncio
-import contextlib
-import signal
+import os
+import platform
+import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import msgspec
-import uvloop
-from litestar import get
 
+import headrace
+from headrace.bench import gateway_server
 from headrace.bench.gateway_clients import LoadReport
-from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
-from headrace.gateway.connection import Connection, Opening
-from headrace.gateway.server import Gateway
-from headrace.gateway.session_shell import Gate, SessionShell
+from headrace.bench.gateway_load import FILLING
 from headrace.gateway.settings import GatewaySettings
-from headrace.model.events import Message, Publication
-from headrace.protocol.frames import text_header
-from headrace.protocol.session import Subscribe
-from headrace.runtime.clock import SystemClock
-from headrace.runtime.health import Health
-from headrace.runtime.log import set_level
-from headrace.runtime.metrics import Metrics
-from headrace.runtime.supervise import Supervisor
-
-TOPIC: Final = "slots"
-FILLING: Final = (
-    b'"topic":"trades","type":"trade","signature":"5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3Zp'
-    b'RzrFmBV6UjKdiSZkQUW","slot":287654321,"mint":"EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v","owner":"9WzDXwBbmkg8'
-    b'ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM","side":"buy","price":"0.00012345","amount":"1234567.89"'
-)
-"""What a message holds besides its time and number; the shape that the load drivers of this protocol expect."""
 
 
-class Order(msgspec.Struct, frozen=True, tag_field="op", tag="pub"):
-    """Publish `rate` messages a second for `secs` seconds."""
-
-    rate: float
-    secs: float
-
-
-def bare(message: Message) -> bytes:
-    """The body alone, so that a driver finds its time stamp at the very front."""
-    return b"{%b}" % message.body
-
-
-class Publisher:
-    """Publishes what clients order; time stamps are µs of the monotonic clock, of the moment each message was due."""
-
-    def __init__(self, bus: MemoryBus, supervisor: Supervisor) -> None:
-        self._bus, self._supervisor = bus, supervisor
-
-    def start(self, order: Order) -> None:
-        self._supervisor.start("bench", "publish", lambda: self._publish(order))
-
-    async def _publish(self, order: Order) -> None:
-        began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
-        began_us = began_ns // 1000
-        while sent < total:
-            due = min(total, int((time.monotonic_ns() - began_ns) * order.rate / 1e9) + 1)
-            batch = [
-                Publication(
-                    TOPIC, "event", b'"t":%d,"s":%d,%b' % (began_us + int(n * 1e6 / order.rate), n + 1, FILLING)
-                )
-                for n in range(sent, due)
-            ]
-            sent = due
-            if batch:
-                await self._bus.publish(batch)
-            await asyncio.sleep(0.001)
+def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Name → the command that serves and prints its port; peers that are not installed are left out."""
+    python = [sys.executable, "-m"]
+    found = {"headrace": [*python, "headrace.bench.gateway", "--serve", "--tick-ms", str(args.tick_ms)]}
+    if args.alone:
+        return found
+    found["websockets"] = [*python, "headrace.bench.gateway_peer"]
+    node = shutil.which("node")
+    if node and (args.peer / "node_modules").is_dir():
+        found["ws (Node)"] = [node, str(args.peer / "server.mjs"), FILLING.decode()]
+    return found
 
 
-class OrderingShell(SessionShell):
-    """A session that has the topic from the start and may order messages."""
-
-    def __init__(self, gate: Gate, publisher: Publisher, connection: Connection, opening: Opening) -> None:
-        super().__init__(gate, connection, opening)
-        self._hub, self._publisher = gate.hub, publisher
-
-    def opened(self) -> None:
-        super().opened()
-        if self.open:
-            self._hub.subscribe(self, Subscribe(TOPIC, None, None))
-
-    def text(self, data: str) -> None:
+def measure(command: list[str], args: argparse.Namespace) -> LoadReport:
+    """One run against one server."""
+    words = [*_on_core(args.server_core), *command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:
-            order = msgspec.json.decode(data, type=Order)
-        except msgspec.DecodeError:
-            super().text(data)
-        else:
-            self._publisher.start(order)
-
-
-class Echo:
-    """Sends back what it gets: for checks of the WebSocket layer alone."""
-
-    frame_bytes_max = ECHO_BYTES_MAX = 1_048_576
-
-    def __init__(self, connection: Connection, _opening: Opening) -> None:
-        self._wire = connection.transport
-
-    def opened(self) -> None: ...
-
-    def text(self, data: str) -> None:
-        payload = data.encode()
-        self._wire.write(text_header(len(payload)) + payload)
-
-    def binary(self, data: bytes) -> None:
-        header = text_header(len(data))
-        self._wire.write(bytes([0x82]) + header[1:] + data)
-
-    def socket_full(self) -> None: ...
-
-    def socket_free(self) -> None: ...
-
-    def lost(self) -> None: ...
-
-
-@get("/health", sync_to_thread=False)
-def ok() -> dict[str, bool]:
-    return {"ok": True}
-
-
-async def serve(settings: GatewaySettings) -> None:
-    """Run until SIGTERM or SIGINT; the first line printed is the port."""
-    set_level("error")
-    clock, metrics, stop = SystemClock(), Metrics(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Supervisor(clock) as supervisor:
-        bus = MemoryBus(BusSettings(), clock, "bench")
-        publisher = Publisher(bus, supervisor)
-        gateway = Gateway(
-            settings,
-            bus,
-            Health(),
-            metrics,
-            clock,
-            supervisor=supervisor,
-            server_id="bench",
-            endpoints={
-                "/ws": lambda connection, opening: OrderingShell(gateway.gate, publisher, connection, opening),
-                "/echo": Echo,
-            },
-            handlers=(ok,),
-            framer=bare,
-        )
-        await gateway.start()
-        sys.stdout.write(f"{gateway.port}\n")
-        sys.stdout.flush()
-        await stop.wait()
-        await gateway.stop(2.0)
-        supervisor.cancel()
+            assert server.stdout is not None
+            load = [server.stdout.readline().strip(), server.pid, args.clients, args.rate, args.secs]
+            words = [*_on_core(args.client_core), sys.executable, "-m", "headrace.bench.gateway_clients"]
+            done = subprocess.run([*words, *map(str, load)], stdout=subprocess.PIPE, check=True)  # noqa: S603
+        finally:
+            server.terminate()
+    return msgspec.json.decode(done.stdout, type=LoadReport)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one load: `clients` connections, `rate` messages a second for `secs` seconds; or serve (`--serve`)."""
-    settings = GatewaySettings(
-        port=args.port, tick_ms=args.tick_ms, connections_max=50_000, http_connections_max=50_000, ping_s=3600
-    )
-    if args.serve:
-        with contextlib.suppress(asyncio.CancelledError):
-            uvloop.run(serve(settings))
-        return {}
-    module = [sys.executable, "-m", "headrace.bench.gateway"]
-    server_words = [*_on_core(args.server_core), *module, "--serve", "--tick-ms", str(args.tick_ms)]
-    with subprocess.Popen(server_words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            words = [sys.executable, "-m", "headrace.bench.gateway_clients", port, str(server.pid)]
-            words += [str(args.clients), str(args.rate), str(args.secs)]
-            words = [*_on_core(args.client_core), *words]
-            done = subprocess.run(words, stdout=subprocess.PIPE, check=True)  # noqa: S603
-        finally:
-            server.terminate()
-    report = msgspec.json.decode(done.stdout, type=LoadReport)
-    return {"bench": "gateway", "at": datetime.now(UTC).isoformat(timespec="seconds"), **msgspec.structs.asdict(report)}
+    """Measure all contenders in turn, `args.runs` times; the report has the median of each number."""
+    runs: dict[str, list[LoadReport]] = {name: [] for name in contenders(args)}
+    for _ in range(args.runs):
+        for name, command in contenders(args).items():
+            runs[name].append(measure(command, args))
+    return {
+        "bench": "gateway",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": headrace.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 1),
+        "clients": args.clients,
+        "rate": args.rate,
+        "secs": args.secs,
+        "runs": args.runs,
+        "message_bytes": len(FILLING) + 30,
+        "results": {name: _medians(reports) for name, reports in runs.items()},
+    }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--serve", action="store_true", help="only run the server, for another load driver")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--tick-ms", type=float, default=GatewaySettings().tick_ms)
-    parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=1000, help="messages a second to each client")
-    parser.add_argument("--secs", type=float, default=3)
-    parser.add_argument("--server-core", type=int, help="pin the server to this core")
-    parser.add_argument("--client-core", type=int, help="pin the clients to this core")
+def _medians(reports: Sequence[LoadReport]) -> dict[str, float]:
+    numbers = [msgspec.structs.asdict(report) for report in reports]
+    fields = [field for field in LoadReport.__struct_fields__ if field not in ("clients", "rate", "secs")]
+    return {field: round(median(number[field] for number in numbers), 3) for field in fields}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [
+        f"{report['clients']} clients x {report['rate']:g} messages a second, {report['secs']:g} s, "
+        f"median of {report['runs']} runs",
+        "              frames/s delivered holes  p50 ms  p99 ms  max ms  cores    MB",
+    ]
+    for name, row in report["results"].items():
+        p50, p99, longest = (row[key] / 1000 for key in ("p50_us", "p99_us", "max_us"))
+        lines.append(
+            f"{name:12}{row['delivered']:10,.0f}{row['fraction']:10.1%}{row['holes']:6.0f}"
+            f"{p50:8.2f}{p99:8.2f}{longest:8.1f}{row['server_cpu']:7.2f}{row['rss_kb'] / 1024:6.0f}"
+        )
+    return "\n".join(lines)
 
 
 def _on_core(core: int | None) -> list[str]:
     return [] if core is None else ["taskset", "-c", str(core)]
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace bench gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    load = parser.add_argument_group("load")
+    load.add_argument("--clients", type=int, default=100, help="connections (default %(default)s)")
+    load.add_argument("--rate", type=float, default=1000, help="messages a second to each (default %(default)s)")
+    load.add_argument("--secs", type=float, default=3, help="seconds of a run (default %(default)s)")
+    load.add_argument("--runs", type=int, default=5, help="runs of each contender, in turn (default %(default)s)")
+    load.add_argument("--alone", action="store_true", help="without the peers")
+    load.add_argument(
+        "--peer", type=Path, default=Path("benchmarks/gateway/ws"), help="folder of the Node peer (default %(default)s)"
+    )
+    load.add_argument("--tick-ms", type=float, default=GatewaySettings().tick_ms, help="WEBSOCKET_TICK_MS of the run")
+    load.add_argument("--server-core", type=int, metavar="N", help="pin the server to this core")
+    load.add_argument("--client-core", type=int, metavar="N", help="pin the clients to this core")
+    load.add_argument("--write", type=Path, metavar="FOLDER", help="append the dated result to FOLDER/results.jsonl")
+    serve = parser.add_argument_group("serve only")
+    serve.add_argument("--serve", action="store_true", help="run the server for another driver; prints its port")
+    serve.add_argument("--port", type=int, default=0, help="port of --serve (default: a free one)")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """`headrace bench gateway`."""
+    args = _parser().parse_args(argv)
+    if args.serve:
+        gateway_server.run(args.port, args.tick_ms)
+        return 0
+    report = run(args)
+    line = msgspec.json.encode(report)
+    sys.stdout.write(f"{table(report)}\n{line.decode()}\n")
+    if args.write is not None:
+        with (args.write / "results.jsonl").open("ab") as results:
+            results.write(line + b"\n")
+    return 0
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    measured = run(parser.parse_args())
-    if measured:
-        sys.stdout.write(msgspec.json.encode(measured).decode() + "\n")
+    sys.exit(main(sys.argv[1:]))

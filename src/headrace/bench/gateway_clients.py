@@ -6,10 +6,12 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import uvloop
+
+CONNECT_S: Final = 30
 
 _REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -57,9 +59,8 @@ class _Reader(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(_REQUEST)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self.transport.write(_REQUEST)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
@@ -114,7 +115,8 @@ async def drive(port: int, server_pid: int, clients: int, rate: float, secs: flo
         reader = _Reader(load, sampled=number % every == 0)
         await loop.create_connection(partial(_same, reader), "127.0.0.1", port)
         readers.append(reader)
-    await asyncio.gather(*(reader.ready for reader in readers))
+    async with asyncio.timeout(CONNECT_S):
+        await asyncio.gather(*(reader.ready for reader in readers))
     server_before, client_before = _cpu_s(server_pid), _own_cpu_s()
     _send(readers[0].transport, b'{"op":"pub","rate":%f,"secs":%f}' % (rate, secs))
     await asyncio.sleep(secs)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace import assembly
-from headrace.chains.mock import MockChain, MockChainSettings
+from headrace.chains.mock import MockChain
 from headrace.config import CORE_SECTIONS, Config, load
 from headrace.execution.intake import Intake
 from headrace.execution.settings import ExecutionSettings

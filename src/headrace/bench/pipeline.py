@@ -14,12 +14,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
 import pybase64
 
 import headrace
+from headrace.bench import append, at_least_one, progress
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.decoders.events import events_of
@@ -66,15 +68,15 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """logsNotification frames of transactions with one or more pump.fun trades, whole logs."""
+    """logsNotification frames of transactions with pump.fun trades and no new coin (which are rare), whole logs."""
     programs = Programs.load()
-    trades = [
-        u
-        for u in updates
-        if isinstance(u, TransactionUpdate)
-        and u.logs
-        and any(e.name == "TradeEvent" and e.program_id == PUMP and not e.truncated for e in events_of(u, programs))
-    ]
+    trades = []
+    for update in updates:
+        if isinstance(update, TransactionUpdate) and update.logs:
+            events = events_of(update, programs)
+            names = {event.name for event in events if event.program_id == PUMP and not event.truncated}
+            if "TradeEvent" in names and "CreateEvent" not in names:
+                trades.append(update)
     frames = []
     for n in range(count):
         trade = trades[n % len(trades)]
@@ -116,47 +118,62 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure both kinds `args.runs` times in turn; prints a table and one dated JSON line, returns what it says."""
+    """Measure both kinds `args.runs` times in turn; gives the report."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
     frames = {
         "accounts": account_frames(updates, args.count, chance),
         "trades": trade_frames(updates, args.count, chance),
     }
     runs: dict[str, list[dict[str, Any]]] = {"accounts": [], "trades": []}
-    for _ in range(args.runs):
+    for nth in range(args.runs):
+        progress(f"run {nth + 1} of {args.runs}")
         for kind, batch in frames.items():
             runs[kind].append(asyncio.run(measure(batch)))
-    report: dict[str, Any] = {
-        "bench": "pipeline",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": headrace.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "count": args.count,
-    }
+    machine = f"Python {platform.python_version()}, {platform.machine()}"
+    report: dict[str, Any] = {"bench": "pipeline", "at": at, "machine": machine, "count": args.count, "runs": args.runs}
     for kind, results in runs.items():
-        best = max(results, key=lambda result: result["per_s"])
         report[kind] = {
-            "per_s": round(best["per_s"]),
-            "median_per_s": round(sorted(result["per_s"] for result in results)[len(results) // 2]),
+            "per_s": round(median(result["per_s"] for result in results)),
+            "best_per_s": round(max(result["per_s"] for result in results)),
             "goal_per_s": GOALS[kind],
-            "cpu_us": round(best["cpu_us"], 2),
+            "cpu_us": round(median(result["cpu_us"] for result in results), 1),
             "frame_bytes": sum(map(len, frames[kind])) // args.count,
-            "messages_per_update": round(best["messages"] / args.count, 2),
-            "json_bytes_per_update": best["bytes"] // args.count,
+            "messages_per_update": round(results[0]["messages"] / args.count, 2),
+            "json_bytes_per_update": results[0]["bytes"] // args.count,
         }
-        sys.stdout.write(f"{kind:10} {best['per_s']:10,.0f}/s (goal {GOALS[kind]:,}/s), {best['cpu_us']:.1f} µs each\n")
-    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     return report
 
 
-def main() -> None:
-    """`python -m headrace.bench.pipeline [--count N] [--runs N]`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20_000, help="updates in a run")
-    parser.add_argument("--runs", type=int, default=5, help="runs, the best and the median are told")
-    run(parser.parse_args())
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [
+        f"Pipeline, {report['at'][:10]}: {report['machine']}; medians of {report['runs']} runs of {report['count']}",
+        "",
+        "| | updates/s | best run | aim | µs CPU each | bytes in | messages out | bytes out |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for kind in GOALS:
+        row = report[kind]
+        lines.append(
+            f"| {kind} | {row['per_s']:,} | {row['best_per_s']:,} | {row['goal_per_s']:,} | {row['cpu_us']} "
+            f"| {row['frame_bytes']:,} | {row['messages_per_update']} | {row['json_bytes_per_update']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`headrace bench pipeline`: prints a table, and with --write appends the report to results.jsonl there."""
+    parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
+    parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
+    parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
+    args = parser.parse_args(argv)
+    report = run(args)
+    sys.stdout.write(table(report) + "\n")
+    append(report, args.write)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,6 +19,14 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_ttl_s: Annotated[
         float, msgspec.Meta(gt=0), Setting("how long a message is kept, in seconds", env=("BUS_HISTORY_TTL_S",))
     ] = 300.0
+    history_bytes: Annotated[
+        int,
+        msgspec.Meta(ge=1024),
+        Setting(
+            "bytes of all messages kept; beyond, the least recently used topic loses its own",
+            env=("BUS_HISTORY_BYTES",),
+        ),
+    ] = 512 * 1024 * 1024
     topics_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
     ] = 50_000
@@ -43,8 +51,11 @@ class Bus(Protocol):
 
     Order: `publish` appends a batch in its order; every sink sees each topic in offset order, without holes or repeats.
     Atomicity: a batch is appended as one; what `history` returned and what a sink gets next fit together by offset.
-    Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`; topics are bounded in number,
-    and one that was forgotten comes back under a new epoch, so an old position is never taken for a new one.
+    Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`, all together `history_bytes`;
+    topics are bounded in number, and one that was forgotten comes back under a new epoch, so an old position is never
+    taken for a new one.
+    Slow consumers: there is no queue here. A sink runs within `publish`, so one that is slow slows the flow, and what
+    feeds it, and loses nothing; patience with slow clients is the sink's own affair.
     """
 
     async def publish(self, batch: Sequence[Publication]) -> list[Position]:

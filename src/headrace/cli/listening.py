@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.model.redact import redact
 from headrace.sdk import Refused, follow
 
 
@@ -25,9 +26,17 @@ async def print_frames(
     url: str, topics: Sequence[str], *, whole_frames: bool = False, count: int | None = None
 ) -> None:
     """Print every frame of the topics as one line: JSON as it came, or the gist of it."""
-    seen = 0
-    async with aclosing(follow(url, topics)) as frames:
+    seen, told = 0, False
+
+    def tell(why: str, delay_s: float) -> None:
+        nonlocal told
+        if not told:
+            print(f"headrace: {redact(url)}: {why}; trying again until it is there", file=sys.stderr)
+        told = True
+
+    async with aclosing(follow(url, topics, on_loss=tell)) as frames:
         async for frame in frames:
+            told = False
             line = msgspec.json.encode(frame).decode() if whole_frames else line_of(frame)
             if line:
                 print(line, flush=True)

@@ -1,49 +1,59 @@
 """The `headrace` command: parses arguments and calls; it builds nothing itself."""
 
 import argparse
-import asyncio
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from headrace import __version__, app
-from headrace.cli import listening, recordings, serving
-from headrace.config import Config, WrongSettings, load, render
-from headrace.ingest.inspect import inspect
-from headrace.ingest.readable import render_text
-from headrace.model.errors import BadInputError, ConfigError, HeadraceError
-from headrace.model.keys import is_key
-from headrace.runtime.clock import SystemClock
+from headrace.cli import decoding, listening, recordings, serving
+from headrace.config import Config, CoreSettings, WrongSettings, load, render
+from headrace.model.errors import ConfigError, HeadraceError
+from headrace.runtime.log import configure
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_NO_READER: Final = 141
+"""As a shell reports SIGPIPE, which ends other programs when the reader of their output has gone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the process exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
-    arguments = _parser().parse_args(argv)
+    """Run one command; returns the process exit code, one of the EXIT_ constants."""
+    arguments = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
+        return status
     except WrongSettings as error:
-        for each in error.errors:
-            print(f"headrace: {each}", file=sys.stderr)
-        return EXIT_USAGE
+        return _failed(EXIT_USAGE, *error.errors)
     except ConfigError as error:
-        print(f"headrace: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except (HeadraceError, OSError) as error:
-        print(f"headrace: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(EXIT_USAGE, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere, quietly
+        return EXIT_NO_READER
+    except HeadraceError as error:
+        return _failed(EXIT_FAILED, error)
+    except OSError as error:
+        return _failed(EXIT_FAILED, f"{error.filename}: {error.strerror}" if error.filename else error)
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _failed(status: int, *messages: object) -> int:
+    for message in messages:
+        print(f"headrace: {message}", file=sys.stderr)
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options; `docs/reference/cli.md` is made from it."""
     parser = argparse.ArgumentParser(prog="headrace", description="Solana streams for your users, in one service.")
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -60,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = _command(commands, "replay", _replay, "replay a recording: serve it, or print its messages")
     _add_settings(replay)
-    replay.add_argument("file", type=Path, metavar="FILE")
+    replay.add_argument("file", type=Path, metavar="FILE", help="a recording")
     replay.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times real time, or 'max' (default 1)")
     replay.add_argument("--loop", action="store_true", help="start over at the end, under a new epoch")
     replay.add_argument(
@@ -73,8 +83,11 @@ def _parser() -> argparse.ArgumentParser:
 
     record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
     _add_settings(record)
-    record.add_argument("file", type=Path, metavar="FILE")
-    record.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds (default: until interrupted)")
+    record.add_argument("file", type=Path, metavar="FILE", help="where to; one that exists is not overwritten")
+    record.add_argument("--append", action="store_true", help="go on with a FILE that exists, or was cut off")
+    record.add_argument(
+        "--seconds", type=_positive, metavar="S", help="stop after S seconds (default: until interrupted)"
+    )
 
     decode = _command(commands, "decode", _decode, "print a transaction or account readably")
     _add_settings(decode)
@@ -87,17 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
     listen = _command(commands, "listen", _listen, "subscribe to topics of a running server and print what comes")
-    listen.add_argument("topics", nargs="+", metavar="TOPIC")
-    listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="default %(default)s")
+    listen.add_argument("topics", nargs="+", metavar="TOPIC", help="such as trades:pump or slots")
+    listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="the server's address (default %(default)s)")
     listen.add_argument("--json", action="store_true", help="print whole frames, one a line")
-    listen.add_argument("--count", type=int, metavar="N", help="stop after N events")
+    listen.add_argument("--count", type=_count, metavar="N", help="stop after N events")
 
     config = _command(commands, "config", _config, "show the effective settings and where each came from")
     _add_settings(config)
-    config.add_argument("--json", action="store_true")
+    config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
     bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline, gateway or orders_chaos")
-    bench.add_argument("what", choices=("decode", "pipeline", "gateway", "orders_chaos"))
+    bench.add_argument("what", choices=("decode", "pipeline", "gateway", "orders_chaos"), help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")
     return parser
 
@@ -112,28 +125,58 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings")
-    group.add_argument("--config", type=Path, default=Path("headrace.toml"), metavar="FILE", help="default %(default)s")
-    group.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE", help="default %(default)s")
-    group.add_argument("--port", metavar="PORT", help="SERVER_PORT for this run; 0 takes a free one")
+    group.add_argument(
+        "--config", type=Path, default=Path("headrace.toml"), metavar="FILE", help="settings (default %(default)s)"
+    )
+    group.add_argument(
+        "--env-file", type=Path, default=Path(".env"), metavar="FILE", help="more settings (default %(default)s)"
+    )
+    group.add_argument("--port", type=_port, metavar="PORT", help="SERVER_PORT for this run; 0 takes a free one")
 
 
 def _speed(text: str) -> float | None:
     if text == "max":
         return None
-    speed = float(text)
-    if not 0 < speed < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0, or 'max'")
-    return speed
+    try:
+        return _positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0, or 'max'") from None
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer from 0 to 65535")
+    return int(text)
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
+    """Load the settings, and log as they say from here on."""
     for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
         if given != default and not given.is_file():
             raise ConfigError(str(given), "no such file", "a file that exists")
     env = dict(os.environ)
     if arguments.port is not None:
-        env["SERVER_PORT"] = arguments.port
-    return load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
+        env["SERVER_PORT"] = str(arguments.port)
+    config = load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
+    core = config.section(CoreSettings)
+    configure(core.log_level, core.log_format)
+    return config
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -145,6 +188,18 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    """A port that something else has is no reason for a newcomer to see nothing: then any free one will do."""
+    try:
+        return _demo_once(arguments)
+    except ConfigError as error:
+        if error.key != "SERVER_PORT" or arguments.port == 0:
+            raise
+        print(f"headrace: {error.given} is taken, so the demo takes a free port", file=sys.stderr)
+    arguments.port = 0
+    return _demo_once(arguments)
+
+
+def _demo_once(arguments: argparse.Namespace) -> int:
     return serving.demo(
         _settings(arguments), speed=arguments.speed, follow_here=not arguments.quiet, browser=not arguments.no_browser
     )
@@ -160,45 +215,12 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    return recordings.record(_settings(arguments), arguments.file, seconds=arguments.seconds)
+    config = _settings(arguments)
+    return recordings.record(config, arguments.file, seconds=arguments.seconds, append=arguments.append)
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    config = _settings(arguments)
-    name: str = arguments.input
-    if name == "-":
-        text = sys.stdin.buffer.read()
-    elif Path(name).is_file():
-        text = Path(name).read_bytes()
-    elif app.is_on_chain(name):
-        text = asyncio.run(_fetch(config, name))
-    else:
-        text = name.encode()
-    result = inspect(text, app.load_programs(config), owner=arguments.owner)
-    if arguments.json:
-        for each in result if isinstance(result, list) else [result]:
-            print(msgspec.json.encode(each).decode())
-    else:
-        print(render_text(result))
-    return EXIT_DONE
-
-
-async def _fetch(config: Config, name: str) -> bytes:
-    """The transaction or account of this name, as the node's own JSON. Raises BadInputError when there is none."""
-    rpc = app.open_rpc(config, SystemClock())
-    try:
-        if is_key(name):
-            found = await rpc.call("getAccountInfo", [name, {"encoding": "base64"}])
-            missing = found["value"] is None
-        else:
-            options = {"encoding": "base64", "maxSupportedTransactionVersion": 1, "commitment": "confirmed"}
-            found = await rpc.call("getTransaction", [name, options])
-            missing = found is None
-    finally:
-        await rpc.aclose()
-    if missing:
-        raise BadInputError("not_found", f"the node knows no {'account' if is_key(name) else 'transaction'} {name}")
-    return msgspec.json.encode({"result": found})
+    return decoding.decode(_settings(arguments), arguments.input, owner=arguments.owner, as_json=arguments.json)
 
 
 def _listen(arguments: argparse.Namespace) -> int:

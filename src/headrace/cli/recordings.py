@@ -10,7 +10,7 @@ from typing import BinaryIO
 from headrace import app
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.cli.serving import run, start_log
+from headrace.cli.serving import generation_of, run
 from headrace.config import Config
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import BadInputError
@@ -21,23 +21,25 @@ from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.sources.recording import Recording, header_of
+from headrace.sources.recording import Recording
 
 PROGRESS_S = 5.0
 
 
-def record(config: Config, file: Path, *, seconds: float | None) -> int:
-    """Write what the configured nodes deliver to `file`, telling how far it is."""
-    start_log(config)
-    run(_record(config, file, seconds))
+def record(config: Config, file: Path, *, seconds: float | None, append: bool = False) -> int:
+    """Write what the configured nodes deliver to `file`, telling how far it is. `append` goes on with one that exists.
+
+    Raises ConfigError for a place where no recording can be begun.
+    """
+    run(_record(config, file, seconds, append))
     return 0
 
 
-async def _record(config: Config, file: Path, seconds: float | None) -> None:
+async def _record(config: Config, file: Path, seconds: float | None, append: bool) -> None:
     stop = asyncio.Event()
     service = app.Service(config)
     intake = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="recorder")
-    recorder = app.new_recorder(file, config, service.clock)
+    recorder = app.new_recorder(file, config, service.clock, append=append)
 
     async def tell() -> None:
         while True:
@@ -78,7 +80,7 @@ def print_replay(
 
 async def _print_replay(config: Config, file: Path, speed: float | None, topics: frozenset[str], out: BinaryIO) -> None:
     clock = SystemClock()
-    bus = MemoryBus(config.section(BusSettings), clock, header_of(file).id)
+    bus = MemoryBus(config.section(BusSettings), clock, generation_of(file))
     pipeline = Pipeline(app.load_programs(config), clock, Metrics())
     outlet = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="ingest")
     frame = EventFramer()
@@ -94,4 +96,4 @@ async def _print_replay(config: Config, file: Path, speed: float | None, topics:
         await asyncio.wait([flow])
     out.flush()
     if ending.how == "failed":
-        raise BadInputError("recording", ending.detail)
+        raise BadInputError("recording unreadable", ending.detail)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,7 @@ from headrace.app import Service
 from headrace.cli.listening import print_frames
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
+from headrace.model.errors import BadInputError
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
@@ -33,14 +35,12 @@ Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
 
 def serve(config: Config, *, record: Path | None) -> int:
     """Stream from the configured nodes until told to stop."""
-    start_log(config)
     run(_serve_until_signal(Service(config, record=record)))
     return 0
 
 
 def work(config: Config) -> int:
     """Execute orders of the shared database until told to stop."""
-    start_log(config)
 
     async def until_signal() -> None:
         stop = asyncio.Event()
@@ -54,7 +54,6 @@ def work(config: Config) -> int:
 
 def replay(config: Config, file: Path, *, speed: float | None, loop: bool) -> int:
     """Serve a recording as if it happened now."""
-    start_log(config)
     run(_serve_until_signal(_player(config, file, speed=speed, loop=loop)))
     return 0
 
@@ -77,23 +76,32 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
     return 0
 
 
-def start_log(config: Config) -> None:
-    """Log as the settings say."""
-    core = config.section(CoreSettings)
-    configure(core.log_level, core.log_format)
-
-
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop, which delivers a third more frames than asyncio's own loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(_report_unless_lookup)
         runner.run(work)
+
+
+def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """uvloop shows the failure of a name's look-up that was cancelled meanwhile as one that nobody looked at."""
+    if not isinstance(context.get("exception"), socket.gaierror):
+        loop.default_exception_handler(context)
+
+
+def generation_of(file: Path) -> str:
+    """A recording's id, with which its epochs begin. Raises BadInputError that names the file if it is none."""
+    try:
+        return header_of(file).id
+    except BadInputError as error:
+        raise BadInputError(f"{file}: {error.reason}", error.detail) from error
 
 
 def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> Service:
     return Service(
         config,
         source=lambda service: Recording(file, service.clock, speed=speed, loop=loop),
-        generation=header_of(file).id,
+        generation=generation_of(file),
         play=True,
     )
 

@@ -53,10 +53,16 @@ def _table(rows: list[Row]) -> str:
     for section, members in groupby(rows, key=lambda row: row.key.partition(".")[0]):
         lines.append(f"[{section}]")
         lines += [
-            f"  {names[row.key]:<{name_width}}  {values[row.key]:<{value_width}}  {row.origin}".rstrip()
+            f"  {names[row.key]:<{name_width}}  {values[row.key] or '-':<{value_width}}  {_place(row)}".rstrip()
             for row in members
         ]
-    return "\n".join([*lines, "", "~ may change while running: edit the file, or send SIGHUP"])
+        lines.append("")
+    return "\n".join([*lines, "~ may change while running: edit the file, or send SIGHUP"])
+
+
+def _place(row: Row) -> str:
+    """Where the value came from; for a default, what in the environment would replace it."""
+    return f"default ({row.env[0]})" if row.origin == "default" and row.env else row.origin
 
 
 def _text(value: Any) -> str:

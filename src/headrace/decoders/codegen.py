@@ -1,8 +1,11 @@
 """Writes decoders: each fixed-size run becomes one `struct` unpack, everything else straight generated code.
 
-Names from an IDL reach the code as string literals only, made by `repr`, so that no IDL can bring code of its own.
+Names from an IDL reach the code as string literals made by `repr`, or as attributes if they are plain words: no IDL can
+bring code of its own.
 """
 
+import keyword
+import re
 import struct
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple
@@ -24,9 +27,10 @@ _CODES: Final = {
 }  # fmt: skip
 _INLINE_MAX: Final = 48
 """A nested value of more parts than this gets a function of its own, so that no function grows without bound."""
-_LITERAL_MAX: Final = 15
-"""CPython builds a longer dict display item by item, resizing it on the way; unpacking into a copy of a template takes
-two thirds of that."""
+_ATTRIBUTES_MAX: Final = 29
+"""Fields that are set as attributes of an empty object, whose `__dict__` then is the data: CPython lets such dicts
+share their keys, up to 29, and fills one in two thirds of the time that a dict display takes."""
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class _UnknownIndex(dict[int, str]):
@@ -72,12 +76,17 @@ class Writer:
         self.lines: list[str] = []
         self.indent = 2
         self.serial = 0
+        self.slot = ""
         self.run_format = ""
         self.run_names: list[str] = []
 
     # -- small pieces --
 
     def fresh(self, prefix: str = "v") -> str:
+        """A new name; the first one of a field with a `slot` is that slot, so that fields keep their order."""
+        if self.slot and prefix == "v":
+            slot, self.slot = self.slot, ""
+            return slot
         self.serial += 1
         return f"{prefix}{self.serial}"
 
@@ -97,28 +106,42 @@ class Writer:
         fields = self.shape.fields
         names = [field.name for field in fields if field.name in shown]
         names += [new for old, new in aliases.items() if old in names]
-        direct = len(names) > _LITERAL_MAX
-        if direct:
-            self.line(f"d = {self.constant(dict.fromkeys(names))}.copy()")
+        slots = _slots(names)
+        if slots:
+            self.line(f"o = {self.constant(type('Fields', (), {}))}()")
         values = dict.fromkeys(names, "None")
         for field in fields[:whole]:
             if field.name in shown:
+                self.slot = slots.get(field.name, "")
                 values[field.name] = self.read(field.shape)
-                if direct and self.run_names[-1:] == [values[field.name]]:
-                    values[field.name] = self.run_names[-1] = f"d[{field.name!r}]"
             else:
                 self.skip(field.shape)
+        self.slot = ""
         self.flush()
         if whole < len(fields):
             self.line(f"if n - p >= {fields[whole].shape.floor}: return longer(data, start)")
             self.line("count_short(n)")
-        values |= {new: values[old] for old, new in aliases.items() if old in values}
-        if direct:
-            for name, value in values.items():
-                if value not in ("None", f"d[{name!r}]"):
-                    self.line(f"d[{name!r}] = {value}")
-        self.line(f"return {'d' if direct else _mapping(values)}, {'0' if stop_early else 'n - p'}")
+        data = self.filled(values, slots, {new: old for old, new in aliases.items() if old in values})
+        self.line(f"return {data}, {'0' if stop_early else 'n - p'}")
         return self.compiled(sum(field.shape.floor for field in fields[:whole]))
+
+    def filled(self, values: dict[str, str], slots: dict[str, str], old_names: dict[str, str]) -> str:
+        """Emit what puts each value in its slot; the expression for the dict."""
+        if not slots:
+            return _mapping(values | {new: values[old] for new, old in old_names.items()})
+        rest = {}
+        for name, value in values.items():
+            told = slots.get(old_names[name], values[old_names[name]]) if name in old_names else value
+            if name not in slots:
+                rest[name] = told
+            elif told != slots[name]:
+                self.line(f"{slots[name]} = {told}")
+        if not rest:
+            return "o.__dict__"
+        self.line("d = o.__dict__")
+        for name, told in rest.items():
+            self.line(f"d[{name!r}] = {told}")
+        return "d"
 
     def compiled(self, floor: int) -> Decode:
         body = "\n".join(self.lines)
@@ -187,6 +210,9 @@ class Writer:
 
     def fixed_struct(self, shape: Struct) -> tuple[str, list[str], str]:
         code, names, values = "", list[str](), dict[str, str]()
+        slot = self.slot
+        if shape.cells > _INLINE_MAX:
+            self.slot = ""  # the names may become parameters
         for field in shape.fields:
             if field.shown:
                 part, part_names, values[field.name] = self.fixed(field.shape)
@@ -198,6 +224,7 @@ class Writer:
         if len(names) <= _INLINE_MAX:
             return code, names, value
         unpack = self.constant(struct.Struct("<" + code).unpack, "U")
+        self.slot = slot
         raw = self.fresh()
         return f"{shape.size}s", [raw], f"(lambda {', '.join(names)}: {value})(*{unpack}({raw}))"
 
@@ -347,6 +374,13 @@ class Writer:
         self.line("else: return short(data, start)")
         self.indent -= 1
         return value
+
+
+def _slots(names: list[str]) -> dict[str, str]:
+    """The attribute of each of the first fields; none if one of the names can't be an attribute."""
+    if not all(_PLAIN.fullmatch(name) and not keyword.iskeyword(name) for name in names):
+        return {}
+    return {name: f"o.{name}" for name in names[:_ATTRIBUTES_MAX]}
 
 
 def _braced(name: str) -> str:

@@ -16,6 +16,8 @@ _ALIASES: Final = {"publicKey": "pubkey", "Pubkey": "pubkey", "String": "string"
 _WRAPPERS: Final[dict[str, Callable[[Shape], Shape]]] = {
     "option": shapes.Option, "coption": shapes.COption, "vec": shapes.Vec, "items": shapes.Items,
 }  # fmt: skip
+_MAPS: Final = {"hashMap", "HashMap", "bTreeMap", "BTreeMap"}
+_SETS: Final = {"hashSet", "HashSet", "bTreeSet", "BTreeSet"}
 _SBF_ALIGN_MAX: Final = 8
 """On chain no type is aligned to more than 8 bytes, not even u128."""
 
@@ -99,6 +101,10 @@ class TypeReader:
             case "option" | "coption" | "vec" | "items":
                 item = self.shape(inner, generics)
                 return self.guarded(lambda: _WRAPPERS[kind](item))
+            case _ if kind in _SETS:
+                return self.shape({"vec": inner}, generics)
+            case _ if kind in _MAPS and isinstance(inner, list) and len(inner) == 2:
+                return self.shape({"vec": {"tuple": inner}}, generics)
             case "tuple" if isinstance(inner, list):
                 return self.struct("tuple", inner, generics)
             case "array" if isinstance(inner, list) and len(inner) == 2:
@@ -107,7 +113,8 @@ class TypeReader:
                 kinds = self.defined(inner)
                 if isinstance(kinds, shapes.Enum):
                     return shapes.Extensions(kinds)
-        raise self.fail({kind: inner}, "a type that borsh knows (vec, option, coption, array, tuple, defined, generic)")
+        known = "vec, option, coption, array, tuple, hashMap, hashSet, bTreeMap, bTreeSet, defined, generic"
+        raise self.fail({kind: inner}, f"a type that borsh knows ({known})")
 
     def simple(self, name: str) -> Shape:
         if name in shapes.SIZES:

@@ -1,16 +1,18 @@
 """Names of programs that have no IDL: the runtime's own and a few that stand in nearly every transaction."""
 
-import struct
 from typing import Any, Final, NamedTuple
 
-from headrace.model.keys import SYSTEM_PROGRAM
+from headrace.model.keys import SYSTEM_PROGRAM, b58encode
 
 
 class _Command(NamedTuple):
-    """An instruction: its name, its numbers where they are of fixed size (struct format, names), its accounts."""
+    """An instruction: its name, its arguments (a code each, and their names) and its accounts.
+
+    Codes: I u32, Q u64, K public key, S text after a u64 length.
+    """
 
     name: str
-    format: str = ""
+    codes: str = ""
     fields: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
 
@@ -25,26 +27,28 @@ class _Native(NamedTuple):
 
 
 _SYSTEM: Final = (
-    _Command("create_account", "<QQ", ("lamports", "space"), ("from", "new")),
-    _Command("assign"),
-    _Command("transfer", "<Q", ("lamports",), ("from", "to")),
-    _Command("create_account_with_seed"),
-    _Command("advance_nonce_account"),
-    _Command("withdraw_nonce_account", "<Q", ("lamports",)),
-    _Command("initialize_nonce_account"),
-    _Command("authorize_nonce_account"),
-    _Command("allocate", "<Q", ("space",)),
-    _Command("allocate_with_seed"),
-    _Command("assign_with_seed"),
-    _Command("transfer_with_seed", "<Q", ("lamports",)),
-    _Command("upgrade_nonce_account"),
+    _Command("create_account", "QQK", ("lamports", "space", "owner"), ("from", "new")),
+    _Command("assign", "K", ("owner",), ("account",)),
+    _Command("transfer", "Q", ("lamports",), ("from", "to")),
+    _Command(
+        "create_account_with_seed", "KSQQK", ("base", "seed", "lamports", "space", "owner"), ("from", "new", "base")
+    ),
+    _Command("advance_nonce_account", "", (), ("nonce", "recent_blockhashes", "authority")),
+    _Command("withdraw_nonce_account", "Q", ("lamports",), ("nonce", "to", "recent_blockhashes", "rent", "authority")),
+    _Command("initialize_nonce_account", "K", ("authority",), ("nonce", "recent_blockhashes", "rent")),
+    _Command("authorize_nonce_account", "K", ("new_authority",), ("nonce", "authority")),
+    _Command("allocate", "Q", ("space",), ("account",)),
+    _Command("allocate_with_seed", "KSQK", ("base", "seed", "space", "owner"), ("account", "base")),
+    _Command("assign_with_seed", "KSK", ("base", "seed", "owner"), ("account", "base")),
+    _Command("transfer_with_seed", "QSK", ("lamports", "seed", "from_owner"), ("from", "base", "to")),
+    _Command("upgrade_nonce_account", "", (), ("nonce",)),
 )
 _COMPUTE_BUDGET: Final = (
-    _Command("request_units", "<II", ("units", "additional_fee")),
-    _Command("request_heap_frame", "<I", ("bytes",)),
-    _Command("set_compute_unit_limit", "<I", ("units",)),
-    _Command("set_compute_unit_price", "<Q", ("micro_lamports",)),
-    _Command("set_loaded_accounts_data_size_limit", "<I", ("bytes",)),
+    _Command("request_units", "II", ("units", "additional_fee")),
+    _Command("request_heap_frame", "I", ("bytes",)),
+    _Command("set_compute_unit_limit", "I", ("units",)),
+    _Command("set_compute_unit_price", "Q", ("micro_lamports",)),
+    _Command("set_loaded_accounts_data_size_limit", "I", ("bytes",)),
 )
 _TOKEN_ACCOUNT: Final = ("payer", "associated_account", "wallet", "mint", "system_program", "token_program")
 _ASSOCIATED_TOKEN: Final = (
@@ -59,6 +63,7 @@ _LOOKUP_TABLE: Final = (
     _Command("deactivate_lookup_table"),
     _Command("close_lookup_table"),
 )
+_SIZES: Final = {"I": 4, "Q": 8, "K": 32, "S": 8}
 _MEMO: Final = _Native("memo", 0, (_Command("memo"),))
 
 _NATIVE: Final = {
@@ -106,11 +111,21 @@ def command(program_id: str, data: bytes) -> NamedCommand | None:
     if tag >= len(native.commands):
         return None
     known = native.commands[tag]
-    if not known.fields or len(data) < native.tag_size + struct.calcsize(known.format):
-        return NamedCommand(known.name, None, known.accounts)
-    numbers = struct.unpack_from(known.format, data, native.tag_size)
-    args = {
-        name: str(number) if code == "Q" else number
-        for name, number, code in zip(known.fields, numbers, known.format[1:], strict=True)
-    }
-    return NamedCommand(known.name, args, known.accounts)
+    return NamedCommand(known.name, _arguments(known, data, native.tag_size), known.accounts)
+
+
+def _arguments(known: _Command, data: bytes, at: int) -> dict[str, Any] | None:
+    """The arguments as wire JSON; None where they do not fill the data."""
+    args: dict[str, Any] = {}
+    for code, name in zip(known.codes, known.fields, strict=True):
+        size = _SIZES[code]
+        raw = data[at : at + size]
+        at += size
+        if code == "S":
+            raw, at = data[at : at + int.from_bytes(raw, "little")], at + int.from_bytes(raw, "little")
+            args[name] = raw.decode("utf-8", "replace")
+        elif code == "K":
+            args[name] = b58encode(raw)
+        else:
+            args[name] = int.from_bytes(raw, "little") if code == "I" else str(int.from_bytes(raw, "little"))
+    return args if at == len(data) or not (args or data) else None

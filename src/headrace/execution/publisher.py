@@ -2,25 +2,22 @@
 
 from collections.abc import Sequence
 
-import structlog
-
 from headrace.bus import Bus
 from headrace.model.events import Publication
 from headrace.model.orders import OrderEvent
 from headrace.protocol.orders import event_frame
 from headrace.runtime.channel import Channel, ChannelClosed
-from headrace.runtime.quiet import Quiet
+from headrace.runtime.metrics import Metrics
 
 CAPACITY = 65_536
-
-_log = structlog.get_logger("execution")
 
 
 class Publisher:
     """Hears the store, tells the bus. Under pressure the oldest news is dropped: the order's own log has it all."""
 
-    def __init__(self, bus: Bus, quiet: Quiet) -> None:
-        self._bus, self._quiet = bus, quiet
+    def __init__(self, bus: Bus, metrics: Metrics) -> None:
+        self._bus = bus
+        self._dropped = metrics.counter("orders_news_dropped", "Order events that the bus was too slow for")
         self._news: Channel[OrderEvent] = Channel(CAPACITY, "drop_oldest", name="orders")
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
@@ -28,8 +25,7 @@ class Publisher:
         before = self._news.dropped
         for event in events:
             self._news.put_nowait(event)
-        if self._news.dropped > before and self._quiet.due("orders_dropped") is not None:
-            _log.warning("order_news_dropped", dropped=self._news.dropped)
+        self._dropped.inc(self._news.dropped - before)
 
     async def run(self) -> None:
         """Publish until `close`."""

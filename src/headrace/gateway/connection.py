@@ -2,25 +2,21 @@
 
 import asyncio
 import codecs
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
-from websockets.exceptions import ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+from headrace.gateway.rfc6455 import Core
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
 from headrace.protocol.session import TokenBucket
-
-SUBPROTOCOL: Final = "stream.v1"
 
 FRAMES_PER_S: Final = 1000
 """WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
@@ -70,7 +66,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, keeper: Doorkeeper, endpoints: Mapping[str, EndpointFactory]) -> None:
         self._keeper, self._endpoints = keeper, endpoints
-        self._core = _Core(keeper.settings.frame_bytes_max)
+        self._core = Core(keeper.settings.frame_bytes_max)
         self._endpoint: Endpoint | None = None
         frames_per_s = max(FRAMES_PER_S, 2 * keeper.settings.cmd_per_s)
         self._frames = TokenBucket(frames_per_s, keeper.clock.monotonic())
@@ -218,47 +214,6 @@ class Connection(asyncio.Protocol):
             endpoint.lost()
 
 
-class _Core(ServerProtocol):
-    """`websockets`' protocol core, stricter in two things.
-
-    A close frame says only what its code says: exception texts are ours to keep. And lengths must be minimal.
-    """
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        super().__init__(select_subprotocol=_select_subprotocol, max_size=frame_bytes_max)
-        self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign, assignment]
-
-    def fail(self, code: int, reason: str = "") -> None:
-        super().fail(code, CLOSE_REASONS.get(code, ""))
-
-
-_Read: TypeAlias = Callable[[int], Generator[None, None, bytearray]]
-
-
-def _minimal_lengths(read_exact: _Read) -> _Read:
-    """Watch the reads of one frame after another (header, longer length if any, mask, payload) for the second one.
-
-    "The minimal number of bytes MUST be used to encode the length", says RFC 6455 §5.2; the core takes any.
-    """
-    due = "header"
-
-    def read(size: int) -> Generator[None, None, bytearray]:
-        nonlocal due
-        data = yield from read_exact(size)
-        if due == "header":
-            due = "length" if data[1] & 0x7F >= 126 else "mask"
-        elif due == "length":
-            length = int.from_bytes(data, "big")
-            if length < (126 if size == 2 else 65536) or length >> 63:
-                raise ProtocolError("length not minimal")
-            due = "mask"
-        else:
-            due = "payload" if due == "mask" else "header"
-        return data
-
-    return read
-
-
 def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
     """The endpoint for a path and what stands for the `{id}` of its pattern: one segment, taken as it is."""
     if path in endpoints:
@@ -269,11 +224,6 @@ def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[Endpoi
         if mark and path == before + parameter + behind and parameter and "/" not in parameter:
             return factory, parameter
     return None, ""
-
-
-def _select_subprotocol(_core: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """`stream.v1` where the client knows it, else none: the protocol is the same."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 def _opening(request: Request, query: str) -> Opening:

@@ -1,20 +1,19 @@
 """Fans messages out: framed once per group, joined, and one write per client per tick."""
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from headrace.bus import Bus
-from headrace.gateway.catch_up import CatchUp, catch_up
-from headrace.gateway.groups import CUT_BYTES, Client, Group, Subscription
+from headrace.gateway.catch_up import CatchUp
+from headrace.gateway.groups import Client, Group, Subscription
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once, Replays
 from headrace.model.errors import RequestError, TransientError
-from headrace.model.events import Message, Position
+from headrace.model.events import Message
 from headrace.protocol import frames
-from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.codes import ErrorCode
 from headrace.protocol.frames import FrameId, Framer
 from headrace.protocol.session import History, Subscribe
 from headrace.runtime.backoff import Backoff
@@ -24,16 +23,8 @@ from headrace.runtime.supervise import Supervisor
 WRITES_PER_TURN: Final = 512
 """Clients written to before the event loop gets a turn for everything else."""
 
-PUMP_BYTES: Final = 1_048_576
-"""What one tick sends to clients that are catching up, all together, so that they don't slow the live ones."""
-
 HISTORY_BYTES: Final = 524_288
 """Frames in one history answer; a page that would be longer has fewer messages."""
-
-_INTERNAL: Final = RequestError(ErrorCode.INTERNAL, "internal error")
-_UNAVAILABLE: Final = RequestError(ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True)
-
-_log = structlog.get_logger("gateway")
 
 
 class Hub:
@@ -53,11 +44,12 @@ class Hub:
         self.users: Counter[str] = Counter()
         self._groups: dict[str, Group] = {}
         self._dirty: list[Group] = []
-        self._pumping: OrderedDict[Subscription, None] = OrderedDict()
         self._wake = asyncio.Event()
+        self._replays = Replays(
+            bus, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
+        )
         self._frames = metrics.counter("gateway_frames", "Event frames sent to clients")
         self._bytes = metrics.counter("gateway_bytes", "Bytes of event frames sent to clients")
-        self._dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
         self._paused = metrics.counter("gateway_paused", "Times a client's socket was full")
         self._flush_s = metrics.histogram("gateway_flush_seconds", "Time to frame and write one tick")
         metrics.gauge("gateway_connections", "Open WebSocket connections").set_function(lambda: len(self.clients))
@@ -86,7 +78,7 @@ class Hub:
                     self._dirty.append(group)
                 group.pending.append(message)
                 if group.holding:
-                    self._hold(group, message)
+                    self._replays.hold(group, message)
         if self._dirty:
             self._wake.set()
 
@@ -122,8 +114,8 @@ class Hub:
             for client in touched[start : start + WRITES_PER_TURN]:
                 client.flush()
             await self._keeper.clock.sleep(0)
-        self._pump()
-        if self._dirty or self._pumping:
+        self._replays.pump()
+        if self._dirty or self._replays.busy:
             self._wake.set()
         return more
 
@@ -154,19 +146,17 @@ class Hub:
         group.subscriptions += 1
         top = group.top
         if wanted.recover is None and top is not None:
-            self._acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
-            self._go_on(subscription)
+            self._replays.acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
+            self._replays.go_on(subscription)
         else:
-            self._read_past(subscription, wanted.recover)
+            self._replays.begin(subscription, wanted.recover)
 
     def unsubscribe(self, client: Client, topic: str) -> Subscription | None:
         """End delivery at once; returns what there was."""
         subscription = client.subscriptions.pop(topic, None)
         if subscription is None:
             return None
-        if subscription.task is not None:
-            subscription.task.cancel()
-        self._pumping.pop(subscription, None)
+        self._replays.end(subscription)
         group = subscription.group
         group.leave(subscription)
         group.subscriptions -= 1
@@ -176,7 +166,7 @@ class Hub:
 
     def history(self, client: Client, wanted: History) -> None:
         """Answer with a page of a topic's log, as soon as the bus has it."""
-        answer = _Once(lambda: self._history(client, wanted), lambda: self._fail(client, wanted.request_id, _INTERNAL))
+        answer = Once(lambda: self._history(client, wanted), lambda: self._fail(client, wanted.request_id, INTERNAL))
         self._supervisor.start("gateway", "history", answer, restart=Backoff(0.05, 0.1))
 
     def pause(self, client: Client) -> None:
@@ -184,7 +174,7 @@ class Hub:
         self._paused.inc()
         client.paused = True
         for subscription in client.subscriptions.values():
-            self._pumping.pop(subscription, None)
+            self._replays.rest(subscription)
             if subscription not in subscription.group.holding:
                 subscription.group.leave(subscription)
 
@@ -193,123 +183,16 @@ class Hub:
         client.paused = False
         for subscription in client.subscriptions.values():
             if subscription not in subscription.group.holding:
-                self._go_on(subscription)
+                self._replays.go_on(subscription)
 
     def tops(self, client: Client) -> dict[str, int]:
         """The newest offset of each of its topics."""
         tops = {topic: subscription.group.top for topic, subscription in client.subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}
 
-    def _hold(self, group: Group, message: Message) -> None:
-        held_max = self._keeper.settings.recover_max
-        for subscription in list(group.holding):
-            subscription.held.append(message)
-            if len(subscription.held) > held_max:
-                subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
-
-    def _read_past(self, subscription: Subscription, since: Position | None) -> None:
-        """Read what came after `since` in a task, while live messages are held."""
-        subscription.held = []
-        subscription.group.holding[subscription] = None
-        work = _Once(lambda: self._catch_up(subscription, since), lambda: self._give_up(subscription, _INTERNAL))
-        subscription.task = self._supervisor.start("gateway", "catch_up", work, restart=Backoff(0.05, 0.1))
-
-    async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
-        group, client = subscription.group, subscription.client
-        try:
-            found = await catch_up(self._bus, group.topic, since, subscription.held, self._keeper.settings.recover_max)
-        except TransientError:
-            self._give_up(subscription, _UNAVAILABLE)
-            return
-        # From here to the join nothing may yield to the loop, or a message could fall between.
-        subscription.task = None
-        subscription.held = []
-        group.holding.pop(subscription, None)
-        if subscription.acknowledged:
-            if not found.recovered:
-                self._too_slow(subscription, found.top)
-                return
-        else:
-            self._acknowledge(subscription, found, recovering=since is not None)
-        subscription.replay.extend(found.replay)
-        subscription.replay.extend(found.tail)
-        if not subscription.replay:
-            subscription.position = found.top
-        elif client.paused:
-            return
-        elif client.wire.get_write_buffer_size() < CUT_BYTES:
-            self._write_replay(subscription)
-        if subscription.replay:
-            self._go_on(subscription)
-        elif not client.paused and client.open:
-            group.join(subscription, subscription.position or found.top)
-
-    def _acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
-        subscription.acknowledged = True
-        subscription.position = found.top
-        answer = frames.subscribed(
-            subscription.group.topic,
-            subscription.request_id,
-            found.top,
-            was_recovering=recovering,
-            recovered=found.recovered,
-            replayed=len(found.replay),
-        )
-        subscription.client.send(answer)
-
-    def _go_on(self, subscription: Subscription) -> None:
-        """Send what is left to replay, then join the others if nothing came meanwhile, else read that."""
-        if subscription.client.paused:
-            return
-        if subscription.replay:
-            self._pumping[subscription] = None
-            self._wake.set()
-        elif subscription.position is not None and subscription.position == subscription.group.top:
-            subscription.group.join(subscription, subscription.position)
-        else:
-            self._read_past(subscription, subscription.position)
-
-    def _pump(self) -> None:
-        """Give those who catch up their next frames, in turn, as far as their sockets and this tick allow."""
-        room = PUMP_BYTES
-        for subscription in list(self._pumping):
-            if room <= 0:
-                return
-            if subscription not in self._pumping:
-                continue
-            self._pumping.move_to_end(subscription)
-            if subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
-                room -= self._write_replay(subscription)
-                if not subscription.replay:
-                    self._pumping.pop(subscription, None)
-                    self._go_on(subscription)
-
-    def _write_replay(self, subscription: Subscription) -> int:
-        client = subscription.client
-        data = subscription.next_frames(self._framer)
-        client.flush()
-        client.wire.write(data)
-        return len(data)
-
-    def _too_slow(self, subscription: Subscription, top: Position) -> None:
-        """The log no longer reaches back to where this client is: say what it lost, and end it."""
-        client, at = subscription.client, subscription.position
-        if at is None or at.epoch != top.epoch or at.offset >= top.offset:
-            client.cut_off(CloseCode.INSUFFICIENT_STATE)
-            return
-        dropped = top.offset - at.offset
-        self._dropped.inc(dropped)
-        _log.info("client_too_slow", topic=subscription.group.topic, dropped=dropped)
-        client.send(frames.lag(subscription.group.topic, at.offset + 1, top.offset, dropped))
-        client.cut_off(CloseCode.SLOW)
-
-    def _give_up(self, subscription: Subscription, failure: RequestError) -> None:
-        """The past can't be read now: the request fails, or, if it was granted before, the connection ends."""
+    def _refuse(self, subscription: Subscription, failure: RequestError) -> None:
+        """What was asked for can't be had."""
         client, topic = subscription.client, subscription.group.topic
-        subscription.task = None
-        if subscription.acknowledged:
-            client.cut_off(CloseCode.INSUFFICIENT_STATE)
-            return
         self.unsubscribe(client, topic)
         client.not_subscribed(topic)
         self._fail(client, subscription.request_id, failure)
@@ -318,7 +201,7 @@ class Hub:
         try:
             page = await self._bus.history(wanted.topic, wanted.since, wanted.limit, reverse=wanted.reverse)
         except TransientError:
-            self._fail(client, wanted.request_id, _UNAVAILABLE)
+            self._fail(client, wanted.request_id, UNAVAILABLE)
             return
         if not page.complete:
             failure = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
@@ -330,20 +213,3 @@ class Hub:
     @staticmethod
     def _fail(client: Client, request_id: FrameId, failure: RequestError) -> None:
         client.send(frames.error(failure, request_id))
-
-
-class _Once:
-    """Work that is not repeated when it fails in a way that nobody foresaw: the second call says so instead.
-
-    The supervisor logs the failure and starts the work again; so a defect that one client meets stays with it.
-    """
-
-    def __init__(self, work: Callable[[], Awaitable[None]], failed: Callable[[], None]) -> None:
-        self._work, self._failed, self._called = work, failed, False
-
-    async def __call__(self) -> None:
-        if self._called:
-            self._failed()
-            return
-        self._called = True
-        await self._work()

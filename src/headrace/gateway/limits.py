@@ -65,7 +65,6 @@ class Doorkeeper:
         self.settings = settings
         self.clock = clock
         self.draining = False
-        self.http_open = 0
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
         self.stuck: Deadlines[Abortable] = Deadlines(settings.slow_abort_s)

@@ -64,15 +64,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             live=True,
         ),
     ] = 10_000
-    queue_bytes_max: Annotated[
-        int,
-        msgspec.Meta(ge=0),
-        Setting(
-            "Bytes that wait for a client whose socket is full, before it is cut off",
-            ("WEBSOCKET_QUEUE_BYTES",),
-            live=True,
-        ),
-    ] = 1_048_576
     tick_ms: Annotated[
         float,
         msgspec.Meta(ge=0, le=1000),

@@ -9,7 +9,7 @@ from headrace.model.errors import BadInputError
 from headrace.model.keys import b58decode, is_key
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.solana.encodings import bytes_of, from_base58, from_base64
-from headrace.solana.notifications import ACCOUNT_MAX, AccountShape, KeyedAccountShape, update_from_notification
+from headrace.solana.notifications import ACCOUNT_MAX, AccountShape, update_from_notification
 from headrace.solana.rpc_json import StatusShape, check_keys, shaped
 from headrace.solana.transactions import (
     Stamp,
@@ -19,14 +19,14 @@ from headrace.solana.transactions import (
     wire_parts,
 )
 from headrace.solana.wire import SIZE_MAX, parse_wire
-from headrace.solana.yellowstone_json import transaction_from_yellowstone_json
+from headrace.solana.yellowstone_json import account_from_yellowstone_json, transaction_from_yellowstone_json
 
 Found: TypeAlias = TransactionUpdate | LogsUpdate | AccountUpdate
 
 TEXT_MAX: Final = 64 * 1024 * 1024
 DEPTH_MAX: Final = 8
 ACCEPTED: Final = (
-    "a getTransaction, simulateTransaction or getAccountInfo response, a notification, a Yellowstone transaction "
+    "a getTransaction, getBlock, simulateTransaction or getAccountInfo response, a notification, a Yellowstone "
     "update, a transaction in base64 or base58, or base64 account data with its owner"
 )
 
@@ -103,7 +103,9 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
     inside = value.get("value")
     if value.get("error") is not None:
         raise BadInputError("rpc_error", msgspec.json.encode(value["error"]).decode()[:300])
-    if isinstance(value.get("method"), str):
+    if value.get("method") == "blockNotification":
+        yield from _read(value.get("params"), owner, depth + 1)
+    elif isinstance(value.get("method"), str):
         yield update_from_notification(value, **_STAMP, commitment="processed", pubkey="")
     elif "wire" in value and "response" in value:
         yield _simulation(value["response"], value["wire"])
@@ -115,6 +117,10 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
         yield _simulation({"value": value}, None)
     elif "context" in value and "value" in value:
         yield from _read(inside, owner, depth + 1)
+    elif isinstance(value.get("transactions"), list) and "blockhash" in value:
+        yield from _block(value, None)
+    elif isinstance(value.get("block"), dict):
+        yield from _block(value["block"], value.get("slot"))
     elif "transaction" in value and "meta" in value:
         yield transaction_from_rpc(value, **_STAMP)
     elif isinstance(value.get("transaction"), dict):
@@ -124,13 +130,20 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
         yield update_from_notification(frame, **_STAMP)
     elif isinstance(value.get("accounts"), list):
         yield from _read(value["accounts"], owner, depth + 1)
-    elif "account" in value and "pubkey" in value:
-        keyed = shaped(value, KeyedAccountShape)
-        yield _told_account(keyed.account, keyed.pubkey)
+    elif "account" in value and "pubkey" not in value:
+        yield account_from_yellowstone_json(value, **_STAMP)
+    elif "account" in value:
+        yield _told_account(value["account"], value["pubkey"])
     elif "data" in value and "owner" in value:
-        yield _told_account(shaped(value, AccountShape))
+        yield _told_account(value)
     else:
         raise _unknown(f"a JSON object of {', '.join(list(value)[:8]) or 'nothing'}")
+
+
+def _block(block: dict[str, Any], slot: Any) -> Iterator[Found]:
+    """All of its transactions. A block does not tell its own slot; a notification does."""
+    for each in block.get("transactions") or ():
+        yield transaction_from_rpc(each, **_STAMP, slot=slot if isinstance(slot, int) and slot >= 0 else None)
 
 
 def _is_simulation(value: Any) -> bool:
@@ -154,8 +167,13 @@ def _simulation(response: Any, wire: Any) -> TransactionUpdate:
     )
 
 
-def _told_account(account: AccountShape, pubkey: str = "") -> AccountUpdate:
-    check_keys((pubkey, account.owner))
+def _told_account(value: Any, pubkey: Any = "") -> AccountUpdate:
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        raise BadInputError("parsed_account", 'the node parsed this account: ask for it with "encoding": "base64"')
+    account = shaped(value, AccountShape)
+    if not isinstance(pubkey, str) or (pubkey and not is_key(pubkey)):
+        raise BadInputError("bad_shape", "pubkey is no public key")
+    check_keys((account.owner,))
     return _account(pubkey, account.owner, bytes_of(account.data, size_max=ACCOUNT_MAX), account.lamports)
 
 

@@ -13,6 +13,8 @@ SYSTEM_PROGRAM: Final = "11111111111111111111111111111111"
 WSOL_MINT: Final = "So11111111111111111111111111111111111111112"
 
 _CACHE_MAX: Final = 65_536
+_from_bytes: Final = Pubkey.from_bytes
+"""Twice as fast as the constructor, which takes any sequence of numbers."""
 
 
 class _KeyTexts(dict[bytes, str]):
@@ -23,7 +25,8 @@ class _KeyTexts(dict[bytes, str]):
             raise ValueError(f"key has {len(raw)} bytes, expected 32")
         if len(self) >= _CACHE_MAX:
             self.clear()
-        text = self[bytes(raw)] = str(Pubkey(raw))
+        raw = bytes(raw)
+        text = self[raw] = str(_from_bytes(raw))
         return text
 
 

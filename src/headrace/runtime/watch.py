@@ -21,8 +21,8 @@ async def watch(paths: Sequence[Path], clock: Clock, *, every_s: float = 1.0) ->
     has stayed the same for one more look, so a half-written one is not read. Must run in the main thread; iterate it
     under `contextlib.aclosing`, which puts the former signal handler back.
     """
-    known = before = await asyncio.to_thread(_marks, paths)
-    with _hang_ups() as hang_ups:
+    with _hang_ups() as hang_ups:  # first of all: a signal that nobody handles ends the process
+        known = before = await asyncio.to_thread(_marks, paths)
         while True:
             await clock.sleep(every_s)
             now = await asyncio.to_thread(_marks, paths)

@@ -1,4 +1,7 @@
-"""Yellowstone transaction updates written as JSON, as client libraries print them: byte fields in several forms."""
+"""Yellowstone updates (transactions, accounts) written as JSON, as client libraries print them.
+
+Byte fields come in several forms, and numbers may be text.
+"""
 
 from typing import Annotated, Any, TypeAlias
 
@@ -7,9 +10,11 @@ from msgspec import Meta
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import b58encode
-from headrace.model.updates import Commitment, Instruction, TransactionUpdate, TxVersion
+from headrace.model.updates import AccountUpdate, Commitment, Instruction, TransactionUpdate, TxVersion
 from headrace.solana.encodings import from_base64
+from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_json import U64, HeaderShape, Index, StatusShape, check_keys, shaped
+from headrace.solana.transaction_errors import transaction_error
 from headrace.solana.transactions import DATA_MAX, Parts, Stamp, compiled, put_together, too_new, with_loaded
 
 
@@ -66,6 +71,19 @@ class _Update(msgspec.Struct):
     slot: U64
 
 
+class _Account(msgspec.Struct):
+    pubkey: Blob
+    owner: Blob
+    data: Blob = ""
+    lamports: U64 = 0
+    executable: bool = False
+
+
+class _AccountUpdate(msgspec.Struct):
+    account: _Account
+    slot: U64
+
+
 def transaction_from_yellowstone_json(
     update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
 ) -> TransactionUpdate:
@@ -109,11 +127,34 @@ def transaction_from_yellowstone_json(
     return put_together(parts, status, stamp)
 
 
+def account_from_yellowstone_json(
+    update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
+) -> AccountUpdate:
+    """A `SubscribeUpdateAccount` (`{"slot", "account": {"pubkey", "owner", "lamports", "data", …}}`), also inside its
+    `SubscribeUpdate`. Raises BadInputError."""
+    if isinstance(update, dict) and isinstance(update.get("account"), dict) and "slot" in update["account"]:
+        update = update["account"]
+    told = shaped(update, _AccountUpdate, strict=False)
+    account = told.account
+    return AccountUpdate(
+        source=source,
+        feed=feed,
+        received_ns=received_ns,
+        commitment=commitment,
+        slot=told.slot,
+        pubkey=_text(account.pubkey, 32),
+        owner=_text(account.owner, 32),
+        lamports=account.lamports,
+        data=_bytes(account.data, ACCOUNT_MAX),
+        executable=account.executable,
+    )
+
+
 def _status(written: dict[str, Any], meta: _Meta) -> StatusShape:
-    """The fields that Yellowstone names as RPC does; an error is bincode bytes there, kept as they came."""
+    """The fields that Yellowstone names as RPC does; an error is bincode bytes there."""
     err = written.get("err")
     if isinstance(err, dict) and set(err) == {"err"}:
-        err = {"bincode": _bytes(shaped(err["err"], Blob)).hex()}  # type: ignore[arg-type]
+        err = transaction_error(_bytes(shaped(err["err"], Blob)))  # type: ignore[arg-type]
     loaded = {
         "writable": [_text(key, 32) for key in meta.loaded_writable_addresses or ()],
         "readonly": [_text(key, 32) for key in meta.loaded_readonly_addresses or ()],
@@ -126,12 +167,12 @@ def _compiled(keys: tuple[str, ...], told: _Instruction, path: tuple[int, ...], 
     return compiled(keys, told.program_id_index, _bytes(told.accounts), _bytes(told.data), path, height)
 
 
-def _bytes(blob: Blob) -> bytes:
+def _bytes(blob: Blob, size_max: int = DATA_MAX) -> bytes:
     if isinstance(blob, str):
-        return from_base64(blob, size_max=DATA_MAX)
+        return from_base64(blob, size_max=size_max)
     numbers = blob.data if isinstance(blob, _Buffer) else blob
-    if len(numbers) > DATA_MAX:
-        raise BadInputError("too_large", f"{len(numbers)} bytes, expected at most {DATA_MAX}")
+    if len(numbers) > size_max:
+        raise BadInputError("too_large", f"{len(numbers)} bytes, expected at most {size_max}")
     return bytes(numbers)
 
 

@@ -17,9 +17,11 @@ from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.updates import AnyUpdate, RewindUpdate
 from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
 from headrace.sources import Ending, Outlet
 from headrace.sources.recording_file import (
+    BLOCK_RAW_MAX,
     Block,
     RecordingHeader,
     Tail,
@@ -29,6 +31,7 @@ from headrace.sources.recording_file import (
     header_of,
     read_blocks,
     read_header,
+    tail_of,
 )
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -54,7 +57,8 @@ class Recorder:
 
     Memory is bounded: passing on waits while a full block (256 KiB) is written. The file grows as `<path>.part` and
     gets its name when it is complete; what a crash leaves is a recording too, up to its last whole block. With
-    `append`, a recording that is there already goes on after its last whole block, under its own header.
+    `append`, a recording that is there already goes on after its last whole block, under its own header. On `health`
+    it is the part `recording`, which does not decide readiness.
     """
 
     def __init__(
@@ -64,13 +68,14 @@ class Recorder:
         clock: Clock,
         *,
         append: bool = False,
+        health: Health | None = None,
         flush_interval_s: float = 1.0,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self.path, self.part = path, path.with_name(path.name + ".part")
         self.recorded = self.skipped = 0
         self.fault: OSError | None = None
-        self._header, self._append = header, append
+        self._header, self._append, self._health = header, append, health
         self._clock, self._flush_interval_s, self._block_bytes = clock, flush_interval_s, block_bytes
         self._file: BinaryIO | None = None
         self._waiting: list[bytes] = []
@@ -85,6 +90,7 @@ class Recorder:
         disk = ThreadPoolExecutor(1, "recorder")  # one thread: what it is given is written in that order
         try:
             self._file = await _on(disk, self._open)
+            self._report(ready=True, detail=f"writing {self.part.name}")
             async with Supervisor(self._clock) as supervisor:
                 flushing = supervisor.start("recorder", "flush", lambda: self._flush_often(disk))
                 try:
@@ -143,6 +149,11 @@ class Recorder:
             with suppress(OSError):  # closing writes what is buffered, which fails again
                 await _on(disk, file.close)
             _log.error("recording_stopped", file=str(self.part), error=str(error))
+            self._report(ready=False, detail=f"stopped: {error.strerror}")
+
+    def _report(self, *, ready: bool, detail: str) -> None:
+        if self._health is not None:
+            self._health.report("recording", ready=ready, detail=detail, required=False)
 
     def _append_block(self, file: BinaryIO, updates: list[bytes]) -> None:
         if updates:
@@ -174,10 +185,13 @@ class Recorder:
         return file
 
     def _take_up(self) -> BinaryIO:
+        """Cut off what a crash left half written: never more than a block, else it is damage with good data behind."""
         with self.part.open("rb") as file:
             self._header = read_header(file)
-            good = next(block.good for block in read_blocks(file) if isinstance(block, Tail))
-        os.truncate(self.part, good)
+            tail = tail_of(file)
+        if self.part.stat().st_size - tail.good > 2 * BLOCK_RAW_MAX:
+            raise BadInputError("recording_damaged", tail.fault)
+        os.truncate(self.part, tail.good)
         return self.part.open("ab")
 
 

@@ -114,7 +114,26 @@ def header_of(path: Path) -> RecordingHeader:
 
 
 def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
-    """From after the header: every block in order, damaged ones as faults, and last the Tail."""
+    """From after the header: every block in order, damaged ones as faults, and last the Tail. One block is held at a
+    time, however long the file is."""
+    for packed in _packed_blocks(file):
+        yield packed if isinstance(packed, Tail) else _decode_block(packed)
+
+
+def tail_of(file: BinaryIO) -> Tail:
+    """How the file ends, from after the header; nothing is unpacked."""
+    return next(packed for packed in _packed_blocks(file) if isinstance(packed, Tail))
+
+
+class _Packed(NamedTuple):
+    offset: int
+    payload: bytes
+    raw_size: int
+    updates: int
+    checksum: int
+
+
+def _packed_blocks(file: BinaryIO) -> Iterator[_Packed | Tail]:
     while True:
         offset = file.tell()
         head = file.read(_BLOCK.size)
@@ -137,10 +156,11 @@ def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
         if len(payload) < size:
             yield Tail(offset, f"cut off at offset {offset}: {len(payload)} of a block's {size} bytes")
             return
-        yield _decode_block(offset, payload, raw_size, count, checksum)
+        yield _Packed(offset, payload, raw_size, count, checksum)
 
 
-def _decode_block(offset: int, payload: bytes, raw_size: int, count: int, checksum: int) -> Block:
+def _decode_block(packed: _Packed) -> Block:
+    offset, payload, raw_size, count, checksum = packed
     if crc32(payload) != checksum:
         return Block(offset, (), f"block at offset {offset}: wrong checksum, {count} updates lost")
     try:

@@ -101,7 +101,7 @@ class Ledger:
     def signatures_for(
         self, address: str, commitment: Commitment, *, before: str | None, until: str | None, limit: int
     ) -> list[Landed]:
-        """As `getSignaturesForAddress`: on the chain, newest first."""
+        """As `getSignaturesForAddress`: on the chain, newest first; nothing if `before` is not known."""
         newest_first = [
             landed
             for slot in self.chain(commitment)
@@ -110,7 +110,9 @@ class Ledger:
             if address in landed.mentions
         ]
         signatures = [landed.signature for landed in newest_first]
-        start = signatures.index(before) + 1 if before in signatures else 0
+        if before is not None and before not in signatures:
+            return []
+        start = 0 if before is None else signatures.index(before) + 1
         end = signatures.index(until) if until in signatures else len(signatures)
         return newest_first[start:end][:limit]
 

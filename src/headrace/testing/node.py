@@ -30,7 +30,14 @@ class PubSubFaults:
     """What the PubSub side does wrong. Change at any time; the default is a node that is well."""
 
     refuse: bool = False
-    """Handshakes are answered 503."""
+    """Handshakes are answered with `refuse_status`."""
+    refuse_status: int = 503
+    retry_after: str = ""
+    """The `Retry-After` header of a refused handshake."""
+    unanswered: set[str] = field(default_factory=set)
+    """Methods that are never answered."""
+    same_id: bool = False
+    """All subscriptions get one id."""
     never_ack: bool = False
     """Requests are taken and never answered."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -181,7 +188,10 @@ class ScriptedNode:
 
     def _handshake(self, connection: ServerConnection, _request: Request) -> Response | None:
         if self.faults.refuse:
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "refused\n")
+            response = connection.respond(HTTPStatus(self.faults.refuse_status), "refused\n")
+            if self.faults.retry_after:
+                response.headers["Retry-After"] = self.faults.retry_after
+            return response
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
@@ -199,8 +209,9 @@ class ScriptedNode:
     async def _read(self, connection: ServerConnection, client: _Client) -> None:
         try:
             async for message in connection:
-                answer = self._answer(client, msgspec.json.decode(message))
-                if not self.faults.never_ack:
+                request = msgspec.json.decode(message)
+                answer = self._answer(client, request)
+                if not self.faults.never_ack and request["method"] not in self.faults.unanswered:
                     client.push(msgspec.json.encode({"jsonrpc": "2.0", **answer}).decode())
                 self._changed.set()
         except ConnectionClosed:
@@ -237,7 +248,7 @@ class ScriptedNode:
             options.get("commitment", "finalized"),
             encoding,
         )
-        subscription_id = next(self._ids)
+        subscription_id = 1 if self.faults.same_id else next(self._ids)
         client.subscriptions[subscription_id] = subscribed
         return {"id": request["id"], "result": subscription_id}
 

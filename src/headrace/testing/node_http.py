@@ -54,16 +54,20 @@ class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
 class HttpRpc:
     """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
 
-    `calls` lists the methods that were called, in order.
+    `requests` lists what was asked, in order; `calls` only the methods.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.faults = ledger, HttpFaults()
-        self.calls: list[str] = []
+        self.requests: list[dict[str, Any]] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self._nulls: dict[str, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def calls(self) -> list[str]:
+        return [request["method"] for request in self.requests]
 
     @property
     def url(self) -> str:
@@ -104,7 +108,7 @@ class HttpRpc:
         """The whole HTTP answer; None closes the connection."""
         faults = self.faults
         request = msgspec.json.decode(body)
-        self.calls.append(request["method"])
+        self.requests.append(request)
         if faults.hang:
             await self._stopping.wait()
         if faults.delay_s:
@@ -149,6 +153,9 @@ class HttpRpc:
             return self._transaction(params[0], commitment)
         if method == "getSignaturesForAddress":
             return self._signatures(params[0], commitment, options)
+        if method == "getAccountInfo":
+            account = self.ledger.accounts.get(params[0])
+            return {"context": {"slot": tip}, "value": account and _account(account)}
         if method == "getMultipleAccounts":
             found = [self.ledger.accounts.get(key) for key in params[0]]
             return {"context": {"slot": tip}, "value": [account and _account(account) for account in found]}

@@ -19,7 +19,8 @@ class TcpProxy:
     """
 
     def __init__(self, host: str, port: int, *, clock: Clock | None = None) -> None:
-        self._upstream = (host, port)
+        self.upstream = (host, port)
+        """Where new connections go."""
         self._clock = clock or SystemClock()
         self.refuse = False
         self.delay_s = 0.0
@@ -90,7 +91,7 @@ class TcpProxy:
 
     async def _join(self, client: "_Pipe") -> None:
         try:
-            reader, writer = await asyncio.open_connection(*self._upstream)
+            reader, writer = await asyncio.open_connection(*self.upstream)
         except OSError:
             return
         server = _Pipe(reader, writer, None)

@@ -52,6 +52,9 @@ class Rig:
         self.ending: Ending | None = None
         self.metrics, self.health = Metrics(), Health()
         self.tasks = tasks
+        self.reading = asyncio.Event()
+        """Cleared, nobody takes what the source delivers."""
+        self.reading.set()
         self._arrived = asyncio.Event()
 
     @property
@@ -125,6 +128,7 @@ class Rig:
 
     async def collect(self, outlet: Channel[AnyUpdate]) -> None:
         while True:
+            await self.reading.wait()
             self.updates += await outlet.get_batch()
             self._arrived.set()
 
@@ -134,8 +138,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(endpoints: int = 1, *, http: bool = True, start: bool = True, **changes: Any) -> AsyncIterator[Rig]:
-    """One node, `endpoints` proxies before it, a running source; `changes` are settings."""
+async def rig(
+    endpoints: int = 1, *, http: bool = True, start: bool = True, capacity: int = 1000, **changes: Any
+) -> AsyncIterator[Rig]:
+    """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(ScriptedNode())
@@ -151,7 +157,7 @@ async def rig(endpoints: int = 1, *, http: bool = True, start: bool = True, **ch
         source = RpcPubSub(settings, clock=clock, metrics=metrics, health=health, rpc=rpc, resolve=_resolve)
         rigged = Rig(node, proxies, source, tasks)
         rigged.metrics, rigged.health = metrics, health
-        outlet: Channel[AnyUpdate] = Channel(1000)
+        outlet: Channel[AnyUpdate] = Channel(capacity)
         tasks.start("test", "collect", partial(rigged.collect, outlet))
         tasks.start("test", "source", partial(rigged.drive, outlet))
         if start:

@@ -36,7 +36,7 @@ async def emit_through_faults(rigged: Rig, rng: random.Random, count: int) -> li
 
 
 @pytest.mark.parametrize("endpoints", [1, 2])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_delivered_and_declared_is_all_that_happened(endpoints: int, seed: int) -> None:
     rng = random.Random(seed)
     async with rig(endpoints) as rigged:
@@ -71,7 +71,7 @@ async def test_a_connection_that_ends_at_any_byte_of_a_notification() -> None:
         length = rigged.proxy.passed - before
         assert length > 200
         emitted = []
-        for count in range(1, length + 1):
+        for count in (*range(1, 30), *range(30, length + 1, 4)):  # the frame's head byte by byte
             await rigged.covered()
             rigged.proxy.cut_after(count)
             landed = rigged.node.emit_transaction([PROGRAM], ["Program log: x"])

@@ -32,7 +32,7 @@ async def test_a_cut_is_declared_refilled_oldest_first_and_closed() -> None:
         await rigged.settled()
         opened, closed = rigged.gaps_of(FEED)
         assert (opened.state, closed.state) == ("open", "backfilled")
-        assert opened.gap_id == closed.gap_id == f"rpc:{FEED}:1"
+        assert opened.gap_id == closed.gap_id == f"rpc:{FEED}:{opened.from_slot}-{opened.to_slot}"
         assert opened.from_slot <= lost[0][1] <= lost[-1][1] <= opened.to_slot == opened.slot
         refilled = [update for update in rigged.updates if isinstance(update, TransactionUpdate)]
         assert [(update.signature, update.slot) for update in refilled] == lost
@@ -80,14 +80,16 @@ async def test_a_second_cut_during_a_refill_is_a_gap_of_its_own() -> None:
         assert len({gap.gap_id for gap in rigged.gaps_of(FEED)}) == 2
 
 
-async def test_stopping_during_a_refill_leaves_the_gap_open() -> None:
+async def test_stopping_during_a_refill_gives_the_gap_up() -> None:
     async with rig() as rigged:
         rigged.node.http_faults.hang = True
         await lose_some(rigged)
         await rigged.until(lambda: len(rigged.gaps_of(FEED)) == 1, flowing=True)
         rigged.source.stop()
         await rigged.until(lambda: rigged.ending is not None)
-        assert [gap.state for gap in rigged.gaps_of(FEED)] == ["open"]
+        opened, closed = rigged.gaps_of(FEED)
+        assert (opened.state, closed.state, closed.reason) == ("open", "unrecoverable", "the source stopped")
+        assert opened.gap_id == closed.gap_id
 
 
 async def test_transactions_that_are_not_there_yet_are_asked_for_again() -> None:

@@ -32,7 +32,14 @@ class SlowDesk:
         await self.free.wait()
         self.got.append(update)
 
+    def believes(self, slot: int) -> bool:
+        return True
+
+    def refused(self, session: Session) -> None: ...
+
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None: ...
+
+    def head_heard(self, session: Session, slot: int) -> None: ...
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         if session.complete:
@@ -83,3 +90,21 @@ async def test_a_slow_pipeline_is_no_silence_of_the_node() -> None:
         assert given_up(session) is None
         await clock.advance(6)
         assert given_up(session) == "silent"
+
+
+async def test_a_node_that_tells_no_slots_is_followed_by_what_it_delivers() -> None:
+    clock, desk = ManualClock(), SlowDesk()
+    desk.free.set()
+    async with connected(clock, desk) as (node, session):
+        node.faults.dropped.add("slot")
+        for count in range(1, 4):
+            node.advance_slot()
+            node.emit_transaction([PROGRAM])
+            while len(desk.got) < count:
+                desk.waiting.clear()
+                await desk.waiting.wait()
+            await clock.advance(9)
+            assert given_up(session) is None
+        node.emit_transaction([PROGRAM])  # a message, but no new slot
+        await clock.advance(2)
+        assert given_up(session) == "head_stands"

@@ -85,12 +85,21 @@ def test_everything_is_asked_for_once_and_then_acknowledged() -> None:
     assert known.acknowledge(99, 1) is None
 
 
-def test_what_is_not_acknowledged_is_overdue() -> None:
+def test_what_is_never_answered_counts_as_refused() -> None:
     known = registry()
     known.due(0)
     known.acknowledge(1, 100)
-    assert known.overdue(5, ack_timeout_s=5) is None
-    assert known.overdue(5.1, ack_timeout_s=5) == LOGS
+    assert known.unanswered(5, ack_timeout_s=5) == []
+    assert known.unanswered(5.1, ack_timeout_s=5) == [LOGS, ACCOUNT]
+    assert known.refused == {LOGS: "no answer in 5 s", ACCOUNT: "no answer in 5 s"}
+    assert known.complete
+    assert known.due(15) == []
+    assert [sent(request)["method"] for request in known.due(15.1)] == ["logsSubscribe", "accountSubscribe"]
+    assert known.acknowledge(2, 200) is None, "the late answer to the first request"
+    assert [sent(request)["params"] for request in known.due(16)] == [[200]]
+    assert known.acknowledge(4, 201) == LOGS
+    assert known.acknowledge(3, 300) is None
+    assert known.acknowledge(5, 300) == ACCOUNT
 
 
 def test_a_refusal_waits_longer_each_time() -> None:

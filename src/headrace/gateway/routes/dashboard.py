@@ -1,4 +1,4 @@
-"""The page at `/`: three static files, read once."""
+"""The page at `/`: static files, read once."""
 
 import hashlib
 from importlib import resources
@@ -30,6 +30,7 @@ class _Asset:
 _PAGE: Final = _Asset("index.html", "text/html")
 _STYLE: Final = _Asset("dashboard.css", "text/css")
 _SCRIPT: Final = _Asset("dashboard.js", "text/javascript")
+_STREAM: Final = _Asset("stream.js", "text/javascript")
 _ICON: Final = _Asset("icon.svg", "image/svg+xml")
 
 
@@ -48,9 +49,14 @@ def script(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _SCRIPT.answer(request)
 
 
+@get("/stream.js", include_in_schema=False, sync_to_thread=False)
+def stream(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return _STREAM.answer(request)
+
+
 @get("/icon.svg", include_in_schema=False, sync_to_thread=False)
 def icon(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _ICON.answer(request)
 
 
-HANDLERS: Final = (page, style, script, icon)
+HANDLERS: Final = (page, style, script, stream, icon)

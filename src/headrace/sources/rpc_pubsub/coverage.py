@@ -18,7 +18,7 @@ class Coverage:
     A cover begins when a connection surely brings everything after a slot and ends with the last slot of which it
     surely brought everything. While one live cover reaches back to the frontier, others may come and go without loss;
     when none does, the slots between the frontier and the next cover are a hole. Slots before the first cover are no
-    loss: nothing was promised yet.
+    loss, unless a connection that had been acknowledged ended before its cover began: then the promise is older.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,9 @@ class Coverage:
     def end(self, connection: str, last_slot: int) -> Hole | None:
         """`connection` is lost; it brought everything up to `last_slot`. Returns a hole if others do not join."""
         first_slot = self._live.pop(connection, None)
-        if first_slot is not None and self._frontier is not None and first_slot <= self._frontier + 1:
+        if self._frontier is None:  # promised when the node took the subscription, lost before its cover began
+            self._frontier = last_slot
+        elif first_slot is not None and first_slot <= self._frontier + 1:
             self._frontier = max(self._frontier, last_slot)
         return self._hole()
 
@@ -68,6 +70,7 @@ class Progress:
     def __init__(self, commitment: Commitment, margin_slots: int) -> None:
         self._commitment, self._margin_slots = commitment, margin_slots
         self._waiting: dict[str, int] = {}
+        self._promised: dict[str, int] = {}
         self._first: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.head = self.root = 0
@@ -75,10 +78,11 @@ class Progress:
     def acknowledged(self, feed: str) -> None:
         """The node took the subscription; its cover begins some heads later."""
         self._waiting[feed] = 0
+        self._promised[feed] = self.head
 
     def forget(self, feed: str) -> None:
         """The feed is not wanted any more."""
-        for known in (self._waiting, self._first, self.last):
+        for known in (self._waiting, self._promised, self._first, self.last):
             known.pop(feed, None)
 
     @property
@@ -99,6 +103,7 @@ class Progress:
         begun = []
         for feed, heads in list(self._waiting.items()):
             self._waiting[feed] = heads + 1
+            self._promised[feed] = self._promised[feed] or slot
             if heads + 1 >= self.HEADS_AFTER_ACK:
                 del self._waiting[feed]
                 self._first[feed] = first = max(self.head, others_head) + 1
@@ -111,14 +116,15 @@ class Progress:
             self.last[feed] = slot
 
     def surely(self, *, trust_head: bool = True) -> dict[str, int]:
-        """Feed → the last slot up to which all was brought, for every feed whose cover had begun.
+        """Feed → the last slot up to which all was brought, for every feed whose cover had begun; for one that was only
+        acknowledged, the slot after which it was promised.
 
         At `processed` the head tells. Later commitments lag behind it: there the root tells (`confirmed`), and what the
         feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on.
         """
-        reached = {}
+        reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
-            slot = self.last.get(feed, 0) - self._margin_slots
+            slot = min(self.last.get(feed, 0), self.head) - self._margin_slots  # no feed is ahead of the heads
             if trust_head and self._commitment == "processed":
                 slot = max(slot, self.head - self._margin_slots)
             elif trust_head and self._commitment == "confirmed":

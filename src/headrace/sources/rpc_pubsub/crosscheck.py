@@ -32,10 +32,13 @@ class CrossCheck:
         settings: RpcPubSubSettings,
         clock: Clock,
         tally: Tally,
+        believes: Callable[[int], bool],
         head_heard: Callable[[Session, int], None],
     ) -> None:
+        self.fault = ""
+        """Why the last round had no findings, in words that may be shown; empty if it had some."""
         self._rpc, self._settings, self._clock, self._tally = rpc, settings, clock, tally
-        self._head_heard = head_heard
+        self._believes, self._head_heard = believes, head_heard
         self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
         self._quiet: dict[tuple[Session, str], tuple[int, float]] = {}
 
@@ -44,11 +47,14 @@ class CrossCheck:
         sessions = [session for session in sessions if session.connected]
         try:
             slot = await self._rpc.get_slot("processed")
-            self._compare_heads(sessions, slot)
+            if self._believes(slot):
+                self._compare_heads(sessions, slot)
             for subscription in wanted:
                 if subscription.kind == "logs":
                     await self._audit(subscription, sessions)
+            self.fault = ""
         except HeadraceError as error:
+            self.fault = str(error)
             _log.debug("cross_check_failed", error=str(error))
         self._quiet = {key: since for key, since in self._quiet.items() if key[0] in sessions}
 
@@ -70,11 +76,11 @@ class CrossCheck:
         newest = await self._rpc.get_signatures_for_address(subscription.key, limit=1, commitment=self._commitment)
         for session in quiet:
             progress = session.progress
-            if not newest or newest[0].slot + _NEWEST_MARGIN_SLOTS > session.watch.head:
+            if newest and newest[0].slot + _NEWEST_MARGIN_SLOTS > session.watch.head:
                 continue  # asked again next round
             del self._quiet[session, feed]
             first = progress.first(feed)
-            if first is not None and newest[0].slot >= first and newest[0].slot > progress.last.get(feed, 0):
+            if newest and first is not None and newest[0].slot >= first and newest[0].slot > progress.last.get(feed, 0):
                 session.part("feed_stands", f"{feed}: nothing since slot {progress.last.get(feed, 0)}")
 
     def _quiet_for_long(self, session: Session, feed: str) -> bool:

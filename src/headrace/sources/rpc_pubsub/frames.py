@@ -199,7 +199,8 @@ def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, recei
     """One WebSocket message. `active` maps the node's subscription ids to what was subscribed.
 
     Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
-    id of a subscription of another kind), `bad_key`, and those of `bytes_of`.
+    id of a subscription of another kind), `bad_key`, `bad_slot` (older than its own parent or root), and those of
+    `bytes_of`.
     """
     try:
         frame = _decode(message)
@@ -257,6 +258,8 @@ def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, recei
     if isinstance(frame, _SlotFrame):
         _expect(subscription, "slots")
         info = frame.params.result
+        if max(info.parent, info.root) > info.slot:
+            raise BadInputError("bad_slot", f"slot {info.slot} on {info.parent}, root {info.root}")
         return SlotNotice(info.slot, info.parent, info.root, frame.params.subscription)
     _expect(subscription, "signature")
     return SignatureNotice(frame.params.result.context.slot, subscription, frame.params.subscription)

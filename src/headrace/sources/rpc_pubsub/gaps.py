@@ -1,6 +1,5 @@
 """Gaps: declared as soon as both ends are known, filled from the ledger as far as that goes, then closed."""
 
-import itertools
 from functools import partial
 from typing import NamedTuple
 
@@ -30,8 +29,7 @@ class Gap(NamedTuple):
 class Gaps:
     """The gaps of one source. One task per feed that has any fills them in turn, those that came up meanwhile together.
 
-    `tasks` owns the work: when it ends in the middle, a gap stays declared `open`. Without a `ledger` nothing can be
-    filled.
+    `tasks` owns the work. Without a `ledger` nothing can be filled.
     """
 
     def __init__(
@@ -39,20 +37,31 @@ class Gaps:
     ) -> None:
         self.name, self._ledger = name, ledger
         self._clock, self._outlet, self._tasks, self._tally = clock, outlet, tasks, tally
-        self._numbers: dict[str, itertools.count[int]] = {}
         self._waiting: dict[Subscription, list[Gap]] = {}
-        self.open = 0
+        self._open: dict[str, Gap] = {}
         self._closed = False
 
+    @property
+    def open(self) -> int:
+        """How many gaps are not closed yet."""
+        return len(self._open)
+
     def close(self) -> None:
-        """Open no more gaps: the source is stopping, and its tasks with it."""
+        """The source is stopping, and its tasks with it: open no more gaps, and give up those that are open, as far as
+        the outlet has room."""
         self._closed = True
+        for gap in self._open.values():
+            update = self._update(gap, "unrecoverable", "the source stopped")
+            if not self._outlet.closed and self._outlet.put_nowait(update):
+                self._note(gap, "unrecoverable", "the source stopped")
+        self._open.clear()
 
     def add(self, subscription: Subscription, hole: Hole) -> None:
         """Declare `hole` and see to it. Returns at once; after `close` it does nothing."""
         if self._closed:
             return
         gap = self._gap(subscription, hole)
+        self._open[gap.gap_id] = gap
         self._tasks.start(self.name, gap.gap_id, partial(self._run, gap))
 
     async def declare_lost(self, subscription: Subscription, hole: Hole, reason: str) -> None:
@@ -62,11 +71,9 @@ class Gaps:
         await self._tell(gap, "unrecoverable", reason)
 
     def _gap(self, subscription: Subscription, hole: Hole) -> Gap:
-        number = next(self._numbers.setdefault(subscription.feed, itertools.count(1)))
-        return Gap(f"{self.name}:{subscription.feed}:{number}", subscription, hole)
+        return Gap(f"{self.name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}", subscription, hole)
 
     async def _run(self, gap: Gap) -> None:
-        self.open += 1
         await self._tell(gap, "open")
         waiting = self._waiting.get(gap.subscription)
         if waiting is not None:
@@ -78,12 +85,16 @@ class Gaps:
             lacks = await self._fill(gap.subscription, [each.hole for each in gaps])
             for done in gaps:
                 await self._tell(done, "unrecoverable" if lacks else "backfilled", "; ".join(lacks))
-                self.open -= 1
+                self._open.pop(done.gap_id, None)
         del self._waiting[gap.subscription]
 
     async def _tell(self, gap: Gap, state: GapState, reason: str = "") -> None:
+        await self._outlet.put(self._update(gap, state, reason))
+        self._note(gap, state, reason)
+
+    def _update(self, gap: Gap, state: GapState, reason: str) -> GapUpdate:
         hole = gap.hole
-        update = GapUpdate(
+        return GapUpdate(
             source=self.name,
             feed=gap.subscription.feed,
             received_ns=self._clock.wall_ns(),
@@ -94,7 +105,9 @@ class Gaps:
             state=state,
             reason=reason,
         )
-        await self._outlet.put(update)
+
+    def _note(self, gap: Gap, state: GapState, reason: str) -> None:
+        hole = gap.hole
         self._tally.gap(self.name, state)
         if state != "backfilled":
             log = _log.info if state == "open" else _log.warning

@@ -1,6 +1,6 @@
 """Reads from the ledger, over HTTP, what a feed missed: bounded, patient with nodes that are behind, oldest first."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 RECENT_MAX: Final = 16_384
 NULL_TRIES: Final = 6
 """A transaction that a node lists but cannot give is asked for so often, each pause twice the last."""
+SLOTS_MAX: Final = 50_000
+"""The most slots of one gap that are told again; nodes list at most ten times as many."""
 _PAGE: Final = 1000
 _PAUSE_S_MAX: Final = 8.0
 
@@ -45,6 +47,10 @@ class Recent:
         slots[signature] = slot
         if len(slots) > RECENT_MAX:
             del slots[next(iter(slots))]
+
+    def keep(self, feeds: Container[str]) -> None:
+        """Forget all other feeds."""
+        self._slots = {feed: slots for feed, slots in self._slots.items() if feed in feeds}
 
     def delivered(self, feed: str, info: SignatureInfo) -> bool:
         """Whether it was delivered as of this very slot (on a fork that died it may have been in another)."""
@@ -117,6 +123,8 @@ class Ledger:
         """Fetch and put on the outlet, oldest first; returns how many could not be had."""
         missing = 0
         for start in range(0, len(found), self._settings.refill_parallel):
+            if self._clock.monotonic() >= deadline:
+                return missing + len(found) - start
             chunk = found[start : start + self._settings.refill_parallel]
             async with Supervisor(self._clock) as tasks:
                 fetches: list[Any] = [
@@ -183,6 +191,9 @@ class Ledger:
         from_slot, to_slot = _ends(holes)
         await self._reach(to_slot, deadline)
         lacks = await self._pruned(from_slot, deadline)
+        if to_slot - from_slot >= SLOTS_MAX:
+            from_slot = to_slot - SLOTS_MAX + 1
+            lacks.append(f"more than {SLOTS_MAX} slots")
         blocks = await self._again(partial(self._rpc.get_blocks, from_slot, to_slot, self._commitment), deadline)
         parent: int | None = None
         for slot in blocks:
@@ -239,6 +250,7 @@ class _Listing:
         self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
         self._from_slot, self._to_slot = _ends(holes)
         self._before: str | None = None
+        self._newest_slot = self._to_slot
         self.found: list[SignatureInfo] = []
         self.complete = False
 
@@ -252,7 +264,7 @@ class _Listing:
             before=self._before,
             limit=_PAGE,
             commitment=self._commitment,
-            min_context_slot=self._to_slot,
+            min_context_slot=self._newest_slot,  # a node that does not know `before` answers with an empty page
         )
         if not infos:
             self.complete = True
@@ -260,6 +272,7 @@ class _Listing:
         if infos[-1].signature == self._before:
             raise BadInputError("same_page", "getSignaturesForAddress")
         self._before = infos[-1].signature
+        self._newest_slot = max(self._newest_slot, infos[0].slot)
         self.complete = infos[-1].slot < self._from_slot
         self.found += [
             info for info in infos if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)

@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.http11 import Response
 
 from headrace import __version__
 from headrace.model.errors import BadInputError
@@ -24,17 +25,21 @@ from headrace.sources.rpc_pubsub.watch import Watch
 
 _CLOSE_S = 1.0
 _DETAIL_MAX = 200
+_REST_S_MAX = 300.0
+_ABOUT_THE_MOMENT = (408, 425, 429)
 
 _log = structlog.get_logger("source")
 
 
 class Parting(NamedTuple):
-    """Why a connection ended. `reason` is a constant: `refused` (never came about), `closed`, `too_large`, `no_ack`,
-    `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is for people and holds no secret.
+    """Why a connection ended. `reason` is a constant: `refused` (never came about), `denied` (nor would it if tried
+    again: a wrong key or path), `closed`, `too_large`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`,
+    `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node wants to be left alone for so long.
     """
 
     reason: str
     detail: str = ""
+    rest_s: float = 0.0
 
 
 class Desk(Protocol):
@@ -45,7 +50,13 @@ class Desk(Protocol):
 
     async def deliver(self, update: LogsUpdate | AccountUpdate) -> None: ...
 
+    def believes(self, slot: int) -> bool: ...
+
     async def slot_heard(self, session: "Session", notice: SlotNotice, received_ns: int) -> None: ...
+
+    def head_heard(self, session: "Session", slot: int) -> None: ...
+
+    def refused(self, session: "Session") -> None: ...
 
     def acknowledged(self, session: "Session", subscription: Subscription) -> None: ...
 
@@ -53,7 +64,9 @@ class Desk(Protocol):
 
 
 class Session:
-    """Call `run` once. While it runs, `complete` says whether the node acknowledged everything."""
+    """Call `run` once. While it runs, `complete` says whether the node answered all that was asked of it. The desk sets
+    `whole` once everything that the node took is surely brought.
+    """
 
     def __init__(
         self,
@@ -74,11 +87,11 @@ class Session:
         self.registry = Registry(self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s)
         self.progress = Progress(settings.commitment, settings.gap_margin_slots)
         self.watch = Watch(clock.monotonic(), stall_s=settings.stall_s, stall_slots=settings.stall_slots)
-        self.connected = False
+        self.connected = self.whole = False
         self.parting: Parting | None = None
         self._stamp = Stamp(name, settings.commitment)
         self._tasks: Supervisor | None = None
-        self._handing_in = False
+        self._handing_in = self._tells_slots = False
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
 
@@ -94,13 +107,15 @@ class Session:
                 self.url,
                 open_timeout=self._settings.connect_timeout_s,
                 ping_interval=self._settings.ping_interval_s,
-                ping_timeout=self._settings.ping_interval_s,
+                ping_timeout=None,  # the watch tells silence from a pipeline that keeps us from reading
                 close_timeout=_CLOSE_S,
                 max_size=self._settings.message_bytes_max,
                 ssl=self._tls if self.url.startswith("wss:") else None,
                 user_agent_header=f"headrace/{__version__}",
                 compression=None,
             )
+        except InvalidStatus as error:
+            return _turned_away(error.response)
         except (OSError, EOFError, UnicodeError, WebSocketException) as error:
             return Parting("refused", _text(error))
         self.connected = True
@@ -152,9 +167,15 @@ class Session:
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
         if isinstance(heard, LogsUpdate | AccountUpdate):
-            self.progress.brought(heard.feed, heard.slot)
             await self._desk.deliver(heard)
+            self.progress.brought(heard.feed, heard.slot)
+            if not self._tells_slots and heard.slot > self.watch.head:
+                self._head_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
+            if not self._desk.believes(heard.slot):
+                self._bad["slot_jump"] += 1
+                return
+            self._tells_slots = True
             self.watch.slot(heard.slot, self._clock.monotonic())
             await self._desk.slot_heard(self, heard, received_ns)
         elif isinstance(heard, Ack):
@@ -168,8 +189,18 @@ class Session:
         elif isinstance(heard, Unknown):
             self._unknown += 1
 
+    def _head_by_content(self, slot: int) -> None:
+        """Some proxies take `slotSubscribe` and never tell a slot; what they deliver shows how far they are."""
+        if self._desk.believes(slot):
+            self.watch.slot(slot, self._clock.monotonic())
+            self._desk.head_heard(self, slot)
+
     def _acknowledge(self, request_id: int, subscription_id: int) -> None:
-        subscription = self.registry.acknowledge(request_id, subscription_id)
+        try:
+            subscription = self.registry.acknowledge(request_id, subscription_id)
+        except BadInputError as error:
+            self.part(error.reason, error.detail)
+            return
         if subscription is None:
             return
         if subscription.kind != "signature":
@@ -179,9 +210,15 @@ class Session:
     def _refuse(self, refusal: Refusal) -> None:
         known_before = set(self.registry.refused)
         subscription = self.registry.refuse(refusal.request_id, refusal.code, refusal.message, self._clock.monotonic())
-        if subscription is not None and subscription not in known_before:
-            reason = self.registry.refused[subscription]
-            _log.warning("subscription_refused", source=self.name, feed=subscription.feed, reason=redact(reason))
+        if subscription is not None:
+            self._say_refused([subscription], known_before)
+
+    def _say_refused(self, subscriptions: list[Subscription], known_before: set[Subscription]) -> None:
+        for subscription in subscriptions:
+            if subscription not in known_before:
+                reason = redact(self.registry.refused[subscription])
+                _log.warning("subscription_refused", source=self.name, feed=subscription.feed, reason=reason)
+        self._desk.refused(self)
 
     async def _tend(self, socket: ClientConnection) -> None:
         """Send what is due and look for what is overdue, once a tick."""
@@ -191,18 +228,29 @@ class Session:
                 for request in self.registry.due(self._clock.monotonic()):
                     await socket.send(request, text=True)
                 now = self._clock.monotonic()
-                overdue = self.registry.overdue(now, self._settings.ack_timeout_s)
-                if overdue is not None:
-                    return self.part("no_ack", overdue.feed)
+                if not self._tend_unanswered(now):
+                    break
                 if self._handing_in:  # what keeps it from reading is the outlet, not the node
                     self.watch.excuse(now)
                 verdict = self.watch.verdict(now)
                 if verdict is not None:
-                    return self.part(verdict, f"at slot {self.watch.head}")
+                    self.part(verdict, f"at slot {self.watch.head}")
+                    break
                 self._export()
                 await self._clock.sleep(self._settings.tick_s)
         except ConnectionClosed as closed:
             self.part("closed", _text(closed))
+
+    def _tend_unanswered(self, now: float) -> bool:
+        """One subscription that is never answered is the node's no to it; if none is, the connection is of no use."""
+        known_before = set(self.registry.refused)
+        unanswered = self.registry.unanswered(now, self._settings.ack_timeout_s)
+        if unanswered and not self.registry.active:
+            self.part("no_ack", unanswered[0].feed)
+            return False
+        if unanswered:
+            self._say_refused(unanswered, known_before)
+        return True
 
     def follow_wanted(self) -> None:
         """Take over what the desk wants now; the requests go out with the next tick."""
@@ -217,6 +265,14 @@ class Session:
         self._tally.traffic(self.name, self._messages, self._bytes, self._unknown, self._bad)
         self._messages = self._bytes = self._unknown = 0
         self._bad.clear()
+
+
+def _turned_away(response: Response) -> Parting:
+    """The node answered the handshake with a status: 4xx will be so again, but for those about the moment."""
+    status, asked = response.status_code, response.headers.get("Retry-After", "")
+    denied = 400 <= status < 500 and status not in _ABOUT_THE_MOMENT
+    rest_s = min(float(asked), _REST_S_MAX) if asked.isascii() and asked.isdigit() else 0.0
+    return Parting("denied" if denied else "refused", f"HTTP {status}", rest_s)
 
 
 def _text(error: BaseException) -> str:

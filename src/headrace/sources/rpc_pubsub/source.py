@@ -1,5 +1,6 @@
 """The RPC PubSub source: one session per endpoint, all of them read at once, and what none of them brought declared."""
 
+import asyncio
 import random
 import ssl
 from collections.abc import Sequence
@@ -22,10 +23,12 @@ from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
 from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
 from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
+from headrace.sources.rpc_pubsub.head import Head
 from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
-from headrace.sources.rpc_pubsub.session import Parting, Session
+from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
+from headrace.sources.rpc_pubsub.standing import Standing
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
 from headrace.sources.rpc_pubsub.tally import Tally
 
@@ -61,22 +64,24 @@ class RpcPubSub:
         check_ws_urls(settings.ws_urls)
         self.name, self._settings = name, settings
         self._wanted = parse_all(settings.subscriptions, resolve)
-        self._clock, self._health, self._rpc, self._resolve = clock, health, rpc, resolve
+        self._clock, self._rpc, self._resolve = clock, rpc, resolve
+        self._standing = Standing(name, health, settings)
         self._breakers, self._rng = breakers, rng
         self._tally = Tally(metrics)
         self._coverage: dict[str, Coverage] = {}
         self._recent = Recent()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
-        self._head = self._root = 0
+        self._head = Head()
+        self._root = 0
         self._seen: set[Subscription] = set()
-        self._last_loss = ""
-        self._stopped = False
+        self._stopping = asyncio.Event()
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
         self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
         self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
         self._tasks: Supervisor | None = None
         self._gaps: Gaps | None = None
+        self._check: CrossCheck | None = None
         self._report()
 
     @property
@@ -89,6 +94,7 @@ class RpcPubSub:
         self._wanted = parse_all(texts, self._resolve)
         kept = {subscription.feed for subscription in self._wanted}
         self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
+        self._recent.keep(kept)
         for session in self._sessions.values():
             session.follow_wanted()
 
@@ -101,47 +107,68 @@ class RpcPubSub:
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
             if self._rpc is not None:
-                tasks.start(self.name, "check", partial(self._check, self._rpc), restart=self._backoff())
+                tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
                 if self._settings.commitment == "processed":
                     tasks.start(self.name, "confirm", partial(self._confirm, self._rpc), restart=self._backoff())
+            try:
+                await self._stopping.wait()
+            finally:
+                self._gaps.close()
+                tasks.cancel()
+                self._standing.close()
         return Ending("stopped")
 
     def stop(self) -> None:
-        """End `run`. Gaps that are being filled stay declared open."""
-        self._stopped = True
-        if self._gaps is not None:
-            self._gaps.close()
-        if self._tasks is not None:
-            self._tasks.cancel()
+        """End `run`. Gaps that are being filled are declared unrecoverable."""
+        self._stopping.set()
 
     # What sessions hand in.
 
     async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
         """Put on the outlet; waits while that is full, and so does the node."""
-        if isinstance(update, LogsUpdate):
-            self._recent.remember(update.feed, update.signature, update.slot)
         if not self._outlet.put_nowait(update):
             await self._outlet.put(update)
+        if isinstance(update, LogsUpdate):
+            self._recent.remember(update.feed, update.signature, update.slot)
+
+    def believes(self, slot: int) -> bool:
+        """Whether `slot` can be the chain's head."""
+        return self._head.hear(slot, self._clock.monotonic())
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None:
         """A head: begins covers, bears witness for the other sessions, becomes slot updates."""
-        self._head_heard(session, notice.slot, notice.root)
+        self.head_heard(session, notice.slot, notice.root)
         now = self._clock.monotonic()
         for other in self._sessions.values():
             if other is not session:
-                other.watch.witness(self._head, now)
+                other.watch.witness(self._head.slot, now)
         self._confirmations.processed(notice.slot, notice.parent)
         await self._put_slot(session.name, notice.slot, "processed", notice.parent, received_ns)
         if notice.root > self._root:
             self._root = notice.root
             await self._put_slot(session.name, notice.root, "finalized", None, received_ns)
 
+    def head_heard(self, session: Session, slot: int, root: int = 0) -> None:
+        """The node is at `slot`: covers may begin with it."""
+        begun = session.progress.slot(slot, root, self._head.slot)
+        for feed, first_slot in begun:
+            coverage = self._coverage.setdefault(feed, Coverage())
+            self._declare(feed, coverage.begin(session.name, first_slot))
+        if begun:
+            self._note_whole(session)
+
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         """A signature may have landed before it was subscribed to, so the ledger is asked once."""
         if subscription.kind == "signature":
             self._start_fetch(subscription, None)
-        if session.complete:
+        self._note_whole(session)
+        if session.whole:
             self._report()
+
+    def refused(self, session: Session) -> None:
+        """The node does not bring some subscription."""
+        self._note_whole(session)
+        self._report()
 
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None:
         """The transaction reached the commitment: deliver it whole, once."""
@@ -169,8 +196,12 @@ class RpcPubSub:
                     breaker.failure(now)
                 self._tally.lost(session.name, parting.reason)
                 self._outages[number].lost(now, parting.reason, parting.detail, was_well=was_well)
-                self._report(parting)
-            await self._clock.sleep(backoff.next_s())
+                self._standing.lost(parting)
+                self._report()
+                pause_s = max(backoff.next_s(), parting.rest_s)
+                await self._clock.sleep(max(pause_s, backoff.max_s) if parting.reason == "denied" else pause_s)
+            else:
+                await self._clock.sleep(breaker.retry_in_s(self._clock.monotonic()))
 
     def _connect_anew(self, number: int, url: str) -> Session:
         name = f"{self.name}-{number}"
@@ -194,19 +225,14 @@ class RpcPubSub:
             return
         trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
         for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
-            coverage = self._coverage.get(feed)
-            if coverage is not None:
-                self._declare(feed, coverage.end(session.name, last_slot))
-
-    def _head_heard(self, session: Session, slot: int, root: int = 0) -> None:
-        """Covers may begin with it."""
-        self._head = max(self._head, slot)
-        begun = session.progress.slot(slot, root, self._head)
-        for feed, first_slot in begun:
             coverage = self._coverage.setdefault(feed, Coverage())
-            self._declare(feed, coverage.begin(session.name, first_slot))
-        if begun and session.complete:
-            self._outages[session.number].recovered(self._clock.monotonic(), slot)
+            self._declare(feed, coverage.end(session.name, last_slot))
+
+    def _note_whole(self, session: Session) -> None:
+        """Whole for the first time? Later changes of what is wanted do not make it less so."""
+        if session.complete and session.progress.covering and not session.whole:
+            session.whole = True
+            self._outages[session.number].recovered(self._clock.monotonic(), session.watch.head)
             self._report()
 
     def _declare(self, feed: str, hole: Hole | None) -> None:
@@ -230,7 +256,7 @@ class RpcPubSub:
         )
 
     def _start_fetch(self, subscription: Subscription, slot: int | None) -> None:
-        if self._tasks is not None and subscription not in self._seen and not self._stopped:
+        if self._tasks is not None and subscription not in self._seen and not self._stopping.is_set():
             if slot is not None:
                 self._seen.add(subscription)
             self._tasks.start(self.name, subscription.feed, partial(self._fetch, subscription, slot))
@@ -240,27 +266,34 @@ class RpcPubSub:
         update = None
         if self._ledger is not None:
             update = await self._ledger.fetch(subscription, tries=NULL_TRIES if slot is not None else 1)
+        self._seen.discard(subscription)
         if subscription not in self._wanted or (update is None and slot is None):
             return
         self._wanted = tuple(kept for kept in self._wanted if kept != subscription)
-        self._seen.discard(subscription)
         if update is not None:
             await self._outlet.put(update)
         elif slot is not None and self._gaps is not None:
             await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
 
-    async def _check(self, rpc: Rpc) -> None:
+    async def _cross_check(self, rpc: Rpc) -> None:
         """Once per `check_s`: cross-check the streams."""
-        check = CrossCheck(
-            rpc, settings=self._settings, clock=self._clock, tally=self._tally, head_heard=self._head_heard
+        self._check = CrossCheck(
+            rpc,
+            settings=self._settings,
+            clock=self._clock,
+            tally=self._tally,
+            believes=self.believes,
+            head_heard=self.head_heard,
         )
         while True:
             await self._clock.sleep(self._settings.check_s)
-            await check.once(self._sessions.values(), self._wanted)
+            await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
     async def _confirm(self, rpc: Rpc) -> None:
-        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain."""
+        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain. A node that refuses may
+        only lack these slots, so it is asked on, more rarely."""
+        refused = False
         while True:
             await self._clock.sleep(self._settings.confirm_s)
             span = self._confirmations.span()
@@ -272,8 +305,12 @@ class RpcPubSub:
                 _log.debug("confirm_failed", error=str(error))
                 continue
             except RpcError as error:
-                _log.warning("confirm_unsupported", source=self.name, error=str(error))
-                return
+                if not refused:
+                    _log.warning("confirm_refused", source=self.name, error=str(error))
+                refused = True
+                await self._clock.sleep(self._settings.check_s)
+                continue
+            refused = False
             for verdict in self._confirmations.listed(blocks, span):
                 now_ns = self._clock.wall_ns()
                 await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, now_ns)
@@ -286,17 +323,10 @@ class RpcPubSub:
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, rng=self._rng)
 
-    def _report(self, parting: Parting | None = None) -> None:
-        """One line on `source:<name>`: how many endpoints are whole, what is refused, why the last one was lost."""
-        whole = [each for each in self._sessions.values() if each.complete and each.progress.covering]
-        refused = {known.feed for session in whole for known in session.registry.refused}
-        parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
-        if self._gaps is not None and self._gaps.open:
-            parts.append(f"filling {self._gaps.open} gaps")
-        if refused:
-            parts.append(f"refused: {', '.join(sorted(refused))}")
-        if parting is not None:
-            self._last_loss = f"{parting.reason} {parting.detail}".strip()
-        if len(whole) < len(self._settings.ws_urls):
-            parts.append(f"connecting after: {self._last_loss}" if self._last_loss else "connecting")
-        self._health.report(f"source:{self.name}", ready=bool(whole), detail="; ".join(parts))
+    def _report(self) -> None:
+        self._standing.report(
+            self._sessions.values(),
+            len(self._wanted),
+            open_gaps=self._gaps.open if self._gaps is not None else 0,
+            http_fault=self._check.fault if self._check is not None else "",
+        )

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from headrace.model.errors import ConfigError
+from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.keys import b58decode, is_key
 from headrace.model.updates import Commitment
 
@@ -83,9 +83,10 @@ def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[Subscription, ...
 class _Entry:
     """Where one subscription stands on this connection: idle until `retry_at`, asked since `asked_at`, or active."""
 
-    __slots__ = ("asked_at", "refusals", "request_id", "retry_at", "server_id")
+    __slots__ = ("asked_at", "encoding", "refusals", "request_id", "retry_at", "server_id")
 
     def __init__(self) -> None:
+        self.encoding: Encoding = "base64"
         self.request_id: int | None = None
         self.server_id: int | None = None
         self.asked_at = self.retry_at = 0.0
@@ -138,19 +139,24 @@ class Registry:
         requests, self._goodbyes = self._goodbyes, []
         for subscription, entry in self._entries.items():
             if entry.request_id is None and entry.server_id is None and now >= entry.retry_at:
-                entry.request_id, entry.asked_at = next(self._ids), now
+                entry.request_id, entry.asked_at, entry.encoding = next(self._ids), now, self.encoding
                 self._asked[entry.request_id] = subscription
                 requests.append(subscription.request(entry.request_id, self.commitment, self.encoding))
         return requests
 
     def acknowledge(self, request_id: int, server_id: int) -> Subscription | None:
-        """The node accepted; returns what is active now. None for an id that was not asked under, or not any more."""
-        if request_id in self._unwanted:
-            self._say_goodbye(self._unwanted.pop(request_id), server_id)
-            return None
+        """The node accepted; returns what is active now. None for an id that was not asked under, or not any more.
+
+        Raises BadInputError `id_taken` for a `server_id` that another subscription has: neither could be told apart.
+        """
+        unwanted = self._unwanted.pop(request_id, None)
+        if unwanted is not None and server_id not in self.active:  # nodes give what is asked for twice the same id
+            self._say_goodbye(unwanted, server_id)
         subscription = self._asked.pop(request_id, None)
         if subscription is None:
             return None
+        if server_id in self.active:
+            raise BadInputError("id_taken", f"{self.active[server_id].feed} and {subscription.feed}")
         entry = self._entries[subscription]
         entry.request_id, entry.server_id, entry.refusals = None, server_id, 0
         self.active[server_id] = subscription
@@ -169,20 +175,31 @@ class Registry:
         entry = self._entries[subscription]
         entry.request_id = None
         encoded = subscription.kind in ("program", "account")
-        if code == INVALID_PARAMS and encoded and self.encoding != "base64":
+        if code == INVALID_PARAMS and encoded and entry.encoding != "base64":
             self.encoding = "base64"
             return None
-        entry.retry_at = now + self._retry_s * 2 ** min(entry.refusals, 5)
-        entry.refusals += 1
-        self.refused[subscription] = f"{code} {message}"
+        self._put_off(subscription, f"{code} {message}", now)
         return subscription
 
-    def overdue(self, now: float, ack_timeout_s: float) -> Subscription | None:
-        """One that was asked for longer ago than `ack_timeout_s` and not answered."""
-        for subscription in self._asked.values():
-            if now - self._entries[subscription].asked_at > ack_timeout_s:
-                return subscription
-        return None
+    def unanswered(self, now: float, ack_timeout_s: float) -> list[Subscription]:
+        """Those that were asked for longer ago than `ack_timeout_s`. They count as refused from now on, even if the
+        answer comes after all."""
+        late = {
+            request_id: subscription
+            for request_id, subscription in self._asked.items()
+            if now - self._entries[subscription].asked_at > ack_timeout_s
+        }
+        for request_id, subscription in late.items():
+            self._unwanted[request_id] = self._asked.pop(request_id)
+            self._put_off(subscription, f"no answer in {ack_timeout_s:g} s", now)
+        return list(late.values())
+
+    def _put_off(self, subscription: Subscription, reason: str, now: float) -> None:
+        entry = self._entries[subscription]
+        entry.request_id = None
+        entry.retry_at = now + self._retry_s * 2 ** min(entry.refusals, 5)
+        entry.refusals += 1
+        self.refused[subscription] = reason
 
     def _say_goodbye(self, subscription: Subscription, server_id: int) -> None:
         method = f"{_METHODS[subscription.kind]}Unsubscribe"

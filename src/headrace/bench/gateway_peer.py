@@ -1,0 +1,47 @@
+"""A peer for the gateway benchmark: `websockets` as its documentation shows it, with `broadcast`, on a free port."""
+
+import asyncio
+import contextlib
+import sys
+import time
+
+import msgspec
+import uvloop
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import ConnectionClosed
+
+from headrace.bench.gateway_load import Order, body, due
+
+
+async def serve() -> None:
+    """Print the port, then serve until killed."""
+    clients: set[ServerConnection] = set()
+
+    async def session(client: ServerConnection) -> None:
+        clients.add(client)
+        await client.send('{"type":"subscribed"}')
+        with contextlib.suppress(ConnectionClosed):
+            async for text in client:
+                await publish(clients, msgspec.json.decode(text, type=Order))
+        clients.discard(client)
+
+    async with serve_websockets(session, "127.0.0.1", 0, compression=None) as server:
+        sys.stdout.write(f"{next(iter(server.sockets)).getsockname()[1]}\n")
+        sys.stdout.flush()
+        await server.serve_forever()
+
+
+async def publish(clients: set[ServerConnection], order: Order) -> None:
+    """Send what is due to every client, every millisecond."""
+    began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
+    while sent < total:
+        until = due(began_ns, time.monotonic_ns(), order)
+        for number in range(sent, until):
+            broadcast(clients, (b"{%b}" % body(began_ns // 1000, order.rate, number)).decode())
+        sent = until
+        await asyncio.sleep(0.001)
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())

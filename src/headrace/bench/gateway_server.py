@@ -1,0 +1,152 @@
+"""The real gateway with two additions: clients may order a load, and `/echo` sends back what it gets.
+
+A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`: that publishes as many messages a second to the topic
+`slots`, which every connection gets from the start.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from typing import Final
+
+import msgspec
+import uvloop
+from litestar import get
+
+from headrace.bench.gateway_load import Order, body, due
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.server import Gateway
+from headrace.gateway.session_shell import Gate, SessionShell
+from headrace.gateway.settings import GatewaySettings
+from headrace.model.events import Message, Publication
+from headrace.protocol.frames import text_header
+from headrace.protocol.session import Subscribe
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.health import Health
+from headrace.runtime.log import configure
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+TOPIC: Final = "slots"
+
+
+def bare(message: Message) -> bytes:
+    """The body alone, so that a driver finds its time stamp at the very front."""
+    return b"{%b}" % message.body
+
+
+class Publisher:
+    """Publishes what clients order; time stamps are µs of the monotonic clock, of the moment each message was due."""
+
+    def __init__(self, bus: MemoryBus, supervisor: Supervisor) -> None:
+        self._bus, self._supervisor = bus, supervisor
+
+    def start(self, order: Order) -> None:
+        self._supervisor.start("bench", "publish", lambda: self._publish(order))
+
+    async def _publish(self, order: Order) -> None:
+        began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
+        while sent < total:
+            until = due(began_ns, time.monotonic_ns(), order)
+            bodies = [body(began_ns // 1000, order.rate, number) for number in range(sent, until)]
+            sent = until
+            if bodies:
+                await self._bus.publish([Publication(TOPIC, "event", one) for one in bodies])
+            await asyncio.sleep(0.001)
+
+
+class OrderingShell(SessionShell):
+    """A session that has the topic from the start and may order messages."""
+
+    def __init__(self, gate: Gate, publisher: Publisher, connection: Connection, opening: Opening) -> None:
+        super().__init__(gate, connection, opening)
+        self._hub, self._publisher = gate.hub, publisher
+
+    def opened(self) -> None:
+        super().opened()
+        if self.open:
+            self._hub.subscribe(self, Subscribe(TOPIC, None, None))
+
+    def text(self, data: str) -> None:
+        try:
+            order = msgspec.json.decode(data, type=Order)
+        except msgspec.DecodeError:
+            super().text(data)
+        else:
+            self._publisher.start(order)
+
+
+class Echo:
+    """Sends back what it gets: for checks of the WebSocket layer alone."""
+
+    frame_bytes_max = ECHO_BYTES_MAX = 1_048_576
+
+    def __init__(self, connection: Connection, _opening: Opening) -> None:
+        self._wire = connection.transport
+
+    def opened(self) -> None: ...
+
+    def text(self, data: str) -> None:
+        payload = data.encode()
+        self._wire.write(text_header(len(payload)) + payload)
+
+    def binary(self, data: bytes) -> None:
+        header = text_header(len(data))
+        self._wire.write(bytes([0x82]) + header[1:] + data)
+
+    def socket_full(self) -> None: ...
+
+    def socket_free(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+@get("/health", sync_to_thread=False)
+def ok() -> dict[str, bool]:
+    return {"ok": True}
+
+
+def run(port: int, tick_ms: float) -> None:
+    """Serve on this port (0: a free one) until SIGTERM or SIGINT; the first line printed is the port."""
+    settings = GatewaySettings(
+        port=port, tick_ms=tick_ms, connections_max=50_000, http_connections_max=50_000, ping_s=3600
+    )
+    with contextlib.suppress(asyncio.CancelledError):
+        uvloop.run(serve(settings))
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Run until SIGTERM or SIGINT; the first line printed is the port."""
+    configure("error", "console")
+    clock, metrics, stop = SystemClock(), Metrics(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Supervisor(clock) as supervisor:
+        bus = MemoryBus(BusSettings(), clock, "bench")
+        publisher = Publisher(bus, supervisor)
+        gateway = Gateway(
+            settings,
+            bus,
+            Health(),
+            metrics,
+            clock,
+            supervisor=supervisor,
+            server_id="bench",
+            endpoints={
+                "/ws": lambda connection, opening: OrderingShell(gateway.gate, publisher, connection, opening),
+                "/echo": Echo,
+            },
+            handlers=(ok,),
+            framer=bare,
+        )
+        await gateway.start()
+        sys.stdout.write(f"{gateway.port}\n")
+        sys.stdout.flush()
+        await stop.wait()
+        await gateway.stop(2.0)
+        supervisor.cancel()

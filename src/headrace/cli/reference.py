@@ -1,0 +1,27 @@
+"""The command line as a page of Markdown, made from the parser so that it can't lie."""
+
+import argparse
+from collections.abc import Iterator
+
+
+def reference(parser: argparse.ArgumentParser) -> str:
+    """A section for each command: what it does, how it is called, and a table of its options."""
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return "\n".join(_section(name, command) for name, command in commands.choices.items())
+
+
+def _section(name: str, command: argparse.ArgumentParser) -> str:
+    usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+    rows = "\n".join(_rows(command))
+    return f"## {name}\n\n{command.description}\n\n```text\n{usage}\n```\n\n| Option | |\n| --- | --- |\n{rows}\n"
+
+
+def _rows(command: argparse.ArgumentParser) -> Iterator[str]:
+    for action in command._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        names = ", ".join(action.option_strings)
+        value = "" if action.nargs == 0 else str(action.metavar or "|".join(action.choices or [action.dest.upper()]))
+        told = (action.help or "") % {"default": action.default}
+        cells = (f"`{' '.join(filter(None, (names, value)))}`", told[:1].upper() + told[1:])
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

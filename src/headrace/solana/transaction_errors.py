@@ -1,0 +1,60 @@
+"""The error of a failed transaction from its bincode bytes, as Yellowstone tells it, in the words of JSON-RPC."""
+
+import struct
+from typing import Final
+
+from headrace.model.updates import TxError
+
+_TRANSACTION: Final = (
+    "AccountInUse", "AccountLoadedTwice", "AccountNotFound", "ProgramAccountNotFound", "InsufficientFundsForFee",
+    "InvalidAccountForFee", "AlreadyProcessed", "BlockhashNotFound", "InstructionError", "CallChainTooDeep",
+    "MissingSignatureForFee", "InvalidAccountIndex", "SignatureFailure", "InvalidProgramForExecution",
+    "SanitizeFailure", "ClusterMaintenance", "AccountBorrowOutstanding", "WouldExceedMaxBlockCostLimit",
+    "UnsupportedVersion", "InvalidWritableAccount", "WouldExceedMaxAccountCostLimit",
+    "WouldExceedAccountDataBlockLimit", "TooManyAccountLocks", "AddressLookupTableNotFound",
+    "InvalidAddressLookupTableOwner", "InvalidAddressLookupTableData", "InvalidAddressLookupTableIndex",
+    "InvalidRentPayingAccount", "WouldExceedMaxVoteCostLimit", "WouldExceedAccountDataTotalLimit",
+    "DuplicateInstruction", "InsufficientFundsForRent", "MaxLoadedAccountsDataSizeExceeded",
+    "InvalidLoadedAccountsDataSizeLimit", "ResanitizationNeeded", "ProgramExecutionTemporarilyRestricted",
+    "UnbalancedTransaction", "ProgramCacheHitMaxLimit", "CommitCancelled",
+)  # fmt: skip
+_INSTRUCTION: Final = (
+    "GenericError", "InvalidArgument", "InvalidInstructionData", "InvalidAccountData", "AccountDataTooSmall",
+    "InsufficientFunds", "IncorrectProgramId", "MissingRequiredSignature", "AccountAlreadyInitialized",
+    "UninitializedAccount", "UnbalancedInstruction", "ModifiedProgramId", "ExternalAccountLamportSpend",
+    "ExternalAccountDataModified", "ReadonlyLamportChange", "ReadonlyDataModified", "DuplicateAccountIndex",
+    "ExecutableModified", "RentEpochModified", "NotEnoughAccountKeys", "AccountDataSizeChanged",
+    "AccountNotExecutable", "AccountBorrowFailed", "AccountBorrowOutstanding", "DuplicateAccountOutOfSync",
+    "Custom", "InvalidError", "ExecutableDataModified", "ExecutableLamportChange", "ExecutableAccountNotRentExempt",
+    "UnsupportedProgramId", "CallDepth", "MissingAccount", "ReentrancyNotAllowed", "MaxSeedLengthExceeded",
+    "InvalidSeeds", "InvalidRealloc", "ComputationalBudgetExceeded", "PrivilegeEscalation",
+    "ProgramEnvironmentSetupFailure", "ProgramFailedToComplete", "ProgramFailedToCompile", "Immutable",
+    "IncorrectAuthority", "BorshIoError", "AccountNotRentExempt", "InvalidAccountOwner", "ArithmeticOverflow",
+    "UnsupportedSysvar", "IllegalOwner", "MaxAccountsDataAllocationsExceeded", "MaxAccountsExceeded",
+    "MaxInstructionTraceLengthExceeded", "BuiltinProgramsMustConsumeComputeUnits",
+)  # fmt: skip
+_OF_AN_ACCOUNT: Final = {"InsufficientFundsForRent", "ProgramExecutionTemporarilyRestricted"}
+
+
+def transaction_error(raw: bytes) -> TxError:
+    """The error as `meta.err` shows it, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
+
+    One that this table lacks, or bytes that end too early, is `{"bincode": <hex>}`: still an error, never lost.
+    """
+    try:
+        (kind,) = struct.unpack_from("<I", raw)
+        name = _TRANSACTION[kind]
+        if name == "DuplicateInstruction":
+            return {name: raw[4]}
+        if name in _OF_AN_ACCOUNT:
+            return {name: {"account_index": raw[4]}}
+        if name != "InstructionError":
+            return name
+        place, why = struct.unpack_from("<BI", raw, 4)
+        reason = _INSTRUCTION[why]
+        if reason != "Custom":
+            return {name: [place, reason]}
+        (code,) = struct.unpack_from("<I", raw, 9)
+        return {name: [place, {reason: code}]}
+    except (IndexError, struct.error):
+        return {"bincode": raw.hex()}

@@ -1,0 +1,182 @@
+"""The page at `/`: served strictly, and looked at in a real browser with real trades and hostile names."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+import headrace
+from headrace.decoders.registry import Programs
+from headrace.ingest.pipeline import Pipeline
+from headrace.model.events import MessageKind, Publication
+from headrace.model.updates import AnyUpdate
+from headrace.protocol.codes import CloseCode
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.sources.recording import Recording
+from tests.gateway.browser import Page, needs_chromium, open_browser
+from tests.gateway.house import House, open_house
+
+HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></bdi><script>document.title='pwned'</script>\u202egnp.\x00"
+DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
+BROWSER_EXAMPLE = Path(__file__).parents[2] / "examples" / "browser.html"
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house(demo=True) as house:
+        yield house
+
+
+async def play_demo(house: House) -> None:
+    """The shipped recording, as fast as it goes, through the real pipeline."""
+    clock, outlet = SystemClock(), Channel[AnyUpdate](1000, "block", name="ingest")
+    pipeline = Pipeline(await asyncio.to_thread(Programs.load), clock, Metrics())
+    flow = asyncio.create_task(pipeline.run(outlet, house.bus))
+    ending = await Recording(DEMO, clock, speed=None).run(outlet)
+    outlet.close()
+    await flow
+    assert ending.how == "exhausted", ending
+
+
+async def publish(house: House, kind: MessageKind, topic: str, data: object, event_id: str = "", slot: int = 7) -> None:
+    chain = {"slot": str(slot), "signature": "5sig" * 16, "ix": [0], "commitment": "processed"}
+    body = f'"data":{json.dumps(data)}'
+    if kind == "event":
+        body = f'"event_id":"{event_id}",{body},"chain":{json.dumps(chain)}'
+    await house.bus.publish([Publication(topic, kind, body.encode())])
+
+
+def trade(amount: str = "18446744073709551615") -> dict[str, object]:
+    mint, sol = "9VnZJfLDZDoJT5sx3pQYgS4xTJyJbJVxrZe66HH2pump", "So11111111111111111111111111111111111111112"
+    return {
+        "type": "Trade", "program": "pump", "event": "TradeEvent", "mint": mint, "quote_mint": sol, "side": "buy",
+        "user": mint, "base_amount": amount, "quote_amount": "1", "sol": "0.000000001", "pool": None, "fields": {},
+    }  # fmt: skip
+
+
+async def test_the_files_are_served_strictly(house: House) -> None:
+    types = {
+        "/": "text/html",
+        "/dashboard.css": "text/css",
+        "/dashboard.js": "text/javascript",
+        "/stream.js": "text/javascript",
+        "/icon.svg": "image/svg+xml",
+    }
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
+        for path, media_type in types.items():
+            answer = await http.get(path)
+            policy = answer.headers["content-security-policy"].split("; ")
+            assert answer.headers["content-type"].split(";")[0] == media_type
+            assert {"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"} <= set(policy)
+            assert "unsafe" not in answer.headers["content-security-policy"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "no-cache"
+            assert "innerHTML" not in answer.text
+
+
+@needs_chromium
+async def test_real_trades_are_shown(house: House) -> None:
+    await play_demo(house)
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.until("document.querySelectorAll('#trades tr.sell, #trades tr.buy').length >= 30")
+        await page.until("document.querySelectorAll('#tokens li').length >= 4")
+        text = await page.evaluate("document.body.innerText")
+        assert "demo: recorded mainnet trades" in text
+        for expected in ("connected", "listening on port", "raydium_cpmm", "SOL", "confirmed"):
+            assert expected in text, text
+        assert await page.evaluate("document.querySelectorAll('#trades tr').length") == 30, "rows are bounded"
+        assert await page.evaluate("document.querySelector('#raw li').textContent.startsWith('{\"type\":')")
+        assert page.complaints == []
+
+
+@needs_chromium
+async def test_a_hostile_name_is_text(house: House) -> None:
+    mint = "9VnZJfLDZDoJT5sx3pQYgS4xTJyJbJVxrZe66HH2pump"
+    data = {"type": "TokenCreated", "mint": mint, "name": HOSTILE, "symbol": HOSTILE, "creator": mint}
+    await publish(house, "event", "token_updates", data, "e1")
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.until("document.querySelectorAll('#tokens li').length === 1")
+        assert await page.evaluate("document.querySelector('#tokens bdi').textContent") == HOSTILE
+        assert await page.evaluate("document.querySelectorAll('#tokens img, #tokens script').length") == 0
+        assert await page.evaluate("document.title") == "Headrace"
+        assert page.complaints == []
+
+
+@needs_chromium
+async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
+    state = partial("document.querySelector('#trades tr:nth-last-child({}) .mark')?.textContent === '{}'".format)
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.until("document.querySelector('#connection').textContent === 'connected'")
+        await subscribed(house, "trades:pump")
+        await publish(house, "event", "trades:pump", trade(), "e1", slot=7)
+        await publish(house, "event", "trades:pump", trade(), "e2", slot=8)
+        await page.until(state(2, "processed"))
+        assert "18,446,744,073,709,551,615" in await page.evaluate("document.querySelector('#trades').textContent")
+        await publish(house, "promote", "trades:pump", {"slot": "7", "commitment": "confirmed"})
+        await publish(house, "retract", "trades:pump", {"event_ids": ["e2"], "reason": "fork"})
+        await page.until(state(1, "confirmed"))
+        await page.until(state(2, "retracted"))
+        await gap(house, "open")
+        await page.until("document.querySelector('.notice')?.textContent.includes('being refilled')")
+        await gap(house, "unrecoverable")
+        await page.until("document.querySelector('.notice').textContent.includes('can\\'t be had')")
+        assert await page.evaluate("document.querySelectorAll('.notice').length") == 1
+        for client in list(house.gateway.hub.clients):
+            client.cut_off(CloseCode.SHUTDOWN)
+        await publish(house, "event", "trades:pump", trade("42"), "e3", slot=9)
+        await page.until("document.querySelector('#trades tr:first-child .amount')?.textContent === '42'")
+        await page.until("document.querySelector('#trades tr:first-child .age').textContent === 'caught up'")
+        assert await page.evaluate("document.querySelector('#trade-count').textContent") == "3"
+
+
+@needs_chromium
+async def test_any_topic_is_shown_raw(house: House) -> None:
+    await publish(house, "event", "events:pump", {"type": "Event", "program": "pump"}, "e1")
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.until("[...document.querySelector('#known').options].some(({ text }) => text === 'events:pump')")
+        await follow(page, "events:pump")
+        await page.until("document.querySelectorAll('#raw li').length === 1")
+        await subscribed(house, "events:pump")
+        await follow(page, "nonsense")
+        await page.until("document.querySelector('#raw-state').textContent === 'unknown topic (102)'")
+        assert await page.evaluate("document.querySelectorAll('#raw li').length") == 0
+
+
+@needs_chromium
+async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> None:
+    example = tmp_path / "browser.html"
+    example.write_text(BROWSER_EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{house.port}"))
+    async with open_browser() as page:
+        await page.open(example.as_uri())
+        await subscribed(house, "trades:pump")
+        await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
+        await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
+        assert page.complaints == []
+
+
+async def follow(page: Page, topic: str) -> None:
+    await page.evaluate(f"document.querySelector('#topic').value = '{topic}'")
+    await page.evaluate("document.querySelector('#chooser').requestSubmit()")
+
+
+async def subscribed(house: House, topic: str) -> None:
+    """Wait until a client follows the topic."""
+    async with asyncio.timeout(15):
+        while topic not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
+            await asyncio.sleep(0.005)
+
+
+async def gap(house: House, state: str) -> None:
+    data = {"gap_id": "g1", "from_slot": "1", "to_slot": "9", "state": state, "reason": "test"}
+    for topic in ("trades:pump", "token_updates"):
+        await publish(house, "gap", topic, data)

@@ -1,0 +1,124 @@
+"""docs/reference/wire-protocol.md is true: its conversations happen, its tables are those of the code."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.config import Setting
+from headrace.gateway.settings import GatewaySettings
+from headrace.model.events import MessageKind, Publication
+from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
+from headrace.protocol.frames import Head
+from headrace.runtime.clock import SystemClock
+from tests.gateway.house import TEXT, House, Raw, frame, open_house
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "wire-protocol.md").read_text()
+CONVERSATIONS = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+TRADE = (
+    b'"event_id":"447200011:5sigABC:3.1:0","data":{"type":"Trade","program":"pump","side":"buy","sol":"1.5"},'
+    b'"chain":{"slot":"447200011","signature":"5sigABC","ix":[3,1],"commitment":"processed","tx_version":0,'
+    b'"source":"rpc-0","truncated":false,"via":"cpi"}'
+)
+HAPPENINGS: dict[str, list[tuple[MessageKind, bytes]]] = {
+    "a trade happens": [("event", TRADE)],
+    "five trades happen": [("event", TRADE)] * 5,
+    "its slot is confirmed": [("promote", b'"data":{"slot":"447200011","commitment":"confirmed"}')],
+    "a fork takes it back": [("retract", b'"data":{"event_ids":["447200011:5sigABC:3.1:0"],"reason":"fork"}')],
+    "the node loses some slots": [
+        (
+            "gap",
+            b'"data":{"gap_id":"g1","from_slot":"447200012","to_slot":"447200019","state":"open",'
+            b'"reason":"disconnected"}',
+        )
+    ],
+    "a heartbeat is due": [],
+}
+
+
+def lines_of(conversation: str) -> Iterator[tuple[str, str]]:
+    """(mark, text) of each line, continuation lines joined."""
+    for line in re.sub(r"\n {3}", "", conversation).splitlines():
+        mark, _, text = line.partition(" ")
+        assert mark in "→←#", line
+        yield mark, text
+
+
+def matches(shown: Any, real: Any) -> bool:
+    """Whether a frame is as shown; `…` stands for any text, or for members that are not shown."""
+    if isinstance(shown, dict) and isinstance(real, dict):
+        keys = shown.keys() - {"…"}
+        same_keys = keys <= real.keys() if "…" in shown else keys == real.keys()
+        return same_keys and all(key == "ts" or matches(shown[key], real[key]) for key in keys)
+    if isinstance(shown, list) and isinstance(real, list):
+        return len(shown) == len(real) and all(map(matches, shown, real))
+    if isinstance(shown, str) and isinstance(real, str):
+        return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), real) is not None
+    return type(shown) is type(real) and bool(shown == real)
+
+
+async def play(house: House, conversation: str) -> None:
+    raw: Raw | None = None
+    for mark, text in lines_of(conversation):
+        if mark == "#":
+            happened = [Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[text]]
+            await house.bus.publish(happened)
+            continue
+        if raw is None or text.startswith("GET "):
+            path = text.removeprefix("GET ") if text.startswith("GET ") else "/ws"
+            raw = await Raw.open(house.port, path)
+            if path == "/ws":
+                assert (await raw.json())["type"] == "welcome"
+        if mark == "→" and not text.startswith("GET "):
+            raw.send(frame(TEXT, text.encode()))
+        elif mark == "←":
+            shown, real = json.loads(text.replace(",…", ',"…":0')), await raw.json()
+            assert matches(shown, real), (shown, real)
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+async def test_the_conversations_happen(conversation: str) -> None:
+    beats: dict[str, Any] = {"ping_s": 0.3} if '"type":"ping"' in conversation else {}
+    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    async with open_house(bus, head=lambda: Head(447200020, 447200010, 180), **beats) as house:
+        await play(house, conversation)
+
+
+def test_a_wrong_frame_would_be_noticed() -> None:
+    assert matches({"a": "5sig…", "…": 0}, {"a": "5sigX", "b": 1})
+    assert not matches({"a": "5sig…"}, {"a": "5sigX", "b": 1})
+    assert not matches({"a": ["1"]}, {"a": [1]})
+    assert not matches({"a": False}, {"a": 0})
+    assert len(CONVERSATIONS) >= 9
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1:]]
+
+
+def test_every_error_code_is_told() -> None:
+    told = {int(code): name for code, name, *_ in rows("Errors")}
+    assert told == {code.value: code.name.lower().replace("_", " ") for code in ErrorCode}
+
+
+def test_every_close_code_is_told() -> None:
+    told = {int(code): again == "yes" for code, again, _ in rows("Close codes")}
+    assert told == {code.value: may_reconnect(code) for code in CloseCode}
+
+
+def test_limits_are_the_defaults() -> None:
+    defaults: dict[str, Any] = {}
+    for field, hint in GatewaySettings.__annotations__.items():
+        setting = next(part for part in hint.__metadata__ if isinstance(part, Setting))
+        defaults |= dict.fromkeys(setting.env, getattr(GatewaySettings(), field))
+    for what, default, name, _ in rows("Limits"):
+        assert float(default) == defaults[name.strip("`")], what

@@ -1,0 +1,76 @@
+"""README and docs are true: links lead somewhere, commands exist with the options shown, Python examples run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from headrace.cli.main import parser
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*/README.md")])
+BEING_WRITTEN: Final = {
+    "benchmarks/README.md",
+    "docs/how-to/add-a-program.md",
+    "docs/how-to/write-a-client.md",
+}
+"""Linked already; a page leaves this list when it is there."""
+
+MAKE_TARGETS: Final = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+_LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
+_DOC: Final = re.compile(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`")
+_BLOCK: Final = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link.partition("#")[0] for link in _LINK.findall(text) if not re.match(r"https?:|mailto:|#", link)]
+    wanted = [page.parent / link for link in links] + [page.parent / f"{link}.md" for link in _DOC.findall(text)]
+    missing = {name_of(path.resolve()) for path in wanted if not path.exists()}
+    assert missing - BEING_WRITTEN == set()
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    return (code for language, code in _BLOCK.findall(page.read_text()) if language in languages)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every line of a shell block that calls headrace or make: (page, words without leading settings)."""
+    for page in PAGES:
+        for code in blocks(page, "sh", "console"):
+            for line in code.splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words and Path(words[0]).name in ("headrace", "make"):
+                    yield name_of(page), words
+
+
+@pytest.mark.parametrize(("page", "words"), list(commands()))
+def test_commands_are_as_shown(page: str, words: list[str]) -> None:
+    if words[0] == "make":
+        assert set(words[1:]) <= MAKE_TARGETS
+        return
+    end = next((at for at, word in enumerate(words) if word in ("|", ">", "&", "<")), len(words))
+    parser().parse_args(words[1:end])  # exits for a command or an option that there is not
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=name_of)
+def test_python_examples_run(page: Path, tmp_path: Path) -> None:
+    """Each page's blocks, one after the other, in a folder with a transaction to read."""
+    transaction = next((ROOT / "tests/data/mainnet/transactions").iterdir())
+    (tmp_path / "transaction.json").write_bytes(transaction.read_bytes())
+    code = "\n".join(blocks(page, "python"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
