@@ -96,6 +96,18 @@ async def test_an_existing_client_places_an_order_and_sees_it_through(tmp_path: 
         assert log["events"] == updates
 
 
+async def test_the_owner_hears_of_all_orders_on_one_topic(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        async with connect(f"ws://127.0.0.1:{client.port}/ws?subscriptions=orders:ann") as socket:
+            while json.loads(await socket.recv())["type"] != "subscribed":
+                pass
+            order_id = await client.place(userId="ann")
+            told: list[dict[str, Any]] = []
+            while len(told) < len(WAY):
+                told.append(json.loads(await socket.recv())["data"])
+        assert [(data["orderId"], data["status"]) for data in told] == [(order_id, status) for status in WAY]
+
+
 async def test_an_idempotency_key_gives_the_first_answer_again(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         first = await client.post(BODY, **{"Idempotency-Key": "k1"})
@@ -159,6 +171,8 @@ async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_n
         ({"priority": "1"}, "priority"),
         ({"expiresAt": 1}, "expiresAt"),
         ({"userId": "a\u202eb"}, "userId"),
+        ({"userId": None}, "userId"),
+        ({"userId": "a,b"}, "userId"),
         ({"clientOrderId": "x" * 129}, "clientOrderId"),
         ({"execution": {"mode": "live"}}, "execution"),
         ({"minOut": 5}, "minOut"),

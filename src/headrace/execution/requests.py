@@ -8,6 +8,7 @@ from typing import Any, Final
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.keys import WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
+from headrace.model.topics import OWNER_LENGTH_MAX, is_owner
 
 TOKENS: Final = {
     "SOL": Token(WSOL_MINT, 9),
@@ -60,7 +61,7 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         "priority": take("priority", lambda: _integer(body.get("priority", 5), 0, 9)),
         "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"), now_ms)),
         "client_order_id": take("clientOrderId", lambda: _text(body.get("clientOrderId"))),
-        "user_id": user_id or take("userId", lambda: _text(body.get("userId", ANONYMOUS))),
+        "user_id": user_id or take("userId", lambda: _user(body.get("userId", ANONYMOUS))),
         "mode": take("execution", lambda: _mode(body.get("execution", {}))),
     }
     if faults:
@@ -91,7 +92,7 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
     if isinstance(amount, str):
         units = _base_units(amount)
     elif token is None:
-        raise _Fault("can't be read without a valid tokenIn")
+        return BaseUnits(0)  # never used: what is wrong is said of tokenIn
     else:
         units = _scaled(amount if ui_amount is None else ui_amount, token)
     if units > amount_max:
@@ -169,6 +170,12 @@ def _text(given: Any) -> str | None:
         return None
     if not isinstance(given, str) or not (0 < len(given) <= TEXT_MAX and given.isascii() and given.isprintable()):
         raise _Fault(f"is not 1 to {TEXT_MAX} printable ASCII characters")
+    return given
+
+
+def _user(given: Any) -> str:
+    if not isinstance(given, str) or not is_owner(given):
+        raise _Fault(f"is not 1 to {OWNER_LENGTH_MAX} letters, digits or _.@-")
     return given
 
 
