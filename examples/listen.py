@@ -23,8 +23,12 @@ async def follow(url: str, topic: str, count: int | None = None) -> None:
             await socket.send(json.dumps({"type": "subscribe", "id": 1, "data": request}))
             async for frame in socket:
                 message = json.loads(frame)
-                if message["type"] == "subscribed" and position and not message["data"]["recovered"]:
-                    print("too long away: some trades are gone, starting fresh")
+                if message["type"] == "subscribed" and not message["data"]["recovered"]:
+                    if position:
+                        print("too long away: some trades are gone, starting fresh")
+                    position = {key: message["data"][key] for key in ("epoch", "offset")}
+                elif message["type"] == "error":
+                    sys.exit(message["data"]["message"])
                 elif message["type"] == "gap":
                     print("the node missed slots", message["data"]["from_slot"], "to", message["data"]["to_slot"])
                 elif message["type"] == "event":

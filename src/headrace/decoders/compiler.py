@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from headrace.decoders import tolerant, wire_json
-from headrace.decoders.codegen import Decode, Decoded, Hooks, Writer
+from headrace.decoders.codegen import Decode, Decoded, Hooks
+from headrace.decoders.decode_function import FunctionWriter
 from headrace.decoders.shapes import Struct
 
 _LENGTHS_MAX: Final = 256
@@ -69,7 +70,9 @@ class Layout:
 
     def _compiled(self, whole: int) -> Decode:
         hooks = Hooks(self._short, self._longer, self._count_short, self._count_variant)
-        return Writer(self.shape, hooks).function(whole, self._shown, self.aliases, stop_early=self._stops_early)
+        return FunctionWriter(self.shape, hooks).function(
+            whole, self._shown, self.aliases, stop_early=self._stops_early
+        )
 
     def _count_variant(self) -> None:
         self.unknown_variants += 1

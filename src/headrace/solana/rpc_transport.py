@@ -1,0 +1,201 @@
+"""JSON-RPC over HTTP: several endpoints, fail-over, bounds on size, time and concurrency."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeVar
+
+import httpx
+import msgspec
+
+from headrace import __version__
+from headrace.config import Setting
+from headrace.model.errors import BadInputError, TransientError
+from headrace.model.redact import redact
+from headrace.runtime.breaker import Breaker
+from headrace.runtime.clock import Clock
+from headrace.solana.rpc_errors import RpcError, rpc_error
+
+T = TypeVar("T")
+
+_REST_AFTER_429_S: Final = 1.0
+_REST_S_MAX: Final = 60.0
+_ERROR_TEXT_MAX: Final = 300
+
+
+class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """HTTP JSON-RPC."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        Setting(
+            "HTTP endpoints, tried in this order; empty: derived from SOLANA_RPC_WS",
+            env=("SOLANA_RPC_URL",),
+            kind="http_url",
+        ),
+    ] = ()
+    timeout_s: Annotated[
+        float, msgspec.Meta(gt=0, le=300), Setting("longest wait for an answer", env=("RPC_TIMEOUT_S",))
+    ] = 10.0
+    response_bytes_max: Annotated[
+        int, msgspec.Meta(ge=1024), Setting("a longer answer is cut off and refused", env=("RPC_RESPONSE_BYTES_MAX",))
+    ] = 64 * 1024 * 1024
+    concurrency: Annotated[
+        int, msgspec.Meta(ge=1, le=1024), Setting("calls under way at once", env=("RPC_CONCURRENCY",))
+    ] = 16
+
+
+class _Failure(msgspec.Struct):
+    code: int
+    message: str = ""
+
+
+class _Answer(msgspec.Struct):
+    id: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw()
+    error: _Failure | None = None
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+
+
+class Endpoint:
+    """One URL with its breaker and the time until which it asked to be left alone."""
+
+    def __init__(self, url: str, breaker: Breaker | None) -> None:
+        self.url, self.breaker = url, breaker
+        self.label = redact(url)
+        self.rest_until = 0.0
+
+    def allow(self, now: float) -> bool:
+        return now >= self.rest_until and (self.breaker is None or self.breaker.allow(now))
+
+
+class RpcTransport:
+    """Asks one or several nodes. Close it with `aclose`.
+
+    A call goes to the first endpoint that is neither resting nor behind an open breaker, and on to the next when that
+    one fails. What is raised when none could answer:
+    TransientError (RpcNotYetError where a node said so) — network, time-out, 429, 5xx, an answer that is no JSON-RPC:
+    may work later, `retry_after_s` is set where a node named it;
+    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, or that
+    is larger than allowed. Messages name endpoints with their secrets hidden.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        clock: Clock,
+        settings: RpcSettings | None = None,
+        breakers: Sequence[Breaker] | None = None,
+    ) -> None:
+        if not urls:
+            raise ValueError("no endpoint")
+        self._endpoints = [
+            Endpoint(url, breaker) for url, breaker in itertools.zip_longest(urls, breakers or ()) if url is not None
+        ]
+        settings = settings or RpcSettings()
+        self._clock, self._settings = clock, settings
+        self._ids = itertools.count(1)
+        self._gate = asyncio.Semaphore(settings.concurrency)
+        self._client = httpx.AsyncClient(
+            headers={"user-agent": f"headrace/{__version__}", "content-type": "application/json"},
+            timeout=None,  # noqa: S113  (the whole call is timed, a read at a time would let a drip go on for ever)
+            limits=httpx.Limits(max_connections=settings.concurrency, keepalive_expiry=30),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def ask(
+        self, method: str, params: Sequence[object], decoder: msgspec.json.Decoder[T], timeout_s: float | None = None
+    ) -> T:
+        """The result of one call, read by `decoder`."""
+        request_id = next(self._ids)
+        request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        body = msgspec.json.encode(request)
+        refusal: RpcError | BadInputError | TransientError | None = None
+        async with self._gate:
+            for endpoint in self._endpoints:
+                if not endpoint.allow(self._clock.monotonic()):
+                    continue
+                try:
+                    raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s)
+                    return _result(raw, request_id, method, endpoint.label, decoder)
+                except RpcError as error:
+                    if error.everywhere:
+                        raise
+                    refusal = error
+                except (BadInputError, TransientError) as error:
+                    refusal = error
+        if refusal is not None:
+            raise refusal
+        wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()
+        raise TransientError(f"{method}: every endpoint rests", retry_after_s=max(0.0, wait_s))
+
+    async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> bytes:
+        """The body of a 200 answer, or of an error status that carries JSON. Tells the breaker how it went."""
+        try:
+            async with asyncio.timeout(timeout_s), self._client.stream("POST", endpoint.url, content=body) as response:
+                status = response.status_code
+                if status == 429 or status >= 500:
+                    raise self._sent_away(endpoint, response)
+                raw = await self._read(response, endpoint.label)
+        except BadInputError:
+            self._tell(endpoint, worked=False)
+            raise
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            self._tell(endpoint, worked=False)
+            what = f"no answer in {timeout_s:g} s" if isinstance(error, TimeoutError) else redact(repr(error))
+            raise TransientError(f"{endpoint.label}: {what}") from None
+        self._tell(endpoint, worked=True)
+        if status != 200 and not raw.lstrip().startswith(b"{"):
+            raise RpcError(status, f"{endpoint.label}: HTTP status without JSON")
+        return raw
+
+    async def _read(self, response: httpx.Response, label: str) -> bytes:
+        limit = self._settings.response_bytes_max
+        parts = bytearray()
+        async for part in response.aiter_bytes():
+            parts += part
+            if len(parts) > limit:
+                raise BadInputError("rpc_too_large", f"{label}: more than {limit} bytes")
+        return bytes(parts)
+
+    def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
+        """429 and 5xx: note how long the node wants to be left alone."""
+        self._tell(endpoint, worked=False)
+        asked = response.headers.get("retry-after", "")
+        rest_s: float | None = min(float(asked), _REST_S_MAX) if asked.isdigit() else None
+        if rest_s is None and response.status_code == 429:
+            rest_s = _REST_AFTER_429_S
+        if rest_s:
+            endpoint.rest_until = self._clock.monotonic() + rest_s
+        return TransientError(f"{endpoint.label}: HTTP {response.status_code}", retry_after_s=rest_s)
+
+    def _tell(self, endpoint: Endpoint, *, worked: bool) -> None:
+        if endpoint.breaker is None:
+            return
+        if worked:
+            endpoint.breaker.success()
+        else:
+            endpoint.breaker.failure(self._clock.monotonic())
+
+
+def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
+    """The result out of the envelope. An answer that is no JSON-RPC, or another call's, is a node or a proxy in
+    trouble, hence transient; a result of the wrong type will have it again."""
+    try:
+        answer = _ANSWER.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
+    if answer.error is not None:
+        raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
+    if answer.id != request_id:
+        raise TransientError(f"{label}: {method}: answer to another request")
+    try:
+        return decoder.decode(answer.result)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadInputError("rpc_wrong_type", f"{label}: {method}: {str(error)[:_ERROR_TEXT_MAX]}") from None
