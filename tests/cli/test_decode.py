@@ -56,6 +56,17 @@ def test_standard_input_of_several_lines(headrace: Headrace, monkeypatch: pytest
     assert [each["signature"] for each in found] == sent
 
 
+def test_one_bad_line_spoils_no_other(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (FOLDER / "pubsub" / "logsNotification.projected.jsonl").read_text().splitlines()[:3]
+    type_in(monkeypatch, "\n".join([lines[0], '{"method":', lines[1], "[7]", lines[2]]))
+    result = headrace("decode", "-", "--json")
+    assert result.status == 1
+    assert len(result.out.splitlines()) == 3
+    told = result.err.splitlines()
+    assert [line.partition(": bad_json")[0] for line in told[:1]] == ["headrace: standard input, line 2"]
+    assert told[1].startswith("headrace: standard input, line 4: unrecognised")
+
+
 @pytest.mark.parametrize("owner", ["pump", PUMP])
 def test_account_data_on_the_command_line(headrace: Headrace, owner: str) -> None:
     data = pybase64.b64encode_as_string(curve_data())

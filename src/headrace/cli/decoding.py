@@ -12,9 +12,9 @@ import msgspec
 
 from headrace import app
 from headrace.config import Config
-from headrace.ingest.inspect import inspect
+from headrace.ingest.inspect import Result, inspect
 from headrace.ingest.readable import render_text
-from headrace.ingest.recognise import chain_name
+from headrace.ingest.recognise import chain_name, pieces
 from headrace.model.errors import BadInputError
 from headrace.runtime.clock import SystemClock
 
@@ -26,16 +26,31 @@ BARE_LENGTH_MIN: Final = 89
 def decode(config: Config, name: str, *, owner: str | None, as_json: bool) -> int:
     """Print what `name` stands for: a file, `-`, a signature, a public key, or the very text to decode.
 
-    With `as_json` one object, or one a line for several. Raises BadInputError that names `name`.
+    With `as_json` one object, or one a line for several. Raises BadInputError that names `name`. Of JSON lines a bad
+    one is told on standard error and the others are decoded all the same; then 1 is returned.
     """
-    with _naming("standard input" if name == STDIN else name):
-        result = inspect(_read(config, name, owner), app.load_programs(config), owner=owner)
-    if as_json:
-        for each in result if isinstance(result, list) else [result]:
-            print(msgspec.json.encode(each).decode())
-    else:
+    shown = "standard input" if name == STDIN else name
+    with _naming(shown):
+        texts = pieces(_read(config, name, owner))
+    programs, bad = app.load_programs(config), 0
+    for number, text in enumerate(texts, 1):
+        try:
+            with _naming(shown if len(texts) == 1 else f"{shown}, line {number}"):
+                _print(inspect(text, programs, owner=owner), as_json=as_json)
+        except BadInputError as error:
+            if len(texts) == 1:
+                raise
+            bad += 1
+            print(f"headrace: {error}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _print(result: Result | list[Result], *, as_json: bool) -> None:
+    if not as_json:
         print(render_text(result))
-    return 0
+        return
+    for each in result if isinstance(result, list) else [result]:
+        print(msgspec.json.encode(each).decode())
 
 
 def _read(config: Config, name: str, owner: str | None) -> bytes:

@@ -44,6 +44,12 @@ def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
         return None
 
 
+def pieces(text: bytes) -> list[bytes]:
+    """The lines of JSON lines, so that a bad one spoils no other; anything else in one piece."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines if len(lines) > 1 and not _is_json(text) and _is_json(lines[0]) else [text]
+
+
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
     """Everything that `text` holds: one transaction or account, or several of them in a list or in JSON lines.
 
@@ -77,6 +83,14 @@ def _values(text: str) -> list[Any]:
         return [msgspec.json.decode(line) for line in lines]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise BadInputError("bad_json", f"{whole}; accepted is {ACCEPTED}") from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read(value: Any, owner: str | None, depth: int) -> Iterator[Found]:
