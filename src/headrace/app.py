@@ -268,6 +268,8 @@ class Service:
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+        if core.database_url and not self.config.section(ExecutionSettings).enabled:
+            _log.warning("database_not_used", meaning="only orders need one, and they are off (ORDERS_ENABLED)")
 
 
 def open_nodes(service: Service) -> Source:

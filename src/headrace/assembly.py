@@ -20,6 +20,8 @@ from headrace.execution.intake import Intake
 from headrace.execution.publisher import Publisher
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
+from headrace.model.errors import ConfigError
+from headrace.model.redact import redact
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -89,12 +91,15 @@ async def open_orders(
 
 
 async def open_store(database_url: str | None, file: str, clock: Clock) -> Store:
-    """PostgreSQL where the URL names one, else SQLite: the URL's file, or the given one."""
+    """What the URL names, else the given SQLite file. Raises ConfigError for a database that is not supported."""
     kind, place = "sqlite", file
     if database_url and database_url.startswith("sqlite:"):
         place = database_url.removeprefix("sqlite:").removeprefix("//")
     elif database_url:
         kind, place = "postgres", database_url
+    if kind not in STORES:
+        expected = f"a sqlite:/// URL: this version keeps orders in {' or '.join(STORES)} only"
+        raise ConfigError("DATABASE_URL", redact(place), expected)
     opener: Any = load(STORES[kind])
     store: Store = await opener.open(place, clock)
     return store

@@ -54,6 +54,7 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
     env = {
         "SERVER_PORT": "0",
         "TRANSACTION_LISTENER_ENABLED": "false",
+        "ORDERS_ENABLED": "true",
         "ORDERS_FILE": str(folder / "orders.db"),
         "MOCK_CHAIN_FILE": str(folder / "chain.db"),
         "MOCK_QUOTE_MS": "0",

@@ -12,7 +12,9 @@ _Ms = msgspec.Meta(ge=1)
 class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
 
-    enabled: Annotated[bool, Setting("take orders and execute them", env=("ORDERS_ENABLED",))] = True
+    enabled: Annotated[
+        bool, Setting("take orders and execute them: a preview, on mock venues", env=("ORDERS_ENABLED",))
+    ] = False
     work_here: Annotated[
         bool, Setting("execute orders in this process too; off: `headrace worker` does", env=("ORDERS_WORK_HERE",))
     ] = True
