@@ -36,14 +36,15 @@ LEASE_MS = 60_000
 Open = Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=sorted(STORES))
-async def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+@pytest.fixture
+async def open_one(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
+    kind, server_url = kind_of_store
     opened: list[Store] = []
-    async with place_for(request.param, tmp_path) as place:
+    async with place_for(kind, tmp_path, server_url) as place:
 
         async def another() -> Store:
-            store: Store = await load(STORES[request.param]).open(place, SystemClock())
+            store: Store = await load(STORES[kind]).open(place, SystemClock())
             opened.append(store)
             return store
 

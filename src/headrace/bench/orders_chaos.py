@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,8 @@ from headrace.model.errors import HeadraceError, TransientError
 from headrace.model.orders import TERMINAL, Order, OrderRefused
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.store import Store
+from headrace.store import STORES, Store
+from headrace.testing import postgres
 
 LEASE_MS: Final = 1500
 DANGERS: Final = {
@@ -66,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--stops", type=int, default=6)
     it.add_argument("--seed", type=int, default=1)
     it.add_argument("--engine", choices=("headrace", "naive"), default="headrace")
-    it.add_argument("--database", default="", help="URL of a PostgreSQL database that is empty; default: a SQLite file")
+    it.add_argument("--store", choices=sorted(STORES), default="sqlite")
+    it.add_argument("--database", default="", help="URL of an empty PostgreSQL database; default: a server of its own")
     it.add_argument("--timeout", type=float, default=600, help="seconds until an unfinished order counts as lost")
     return it
 
@@ -108,15 +110,18 @@ class Crew:
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
     """The counts of one run."""
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        return await _run(args, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ExitStack() as stack:
+        url = f"sqlite:///{folder}/orders.db"
+        if args.store == "postgres":
+            url = args.database or await asyncio.to_thread(stack.enter_context, postgres.server(durable=True))
+        return await _run(args, Path(folder), url)
 
 
-async def _run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dict[str, Any]:
     settings = {
         **DANGERS,
         "MOCK_CHAIN_FILE": str(folder / "chain.db"),
-        "DATABASE_URL": args.database or f"sqlite:///{folder}/orders.db",
+        "DATABASE_URL": database_url,
         "MOCK_CHAIN_SEED": str(args.seed),
     }
     config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=settings, dotenv=None, toml=None)
@@ -140,7 +145,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "bench": "orders_chaos",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "engine": args.engine,
-        "store": "postgres" if args.database else "sqlite",
+        "store": args.store,
         "orders": args.orders,
         "workers": args.workers,
         "kills": args.kills,

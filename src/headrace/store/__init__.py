@@ -112,5 +112,7 @@ class Store(Protocol):
         """Finish what waits and release what it holds; later calls raise TransientError."""
 
 
-STORES: Final[Mapping[str, str]] = MappingProxyType({"sqlite": "headrace.store.sqlite:SqliteStore"})
+STORES: Final[Mapping[str, str]] = MappingProxyType(
+    {"postgres": "headrace.store.postgres:PostgresStore", "sqlite": "headrace.store.sqlite:SqliteStore"}
+)
 """Name → "module:Class", imported when first used."""

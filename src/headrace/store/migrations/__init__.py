@@ -1,9 +1,10 @@
 """Numbered SQL files, applied once each and in order; never changed after a release."""
 
+import asyncio
 import re
 import sqlite3
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from headrace.model.errors import ConfigError
 
@@ -31,6 +32,22 @@ def migrate_sqlite(db: sqlite3.Connection) -> None:
             for statement in _statements(text):
                 db.execute(statement)
             db.execute(f"pragma user_version = {number}")
+
+
+async def migrate_postgres(db: Any) -> None:
+    """Bring the schema `headrace` up to date, one process at a time. Raises ConfigError for one of a newer version."""
+    known = await asyncio.to_thread(scripts, "postgres")
+    async with db.transaction():
+        await db.execute("select pg_advisory_xact_lock(hashtext('headrace'))")
+        await db.execute("create schema if not exists headrace")
+        await db.execute("create table if not exists schema_version (version integer primary key)")
+        version = await db.fetchval("select coalesce(max(version), 0) from schema_version")
+        if version > known[-1][0]:
+            raise ConfigError("DATABASE_URL", f"a schema of version {version}", f"version {known[-1][0]} or older")
+        for number, text in known:
+            if number > version:
+                await db.execute(text)
+                await db.execute("insert into schema_version (version) values ($1)", number)
 
 
 def _statements(script: str) -> list[str]:

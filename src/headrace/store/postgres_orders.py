@@ -1,0 +1,194 @@
+"""The statements of the PostgreSQL store: few, each for all jobs of a group commit, and locks in one order."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from headrace.model.errors import HeadraceError, InvariantError
+from headrace.model.orders import Attempt, AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
+from headrace.store import Page, rows
+from headrace.store.postgres_batch import Batch, Claim, Job, Known
+from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
+
+CHANNEL: Final = "headrace_orders"
+
+Db: TypeAlias = "asyncpg.Connection[Any]"
+
+_OF_ORDER: Final = ", ".join(f"o.{column}" for column in ORDER_COLUMNS.split(", "))
+_IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
+
+_LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) order by id for update"
+_KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
+    from unnest($1::text[], $2::text[]) as asked (user_id, key)
+    join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
+    join orders o on o.id = k.order_id"""
+_ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
+_UPDATE: Final = f"""update orders o
+    set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
+        updated_at = n.updated_at, lease_until = coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until)
+    from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
+        $8::text[], $9::bigint[], $10::bigint[])
+        as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms)
+    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status"""
+_NEW_ORDERS: Final = f"""insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
+        $8::bigint[], $9::bigint[], $10::text[], $11::smallint[], $12::text[], $13::text[])"""
+_NEW_KEYS: Final = """insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])"""
+_NEW_ATTEMPTS: Final = f"""insert into attempts ({ATTEMPT_COLUMNS})
+    select * from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::text[],
+        $8::text[])"""
+_MOVE_ATTEMPTS: Final = """update attempts a set status = n.status
+    from unnest($1::text[], $2::integer[], $3::text[]) as n (order_id, number, status)
+    where a.order_id = n.order_id and a.number = n.number"""
+_LOG: Final = f"""with logged as (insert into order_events ({EVENT_COLUMNS})
+    select * from unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::text[]))
+    select pg_notify('{CHANNEL}', '')"""
+_UNFINISHED: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$2::bigint")}
+    from (select id from orders
+        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= clock_timestamp()
+        order by lease_until limit $1 for update skip locked) due
+    where o.id = due.id returning {_OF_ORDER}"""
+_BEGIN: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$2::bigint")},
+        status = 'ROUTING', seq = o.seq + 1, updated_at = $3
+    from (select id from orders where status = 'PENDING'
+        order by priority, id limit $1 for update skip locked) due
+    where o.id = due.id returning {_OF_ORDER}"""
+_LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
+    where order_id = any($1::text[]) order by order_id, number desc"""
+_TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
+    on conflict (name) do update set at = clock_timestamp(), tokens = least($1::float8,
+        r.tokens + greatest(0, extract(epoch from clock_timestamp() - r.at)) * $1::float8 / 60)
+    returning tokens"""
+_SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
+
+
+async def transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
+    """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with."""
+    async with db.transaction():
+        batch = await _load(db, jobs)
+        results = [_decide(job, batch) for job in jobs]
+        await _write(db, batch)
+        for number, job in enumerate(jobs):
+            if job.claim is not None:
+                results[number] = await _claim(db, job.claim, now_ms, batch)
+        if batch.events:
+            await db.execute(_LOG, *_columns(map(rows.of_event, batch.events)))
+    return results
+
+
+async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
+    batch = Batch()
+    order_ids = sorted({order_id for job in jobs for order_id in job.order_ids})
+    if order_ids:
+        batch.add(map(rows.order, await db.fetch(_LOCK, order_ids)))
+    keys = sorted({key for job in jobs for key in job.keys})
+    if keys:
+        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *_columns(keys)):
+            order = rows.order(row)
+            batch.known[user_id, key] = Known(fingerprint, order.id)
+            batch.now.setdefault(order.id, order)
+    moving = sorted({order_id for job in jobs if job.moves_attempt for order_id in job.order_ids})
+    if moving:
+        for order_id, number, status in await db.fetch(_ATTEMPTS, moving):
+            batch.attempts[order_id, number] = AttemptStatus(status)
+    return batch
+
+
+def _decide(job: Job, batch: Batch) -> Any:
+    try:
+        return job.decide(batch)
+    except HeadraceError as error:
+        return error
+
+
+async def _write(db: Db, batch: Batch) -> None:
+    changed = batch.changed()
+    if changed:
+        done = await db.execute(_UPDATE, *_columns(_update(batch, order_id) for order_id in changed))
+        if done != f"UPDATE {len(changed)}":
+            raise InvariantError(f"locked rows changed: {done} of {len(changed)}")
+    if batch.new_orders:
+        await db.execute(_NEW_ORDERS, *_columns(_new_order(batch.now[order_id]) for order_id in batch.new_orders))
+    if batch.new_keys:
+        keys = sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys)
+        await db.execute(_NEW_KEYS, *_columns(keys))
+    if batch.new_attempts:
+        await db.execute(_NEW_ATTEMPTS, *_columns(map(rows.of_attempt, batch.new_attempts)))
+    if batch.moved_attempts:
+        moved = [(*which, status.value) for which, status in batch.moved_attempts.items()]
+        await db.execute(_MOVE_ATTEMPTS, *_columns(moved))
+
+
+def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
+    was, now = batch.was[order_id], batch.now[order_id]
+    return (
+        order_id,
+        was.epoch,
+        was.status.value,
+        now.status.value,
+        now.seq,
+        now.epoch,
+        now.cancel_requested,
+        rows.encode(now.outcome),
+        now.updated_at_ms,
+        batch.leases.get(order_id),
+    )
+
+
+def _new_order(order: Order) -> tuple[Any, ...]:
+    columns = list(rows.of_order(order))
+    columns[6] = order.cancel_requested
+    return (*columns, *rows.of_request(order.request))
+
+
+async def _claim(db: Db, claim: Claim, now_ms: int, batch: Batch) -> list[Claimed]:
+    """First what somebody left behind, then what is new, as the rate allows."""
+    unfinished = [rows.order(row) for row in await db.fetch(_UNFINISHED, claim.limit, claim.lease_ms)]
+    allowed = claim.limit - len(unfinished)
+    if claim.rate.per_minute and allowed > 0:
+        allowed = min(allowed, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
+    begun = []
+    if allowed > 0:
+        begun = [rows.order(row) for row in await db.fetch(_BEGIN, allowed, claim.lease_ms, now_ms)]
+        begun.sort(key=lambda order: (order.request.priority, order.id))
+    if claim.rate.per_minute and begun:
+        await db.execute(_SPEND, len(begun))
+    batch.events += [rows.event_of(order, "claimed", now_ms) for order in begun]
+    last: dict[str, Attempt] = {}
+    if unfinished:
+        found = await db.fetch(_LAST_ATTEMPTS, [order.id for order in unfinished])
+        last = {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
+    return [Claimed(order=order, attempt=last.get(order.id)) for order in (*unfinished, *begun)]
+
+
+async def purge(db: Db, before_ms: int) -> None:
+    await db.execute("delete from idempotency_keys where created_at < $1", before_ms)
+
+
+async def get(db: Db, order_id: str) -> Order | None:
+    found = await db.fetchrow(f"select {ORDER_COLUMNS} from orders where id = $1", order_id)
+    return None if found is None else rows.order(found)
+
+
+async def page(
+    db: Db, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
+) -> Page:
+    wanted = [("user_id = ${}", user_id), ("status = ${}", status and status.value)]
+    wanted += [("${0} in (mint_in, mint_out)", mint), ("id < ${}", cursor)]
+    given = [(condition, value) for condition, value in wanted if value is not None]
+    where = " and ".join(condition.format(number) for number, (condition, _) in enumerate(given, start=1)) or "true"
+    sql = f"select {ORDER_COLUMNS} from orders where {where} order by id desc limit {limit + 1:d}"
+    found = [rows.order(row) for row in await db.fetch(sql, *[value for _, value in given])]
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+async def events(db: Db, order_id: str, after_seq: int, limit: int) -> list[OrderEvent]:
+    sql = f"select {EVENT_COLUMNS} from order_events where order_id = $1 and seq > $2 order by seq limit $3"
+    return [rows.event(row) for row in await db.fetch(sql, order_id, after_seq, limit)]
+
+
+def _columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Rows to columns, as `unnest` takes them."""
+    return list(map(list, zip(*table, strict=True)))
