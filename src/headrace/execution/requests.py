@@ -1,5 +1,6 @@
 """From what a client sent to a checked request: every fault is named, no amount is ever a float. Pure."""
 
+import json
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
@@ -28,6 +29,29 @@ _DIGITS_MAX: Final = 40
 
 class _Fault(Exception):  # noqa: N818  (a finding)
     """What is wrong with one field."""
+
+
+def read_json(text: bytes) -> Any:
+    """The JSON of a body, numbers with a fraction as Decimal. Refuses what RFC 8259 leaves open: an object that names a
+    key twice, NaN, numbers and nesting without end."""
+    try:
+        return json.loads(
+            text.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
+        )
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        message = "the body is not JSON as RFC 8259 has it"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "malformed_json", message) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def find_token(text: str) -> Token | None:

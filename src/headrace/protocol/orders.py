@@ -9,6 +9,14 @@ from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, Ord
 
 PRICE_DECIMALS: Final = 9
 
+_NOTICES: Final = {
+    "landed": ("Order executed", "Order %s was executed."),
+    "failed": ("Order failed", "Order %s failed; nothing was executed."),
+    "cancelled": ("Order cancelled", "Order %s was cancelled; nothing was executed."),
+    "expired": ("Order expired", "Order %s expired; nothing was executed."),
+}
+"""Kind of the event that ends an order → title and message."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -101,6 +109,33 @@ def event_frame(event: OrderEvent) -> bytes:
         event.at_ms,
     )
     return head + b"," + data + b"}" if data else head + b"}"
+
+
+def transaction_update(event: OrderEvent) -> bytes:
+    """`TransactionUpdate`: the order's new status. `transaction_id` is the order's id, which its owner has from the
+    start; the signature on the chain, once there is one, is `txHash` of the update beside it."""
+    update = {
+        "type": "TransactionUpdate",
+        "transaction_id": event.order_id,
+        "status": event.status.value,
+        "user_id": event.user_id,
+    }
+    return _encode(update)
+
+
+def notification(event: OrderEvent) -> bytes | None:
+    """`Notification` for people, when the order is over; None before."""
+    if event.kind not in _NOTICES:
+        return None
+    title, message = _NOTICES[event.kind]
+    notice = {
+        "type": "Notification",
+        "user_id": event.user_id,
+        "title": title,
+        "message": message % event.order_id,
+        "notification_type": f"order_{event.status.value.lower()}",
+    }
+    return _encode(notice)
 
 
 def snapshot_frame(order: Order, as_of: OrderEvent | None) -> bytes:
