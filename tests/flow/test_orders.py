@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from headrace.model.events import Publication
 from tests.flow.desk import BODY, KEY, WAY, desk
 
 
@@ -83,6 +84,29 @@ async def test_orders_are_listed_page_by_page_and_cancelled_while_they_wait(tmp_
         assert [frame.get("status") for frame in frames] == [None, "PENDING", "CANCELLED"]
 
 
+async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        body = {"type": "limit", "limitPrice": "100", "slippage": None, "clientOrderId": "limit-1"}
+        order_id = await client.place(**body)
+        assert await client.place(**body) == order_id
+        order = (await client.http.get(f"/api/orders/{order_id}")).json()
+        assert (order["resting"], order["minOut"]) == (True, None)
+        assert order["trigger"] == {"when": "at_least", "out": "1", "per": "10", "price": "100"}
+        for quote in (99, 101):
+            data = {
+                "mint": order["mintIn"],
+                "quote_mint": order["mintOut"],
+                "base_amount": "1000",
+                "quote_amount": str(quote),
+            }
+            body_of_trade = b'"event_id":"e%d","data":%b,"chain":{}' % (quote, json.dumps(data).encode())
+            await client.service.bus.publish([Publication(f"trades:{order['mintIn']}", "event", body_of_trade)])
+        frames = await client.follow(f"/ws/{order_id}")
+        assert [frame.get("event") for frame in frames[1:4]] == ["accepted", "triggered", "claimed"]
+        assert frames[2]["trigger"] == {"out": "101", "per": "1000", "price": "101", "eventId": "e101"}
+        assert frames[-1]["status"] == "CONFIRMED"
+
+
 async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_next(tmp_path: Path) -> None:
     async with desk(tmp_path, MOCK_EXECUTION_MS="600") as client:
         placed = [await client.place() for _ in range(5)]
@@ -123,6 +147,10 @@ async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_n
         ({"clientOrderId": "x" * 129}, "clientOrderId"),
         ({"execution": {"mode": "live"}}, "execution"),
         ({"minOut": 5}, "minOut"),
+        ({"type": "limit"}, "limitPrice"),
+        ({"type": "limit", "limitPrice": "0"}, "limitPrice"),
+        ({"type": "stop", "stopRate": "1/0"}, "stopRate"),
+        ({"limitPrice": "1"}, "limitPrice"),
     ],
 )
 async def test_a_wrong_order_is_refused_with_what_is_wrong(tmp_path: Path, change: dict[str, Any], field: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.model.amounts import decimal_string
-from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote
+from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote, Trigger
 
 PRICE_DECIMALS: Final = 9
 
@@ -49,6 +49,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "errorReason": outcome.error_reason,
         "fate": outcome.fate,
         "attempts": outcome.failed_tries + (order.status is not OrderStatus.PENDING),
+        "resting": order.status is OrderStatus.PENDING and order.awaits_trigger,
         "cancelRequested": order.cancel_requested,
         "seq": order.seq,
         "createdAt": order.created_at_ms,
@@ -68,6 +69,7 @@ def asked(request: OrderRequest) -> dict[str, Any]:
         "amount": str(request.amount),
         "uiAmount": None if decimals is None else decimal_string(request.amount, decimals),
         "slippageBps": request.slippage_bps,
+        "trigger": None if request.trigger is None else _trigger(request, request.trigger),
         "priority": request.priority,
         "expiresAt": request.expires_at_ms,
         "clientOrderId": request.client_order_id,
@@ -166,6 +168,15 @@ def _quote(request: OrderRequest, quote: Quote) -> dict[str, Any]:
         "feeBps": quote.fee_bps,
         "price": price(request, quote.amount_in, quote.amount_out),
     }
+
+
+def _trigger(request: OrderRequest, trigger: Trigger) -> dict[str, Any]:
+    return {"when": trigger.when, **rate_view(request, trigger.out, trigger.per)}
+
+
+def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
+    """A rate in base units, exact, and as a price for people where the decimals are known."""
+    return {"out": str(out), "per": str(per), "price": price(request, per, out)}
 
 
 def _text(amount: int | None) -> str | None:
