@@ -19,6 +19,7 @@ from headrace.execution.engine import Engine
 from headrace.execution.intake import Intake
 from headrace.execution.publisher import Publisher
 from headrace.execution.settings import ExecutionSettings
+from headrace.execution.triggers import Triggers
 from headrace.execution.worker import Worker
 from headrace.model.errors import ConfigError
 from headrace.model.redact import redact
@@ -47,12 +48,16 @@ class OrderHalf:
     worker: Worker | None
 
     def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
-        """Begin to work, to hear what other processes commit, and to publish on the bus."""
+        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices."""
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
         tasks.start("orders", "follow", self.store.follow, restart=again())
         if bus is not None:
             publisher = Publisher(bus, metrics)
             self.store.attach(publisher.hear)
+            triggers = Triggers(self.store, metrics)
+            self.store.attach(triggers.hear_orders)
+            bus.attach(triggers.hear_trades)
+            tasks.start("orders", "triggers", triggers.run, restart=again())
             tasks.start("orders", "publish", publisher.run, restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", self.worker.run, restart=again())

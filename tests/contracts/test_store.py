@@ -23,6 +23,7 @@ from headrace.model.orders import (
     OrderRefused,
     OrderStatus,
     Quote,
+    Trigger,
 )
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.registry import load
@@ -238,6 +239,28 @@ async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await Steps(store).take(a, Step.RETRIED, rest_ms=3_600_000)
     await Steps(store).take(b, Step.RETRIED, rest_ms=0)
     assert [each.order.id for each in await store.claim(2, LEASE_MS, FREE)] == ["b"]
+
+
+async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+    for order_id, expires_at_ms in (("a", None), ("b", 2**50), ("c", 1)):
+        order = new_order(order_id, 1, expires_at_ms=expires_at_ms)
+        await store.accept(replace(order, request=replace(order.request, trigger=trigger)), [], "print")
+    assert [order.id for order in await store.resting("", 2)] == ["a", "b"]
+    assert [order.id for order in await store.resting("b", 2)] == ["c"]
+    [ended] = await store.claim(9, LEASE_MS, FREE)
+    assert (ended.order.id, ended.order.awaits_trigger) == ("c", True)
+    seen = await asyncio.gather(*[(store, other)[n % 2].trigger("a", {"n": n}) for n in range(10)])
+    assert sum(seen) == 1
+    assert [order.id for order in await other.resting("", 9)] == ["b"]
+    [woken] = await other.claim(9, LEASE_MS, FREE)
+    assert (woken.order.id, woken.order.awaits_trigger) == ("a", False)
+    assert (await log(store, "a"))[:2] == [(1, "accepted", "PENDING"), (2, "triggered", "PENDING")]
+    assert not await store.trigger("a", {})
+    assert not await store.trigger("none", {})
+    await place(store, "d")
+    assert not await store.trigger("d", {})
 
 
 async def test_the_rate_holds_back_new_orders_and_no_others(store: Store) -> None:

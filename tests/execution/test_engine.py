@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from headrace.chains import Landing, Signed
+from headrace.model.amounts import BaseUnits
 from headrace.model.orders import OrderStatus
-from headrace.testing.orders import FixedVenue, ScriptedChain
+from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.execution.life import Life, Mortal, begin
 
 ERR = Landing("confirmed", {"InstructionError": [0, {"Custom": 6001}]}, "slippage_exceeded")
@@ -48,6 +50,17 @@ async def test_without_a_quote_it_rests_and_gives_up_after_three_tries(tmp_path:
         order = await life.check()
         assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "no_quote")
         assert await kinds(life) == ["accepted", "claimed", "retried", "retried", "failed"]
+        assert not life.chain.sent
+
+
+async def test_what_the_chain_would_refuse_is_not_sent(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        order = new_order(life.order_id, 1)
+        order = replace(order, request=replace(order.request, min_out=BaseUnits(101)))
+        await life.store.accept(order, [], "")
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "quote_below_min_out")
         assert not life.chain.sent
 
 

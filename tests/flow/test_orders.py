@@ -1,79 +1,14 @@
 """Orders through the whole service, over real sockets, as existing clients use them."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from headrace import app
-from headrace.app import Service
-from headrace.config import load
-from headrace.runtime.clock import SystemClock
-from headrace.runtime.supervise import Supervisor
-
-BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5, "slippage": 0.5, "type": "market"}
-WAY = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "CONFIRMED"]
-KEY = "4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R"
-
-
-class Desk:
-    """A client of a running service."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
-
-    async def post(self, body: Any, **headers: str) -> httpx.Response:
-        return await self.http.post("/api/orders/execute", json=body, headers=headers)
-
-    async def place(self, **more: Any) -> str:
-        answer = await self.post({**BODY, **more})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["orderId"])
-
-    async def follow(self, path: str) -> list[dict[str, Any]]:
-        """Frames of a stream up to the one that ends the order."""
-        frames: list[dict[str, Any]] = []
-        async with connect(f"ws://127.0.0.1:{self.port}{path}") as socket:
-            async for text in socket:
-                frames.append(json.loads(text))
-                if frames[-1].get("status") in ("CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"):
-                    break
-        return frames
-
-
-@asynccontextmanager
-async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
-    env = {
-        "SERVER_PORT": "0",
-        "TRANSACTION_LISTENER_ENABLED": "false",
-        "ORDERS_ENABLED": "true",
-        "ORDERS_FILE": str(folder / "orders.db"),
-        "MOCK_CHAIN_FILE": str(folder / "chain.db"),
-        "MOCK_QUOTE_MS": "0",
-        "MOCK_EXECUTION_MS": "0",
-        "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
-        **settings,
-    }
-    service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
-    stop = asyncio.Event()
-    async with Supervisor(SystemClock()) as tasks:
-        tasks.start("test", "service", partial(service.run, stop))
-        await service.started.wait()
-        assert service.gateway is not None
-        client = Desk(service.gateway.port)
-        try:
-            yield client
-        finally:
-            await client.http.aclose()
-            stop.set()
+from headrace.model.events import Publication
+from tests.flow.desk import BODY, KEY, WAY, desk
 
 
 @pytest.mark.parametrize("path", ["/api/orders/{}/stream", "/ws/{}"])
@@ -104,9 +39,21 @@ async def test_the_owner_hears_of_all_orders_on_one_topic(tmp_path: Path) -> Non
                 pass
             order_id = await client.place(userId="ann")
             told: list[dict[str, Any]] = []
-            while len(told) < len(WAY):
+            while not told or told[-1]["type"] != "Notification":
                 told.append(json.loads(await socket.recv())["data"])
-        assert [(data["orderId"], data["status"]) for data in told] == [(order_id, status) for status in WAY]
+        updates = [data for data in told if data["type"] == "update"]
+        assert [(data["orderId"], data["status"]) for data in updates] == [(order_id, status) for status in WAY]
+        assert [data for data in told if data["type"] == "TransactionUpdate"] == [
+            {"type": "TransactionUpdate", "transaction_id": order_id, "status": status, "user_id": "ann"}
+            for status in WAY
+        ]
+        assert told[-1] == {
+            "type": "Notification",
+            "user_id": "ann",
+            "title": "Order executed",
+            "message": f"Order {order_id} was executed.",
+            "notification_type": "order_confirmed",
+        }
 
 
 async def test_an_idempotency_key_gives_the_first_answer_again(tmp_path: Path) -> None:
@@ -135,6 +82,29 @@ async def test_orders_are_listed_page_by_page_and_cancelled_while_they_wait(tmp_
         assert (over.status_code, over.json()["code"], over.json()["fate"]) == (409, "order_over", "not_executed")
         frames = await client.follow(f"/ws/{placed[0]}")
         assert [frame.get("status") for frame in frames] == [None, "PENDING", "CANCELLED"]
+
+
+async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        body = {"type": "limit", "limitPrice": "100", "slippage": None, "clientOrderId": "limit-1"}
+        order_id = await client.place(**body)
+        assert await client.place(**body) == order_id
+        order = (await client.http.get(f"/api/orders/{order_id}")).json()
+        assert (order["resting"], order["minOut"]) == (True, None)
+        assert order["trigger"] == {"when": "at_least", "out": "1", "per": "10", "price": "100"}
+        for quote in (99, 101):
+            data = {
+                "mint": order["mintIn"],
+                "quote_mint": order["mintOut"],
+                "base_amount": "1000",
+                "quote_amount": str(quote),
+            }
+            body_of_trade = b'"event_id":"e%d","data":%b,"chain":{}' % (quote, json.dumps(data).encode())
+            await client.service.bus.publish([Publication(f"trades:{order['mintIn']}", "event", body_of_trade)])
+        frames = await client.follow(f"/ws/{order_id}")
+        assert [frame.get("event") for frame in frames[1:4]] == ["accepted", "triggered", "claimed"]
+        assert frames[2]["trigger"] == {"out": "101", "per": "1000", "price": "101", "eventId": "e101"}
+        assert frames[-1]["status"] == "CONFIRMED"
 
 
 async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_next(tmp_path: Path) -> None:
@@ -177,6 +147,10 @@ async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_n
         ({"clientOrderId": "x" * 129}, "clientOrderId"),
         ({"execution": {"mode": "live"}}, "execution"),
         ({"minOut": 5}, "minOut"),
+        ({"type": "limit"}, "limitPrice"),
+        ({"type": "limit", "limitPrice": "0"}, "limitPrice"),
+        ({"type": "stop", "stopRate": "1/0"}, "stopRate"),
+        ({"limitPrice": "1"}, "limitPrice"),
     ],
 )
 async def test_a_wrong_order_is_refused_with_what_is_wrong(tmp_path: Path, change: dict[str, Any], field: str) -> None:

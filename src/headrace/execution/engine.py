@@ -10,8 +10,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from headrace.chains import Chain, Landing, Signed, Swap
-from headrace.execution.confirmation import Sighting, judge
+from headrace.execution.confirmation import judge
 from headrace.execution.machine import Step, Trace
+from headrace.execution.observation import observe
 from headrace.execution.quoting import ask_all
 from headrace.execution.router import best, least_out
 from headrace.execution.settings import ExecutionSettings
@@ -20,10 +21,11 @@ from headrace.model.errors import TransientError
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
-from headrace.store import Store
+from headrace.store import FOREVER_MS, Store
 from headrace.venues import Venue
 
 REST_MAX_S: Final = 60.0
+TOO_LITTLE: Final = "quote_below_min_out"
 
 
 @dataclass
@@ -63,11 +65,13 @@ class Engine:
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
     async def _route(self, order: Order) -> tuple[Order, Quote]:
-        """ROUTING → BUILDING with the best quote. Raises TransientError when no venue gave any."""
+        """ROUTING → BUILDING with the best quote. Raises TransientError when no venue gave any, or too little."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError("no_quote")
         quote = best(quotes)
+        if quote.amount_out < (order.request.min_out or 0):
+            raise TransientError(TOO_LITTLE)  # the chain would refuse it
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
         return self._steps.take_later(order, Step.QUOTED, outcome), quote
 
@@ -150,7 +154,11 @@ class Engine:
     async def _try_again(
         self, order: Order, reason: str, *, attempt: Attempt | None = None, trace: Trace | None = None
     ) -> None:
-        """Rest, then begin anew from routing; or give up."""
+        """Rest, then begin anew from routing; or give up. What has a trigger and can't have its price waits for it."""
+        if reason == TOO_LITTLE and order.request.trigger is not None:
+            outcome = replace(order.outcome, triggered=False)
+            await self._steps.take(order, Step.RESTED, outcome, rest_ms=self._time_left_ms(order))
+            return
         failed = order.outcome.failed_tries + 1
         if failed >= self._settings.tries_max:
             await self._end(order, Step.FAILED, reason, attempt=attempt, trace=trace)
@@ -173,17 +181,11 @@ class Engine:
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._steps.take(order, step, outcome, attempt=attempt, trace=trace)
 
-    def _is_late(self, order: Order) -> bool:
+    def _time_left_ms(self, order: Order) -> int:
         expires_at_ms = order.request.expires_at_ms
-        return expires_at_ms is not None and expires_at_ms <= self._clock.wall_ns() // 1_000_000
+        return FOREVER_MS if expires_at_ms is None else max(1, expires_at_ms - self._clock.wall_ns() // 1_000_000)
 
-
-async def observe(chain: Chain, signature: str) -> Sighting:
-    """One look, height first: see `Sighting`. What can't be asked is None."""
-    finalized_height = answer = None
-    try:
-        finalized_height = await chain.finalized_height()
-        answer = await chain.look(signature)
-    except TransientError:
-        pass
-    return Sighting(finalized_height, answer)
+    def _is_late(self, order: Order) -> bool:
+        """Its time is over. One that was claimed without its trigger had rested until then, by the database's clock."""
+        now_ms, expires_at_ms = self._clock.wall_ns() // 1_000_000, order.request.expires_at_ms
+        return order.awaits_trigger or (expires_at_ms is not None and expires_at_ms <= now_ms)

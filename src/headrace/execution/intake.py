@@ -55,12 +55,13 @@ class Intake:
         except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
             raise _unavailable("unknown") from error
 
-    async def get(self, order_id: str) -> Order:
+    async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
+        """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
         try:
             order = await self._store.get(order_id)
         except TransientError as error:
             raise _unavailable() from error
-        if order is None:
+        if order is None or user_id not in (None, order.request.user_id):
             raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
         return order
 
@@ -123,6 +124,18 @@ class Intake:
                 f"more than {per_minute} orders a minute",
                 retry_after_ms=max(1, round(wait_min * 60_000)),
             )
+
+
+def as_accepted(order: Order) -> Order:
+    """The order as it was when it was taken: what the first answer said, and every later one for the same key."""
+    return msgspec.structs.replace(
+        order,
+        status=OrderStatus.PENDING,
+        outcome=Outcome(),
+        seq=1,
+        cancel_requested=False,
+        updated_at_ms=order.created_at_ms,
+    )
 
 
 def new_id(now_ms: int) -> str:

@@ -12,12 +12,14 @@ from headrace.model.orders import AttemptStatus, OrderStatus
 class Step(StrEnum):
     """What can happen to an order."""
 
+    TRIGGERED = "triggered"
     CLAIMED = "claimed"
     QUOTED = "quoted"
     JOURNALED = "journaled"
     LANDED = "landed"
     FAILED = "failed"
     RETRIED = "retried"
+    RESTED = "rested"
     RESTARTED = "restarted"
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
@@ -46,6 +48,8 @@ AttemptTable: TypeAlias = Mapping[tuple[AttemptStatus, Trace], AttemptStatus]
 
 ORDERS: Final[OrderTable] = MappingProxyType(
     {
+        # The market reached what a limit or stop order waits for: from here on it may be claimed.
+        (_PENDING, Step.TRIGGERED): _PENDING,
         (_PENDING, Step.CLAIMED): _ROUTING,
         (_ROUTING, Step.QUOTED): _BUILDING,
         (_BUILDING, Step.JOURNALED): _SUBMITTED,
@@ -58,6 +62,8 @@ ORDERS: Final[OrderTable] = MappingProxyType(
         (_ROUTING, Step.RETRIED): _ROUTING,
         (_BUILDING, Step.RETRIED): _ROUTING,
         (_SUBMITTED, Step.RETRIED): _ROUTING,
+        # The market was there, the venues are not: it waits for the next such price, as if nothing had been.
+        (_ROUTING, Step.RESTED): _PENDING,
         # A worker died with signed bytes in memory only: nobody has them, so the new one may sign anew.
         (_BUILDING, Step.RESTARTED): _ROUTING,
         (_PENDING, Step.CANCELLED): OrderStatus.CANCELLED,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from headrace.bus import Bus
 from headrace.model.events import Publication
 from headrace.model.orders import OrderEvent
-from headrace.protocol.orders import event_frame
+from headrace.protocol.orders import event_frame, notification, transaction_update
 from headrace.runtime.channel import Channel, ChannelClosed
 from headrace.runtime.metrics import Metrics
 
@@ -41,8 +41,16 @@ class Publisher:
 
 
 def _publications(event: OrderEvent) -> list[Publication]:
-    body = b'"event_id":"%b:%d","data":%b' % (event.order_id.encode(), event.seq, event_frame(event))
-    return [
-        Publication(f"order:{event.order_id}", "event", body),
-        Publication(f"orders:{event.user_id}", "event", body),
+    """The update for both topics; the owner also gets what applications know it by, under the same offsets."""
+    key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
+    update = b'%b","data":%b' % (key, event_frame(event))
+    owner = f"orders:{event.user_id}"
+    told = [
+        Publication(f"order:{event.order_id}", "event", update),
+        Publication(owner, "event", update),
+        Publication(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
     ]
+    notice = notification(event)
+    if notice is not None:
+        told.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
+    return told

@@ -1,7 +1,9 @@
 """From what a client sent to a checked request: every fault is named, no amount is ever a float. Pure."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,6 +11,8 @@ from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.keys import WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
 from headrace.model.topics import OWNER_LENGTH_MAX, is_owner
+from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
+from headrace.runtime.registry import load
 
 TOKENS: Final = {
     "SOL": Token(WSOL_MINT, 9),
@@ -19,7 +23,6 @@ TOKENS: Final = {
 
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
-TYPES: Final = ("market",)
 TEXT_MAX: Final = 128
 
 _BY_MINT: Final = {token.mint: token for token in TOKENS.values()}
@@ -28,6 +31,29 @@ _DIGITS_MAX: Final = 40
 
 class _Fault(Exception):  # noqa: N818  (a finding)
     """What is wrong with one field."""
+
+
+def read_json(text: bytes) -> Any:
+    """The JSON of a body, numbers with a fraction as Decimal. Refuses what RFC 8259 leaves open: an object that names a
+    key twice, NaN, numbers and nesting without end."""
+    try:
+        return json.loads(
+            text.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
+        )
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        message = "the body is not JSON as RFC 8259 has it"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "malformed_json", message) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def find_token(text: str) -> Token | None:
@@ -56,7 +82,7 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
     amount = take("amount", lambda: _amount(body, token_in, amount_max))
     slippage_bps = take("slippage", lambda: _slippage(body))
     request: dict[str, Any] = {
-        "type": take("type", lambda: _one_of(body.get("type", "market"), TYPES)),
+        "type": take("type", lambda: _one_of(body.get("type", "market"), tuple(ORDER_TYPES))),
         "min_out": take("minOut", lambda: _base_units(body["minOut"]) if body.get("minOut") is not None else None),
         "priority": take("priority", lambda: _integer(body.get("priority", 5), 0, 9)),
         "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"), now_ms)),
@@ -64,6 +90,11 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         "user_id": user_id or take("userId", lambda: _user(body.get("userId", ANONYMOUS))),
         "mode": take("execution", lambda: _mode(body.get("execution", {}))),
     }
+    terms = Terms()
+    if request["type"] is not None and token_in is not None and token_out is not None and amount is not None:
+        terms = _terms(request["type"], Asked(body, token_in, token_out, amount), faults)
+    if terms.least_out is not None:
+        request["min_out"] = max(terms.least_out, request["min_out"] or 0)
     if faults:
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", "the order can't be taken as it is", fields=faults)
     return OrderRequest(
@@ -73,8 +104,30 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         token_out=token_out,
         amount=amount,
         slippage_bps=slippage_bps,
+        trigger=terms.trigger,
         **request,
     )
+
+
+@cache
+def _types() -> Mapping[str, OrderType]:
+    return {name: load(target)() for name, target in ORDER_TYPES.items()}
+
+
+def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:
+    """What the order's type reads. A limit with a type that knows none would be an order that nobody wanted."""
+    types = _types()
+    for known, order_type in types.items():
+        if known != name:
+            faults |= dict.fromkeys(asked.body.keys() & set(order_type.fields), f"belongs to type {known}")
+    try:
+        terms = types[name].terms(asked)
+    except WrongTerms as wrong:
+        faults[wrong.field] = str(wrong)
+        return Terms()
+    if terms.least_out is not None and terms.least_out > U64_MAX:
+        faults[types[name].fields[0]] = "asks for more than 64 bits of base units"
+    return terms
 
 
 def _token(given: Any) -> Token:

@@ -72,4 +72,6 @@ def _data(order: Order, to: OrderStatus, outcome: Outcome, step: Step) -> dict[s
     data = told(order.request, to, outcome, before=order.outcome)
     if step is Step.RETRIED:
         data["retry"] = outcome.failed_tries
+    if step is Step.RESTED:
+        data["resting"] = True
     return data

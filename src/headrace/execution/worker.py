@@ -17,7 +17,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate, Store
 
-_HINTS: Final = frozenset({"accepted"})
+_HINTS: Final = frozenset({"accepted", "triggered"})
 
 _log = structlog.get_logger("execution")
 

@@ -18,6 +18,7 @@ from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.order_streams import OrderStreams
+from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
 from headrace.gateway.routes import orders as order_routes
 from headrace.gateway.routes.context import Context
@@ -71,7 +72,8 @@ class Gateway:
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
+        verbs = OrderVerbs(orders, supervisor) if orders is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:

@@ -53,10 +53,24 @@ class Token(msgspec.Struct, frozen=True):
     decimals: int | None = None
 
 
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order waits for: that the market's rate, `out` base units for `per` base units in, reaches this one."""
+
+    when: Literal["at_least", "at_most"]
+    out: BaseUnits
+    per: BaseUnits
+
+    def is_met(self, out: int, per: int) -> bool:
+        """Whether a market that gives `out` for `per` is there. Exact: integers only."""
+        seen, wanted = out * self.per, self.out * per
+        return seen >= wanted if self.when == "at_least" else seen <= wanted
+
+
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
 
-    `min_out` is the least that may come out, where the client set one itself; else the accepted quote sets it.
+    `min_out` is the least that may come out, where the client set one itself; else the accepted quote sets it. With a
+    `trigger` the order rests until the market is there.
     """
 
     user_id: str
@@ -67,6 +81,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     amount: BaseUnits
     slippage_bps: Bps
     type: str = "market"
+    trigger: Trigger | None = None
     min_out: BaseUnits | None = None
     priority: int = 5
     expires_at_ms: int | None = None
@@ -95,6 +110,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tx_hash: str | None = None
     error_reason: str | None = None
     fate: Fate | None = None
+    triggered: bool = False
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +125,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool
     created_at_ms: int
     updated_at_ms: int
+
+    @property
+    def awaits_trigger(self) -> bool:
+        """It must not be executed yet."""
+        return self.request.trigger is not None and not self.outcome.triggered
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,17 @@ from typing import Any, Final
 import msgspec
 
 from headrace.model.amounts import decimal_string
-from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote
+from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote, Trigger
 
 PRICE_DECIMALS: Final = 9
+
+_NOTICES: Final = {
+    "landed": ("Order executed", "Order %s was executed."),
+    "failed": ("Order failed", "Order %s failed; nothing was executed."),
+    "cancelled": ("Order cancelled", "Order %s was cancelled; nothing was executed."),
+    "expired": ("Order expired", "Order %s expired; nothing was executed."),
+}
+"""Kind of the event that ends an order → title and message."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,6 +49,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "errorReason": outcome.error_reason,
         "fate": outcome.fate,
         "attempts": outcome.failed_tries + (order.status is not OrderStatus.PENDING),
+        "resting": order.status is OrderStatus.PENDING and order.awaits_trigger,
         "cancelRequested": order.cancel_requested,
         "seq": order.seq,
         "createdAt": order.created_at_ms,
@@ -60,6 +69,7 @@ def asked(request: OrderRequest) -> dict[str, Any]:
         "amount": str(request.amount),
         "uiAmount": None if decimals is None else decimal_string(request.amount, decimals),
         "slippageBps": request.slippage_bps,
+        "trigger": None if request.trigger is None else _trigger(request, request.trigger),
         "priority": request.priority,
         "expiresAt": request.expires_at_ms,
         "clientOrderId": request.client_order_id,
@@ -103,6 +113,33 @@ def event_frame(event: OrderEvent) -> bytes:
     return head + b"," + data + b"}" if data else head + b"}"
 
 
+def transaction_update(event: OrderEvent) -> bytes:
+    """`TransactionUpdate`: the order's new status. `transaction_id` is the order's id, which its owner has from the
+    start; the signature on the chain, once there is one, is `txHash` of the update beside it."""
+    update = {
+        "type": "TransactionUpdate",
+        "transaction_id": event.order_id,
+        "status": event.status.value,
+        "user_id": event.user_id,
+    }
+    return _encode(update)
+
+
+def notification(event: OrderEvent) -> bytes | None:
+    """`Notification` for people, when the order is over; None before."""
+    if event.kind not in _NOTICES:
+        return None
+    title, message = _NOTICES[event.kind]
+    notice = {
+        "type": "Notification",
+        "user_id": event.user_id,
+        "title": title,
+        "message": message % event.order_id,
+        "notification_type": f"order_{event.status.value.lower()}",
+    }
+    return _encode(notice)
+
+
 def snapshot_frame(order: Order, as_of: OrderEvent | None) -> bytes:
     """The stream's first frame: what was asked, and where the order was at the event that the client knows.
 
@@ -131,6 +168,15 @@ def _quote(request: OrderRequest, quote: Quote) -> dict[str, Any]:
         "feeBps": quote.fee_bps,
         "price": price(request, quote.amount_in, quote.amount_out),
     }
+
+
+def _trigger(request: OrderRequest, trigger: Trigger) -> dict[str, Any]:
+    return {"when": trigger.when, **rate_view(request, trigger.out, trigger.per)}
+
+
+def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
+    """A rate in base units, exact, and as a price for people where the decimals are known."""
+    return {"out": str(out), "per": str(per), "price": price(request, per, out)}
 
 
 def _text(amount: int | None) -> str | None:

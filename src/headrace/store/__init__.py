@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus
+
+FOREVER_MS: Final = 2**52
+"""A rest, or a moment, that never comes."""
 
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
@@ -63,8 +66,19 @@ class Store(Protocol):
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         """Take up to `limit` orders: first those whose lease ended unfinished, then new ones, urgent before old.
 
+        One that awaits its trigger is taken only when it expires, to be ended.
+
         Each gets epoch + 1 and a lease of `lease_ms`; a new one becomes ROUTING, with its event. New ones are
         taken as `rate` allows, the others always. No two callers ever get the same epoch of an order.
+        """
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        """Orders that await their trigger, by id."""
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        """What it waited for is there: log it with `data`, and let it be claimed. False if it does not wait (any more).
+
+        However many see the same price, one of them gets True.
         """
 
     async def apply(self, order: Order, change: Change) -> Order:
@@ -80,7 +94,7 @@ class Store(Protocol):
         """Write down what is known about an attempt, without an event and without waiting; a detail, not a step."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
-        """Prolong the leases of these orders."""
+        """Prolong the leases of these orders, as far as they are worked on (what rests again is nobody's)."""
 
     async def release(self, held: Sequence[Order]) -> None:
         """End the leases of these orders now, so that anyone may go on with them."""

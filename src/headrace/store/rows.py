@@ -15,6 +15,7 @@ from headrace.model.orders import (
     Outcome,
     Quote,
 )
+from headrace.store import FOREVER_MS
 
 ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
 EVENT_COLUMNS: Final = "order_id, user_id, seq, kind, status, at, data"
@@ -64,6 +65,13 @@ def of_order(it: Order) -> tuple[Any, ...]:
 def of_request(it: OrderRequest) -> tuple[Any, ...]:
     """user_id, priority, mint_in, mint_out."""
     return it.user_id, it.priority, it.token_in.mint, it.token_out.mint
+
+
+def rests_until(it: Order) -> int:
+    """`lease_until` of a new order: 0 unless it awaits a trigger."""
+    if not it.awaits_trigger:
+        return 0
+    return FOREVER_MS if it.request.expires_at_ms is None else it.request.expires_at_ms
 
 
 def event(row: Any) -> OrderEvent:

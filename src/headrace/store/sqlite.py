@@ -1,9 +1,9 @@
 """Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus
 from headrace.runtime.clock import Clock
@@ -44,6 +44,12 @@ class SqliteStore:
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         return await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        return await self._thread.ask(partial(sql.resting, after_id, limit), writes=False)
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
 
     async def apply(self, order: Order, change: Change) -> Order:
         return await self._thread.ask(partial(sql.apply, order, change, self._now_ms()))

@@ -1,7 +1,7 @@
 """The statements of the SQLite store: plain functions that run inside its thread's transaction."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -46,15 +46,16 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, db: _Db) -> Acce
             if known[0] != fingerprint:
                 raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
             return Accepted(_must_get(known[1], db), replayed=True)
+    columns = f"{ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until"
     db.execute(
-        f"insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out) values ({_marks(13)})",
-        (*rows.of_order(order), *rows.of_request(order.request)),
+        f"insert into orders ({columns}) values ({_marks(14)})",
+        (*rows.of_order(order), *rows.of_request(order.request), rows.rests_until(order)),
     )
     db.executemany(
         f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
         [(user_id, key, fingerprint, order.id, now_ms) for key in keys],
     )
-    _log(db, [rows.event_of(order, "accepted", now_ms)])
+    _log(db, [rows.event_of(order, "accepted", now_ms, {"resting": True} if order.awaits_trigger else None)])
     return Accepted(order, replayed=False)
 
 
@@ -63,11 +64,17 @@ def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[C
         order by lease_until limit ?"""
     unfinished = _select(db, leased, (now_ms, limit))
     tokens = _tokens(db, rate, now_ms) if rate.per_minute else float(limit)
-    allowed = min(limit - len(unfinished), int(tokens))
-    waiting = _select(db, "where status = 'PENDING' order by priority, id limit ?", (allowed,)) if allowed > 0 else []
+    rested = "where status = 'PENDING' and lease_until > 0 and lease_until <= ? order by lease_until limit ?"
+    expired = _select(db, rested, (now_ms, limit - len(unfinished)))
+    allowed = max(0, min(limit - len(unfinished) - len(expired), int(tokens)))
+    ready = "where status = 'PENDING' and lease_until = 0 order by priority, id limit ?"
+    waiting = _select(db, ready, (allowed,)) if allowed else []
     if rate.per_minute and waiting:
         _spend(db, tokens, len(waiting), now_ms)
-    begun = [replace(order, status=OrderStatus.ROUTING, seq=order.seq + 1, updated_at_ms=now_ms) for order in waiting]
+    begun = [
+        replace(order, status=OrderStatus.ROUTING, seq=order.seq + 1, updated_at_ms=now_ms)
+        for order in (*expired, *waiting)
+    ]
     claimed = [replace(order, epoch=order.epoch + 1) for order in (*unfinished, *begun)]
     db.executemany(
         "update orders set epoch = ?, lease_until = ?, status = ?, seq = ?, updated_at = ? where id = ?",
@@ -76,6 +83,26 @@ def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[C
     _log(db, [rows.event_of(order, "claimed", now_ms) for order in begun])
     had = {order.id for order in unfinished}
     return [Claimed(order=o, attempt=_last_attempt(db, o.id) if o.id in had else None) for o in claimed]
+
+
+def resting(after_id: str, limit: int, db: _Db) -> list[Order]:
+    sql = "where status = 'PENDING' and lease_until > 0 and id > ? order by id limit ?"
+    return _select(db, sql, (after_id, limit))
+
+
+def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, db: _Db) -> bool:
+    found = _select(db, "where id = ? and status = 'PENDING' and lease_until > 0", (order_id,))
+    if not found:
+        return False
+    [before] = found
+    outcome = replace(before.outcome, triggered=True)
+    order = replace(before, seq=before.seq + 1, outcome=outcome, updated_at_ms=now_ms)
+    db.execute(
+        "update orders set lease_until = 0, seq = ?, outcome = ?, updated_at = ? where id = ?",
+        (order.seq, rows.encode(outcome), now_ms, order_id),
+    )
+    _log(db, [rows.event_of(order, "triggered", now_ms, dict(data))])
+    return True
 
 
 def apply(order: Order, change: Change, now_ms: int, db: _Db) -> Order:
@@ -123,7 +150,8 @@ def renew(held: Sequence[Order], until_ms: int, db: _Db) -> Renewal:
     kept: set[str] = set()
     wishes: set[str] = set()
     for order in held:
-        sql = "update orders set lease_until = ? where id = ? and epoch = ? returning cancel_requested"
+        sql = """update orders set lease_until = ?
+            where id = ? and epoch = ? and status in ('ROUTING', 'BUILDING', 'SUBMITTED') returning cancel_requested"""
         found = db.execute(sql, (until_ms, order.id, order.epoch)).fetchone()
         if found is not None:
             kept.add(order.id)

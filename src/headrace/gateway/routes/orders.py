@@ -1,8 +1,6 @@
 """Orders over HTTP: execute, look, list, cancel."""
 
-import json
 from collections.abc import Sequence
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -11,9 +9,10 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from headrace.execution.intake import Intake
+from headrace.execution.intake import Intake, as_accepted
+from headrace.execution.requests import read_json
 from headrace.gateway.problems import Refused
-from headrace.model.orders import Order, OrderRefused, OrderStatus, Outcome
+from headrace.model.orders import OrderRefused
 from headrace.protocol.orders import event_frame, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
@@ -83,41 +82,11 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     return execute, read, find, events, cancel, needs_upgrade
 
 
-def as_accepted(order: Order) -> Order:
-    """The order as it was when it was taken: what the first answer said, and every later one for the same key."""
-    return msgspec.structs.replace(
-        order,
-        status=OrderStatus.PENDING,
-        outcome=Outcome(),
-        seq=1,
-        cancel_requested=False,
-        updated_at_ms=order.created_at_ms,
-    )
-
-
 def read_body(content_type: str, body: bytes) -> Any:
     """The body's JSON with fractions as Decimal. Refuses other types, and objects that name a key twice."""
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
-    try:
-        return json.loads(
-            body.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
-        )
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise OrderRefused(
-            HTTPStatus.BAD_REQUEST, "malformed_json", "the body is not JSON as RFC 8259 has it"
-        ) from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return read_json(body)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
