@@ -18,7 +18,8 @@ async def run(*more: str) -> dict[str, Any]:
 
 async def on_both_stores_and_naive(server_url: str) -> list[dict[str, Any]]:
     async with empty_database(server_url) as url:
-        return await asyncio.gather(run(), run("--store", "postgres", "--database", url), run("--engine", "naive"))
+        runs = (run(), run("--store", "postgres", "--database", url), run("--engine", "naive"))
+        return list(await asyncio.gather(*runs))
 
 
 def test_killed_and_frozen_workers_lose_and_double_nothing_unlike_naive_ones(postgres_url: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -93,6 +93,15 @@ class PostgresStore:
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         claimed: list[Claimed] = await self._lane.ask(Job(lambda _: [], claim=Claim(limit, lease_ms, rate)))
         return claimed
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        async with self._reader() as db:
+            return await sql.resting(db, after_id, limit)
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
+        triggered: bool = await self._lane.ask(Job(decide, [order_id]))
+        return triggered
 
     async def apply(self, order: Order, change: Change) -> Order:
         after: Order = await self._lane.ask(self._apply(order, change, self._now_ms()))

@@ -1,6 +1,6 @@
 """What one group commit changes, decided in memory while the database holds the rows for us. No SQL here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -21,6 +21,10 @@ from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
 
 ENDED: Final = 0
 """A lease of so many ms ends at once."""
+READY: Final = -1
+"""No lease: a PENDING order that may be claimed."""
+
+WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
 
 Key = tuple[str, str]
 """User and idempotency key."""
@@ -95,7 +99,8 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, batch: Batch) ->
         batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
     batch.now[order.id] = order
     batch.new_orders.append(order.id)
-    batch.events.append(rows.event_of(order, "accepted", order.created_at_ms))
+    data = {"resting": True} if order.awaits_trigger else None
+    batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
     return Accepted(order, replayed=False)
 
 
@@ -117,6 +122,18 @@ def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:
     return after
 
 
+def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
+    row = batch.now.get(order_id)
+    if row is None or row.status is not OrderStatus.PENDING or not row.awaits_trigger:
+        return False
+    outcome = replace(row.outcome, triggered=True)
+    after = replace(row, seq=row.seq + 1, outcome=outcome, updated_at_ms=now_ms)
+    batch.now[order_id] = after
+    batch.leases[order_id] = READY
+    batch.events.append(rows.event_of(after, "triggered", now_ms, dict(data)))
+    return True
+
+
 def changed(order: Order, change: Change, now_ms: int) -> Order:
     """The order after the change, if it is applied."""
     return replace(order, status=change.to, outcome=change.outcome, seq=order.seq + 1, updated_at_ms=now_ms)
@@ -128,7 +145,8 @@ def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch:
 
 
 def renew(held: Sequence[Order], lease_ms: int, batch: Batch) -> Renewal:
-    kept = [row for order in held if (row := batch.now.get(order.id)) is not None and row.epoch == order.epoch]
+    rows_now = [(order.epoch, batch.now[order.id]) for order in held if order.id in batch.now]
+    kept = [row for epoch, row in rows_now if row.epoch == epoch and row.status in WORKED_ON]
     batch.leases.update({row.id: lease_ms for row in kept})
     return Renewal(frozenset(row.id for row in kept), frozenset(row.id for row in kept if row.cancel_requested))
 

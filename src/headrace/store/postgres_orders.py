@@ -1,6 +1,7 @@
 """The statements of the PostgreSQL store: few, each for all jobs of a group commit, and locks in one order."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -8,9 +9,12 @@ import asyncpg
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import Attempt, AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
 from headrace.store import Page, rows
-from headrace.store.postgres_batch import Batch, Claim, Job, Known
+from headrace.store.postgres_batch import READY, Batch, Claim, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
+_READY: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
 CHANNEL: Final = "headrace_orders"
 
 Db: TypeAlias = "asyncpg.Connection[Any]"
@@ -26,14 +30,16 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 _UPDATE: Final = f"""update orders o
     set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
-        updated_at = n.updated_at, lease_until = coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until)
+        updated_at = n.updated_at, lease_until = case when n.lease_ms = {READY} then '-infinity'
+            else coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until) end
     from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
         $8::text[], $9::bigint[], $10::bigint[])
         as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms)
     where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status"""
-_NEW_ORDERS: Final = f"""insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out)
+_NEW_ORDERS: Final = f"""insert into orders
+    ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
-        $8::bigint[], $9::bigint[], $10::text[], $11::smallint[], $12::text[], $13::text[])"""
+        $8::bigint[], $9::bigint[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::timestamptz[])"""
 _NEW_KEYS: Final = """insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])"""
 _NEW_ATTEMPTS: Final = f"""insert into attempts ({ATTEMPT_COLUMNS})
@@ -52,9 +58,12 @@ _UNFINISHED: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = 
     where o.id = due.id returning {_OF_ORDER}"""
 _BEGIN: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$2::bigint")},
         status = 'ROUTING', seq = o.seq + 1, updated_at = $3
-    from (select id from orders where status = 'PENDING'
-        order by priority, id limit $1 for update skip locked) due
+    from (select id from orders where status = 'PENDING' and {{}} limit $1 for update skip locked) due
     where o.id = due.id returning {_OF_ORDER}"""
+_BEGIN_EXPIRED: Final = _BEGIN.format(
+    "lease_until > '-infinity' and lease_until <= clock_timestamp() order by lease_until"
+)
+_BEGIN_READY: Final = _BEGIN.format("lease_until = '-infinity' order by priority, id")
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
@@ -140,27 +149,47 @@ def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
 def _new_order(order: Order) -> tuple[Any, ...]:
     columns = list(rows.of_order(order))
     columns[6] = order.cancel_requested
-    return (*columns, *rows.of_request(order.request))
+    return (*columns, *rows.of_request(order.request), _rests_until(order))
+
+
+def _rests_until(order: Order) -> datetime:
+    """asyncpg writes the ends of this type as `-infinity` and `infinity`; "never" and the far future are one."""
+    until_ms = rows.rests_until(order)
+    if until_ms == 0:
+        return _READY
+    return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
 async def _claim(db: Db, claim: Claim, now_ms: int, batch: Batch) -> list[Claimed]:
     """First what somebody left behind, then what is new, as the rate allows."""
     unfinished = [rows.order(row) for row in await db.fetch(_UNFINISHED, claim.limit, claim.lease_ms)]
-    allowed = claim.limit - len(unfinished)
+    begun = await _begin(db, _BEGIN_EXPIRED, claim.limit - len(unfinished), claim, now_ms)
+    allowed = claim.limit - len(unfinished) - len(begun)
     if claim.rate.per_minute and allowed > 0:
         allowed = min(allowed, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    begun = []
-    if allowed > 0:
-        begun = [rows.order(row) for row in await db.fetch(_BEGIN, allowed, claim.lease_ms, now_ms)]
-        begun.sort(key=lambda order: (order.request.priority, order.id))
-    if claim.rate.per_minute and begun:
-        await db.execute(_SPEND, len(begun))
+    ready = await _begin(db, _BEGIN_READY, allowed, claim, now_ms)
+    if claim.rate.per_minute and ready:
+        await db.execute(_SPEND, len(ready))
+    begun += ready
     batch.events += [rows.event_of(order, "claimed", now_ms) for order in begun]
     last: dict[str, Attempt] = {}
     if unfinished:
         found = await db.fetch(_LAST_ATTEMPTS, [order.id for order in unfinished])
         last = {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
     return [Claimed(order=order, attempt=last.get(order.id)) for order in (*unfinished, *begun)]
+
+
+async def _begin(db: Db, sql: str, limit: int, claim: Claim, now_ms: int) -> list[Order]:
+    if limit <= 0:
+        return []
+    begun = [rows.order(row) for row in await db.fetch(sql, limit, claim.lease_ms, now_ms)]
+    return sorted(begun, key=lambda order: (order.request.priority, order.id))
+
+
+async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
+    sql = f"""select {ORDER_COLUMNS} from orders
+        where status = 'PENDING' and lease_until > '-infinity' and id > $1 order by id limit $2"""
+    return [rows.order(row) for row in await db.fetch(sql, after_id, limit)]
 
 
 async def purge(db: Db, before_ms: int) -> None:
