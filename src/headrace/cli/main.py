@@ -109,8 +109,9 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(config)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
-    bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline, gateway or orders_chaos")
-    bench.add_argument("what", choices=("decode", "pipeline", "gateway", "orders_chaos"), help="what to measure")
+    benches = ("decode", "pipeline", "gateway", "orders", "orders_chaos")
+    bench = _command(commands, "bench", _bench, f"measure this machine: {', '.join(benches)}")
+    bench.add_argument("what", choices=benches, help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")
     return parser
 
