@@ -42,6 +42,9 @@ SESSION: Final = {
     # A process that stands still in a transaction must let go of its rows before their leases end.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "5s",
+    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
 }
 _DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
     where current_setting('synchronous_commit') = 'off'"""

@@ -69,7 +69,7 @@ class Batch:
         self.leases: dict[str, int] = {}
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known]] = []
-        self.new_attempts: list[Attempt] = []
+        self.new_attempts: dict[tuple[str, int], Attempt] = {}
         self.moved_attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.events: list[OrderEvent] = []
 
@@ -112,7 +112,7 @@ def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:
     if attempt is not None and change.attempt_leaves:
         _move(attempt, change.attempt_leaves, batch)
     elif attempt is not None:
-        batch.new_attempts.append(attempt)
+        batch.new_attempts[attempt.order_id, attempt.number] = attempt
         batch.attempts[attempt.order_id, attempt.number] = attempt.status
     after = changed(row, change, now_ms)
     batch.now[order.id] = after
@@ -182,4 +182,8 @@ def _move(attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> No
     which = (attempt.order_id, attempt.number)
     if batch.attempts.get(which) not in leaves:
         raise LeaseLost(attempt.order_id)
-    batch.attempts[which] = batch.moved_attempts[which] = attempt.status
+    batch.attempts[which] = attempt.status
+    if which in batch.new_attempts:
+        batch.new_attempts[which] = replace(batch.new_attempts[which], status=attempt.status)
+    else:
+        batch.moved_attempts[which] = attempt.status

@@ -16,6 +16,7 @@ _READY: Final = datetime.min.replace(tzinfo=UTC)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
 CHANNEL: Final = "headrace_orders"
+LAST_TURN: Final = 2
 
 Db: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -28,42 +29,58 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
     join orders o on o.id = k.order_id"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
-_UPDATE: Final = f"""update orders o
+_WRITE: Final = f"""with updated as (
+    update orders o
     set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
         updated_at = n.updated_at, lease_until = case when n.lease_ms = {READY} then '-infinity'
             else coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until) end
     from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
         $8::text[], $9::bigint[], $10::bigint[])
         as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms)
-    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status"""
-_NEW_ORDERS: Final = f"""insert into orders
-    ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
-        $8::bigint[], $9::bigint[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::timestamptz[])"""
-_NEW_KEYS: Final = """insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])"""
-_NEW_ATTEMPTS: Final = f"""insert into attempts ({ATTEMPT_COLUMNS})
-    select * from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::text[],
-        $8::text[])"""
-_MOVE_ATTEMPTS: Final = """update attempts a set status = n.status
-    from unnest($1::text[], $2::integer[], $3::text[]) as n (order_id, number, status)
-    where a.order_id = n.order_id and a.number = n.number"""
-_LOG: Final = f"""with logged as (insert into order_events ({EVENT_COLUMNS})
-    select * from unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::text[]))
-    select pg_notify('{CHANNEL}', '')"""
-_UNFINISHED: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$2::bigint")}
-    from (select id from orders
-        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= clock_timestamp()
-        order by lease_until limit $1 for update skip locked) due
-    where o.id = due.id returning {_OF_ORDER}"""
-_BEGIN: Final = f"""update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$2::bigint")},
-        status = 'ROUTING', seq = o.seq + 1, updated_at = $3
-    from (select id from orders where status = 'PENDING' and {{}} limit $1 for update skip locked) due
-    where o.id = due.id returning {_OF_ORDER}"""
-_BEGIN_EXPIRED: Final = _BEGIN.format(
-    "lease_until > '-infinity' and lease_until <= clock_timestamp() order by lease_until"
-)
-_BEGIN_READY: Final = _BEGIN.format("lease_until = '-infinity' order by priority, id")
+    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status
+    returning 1),
+  accepted as (
+    insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
+    select * from unnest($11::text[], $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[],
+        $17::boolean[], $18::bigint[], $19::bigint[], $20::text[], $21::smallint[], $22::text[], $23::text[],
+        $24::timestamptz[])),
+  keyed as (
+    insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
+    select * from unnest($25::text[], $26::text[], $27::text[], $28::text[], $29::bigint[])),
+  journaled as (
+    insert into attempts ({ATTEMPT_COLUMNS})
+    select * from unnest($30::text[], $31::integer[], $32::text[], $33::text[], $34::bytea[], $35::bigint[],
+        $36::text[], $37::text[])),
+  learnt as (
+    update attempts a set status = n.status
+    from unnest($38::text[], $39::integer[], $40::text[]) as n (order_id, number, status)
+    where a.order_id = n.order_id and a.number = n.number),
+  logged as (
+    insert into order_events ({EVENT_COLUMNS})
+    select * from unnest($41::text[], $42::text[], $43::integer[], $44::text[], $45::text[], $46::bigint[],
+        $47::text[]) returning 1)
+  select (select count(*) from updated), case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
+_WRITE_WIDTHS: Final = (10, 14, 5, 8, 3, 7)
+# In turn: what somebody left behind, what expired while it waited for its trigger, what is new.
+_CLAIM: Final = f"""with left_behind as (
+    select id, 0 as turn, row_number() over () as place from (select id from orders
+        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= clock_timestamp() and id <> all ($5)
+        order by lease_until limit $1 for update skip locked) found),
+  expired as (
+    select id, 1, row_number() over () from (select id from orders
+        where status = 'PENDING' and lease_until > '-infinity' and lease_until <= clock_timestamp() and id <> all ($5)
+        order by lease_until limit $1 for update skip locked) found),
+  ready as (
+    select id, 2, row_number() over () from (select id from orders
+        where status = 'PENDING' and lease_until = '-infinity' and id <> all ($5)
+        order by priority, id limit $2 for update skip locked) found),
+  due as (
+    select * from (table left_behind union all table expired union all table ready) found order by turn, place limit $1)
+  update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$3::bigint")},
+      status = case turn when 0 then o.status else 'ROUTING' end,
+      seq = case turn when 0 then o.seq else o.seq + 1 end,
+      updated_at = case turn when 0 then o.updated_at else $4 end
+  from due where o.id = due.id returning turn, place, {_OF_ORDER}"""
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
@@ -75,15 +92,19 @@ _SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
 
 async def transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
     """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with."""
+    if not any(job.order_ids or job.keys or job.claim for job in jobs):
+        return await _transact(db, jobs, now_ms)  # one statement, which is a transaction by itself
     async with db.transaction():
-        batch = await _load(db, jobs)
-        results = [_decide(job, batch) for job in jobs]
-        await _write(db, batch)
-        for number, job in enumerate(jobs):
-            if job.claim is not None:
-                results[number] = await _claim(db, job.claim, now_ms, batch)
-        if batch.events:
-            await db.execute(_LOG, *_columns(map(rows.of_event, batch.events)))
+        return await _transact(db, jobs, now_ms)
+
+
+async def _transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
+    batch = await _load(db, jobs)
+    results = [_decide(job, batch) for job in jobs]
+    for number, job in enumerate(jobs):
+        if job.claim is not None:
+            results[number] = await _claim(db, job.claim, now_ms, batch)
+    await _write(db, batch)
     return results
 
 
@@ -94,7 +115,7 @@ async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
         batch.add(map(rows.order, await db.fetch(_LOCK, order_ids)))
     keys = sorted({key for job in jobs for key in job.keys})
     if keys:
-        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *_columns(keys)):
+        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *_columns(keys, 2)):
             order = rows.order(row)
             batch.known[user_id, key] = Known(fingerprint, order.id)
             batch.now.setdefault(order.id, order)
@@ -114,20 +135,19 @@ def _decide(job: Job, batch: Batch) -> Any:
 
 async def _write(db: Db, batch: Batch) -> None:
     changed = batch.changed()
-    if changed:
-        done = await db.execute(_UPDATE, *_columns(_update(batch, order_id) for order_id in changed))
-        if done != f"UPDATE {len(changed)}":
+    tables: tuple[Iterable[Sequence[Any]], ...] = (
+        [_update(batch, order_id) for order_id in changed],
+        [_new_order(batch.now[order_id]) for order_id in batch.new_orders],
+        sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
+        map(rows.of_attempt, batch.new_attempts.values()),
+        [(*which, status.value) for which, status in batch.moved_attempts.items()],
+        map(rows.of_event, batch.events),
+    )
+    given = [column for table, width in zip(tables, _WRITE_WIDTHS, strict=True) for column in _columns(table, width)]
+    if any(given):
+        done = await db.fetchval(_WRITE, *given)
+        if done != len(changed):
             raise InvariantError(f"locked rows changed: {done} of {len(changed)}")
-    if batch.new_orders:
-        await db.execute(_NEW_ORDERS, *_columns(_new_order(batch.now[order_id]) for order_id in batch.new_orders))
-    if batch.new_keys:
-        keys = sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys)
-        await db.execute(_NEW_KEYS, *_columns(keys))
-    if batch.new_attempts:
-        await db.execute(_NEW_ATTEMPTS, *_columns(map(rows.of_attempt, batch.new_attempts)))
-    if batch.moved_attempts:
-        moved = [(*which, status.value) for which, status in batch.moved_attempts.items()]
-        await db.execute(_MOVE_ATTEMPTS, *_columns(moved))
 
 
 def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
@@ -161,29 +181,22 @@ def _rests_until(order: Order) -> datetime:
 
 
 async def _claim(db: Db, claim: Claim, now_ms: int, batch: Batch) -> list[Claimed]:
-    """First what somebody left behind, then what is new, as the rate allows."""
-    unfinished = [rows.order(row) for row in await db.fetch(_UNFINISHED, claim.limit, claim.lease_ms)]
-    begun = await _begin(db, _BEGIN_EXPIRED, claim.limit - len(unfinished), claim, now_ms)
-    allowed = claim.limit - len(unfinished) - len(begun)
-    if claim.rate.per_minute and allowed > 0:
-        allowed = min(allowed, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    ready = await _begin(db, _BEGIN_READY, allowed, claim, now_ms)
-    if claim.rate.per_minute and ready:
-        await db.execute(_SPEND, len(ready))
-    begun += ready
-    batch.events += [rows.event_of(order, "claimed", now_ms) for order in begun]
+    """What the database finds, but for the rows that this batch changes itself."""
+    new = claim.limit
+    if claim.rate.per_minute:
+        new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
+    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms, list(batch.was))
+    found.sort(key=lambda row: row[:2])
+    turns = [row[0] for row in found]
+    orders = [rows.order(row[2:]) for row in found]
+    if claim.rate.per_minute and LAST_TURN in turns:
+        await db.execute(_SPEND, turns.count(LAST_TURN))
+    unfinished = [order.id for turn, order in zip(turns, orders, strict=True) if turn == 0]
+    batch.events += [rows.event_of(order, "claimed", now_ms) for order in orders[len(unfinished) :]]
     last: dict[str, Attempt] = {}
     if unfinished:
-        found = await db.fetch(_LAST_ATTEMPTS, [order.id for order in unfinished])
-        last = {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
-    return [Claimed(order=order, attempt=last.get(order.id)) for order in (*unfinished, *begun)]
-
-
-async def _begin(db: Db, sql: str, limit: int, claim: Claim, now_ms: int) -> list[Order]:
-    if limit <= 0:
-        return []
-    begun = [rows.order(row) for row in await db.fetch(sql, limit, claim.lease_ms, now_ms)]
-    return sorted(begun, key=lambda order: (order.request.priority, order.id))
+        last = {attempt.order_id: attempt for attempt in map(rows.attempt, await db.fetch(_LAST_ATTEMPTS, unfinished))}
+    return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
 
 
 async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
@@ -218,6 +231,6 @@ async def events(db: Db, order_id: str, after_seq: int, limit: int) -> list[Orde
     return [rows.event(row) for row in await db.fetch(sql, order_id, after_seq, limit)]
 
 
-def _columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
+def _columns(table: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows to columns, as `unnest` takes them."""
-    return list(map(list, zip(*table, strict=True)))
+    return list(map(list, zip(*table, strict=True))) or [[] for _ in range(width)]
