@@ -29,7 +29,7 @@ from headrace.store import postgres_orders as sql
 from headrace.store.postgres_batch import Claim, Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 
-READERS: Final = 4
+READERS: Final = 2
 FOLLOW_S: Final = 0.5
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
@@ -52,7 +52,7 @@ _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.Inval
 
 
 class PostgresStore:
-    """The `Store` on PostgreSQL: one connection writes, in groups; a few read; one hears of the others' commits.
+    """The `Store` on PostgreSQL: one connection writes and one looks, both in groups; one hears of all commits.
 
     Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
     costs time, not events.
@@ -62,10 +62,12 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
         self._tasks = Supervisor(clock)
-        self._lane = Lane(self._connect, self._transact, self._read_news)
+        self._lane = Lane[Job](self._connect, self._transact, self._committed)
+        self._looks = Lane[sql.Look | sql.Log](self._connect, sql.read, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark = ""
         self._reading = asyncio.Lock()
+        self._hint: asyncio.Event | None = None
         self._closed = False
 
     @classmethod
@@ -86,6 +88,7 @@ class PostgresStore:
         await store._readers
         await store._tasks.__aenter__()
         store._tasks.start("store", "commits", store._lane.run, restart=Backoff(0.1, 5.0))
+        store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
         return store
 
     async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
@@ -135,8 +138,10 @@ class PostgresStore:
         return cancelled
 
     async def get(self, order_id: str) -> Order | None:
-        async with self._reader() as db:
-            return await sql.get(db, order_id) if _storable(order_id) else None
+        if not _storable(order_id):
+            return None
+        order: Order | None = await self._looks.ask(sql.Look(order_id))
+        return order
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
@@ -147,20 +152,17 @@ class PostgresStore:
             return await sql.page(db, user_id, status, mint, cursor, limit)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
-        async with self._reader() as db:
-            return await sql.events(db, order_id, after_seq, limit) if _storable(order_id) else []
+        if not _storable(order_id):
+            return []
+        events: Sequence[OrderEvent] = await self._looks.ask(sql.Log(order_id, after_seq, limit))
+        return events
 
     async def follow(self) -> None:
         db = await self._connect()
-        hint = asyncio.Event()
+        self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
-
-        def hear(_: object, pid: int, *__: object) -> None:
-            if pid != self._lane.pid:  # what this process committed it has read
-                hint.set()
-
         try:
-            await db.add_listener(sql.CHANNEL, hear)
+            await db.add_listener(sql.CHANNEL, lambda *_: hint.set())
             while True:
                 hint.clear()
                 await self._read_news(db)
@@ -173,6 +175,7 @@ class PostgresStore:
         except AWAY as error:
             raise away(error) from error
         finally:
+            self._hint = None
             db.terminate()
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
@@ -188,6 +191,7 @@ class PostgresStore:
             return
         self._closed = True
         self._lane.close()
+        self._looks.close()
         await self._tasks.__aexit__(None, None, None)
         if self._readers is not None:
             self._readers.terminate()
@@ -227,6 +231,13 @@ class PostgresStore:
     async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
         return await sql.transact(db, jobs, self._now_ms())
 
+    async def _committed(self, db: sql.Db) -> None:
+        """Whoever follows reads the news while the next transaction is on its way."""
+        if self._hint is None:
+            await self._read_news(db)
+        else:
+            self._hint.set()
+
     async def _read_news(self, db: sql.Db) -> None:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
@@ -242,6 +253,10 @@ class PostgresStore:
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000
+
+
+async def _nothing(_: object) -> None:
+    """After a look there is nothing to do."""
 
 
 async def _keep(_: object) -> None:

@@ -1,14 +1,15 @@
-"""One connection that commits in groups: whatever queued during the last commit is the next transaction."""
+"""One connection that works in groups: whatever queued during the last round trips is the next batch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
-from headrace.store.postgres_batch import Job
 from headrace.store.postgres_orders import Db
+
+J = TypeVar("J")
 
 BATCH_MAX: Final = 512
 TRIES: Final = 5
@@ -36,36 +37,31 @@ def away(error: Exception) -> TransientError:
     return TransientError(f"the database can't be used: {type(error).__name__}")
 
 
-class Lane:
+class Lane(Generic[J]):
     """Runs jobs in the order in which they were given. `transact` does all that wait, in one transaction.
 
-    Results reach their callers after the commit. `after_commit` runs next, before the next transaction.
+    Results reach their callers when it returned. `after` runs next, before the next transaction.
     """
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[Db]],
-        transact: Callable[[Db, Sequence[Job]], Awaitable[Sequence[Any]]],
-        after_commit: Callable[[Db], Awaitable[None]],
+        transact: Callable[[Db, Sequence[J]], Awaitable[Sequence[Any]]],
+        after: Callable[[Db], Awaitable[None]],
     ) -> None:
-        self._connect, self._transact, self._after_commit = connect, transact, after_commit
-        self._waiting: list[tuple[Job, asyncio.Future[Any] | None]] = []
+        self._connect, self._transact, self._after = connect, transact, after
+        self._waiting: list[tuple[J, asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
         self._closed = False
         self._db: Db | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process behind the connection, which signs its notifications."""
-        return None if self._db is None else self._db.get_server_pid()
-
-    def ask(self, job: Job) -> asyncio.Future[Any]:
+    def ask(self, job: J) -> asyncio.Future[Any]:
         """The future of the job's result. Raises TransientError when closed."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(job, future)
         return future
 
-    def tell(self, job: Job) -> None:
+    def tell(self, job: J) -> None:
         """Run the job, with nobody waiting for it; what it raises is dropped."""
         self._put(job, None)
 
@@ -91,17 +87,17 @@ class Lane:
             if self._db is not None:
                 self._db.terminate()
 
-    def _put(self, job: Job, future: asyncio.Future[Any] | None) -> None:
+    def _put(self, job: J, future: asyncio.Future[Any] | None) -> None:
         if self._closed:
             raise TransientError("the database is closed")
         self._waiting.append((job, future))
         self._wake.set()
 
-    async def _commit(self, batch: Sequence[tuple[Job, asyncio.Future[Any] | None]]) -> None:
+    async def _commit(self, batch: Sequence[tuple[J, asyncio.Future[Any] | None]]) -> None:
         try:
             db = await self._connection()
             self._answer(batch, await self._run_transaction(db, [job for job, _ in batch]))
-            await self._after_commit(db)
+            await self._after(db)
         except (TransientError, *AWAY) as error:
             failure = error if isinstance(error, TransientError) else away(error)
             self._answer(batch, [failure] * len(batch))
@@ -114,7 +110,7 @@ class Lane:
             self._db = await self._connect()
         return self._db
 
-    async def _run_transaction(self, db: Db, jobs: Sequence[Job]) -> Sequence[Any]:
+    async def _run_transaction(self, db: Db, jobs: Sequence[J]) -> Sequence[Any]:
         """One job that the database can't take fails alone: the others are done without it."""
         for last in (*[False] * (TRIES - 1), True):
             try:
@@ -134,7 +130,7 @@ class Lane:
             return [InvariantError(f"{type(failure).__name__}: {failure}")]
         return [result for job in jobs for result in await self._run_transaction(db, [job])]
 
-    def _answer(self, batch: Sequence[tuple[Job, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
+    def _answer(self, batch: Sequence[tuple[J, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
         for (_, future), result in zip(batch, results, strict=True):
             if future is None or future.done():  # nobody waits, or whoever did was cancelled
                 continue

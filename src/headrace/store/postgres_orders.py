@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -83,6 +83,12 @@ _CLAIM: Final = f"""with left_behind as (
   from due where o.id = due.id returning turn, place, {_OF_ORDER}"""
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
+_GET: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[])"
+_EVENTS: Final = f"""select number, {EVENT_COLUMNS}
+    from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number),
+    lateral (select * from order_events where order_id = asked.id and seq > asked.after_seq
+        order by seq limit asked.most) found
+    order by number, seq"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
     on conflict (name) do update set at = clock_timestamp(), tokens = least($1::float8,
         r.tokens + greatest(0, extract(epoch from clock_timestamp() - r.at)) * $1::float8 / 60)
@@ -209,9 +215,32 @@ async def purge(db: Db, before_ms: int) -> None:
     await db.execute("delete from idempotency_keys where created_at < $1", before_ms)
 
 
-async def get(db: Db, order_id: str) -> Order | None:
-    found = await db.fetchrow(f"select {ORDER_COLUMNS} from orders where id = $1", order_id)
-    return None if found is None else rows.order(found)
+class Look(NamedTuple):
+    """Asks for an order."""
+
+    order_id: str
+
+
+class Log(NamedTuple):
+    """Asks for a part of an order's log."""
+
+    order_id: str
+    after_seq: int
+    limit: int
+
+
+async def read(db: Db, asked: Sequence[Look | Log]) -> list[Order | list[OrderEvent] | None]:
+    """The answers, by one query of each kind."""
+    order_ids = [it.order_id for it in asked if isinstance(it, Look)]
+    logs = list(dict.fromkeys(it for it in asked if isinstance(it, Log)))
+    orders: dict[str, Order] = {}
+    if order_ids:
+        orders = {order.id: order for order in map(rows.order, await db.fetch(_GET, order_ids))}
+    events: dict[Log, list[OrderEvent]] = {log: [] for log in logs}
+    if logs:
+        for number, *row in await db.fetch(_EVENTS, *_columns(logs, 3)):
+            events[logs[number - 1]].append(rows.event(row))
+    return [events[it] if isinstance(it, Log) else orders.get(it.order_id) for it in asked]
 
 
 async def page(
@@ -224,11 +253,6 @@ async def page(
     sql = f"select {ORDER_COLUMNS} from orders where {where} order by id desc limit {limit + 1:d}"
     found = [rows.order(row) for row in await db.fetch(sql, *[value for _, value in given])]
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
-
-
-async def events(db: Db, order_id: str, after_seq: int, limit: int) -> list[OrderEvent]:
-    sql = f"select {EVENT_COLUMNS} from order_events where order_id = $1 and seq > $2 order by seq limit $3"
-    return [rows.event(row) for row in await db.fetch(sql, order_id, after_seq, limit)]
 
 
 def _columns(table: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
