@@ -283,6 +283,24 @@ async def test_pages_follow_the_cursor_and_filters_hold(store: Store) -> None:
     assert await store.get(hostile) is None
 
 
+async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(store: Store) -> None:
+    await place(store, "a", "b", "c")
+    await place(store, "d", user_id="else")
+    claimed = {each.order.id: each.order for each in await store.claim(9, LEASE_MS, FREE)}
+    for order_id in ("c", "a", "d"):
+        order = await submit(store, claimed[order_id])
+        outcome = replace(order.outcome, amount_out=BaseUnits(2**64 - 1))
+        await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    await Steps(store).take(claimed["b"], Step.FAILED)
+    first, second = await store.fills("u", 0, 9)
+    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in (first, second)] == [
+        ("c", 10**9, 2**64 - 1),
+        ("a", 10**9, 2**64 - 1),
+    ]
+    assert [fill.order_id for fill in await store.fills("u", first.position, 9)] == ["a"]
+    assert await store.fills("nobody' or 1=1 --", 0, 9) == []
+
+
 async def test_sinks_hear_every_commit_of_every_process_in_order(store: Store, open_one: Open) -> None:
     other = await open_one()
     heard: list[OrderEvent] = []

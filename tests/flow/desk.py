@@ -83,7 +83,7 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
     service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
     stop = asyncio.Event()
     async with Supervisor(SystemClock()) as tasks:
-        tasks.start("test", "service", partial(service.run, stop))
+        serving = tasks.start("test", "service", partial(service.run, stop))
         await service.started.wait()
         assert service.gateway is not None
         client = Desk(service.gateway.port, service)
@@ -92,3 +92,4 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
         finally:
             await client.http.aclose()
             stop.set()
+            await serving

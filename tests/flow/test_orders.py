@@ -84,6 +84,23 @@ async def test_orders_are_listed_page_by_page_and_cancelled_while_they_wait(tmp_
         assert [frame.get("status") for frame in frames] == [None, "PENDING", "CANCELLED"]
 
 
+async def test_the_portfolio_is_what_the_orders_came_to(tmp_path: Path) -> None:
+    async with desk(tmp_path, MOCK_DRIFT_BPS="0", MOCK_VARIANCE="0") as client:
+        for body in ({"tokenIn": "USDC", "tokenOut": "SOL", "amount": 300}, {"amount": 0.5}):
+            await client.follow(f"/ws/{await client.place(userId='ann', **body)}")
+        found = (await client.http.get("/api/portfolio", params={"user": "ann"})).json()
+        [holding] = found["holdings"]
+        bought = 2 * 9975 * 10**5  # 0.25 % is the cheaper venue's fee
+        got = 75 * 9975 * 10**2
+        assert found["fills"] == 2
+        assert (int(holding["units"]), holding["averageCost"]) == (bought - 5 * 10**8, "150.375939799")
+        assert int(holding["realised"]) == got - -(-3 * 10**8 * 5 * 10**8 // bought)
+        assert {int(balance["units"]) for balance in found["balances"]} == {bought - 5 * 10**8, got - 3 * 10**8}
+        assert (await client.http.get("/api/portfolio", params={"user": "bob"})).json()["fills"] == 0
+        for wrong in ({}, {"user": ""}, {"user": "a b"}, {"user": "' or 1=1 --"}):
+            assert (await client.http.get("/api/portfolio", params=wrong)).status_code == 400
+
+
 async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         body = {"type": "limit", "limitPrice": "100", "slippage": None, "clientOrderId": "limit-1"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace import __version__, app
-from headrace.cli import decoding, listening, recordings, serving
+from headrace.cli import decoding, listening, ordering, recordings, serving
 from headrace.config import Config, CoreSettings, WrongSettings, load, render
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.runtime.log import configure
@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
 
     worker = _command(commands, "worker", _worker, "execute orders, and serve nobody; as many as you like may run")
     _add_settings(worker)
+
+    ordering.add_to(commands)
 
     record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
     _add_settings(record)

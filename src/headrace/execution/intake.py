@@ -10,16 +10,19 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.execution.requests import find_token, read_request
+from headrace.execution.portfolio import Portfolio, view
+from headrace.execution.requests import decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
 from headrace.model.errors import TransientError
 from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
+from headrace.model.topics import is_owner
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 from headrace.store import Accepted, Cancelled, Page, Store
 
 USERS_MAX: Final = 10_000
 KEY_LENGTH_MAX: Final = 128
+FILLS_PAGE: Final = 500
 
 
 class Intake:
@@ -104,6 +107,21 @@ class Intake:
             return await self._store.events(order_id, after_seq, limit)
         except TransientError as error:
             raise _unavailable() from error
+
+    async def portfolio(self, user_id: str) -> dict[str, Any]:
+        """What the user's executed orders have come to, folded anew from the log each time."""
+        if not is_owner(user_id):
+            fields = {"user": "is not 1 to 64 letters, digits or _.@-"}
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
+        portfolio, after = Portfolio(), 0
+        try:
+            while fills := await self._store.fills(user_id, after, FILLS_PAGE):
+                for fill in fills:
+                    portfolio.apply(fill)
+                after = fills[-1].position
+        except TransientError as error:
+            raise _unavailable() from error
+        return view(user_id, portfolio, decimals_of)
 
     def _check_rate(self, user_id: str) -> None:
         """A bucket per user; the least recently seen user is forgotten when there are too many."""

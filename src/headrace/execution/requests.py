@@ -33,6 +33,12 @@ class _Fault(Exception):  # noqa: N818  (a finding)
     """What is wrong with one field."""
 
 
+def decimals_of(mint: str) -> int | None:
+    """How many decimals a mint's base units have, where that is known."""
+    token = find_token(mint)
+    return None if token is None else token.decimals
+
+
 def read_json(text: bytes) -> Any:
     """The JSON of a body, numbers with a fraction as Decimal. Refuses what RFC 8259 leaves open: an object that names a
     key twice, NaN, numbers and nesting without end."""

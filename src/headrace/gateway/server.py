@@ -148,7 +148,8 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            listener = socket.socket(found[0], socket.SOCK_STREAM)
+            # Only with the protocol named does asyncio set TCP_NODELAY; else an answer in two writes takes 40 ms more.
+            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:
             raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
         try:

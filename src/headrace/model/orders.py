@@ -167,6 +167,18 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt | None
 
 
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """What an executed order moved. `position` is its place in the log of all orders."""
+
+    position: int
+    order_id: str
+    mint_in: str
+    mint_out: str
+    amount_in: BaseUnits
+    amount_out: BaseUnits
+    at_ms: int
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One step of an order: applied whole or not at all, and only if the order is in one of `leaves`.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -115,6 +115,9 @@ class Store(Protocol):
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         """The order's log after `after_seq`."""
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        """What the user's orders moved, in the order in which it was logged, beyond position `after`."""
 
     async def follow(self) -> None:
         """Run for ever: hear of what other processes commit, and forget idempotency keys older than 48 hours."""

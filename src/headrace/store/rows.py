@@ -8,6 +8,7 @@ from headrace.model.amounts import BaseUnits
 from headrace.model.orders import (
     Attempt,
     AttemptStatus,
+    Fill,
     Order,
     OrderEvent,
     OrderRequest,
@@ -102,6 +103,20 @@ def event_of(it: Order, kind: str, at_ms: int, data: dict[str, Any] | None = Non
         status=it.status,
         at_ms=at_ms,
         data=msgspec.Raw(_encoder.encode(data or {})),
+    )
+
+
+def fill(row: Any) -> Fill:
+    """Of a `landed` event's position and time, and its order's id, request and outcome."""
+    request, outcome = _requests.decode(row[3]), _outcomes.decode(row[4])
+    return Fill(
+        position=row[0],
+        order_id=row[2],
+        mint_in=request.token_in.mint,
+        mint_out=request.token_out.mint,
+        amount_in=request.amount,
+        amount_out=outcome.amount_out or BaseUnits(0),
+        at_ms=row[1],
     )
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
@@ -81,6 +81,9 @@ class SqliteStore:
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        return await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
 
     async def follow(self) -> None:
         purge_at_s = 0.0

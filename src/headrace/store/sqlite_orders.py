@@ -13,6 +13,7 @@ from headrace.model.orders import (
     AttemptStatus,
     Change,
     Claimed,
+    Fill,
     LeaseLost,
     Order,
     OrderEvent,
@@ -223,6 +224,12 @@ def page(
 def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
     sql = f"select {EVENT_COLUMNS} from order_events where order_id = ? and seq > ? order by seq limit ?"
     return [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
+
+
+def fills(user_id: str, after: int, limit: int, db: _Db) -> list[Fill]:
+    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = ? and e.kind = 'landed' and e.position > ? order by e.position limit ?"""
+    return [rows.fill(row) for row in db.execute(sql, (user_id, after, limit))]
 
 
 def _last_attempt(db: _Db, order_id: str) -> Any:

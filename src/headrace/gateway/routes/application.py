@@ -16,6 +16,7 @@ from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
 from headrace.gateway.routes import dashboard, health, live, topics
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.description import describe
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -84,7 +85,7 @@ class _Outer:
 @get("/schema", include_in_schema=False, sync_to_thread=False)
 def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """The OpenAPI description of this API."""
-    return Response(request.app.openapi_schema.to_schema(), media_type=MediaType.JSON)
+    return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:

@@ -42,7 +42,7 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     return Response(body, status_code=200 if health.ready else 503)
 
 
-@get("/metrics", sync_to_thread=False)
+@get("/metrics", media_type=Metrics.content_type, sync_to_thread=True)  # the process's own are files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
     return Response(context_of(request).metrics.render(), media_type=Metrics.content_type)

@@ -74,12 +74,17 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         order, requested = await intake.cancel(order_id)
         return _json(order_view(order), 202 if requested else 200)
 
+    @get("/api/portfolio")
+    async def portfolio(user: Annotated[str, QueryParameter(min_length=1, max_length=64)]) -> Response[bytes]:
+        """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
+        return _json(await intake.portfolio(user))
+
     @get("/api/orders/{order_id:str}/stream", status_code=426, include_in_schema=False)
     async def needs_upgrade(order_id: FromPath[str]) -> None:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
-    return execute, read, find, events, cancel, needs_upgrade
+    return execute, read, find, events, cancel, portfolio, needs_upgrade
 
 
 def read_body(content_type: str, body: bytes) -> Any:
