@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
@@ -156,6 +156,10 @@ class PostgresStore:
             return []
         events: Sequence[OrderEvent] = await self._looks.ask(sql.Log(order_id, after_seq, limit))
         return events
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        async with self._reader() as db:
+            return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
 
     async def follow(self) -> None:
         db = await self._connect()

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
-from headrace.model.orders import Attempt, AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
 from headrace.store import Page, rows
 from headrace.store.postgres_batch import READY, Batch, Claim, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
@@ -209,6 +209,13 @@ async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
     sql = f"""select {ORDER_COLUMNS} from orders
         where status = 'PENDING' and lease_until > '-infinity' and id > $1 order by id limit $2"""
     return [rows.order(row) for row in await db.fetch(sql, after_id, limit)]
+
+
+async def fills(db: Db, user_id: str, after: int, limit: int) -> list[Fill]:
+    """A row that becomes visible below `after` meanwhile is left out; whoever reads again from 0 finds it."""
+    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = $1 and e.kind = 'landed' and e.position > $2 order by e.position limit $3"""
+    return [rows.fill(row) for row in await db.fetch(sql, user_id, after, limit)]
 
 
 async def purge(db: Db, before_ms: int) -> None:

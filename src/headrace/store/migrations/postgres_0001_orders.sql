@@ -24,6 +24,7 @@ create index orders_of_user on orders (user_id, id);
 
 -- What the owner is told, gapless by seq. `txid` tells which rows a reader has not seen: see postgres_tail.py.
 create table order_events (
+  position bigint generated always as identity,  -- not the order of commits
   order_id text collate "C" not null,
   user_id text not null,
   seq integer not null,
@@ -36,6 +37,7 @@ create table order_events (
 );
 
 create index order_events_new on order_events (txid);
+create index order_events_fills on order_events (user_id, position) where kind = 'landed';
 
 -- Signed bytes, stored before the first of them leaves.
 create table attempts (
