@@ -21,7 +21,8 @@ test: $(READY) ## all tests, against real servers on this machine
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 chaos: $(READY) ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
-	$(BIN)/headrace bench orders_chaos
+	$(BIN)/headrace bench orders_chaos --store sqlite
+	$(BIN)/headrace bench orders_chaos --store postgres
 	! $(BIN)/headrace bench orders_chaos --orders 300 --kills 10 --stops 2 --engine naive
 
 check: $(READY) ## format, lint, types and layers, in under a minute

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.keys import WSOL_MINT, is_key
@@ -37,6 +37,9 @@ def decimals_of(mint: str) -> int | None:
     """How many decimals a mint's base units have, where that is known."""
     token = find_token(mint)
     return None if token is None else token.decimals
+
+
+_Read: TypeAlias = Callable[[], Any]  # by a name: the annotation of an inner function is built at each call
 
 
 def read_json(text: bytes) -> Any:
@@ -74,7 +77,7 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
     faults: dict[str, str] = {}
 
-    def take(name: str, read: Callable[[], Any]) -> Any:
+    def take(name: str, read: _Read) -> Any:
         try:
             return read()
         except _Fault as fault:
