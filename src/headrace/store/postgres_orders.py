@@ -75,12 +75,19 @@ _CLAIM: Final = f"""with left_behind as (
         where status = 'PENDING' and lease_until = '-infinity' and id <> all ($5)
         order by priority, id limit $2 for update skip locked) found),
   due as (
-    select * from (table left_behind union all table expired union all table ready) found order by turn, place limit $1)
-  update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$3::bigint")},
-      status = case turn when 0 then o.status else 'ROUTING' end,
-      seq = case turn when 0 then o.seq else o.seq + 1 end,
-      updated_at = case turn when 0 then o.updated_at else $4 end
-  from due where o.id = due.id returning turn, place, {_OF_ORDER}"""
+    select * from (table left_behind union all table expired union all table ready) found
+    order by turn, place limit $1),
+  begun as (
+    update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$3::bigint")},
+        status = case turn when 0 then o.status else 'ROUTING' end,
+        seq = case turn when 0 then o.seq else o.seq + 1 end,
+        updated_at = case turn when 0 then o.updated_at else $4 end
+    from due where o.id = due.id returning turn, place, user_id, {_OF_ORDER}),
+  logged as (
+    insert into order_events ({EVENT_COLUMNS})
+    select id, user_id, seq, 'claimed', status, $4, '{{}}' from begun where turn > 0 returning 1)
+  select turn, place, {ORDER_COLUMNS}, case when exists (select from logged) then pg_notify('{CHANNEL}', '') end
+  from begun"""
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
 _GET: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[])"
@@ -98,10 +105,18 @@ _SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
 
 async def transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
     """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with."""
-    if not any(job.order_ids or job.keys or job.claim for job in jobs):
-        return await _transact(db, jobs, now_ms)  # one statement, which is a transaction by itself
+    if _is_one_statement(jobs):  # which is a transaction by itself
+        return await _transact(db, jobs, now_ms)
     async with db.transaction():
         return await _transact(db, jobs, now_ms)
+
+
+def _is_one_statement(jobs: Sequence[Job]) -> bool:
+    """A claim alone, or new orders without keys."""
+    claim = jobs[0].claim
+    if claim is not None:
+        return len(jobs) == 1 and not claim.rate.per_minute
+    return not any(job.order_ids or job.keys or job.claim for job in jobs)
 
 
 async def _transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
@@ -109,7 +124,7 @@ async def _transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
     results = [_decide(job, batch) for job in jobs]
     for number, job in enumerate(jobs):
         if job.claim is not None:
-            results[number] = await _claim(db, job.claim, now_ms, batch)
+            results[number] = await _claim(db, job.claim, now_ms, list(batch.was))
     await _write(db, batch)
     return results
 
@@ -186,19 +201,18 @@ def _rests_until(order: Order) -> datetime:
     return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
-async def _claim(db: Db, claim: Claim, now_ms: int, batch: Batch) -> list[Claimed]:
-    """What the database finds, but for the rows that this batch changes itself."""
+async def _claim(db: Db, claim: Claim, now_ms: int, but: list[str]) -> list[Claimed]:
+    """What the database finds, `but` for rows that the batch changes itself."""
     new = claim.limit
     if claim.rate.per_minute:
         new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms, list(batch.was))
+    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms, but)
     found.sort(key=lambda row: row[:2])
     turns = [row[0] for row in found]
     orders = [rows.order(row[2:]) for row in found]
     if claim.rate.per_minute and LAST_TURN in turns:
         await db.execute(_SPEND, turns.count(LAST_TURN))
     unfinished = [order.id for turn, order in zip(turns, orders, strict=True) if turn == 0]
-    batch.events += [rows.event_of(order, "claimed", now_ms) for order in orders[len(unfinished) :]]
     last: dict[str, Attempt] = {}
     if unfinished:
         last = {attempt.order_id: attempt for attempt in map(rows.attempt, await db.fetch(_LAST_ATTEMPTS, unfinished))}
