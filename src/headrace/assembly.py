@@ -102,10 +102,10 @@ async def open_store(database_url: str | None, file: str, clock: Clock) -> Store
         place = database_url.removeprefix("sqlite:").removeprefix("//")
     elif database_url:
         kind, place = "postgres", database_url
-    if kind not in STORES:
-        expected = f"a sqlite:/// URL: this version keeps orders in {' or '.join(STORES)} only"
-        raise ConfigError("DATABASE_URL", redact(place), expected)
-    opener: Any = load(STORES[kind])
+    try:
+        opener: Any = load(STORES[kind])
+    except ModuleNotFoundError as error:
+        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
     store: Store = await opener.open(place, clock)
     return store
 

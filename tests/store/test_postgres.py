@@ -160,5 +160,7 @@ async def test_a_newer_schema_and_a_wrong_url_are_configuration_errors(
         await PostgresStore.open(url, SystemClock())
     with pytest.raises(ConfigError):
         await PostgresStore.open(url.replace("headrace_test", "nowhere"), SystemClock())
+    with pytest.raises(ConfigError):
+        await PostgresStore.open("mysql://127.0.0.1/x", SystemClock())
     with pytest.raises(TransientError):
         await PostgresStore.open("postgresql://127.0.0.1:1/x", SystemClock())

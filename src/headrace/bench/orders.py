@@ -61,16 +61,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         driver = _compiled(args.tools / "driver.c", folder)
         url = stack.enter_context(postgres.server(durable=True))
         redis_port = _redis(args, stack)
-        contenders = ["headrace-postgres", "headrace-sqlite"]
+        contenders = ["headrace-postgres", "headrace-postgres+worker", "headrace-sqlite"]
         if redis_port and (args.tools / "node" / "node_modules").is_dir():
             contenders.insert(0, PEER)
         else:
             progress("without the Node peer: it needs a redis-server, and `npm ci` in its folder")
         for number in range(args.runs):
             for contender in contenders:
-                place = _database(url, f"run{number}_{contender.replace('-', '_')}")
-                command, env = _server(contender, args, folder, place, redis_port)
-                with _serving(command, env, folder / "server.log") as port:
+                place = _database(url, f"run{number}_{contenders.index(contender)}")
+                commands, env = _server(contender, args, folder, place, redis_port)
+                with _serving(commands, env, folder / "server.log") as port:
                     for kind, measured in _measure(contender, driver, port, args):
                         results.setdefault(contender, {}).setdefault(kind, []).append(measured)
                         progress(
@@ -164,31 +164,35 @@ def _database(url: str, name: str) -> str:
 
 def _server(
     contender: str, args: argparse.Namespace, folder: Path, database_url: str, redis_port: int | None
-) -> tuple[list[str], dict[str, str]]:
+) -> tuple[list[list[str]], dict[str, str]]:
+    """What to start, the server first, with which environment."""
     if contender == PEER:
         env = {**NODE, "DATABASE_URL": database_url, "REDIS_PORT": str(redis_port), "QUEUE": f"q{time.monotonic_ns()}"}
-        return ["node", str(args.tools / "node" / "server.mjs")], env
+        return [["node", str(args.tools / "node" / "server.mjs")]], env
     unique = f"{time.monotonic_ns()}.db"
-    place = database_url if contender.endswith("postgres") else f"sqlite:///{folder}/orders-{unique}"
+    place = database_url if "postgres" in contender else f"sqlite:///{folder}/orders-{unique}"
     env = {**HEADRACE, "DATABASE_URL": place, "MOCK_CHAIN_FILE": str(folder / f"chain-{unique}")}
-    return [sys.executable, "-m", "headrace", "serve"], env
+    words = [["serve"]]
+    if contender.endswith("+worker"):
+        env["ORDERS_WORK_HERE"] = "false"
+        words.append(["worker"])
+    return [[sys.executable, "-m", "headrace", *more] for more in words], env
 
 
 @contextmanager
-def _serving(command: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
+def _serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[int]:
     port = _free_port()
-    with log.open("wb") as output:
-        given = {**os.environ, **env, "PORT": str(port)}
-        process = subprocess.Popen(command, env=given, stdout=output, stderr=output)  # noqa: S603
-    try:
-        end_s = time.monotonic() + START_S
-        while not _is_taken(port):
-            if process.poll() is not None or time.monotonic() > end_s:
-                raise SystemExit(f"{command} does not serve: {log.read_text()[-1000:]}")
-            time.sleep(0.1)
+    given = {**os.environ, **env, "PORT": str(port)}
+    with ExitStack() as stack, log.open("wb") as output:
+        for command in commands:
+            process = subprocess.Popen(command, env=given, stdout=output, stderr=output)  # noqa: S603
+            stack.callback(_end, process)
+            end_s = time.monotonic() + START_S
+            while not _is_taken(port):
+                if process.poll() is not None or time.monotonic() > end_s:
+                    raise SystemExit(f"{command} does not serve: {log.read_text()[-1000:]}")
+                time.sleep(0.1)
         yield port
-    finally:
-        _end(process)
 
 
 def _is_taken(port: int) -> bool:
@@ -218,11 +222,13 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"{report['orders']} orders, {report['rate']} orders a second where steady, median of {report['runs']} runs"
     ]
-    lines.append("                             orders/s  answer p50  p99 ms  confirm p50     p99 ms  wrong  unfinished")
+    lines.append(
+        "                                   orders/s  answer p50  p99 ms  confirm p50     p99 ms  wrong  unfinished"
+    )
     for who, kinds in report["results"].items():
         for kind, row in kinds.items():
             lines.append(
-                f"{who:20}{kind:7}{row['orders_per_s']:10,.0f}{row['answer_p50_ms']:12.1f}{row['answer_p99_ms']:8.1f}"
+                f"{who:26}{kind:7}{row['orders_per_s']:10,.0f}{row['answer_p50_ms']:12.1f}{row['answer_p99_ms']:8.1f}"
                 f"{row['confirm_p50_ms']:13.1f}{row['confirm_p99_ms']:11.1f}{row['updates_wrong']:7.0f}{row['unfinished']:12.0f}"
             )
     return "\n".join(lines)

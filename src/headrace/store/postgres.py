@@ -62,8 +62,8 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._connect, self._transact, self._committed)
-        self._looks = Lane[sql.Look | sql.Log](self._connect, sql.read, _nothing)
+        self._lane = Lane[Job](self._reconnect, self._transact, self._committed)
+        self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark = ""
         self._reading = asyncio.Lock()
@@ -162,7 +162,7 @@ class PostgresStore:
             return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
 
     async def follow(self) -> None:
-        db = await self._connect()
+        db = await self._reconnect()
         self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
         try:
@@ -206,10 +206,10 @@ class PostgresStore:
             db = await asyncpg.connect(self._url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=SESSION)
         except _REFUSED as error:
             raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
-        except AWAY as error:
-            raise away(error) from error
         except ValueError as error:
             raise ConfigError("DATABASE_URL", "a URL that can't be read", "postgresql://user@host/name") from error
+        except AWAY as error:
+            raise away(error) from error
         if db.get_server_version().major < OLDEST:
             db.terminate()
             raise ConfigError("DATABASE_URL", f"PostgreSQL {db.get_server_version().major}", f"{OLDEST} or newer")
@@ -219,6 +219,13 @@ class PostgresStore:
             db.terminate()
             raise away(error) from error
         return db
+
+    async def _reconnect(self) -> sql.Db:
+        """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
+        try:
+            return await self._connect()
+        except ConfigError as error:
+            raise TransientError(str(error)) from error
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[sql.Db]:

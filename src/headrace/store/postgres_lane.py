@@ -73,19 +73,15 @@ class Lane(Generic[J]):
     async def run(self) -> None:
         """Work until closed."""
         try:
-            while True:
+            while self._waiting or not self._closed:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
                     batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
                     await self._commit(batch)
-                if self._closed:
-                    return
         finally:
-            self._closed = True
-            self._answer(self._waiting, [TransientError("the database is closed")] * len(self._waiting))
-            if self._db is not None:
-                self._db.terminate()
+            self._hang_up()
+            self._wake.set()  # for the next `run`, should this one have failed
 
     def _put(self, job: J, future: asyncio.Future[Any] | None) -> None:
         if self._closed:
@@ -101,9 +97,14 @@ class Lane(Generic[J]):
         except (TransientError, *AWAY) as error:
             failure = error if isinstance(error, TransientError) else away(error)
             self._answer(batch, [failure] * len(batch))
-            if self._db is not None:
-                self._db.terminate()
-                self._db = None
+            self._hang_up()
+        finally:  # of a defect, or when cancelled; who has an answer keeps it
+            self._answer(batch, [TransientError("the database did not answer")] * len(batch))
+
+    def _hang_up(self) -> None:
+        if self._db is not None:
+            self._db.terminate()
+            self._db = None
 
     async def _connection(self) -> Db:
         if self._db is None or self._db.is_closed():
