@@ -90,7 +90,8 @@ class Service:
 
     `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
     all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
-    replay that must be the same each time. `play` is set for a service that plays a recording.
+    replay that must be the same each time. `play` is set for a service that plays a recording; it takes orders only if
+    `orders` says so too, as its prices are of another day.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Service:
         generation: str | None = None,
         record: Path | None = None,
         play: bool = False,
+        orders: bool = True,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -113,7 +115,7 @@ class Service:
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
-        self._play = play
+        self._play, self._take_orders = play, orders
         self._make_source = source or open_nodes
         self._source: Source | None = None
         self._streaming: asyncio.Task[object] | None = None
@@ -165,7 +167,7 @@ class Service:
 
     async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
         settings = self.config.section(ExecutionSettings)
-        if not settings.enabled or self._play:
+        if not (settings.enabled and self._take_orders):
             return None
         return await stack.enter_async_context(
             open_orders(self.config, self.clock, self.metrics, work=settings.work_here)

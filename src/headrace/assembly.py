@@ -16,6 +16,7 @@ from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
 from headrace.config import Config, CoreSettings
 from headrace.execution.engine import Engine
+from headrace.execution.finality import Finality
 from headrace.execution.intake import Intake
 from headrace.execution.publisher import Publisher
 from headrace.execution.settings import ExecutionSettings
@@ -46,6 +47,7 @@ class OrderHalf:
     chain: Chain
     intake: Intake
     worker: Worker | None
+    finality: Finality | None
 
     def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
         """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices."""
@@ -61,6 +63,8 @@ class OrderHalf:
             tasks.start("orders", "publish", publisher.run, restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", self.worker.run, restart=again())
+        if self.finality is not None:
+            tasks.start("orders", "finality", self.finality.run, restart=again())
 
 
 @asynccontextmanager
@@ -92,7 +96,8 @@ async def open_orders(
                 per_minute=core.queue_rate_limit_per_minute,
             )
             stack.push_async_callback(worker.release)
-        yield OrderHalf(store, chain, Intake(store, settings, clock), worker)
+        finality = Finality(store, chain, settings, clock) if work else None
+        yield OrderHalf(store, chain, Intake(store, settings, clock), worker, finality)
 
 
 async def open_store(database_url: str | None, file: str, clock: Clock) -> Store:

@@ -17,6 +17,7 @@ SERVER = {
     "MOCK_QUOTE_MS": "0",
     "MOCK_EXECUTION_MS": "0",
     "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
+    "ORDER_FINALITY_MS": "3600000",
 }
 
 

@@ -283,6 +283,23 @@ async def test_pages_follow_the_cursor_and_filters_hold(store: Store) -> None:
     assert await store.get(hostile) is None
 
 
+async def test_finality_is_written_down_once(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    await place(store, "a", "b")
+    for _ in range(2):
+        order = await submit(store, await claim_one(store))
+        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    waiting = await store.unfinal(9)
+    assert [each.order.id for each in waiting] == ["a", "b"]
+    assert waiting[0].attempt == replace(attempt_of(waiting[0].order), status=AttemptStatus.LANDED_OK)
+    outcome = replace(waiting[0].order.outcome, finality="finalized", fate="executed")
+    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome) for n in range(6)])
+    assert sum(done) == 1
+    assert (await log(store, "a"))[-1] == (6, "finalized", "CONFIRMED")
+    assert [each.order.id for each in await other.unfinal(9)] == ["b"]
+    assert await store.claim(9, LEASE_MS, FREE) == []
+
+
 async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(store: Store) -> None:
     await place(store, "a", "b", "c")
     await place(store, "d", user_id="else")

@@ -78,6 +78,7 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
         "MOCK_QUOTE_MS": "0",
         "MOCK_EXECUTION_MS": "0",
         "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
+        "ORDER_FINALITY_MS": "3600000",
         **settings,
     }
     service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))

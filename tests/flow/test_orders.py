@@ -101,6 +101,18 @@ async def test_the_portfolio_is_what_the_orders_came_to(tmp_path: Path) -> None:
             assert (await client.http.get("/api/portfolio", params=wrong)).status_code == 400
 
 
+async def test_an_executed_order_becomes_final(tmp_path: Path) -> None:
+    async with desk(tmp_path, MOCK_FINALITY_BLOCKS="0", ORDER_FINALITY_MS="1") as client:
+        order_id = await client.place()
+        async with connect(f"ws://127.0.0.1:{client.port}/ws/{order_id}") as socket:
+            async for text in socket:
+                frame = json.loads(text)
+                if frame.get("event") == "finalized":
+                    break
+        assert (frame["seq"], frame["status"], frame["finality"]) == (6, "CONFIRMED", "finalized")
+        assert (await client.http.get(f"/api/orders/{order_id}")).json()["finality"] == "finalized"
+
+
 async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         body = {"type": "limit", "limitPrice": "100", "slippage": None, "clientOrderId": "limit-1"}

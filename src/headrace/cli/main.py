@@ -5,6 +5,7 @@ import importlib
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -168,12 +169,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _settings(arguments: argparse.Namespace) -> Config:
-    """Load the settings, and log as they say from here on."""
+def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
+    """Load the settings, and log as they say from here on. `unless_set` count where the environment is silent."""
     for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
         if given != default and not given.is_file():
             raise ConfigError(str(given), "no such file", "a file that exists")
-    env = dict(os.environ)
+    env = {**unless_set, **os.environ}
     if arguments.port is not None:
         env["SERVER_PORT"] = str(arguments.port)
     config = load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
@@ -203,9 +204,12 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _demo_once(arguments: argparse.Namespace) -> int:
-    return serving.demo(
-        _settings(arguments), speed=arguments.speed, follow_here=not arguments.quiet, browser=not arguments.no_browser
-    )
+    """With orders on the mock venues and the mock chain, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="headrace-demo-") as folder:
+        files = {"ORDERS_FILE": f"{folder}/orders.db", "MOCK_CHAIN_FILE": f"{folder}/chain.db"}
+        config = _settings(arguments, ORDERS_ENABLED="true", **files)
+        follow, browser = not arguments.quiet, not arguments.no_browser
+        return serving.demo(config, speed=arguments.speed, follow_here=follow, browser=browser)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,15 @@ class Sighting(msgspec.Struct, frozen=True):
     answer: Answer | None
 
 
+def judge_final(last_valid_height: int, sighting: Sighting) -> Literal["finalized", "lost", "undecided"]:
+    """Of bytes that were confirmed: whether that can't change any more, or did. Such forks hardly ever happen, but the
+    owner must not believe for ever in what is on none."""
+    answer = sighting.answer
+    if answer is not None and answer.landing is not None and answer.landing.depth == "finalized":
+        return "finalized" if answer.landing.err is None else "lost"
+    return "lost" if judge(last_valid_height, sighting) == "expired" else "undecided"
+
+
 def judge(last_valid_height: int, sighting: Sighting) -> Verdict:
     """The verdict on bytes that may land up to and including `last_valid_height`.
 

@@ -38,6 +38,9 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     look_ms: Annotated[
         int, _Ms, Setting("longest pause between two looks at a transaction", env=("ORDER_LOOK_MS",))
     ] = 500
+    finality_ms: Annotated[
+        int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
+    ] = 1_000
     amount_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("most base units of one order", env=("ORDER_AMOUNT_MAX",))
     ] = 2**64 - 1

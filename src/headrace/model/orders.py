@@ -14,6 +14,9 @@ BPS_WHOLE: Final = 10_000
 Fate: TypeAlias = Literal["not_executed", "executed", "unknown"]
 """What can be said about the chain when something ended or went wrong."""
 
+Finality: TypeAlias = Literal["confirmed", "finalized", "lost"]
+"""Of an executed order: `confirmed` could still vanish with its fork, `finalized` can't, `lost` did."""
+
 Mode: TypeAlias = Literal["mock", "paper", "live"]
 
 
@@ -110,6 +113,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tx_hash: str | None = None
     error_reason: str | None = None
     fate: Fate | None = None
+    finality: Finality | None = None
     triggered: bool = False
 
 

@@ -48,6 +48,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "txHash": outcome.tx_hash,
         "errorReason": outcome.error_reason,
         "fate": outcome.fate,
+        "finality": outcome.finality,
         "attempts": outcome.failed_tries + (order.status is not OrderStatus.PENDING),
         "resting": order.status is OrderStatus.PENDING and order.awaits_trigger,
         "cancelRequested": order.cancel_requested,
@@ -95,6 +96,8 @@ def told(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before
         data["executedPrice"] = _executed(request, outcome)
     if outcome.error_reason != before.error_reason:
         data["errorReason"] = outcome.error_reason
+    if outcome.finality != before.finality:
+        data["finality"] = outcome.finality
     if status in TERMINAL:
         data["fate"] = outcome.fate
     return data

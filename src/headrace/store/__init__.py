@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -92,6 +92,12 @@ class Store(Protocol):
 
     def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
         """Write down what is known about an attempt, without an event and without waiting; a detail, not a step."""
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        """CONFIRMED orders whose finality is not written down yet, oldest first, each with its last attempt."""
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        """Write down, with an event, that the order's landing is final or was lost. False if that was done before."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         """Prolong the leases of these orders, as far as they are worked on (what rests again is nobody's)."""

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
@@ -61,6 +61,12 @@ class SqliteStore:
 
     def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
         self._thread.tell(partial(sql.note, order, attempt, leaves))
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        return await self._thread.ask(partial(sql.unfinal, limit), writes=False)
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        return await self._thread.ask(partial(sql.finalize, order, outcome, self._now_ms()))
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))

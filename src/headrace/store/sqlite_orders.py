@@ -19,6 +19,7 @@ from headrace.model.orders import (
     OrderEvent,
     OrderRefused,
     OrderStatus,
+    Outcome,
 )
 from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
@@ -138,6 +139,25 @@ def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], db: _D
         _move_attempt(db, attempt, leaves)
 
 
+def unfinal(limit: int, db: _Db) -> list[Claimed]:
+    found = _select(db, "where status = 'CONFIRMED' and lease_until > 0 order by lease_until limit ?", (limit,))
+    return [Claimed(order=order, attempt=_last_attempt(db, order.id)) for order in found]
+
+
+def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
+    found = db.execute(
+        """update orders set lease_until = 0, seq = seq + 1, outcome = ?, updated_at = ?
+            where id = ? and status = 'CONFIRMED' and lease_until > 0 returning seq""",
+        (rows.encode(outcome), now_ms, order.id),
+    ).fetchone()
+    if found is None:
+        return False
+    after = replace(order, outcome=outcome, seq=found[0], updated_at_ms=now_ms)
+    kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
+    _log(db, [rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate})])
+    return True
+
+
 def _move_attempt(db: _Db, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
     moved = db.execute(
         f"update attempts set status = ? where order_id = ? and number = ? and status in ({_marks(len(leaves))})",
@@ -228,7 +248,8 @@ def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEven
 
 def fills(user_id: str, after: int, limit: int, db: _Db) -> list[Fill]:
     sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = ? and e.kind = 'landed' and e.position > ? order by e.position limit ?"""
+        where e.user_id = ? and e.kind = 'landed' and e.position > ?
+        and json_extract(o.outcome, '$.finality') is not 'lost' order by e.position limit ?"""
     return [rows.fill(row) for row in db.execute(sql, (user_id, after, limit))]
 
 

@@ -1,13 +1,13 @@
 """What the OpenAPI document says beyond what handlers declare: bodies and answers of orders, problems everywhere.
 
-The shapes here are checked against real answers by the tests (schemathesis), which know no field that is not here.
+The tests hold real answers against these shapes, values (by schemathesis) and the names of all fields.
 """
 
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from headrace.model.orders import Fate, Mode, OrderStatus
+from headrace.model.orders import Fate, Finality, Mode, OrderStatus
 
 _REF: Final = "#/components/schemas/{name}"
 _MINT: Final = "^(SOL|USDC|USDT|[1-9A-HJ-NP-Za-km-z]{32,44})$"
@@ -87,6 +87,7 @@ class OrderView(_Shape):
     tx_hash: str | None
     error_reason: str | None
     fate: Fate | None
+    finality: Finality | None
     attempts: int
     resting: bool
     cancel_requested: bool
