@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
@@ -121,6 +121,15 @@ class PostgresStore:
     def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
         decide = partial(postgres_batch.note, order, attempt, leaves)
         self._lane.tell(Job(decide, [order.id], moves_attempt=True))
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        async with self._reader() as db:
+            return await sql.unfinal(db, limit)
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
+        finalized: bool = await self._lane.ask(Job(decide, [order.id]))
+        return finalized
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         decide = partial(postgres_batch.renew, held, lease_ms)

@@ -16,13 +16,14 @@ from headrace.model.orders import (
     OrderEvent,
     OrderRefused,
     OrderStatus,
+    Outcome,
 )
 from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
 
 ENDED: Final = 0
 """A lease of so many ms ends at once."""
 READY: Final = -1
-"""No lease: a PENDING order that may be claimed."""
+"""No lease: an order that may be claimed, or one that is final."""
 
 WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
 
@@ -142,6 +143,18 @@ def changed(order: Order, change: Change, now_ms: int) -> Order:
 def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
     _held(order, batch)
     _move(attempt, leaves, batch)
+
+
+def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool:
+    row = batch.now.get(order_id)
+    if row is None or row.status is not OrderStatus.CONFIRMED or row.outcome.finality in ("finalized", "lost"):
+        return False
+    after = replace(row, outcome=outcome, seq=row.seq + 1, updated_at_ms=now_ms)
+    batch.now[order_id] = after
+    batch.leases[order_id] = READY
+    kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
+    batch.events.append(rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate}))
+    return True
 
 
 def renew(held: Sequence[Order], lease_ms: int, batch: Batch) -> Renewal:

@@ -213,10 +213,21 @@ async def _claim(db: Db, claim: Claim, now_ms: int, but: list[str]) -> list[Clai
     if claim.rate.per_minute and LAST_TURN in turns:
         await db.execute(_SPEND, turns.count(LAST_TURN))
     unfinished = [order.id for turn, order in zip(turns, orders, strict=True) if turn == 0]
-    last: dict[str, Attempt] = {}
-    if unfinished:
-        last = {attempt.order_id: attempt for attempt in map(rows.attempt, await db.fetch(_LAST_ATTEMPTS, unfinished))}
+    last = await _last_attempts(db, unfinished)
     return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
+
+
+async def unfinal(db: Db, limit: int) -> list[Claimed]:
+    sql = f"""select {ORDER_COLUMNS} from orders
+        where status = 'CONFIRMED' and lease_until > '-infinity' order by lease_until limit $1"""
+    orders = [rows.order(row) for row in await db.fetch(sql, limit)]
+    last = await _last_attempts(db, [order.id for order in orders])
+    return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
+
+
+async def _last_attempts(db: Db, order_ids: list[str]) -> dict[str, Attempt]:
+    found = await db.fetch(_LAST_ATTEMPTS, order_ids) if order_ids else []
+    return {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
 
 
 async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
@@ -228,7 +239,8 @@ async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
 async def fills(db: Db, user_id: str, after: int, limit: int) -> list[Fill]:
     """A row that becomes visible below `after` meanwhile is left out; whoever reads again from 0 finds it."""
     sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = $1 and e.kind = 'landed' and e.position > $2 order by e.position limit $3"""
+        where e.user_id = $1 and e.kind = 'landed' and e.position > $2
+        and o.outcome::json ->> 'finality' is distinct from 'lost' order by e.position limit $3"""
     return [rows.fill(row) for row in await db.fetch(sql, user_id, after, limit)]
 
 

@@ -7,7 +7,7 @@ create table orders (
   priority smallint not null,              -- 0 urgent … 9
   seq integer not null,                    -- of the newest event
   epoch bigint not null default 0,         -- grows with each claim: the fencing token
-  lease_until timestamptz not null,        -- PENDING: '-infinity', or when an order that awaits its trigger expires
+  lease_until timestamptz not null,        -- '-infinity': none; PENDING: when what awaits its trigger expires
   cancel_requested boolean not null default false,
   mint_in text not null,
   mint_out text not null,
@@ -20,6 +20,7 @@ create table orders (
 create index orders_ready on orders (priority, id) where status = 'PENDING' and lease_until = '-infinity';
 create index orders_resting on orders (lease_until) where status = 'PENDING' and lease_until > '-infinity';
 create index orders_leased on orders (lease_until) where status in ('ROUTING', 'BUILDING', 'SUBMITTED');
+create index orders_unfinal on orders (lease_until) where status = 'CONFIRMED' and lease_until > '-infinity';
 create index orders_of_user on orders (user_id, id);
 
 -- What the owner is told, gapless by seq. `txid` tells which rows a reader has not seen: see postgres_tail.py.
