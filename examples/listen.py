@@ -23,7 +23,9 @@ async def follow(url: str, topic: str, count: int | None = None) -> None:
             await socket.send(json.dumps({"type": "subscribe", "id": 1, "data": request}))
             async for frame in socket:
                 message = json.loads(frame)
-                if message["type"] == "subscribed" and not message["data"]["recovered"]:
+                if message["type"] == "ping":
+                    await socket.send('{"type":"pong"}')
+                elif message["type"] == "subscribed" and not message["data"]["recovered"]:
                     if position:
                         print("too long away: some trades are gone, starting fresh")
                     position = {key: message["data"][key] for key in ("epoch", "offset")}

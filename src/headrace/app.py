@@ -38,6 +38,8 @@ from headrace.sources import Outlet, Source
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
+from headrace.sources.rpc_pubsub.subscriptions import parse_all
+from headrace.stream import Stream
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 65_536
@@ -109,6 +111,7 @@ class Service:
         self.clock = clock or SystemClock()
         self.health, self.metrics = Health(), Metrics(process=True)
         self.programs = load_programs(config)
+        self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
         self.pipeline = Pipeline(self.programs, self.clock, self.metrics, audience=self._audience)
         self.rpc = open_rpc(config, self.clock)
@@ -116,9 +119,7 @@ class Service:
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
         self._play, self._take_orders = play, orders
-        self._make_source = source or open_nodes
-        self._source: Source | None = None
-        self._streaming: asyncio.Task[object] | None = None
+        self.stream = Stream(config, self.health, partial(source or open_nodes, self))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="ingest")
 
@@ -138,13 +139,13 @@ class Service:
             intake, recording = self._tap(tasks)
             background = [
                 tasks.start("config", "watch", self._follow_config),
-                tasks.start("source", "switch", partial(self._switch_stream, tasks, intake)),
+                tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
             ]
             self.started.set()
             await stop.wait()
             for task in background:
                 task.cancel()
-            await self._end_stream()
+            await self.stream.end()
             intake.close()
             await asyncio.wait([flow, *recording], timeout=DRAIN_S)
             if self.gateway is not None:
@@ -198,47 +199,6 @@ class Service:
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
-    # The stream can be switched off and on while everything else goes on.
-
-    async def _switch_stream(self, tasks: Supervisor, intake: Outlet) -> None:
-        """Follow `[features] stream`, and the subscriptions, as they change."""
-        changed = asyncio.Event()
-        self.config.on_change(Features, lambda _old, _new: changed.set())
-        self.config.on_change(RpcPubSubSettings, self._resubscribe)
-        while True:
-            wanted = self.config.section(Features).stream
-            if wanted and self._streaming is None:
-                self._streaming = tasks.start("source", "run", partial(self._stream, intake))
-            elif not wanted:
-                await self._end_stream()
-                self.health.report("source", ready=True, detail="switched off", required=False)
-            await changed.wait()
-            changed.clear()
-
-    async def _stream(self, intake: Outlet) -> None:
-        self._source = self._make_source(self)
-        self.health.forget("source")
-        name = f"source:{self._source.name}"
-        if name not in self.health.components():
-            self.health.report(name, ready=True, detail="running")
-        ending = await self._source.run(intake)
-        self.health.report(name, ready=ending.how != "failed", detail=f"{ending.how} {ending.detail}".strip())
-        if ending.how == "failed":
-            _log.error("source_failed", source=self._source.name, detail=ending.detail)
-
-    async def _end_stream(self) -> None:
-        streaming, self._streaming = self._streaming, None
-        if streaming is not None:
-            streaming.cancel()
-            await asyncio.wait([streaming])
-        if self._source is not None:
-            self.health.forget(f"source:{self._source.name}")
-            self._source = None
-
-    def _resubscribe(self, _old: RpcPubSubSettings, new: RpcPubSubSettings) -> None:
-        if isinstance(self._source, RpcPubSub):
-            self._source.update_subscriptions(new.subscriptions)
-
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
         """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
@@ -251,6 +211,7 @@ class Service:
 
     async def _follow_config(self) -> None:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
+        self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         async with contextlib.aclosing(watch(self.config.paths, self.clock)) as changes:
             async for _ in changes:
@@ -263,6 +224,10 @@ class Service:
                     _log.warning("settings_need_restart", keys=", ".join(change.needs_restart))
                 if change.applied:
                     _log.info("settings_applied", keys=", ".join(change.applied))
+
+    def _check_subscriptions(self, settings: RpcPubSubSettings) -> None:
+        """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
+        parse_all(settings.subscriptions, self.resolve)
 
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:
@@ -285,6 +250,7 @@ def open_nodes(service: Service) -> Source:
         rpc=service.rpc,
         resolve=service.resolve,
         breakers=[Breaker() for _ in settings.ws_urls],
+        covered=service.stream.covered,
     )
 
 

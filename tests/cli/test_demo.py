@@ -30,6 +30,8 @@ async def test_the_demo_prints_trades_and_serves_a_page(tmp_path: Path) -> None:
     assert (page.status_code, health.status_code) == (200, 200)
     assert page.headers["content-type"].startswith("text/html")
     assert (result.status, "Traceback" in result.err) == (0, False)
+    assert "no_authentication" not in result.err  # only this machine can connect
+    assert "trying again" not in result.err  # its own end is no loss
 
 
 async def test_the_demo_takes_orders_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -81,17 +83,22 @@ async def test_listen_stops_after_so_many_events(tmp_path: Path) -> None:
     assert events[0]["data"]["type"] == "Trade"
 
 
-async def test_the_example_follows_the_demo(tmp_path: Path) -> None:
+async def test_the_example_follows_the_demo_and_answers_its_heartbeats(tmp_path: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "listen.py"
-    async with running(tmp_path, *QUICK, "--quiet") as demo:
-        url = f"ws{(await demo.url())[4:]}/ws"
+    beats = {"WEBSOCKET_HEARTBEAT_INTERVAL": "0.1", "WEBSOCKET_PONG_TIMEOUT": "0.4"}
+    async with running(tmp_path, *QUICK, "--quiet", **beats) as demo:
+        http_url = await demo.url()
+        url = f"ws{http_url[4:]}/ws"
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(example), url, "trades:pump", "3", stdout=asyncio.subprocess.PIPE
+            sys.executable, str(example), url, "trades:pump", "20", stdout=asyncio.subprocess.PIPE
         )
         async with asyncio.timeout(PATIENCE_S):
             out, _ = await process.communicate()
+        async with httpx.AsyncClient(base_url=http_url, trust_env=False) as http:
+            metrics = (await http.get("/metrics")).text
     assert process.returncode == 0
-    assert len(out.decode().splitlines()) == 3
+    assert 'headrace_gateway_closed_total{code="4012"}' not in metrics
+    assert len(out.decode().splitlines()) == 20
     assert all(line.split()[0] in ("buy", "sell") for line in out.decode().splitlines())
 
 

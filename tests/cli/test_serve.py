@@ -159,3 +159,12 @@ async def test_parts_that_are_switched_off(tmp_path: Path) -> None:
         async with httpx.AsyncClient(trust_env=False) as http:
             statuses = [(await http.get(f"{url}{path}")).status_code for path in ("/", "/metrics", "/health/ready")]
     assert statuses == [404, 404, 200]
+
+
+async def test_wrong_subscriptions_stop_the_start(tmp_path: Path) -> None:
+    for stream in ("true", "false"):
+        wrong = {"SUBSCRIPTIONS": "logs:pump,account:nobody", "TRANSACTION_LISTENER_ENABLED": stream}
+        result = await run(tmp_path, "serve", **wrong)
+        assert result.status == 2
+        assert "SUBSCRIPTIONS: got account:nobody" in result.err
+        assert "serving" not in result.err

@@ -163,3 +163,12 @@ def test_bytes_that_are_no_text_read_as_replacement_characters() -> None:
     compiled = layout({"a": "string", "b": "u8"})
     assert compiled.decode(b"\2\0\0\0\xff\xfe\7\1") == ({"a": "��", "b": 7}, 1)
     assert compiled.short_reads == 0
+
+
+def test_items_of_nothing_but_padding_are_counted_whole_and_cut() -> None:
+    nothing = {"name": "Nothing", "type": {"kind": "struct", "fields": [{"name": "padding", "type": "u16"}]}}
+    items = {"defined": {"name": "Nothing"}}
+    compiled = layout({"few": {"vec": items}, "many": {"array": [items, 9]}, "end": "u8"}, nothing)
+    raw = b"\2\0\0\0" + bytes(4) + bytes(18) + b"\5"
+    assert compiled.decode(raw) == ({"few": [{}, {}], "many": [{}] * 9, "end": 5}, 0)
+    assert compiled.decode(raw[:-1]) == ({"few": [{}, {}], "many": [{}] * 9, "end": None}, 0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headrace.decoders import idl, shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.idl_types import snake_case
+from headrace.decoders.registry import Program
 from headrace.model.errors import ConfigError
 
 ADDRESS = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
@@ -98,6 +99,16 @@ def test_discriminators_of_any_length() -> None:
     assert interface.instructions[0].discriminator == b"\7"
 
 
+def test_an_empty_discriminator_is_what_is_left_when_no_other_fits() -> None:
+    args = [{"name": "amount", "type": "u8"}]
+    known = {"name": "known", "discriminator": [7], "args": args}
+    interface = parse(instructions=[{"name": "bare", "discriminator": [], "args": args}, known])
+    program = Program(interface, ADDRESS)
+    for data, name in ((b"\7\1", "known"), (b"\1", "bare")):
+        part = program.instruction(data)
+        assert part is not None and (part.name, part.data, part.leftover) == (name, {"amount": 1}, 0)
+
+
 def test_generics_are_filled_in() -> None:
     pair = struct(
         "Pair",
@@ -111,6 +122,47 @@ def test_generics_are_filled_in() -> None:
     shape = parse_type({"defined": {"name": "Pair", "generics": arguments}}, pair)
     assert isinstance(shape, shapes.Struct)
     assert Layout(shape).decode(bytes([1, 0, 2, 0, 3, 0, 4, 0])) == ({"left": 1, "right": [2, 3, 4]}, 0)
+
+
+def test_generics_are_filled_in_inside_the_arguments_of_generics() -> None:
+    box = struct("Box", [{"name": "x", "type": {"generic": "T"}}], generics=[{"kind": "type", "name": "T"}])
+    row = struct(
+        "Row",
+        [{"name": "cells", "type": {"array": [{"generic": "T"}, {"generic": "N"}]}}],
+        generics=[{"kind": "type", "name": "T"}, {"kind": "const", "name": "N", "type": "usize"}],
+    )
+
+    def of(name: str, *types: Any) -> dict[str, Any]:
+        return {"defined": {"name": name, "generics": [{"kind": "type", "type": each} for each in types]}}
+
+    fields = [
+        {"name": "few", "type": of("Box", {"option": {"generic": "T"}})},
+        {"name": "deep", "type": of("Box", of("Box", {"vec": {"generic": "T"}}))},
+        {"name": "row", "type": of("Row", {"generic": "T"}, {"generic": "N"})},
+    ]
+    outer = struct("Outer", fields, generics=row["generics"])
+    arguments = [{"kind": "type", "type": "u8"}, {"kind": "const", "value": "2"}]
+    shape = parse_type({"defined": {"name": "Outer", "generics": arguments}}, box, row, outer)
+    assert isinstance(shape, shapes.Struct)
+    read = {"few": {"x": 5}, "deep": {"x": {"x": "Bw=="}}, "row": {"cells": [8, 9]}}
+    assert Layout(shape).decode(b"\1\5" + b"\1\0\0\0\7" + b"\10\11") == (read, 0)
+
+
+def test_generics_as_anchor_0_29_writes_them() -> None:
+    fields = [{"name": "cells", "type": {"genericLenArray": [{"generic": "T"}, "N"]}}]
+    row = struct("Row", fields, generics=["T", "N"])
+    arguments = [{"type": "u16"}, {"value": "2"}]
+    shape = parse_type({"definedWithTypeArgs": {"name": "Row", "args": arguments}}, row)
+    assert isinstance(shape, shapes.Struct)
+    assert Layout(shape).decode(b"\1\0\2\0") == ({"cells": [1, 2]}, 0)
+
+
+def test_generics_that_grow_for_ever_are_refused() -> None:
+    argument = {"kind": "type", "type": {"option": {"generic": "T"}}}
+    again = {"defined": {"name": "Node", "generics": [argument]}}
+    node = struct("Node", [{"name": "next", "type": again}], generics=[{"kind": "type", "name": "T"}])
+    with pytest.raises(ConfigError, match=r"nested|contain themselves"):
+        parse_type({"defined": {"name": "Node", "generics": [{"kind": "type", "type": "u8"}]}}, node)
 
 
 def test_maps_and_sets_read_as_lists() -> None:

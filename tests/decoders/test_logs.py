@@ -67,6 +67,15 @@ def test_a_ray_log_is_text_behind_its_word() -> None:
     assert (found.text, found.ray) == ("AwQ=", True)
 
 
+@pytest.mark.parametrize("after", [[_end(A)], [_start(B, 2), _end(B), _end(A)], [_data("QQ=="), _end(A)]])
+def test_a_failure_that_the_caller_outlives_proves_nothing(after: list[str]) -> None:
+    """No runtime lets a caller go on after a failed call; if one does, what the call logged was undone."""
+    lines = [_start(A, 1), _end(A), _start(A, 1), _start(B, 2), _data(), f"Program {B} failed: custom", *after]
+    reading = read_logs(lines)
+    assert reading.data == []
+    assert reading.uncertain == sum(line.startswith("Program data: ") for line in lines)
+
+
 def test_failure_ends_frames_like_success() -> None:
     lines = [
         _start(A, 1),

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from headrace import app
@@ -71,11 +72,17 @@ class Life:
 
 
 @asynccontextmanager
-async def life(*topics: str, **settings: str) -> AsyncIterator[Life]:
-    """A running service whose node sits behind a proxy, and one client that listens to `topics`."""
+async def life(
+    *topics: str, toml: Path | None = None, without: Sequence[str] = (), **settings: str
+) -> AsyncIterator[Life]:
+    """A running service whose node sits behind a proxy, and one client that listens to `topics`.
+
+    `settings` are environment; what is to come from the `toml` file is `without` a name there.
+    """
     async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
         env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
-        service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
+        env = {name: value for name, value in env.items() if name not in without}
+        service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=toml)))
         alive = Life(node, proxy, service)
         stop = asyncio.Event()
         async with Supervisor(SystemClock()) as tasks:

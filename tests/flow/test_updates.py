@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -184,3 +185,39 @@ async def test_the_stream_can_be_switched_off() -> None:
         assert alive.service.health.ready
         assert alive.service.config.section(Features).stream is False
         assert alive.node.requests == []
+
+
+async def test_what_happened_while_the_stream_was_off_is_a_gap_and_refilled(tmp_path: Path) -> None:
+    settings = tmp_path / "headrace.toml"
+    settings.write_text("")
+    async with life(TOPIC, toml=settings) as alive:
+        await alive.covered()
+        before = await trade(alive, 0)
+        await alive.until(lambda: before in signatures(alive))
+        await switch_stream(alive, settings, "false")
+        await alive.until(lambda: alive.node.subscribed("logs") == 0)
+        missed = {await trade(alive, number) for number in range(1, 4)}
+        await switch_stream(alive, settings, "true")
+        await alive.until(lambda: "backfilled" in states(alive))
+        assert states(alive) == ["open", "backfilled"]
+        assert signatures(alive) == {before, *missed}
+        assert len(alive.of_type("event")) == 4  # none twice
+
+
+async def test_wrong_subscriptions_are_refused_also_while_the_stream_is_off(tmp_path: Path) -> None:
+    settings = tmp_path / "headrace.toml"
+    settings.write_text("[features]\nstream = false\n")
+    async with life(TOPIC, toml=settings, without=("SUBSCRIPTIONS",)) as alive:
+        await alive.until(lambda: "source" in alive.service.health.components(), flowing=False)
+        text = '[features]\nstream = false\n[rpc_pubsub]\nsubscriptions = ["logs:nobody"]\n'
+        await asyncio.to_thread(settings.write_text, text)
+        change = alive.service.config.reload(await asyncio.to_thread(alive.service.config.read))
+        assert "logs:nobody" in str(change.errors[0])
+        await switch_stream(alive, settings, "true")
+        await alive.until(lambda: "source:rpc" in alive.service.health.components(), flowing=False)
+        await alive.covered()
+
+
+async def switch_stream(alive: Life, settings: Path, value: str) -> None:
+    await asyncio.to_thread(settings.write_text, f"[features]\nstream = {value}\n")
+    alive.service.config.reload(await asyncio.to_thread(alive.service.config.read))

@@ -50,7 +50,9 @@ async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> 
 
 async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
     response = await http.get("/metrics")
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert (
+        response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    )  # Prometheus refuses it doubled
     assert "headrace_gateway_connections" in response.text
 
 
@@ -60,6 +62,13 @@ async def test_schema_describes_the_api(http: httpx.AsyncClient) -> None:
     assert {"/health/live", "/health/ready", "/metrics", "/api/topics", "/api/topics/{topic}/history"} <= set(
         schema["paths"]
     )
+    assert set(schema["paths"]["/health/ready"]["get"]["responses"]) == {"200", "503"}
+    answers = schema["paths"]["/api/topics/{topic}/history"]["get"]["responses"]
+    assert set(answers) == {"200", "400", "404", "410", "503"}
+    for status in ("400", "404", "410", "503"):
+        (media_type,) = answers[status]["content"]
+        assert media_type == "application/problem+json"
+    assert list(schema["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
 
 
 async def test_info(http: httpx.AsyncClient) -> None:
@@ -218,6 +227,30 @@ async def test_connections_that_never_become_anything_are_limited() -> None:
         assert b" 503 " in await raws[3].read_head()
         for raw in raws:
             raw.leave()
+
+
+CHUNK = b"ffff\r\n" + b"a" * 65_535 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK + CHUNK, 413),
+        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n", 400),
+    ],
+)
+async def test_an_answer_that_comes_after_a_refusal_is_dropped_in_silence(
+    house: House, capsys: pytest.CaptureFixture[str], data: bytes, status: int
+) -> None:
+    raw = await Raw.connect(house.port)
+    raw.send(data)
+    assert b" %d " % status in await raw.read_head()
+    async with asyncio.timeout(5):
+        await raw.reader.read()
+    async with httpx.AsyncClient() as http:  # one more turn for whatever was still to be answered
+        await http.get(f"http://127.0.0.1:{house.port}/health/live")
+    assert "Traceback" not in capsys.readouterr().err
+    raw.leave()
 
 
 async def test_pipelined_requests_are_all_answered(house: House) -> None:

@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {"send_buffer_bytes": 4096, "write_buffer_bytes": 16_384
 
 
 async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything() -> None:
-    async with open_house(slow_abort_s=0.3, **SMALL) as house:
+    async with open_house(slow_abort_s=1, **SMALL) as house:
         stalled = await stalled_client(house)
         healthy = [await join(house) for _ in range(20)]
         for raw in healthy:
@@ -71,6 +71,25 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         await house.publish(TOPIC, 3)
         assert await read_all(stalled, 3) == [2001, 2002, 2003]
         stalled.leave()
+
+
+async def test_one_that_takes_little_at_a_time_stays() -> None:
+    """Its socket is full for longer than `slow_abort_s`: it is slow, not gone."""
+    settings = SMALL | {"write_buffer_bytes": 262_144}
+    async with open_house(slow_abort_s=0.1, ping_s=0.1, history_size=5000, **settings) as house:
+        slow = await stalled_client(house)
+        await publish_slowly(house, 1000, 1000)
+        offset = 0
+        while offset < 1000:
+            got = await slow.json()
+            if got["type"] == "ping":
+                slow.send(frame(TEXT, b'{"type":"pong"}'))
+                continue
+            offset += 1
+            assert int(got["offset"]) == offset
+            await asyncio.sleep(0.002)
+        assert house.metric("gateway_paused_total") >= 1
+        slow.leave()
 
 
 async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> None:
@@ -141,6 +160,23 @@ async def test_any_inbound_frame_is_a_pong(answer: bytes) -> None:
             if opcode == TEXT and json.loads(payload)["type"] == "ping":
                 pings += 1
                 raw.send(answer)
+        raw.leave()
+
+
+async def test_a_pong_counts_however_soon_it_comes() -> None:
+    async with open_house(ping_s=0.2, pong_s=0.1) as house:
+        raw = await join(house)
+        for _ in range(4):
+            assert (await raw.json())["type"] == "ping"
+            raw.send(frame(TEXT, b'{"type":"pong"}'))
+        raw.leave()
+
+
+async def test_what_was_said_before_the_heartbeat_is_no_answer_to_it() -> None:
+    async with open_house(ping_s=0.2, pong_s=0.4) as house:
+        raw = await join(house)
+        raw.ask("subscribe", 1, topic="slots")
+        assert await raw.closed() == 4012
         raw.leave()
 
 

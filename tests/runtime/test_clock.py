@@ -97,14 +97,6 @@ async def test_time_never_goes_back() -> None:
         await ManualClock().advance(-1)
 
 
-async def test_wall_time_can_be_set_alone() -> None:
-    clock = ManualClock()
-    clock.set_wall_ns(5)
-    assert (clock.wall_ns(), clock.monotonic()) == (5, 0.0)
-    await clock.advance(0.5)
-    assert (clock.wall_ns(), clock.monotonic()) == (500_000_005, 0.5)
-
-
 async def test_system_clock_is_the_machine_s() -> None:
     clock = SystemClock()
     before = time.time_ns()

@@ -35,13 +35,11 @@ async def test_tasks_have_names_and_results() -> None:
     async with Supervisor(ManualClock()) as supervisor:
         one = supervisor.start("gateway", "hub", failing(None))
         two = supervisor.start("bus", "expire", forever)
-        assert supervisor.names() == ["bus/expire", "gateway/hub"]
-        assert one.get_name() == "gateway/hub"
+        assert (one.get_name(), two.get_name()) == ("gateway/hub", "bus/expire")
         assert await one == 1
-        await asyncio.sleep(0)
-        assert supervisor.names() == ["bus/expire"]
+        assert not two.done()
         two.cancel()
-    assert supervisor.names() == []
+    assert two.cancelled()
 
 
 async def test_a_failure_without_restart_takes_the_group_down_and_comes_out_as_it_is() -> None:
@@ -54,7 +52,6 @@ async def test_a_failure_without_restart_takes_the_group_down_and_comes_out_as_i
     assert raised.value is error
     assert raised.value.__context__ is None
     assert sibling.cancelled()
-    assert supervisor.names() == []
 
 
 async def test_the_body_is_cancelled_too() -> None:
@@ -133,9 +130,8 @@ async def test_cancelling_one_task_leaves_the_others() -> None:
         one = supervisor.start("a", "one", forever)
         two = supervisor.start("a", "two", forever)
         one.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert supervisor.names() == ["a/two"]
+        await asyncio.wait([one])
+        assert not two.done()
         two.cancel()
 
 
@@ -147,7 +143,6 @@ async def test_restart_waits_for_the_backoff() -> None:
         assert not task.done()
         await clock.advance(1 + 2 + 4)
         assert await task == 4
-    assert supervisor.restarts == {"a/flaky": 3}
 
 
 async def test_a_long_good_run_starts_the_backoff_over() -> None:
@@ -179,7 +174,6 @@ async def test_hopeless_errors_are_never_restarted(error: Exception) -> None:
         async with Supervisor(ManualClock()) as supervisor:
             supervisor.start("a", "hopeless", failing(error), restart=Backoff())
     assert raised.value is error
-    assert supervisor.restarts == {}
 
 
 async def test_retry_after_is_respected() -> None:

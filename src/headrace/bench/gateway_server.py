@@ -83,7 +83,7 @@ class OrderingShell(SessionShell):
 class Echo:
     """Sends back what it gets: for checks of the WebSocket layer alone."""
 
-    frame_bytes_max = ECHO_BYTES_MAX = 1_048_576
+    frame_bytes_max = 1_048_576
 
     def __init__(self, connection: Connection, _opening: Opening) -> None:
         self._wire = connection.transport

@@ -31,6 +31,7 @@ from headrace.model.events import Message
 from headrace.model.keys import b58encode
 from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate
 from headrace.protocol.frames import EventFramer
+from headrace.runtime import garbage
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
@@ -125,6 +126,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "accounts": account_frames(updates, args.count, chance),
         "trades": trade_frames(updates, args.count, chance),
     }
+    garbage.settle()  # as the service does
     runs: dict[str, list[dict[str, Any]]] = {"accounts": [], "trades": []}
     for nth in range(args.runs):
         progress(f"run {nth + 1} of {args.runs}")

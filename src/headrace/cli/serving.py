@@ -21,6 +21,7 @@ from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.errors import BadInputError
+from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
@@ -111,13 +112,17 @@ def _player(config: Config, file: Path, *, speed: float | None, loop: bool, orde
 
 
 async def _serve_until_signal(service: Service, greet: Greeting | None = None) -> None:
+    garbage.settle()
     stop = asyncio.Event()
     with app.stopped_by_signals(stop):
         async with Supervisor(service.clock) as tasks:
             serving = tasks.start("serve", "service", partial(service.run, stop))
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
+            stopping = tasks.start("serve", "stopping", stop.wait)
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            greeting.cancel()  # before the gateway ends, which it would report as a loss
             await asyncio.wait([serving])
-            greeting.cancel()
+            stopping.cancel()
 
 
 async def _greet(service: Service, greet: Greeting | None) -> None:

@@ -140,8 +140,8 @@ class ValueWriter:
     def items(self, item: Shape, raw: str) -> str:
         """An expression for the list of fixed-size items that fill the bytes named `raw`."""
         code, names, value = self.fixed(item)
-        if not names:
-            return "[]"
+        if not names:  # nothing but padding
+            return f"[{value} for _ in range(len({raw}) // {item.size})]"
         unpack = self.constant(struct.Struct("<" + code).iter_unpack, "I")
         return f"[{value} for {', '.join(names)}, in {unpack}({raw})]"
 

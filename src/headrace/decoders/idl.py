@@ -139,12 +139,9 @@ class _Reader:
         if given is None:
             return discriminator(namespace, hashed)
         try:
-            mark = bytes(msgspec.convert(given, list[_Byte]))
+            return bytes(msgspec.convert(given, list[_Byte]))
         except msgspec.ValidationError:
             raise self.fail(given, "a discriminator: a list of bytes") from None
-        if not mark:
-            raise self.fail(given, "a discriminator of at least one byte")
-        return mark
 
     def instruction(self, entry: dict[str, Any]) -> Item:
         plain = self.legacy and "discriminator" not in entry

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from headrace.decoders import shapes
 from headrace.decoders.shapes import Field, Shape, ShapeError
 from headrace.model.errors import ConfigError
 
 T = TypeVar("T")
+
+Argument: TypeAlias = Shape | int | str | None
+"""What a generic name stands for: a type, or the number of a const; None where the IDL does not say."""
 
 DEPTH_MAX: Final = 32
 
@@ -38,15 +41,15 @@ class TypeReader:
         self.types = types
         self.legacy = legacy
         self.path: list[str] = []
-        self.known: dict[str, Shape] = {}
-        self.open: list[str] = []
+        self.known: dict[tuple[str, tuple[Argument, ...]], Shape] = {}
+        self.open: list[tuple[str, tuple[Argument, ...]]] = []
         self.depth = 0
 
     def fail(self, given: object, expected: str) -> ConfigError:
         shown = given if isinstance(given, str) else repr(given)
         return ConfigError(f"IDL {self.name}: {'.'.join(self.path) or 'top'}", shown[:80], expected)
 
-    def struct(self, name: str, fields: object, generics: dict[str, Any] | None = None) -> shapes.Struct:
+    def struct(self, name: str, fields: object, generics: dict[str, Argument] | None = None) -> shapes.Struct:
         if not isinstance(fields, list):
             raise self.fail(fields, "a list of fields")
         named = all(isinstance(field, dict) and "name" in field and "type" in field for field in fields)
@@ -71,7 +74,7 @@ class TypeReader:
         except ShapeError as error:
             raise self.fail(str(error), "a layout that fits an account") from None
 
-    def shape(self, given: object, generics: dict[str, Any]) -> Shape:
+    def shape(self, given: object, generics: dict[str, Argument]) -> Shape:
         """The shape of one type expression, with generic names replaced by what they stand for."""
         self.depth += 1
         if self.depth > DEPTH_MAX:
@@ -81,25 +84,25 @@ class TypeReader:
         finally:
             self.depth -= 1
 
-    def _shape(self, given: object, generics: dict[str, Any]) -> Shape:
+    def _shape(self, given: object, generics: dict[str, Argument]) -> Shape:
         if isinstance(given, str):
             return self.simple(_ALIASES.get(given, given))
         if not isinstance(given, dict) or len(given) != 1:
             raise self.fail(given, 'a type: a name, or an object with one key such as {"vec": "u64"}')
         ((kind, inner),) = given.items()
         match kind:
+            case "defined" | "definedWithTypeArgs" if isinstance(inner, dict):  # the longer word is Anchor 0.29's
+                given = inner.get("generics", inner.get("args"))
+                arguments = [self.argument(each, generics) for each in self.listed(given, "generics")]
+                return self.defined(inner.get("name"), *arguments)
             case "defined":
-                arguments = []
-                if isinstance(inner, dict):
-                    arguments = [self.argument(a, generics) for a in self.listed(inner.get("generics"), "generics")]
-                    inner = inner.get("name")
-                return self.defined(inner, arguments)
-            case "generic" if isinstance(inner, str) and inner in generics:
-                return self.shape(generics[inner], {})
-            case "vec" if inner == "u8":
-                return shapes.Blob(None)
+                return self.defined(inner)
+            case "generic" if isinstance(told := generics.get(str(inner)), shapes.Shape):
+                return told
             case "option" | "coption" | "vec" | "items":
                 item = self.shape(inner, generics)
+                if kind == "vec" and _is_byte(item):
+                    return shapes.Blob(None)
                 return self.guarded(lambda: _WRAPPERS[kind](item))
             case _ if kind in _SETS:
                 return self.shape({"vec": inner}, generics)
@@ -109,6 +112,8 @@ class TypeReader:
                 return self.struct("tuple", inner, generics)
             case "array" if isinstance(inner, list) and len(inner) == 2:
                 return self.array(inner[0], self.length(inner[1], generics), generics)
+            case "genericLenArray" if isinstance(inner, list) and len(inner) == 2:
+                return self.array(inner[0], self.length({"generic": inner[1]}, generics), generics)
             case "extensions":
                 kinds = self.defined(inner)
                 if isinstance(kinds, shapes.Enum):
@@ -130,18 +135,18 @@ class TypeReader:
                 return shapes.Blob(None, rest=True)
         raise self.fail(name, 'a scalar, "pubkey", "string", "bytes" or an object')
 
-    def argument(self, given: object, generics: dict[str, Any]) -> object:
-        """What a generic argument stands for: a type expression, or a number for a const."""
-        if not isinstance(given, dict):
-            raise self.fail(given, 'a generic argument such as {"kind": "type", "type": "u64"}')
-        value = given.get("type", given.get("value"))
-        if isinstance(value, dict) and set(value) == {"generic"}:
-            return generics.get(value["generic"])
-        return value
+    def argument(self, given: object, generics: dict[str, Argument]) -> Argument:
+        """What a generic argument stands for. The name of a const that is passed on looks like that of a type."""
+        kind = given.get("type", given) if isinstance(given, dict) else given
+        if isinstance(kind, dict) and set(kind) == {"generic"}:
+            return generics.get(str(kind["generic"]))
+        if isinstance(kind, dict) and isinstance(value := kind.get("value"), int | str):
+            return value
+        return self.shape(kind, generics)
 
-    def length(self, given: object, generics: dict[str, Any]) -> int:
+    def length(self, given: object, generics: dict[str, Argument]) -> int:
         if isinstance(given, dict):
-            given = generics.get(str(given.get("generic")))
+            given = generics.get(str(given.get("generic")), given)
         try:
             length = int(given) if isinstance(given, int | str) else -1
         except ValueError:
@@ -150,32 +155,31 @@ class TypeReader:
             raise self.fail(given, f"an array length from 0 to {shapes.SIZE_MAX}")
         return length
 
-    def array(self, item: object, length: int, generics: dict[str, Any]) -> Shape:
-        if item == "u8" and length > 32:
-            return shapes.Blob(length)
+    def array(self, item: object, length: int, generics: dict[str, Argument]) -> Shape:
         shape = self.shape(item, generics)
+        if length > 32 and _is_byte(shape):
+            return shapes.Blob(length)
         return self.guarded(lambda: shapes.Array(shape, length))
 
-    def defined(self, name: object, arguments: list[Any] | None = None) -> Shape:
+    def defined(self, name: object, *arguments: Argument) -> Shape:
         """A named type, read once; with generic arguments once per set of arguments."""
         if not isinstance(name, str) or name not in self.types:
             raise self.fail(name, "the name of a type in this IDL")
-        key = f"{name}<{arguments}>" if arguments else name
+        key = name, arguments
         if key in self.known:
             return self.known[key]
         if key in self.open or len(self.open) > DEPTH_MAX:
-            raise self.fail(
-                " → ".join([*self.open[-4:], key]), f"types that do not contain themselves, {DEPTH_MAX} deep"
-            )
+            chain = " → ".join([*(opened for opened, _ in self.open[-4:]), name])
+            raise self.fail(chain, f"types that do not contain themselves, {DEPTH_MAX} deep")
         path, self.path = self.path, ["types", name]
         depth, self.depth = self.depth, 0
         self.open.append(key)
-        shape = self.known[key] = self.named_type(name, arguments or [])
+        shape = self.known[key] = self.named_type(name, arguments)
         self.open.pop()
         self.path, self.depth = path, depth
         return shape
 
-    def named_type(self, name: str, arguments: list[Any]) -> Shape:
+    def named_type(self, name: str, arguments: tuple[Argument, ...]) -> Shape:
         entry = self.types[name]
         body = entry["type"]
         declared = self.listed(entry.get("generics"), "generics")
@@ -193,7 +197,7 @@ class TypeReader:
                 return self.shape(body.get("alias"), generics)
         raise self.fail(body.get("kind"), 'the kind "struct", "enum" or "type"')
 
-    def enum(self, name: str, variants: object, generics: dict[str, Any]) -> shapes.Enum:
+    def enum(self, name: str, variants: object, generics: dict[str, Argument]) -> shapes.Enum:
         if not isinstance(variants, list) or len(variants) > 256:
             raise self.fail(variants, "a list of at most 256 variants")
         read = []
@@ -234,6 +238,10 @@ class TypeReader:
         aligned = self.guarded(lambda: shapes.Struct(struct.name, tuple(fields), named=struct.named))
         aligned.align = align
         return aligned
+
+
+def _is_byte(shape: Shape) -> bool:
+    return isinstance(shape, shapes.Scalar) and shape.kind == "u8"
 
 
 def _alignment(shape: Shape) -> int:

@@ -19,12 +19,15 @@ _LOG: Final = "Program log: "
 _RAY_LOG: Final = "Program log: ray_log: "
 _CONSUMED: Final = " compute units"
 _FRAME: Final = re.compile(
-    r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|failed(?:: .*)?)", re.DOTALL
+    r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|(failed)(?:: .*)?)", re.DOTALL
 )
 
 
 Frame: TypeAlias = tuple[str, int]
-"""A line that opens (program id, depth from 1) or closes (program id, 0) an invocation of a program."""
+"""A line that opens (program id, depth from 1) or closes (program id, SUCCESS or FAILURE) an invocation."""
+
+SUCCESS: Final = 0
+FAILURE: Final = -1
 
 
 class LoggedData(NamedTuple):
@@ -68,14 +71,16 @@ def read_logs(lines: Sequence[str]) -> LogReading:
 
     Data counts as proven once the top-level invocation around it has closed with all frames inside in order, or at the
     node's `Log truncated`, up to which nothing is missing. From the first line that does not fit (a depth that is not
-    one more than the stack's, an end of another program, data outside any program) nothing later is believed, nor
-    what the open top-level invocation has logged so far; that is counted in `uncertain`.
+    one more than the stack's, an end of another program, data outside any program, anything but further failures after
+    a failure) nothing later is believed, nor what the open top-level invocation has logged so far; that is counted in
+    `uncertain`.
     """
     stack: list[str] = []
     invocations: list[Frame] = []
     data: list[LoggedData] = []
     proven = tops = top_frame = 0
     at = -1
+    failing = False
     for frame in map(_frames.get, lines):
         at += 1
         if frame is None:
@@ -99,7 +104,9 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             if frame is None:
                 continue
         program_id, depth = frame
-        if depth:
+        if failing and depth != FAILURE:
+            break
+        if depth > 0:
             stack.append(program_id)
             if depth != len(stack):
                 break
@@ -109,8 +116,10 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             invocations.append(frame)
         elif not stack or stack.pop() != program_id:
             break
-        elif not stack:
-            proven = len(data)
+        else:
+            failing = depth == FAILURE
+            if not stack:
+                proven = len(data)
     else:
         return LogReading(data[:proven], invocations, False, len(data) - proven)
     uncertain = len(data) - proven + _data_lines(lines[at:])
@@ -129,7 +138,7 @@ def _frame(line: str) -> Frame | None:
     match = _FRAME.fullmatch(line)
     if match is None:
         return None
-    frame = match[1], int(match[2] or 0)
+    frame = match[1], FAILURE if match[3] else int(match[2] or SUCCESS)
     if len(line) <= _CACHED_LINE_MAX:
         if len(_frames) >= _CACHE_MAX:
             _frames.clear()

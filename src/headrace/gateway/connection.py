@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
     """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
 
     `write` is the transport's: frames go out without passing through the protocol core, which keeps the close state.
+    `heard` is set by anything that comes in; who waits for an answer clears it.
     """
 
     def __init__(self, keeper: Doorkeeper, endpoints: Mapping[str, EndpointFactory]) -> None:
@@ -74,14 +75,15 @@ class Connection(asyncio.Protocol):
         self._parts: list[str] | list[bytes] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._reading_paused = False
-        self.heard_s = keeper.clock.monotonic()
+        self._unsent = 0  # bytes that waited when the socket was last looked at
+        self.heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_s = self._keeper.clock.monotonic()
+        self.heard = True
         for start in range(0, len(data), SLICE):
             self._core.receive_data(data[start : start + SLICE])
             self._write_core()
@@ -104,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
-        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
+        self._watch_unsent()
         if not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
             self.transport.pause_reading()
@@ -119,6 +121,13 @@ class Connection(asyncio.Protocol):
         if self._endpoint is not None:
             self._endpoint.socket_free()
 
+    def still_full(self) -> None:
+        """Drop it, unless it took some of what waits: then it is slow, not gone."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.abort()
+
     def close(self, code: CloseCode) -> None:
         """Say goodbye and give the client `close_s` to answer; idempotent."""
         if self._core.state is OPEN:
@@ -130,6 +139,10 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection, whatever is buffered."""
         self.transport.abort()
+
+    def _watch_unsent(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def _shake_hands(self, request: Request) -> None:
         response = self._core.accept(request)

@@ -127,6 +127,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # an answer still to come has nowhere to go
         self._keeper.refused.labels(str(int(status))).inc()
         if self.transport.is_closing():
             return

@@ -50,6 +50,13 @@ class Abortable(Hashable, Protocol):
     def abort(self) -> None: ...
 
 
+class Filling(Hashable, Protocol):
+    """Something whose socket may be full."""
+
+    def still_full(self) -> None:
+        """It was full for the whole time."""
+
+
 class Beating(Hashable, Protocol):
     """Something that gets heartbeats."""
 
@@ -67,7 +74,7 @@ class Doorkeeper:
         self.draining = False
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
-        self.stuck: Deadlines[Abortable] = Deadlines(settings.slow_abort_s)
+        self.stuck: Deadlines[Filling] = Deadlines(settings.slow_abort_s)
         self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
         self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
         self.pongs: Deadlines[Beating] = Deadlines(settings.pong_s)
@@ -87,13 +94,13 @@ class Doorkeeper:
     def round(self) -> None:
         """Act on everything that is due now."""
         now_s = self.clock.monotonic()
-        for deadlines in (self.requests, self.stuck, self.closing):
+        for deadlines in (self.requests, self.closing):
             for late in deadlines.due(now_s):
                 late.abort()
+        for full in self.stuck.due(now_s):
+            full.still_full()
         for silent in self.pongs.due(now_s):
             silent.no_pong()
         for client in self.pings.due(now_s):
             self.pings.set(client, now_s)
-            if client not in self.pongs:
-                self.pongs.set(client, now_s)
             client.ping()

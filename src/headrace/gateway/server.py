@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -68,7 +69,7 @@ class Gateway:
         framer: Framer | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor = supervisor
+        self._supervisor, self._demo = supervisor, demo
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
@@ -105,12 +106,13 @@ class Gateway:
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        _log.warning(
-            "no_authentication",
-            host=self._settings.host,
-            port=self._port,
-            meaning="anyone who can connect can read everything",
-        )
+        if not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+            _log.warning(
+                "no_authentication",
+                host=self._settings.host,
+                port=self._port,
+                meaning="anyone who can connect can read everything",
+            )
 
     def apply(self, settings: GatewaySettings) -> None:
         """Change what may change while running."""

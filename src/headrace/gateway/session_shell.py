@@ -96,11 +96,16 @@ class SessionShell(Client):
         self._gate.hub.remove(self, self._user_id)
 
     def ping(self) -> None:
+        if self.paused:
+            return  # nothing reaches it, and it is not read: whether it lives is seen by what it takes
+        if self not in self._keeper.pongs:
+            self._keeper.pongs.set(self, self._keeper.clock.monotonic())
+            self._connection.heard = False
         ts_ms = self._keeper.clock.wall_ns() // 1_000_000
         self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
 
     def no_pong(self) -> None:
-        if self._connection.heard_s <= self._keeper.clock.monotonic() - self._keeper.pongs.after_s:
+        if not (self._connection.heard or self.paused):
             self.cut_off(CloseCode.NO_PONG)
 
     def cut_off(self, code: CloseCode) -> None:

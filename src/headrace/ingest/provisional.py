@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from headrace.ingest.bodies import promote_body, retract_body
-from headrace.ingest.slots import Confirmed, Dead, Finalized, Verdict
+from headrace.ingest.slots import SLOTS_KEPT, Confirmed, Dead, Finalized, Verdict
 from headrace.model.events import Publication
 
-SLOTS_MAX: Final = 1_024
 MESSAGES_MAX: Final = 200_000
 
 Sent: TypeAlias = tuple[str, str]
@@ -21,7 +20,7 @@ class Provisional:
     Beyond the bounds the slot that came first is given up, and `given_up` counts its messages: they stay unsettled.
     """
 
-    def __init__(self, slots_max: int = SLOTS_MAX, messages_max: int = MESSAGES_MAX) -> None:
+    def __init__(self, slots_max: int = SLOTS_KEPT, messages_max: int = MESSAGES_MAX) -> None:
         self._slots_max, self._messages_max = slots_max, messages_max
         self._slots: dict[int, list[Sent]] = {}
         self._count = 0

@@ -2,9 +2,6 @@
 
 from typing import Final, NewType
 
-Lamports = NewType("Lamports", int)
-"""Native SOL in base units; 1 SOL is 10**9 lamports."""
-
 BaseUnits = NewType("BaseUnits", int)
 """Any token in its mint's base units; the mint's `decimals` say how many make one."""
 
@@ -12,6 +9,7 @@ Bps = NewType("Bps", int)
 """Basis points: 10_000 is one whole."""
 
 SOL_DECIMALS: Final = 9
+"""1 SOL is 10**9 lamports."""
 
 
 def decimal_string(units: int, decimals: int) -> str:

@@ -112,7 +112,7 @@ class Session:
         try:
             envelope = frames.read_envelope(text)
         except frames.BadFrame:
-            return self.malformed("not a JSON object with a type", now_s)
+            return self.malformed("not a command: bad JSON, type or id", now_s)
         if envelope.type == "pong":
             return self._rate(None, now_s)
         if refused := self._rate(envelope.id, now_s):

@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands until `advance` or `set_wall_ns` moves it; sleepers wake in order of their deadline."""
+    """A clock that stands until `advance` moves it; sleepers wake in order of their deadline."""
 
     def __init__(self, wall_ns: int = 1_700_000_000_000_000_000) -> None:
         self._wall_ns = wall_ns
@@ -79,10 +79,6 @@ class ManualClock:
                 wake.set_result(None)
             await _settle()
         self._move_to(target)
-
-    def set_wall_ns(self, wall_ns: int) -> None:
-        """Set wall time alone, as a replay does with each recorded receive time."""
-        self._wall_ns = wall_ns
 
     def _move_to(self, monotonic: float) -> None:
         self._wall_ns += round((monotonic - self._monotonic) * 1_000_000_000)

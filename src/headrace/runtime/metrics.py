@@ -19,7 +19,7 @@ class Metrics:
     Labels must come from small, known sets (a program's name, a reason); never from a client or the chain.
     """
 
-    content_type: Final = "text/plain; version=0.0.4"  # the charset is added when it is sent
+    content_type: Final = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, *, process: bool = False) -> None:
         self.registry = CollectorRegistry()

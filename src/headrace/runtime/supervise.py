@@ -33,8 +33,6 @@ class Supervisor:
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[object]] = set()
         self._first_failure: Exception | None = None
-        self.restarts: dict[str, int] = {}
-        """Task name → how often it was started again."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -69,10 +67,6 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def names(self) -> list[str]:
-        """Names of the running tasks, sorted."""
-        return sorted(task.get_name() for task in self._tasks)
-
     def cancel(self) -> None:
         """Cancel every task; the `async with` ends when its body has ended too."""
         for task in self._tasks:
@@ -91,7 +85,6 @@ class Supervisor:
                     restart.reset()
                 delay_s = _delay_s(error, restart)
                 _log_restart(label, error, delay_s)
-            self.restarts[label] = self.restarts.get(label, 0) + 1
             await self._clock.sleep(delay_s)
 
     def _note_failure(self, label: str, error: Exception) -> None:

@@ -63,3 +63,26 @@ def test_a_late_slot_that_is_settled_is_ignored() -> None:
     confirmations.listed([10], (10, 10))
     confirmations.processed(8, 7)
     assert confirmations.span() is None
+
+
+def test_without_parents_the_list_alone_decides() -> None:
+    confirmations = Confirmations()
+    for slot in (10, 12, 11, 14):
+        confirmations.processed(slot)
+    assert confirmations.span() == (10, 14)
+    assert confirmations.listed([10, 12], (10, 14)) == [
+        (10, "confirmed", None),
+        (11, "dead", None),
+        (12, "confirmed", 10),
+    ]
+    assert confirmations.span() == (13, 14)
+
+
+def test_a_parent_that_was_told_is_not_forgotten() -> None:
+    confirmations = chain((10, 9))
+    confirmations.processed(10)
+    assert confirmations.listed([10], (10, 10)) == [(10, "confirmed", 9)]
+
+
+def test_nothing_piles_up_where_nobody_asks() -> None:
+    assert len(chain(*((slot, slot - 1) for slot in range(1, 2000)))._parents) <= SPAN_MAX

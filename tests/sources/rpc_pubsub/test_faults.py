@@ -157,6 +157,30 @@ async def test_without_slot_subscriptions_get_slot_takes_their_place() -> None:
         assert not any(isinstance(u, SlotUpdate) and u.status == "processed" for u in rigged.updates)
 
 
+@pytest.mark.parametrize("how", ["refused", "never told"])
+async def test_without_slots_what_was_delivered_is_confirmed_or_dies_all_the_same(how: str) -> None:
+    async with rig(start=False) as rigged:
+        if how == "refused":
+            rigged.node.faults.errors["slotSubscribe"] = (-32601, "Method not found")
+        else:
+            rigged.node.faults.dropped.add("slot")
+        await rigged.node.until(lambda: rigged.node.subscribed("logs") > 0)
+        rigged.node.advance_slot()
+        base = rigged.node.ledger.head
+        rigged.node.emit_transaction([PROGRAM])
+        rigged.node.advance_slot()
+        rigged.node.emit_transaction([PROGRAM])
+        rigged.node.advance_slot(parent=base)
+        rigged.node.emit_transaction([PROGRAM])
+
+        def verdicts() -> list[tuple[int, str]]:
+            return [(each.slot, each.status) for each in rigged.updates if isinstance(each, SlotUpdate)]
+
+        expected = {(base, "confirmed"), (base + 1, "dead"), (base + 2, "confirmed")}
+        await rigged.until(lambda: expected <= set(verdicts()), flowing=True)
+        assert len(verdicts()) == len(set(verdicts()))
+
+
 async def stalls(rigged: Rig, reason: str) -> None:
     """The stream must be found out and everything that it kept back refilled."""
     lost = []
@@ -224,6 +248,20 @@ async def test_a_dropped_feed_is_found_in_the_ledger() -> None:
     async with rig(quiet_feed_s=0.1) as rigged:
         rigged.node.faults.dropped.add("logs")
         await stalls(rigged, "feed_stands")
+
+
+async def test_a_dropped_feed_of_a_program_that_is_busy_in_every_slot_is_found_too() -> None:
+    async with rig(quiet_feed_s=0.1) as rigged:
+        rigged.node.faults.dropped.add("logs")
+        landed = []
+        async with asyncio.timeout(30):
+            while not rigged.count("source_reconnects_total", source="rpc-0", reason="feed_stands"):
+                landed.append(rigged.node.emit_transaction([PROGRAM]))
+                rigged.node.advance_slot()
+                await asyncio.sleep(0.005)
+        rigged.node.faults.dropped.clear()
+        await rigged.settled()
+        assert missing(rigged, [(each.signature, each.slot) for each in landed]) == set()
 
 
 async def test_without_any_network_it_stays_quiet_and_keeps_trying(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,8 @@ class SlowDesk:
 
     def head_heard(self, session: Session, slot: int) -> None: ...
 
+    def slot_shown(self, slot: int) -> None: ...
+
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         if session.complete:
             self.complete.set()

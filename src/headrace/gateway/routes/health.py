@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from headrace.gateway.routes.context import context_of
 from headrace.runtime.metrics import Metrics
@@ -33,7 +34,7 @@ def liveness() -> Liveness:
     return Liveness()
 
 
-@get("/health/ready", sync_to_thread=False)
+@get("/health/ready", sync_to_thread=False, responses={503: ResponseSpec(Readiness, description="Not ready")})
 def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     """Every part's state; 503 while one that is needed is not ready."""
     health = context_of(request).health
@@ -42,10 +43,11 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     return Response(body, status_code=200 if health.ready else 503)
 
 
-@get("/metrics", media_type=Metrics.content_type, sync_to_thread=True)  # the process's own are files under /proc
+@get("/metrics", sync_to_thread=True, media_type=MediaType.TEXT)  # the process's own are files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
-    return Response(context_of(request).metrics.render(), media_type=Metrics.content_type)
+    media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
+    return Response(context_of(request).metrics.render(), media_type=media_type)
 
 
 HANDLERS: Final = (liveness, readiness)

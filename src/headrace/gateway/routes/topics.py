@@ -9,6 +9,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.described import problems
 from headrace.model import topics
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Position
@@ -45,7 +46,7 @@ class HistoryPage(msgspec.Struct, frozen=True):
     items: list[msgspec.Raw]
 
 
-@get("/api/topics", sync_to_thread=False)
+@get("/api/topics", sync_to_thread=False, responses=problems(HTTPStatus.BAD_REQUEST))
 def list_topics(
     request: Request[Any, Any, Any],
     prefix: Annotated[str, QueryParameter(max_length=128)] = "",
@@ -59,7 +60,10 @@ def list_topics(
     return TopicList(len(found), entries)
 
 
-@get("/api/topics/{topic:str}/history")
+@get(
+    "/api/topics/{topic:str}/history",
+    responses=problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 async def read_history(
     request: Request[Any, Any, Any],
     topic: FromPath[str],

@@ -24,26 +24,26 @@ class Confirmations:
     """
 
     def __init__(self) -> None:
-        self._parents: dict[int, int] = {}
+        self._parents: dict[int, int | None] = {}
         self._settled = 0
         self._head = 0
 
-    def processed(self, slot: int, parent: int) -> None:
-        """A node began `slot` on top of `parent`."""
-        if slot > self._settled:
+    def processed(self, slot: int, parent: int | None = None) -> None:
+        """A node began `slot` on top of `parent`, or delivered something of it."""
+        if slot <= self._settled:
+            return
+        if parent is not None or slot not in self._parents:
             self._parents[slot] = parent
-            self._head = max(self._head, slot)
+        self._head = max(self._head, slot)
+        if len(self._parents) > SPAN_MAX:  # also where nobody asks for verdicts
+            self._give_up()
 
     def span(self) -> tuple[int, int] | None:
         """The range to ask for, ends included; None if nothing waits. What is older than SPAN_MAX is given up."""
+        self._give_up()
         if not self._parents:
             return None
-        oldest = self._head - SPAN_MAX + 1
-        if min(self._parents) < oldest:
-            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= oldest}
-        if self._settled:
-            return max(self._settled + 1, oldest), self._head
-        return min(self._parents), self._head
+        return (max(self._settled + 1, self._oldest) if self._settled else min(self._parents)), self._head
 
     def listed(self, blocks: list[int], span: tuple[int, int]) -> list[Verdict]:
         """The node says that of `span` these slots are on the confirmed chain. Ascending verdicts."""
@@ -59,10 +59,19 @@ class Confirmations:
         below: int | None = None
         for slot in sorted(chain | {slot for slot in self._parents if slot < newest}):
             if slot in chain:
-                verdicts.append(Verdict(slot, "confirmed", self._parents.get(slot, below)))
+                parent = self._parents.get(slot)
+                verdicts.append(Verdict(slot, "confirmed", below if parent is None else parent))
                 below = slot
             else:
                 verdicts.append(Verdict(slot, "dead", self._parents.get(slot)))
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot > newest}
         self._settled = newest
         return verdicts
+
+    @property
+    def _oldest(self) -> int:
+        return self._head - SPAN_MAX + 1
+
+    def _give_up(self) -> None:
+        if self._parents and min(self._parents) < self._oldest:
+            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= self._oldest}

@@ -1,5 +1,6 @@
 """Which slots of one feed were covered by some connection, and which holes that leaves. Pure."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from headrace.model.updates import Commitment
@@ -19,10 +20,11 @@ class Coverage:
     surely brought everything. While one live cover reaches back to the frontier, others may come and go without loss;
     when none does, the slots between the frontier and the next cover are a hole. Slots before the first cover are no
     loss, unless a connection that had been acknowledged ended before its cover began: then the promise is older.
+    `covered_to` is what an earlier Coverage reached, if this one goes on with it.
     """
 
-    def __init__(self) -> None:
-        self._frontier: int | None = None
+    def __init__(self, covered_to: int | None = None) -> None:
+        self._frontier = covered_to
         self._live: dict[str, int] = {}
 
     @property
@@ -45,6 +47,13 @@ class Coverage:
         elif first_slot is not None and first_slot <= self._frontier + 1:
             self._frontier = max(self._frontier, last_slot)
         return self._hole()
+
+    def suspend(self, last_slots: Mapping[str, int]) -> int | None:
+        """All connections end at once, each having brought everything up to its slot here. Returns how far the feed is
+        covered without a hole: the latest cover ends first, so none leaves one behind."""
+        for connection in sorted(last_slots, key=lambda name: self._live.get(name, 0), reverse=True):
+            self.end(connection, last_slots[connection])
+        return self._frontier
 
     def _hole(self) -> Hole | None:
         if not self._live or self._frontier is None:

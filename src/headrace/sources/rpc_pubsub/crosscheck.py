@@ -41,6 +41,9 @@ class CrossCheck:
         self._believes, self._head_heard = believes, head_heard
         self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
         self._quiet: dict[tuple[Session, str], tuple[int, float]] = {}
+        self._landed: dict[tuple[Session, str], int] = {}
+        """What the ledger had when it was first asked about a quiet feed. It is held against the session when the head
+        has passed it; the newest of a busy program never would be."""
 
     async def once(self, sessions: Iterable[Session], wanted: Sequence[Subscription]) -> None:
         """One round; a node that does not answer makes it a round without findings."""
@@ -57,6 +60,7 @@ class CrossCheck:
             self.fault = str(error)
             _log.debug("cross_check_failed", error=str(error))
         self._quiet = {key: since for key, since in self._quiet.items() if key[0] in sessions}
+        self._landed = {key: slot for key, slot in self._landed.items() if key in self._quiet}
 
     def _compare_heads(self, sessions: list[Session], slot: int) -> None:
         now = self._clock.monotonic()
@@ -75,18 +79,19 @@ class CrossCheck:
             return
         newest = await self._rpc.get_signatures_for_address(subscription.key, limit=1, commitment=self._commitment)
         for session in quiet:
-            progress = session.progress
-            if newest and newest[0].slot + _NEWEST_MARGIN_SLOTS > session.watch.head:
-                continue  # asked again next round
-            del self._quiet[session, feed]
-            first = progress.first(feed)
-            if newest and first is not None and newest[0].slot >= first and newest[0].slot > progress.last.get(feed, 0):
-                session.part("feed_stands", f"{feed}: nothing since slot {progress.last.get(feed, 0)}")
+            landed = self._landed.setdefault((session, feed), newest[0].slot if newest else 0)
+            if landed + _NEWEST_MARGIN_SLOTS > session.watch.head:
+                continue  # looked at again next round
+            del self._quiet[session, feed], self._landed[session, feed]
+            first, last = session.progress.first(feed), session.progress.last.get(feed, 0)
+            if first is not None and landed >= first and landed > last:
+                session.part("feed_stands", f"{feed}: nothing since slot {last}")
 
     def _quiet_for_long(self, session: Session, feed: str) -> bool:
         now, last = self._clock.monotonic(), session.progress.last.get(feed, 0)
         seen, since = self._quiet.setdefault((session, feed), (last, now))
         if seen != last:
             self._quiet[session, feed] = (last, now)
+            self._landed.pop((session, feed), None)
             return False
         return now - since >= self._settings.quiet_feed_s

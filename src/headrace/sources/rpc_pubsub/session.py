@@ -56,6 +56,8 @@ class Desk(Protocol):
 
     def head_heard(self, session: "Session", slot: int) -> None: ...
 
+    def slot_shown(self, slot: int) -> None: ...
+
     def refused(self, session: "Session") -> None: ...
 
     def acknowledged(self, session: "Session", subscription: Subscription) -> None: ...
@@ -169,8 +171,8 @@ class Session:
         if isinstance(heard, LogsUpdate | AccountUpdate):
             await self._desk.deliver(heard)
             self.progress.brought(heard.feed, heard.slot)
-            if not self._tells_slots and heard.slot > self.watch.head:
-                self._head_by_content(heard.slot)
+            if not self._tells_slots:
+                self._slot_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
             if not self._desk.believes(heard.slot):
                 self._bad["slot_jump"] += 1
@@ -189,9 +191,12 @@ class Session:
         elif isinstance(heard, Unknown):
             self._unknown += 1
 
-    def _head_by_content(self, slot: int) -> None:
-        """Some proxies take `slotSubscribe` and never tell a slot; what they deliver shows how far they are."""
-        if self._desk.believes(slot):
+    def _slot_by_content(self, slot: int) -> None:
+        """Some nodes refuse `slotSubscribe` or never tell a slot; what they deliver shows where they are."""
+        if not self._desk.believes(slot):
+            return
+        self._desk.slot_shown(slot)
+        if slot > self.watch.head:
             self.watch.slot(slot, self._clock.monotonic())
             self._desk.head_heard(self, slot)
 

@@ -3,12 +3,12 @@
 import asyncio
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import structlog
 
-from headrace.model.errors import BadInputError, TransientError
 from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
@@ -16,21 +16,23 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.solana.rpc import Rpc, RpcError
+from headrace.solana.rpc import Rpc
 from headrace.sources import Ending, Outlet
-from headrace.sources.rpc_pubsub.confirm import Confirmations
+from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
 from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
 from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
 from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
 from headrace.sources.rpc_pubsub.head import Head
-from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger, Recent
+from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
+from headrace.sources.rpc_pubsub.signatures import Signatures
 from headrace.sources.rpc_pubsub.standing import Standing
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
 from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.rpc_pubsub.verdicts import follow_verdicts
 
 _log = structlog.get_logger("source")
 
@@ -45,7 +47,8 @@ class RpcPubSub:
 
     `rpc` is needed to fill gaps, to cross-check and to confirm slots; without it the stream still flows and every gap
     is unrecoverable. `resolve` turns a program's name into its id (KeyError: unknown). `breakers`, one per endpoint,
-    rest those that keep failing. Raises ConfigError for endpoints or subscriptions that can't be.
+    rest those that keep failing. `covered` is that of an earlier source whose work this one takes up: what was missed
+    between them is a gap. Raises ConfigError for endpoints or subscriptions that can't be.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class RpcPubSub:
         rpc: Rpc | None = None,
         resolve: Resolve = _no_names,
         breakers: Sequence[Breaker] = (),
+        covered: Mapping[str, int] = MappingProxyType({}),
         rng: random.Random | None = None,
         name: str = "rpc",
     ) -> None:
@@ -68,19 +72,21 @@ class RpcPubSub:
         self._standing = Standing(name, health, settings)
         self._breakers, self._rng = breakers, rng
         self._tally = Tally(metrics)
-        self._coverage: dict[str, Coverage] = {}
+        self.covered: Mapping[str, int] = covered
+        """Feed → the slot up to which all was brought or declared; brought up to date when `run` ends."""
+        feeds = {subscription.feed for subscription in self._wanted}
+        self._coverage = {feed: Coverage(slot) for feed, slot in covered.items() if feed in feeds}
         self._recent = Recent()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
         self._head = Head()
         self._root = 0
-        self._seen: set[Subscription] = set()
         self._stopping = asyncio.Event()
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
         self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
         self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
-        self._tasks: Supervisor | None = None
         self._gaps: Gaps | None = None
+        self._signatures: Signatures | None = None
         self._check: CrossCheck | None = None
         self._report()
 
@@ -101,19 +107,24 @@ class RpcPubSub:
     async def run(self, outlet: Outlet) -> Ending:
         """Deliver until `stop` or cancellation; no network is no end."""
         async with Supervisor(self._clock) as tasks:
-            self._tasks, self._outlet = tasks, outlet
-            self._ledger = self._open_ledger(outlet)
-            self._gaps = Gaps(self.name, self._ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            self._outlet, ledger = outlet, self._open_ledger(outlet)
+            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            self._signatures = Signatures(
+                self.name, ledger, outlet=outlet, gaps=self._gaps, tasks=tasks, take=self._take
+            )
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
             if self._rpc is not None:
                 tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
                 if self._settings.commitment == "processed":
-                    tasks.start(self.name, "confirm", partial(self._confirm, self._rpc), restart=self._backoff())
+                    tasks.start(
+                        self.name, "confirm", partial(self._follow_verdicts, self._rpc), restart=self._backoff()
+                    )
             try:
                 await self._stopping.wait()
             finally:
                 self._gaps.close()
+                self.covered = self._suspend()
                 tasks.cancel()
                 self._standing.close()
         return Ending("stopped")
@@ -157,10 +168,14 @@ class RpcPubSub:
         if begun:
             self._note_whole(session)
 
+    def slot_shown(self, slot: int) -> None:
+        """Something of `slot` came from a node that tells no slots: it waits for a verdict all the same."""
+        self._confirmations.processed(slot)
+
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
-        """A signature may have landed before it was subscribed to, so the ledger is asked once."""
-        if subscription.kind == "signature":
-            self._start_fetch(subscription, None)
+        """The node took a subscription."""
+        if subscription.kind == "signature" and self._signatures is not None:
+            self._signatures.subscribed(subscription)
         self._note_whole(session)
         if session.whole:
             self._report()
@@ -172,7 +187,8 @@ class RpcPubSub:
 
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None:
         """The transaction reached the commitment: deliver it whole, once."""
-        self._start_fetch(notice.subscription, notice.slot)
+        if self._signatures is not None:
+            self._signatures.landed(notice.subscription, notice.slot)
 
     # One endpoint.
 
@@ -223,10 +239,18 @@ class RpcPubSub:
         session = self._sessions.pop(number, None)
         if session is None:
             return
-        trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
-        for feed, last_slot in session.progress.surely(trust_head=trust_head).items():
+        for feed, last_slot in _surely(session, reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(session.name, last_slot))
+
+    def _suspend(self) -> dict[str, int]:
+        """All sessions end at once: how far each feed is covered."""
+        ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
+        for session in self._sessions.values():
+            for feed, last_slot in _surely(session).items():
+                ends.setdefault(feed, {})[session.name] = last_slot
+        reached = {feed: self._coverage.get(feed, Coverage()).suspend(last_slots) for feed, last_slots in ends.items()}
+        return {feed: slot for feed, slot in reached.items() if slot is not None}
 
     def _note_whole(self, session: Session) -> None:
         """Whole for the first time? Later changes of what is wanted do not make it less so."""
@@ -255,25 +279,12 @@ class RpcPubSub:
             recent=self._recent,
         )
 
-    def _start_fetch(self, subscription: Subscription, slot: int | None) -> None:
-        if self._tasks is not None and subscription not in self._seen and not self._stopping.is_set():
-            if slot is not None:
-                self._seen.add(subscription)
-            self._tasks.start(self.name, subscription.feed, partial(self._fetch, subscription, slot))
-
-    async def _fetch(self, subscription: Subscription, slot: int | None) -> None:
-        """Deliver a `signature:` subscription's transaction; with `slot` it must be there, or else it is declared."""
-        update = None
-        if self._ledger is not None:
-            update = await self._ledger.fetch(subscription, tries=NULL_TRIES if slot is not None else 1)
-        self._seen.discard(subscription)
-        if subscription not in self._wanted or (update is None and slot is None):
-            return
+    def _take(self, subscription: Subscription) -> bool:
+        """A `signature:` subscription is answered; whether it was still wanted."""
+        if subscription not in self._wanted:
+            return False
         self._wanted = tuple(kept for kept in self._wanted if kept != subscription)
-        if update is not None:
-            await self._outlet.put(update)
-        elif slot is not None and self._gaps is not None:
-            await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
+        return True
 
     async def _cross_check(self, rpc: Rpc) -> None:
         """Once per `check_s`: cross-check the streams."""
@@ -290,30 +301,11 @@ class RpcPubSub:
             await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
-    async def _confirm(self, rpc: Rpc) -> None:
-        """Once per `confirm_s`: ask which of the processed slots are on the confirmed chain. A node that refuses may
-        only lack these slots, so it is asked on, more rarely."""
-        refused = False
-        while True:
-            await self._clock.sleep(self._settings.confirm_s)
-            span = self._confirmations.span()
-            if span is None:
-                continue
-            try:
-                blocks = await rpc.get_blocks(*span)
-            except (TransientError, BadInputError) as error:
-                _log.debug("confirm_failed", error=str(error))
-                continue
-            except RpcError as error:
-                if not refused:
-                    _log.warning("confirm_refused", source=self.name, error=str(error))
-                refused = True
-                await self._clock.sleep(self._settings.check_s)
-                continue
-            refused = False
-            for verdict in self._confirmations.listed(blocks, span):
-                now_ns = self._clock.wall_ns()
-                await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, now_ns)
+    async def _follow_verdicts(self, rpc: Rpc) -> None:
+        async def tell(verdict: Verdict) -> None:
+            await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, self._clock.wall_ns())
+
+        await follow_verdicts(self.name, rpc, self._confirmations, tell, settings=self._settings, clock=self._clock)
 
     async def _put_slot(self, source: str, slot: int, status: SlotStatus, parent: int | None, at_ns: int) -> None:
         update = SlotUpdate(source=source, feed=SLOTS.feed, received_ns=at_ns, slot=slot, status=status, parent=parent)
@@ -330,3 +322,9 @@ class RpcPubSub:
             open_gaps=self._gaps.open if self._gaps is not None else 0,
             http_fault=self._check.fault if self._check is not None else "",
         )
+
+
+def _surely(session: Session, reason: str = "") -> dict[str, int]:
+    """Feed → the slot up to which the session surely brought all."""
+    trust_head = reason != "feed_stands" and SLOTS not in session.registry.refused
+    return session.progress.surely(trust_head=trust_head)
