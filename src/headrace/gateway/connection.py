@@ -88,9 +88,7 @@ class Connection(asyncio.Protocol):
             self._core.receive_data(data[start : start + SLICE])
             self._write_core()
             for event in self._core.events_received():
-                if isinstance(event, Request):
-                    self._shake_hands(event)
-                elif isinstance(event, Frame):
+                if isinstance(event, Frame):
                     self._take(event)
             self._write_core()
 
@@ -144,13 +142,15 @@ class Connection(asyncio.Protocol):
         self._unsent = self.transport.get_write_buffer_size()
         self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
-    def _shake_hands(self, request: Request) -> None:
+    def shake_hands(self, request: Request) -> None:
+        """The first thing that comes: the request with which the client asked for the upgrade."""
         response = self._core.accept(request)
         try:
             endpoint = self._find_endpoint(request, response)
         except Refused as refused:
             self._keeper.refused.labels(str(int(refused.status))).inc()
             self._core.send_response(_refusal(refused, response.headers))
+            self._write_core()
             return
         self._endpoint = endpoint
         self._core.max_message_size = endpoint.frame_bytes_max

@@ -1,16 +1,22 @@
 """Uvicorn's HTTP protocol with bounds on what a request may take: time, headers, connections."""
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
+from headrace.gateway.connection import Connection
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 
 if TYPE_CHECKING:
     import asyncio
+
+
+BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -116,11 +122,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
+        elif not self.url.isascii() or any(name in BODY_HEADERS and value != b"0" for name, value in self.headers):
+            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade has an ASCII path and no body")
         else:
             self._keeper.requests.clear(self)
             self.handle_websocket_upgrade()
             if behind:
                 self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand on the request as it was parsed; uvicorn would write it out, to be parsed again."""
+        self.connections.discard(self)
+        headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
+        connection: Connection = cast("Any", self.ws_protocol_class)()
+        connection.connection_made(self.transport)
+        connection.shake_hands(Request(self.url.decode("ascii"), headers, method=self.scope["method"]))
+        self.transport.set_protocol(connection)
 
     def _refuse(self, status: HTTPStatus, detail: str = "") -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""

@@ -36,9 +36,13 @@ class OrderStreams:
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
         """A sink for the store."""
+        heard: dict[OrderStream, None] = {}
         for event in events:
             for stream in self._streams.get(event.order_id, ()):
                 stream.hear(event)
+                heard[stream] = None
+        for stream in heard:
+            stream.flush()
 
     async def run(self) -> None:
         """Heartbeats, for ever."""
@@ -73,6 +77,7 @@ class OrderStream:
         self.order_id, self.seq, self.known = order_id, from_seq, 0
         self._streams, self._connection = streams, connection
         self._open, self._full, self._reading = False, False, False
+        self._unsent: list[bytes] = []
 
     def opened(self) -> None:
         self._open = True
@@ -80,7 +85,7 @@ class OrderStream:
         self._read(first=True)
 
     def hear(self, event: OrderEvent) -> None:
-        """A committed event of this order."""
+        """A committed event of this order; `flush` follows."""
         self.known = max(self.known, event.seq)
         if self._reading or self._full or not self._open:
             return  # whoever reads, or reads again, will find it in the log
@@ -92,6 +97,7 @@ class OrderStream:
     def beat(self) -> None:
         if self._open and not self._full and not self._reading:
             self._write(heartbeat_frame(self.order_id, self.known))
+            self.flush()
 
     def end(self, code: CloseCode) -> None:
         self._connection.close(code)
@@ -120,7 +126,7 @@ class OrderStream:
             self._streams.supervisor.start("orders", "stream", partial(self._catch_up, first))
 
     async def _catch_up(self, first: bool) -> None:
-        """Write what the log has beyond `seq`, until there is no more."""
+        """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""
         try:
             if first:
                 await self._write_snapshot()
@@ -128,10 +134,12 @@ class OrderStream:
                 events = await self._streams.intake.events(self.order_id, self.seq, PAGE)
                 for event in events:
                     self._write_update(event)
+                self.flush()
                 if len(events) < PAGE and self.seq >= self.known:
                     return
         except OrderRefused as refused:
             self._write(frames.error(refused))
+            self.flush()
             self._connection.close(CloseCode.DENIED if not refused.temporary else CloseCode.INSUFFICIENT_STATE)
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
@@ -152,8 +160,13 @@ class OrderStream:
         self._write(event_frame(event))
 
     def _write(self, payload: bytes) -> None:
-        if self._open:
-            self._connection.transport.write(text_header(len(payload)) + payload)
+        self._unsent += (text_header(len(payload)), payload)
+
+    def flush(self) -> None:
+        """Write what waits, by one call into the kernel."""
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._open:
+            self._connection.transport.write(b"".join(unsent))
 
 
 def _from_seq(opening: Opening) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeAlias
 
 from websockets.exceptions import ProtocolError
+from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -13,7 +14,7 @@ SUBPROTOCOL: Final = "stream.v1"
 
 
 class Core(ServerProtocol):
-    """`websockets`' protocol core, stricter in two things.
+    """`websockets`' protocol core, stricter in two things, and for handshakes that were parsed elsewhere.
 
     A close frame says only what its code says: exception texts are ours to keep. And lengths must be minimal.
     """
@@ -21,6 +22,10 @@ class Core(ServerProtocol):
     def __init__(self, frame_bytes_max: int) -> None:
         super().__init__(select_subprotocol=_select_subprotocol, max_size=frame_bytes_max)
         self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign, assignment]
+
+    def parse(self) -> Generator[None, None, None]:
+        """Frames from the start: the request is given to `accept`."""
+        return Protocol.parse(self)
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, CLOSE_REASONS.get(code, ""))
