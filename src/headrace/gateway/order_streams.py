@@ -1,5 +1,6 @@
 """The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -27,10 +28,11 @@ class OrderStreams:
     def __init__(self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper) -> None:
         self.intake, self.supervisor, self.keeper = intake, supervisor, keeper
         self._streams: dict[str, set[OrderStream]] = {}
+        self._count = 0
 
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
         """The endpoint for one connection."""
-        if sum(map(len, self._streams.values())) >= self.keeper.settings.connections_max:
+        if self._count >= self.keeper.settings.connections_max:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         return OrderStream(self, connection, opening.parameter, _from_seq(opening))
 
@@ -60,12 +62,14 @@ class OrderStreams:
 
     def add(self, stream: "OrderStream") -> None:
         self._streams.setdefault(stream.order_id, set()).add(stream)
+        self._count += 1
 
     def remove(self, stream: "OrderStream") -> None:
-        streams = self._streams.get(stream.order_id, set())
-        streams.discard(stream)
+        streams = self._streams[stream.order_id]
+        streams.remove(stream)
+        self._count -= 1
         if not streams:
-            self._streams.pop(stream.order_id, None)
+            del self._streams[stream.order_id]
 
 
 class OrderStream:
@@ -128,15 +132,14 @@ class OrderStream:
     async def _catch_up(self, first: bool) -> None:
         """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""
         try:
-            if first:
-                await self._write_snapshot()
-            while self._open and not self._full:
-                events = await self._streams.intake.events(self.order_id, self.seq, PAGE)
+            events = await (self._begin() if first else self._next_page())
+            while True:
                 for event in events:
                     self._write_update(event)
                 self.flush()
-                if len(events) < PAGE and self.seq >= self.known:
+                if self._full or not self._open or (len(events) < PAGE and self.seq >= self.known):
                     return
+                events = await self._next_page()
         except OrderRefused as refused:
             self._write(frames.error(refused))
             self.flush()
@@ -146,13 +149,18 @@ class OrderStream:
         finally:
             self._reading = False
 
-    async def _write_snapshot(self) -> None:
+    async def _begin(self) -> Sequence[OrderEvent]:
+        """Write the snapshot; the events that follow it, which are asked for together with the order."""
         intake = self._streams.intake
-        order = await intake.get(self.order_id)
+        order, events = await asyncio.gather(intake.get(self.order_id), self._next_page())
         self.seq = min(self.seq, order.seq)
         as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
         self.known = max(self.known, order.seq)
         self._write(snapshot_frame(order, as_of))
+        return events
+
+    async def _next_page(self) -> Sequence[OrderEvent]:
+        return await self._streams.intake.events(self.order_id, self.seq, PAGE)
 
     def _write_update(self, event: OrderEvent) -> None:
         self.seq = event.seq
