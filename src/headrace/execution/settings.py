@@ -44,6 +44,18 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     amount_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("most base units of one order", env=("ORDER_AMOUNT_MAX",))
     ] = 2**64 - 1
+    amount_limits: Annotated[
+        tuple[str, ...],
+        Setting(
+            "most base units of one order by token (`SOL=5000000000`), or for one user (`ann:SOL=9000000000`)",
+            env=("ORDER_AMOUNT_LIMITS",),
+        ),
+    ] = ()
+    resting_per_user: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting("limit and stop orders of one user that may wait at once; 0: any", env=("RESTING_ORDERS_PER_USER",)),
+    ] = 1_000
     orders_per_minute_per_user: Annotated[
         int, msgspec.Meta(ge=0), Setting("orders that one user may place a minute; 0: any", env=("ORDERS_PER_USER",))
     ] = 0
