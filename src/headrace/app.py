@@ -23,6 +23,7 @@ from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
+from headrace.model.errors import ConfigError, TransientError
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -135,6 +136,8 @@ class Service:
                 orders.start(tasks, self.bus, self.metrics)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders)
+            if orders is not None:
+                _log.info("orders_on", **orders.kept)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
             background = [
@@ -167,12 +170,19 @@ class Service:
         raise KeyError(name)
 
     async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
+        """What is on without having been asked for must not keep the rest from running."""
         settings = self.config.section(ExecutionSettings)
         if not (settings.enabled and self._take_orders):
             return None
-        return await stack.enter_async_context(
-            open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
-        )
+        try:
+            return await stack.enter_async_context(
+                open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
+            )
+        except (ConfigError, TransientError) as error:
+            if self.config.origins["orders.enabled"].kind != "default":
+                raise
+            _log.warning("orders_off", error=str(error), meaning="nobody asked for orders, so the stream goes on alone")
+            return None
 
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None) -> None:
         features = self.config.section(Features)

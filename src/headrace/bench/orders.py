@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             progress("without the Node peer: it needs --peer with its packages installed, and a redis-server")
         for number in range(args.runs):
             for contender in contenders:
-                place = _database(url, f"run{number}_{contenders.index(contender)}")
+                place = new_database(url, f"run{number}_{contenders.index(contender)}")
                 commands, env = _server(contender, args, folder, place, redis_port)
-                with _serving(commands, env, folder / "server.log") as port:
+                with serving(commands, env, folder / "server.log") as port:
                     for kind, measured in _measure(contender, driver, port, args):
                         results.setdefault(contender, {}).setdefault(kind, []).append(measured)
                         progress(
@@ -147,7 +147,7 @@ def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
     return port
 
 
-def _database(url: str, name: str) -> str:
+def new_database(url: str, name: str) -> str:
     """A new database, by the server's own client library."""
     import asyncio
 
@@ -180,7 +180,7 @@ def _server(
 
 
 @contextmanager
-def _serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[int]:
+def serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[int]:
     port = _free_port()
     given = {**os.environ, **env, "PORT": str(port)}
     with ExitStack() as stack, log.open("wb") as output:

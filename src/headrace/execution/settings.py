@@ -13,8 +13,8 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
 
     enabled: Annotated[
-        bool, Setting("take orders and execute them: a preview, on mock venues", env=("ORDERS_ENABLED",))
-    ] = False
+        bool, Setting("take orders and execute them, on mock venues and a mock chain", env=("ORDERS_ENABLED",))
+    ] = True
     work_here: Annotated[
         bool, Setting("execute orders in this process too; off: `headrace worker` does", env=("ORDERS_WORK_HERE",))
     ] = True
@@ -37,7 +37,7 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     resend_ms: Annotated[int, _Ms, Setting("the same bytes are sent again after", env=("ORDER_RESEND_MS",))] = 2_000
     look_ms: Annotated[
         int, _Ms, Setting("longest pause between two looks at a transaction", env=("ORDER_LOOK_MS",))
-    ] = 500
+    ] = 1_000
     finality_ms: Annotated[
         int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
     ] = 1_000
