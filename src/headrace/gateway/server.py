@@ -70,7 +70,7 @@ class Gateway:
         self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         context = Context(
-            bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+            bus, self.gate, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
         )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []

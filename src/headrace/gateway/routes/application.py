@@ -1,6 +1,6 @@
 """Puts the handlers together: problem details for every error, security headers on every answer, HEAD as GET."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -13,8 +13,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
 from headrace import __version__
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
-from headrace.gateway.routes import dashboard, health, live, topics
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
+from headrace.gateway.routes import dashboard, events, health, live, topics
 from headrace.gateway.routes.context import Context
 
 HEADERS: Final = (
@@ -37,7 +37,15 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
     if context.expose_metrics:
         switched += health.METRICS_HANDLERS
     app = Litestar(
-        route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
+        route_handlers=[
+            *health.HANDLERS,
+            *topics.HANDLERS,
+            *events.HANDLERS,
+            *live.HANDLERS,
+            *switched,
+            _schema,
+            *more,
+        ],
         exception_handlers={HTTPException: _on_http, Refused: _on_refused, Exception: _on_defect},
         openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
         state=State({"context": context}),
@@ -85,18 +93,24 @@ def answer(status: int, detail: str = "", headers: dict[str, str] | None = None,
     return Response(problem(status, detail, **more), status_code=int(status), media_type=PROBLEM_TYPE, headers=headers)
 
 
-def _on_http(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's own: routing, validation, body size. Only what is wrong with the caller's parameters is shown."""
     status = error.status_code
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        wrong = [{"name": str(one.get("key", "")), "message": str(one.get("message", ""))} for one in error.extra]
-        return answer(status, "a parameter is wrong", errors=wrong)
+        return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
     return answer(status, headers=error.headers)
 
 
+def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
+    """Litestar's word on one parameter, with what was given for it."""
+    name = str(error.get("key", ""))
+    sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
+    given = sources.get(error.get("source", ""), {}).get(name)
+    return wrong(name, str(error.get("message", "")), given)
+
+
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else None
-    return answer(error.status, error.detail, headers)
+    return answer(error.status, error.detail, error.headers, **error.more)
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

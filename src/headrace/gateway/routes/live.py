@@ -67,7 +67,7 @@ def info(request: Request[Any, Any, Any]) -> Info:
 @get("/ws", status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
     """The stream is a WebSocket."""
-    raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client")
+    raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client", headers={"Upgrade": "websocket"})
 
 
 HANDLERS: Final = (connections, info, needs_upgrade)
