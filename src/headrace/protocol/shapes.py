@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from headrace.model.orders import Fate
 from headrace.model.updates import Commitment
 from headrace.protocol.codes import CloseCode, ErrorCode
 
@@ -14,11 +15,11 @@ U64: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", descriptio
 Id: TypeAlias = str | int | msgspec.UnsetType
 
 
-class _Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, frozen=True):
+class _Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
     """Its class's tag is the frame's type."""
 
 
-class _Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class _Data(msgspec.Struct, forbid_unknown_fields=True):
     """What stands in a frame's `data`."""
 
 
@@ -70,13 +71,25 @@ class Unsubscribed(_Frame, tag="unsubscribed"):
     id: Id = msgspec.UNSET
 
 
+class WrongField(_Data):
+    """One field of an order that is wrong."""
+
+    name: str
+    message: str
+
+
 class ErrorData(_Data):
-    """With `temporary`, the same command may work later."""
+    """With `temporary`, the same command may work later. From `status` on it is about an order, as over HTTP."""
 
     code: ErrorCode
     message: str
     temporary: bool
     retry_after_ms: int | None
+    status: int | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    retryable: bool | msgspec.UnsetType = msgspec.UNSET
+    fate: Fate | msgspec.UnsetType = msgspec.UNSET
+    errors: list[WrongField] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Error(_Frame, tag="error"):
@@ -109,11 +122,14 @@ class _InLog(_Frame):
 
 
 class Event(_InLog, tag="event"):
-    """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first."""
+    """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first.
+
+    `chain` where the chain told it.
+    """
 
     event_id: str
     data: dict[str, Any]
-    chain: Chain
+    chain: Chain | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromoteData(_Data):
@@ -155,7 +171,7 @@ class Gap(_InLog, tag="gap"):
 Logged: TypeAlias = Event | Promote | Retract | Gap
 
 
-class HistoryData(_Data):
+class HistoryPage(_Data):
     """`epoch` and `offset` are the topic's newest position, `items` whole frames."""
 
     epoch: str
@@ -167,7 +183,7 @@ class History(_Frame, tag="history"):
     """The answer to `history`."""
 
     topic: str
-    data: HistoryData
+    data: HistoryPage
     id: Id = msgspec.UNSET
 
 

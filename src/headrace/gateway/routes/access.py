@@ -1,7 +1,7 @@
 """Who may see what over HTTP: each route that shows a topic or the server's inside asks here first."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -9,6 +9,8 @@ from litestar.handlers import BaseRouteHandler
 from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
 from headrace.model.errors import RequestError
+
+_PERSONAL: Final = frozenset({"user", "orders", "order"})
 
 
 def check_topic(name: str) -> None:
@@ -22,8 +24,8 @@ def check_topic(name: str) -> None:
 
 
 def is_listed(name: str) -> bool:
-    """Whether a topic may be named to anyone: those of users are not."""
-    return not name.startswith("user:")
+    """Whether a topic may be named to anyone: those of users and their orders are not."""
+    return name.partition(":")[0] not in _PERSONAL
 
 
 def administrators(_connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:

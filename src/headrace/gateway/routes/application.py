@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, S
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
-from headrace.gateway.routes import dashboard, events, health, live, topics
+from headrace.gateway.routes import asyncapi, dashboard, events, health, live, topics
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.order_shapes import describe
 from headrace.model.orders import OrderRefused
@@ -88,7 +88,7 @@ def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
 
 
-_HANDLERS: Final = (*health.HANDLERS, *topics.HANDLERS, *events.HANDLERS, *live.HANDLERS, _schema)
+_HANDLERS: Final = (*health.HANDLERS, *topics.HANDLERS, *events.HANDLERS, *live.HANDLERS, *asyncapi.HANDLERS, _schema)
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
