@@ -5,18 +5,15 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 import structlog
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
-from headrace.gateway.routes import asyncapi, dashboard, events, health, live, topics
+from headrace.gateway.routes import asyncapi, dashboard, events, health, live, schema, topics
 from headrace.gateway.routes.context import Context
-from headrace.gateway.routes.order_shapes import describe
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -26,6 +23,13 @@ HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+_HANDLERS: Final = (
+    *health.HANDLERS,
+    *topics.HANDLERS,
+    *events.HANDLERS,
+    *live.HANDLERS,
+    *asyncapi.HANDLERS,
+)
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 _log = structlog.get_logger("gateway")
@@ -33,20 +37,20 @@ _log = structlog.get_logger("gateway")
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
     """The ASGI application; `more` are handlers that a benchmark or a test adds."""
-    switched: list[ControllerRouterHandler] = []
+    handlers: list[ControllerRouterHandler] = [*_HANDLERS, *more]
     if context.dashboard:
-        switched += dashboard.HANDLERS
+        handlers += dashboard.HANDLERS
     if context.expose_metrics:
-        switched += health.METRICS_HANDLERS
+        handlers += health.METRICS_HANDLERS
     app = Litestar(
-        route_handlers=[*_HANDLERS, *switched, *more],
+        route_handlers=[*handlers, schema.openapi(handlers)],
         exception_handlers={
             HTTPException: _on_http,
             Refused: _on_refused,
             OrderRefused: _on_order_refused,
             Exception: _on_defect,
         },
-        openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
+        openapi_config=None,
         state=State({"context": context}),
         logging_config=None,
         request_max_body_size=context.keeper.settings.body_bytes_max,
@@ -80,15 +84,6 @@ class _Outer:
         if scope["method"] == "HEAD":
             scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # uvicorn leaves the body out
         await self._app(scope, receive, send_guarded)
-
-
-@get("/schema", include_in_schema=False, sync_to_thread=False)
-def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-    """The OpenAPI description of this API."""
-    return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
-
-
-_HANDLERS: Final = (*health.HANDLERS, *topics.HANDLERS, *events.HANDLERS, *live.HANDLERS, *asyncapi.HANDLERS, _schema)
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:

@@ -221,7 +221,15 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     if execute is not None:
         execute["post"]["requestBody"] = {"required": True, **_content("", "application/json", NewOrder)}
         key = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]*$"}
-        execute["post"]["parameters"] = [{"name": "Idempotency-Key", "in": "header", "schema": key, "required": False}]
+        execute["post"]["parameters"] = [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "Asking again under it gives the same answer, never a second order",
+                "schema": key,
+                "required": False,
+            }
+        ]
     return document
 
 
