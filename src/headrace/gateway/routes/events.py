@@ -48,11 +48,9 @@ def follow_topic(
     request: Request[Any, Any, Any],
     topic: TopicPath,
     last_event_id: Annotated[
-        str | None,
-        HeaderParameter(
-            name="Last-Event-ID", max_length=96, description="`epoch:offset`, the id of the last event; goes first"
-        ),
-    ] = None,
+        str,
+        HeaderParameter(name="Last-Event-ID", description="`epoch:offset`, the id of the last event; goes first"),
+    ] = "",
     epoch: EpochQuery = None,
     offset: OffsetQuery = None,
 ) -> ASGIApp:
@@ -62,7 +60,8 @@ def follow_topic(
     """
     context = context_of(request)
     check_topic(topic)
-    since = position(epoch, offset) if last_event_id is None else _position(last_event_id)
+    last = last_event_id.strip()
+    since = _position(last) if last else position(epoch, offset)
     return _Answer(context.gate, topic, since)
 
 
