@@ -27,9 +27,7 @@ def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
 class Refused(Exception):  # noqa: N818  (an answer)
     """The request can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
 
-    def __init__(
-        self, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: object
-    ) -> None:
+    def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: object) -> None:
         self.status, self.detail, self.more = status, detail, more
         self.headers = dict(headers or {})
         super().__init__(f"{status} {detail}")

@@ -1,5 +1,6 @@
 """Puts the handlers together: problem details for every error, security headers on every answer, HEAD as GET."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -50,6 +51,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
             OrderRefused: _on_order_refused,
             Exception: _on_defect,
         },
+        before_request=_refuse_repeats,
         openapi_config=None,
         state=State({"context": context}),
         logging_config=None,
@@ -84,6 +86,14 @@ class _Outer:
         if scope["method"] == "HEAD":
             scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # uvicorn leaves the body out
         await self._app(scope, receive, send_guarded)
+
+
+def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
+    """Of two values for one parameter, none is surely meant."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
+    if errors:
+        raise Refused(HTTPStatus.BAD_REQUEST, "a parameter is wrong", errors=errors[:8])
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
