@@ -133,6 +133,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._keeper.requests.clear(self)
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
+        self.parser = None  # type: ignore[assignment]  # they hold each other
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         return True
