@@ -252,14 +252,15 @@ async def test_no_one_gets_in_while_it_drains() -> None:
 
 
 async def stalled_stream(house: House) -> Raw:
-    """One that asks and then never reads."""
+    """One that hears that it is subscribed, and then never reads."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", house.port))
     raw = Raw(*await asyncio.open_connection(sock=connection, limit=4096))
     raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    await house.clients(1)
+    async with asyncio.timeout(10):
+        await raw.reader.readuntil(b'"replayed":0}}\n\n\r\n')
     return raw
 
 
@@ -296,7 +297,7 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         stalled = await stalled_stream(house)
         await publish_slowly(house, 1000, 1000)
         assert house.metric("gateway_paused_total") >= 1
-        for offset in range(1001):
+        for offset in range(1, 1001):
             async with asyncio.timeout(10):
                 await stalled.reader.readuntil(b"id: ")
                 assert await stalled.reader.readline() == b"g:%d\n" % offset
