@@ -5,7 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx
 import pytest
@@ -191,6 +191,15 @@ async def test_heartbeats_tell_the_head_and_need_no_answer() -> None:
             assert (beat.event, beat.id) == ("ping", "g:0")
             assert beat.data["data"]["head"] == {"processed": "7", "confirmed": "5"}
             assert beat.data["data"]["tops"] == {TOPIC: "0"}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has TCP's own patience only")
+async def test_one_that_vanished_is_left_to_the_kernel_to_find() -> None:
+    async with open_house(ping_s=3, pong_s=0.5) as house, follow(house) as reader:
+        await reader.next()
+        (client,) = house.gateway.hub.clients
+        plug = cast("asyncio.Transport", client.wire).get_extra_info("socket")
+        assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3500
 
 
 async def test_streams_count_as_connections() -> None:
