@@ -13,7 +13,7 @@ import pytest
 
 import headrace.protocol
 from headrace.gateway.routes import asyncapi
-from headrace.gateway.routes.asyncapi import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
+from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
 from headrace.model import topics
 from headrace.model.events import Message, MessageKind
 from headrace.protocol import frames
