@@ -65,7 +65,8 @@ class Pipeline:
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
-        self._clock, self._audience, self._market = clock, audience, market or NoMarket()
+        self._clock, self._audience = clock, audience
+        self._market = NoMarket() if market is None else market
         self._reset()
 
     def _reset(self) -> None:

@@ -52,7 +52,8 @@ class Stats:
         self._head = 0
         self._applied = self._told = 0
 
-    def __len__(self) -> int:
+    @property
+    def held(self) -> int:
         """How many series are held."""
         return len(self._series)
 
