@@ -247,6 +247,7 @@ def test_a_fork_takes_messages_back_and_says_how_the_mint_stands_without_them() 
     assert len({body["event_id"] for _, _, body in settled if "event_id" in body} | {lost[0][2]["event_id"]}) == 2
     assert stats.trades == {"applied": 3, "retracted": 1}
     assert told(fed(flow, slot(12, "finalized")), "market-data") == []
+    assert not stats._pending, "what is final is no longer kept to be undone"
 
 
 def test_what_is_held_back_comes_with_the_slots_and_can_be_taken_back() -> None:

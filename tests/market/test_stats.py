@@ -245,6 +245,7 @@ def test_mints_and_minutes_are_bounded_and_who_traded_longest_ago_goes() -> None
         stats.apply(trade(f"dies {number}", slot, time_s=NOON_S + number))
         assert stats.held <= 50
         assert stats.minutes <= 120
+        assert sum(map(len, stats._due.values())) <= stats.held, "who is forgotten owes nothing"
     assert stats.forgotten == 5_001 - stats.held
     assert {mint for mint, _ in stats._series} >= {"busy", "dies 4999"}
     stats.advance(10_000)
