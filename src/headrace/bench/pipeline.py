@@ -1,8 +1,8 @@
 """Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
 
 Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, assembly of the event
-frame. Not measured: sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has a signature or a key
-of its own, as on the chain, so that none is a duplicate.
+frame. Not measured: sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has
+a signature or a key of its own, as on the chain, so that none is a duplicate.
 """
 
 import argparse
