@@ -25,7 +25,7 @@ class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=1),
         Setting("mints counted at once; the one that traded longest ago is forgotten", env=("MARKET_MINTS_MAX",)),
-    ] = 50_000
+    ] = 20_000
     minutes_max: Annotated[
         int,
         msgspec.Meta(ge=1),
@@ -33,4 +33,4 @@ class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "minutes with trades kept, of all mints together; beyond, the mint that traded longest ago is forgotten",
             env=("MARKET_MINUTES_MAX",),
         ),
-    ] = 300_000
+    ] = 150_000
