@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 for latency in ("MOCK_QUOTE_MS", "MOCK_EXECUTION_MS"):
                     del env[latency]
                 env["QUEUE_MAX_CONCURRENCY"] = str(2 * args.in_flight)
-                with serving([[sys.executable, "-m", "headrace", "serve"]], env, folder / "server.log") as port:
-                    placed = _placed(port, orders, args.in_flight if not pace else 2 * args.in_flight, pace)
+                with serving([[sys.executable, "-m", "headrace", "serve"]], env, folder / "server.log") as served:
+                    placed = _placed(served.port, orders, args.in_flight if not pace else 2 * args.in_flight, pace)
                 measured = {**_overhead(placed["took_ms"], chain), "unfinished": placed["never_over"]}
                 progress(f"{store} {kind}: {measured}")
                 results.setdefault(store, {})[kind] = measured
