@@ -158,7 +158,6 @@ class _Client(asyncio.Protocol):
         _, status = self._seen.get(order_id, (0, ""))
         if status in TERMINAL and order_id in self._placed_s:
             self._load.end(order_id, status, now_s - self._placed_s.pop(order_id))
-            del self._seen[order_id]
 
 
 async def drive(port: int, orders: int, connections: int, in_flight: int, per_s: int = 0) -> Placed:

@@ -17,6 +17,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
 
 GENESIS_MS: Final = 1_600_000_000_000
+FOUND_MAX: Final = 10_000
 SLIPPAGE_EXCEEDED: Final = {"InstructionError": [0, {"Custom": 6001}]}
 
 _Chance = msgspec.Meta(ge=0, le=1)
@@ -83,6 +84,7 @@ class MockChain:
         if self._delay_ms[0] > self._delay_ms[1]:
             raise ConfigError("MOCK_EXECUTION_MS", settings.execution_ms, "a range from low to high")
         self._luck = random.Random(f"{settings.seed}:calls")  # noqa: S311
+        self._found: dict[str, dict[str, Any]] = {}
         self._ledger: SqliteThread[None] = SqliteThread(settings.file, durable=False)
         self._ledger.tell(lambda db: db.execute(_SCHEMA))
 
@@ -112,14 +114,14 @@ class MockChain:
 
     async def look(self, signature: str) -> Answer:
         self._may_fail()
-        row = await self._ledger.ask(partial(_find, signature), writes=False)
+        row = await self._find(signature)
         now_ms = self._now_ms()
         if self._luck.random() < self._settings.lag:
             now_ms -= self._luck.randint(0, self._settings.lag_blocks) * self._settings.block_ms
         return Answer(None if row is None else self._landing(row, now_ms), self._height(now_ms))
 
     async def changed(self, signature: str, timeout_s: float) -> None:
-        row = await self._ledger.ask(partial(_find, signature), writes=False)
+        row = await self._find(signature)
         now_ms = self._now_ms()
         if row is not None and row["confirmed_at"] is not None and row["confirmed_at"] > now_ms:
             timeout_s = min(timeout_s, (row["confirmed_at"] - now_ms) / 1000)
@@ -133,6 +135,17 @@ class MockChain:
 
     async def close(self) -> None:
         await self._ledger.close()
+
+    async def _find(self, signature: str) -> dict[str, Any] | None:
+        """A row never changes, so one that was found need not be read again."""
+        row = self._found.get(signature)
+        if row is None:
+            row = await self._ledger.ask(partial(_find, signature), writes=False)
+            if row is not None:
+                self._found[signature] = row
+                if len(self._found) > FOUND_MAX:
+                    del self._found[next(iter(self._found))]
+        return row
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000
