@@ -15,6 +15,8 @@ import structlog
 
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
 from headrace.gateway.server import Gateway
@@ -61,6 +63,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "rpc": RpcSettings,
         "programs": ProgramSettings,
         "bus": BusSettings,
+        "cache": CacheSettings,
         "recorder": RecorderSettings,
     }
 )
@@ -107,6 +110,8 @@ class Service:
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
+        self.bus.attach(self.cache.apply)
         self.pipeline = Pipeline(self.programs, self.clock, self.metrics, audience=self._audience)
         self.rpc = open_rpc(config, self.clock)
         self.gateway: Gateway | None = None
@@ -165,6 +170,7 @@ class Service:
             self.health,
             self.metrics,
             self.clock,
+            cache=self.cache,
             supervisor=tasks,
             server_id=self.config.section(CoreSettings).server_id,
             head=self.head,

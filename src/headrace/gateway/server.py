@@ -13,6 +13,7 @@ import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
+from headrace.cache import Cache
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
@@ -39,7 +40,8 @@ _log = structlog.get_logger("gateway")
 class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
-    `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
+    `cache` is what snapshots come from; whoever made it feeds it. `head` tells how far the chain is known (shown in
+    heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
     `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
@@ -52,6 +54,7 @@ class Gateway:
         metrics: Metrics,
         clock: Clock,
         *,
+        cache: Cache | None = None,
         supervisor: Supervisor,
         server_id: str,
         head: Callable[[], Head] = Head,
@@ -66,7 +69,7 @@ class Gateway:
         self._supervisor, self._demo = supervisor, demo
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
-        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
+        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         context = Context(

@@ -195,6 +195,19 @@ def history(topic: str, request_id: FrameId, top: Position, items: Iterable[byte
     return _frame("history", request_id, topic, data)
 
 
+def snapshot(
+    topic: str, at: Position, as_of_slot: int | None, items: Iterable[bytes], next_page: int | None, *, complete: bool
+) -> bytes:
+    """One page of a state. `items` are whole event frames; `next_page` is the number of the page that follows."""
+    data = {
+        "as_of_slot": _text(as_of_slot),
+        "items": [msgspec.Raw(item) for item in items],
+        "complete": complete,
+        "next": _text(next_page),
+    }
+    return _encode({"type": "snapshot", "topic": topic, "epoch": at.epoch, "offset": str(at.offset), "data": data})
+
+
 def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:
     """Frames of the first messages that together fit `bytes_max` (always at least one)."""
     items: list[bytes] = []

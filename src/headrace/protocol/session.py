@@ -9,6 +9,7 @@ import msgspec
 from headrace.model import topics
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
+from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
@@ -27,11 +28,15 @@ class Send(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first."""
+    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
+
+    `snapshot`: where nothing is recovered, send the topic's state first.
+    """
 
     topic: str
     request_id: FrameId
     recover: Position | None
+    snapshot: bool = False
 
 
 class Unsubscribe(NamedTuple):
@@ -149,19 +154,24 @@ class Session:
         )
         return [Send(frames.error(failure, request_id))]
 
-    def _subscribe(self, topic: str, request_id: FrameId, recover: Position | None) -> list[Action]:
+    def _subscribe(
+        self, topic: str, request_id: FrameId, recover: Position | None, *, snapshot: bool = False
+    ) -> list[Action]:
         topics.parse(topic)
+        if snapshot and state_key(topic) is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
             raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
         self.topics.add(topic)
-        return [Subscribe(topic, request_id, recover)]
+        return [Subscribe(topic, request_id, recover, snapshot)]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
         data = _read(_subscribe, envelope)
         _refuse_unbuilt(data)
-        return self._subscribe(data.topic, envelope.id, data.recover.position() if data.recover else None)
+        recover = data.recover.position() if data.recover else None
+        return self._subscribe(data.topic, envelope.id, recover, snapshot=data.snapshot)
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
         topic = _read(_unsubscribe, envelope).topic
@@ -201,8 +211,6 @@ def _refuse_unbuilt(data: SubscribeData) -> None:
         raise RequestError(ErrorCode.BAD_FILTER, "filters are not available on this server")
     if bytes(data.conflate) != b"null":
         raise RequestError(ErrorCode.BAD_REQUEST, "conflate is not available on this server")
-    if data.snapshot:
-        raise RequestError(ErrorCode.BAD_REQUEST, "snapshot is not available on this server")
     if data.on_slow != "disconnect":
         raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
 
