@@ -64,7 +64,7 @@ class Desk:
         return found
 
     async def ids(self) -> list[str]:
-        return event_ids((await self.snapshot()).items)
+        return list(newest((await self.snapshot()).items).values())
 
 
 def state(topic: str, key: str, event_id: str, slot: int | None = 1, *, sure: bool = False) -> Publication:
@@ -76,6 +76,11 @@ def state(topic: str, key: str, event_id: str, slot: int | None = 1, *, sure: bo
 
 def read(message: Message) -> Any:
     return msgspec.json.decode(b"{%b}" % message.body)
+
+
+def newest(messages: Sequence[Message]) -> dict[str, str]:
+    """Key → its last event."""
+    return {read(message)["data"]["pubkey"]: read(message)["event_id"] for message in messages}
 
 
 def event_ids(messages: Sequence[Message]) -> list[str]:
@@ -93,7 +98,8 @@ async def test_the_newest_event_of_each_key_is_the_state(desk: Desk) -> None:
     await desk.put("B", "b1", 7)
     await desk.put("A", "a2", 6)
     found = await desk.snapshot()
-    assert event_ids(found.items) == ["b1", "a2"]
+    assert event_ids(found.items) == ["b1", "a1", "a2"], "a1 would stand again"
+    assert newest(found.items) == {"B": "b1", "A": "a2"}
     assert (found.complete, found.as_of_slot) == (True, 7)
 
 
@@ -151,6 +157,7 @@ async def test_what_is_certain_is_the_floor(desk: Desk) -> None:
     await desk.put("A", "a1", 1)
     await desk.put("A", "a2", 2)
     await desk.promote(2)
+    assert event_ids((await desk.snapshot()).items) == ["a2"]
     await desk.put("A", "a3", 3)
     await desk.retract("a3")
     assert await desk.ids() == ["a2"]
@@ -162,7 +169,7 @@ async def test_what_is_unchanged_longest_is_forgotten_and_the_snapshot_says_so(m
     for key in "ABCAD":
         await desk.put(key, f"{key}-{len(desk.log)}")
     found = await desk.snapshot()
-    assert [event_id[0] for event_id in event_ids(found.items)] == ["C", "A", "D"]
+    assert list(newest(found.items)) == ["C", "A", "D"]
     assert not found.complete
     await desk.put("X", "x", topic="account:X")
     assert (await desk.snapshot("account:X")).complete, "it concerns the topic that lost something"
@@ -255,7 +262,7 @@ def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, nam
                 await desk.promote(given_[0])
         if desk.log:
             found = await desk.snapshot()
-            got = {read(message)["data"]["pubkey"]: read(message)["event_id"] for message in found.items}
+            got = newest(found.items)
             wanted = fold(desk.log)
             assert got == wanted if found.complete else got.items() <= wanted.items()
 

@@ -14,6 +14,8 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Position, Publication
@@ -54,6 +56,12 @@ class House:
         body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
         return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
 
+    async def subscriptions(self, count: int) -> None:
+        """Wait until all clients together have this many topics."""
+        async with asyncio.timeout(5):
+            while self.gateway.hub.subscriptions != count:  # noqa: ASYNC110  (as below)
+                await asyncio.sleep(0.001)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):
@@ -77,12 +85,15 @@ async def open_house(
     clock, health, metrics = SystemClock(), Health(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
+        cache = MemoryCache(CacheSettings(), metrics)
+        bus.attach(cache.apply)
         gateway = Gateway(
             msgspec.convert({"port": 0, **settings}, GatewaySettings),
             bus,
             health,
             metrics,
             clock,
+            cache=cache,
             supervisor=supervisor,
             server_id="server-1",
             head=head,

@@ -26,11 +26,11 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Snapshot(NamedTuple):
-    """The state of a topic just after the message at `at`: `items` are events, one for each key, the one that
-    had none for longest first.
+    """The state of a topic just after the message at `at`.
 
-    `complete`: every key that had an event in this epoch and still stands is there. `as_of_slot` is the highest slot
-    that the topic told of, None where it told of none.
+    `items` are, for each key, its newest event, after those that would stand again if it were retracted; keys that had
+    no event for longest come first. `complete`: nothing is missing that this epoch told and that still stands.
+    `as_of_slot` is the highest slot that the topic told of, None where it told of none.
     """
 
     at: Position

@@ -26,12 +26,15 @@ class _Origin(msgspec.Struct, frozen=True, gc=False):
     commitment: str = "processed"
 
 
+_NOWHERE: Final = _Origin(commitment="no fork reaches it")
+
+
 class _Event(msgspec.Struct, frozen=True, gc=False):
     """What is looked at in an event's body."""
 
     event_id: str
     data: msgspec.Raw
-    chain: _Origin = _Origin()
+    chain: _Origin | None = None
 
 
 class _Key(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +125,10 @@ class MemoryCache:
         known = self._topics.get(topic)
         if known is None:
             return None
-        items = [chain.kept[-1].message for chain in known.chains.values()]
+        for key, chain in known.chains.items():
+            if len(chain.kept) > 1:
+                self._shorten(known, key, chain)
+        items = [kept.message for chain in known.chains.values() for kept in chain.kept]
         as_of_slot = known.slot if known.slot >= 0 else None
         return Snapshot(Position(known.epoch, known.offset), items, known.complete, as_of_slot)
 
@@ -155,14 +161,15 @@ class MemoryCache:
         event = self._decode(message.body)
         found = _key.decode(event.data)
         key = tuple(getattr(found, member) for member in members)
-        slot = int(event.chain.slot) if event.chain.slot is not None else -1
+        origin = event.chain or _NOWHERE
+        slot = int(origin.slot) if origin.slot is not None else -1
         topic.slot = max(topic.slot, slot)
         if not all(isinstance(part, str) for part in key):
             return
         chain = topic.chains[key] = topic.chains.pop(key) if key in topic.chains else _Chain()
         self._unchanged[name, key] = None
         self._unchanged.move_to_end((name, key))
-        kept = _Kept(message, event.event_id, slot, event.chain.commitment != "processed")
+        kept = _Kept(message, event.event_id, slot, origin.commitment != "processed")
         for index, earlier in enumerate(chain.kept):
             if earlier.event_id == event.event_id:
                 self._bytes += len(message.body) - len(earlier.message.body)
