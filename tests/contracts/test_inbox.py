@@ -68,7 +68,7 @@ async def test_each_user_has_a_log(inbox: Inbox) -> None:
     positions, answer = await inbox.put(letters, None, compose)
     assert ([position.offset for position in positions], answer) == ([1, 1, 2], "1,1,2")
     box = await inbox.box("42")
-    assert box == (positions[2], None)
+    assert box == (positions[2], None, 1)
     assert await inbox.after("42", 0, 10, unacknowledged=False) == [
         Kept(1, "a", '"A"', True),
         Kept(2, "c", '"C"', False),

@@ -24,6 +24,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.store.inbox import Inbox
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
@@ -79,6 +80,7 @@ async def open_house(
     demo: bool = False,
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
+    inbox: Inbox | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
@@ -94,6 +96,7 @@ async def open_house(
             metrics,
             clock,
             cache=cache,
+            inbox=inbox,
             supervisor=supervisor,
             server_id="server-1",
             head=head,

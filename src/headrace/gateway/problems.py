@@ -1,6 +1,8 @@
 """Errors over HTTP: RFC 9457 problem details, with nothing of our insides in them."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 import msgspec
 
@@ -16,8 +18,8 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status and a generic sentence."""
+    """The request can't be served: an HTTP status, a generic sentence, and by name what is wrong in the request."""
 
-    def __init__(self, status: int, detail: str = "") -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: int, detail: str = "", errors: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.status, self.detail, self.errors = status, detail, errors
         super().__init__(f"{status} {detail}")

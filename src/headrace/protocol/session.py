@@ -12,7 +12,7 @@ from headrace.model.events import Position
 from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
+from headrace.protocol.frames import AckData, Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
@@ -56,6 +56,14 @@ class History(NamedTuple):
     reverse: bool
 
 
+class Acknowledge(NamedTuple):
+    """The client has everything of `topic`, which must be its user's, up to `offset`; answer `request_id`, if any."""
+
+    topic: str
+    request_id: FrameId
+    offset: int
+
+
 class OrderCommand(NamedTuple):
     """Do `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
 
@@ -70,7 +78,7 @@ class Close(NamedTuple):
     code: CloseCode
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | History | OrderCommand | Close
+Action: TypeAlias = Send | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Close
 
 
 class TokenBucket:
@@ -90,11 +98,12 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
 
-_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData)
+_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData, AckData)
 
 _subscribe = msgspec.json.Decoder(SubscribeData)
 _unsubscribe = msgspec.json.Decoder(UnsubscribeData)
 _history = msgspec.json.Decoder(HistoryData)
+_ack = msgspec.json.Decoder(AckData)
 
 
 class Session:
@@ -198,6 +207,10 @@ class Session:
         since = data.since.position() if data.since else None
         return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
 
+    def _on_ack(self, envelope: Envelope) -> list[Action]:
+        data = _read(_ack, envelope)
+        return [Acknowledge(data.topic, envelope.id, int(data.offset))]
+
     def _on_order(self, envelope: Envelope) -> list[Action]:
         if not self._orders:
             raise RequestError(ErrorCode.BAD_REQUEST, "this server takes no orders")
@@ -218,7 +231,7 @@ class Session:
             "order.cancel": _on_order,
             "order.get": _on_order,
             "auth": _on_unbuilt,
-            "ack": _on_unbuilt,
+            "ack": _on_ack,
         }
     )
 

@@ -68,10 +68,11 @@ class Lost(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A user's log: its newest position, and what was lost of it since it was last acknowledged."""
+    """A user's log: its newest position, what was lost of it and not yet acknowledged, and how many letters wait."""
 
     top: Position
     lost: Lost | None
+    waiting: int
 
 
 class Known(NamedTuple):

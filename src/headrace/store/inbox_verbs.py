@@ -51,7 +51,8 @@ _SURPLUS: Final = """delete from inbox where user_id = ?1 and number in (
 _LEFT: Final = """update inbox_users set letters = letters - ?2, bytes = bytes - ?3 where user_id = ?1"""
 _LOST: Final = """update inbox_users set lost = lost + ?2,
     lost_first = case when lost = 0 then ?3 else lost_first end, lost_last = ?4 where user_id = ?1"""
-_BOX: Final = "select epoch, top, lost, lost_first, lost_last from inbox_users where user_id = ?1"
+_BOX: Final = """select epoch, top, lost, lost_first, lost_last,
+    (select count(*) from inbox where user_id = ?1 and ack = 1) from inbox_users where user_id = ?1"""
 _AFTER: Final = """select number, event_id, data, ack from inbox where user_id = ?1 and number > ?2
     order by number limit ?3"""
 _WAITING: Final = """select number, event_id, data, ack from inbox where user_id = ?1 and number > ?2 and ack = 1
@@ -105,8 +106,8 @@ def box(user_id: str) -> Verb[Box | None]:
     rows = yield Statement(_BOX, [user_id])
     if not rows:
         return None
-    ((epoch, top, lost, first, last),) = rows
-    return Box(Position(epoch, top), Lost(lost, first, last) if lost else None)
+    ((epoch, top, lost, first, last, waiting),) = rows
+    return Box(Position(epoch, top), Lost(lost, first, last) if lost else None, waiting)
 
 
 def after(user_id: str, offset: int, limit: int, *, unacknowledged: bool) -> Verb[list[Kept]]:

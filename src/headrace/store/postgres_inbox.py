@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from headrace.model.errors import ConfigError, InvariantError
+from headrace.model.errors import ConfigError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
 from headrace.store import inbox_verbs as verbs
@@ -88,7 +88,7 @@ class PostgresInbox:
         except AWAY as error:
             raise away(error) from error
         except asyncpg.PostgresError as error:
-            raise InvariantError(f"{type(error).__name__}: {error}") from error
+            raise away(error) from error
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000

@@ -14,8 +14,9 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, S
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
-from headrace.gateway.routes import dashboard, health, live, topics
+from headrace.gateway.routes import broadcast, dashboard, health, live, topics
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.described import with_bodies
 from headrace.gateway.routes.order_shapes import describe
 from headrace.model.orders import OrderRefused
 
@@ -39,7 +40,15 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
     if context.expose_metrics:
         switched += health.METRICS_HANDLERS
     app = Litestar(
-        route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
+        route_handlers=[
+            *health.HANDLERS,
+            *topics.HANDLERS,
+            *live.HANDLERS,
+            *broadcast.HANDLERS,
+            *switched,
+            _schema,
+            *more,
+        ],
         exception_handlers={
             HTTPException: _on_http,
             Refused: _on_refused,
@@ -85,7 +94,8 @@ class _Outer:
 @get("/schema", include_in_schema=False, sync_to_thread=False)
 def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """The OpenAPI description of this API."""
-    return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
+    document = with_bodies(request.app.openapi_schema.to_schema(), broadcast.BODIES)
+    return Response(describe(document), media_type=MediaType.JSON)
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
@@ -103,7 +113,8 @@ def _on_http(_request: Request[Any, Any, Any], error: HTTPException) -> Response
 
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
     headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else None
-    return answer(error.status, error.detail, headers)
+    wrong = [{"name": name, "message": message} for name, message in error.errors.items()]
+    return answer(error.status, error.detail, headers, **({"errors": wrong} if wrong else {}))
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:

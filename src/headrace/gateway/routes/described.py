@@ -1,6 +1,8 @@
 """What the OpenAPI description says about the answers that are not 200."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
@@ -31,3 +33,16 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
         int(status): ResponseSpec(Problem, description=status.phrase, media_type=PROBLEM_TYPE, generate_examples=False)
         for status in statuses
     }
+
+
+def with_bodies(document: dict[str, Any], bodies: Mapping[str, type[msgspec.Struct]]) -> dict[str, Any]:
+    """Add what is posted to these paths to an OpenAPI document, in place."""
+    for path, shape in bodies.items():
+        (_,), components = msgspec.json.schema_components([shape], ref_template="#/components/schemas/{name}")
+        document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        schema = {"$ref": f"#/components/schemas/{shape.__name__}"}
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return document

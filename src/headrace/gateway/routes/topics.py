@@ -52,10 +52,11 @@ def list_topics(
     prefix: Annotated[str, QueryParameter(max_length=128)] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
 ) -> TopicList:
-    """Topics that have messages here, by name."""
+    """Topics that have messages here, by name; those of users are left out."""
     context = context_of(request)
     subscribers = context.hub.topics()
-    found = sorted((name, top) for name, top in context.bus.topics().items() if name.startswith(prefix))
+    names = context.bus.topics().items()
+    found = sorted((n, top) for n, top in names if n.startswith(prefix) and not n.startswith(topics.USER_PREFIX))
     entries = [TopicEntry(name, top.epoch, str(top.offset), subscribers.get(name, 0)) for name, top in found[:limit]]
     return TopicList(len(found), entries)
 
