@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TypeVar
 
+from headrace.model.errors import ConfigError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
@@ -24,10 +25,13 @@ class SqliteInbox:
 
     @classmethod
     async def open(cls, path: str, clock: Clock, settings: InboxSettings) -> "SqliteInbox":
-        """Open the file, creating or migrating it. Raises ConfigError or TransientError when it can't be had."""
+        """Open the file, creating or migrating it. Raises ConfigError when it can't be had."""
         inbox = cls(path, clock, settings)
         try:
             await inbox._thread.ask(migrations.migrate_sqlite)
+        except TransientError as error:
+            await inbox.close()
+            raise ConfigError("INBOX_FILE", path, "an SQLite file that can be written, or :memory:") from error
         except BaseException:
             await inbox.close()
             raise
