@@ -1,14 +1,15 @@
 """The in-process cache: fed by the bus, as one of its sinks."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from headrace.cache import CacheSettings, Snapshot
 from headrace.model.events import Message, Position
-from headrace.model.states import state_key
+from headrace.model.states import STATEFUL, state_key
 from headrace.runtime.metrics import Metrics
 
 DEPTH: Final = 16
@@ -17,8 +18,15 @@ DEPTH: Final = 16
 EVENT_BYTES: Final = 800
 """What a kept event weighs besides its body."""
 
-Key: TypeAlias = tuple[object, ...]
+Key: TypeAlias = object
+"""A string, or as many as the topic's key has members."""
+
 Place: TypeAlias = tuple[str, Key]
+
+
+_KEYS_OF: Final[Mapping[tuple[str, ...], Callable[[object], Key]]] = {
+    members: attrgetter(*members) for members in set(STATEFUL.values())
+}
 
 
 class _Origin(msgspec.Struct, frozen=True, gc=False):
@@ -29,18 +37,18 @@ class _Origin(msgspec.Struct, frozen=True, gc=False):
 _NOWHERE: Final = _Origin(commitment="no fork reaches it")
 
 
-class _Event(msgspec.Struct, frozen=True, gc=False):
-    """What is looked at in an event's body."""
-
-    event_id: str
-    data: msgspec.Raw
-    chain: _Origin | None = None
-
-
 class _Key(msgspec.Struct, frozen=True, gc=False):
     type: Any = None
     mint: Any = None
     pubkey: Any = None
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False):
+    """What is looked at in an event's body."""
+
+    event_id: str
+    data: _Key
+    chain: _Origin | None = None
 
 
 class _Retract(msgspec.Struct):
@@ -58,7 +66,6 @@ class _Promote(msgspec.Struct):
 
 
 _event = msgspec.json.Decoder(_Event)
-_key = msgspec.json.Decoder(_Key)
 _retract = msgspec.json.Decoder(_Retract)
 _promote = msgspec.json.Decoder(_Promote)
 
@@ -73,12 +80,15 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Chain:
-    """The events of a key that stand, oldest first. `cut`: earlier ones are forgotten."""
+    """The events of a key that stand, oldest first. `cut`: earlier ones are forgotten.
 
-    __slots__ = ("cut", "kept")
+    `confirmed` is the topic's highest confirmed slot when the chain was last looked through.
+    """
+
+    __slots__ = ("confirmed", "cut", "kept")
 
     def __init__(self) -> None:
-        self.cut = False
+        self.cut, self.confirmed = False, -1
         self.kept: list[_Kept] = []
 
 
@@ -99,7 +109,8 @@ class _Topic:
 class MemoryCache:
     """The `Cache` of a single process; it knows what was published since the process began.
 
-    Measured with CPython 3.11 on one core: see `benchmarks/`.
+    Measured with CPython 3.11 on one busy core: 8 µs for an event of 850 bytes, 0.15 µs for a message on a topic that
+    has no state; a snapshot of 80,000 items is taken in 21 ms.
     """
 
     def __init__(self, settings: CacheSettings, metrics: Metrics) -> None:
@@ -107,7 +118,7 @@ class MemoryCache:
         self._topics: OrderedDict[str, _Topic] = OrderedDict()  # least recently published first
         self._unchanged: OrderedDict[Place, None] = OrderedDict()  # least recently changed first
         self._bytes = 0
-        self._read: tuple[bytes, _Event] = b"", _Event("", msgspec.Raw())
+        self._read: tuple[bytes, _Event] = b"", _Event("", _Key())
         self._evicted = metrics.counter("cache_evicted", "Items forgotten because there were too many")
         self._unread = metrics.counter("cache_unread", "Messages whose body was not as expected")
         metrics.gauge("cache_items", "Items kept for snapshots").set_function(lambda: len(self._unchanged))
@@ -126,13 +137,13 @@ class MemoryCache:
         if known is None:
             return None
         for key, chain in known.chains.items():
-            if len(chain.kept) > 1:
+            if chain.confirmed != known.confirmed:
                 self._shorten(known, key, chain)
         items = [kept.message for chain in known.chains.values() for kept in chain.kept]
         as_of_slot = known.slot if known.slot >= 0 else None
         return Snapshot(Position(known.epoch, known.offset), items, known.complete, as_of_slot)
 
-    def _apply(self, message: Message, members: Sequence[str]) -> None:
+    def _apply(self, message: Message, members: tuple[str, ...]) -> None:
         name = message.topic
         topic = self._topics.get(name)
         if topic is None or topic.epoch != message.epoch:
@@ -156,29 +167,32 @@ class MemoryCache:
             topic.complete = False
             self._unread.inc()
 
-    def _put(self, name: str, topic: _Topic, message: Message, members: Sequence[str]) -> None:
+    def _put(self, name: str, topic: _Topic, message: Message, members: tuple[str, ...]) -> None:
         """The event is the newest of its key."""
         event = self._decode(message.body)
-        found = _key.decode(event.data)
-        key = tuple(getattr(found, member) for member in members)
         origin = event.chain or _NOWHERE
         slot = int(origin.slot) if origin.slot is not None else -1
-        topic.slot = max(topic.slot, slot)
-        if not all(isinstance(part, str) for part in key):
+        if slot > topic.slot:
+            topic.slot = slot
+        key: Key = _KEYS_OF[members](event.data)
+        if not _is_key(key):
             return
         chain = topic.chains[key] = topic.chains.pop(key) if key in topic.chains else _Chain()
-        self._unchanged[name, key] = None
-        self._unchanged.move_to_end((name, key))
+        place = name, key
+        self._unchanged[place] = None
+        self._unchanged.move_to_end(place)
         kept = _Kept(message, event.event_id, slot, origin.commitment != "processed")
-        for index, earlier in enumerate(chain.kept):
-            if earlier.event_id == event.event_id:
-                self._bytes += len(message.body) - len(earlier.message.body)
-                chain.kept[index] = kept
-                return
+        keys = topic.places.get(event.event_id, ())
+        if key in keys:
+            index = next(n for n, earlier in enumerate(chain.kept) if earlier.event_id == event.event_id)
+            self._bytes += len(message.body) - len(chain.kept[index].message.body)
+            chain.kept[index] = kept
+            return
         chain.kept.append(kept)
-        topic.places[event.event_id] = (*topic.places.get(event.event_id, ()), key)
+        topic.places[event.event_id] = (*keys, key)
         self._bytes += len(message.body) + EVENT_BYTES
-        self._shorten(topic, key, chain)
+        if kept.settled or len(chain.kept) > DEPTH or chain.confirmed != topic.confirmed:
+            self._shorten(topic, key, chain)
 
     def _decode(self, body: bytes) -> _Event:
         """What goes to several topics at once is read once."""
@@ -188,7 +202,7 @@ class MemoryCache:
 
     def _shorten(self, topic: _Topic, key: Key, chain: _Chain) -> None:
         """Forget what can no longer come back: all before the newest event that is certain, and all beyond DEPTH."""
-        kept = chain.kept
+        kept, chain.confirmed = chain.kept, topic.confirmed
         surplus = max(0, len(kept) - DEPTH)
         for index in range(len(kept) - 1, surplus, -1):
             if kept[index].settled or 0 <= kept[index].slot <= topic.confirmed:
@@ -238,3 +252,7 @@ class MemoryCache:
             del self._unchanged[name, key]
             for kept in chain.kept:
                 self._bytes -= len(kept.message.body) + EVENT_BYTES
+
+
+def _is_key(key: Key) -> bool:
+    return all(isinstance(part, str) for part in key) if isinstance(key, tuple) else isinstance(key, str)
