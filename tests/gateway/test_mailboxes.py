@@ -1,4 +1,4 @@
-"""A user's letters against a model: sent, acknowledged, paused and reconnected in any order, none is missed in silence."""
+"""A user's letters against a model: whatever is sent, acknowledged or paused, none is missed in silence."""
 
 import asyncio
 import json
