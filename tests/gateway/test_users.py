@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from headrace.model.errors import TransientError
+from headrace.model.errors import HeadraceError, InvariantError, TransientError
 from headrace.runtime.clock import SystemClock
 from headrace.store.inbox import Inbox, InboxSettings, Letter
 from headrace.store.sqlite_inbox import SqliteInbox
@@ -164,21 +164,22 @@ async def test_many_waiting_letters_all_come(house: House, inbox: Inbox) -> None
 class Away:
     """An inbox that can be taken away."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox, self.away = inbox, True
+    def __init__(self, inbox: Inbox, how: type[HeadraceError]) -> None:
+        self._inbox, self.away, self._how = inbox, True, how
 
     def __getattr__(self, name: str) -> Any:
         if self.away:
-            raise TransientError("away")
+            raise self._how("away")
         return getattr(self._inbox, name)
 
 
-async def test_an_inbox_that_is_away_is_waited_for(inbox: Inbox) -> None:
-    away: Any = Away(inbox)
+@pytest.mark.parametrize("how", [TransientError, InvariantError])
+async def test_an_inbox_that_is_away_is_waited_for(inbox: Inbox, how: type[HeadraceError]) -> None:
+    away: Any = Away(inbox, how)
     async with open_house(inbox=away) as house:
         raw = await join(house, "/ws?user_id=42&subscriptions=slots")
         assert (await raw.json())["topic"] == "slots", "the rest goes on"
-        assert (await post(house, data={}, user_ids=["42"])).status_code == 503
+        assert (await post(house, data={}, user_ids=["42"])).status_code == (503 if how is TransientError else 500)
         away.away = False
         assert (await raw.json())["topic"] == "user:42"
         await send(house)

@@ -9,7 +9,7 @@ import structlog
 
 from headrace.gateway.groups import Client
 from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once
-from headrace.model.errors import RequestError, TransientError
+from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.topics import USER_PREFIX
 from headrace.protocol import frames
@@ -21,9 +21,13 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store.inbox import Box, Inbox, Kept, Letter
 
-PAGE: Final = 32
+PAGE: Final = 16
+"""Letters read and sent at a time; one has at most 32 KiB."""
+
 TIDY_S: Final = 60.0
 NOTHING: Final = Box(Position("0", 0), None, 0)
+AWAY: Final = (TransientError, InvariantError)
+"""What a database can do to us; a broken one must not take the stream with it."""
 
 _log = structlog.get_logger("gateway")
 
@@ -85,7 +89,7 @@ class Mailboxes:
         while True:
             try:
                 self._lost.inc(await self.inbox.tidy())
-            except TransientError as error:
+            except AWAY as error:
                 _log.warning("inbox_away", error=str(error))
             await self.clock.sleep(TIDY_S)
 
@@ -144,7 +148,7 @@ class Mailbox:
     async def _acknowledge(self, offset: int, request_id: FrameId) -> None:
         try:
             await self._mailboxes.inbox.acknowledge(self.user_id, offset)
-        except TransientError:
+        except AWAY:
             self._client.send(frames.error(UNAVAILABLE, request_id, self.topic))
         else:
             if request_id is not None:
@@ -166,7 +170,9 @@ class Mailbox:
                         first = False
                     if not await self._read_page():
                         return
-                except TransientError:
+                except AWAY as error:
+                    if not backoff.tries:
+                        _log.warning("inbox_away", error=str(error))
                     await self._mailboxes.clock.sleep(backoff.next_s())
         finally:
             self._task = None

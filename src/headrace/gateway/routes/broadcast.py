@@ -1,4 +1,7 @@
-"""`POST /api/ws/broadcast`: how applications send messages."""
+"""`POST /api/ws/broadcast`: how applications send messages.
+
+Who reaches this handler can send anything to anyone: it is the one that a guard for admins belongs on.
+"""
 
 from http import HTTPStatus
 from typing import Any, Final
