@@ -40,6 +40,7 @@ _NOWHERE: Final = _Origin(commitment="no fork reaches it")
 class _Key(msgspec.Struct, frozen=True, gc=False):
     type: Any = None
     mint: Any = None
+    quote_mint: Any = ""
     pubkey: Any = None
 
 

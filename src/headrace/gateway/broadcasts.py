@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.bus import Bus
 from headrace.gateway.mailboxes import announcement
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
 from headrace.model.application import missing_members
 from headrace.model.errors import RequestError, TransientError
@@ -114,14 +114,14 @@ class Broadcasts:
 
     def _check(self, asked: Broadcast) -> bytes:
         """Its data as JSON in one line. Raises Refused 422 with every fault that was found."""
-        wrong: dict[str, str] = {}
+        faults: dict[str, str] = {}
         if asked.topic is None and not asked.user_ids:
-            wrong["topic"] = "neither a topic nor user_ids are given"
+            faults["topic"] = "neither a topic nor user_ids are given"
         elif asked.topic is not None and not _may_be_published_on(asked.topic):
-            wrong["topic"] = "no topic that an application may publish on"
+            faults["topic"] = "no topic that an application may publish on"
         strangers = [server_id for server_id in asked.server_ids if server_id != self._server_id]
         if strangers:
-            wrong["server_ids"] = "names a server that is not there"
+            faults["server_ids"] = "names a server that is not there"
         if self._inbox is None and (asked.user_ids or asked.idempotency_key is not None):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "this server keeps nothing for users")
         try:
@@ -130,13 +130,13 @@ class Broadcasts:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             found, data = None, b""
         if not isinstance(found, dict):
-            wrong["data"] = "is not a JSON object"
+            faults["data"] = "is not a JSON object"
         elif len(data) > DATA_BYTES_MAX:
-            wrong["data"] = f"is longer than {DATA_BYTES_MAX} bytes"
+            faults["data"] = f"is longer than {DATA_BYTES_MAX} bytes"
         else:
-            wrong |= {f"data.{member}": f"is missing in a {found['type']}" for member in missing_members(found)}
-        if wrong:
-            raise _wrong(wrong)
+            faults |= {f"data.{member}": f"is missing in a {found['type']}" for member in missing_members(found)}
+        if faults:
+            raise _wrong(faults)
         return data
 
 
@@ -148,7 +148,9 @@ def _may_be_published_on(name: str) -> bool:
 
 
 def _wrong(errors: Mapping[str, str]) -> Refused:
-    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "the message can't be sent", errors)
+    return Refused(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "the message can't be sent", errors=[wrong(*each) for each in errors.items()]
+    )
 
 
 def _event_id(key: str | None) -> str:

@@ -19,7 +19,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.store.inbox import Box, Inbox, Kept, Letter
+from headrace.store.inbox import Box, Inbox, Kept, Letter, Lost
 
 PAGE: Final = 16
 """Letters read and sent at a time; one has at most 32 KiB."""
@@ -102,12 +102,13 @@ class Mailbox:
     was sent is written at once; for anything else the log is read. What the log no longer has is told by a `lag`.
     """
 
-    __slots__ = ("_client", "_epoch", "_floor", "_known", "_mailboxes", "_sent", "_task", "topic", "user_id")
+    __slots__ = ("_client", "_epoch", "_floor", "_known", "_lost", "_mailboxes", "_sent", "_task", "topic", "user_id")
 
     def __init__(self, mailboxes: Mailboxes, client: Client, user_id: str) -> None:
         self.user_id = user_id
         self._mailboxes, self._client, self.topic = mailboxes, client, USER_PREFIX + user_id
         self._epoch, self._sent, self._floor, self._known = "", 0, 0, 0
+        self._lost: Lost | None = None
         self._task: object | None = None
 
     def begin(self) -> None:
@@ -188,8 +189,9 @@ class Mailbox:
             self.topic, None, box.top, was_recovering=False, recovered=False, replayed=box.waiting
         )
         self._client.send(answer)
-        if box.lost is not None:
-            self._client.send(frames.lag(self.topic, box.lost.first, box.lost.last, box.lost.letters))
+        self._tell_lost(box.lost)
+        if not box.waiting:
+            self._sent = self._floor
 
     async def _read_page(self) -> bool:
         """Send the next letters of the log; whether there may be more to send."""
@@ -208,9 +210,16 @@ class Mailbox:
                 return True
         if waiting:
             self._sent = self._floor
+            box = await self._mailboxes.inbox.box(self.user_id) or NOTHING
+            self._tell_lost(box.lost)  # what was dropped while it was being read
         elif self._sent < self._known:
             self._tell_gone(self._known)
         return True
+
+    def _tell_lost(self, lost: Lost | None) -> None:
+        if lost is not None and lost != self._lost:
+            self._client.send(frames.lag(self.topic, lost.first, lost.last, lost.letters))
+        self._lost = lost
 
     def _tell_gone(self, last: int) -> None:
         self._client.send(frames.lag(self.topic, self._sent + 1, last, last - self._sent))

@@ -93,6 +93,7 @@ class Gateway:
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
             bus,
+            self.gate,
             self.hub,
             self._keeper,
             health,

@@ -8,14 +8,17 @@ STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "account": ("pubkey",),
         "accounts": ("pubkey",),
-        "token": ("type",),
-        "token_updates": ("type", "mint"),
-        "market-data": ("type", "mint"),
+        "token": ("type", "quote_mint"),
+        "token_updates": ("type", "mint", "quote_mint"),
+        "market-data": ("type", "mint", "quote_mint"),
         "pool": ("type",),
     }
 )
-"""Kind of topic → the members of `data` that together are the key. The state of a topic is, for each key, the newest
-event that has one and was not retracted. `market-data` and `market-data:<mint>` are of one kind."""
+"""Kind of topic → the members of `data` that together are the key; a `quote_mint` may be missing.
+
+The state of a topic is, for each key, the newest event that has one and was not retracted. `market-data` and
+`market-data:<mint>` are of one kind.
+"""
 
 
 def state_key(topic: str) -> tuple[str, ...] | None:

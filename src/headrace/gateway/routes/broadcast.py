@@ -1,7 +1,4 @@
-"""`POST /api/ws/broadcast`: how applications send messages.
-
-Who reaches this handler can send anything to anyone: it is the one that a guard for admins belongs on.
-"""
+"""`POST /api/ws/broadcast`: how applications send messages."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,13 +8,18 @@ from litestar import Request, post
 
 from headrace.gateway.broadcasts import Broadcast, BroadcastAnswer
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes.access import administrators
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import problems
 
 
 @post(
     "/api/ws/broadcast",
+    operation_id="broadcast",
+    summary="Send a message to a topic, to users, or both",
+    tags=["server"],
     status_code=HTTPStatus.OK,
+    guards=[administrators],
     responses=problems(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.CONFLICT,
@@ -28,10 +30,9 @@ from headrace.gateway.routes.described import problems
     ),
 )
 async def broadcast(request: Request[Any, Any, Any]) -> BroadcastAnswer:
-    """Send a message to a topic, to users, or both.
+    """With an `idempotency_key`, asking again within a day gives the first answer and sends nothing.
 
-    With an `idempotency_key`, asking again within a day gives the first answer and sends nothing; another message under
-    the same key is refused with 422, one that is still being sent with 409.
+    Another message under the same key is refused with 422, one that is still being sent with 409.
     """
     # A page of another origin can send JSON only under another name without being asked for leave first.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
