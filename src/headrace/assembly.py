@@ -32,6 +32,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor
 from headrace.store import STORES, Store
+from headrace.store.inbox import INBOXES, Inbox, InboxSettings
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
 
@@ -83,7 +84,7 @@ async def open_orders(
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
-    kind, place = _place(core.database_url, settings.file)
+    kind, place = _where(core.database_url, settings.file)
     ledger = config.section(MockChainSettings).file
     await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
     async with contextlib.AsyncExitStack() as stack:
@@ -110,13 +111,21 @@ async def open_orders(
         yield OrderHalf(store, chain, Intake(store, settings, clock), worker, finality, kept)
 
 
-def _place(database_url: str | None, file: str) -> tuple[str, str]:
-    """Which store, and where: what the URL names, else the given SQLite file."""
+def _where(database_url: str | None, file: str) -> tuple[str, str]:
+    """Which kind of database, and where: what the URL names, else the given SQLite file."""
     if not database_url:
         return "sqlite", file
     if database_url.startswith("sqlite:"):
         return "sqlite", database_url.removeprefix("sqlite:").removeprefix("//")
     return "postgres", database_url
+
+
+def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
+    """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
+    try:
+        return load(register[kind])
+    except ModuleNotFoundError as error:
+        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
 
 
 def _check_writable(key: str, file: str) -> None:
@@ -131,12 +140,15 @@ async def open_store(kind: str, place: str, clock: Clock) -> Store:
     """The store of this kind. Raises ConfigError for one that can't be used, TransientError for one that is away."""
     if kind == "sqlite":
         await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
-    try:
-        opener: Any = load(STORES[kind])
-    except ModuleNotFoundError as error:
-        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
-    store: Store = await opener.open(place, clock)
+    store: Store = await _adapter(STORES, kind, place).open(place, clock)
     return store
+
+
+async def open_inbox(database_url: str | None, settings: InboxSettings, clock: Clock) -> Inbox:
+    """What the URL names, else the file of the settings. Raises as `open_store` does."""
+    kind, place = _where(database_url, settings.file)
+    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings)
+    return inbox
 
 
 async def run_worker(

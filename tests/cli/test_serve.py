@@ -185,6 +185,18 @@ async def test_orders_are_on_and_it_says_where_they_are_kept(tmp_path: Path) -> 
     assert result.status == 0
 
 
+async def test_where_nothing_can_be_written_it_streams(tmp_path: Path) -> None:
+    for taken in ("headrace-orders.db", "headrace-inbox.db"):
+        (tmp_path / taken).mkdir()
+    async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE) as command:
+        await command.says("orders_off")
+        await command.says("inbox_in_memory")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"{await command.url()}/health/live")).status_code == 200
+        command.tell(signal.SIGTERM)
+        assert (await command.end()).status == 0
+
+
 @pytest.mark.parametrize("setting", ["ORDERS_FILE", "MOCK_CHAIN_FILE"])
 async def test_orders_that_nobody_asked_for_do_not_keep_the_stream_from_running(tmp_path: Path, setting: str) -> None:
     gone = str(tmp_path / "gone" / "file.db")
