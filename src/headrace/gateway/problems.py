@@ -1,5 +1,6 @@
 """Errors over HTTP: RFC 9457 problem details, with nothing of our insides in them."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -16,8 +17,8 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status and a generic sentence."""
+    """The request can't be served: an HTTP status, a generic sentence, and headers that belong to the status."""
 
-    def __init__(self, status: int, detail: str = "") -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
         super().__init__(f"{status} {detail}")

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
 from headrace.execution.intake import Intake
+from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
@@ -45,8 +46,8 @@ class Gateway:
 
     `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
-    `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
-    their own beside or in place of ours.
+    `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
+    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
 
     def __init__(
@@ -64,25 +65,26 @@ class Gateway:
         dashboard: bool = True,
         expose_metrics: bool = True,
         orders: Intake | None = None,
+        auth: Authenticator | None = None,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor, self._demo = supervisor, demo
+        self._supervisor, self._demo, self._auth = supervisor, demo, auth
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs)
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, auth)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
-            bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+            bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics, auth
         )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []
@@ -96,6 +98,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
+        if self._auth is not None:
+            await self._auth.start(self._supervisor)
         listener = self._listen()
         self._port = listener.getsockname()[1]
         self._detach = self._bus.attach(self.hub.sink)
@@ -106,12 +110,12 @@ class Gateway:
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+        if self._auth is None and not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
             _log.warning(
                 "no_authentication",
                 host=self._settings.host,
                 port=self._port,
-                meaning="anyone who can connect can read everything",
+                meaning="anyone who can connect can read everything; AUTH_MODE changes that",
             )
 
     def apply(self, settings: GatewaySettings) -> None:

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, S
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
-from headrace.gateway.routes import dashboard, health, live, topics
+from headrace.gateway.routes import dashboard, guards, health, live, tickets, topics
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.order_shapes import describe
 from headrace.model.orders import OrderRefused
@@ -38,6 +38,8 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         switched += dashboard.HANDLERS
     if context.expose_metrics:
         switched += health.METRICS_HANDLERS
+    if context.auth is not None:
+        switched += tickets.HANDLERS
     app = Litestar(
         route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
         exception_handlers={
@@ -46,6 +48,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
             OrderRefused: _on_order_refused,
             Exception: _on_defect,
         },
+        guards=[guards.authenticated],
         openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
         state=State({"context": context}),
         logging_config=None,
@@ -82,7 +85,7 @@ class _Outer:
         await self._app(scope, receive, send_guarded)
 
 
-@get("/schema", include_in_schema=False, sync_to_thread=False)
+@get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """The OpenAPI description of this API."""
     return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
@@ -102,8 +105,8 @@ def _on_http(_request: Request[Any, Any, Any], error: HTTPException) -> Response
 
 
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else None
-    return answer(error.status, error.detail, headers)
+    headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else {}
+    return answer(error.status, error.detail, headers | error.headers)
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:

@@ -9,6 +9,7 @@ from litestar import Request, get
 from headrace import __version__
 from headrace.gateway.problems import Refused
 from headrace.gateway.rfc6455 import SUBPROTOCOL
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 
 TOPICS_SHOWN: Final = 1000
@@ -40,7 +41,7 @@ class Info(msgspec.Struct, frozen=True):
     demo: bool
 
 
-@get("/api/ws/connections", sync_to_thread=False)
+@get("/api/ws/connections", guards=[guards.admin_only], sync_to_thread=False)
 def connections(request: Request[Any, Any, Any]) -> Connections:
     """How many connections, users and subscriptions this server has."""
     context = context_of(request)
@@ -64,7 +65,7 @@ def info(request: Request[Any, Any, Any]) -> Info:
     return Info("headrace", __version__, context.server_id, SUBPROTOCOL, context.demo)
 
 
-@get("/ws", status_code=426, include_in_schema=False, sync_to_thread=False)
+@get("/ws", opt=guards.OPEN, status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
     """The stream is a WebSocket."""
     raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client")

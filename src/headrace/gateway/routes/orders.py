@@ -11,7 +11,9 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
+from headrace.gateway.order_verbs import of_user
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes import guards
 from headrace.model.orders import OrderRefused
 from headrace.protocol.orders import event_frame, order_view
 
@@ -34,6 +36,8 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
         body = read_body(request.headers.get("content-type", ""), await request.body())
+        if isinstance(body, dict):
+            body = of_user(body, guards.acting_user(request))
         accepted = await intake.execute(body, request.headers.get("idempotency-key"))
         headers = {"Location": f"/api/orders/{accepted.order.id}"}
         if accepted.replayed:
@@ -41,12 +45,13 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         return _json(order_view(as_accepted(accepted.order)), 201, headers)
 
     @get("/api/orders/{order_id:str}")
-    async def read(order_id: FromPath[str]) -> Response[bytes]:
+    async def read(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Response[bytes]:
         """The order as it is now."""
-        return _json(order_view(await intake.get(order_id)))
+        return _json(order_view(await intake.get(order_id, user_id=guards.acting_user(request))))
 
     @get("/api/orders")
     async def find(
+        request: Request[Any, Any, Any],
         status: _Text = None,
         mint: _Text = None,
         user: _Text = None,
@@ -54,32 +59,36 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         limit: Annotated[int, QueryParameter(ge=1, le=200)] = 50,
     ) -> Response[bytes]:
         """Orders, newest first. `cursor` is the `nextCursor` of the page before."""
+        user = guards.acting_user(request, user)
         page = await intake.list(user_id=user, status=status, mint=mint, cursor=cursor, limit=limit)
         return _json({"orders": [order_view(order) for order in page.orders], "nextCursor": page.cursor})
 
     @get("/api/orders/{order_id:str}/events")
     async def events(
+        request: Request[Any, Any, Any],
         order_id: FromPath[str],
         from_seq: Annotated[int, QueryParameter(ge=0, le=2**31, name="fromSeq")] = 0,
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 1000,
     ) -> Response[bytes]:
         """The order's log after `fromSeq`, as its stream tells it."""
-        order = await intake.get(order_id)
+        order = await intake.get(order_id, user_id=guards.acting_user(request))
         log = await intake.events(order_id, from_seq, limit)
         return _json({"orderId": order.id, "lastSeq": order.seq, "events": [msgspec.Raw(event_frame(e)) for e in log]})
 
     @post("/api/orders/{order_id:str}/cancel", status_code=200)
-    async def cancel(order_id: FromPath[str]) -> Response[bytes]:
+    async def cancel(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Response[bytes]:
         """200: it is cancelled. 202: its transaction may be on its way; it ends CANCELLED or, too late, CONFIRMED."""
-        order, requested = await intake.cancel(order_id)
+        order, requested = await intake.cancel(order_id, user_id=guards.acting_user(request))
         return _json(order_view(order), 202 if requested else 200)
 
     @get("/api/portfolio")
-    async def portfolio(user: Annotated[str, QueryParameter(min_length=1, max_length=64)]) -> Response[bytes]:
+    async def portfolio(
+        request: Request[Any, Any, Any], user: Annotated[str, QueryParameter(min_length=1, max_length=64)]
+    ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
-        return _json(await intake.portfolio(user))
+        return _json(await intake.portfolio(guards.acting_user(request, user) or user))
 
-    @get("/api/orders/{order_id:str}/stream", status_code=426, include_in_schema=False)
+    @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: FromPath[str]) -> None:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")

@@ -8,6 +8,7 @@ from litestar import Request, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import problems
 from headrace.model import topics
@@ -52,10 +53,12 @@ def list_topics(
     prefix: Annotated[str, QueryParameter(max_length=128)] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
 ) -> TopicList:
-    """Topics that have messages here, by name."""
+    """Topics that have messages here and that you may read, by name."""
     context = context_of(request)
     subscribers = context.hub.topics()
-    found = sorted((name, top) for name, top in context.bus.topics().items() if name.startswith(prefix))
+    may_read = guards.reader(request)
+    known = context.bus.topics().items()
+    found = sorted((name, top) for name, top in known if name.startswith(prefix) and may_read(name))
     entries = [TopicEntry(name, top.epoch, str(top.offset), subscribers.get(name, 0)) for name, top in found[:limit]]
     return TopicList(len(found), entries)
 
@@ -81,6 +84,7 @@ async def read_history(
         topics.parse(topic)
     except RequestError as error:
         raise Refused(HTTPStatus.NOT_FOUND, error.message) from error
+    guards.admit(request, topic)
     if (epoch is None) != (offset is None):
         raise Refused(HTTPStatus.BAD_REQUEST, "epoch and offset go together")
     since = None if epoch is None or offset is None else Position(epoch, int(offset))
