@@ -27,11 +27,15 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = "off"
     jwt_secret: Annotated[
         str | None,
-        Setting("hs256: the secret that tokens are signed with, 32 bytes or more", env=("JWT_SECRET",), secret=True),
+        Setting("secret that HS256 tokens are signed with, 32 bytes or more", env=("JWT_SECRET",), secret=True),
     ] = None
     jwks_url: Annotated[
         str | None,
-        Setting("rs256, es256: where the issuer publishes its keys", env=("JWKS_URL",), kind="http_url"),
+        Setting(
+            "where the issuer publishes its RS256 or ES256 keys (a JSON Web Key Set)",
+            env=("JWKS_URL",),
+            kind="http_url",
+        ),
     ] = None
     jwks_file: Annotated[Path | None, Setting("the same keys from a file", env=("JWKS_FILE",))] = None
     jwt_audience: Annotated[
@@ -47,7 +51,9 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = "admin"
     default_topics: Annotated[
         tuple[str, ...],
-        Setting("what a token without that claim may read; `*` is every topic of nobody", env=("AUTH_DEFAULT_TOPICS",)),
+        Setting(
+            "what a token without that claim may read; `*`: all that is nobody's own", env=("AUTH_DEFAULT_TOPICS",)
+        ),
     ] = ("*",)
     metrics_open: Annotated[
         bool, Setting("serve /metrics without a credential; else to admins only", env=("AUTH_METRICS_OPEN",))
