@@ -59,7 +59,7 @@ def token(
     """A token that is right, but for what is asked for."""
     payload = {"sub": sub, "exp": now_s + ttl_s, **claims}
     payload = {name: value for name, value in payload.items() if name not in without}
-    return jwt.encode(payload, key, algorithm=algorithm, headers=header)
+    return jwt.api_jws.encode(json.dumps(payload).encode(), key, algorithm, header)
 
 
 def raw_token(header: bytes, payload: bytes, signature: bytes = b"") -> str:

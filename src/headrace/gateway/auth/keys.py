@@ -77,6 +77,8 @@ class IssuerKeys:
         key = self._get(kid)
         if key is not None:
             return key
+        if kid is None and self._keys:
+            raise BadInputError("unknown_key")  # of several keys a token must say which; looking again won't tell
         rest_s = self._rested_at_s - self._clock.monotonic()
         if rest_s > 0 and not self._looking:
             raise TransientError("the issuer's keys were looked at a moment ago", retry_after_s=rest_s)
