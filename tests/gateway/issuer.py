@@ -68,11 +68,13 @@ def raw_token(header: bytes, payload: bytes, signature: bytes = b"") -> str:
 
 
 class Issuer:
-    """A server of key sets. `answer` is the whole HTTP answer; None stalls until it is something else."""
+    """A server of key sets; after `stall` it answers nothing until it has something to say again."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.port = 0
+        self._answer = b""
+        self._talks = asyncio.Event()
         self.publish()
 
     @property
@@ -84,17 +86,19 @@ class Issuer:
 
     def say(self, body: bytes, status: str = "200 OK", more: str = "") -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
-        self.answer: bytes | None = head.encode() + body
+        self._answer = head.encode() + body
+        self._talks.set()
+
+    def stall(self) -> None:
+        self._talks.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
             self.requests += 1
-            if self.answer is None:
-                await reader.read()  # until the other side gives up
-            else:
-                writer.write(self.answer)
-                await writer.drain()
+            await self._talks.wait()
+            writer.write(self._answer)
+            await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -109,5 +113,6 @@ async def issuer() -> AsyncIterator[Issuer]:
     try:
         yield served
     finally:
+        served.publish()
         server.close()
         await server.wait_closed()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.model.credentials import Credential
 from headrace.model.identity import Identity, Permissions, is_subject
 
 KEY: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
@@ -66,3 +67,8 @@ def test_subjects(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "x" * 129, "a\n", "ж", "a\x00", 42, None, ["42"], True])
 def test_what_is_no_subject(text: object) -> None:
     assert not is_subject(text)
+
+
+def test_a_credential_shows_nothing_of_itself() -> None:
+    assert repr(Credential("ticket", "s3cret")) == "<ticket>"
+    assert f"{[Credential('token', 's3cret')]}" == "[<token>]"

@@ -104,7 +104,7 @@ async def test_a_flood_of_unknown_keys_asks_the_issuer_once() -> None:
 
 async def test_a_stalled_issuer_hurts_nobody_who_is_known() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
-        served.answer = None
+        served.stall()
         await opened.clock.advance(10)
         waiting = asyncio.gather(*[opened.show(signed(opened, TWO, "k2")) for _ in range(20)])
         await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def test_a_stalled_issuer_hurts_nobody_who_is_known() -> None:
 
 async def test_who_gives_up_waiting_takes_nobody_along() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
-        served.answer = None
+        served.stall()
         await opened.clock.advance(10)
         first, second = (asyncio.create_task(opened.show(signed(opened, TWO, "k2"))) for _ in range(2))
         await asyncio.sleep(0.01)
