@@ -350,7 +350,12 @@ async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
         served.stall()
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
         async with open_house(auth=auth, cmd_per_s=1000) as house:
-            more = {"algorithm": "RS256", "key": rsa_key("one"), "header": {"kid": "k1"}, "aud": AUDIENCE}
+            more: dict[str, Any] = {
+                "algorithm": "RS256",
+                "key": rsa_key("one"),
+                "header": {"kid": "k1"},
+                "aud": AUDIENCE,
+            }
             text = token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9, **more)
             raw, other = await Raw.open(house.port, "/ws", offer(text)), await Raw.open(house.port)
             for number in range(40):
@@ -374,7 +379,12 @@ async def test_keys_of_an_issuer_are_looked_at_for_clients() -> None:
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
         async with open_house(auth=auth) as house:
             now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
-            more = {"algorithm": "RS256", "key": rsa_key("one"), "header": {"kid": "k1"}, "aud": AUDIENCE}
+            more: dict[str, Any] = {
+                "algorithm": "RS256",
+                "key": rsa_key("one"),
+                "header": {"kid": "k1"},
+                "aud": AUDIENCE,
+            }
             raw = await Raw.open(house.port, "/ws?subscriptions=slots", offer(token(now_s=now_s, **more)))
             assert [(await raw.json())["type"] for _ in range(2)] == ["welcome", "subscribed"]
             raw.leave()
