@@ -80,6 +80,17 @@ async def test_over_the_stream_of_the_order(tmp_path: Path) -> None:
             assert json.loads(await socket.recv())["type"] == "snapshot"
 
 
+async def test_a_stream_ends_with_its_credential(tmp_path: Path) -> None:
+    quick = {**ON, "AUTH_LEEWAY_S": "0", "AUTH_GRACE_S": "0.01"}
+    async with desk(tmp_path, **quick) as shop:
+        order = (await place(shop, "alice")).json()["orderId"]
+        short = token("alice", now_s=time.time(), ttl_s=1)
+        offered = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{short}")]
+        async with connect(f"ws://127.0.0.1:{shop.port}/ws/{order}", subprotocols=offered) as socket:
+            kinds, code = await last_words(socket)
+        assert (kinds[0], code) == ("snapshot", 4005)
+
+
 async def last_words(socket: ClientConnection) -> tuple[list[str], int]:
     """The types of all frames, and the code that followed."""
     kinds: list[str] = []
