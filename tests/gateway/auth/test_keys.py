@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from headrace.gateway.auth.jwks import read_keys
-from headrace.gateway.auth.keys import KEPT_S
+from headrace.gateway.auth.keys import KEPT_S, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.identity import Identity
@@ -168,6 +168,23 @@ async def test_only_a_plain_200_counts(status: str, more: str) -> None:
             assert await opened.show(signed(opened, TWO, "k2")) == 108
             assert not opened.health.components()["auth"].ready
             assert served.requests == 1
+
+
+async def test_it_tries_again_by_itself() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.say(b"", "503 Busy")
+        await opened.clock.advance(600)
+        for expected in (2, 3, 4):
+            async with asyncio.timeout(5):
+                while served.requests < expected:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                    await opened.clock.advance(1)
+
+
+async def test_no_more_is_read_than_a_key_set_may_have() -> None:
+    async with issuer() as served:
+        served.say(b"x" * 5_000_000)
+        assert len(await from_url(served.url)()) < 1_000_000
 
 
 async def test_nobody_there() -> None:
