@@ -1,7 +1,6 @@
 """Issuers that change their keys, stall, lie and go away: nobody waits for long, nobody is let in by mistake."""
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -182,15 +181,15 @@ async def test_it_tries_again_by_itself() -> None:
                     await opened.clock.advance(1)
 
 
-async def test_no_more_is_read_than_a_key_set_may_have() -> None:
-    async with issuer() as served:
-        served.say(b"x" * 5_000_000)
-        tasks = len(asyncio.all_tasks())
-        assert len(await from_url(served.url)()) < 1_000_000
-        gc.collect()
-        async with asyncio.timeout(5):
-            while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  (httpx drops the rest of the answer in a task)
-                await asyncio.sleep(0)
+def test_no_more_is_read_than_a_key_set_may_have() -> None:
+    """On a loop of its own, which ends with what httpx still does to drop the rest."""
+
+    async def read() -> int:
+        async with issuer() as served:
+            served.say(b"x" * 5_000_000)
+            return len(await from_url(served.url)())
+
+    assert asyncio.run(read()) < 1_000_000
 
 
 async def test_nobody_there() -> None:
