@@ -7,6 +7,8 @@ import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
 
+_GIVEN_MAX = 128
+
 
 def problem(status: int, detail: str = "", **more: object) -> bytes:
     """The body for `status`; `detail` is for the caller's eyes and must be safe to show."""
@@ -16,9 +18,16 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
     return msgspec.json.encode(body | more)
 
 
-class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status, a generic sentence, and headers that belong to the status."""
+def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
+    """An entry of a problem's `errors`: a parameter, what is wrong with it, and how what was given begins."""
+    told = {"name": name, "message": message}
+    return told if given is None else {**told, "given": str(given)[:_GIVEN_MAX]}
 
-    def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+class Refused(Exception):  # noqa: N818  (an answer)
+    """The request can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
+
+    def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: object) -> None:
+        self.status, self.detail, self.more = status, detail, more
+        self.headers = dict(headers or {})
         super().__init__(f"{status} {detail}")

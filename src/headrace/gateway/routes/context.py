@@ -9,6 +9,7 @@ from headrace.bus import Bus
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.session_shell import Gate
 from headrace.protocol.frames import Framer
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -22,6 +23,7 @@ class Context:
     """
 
     bus: Bus
+    gate: Gate
     hub: Hub
     keeper: Doorkeeper
     health: Health

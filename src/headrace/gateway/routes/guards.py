@@ -61,10 +61,10 @@ def identity_of(connection: _Connection) -> Identity | None:
     return identity
 
 
-def reader(connection: _Connection) -> Callable[[str], bool]:
-    """Tells whether the caller may read a topic."""
+def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
+    """Tells whether the caller may read a topic; `anyone` does with authentication off."""
     identity = identity_of(connection)
-    return (lambda _: True) if identity is None else identity.may_read
+    return anyone if identity is None else identity.may_read
 
 
 def admit(connection: _Connection, topic: str) -> None:

@@ -29,7 +29,7 @@ class Liveness(msgspec.Struct, frozen=True):
     status: str = "live"
 
 
-@get("/health/live", opt=guards.OPEN, sync_to_thread=False)
+@get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], opt=guards.OPEN, sync_to_thread=False)
 def liveness() -> Liveness:
     """The process answers."""
     return Liveness()
@@ -37,6 +37,9 @@ def liveness() -> Liveness:
 
 @get(
     "/health/ready",
+    operation_id="isReady",
+    summary="Readiness",
+    tags=["server"],
     opt=guards.OPEN,
     sync_to_thread=False,
     responses={503: ResponseSpec(Readiness, description="Not ready")},
@@ -50,7 +53,14 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
 
 
 @get(
-    "/metrics", opt=guards.OPEN, guards=[guards.metrics_reader], sync_to_thread=True, media_type=MediaType.TEXT
+    "/metrics",
+    operation_id="readMetrics",
+    summary="Metrics",
+    tags=["server"],
+    opt=guards.OPEN,
+    guards=[guards.metrics_reader],
+    sync_to_thread=True,
+    media_type=MediaType.TEXT,
 )  # it reads files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""

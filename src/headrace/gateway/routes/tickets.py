@@ -22,6 +22,9 @@ class Ticket(msgspec.Struct, frozen=True):
 
 @post(
     "/api/ws/tickets",
+    operation_id="issueTicket",
+    summary="Get a ticket",
+    tags=["server"],
     responses=problems(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def issue(request: Request[Any, Any, Any]) -> Ticket:

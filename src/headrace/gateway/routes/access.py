@@ -1,0 +1,25 @@
+"""Which topics there are to ask for over HTTP, and which are named to anyone; who may read them is said by guards."""
+
+from http import HTTPStatus
+from typing import Final
+
+from headrace.gateway.problems import Refused, wrong
+from headrace.model import topics
+from headrace.model.errors import RequestError
+
+_PERSONAL: Final = frozenset({"user", "orders", "order"})
+
+
+def check_topic(name: str) -> None:
+    """Refuses a topic that can't exist."""
+    try:
+        topics.parse(name)
+    except RequestError as error:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, error.message, errors=[wrong("topic", "no topic can have this name", name)]
+        ) from error
+
+
+def is_listed(name: str) -> bool:
+    """Whether a topic may be named to anyone: those of users and their orders are not."""
+    return name.partition(":")[0] not in _PERSONAL
