@@ -70,6 +70,7 @@ def _channels() -> Document:
         "properties": {
             "subscriptions": {"type": "string", "description": "topics to begin with, separated by commas"},
             "user_id": {"type": "string", "minLength": 1, "maxLength": 128},
+            "ticket": {"type": "string", "description": "from POST /api/ws/tickets, where authentication is on"},
             "batch": {"enum": ["1"], "description": "a frame may hold several objects, one a line"},
         },
     }
