@@ -213,3 +213,16 @@ async def test_with_authentication_off_nobody_is_asked() -> None:
         assert (await http.get(f"{url}/api/who?user=7")).json() == {"subject": None, "acting": "7"}
         assert (await http.get(f"{url}/api/admins")).status_code == 200
         assert (await http.post(f"{url}/api/ws/tickets")).status_code == HTTPStatus.NOT_FOUND
+
+
+async def test_event_streams_ask_too_and_end_with_their_credential() -> None:
+    quick = msgspec.structs.replace(HS256, leeway_s=0, grace_s=0.01)
+    async with open_house(auth=quick) as house, httpx.AsyncClient(trust_env=False) as http:
+        url = f"http://127.0.0.1:{house.port}/api/topics/slots/sse"
+        assert (await http.get(url)).status_code == 401
+        assert (await http.get(url, headers=bearer(house, topics=["trades:*"]))).status_code == 403
+        given = await http.post(f"http://127.0.0.1:{house.port}/api/ws/tickets", headers=bearer(house, ttl_s=1))
+        told = await http.get(f"{url}?ticket={given.json()['ticket']}")
+        assert told.status_code == 200
+        assert "event: subscribed" in told.text
+        assert '"code":4005' in told.text
