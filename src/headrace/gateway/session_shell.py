@@ -13,6 +13,7 @@ from headrace.gateway.connection import Connection, Opening
 from headrace.gateway.groups import Client
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.mailboxes import Mailbox, Mailboxes
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.problems import Refused
 from headrace.model.errors import RequestError
@@ -22,6 +23,7 @@ from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import FrameId, Head
 from headrace.protocol.gated import GatedSession
 from headrace.protocol.session import (
+    Acknowledge,
     Action,
     Authenticate,
     Close,
@@ -42,7 +44,8 @@ from headrace.runtime.metrics import Metrics
 class Gate:
     """What every session shares. `head` tells how far the chain is known at the moment of the call.
 
-    `orders` is None on a server that takes none, `auth` on one that asks nobody who they are.
+    `orders` is None on a server that takes none, `mailboxes` on one that keeps nothing for users, `auth` on one that
+    asks nobody who they are.
     """
 
     hub: Hub
@@ -51,6 +54,7 @@ class Gate:
     server_id: str
     head: Callable[[], Head]
     orders: OrderVerbs | None = None
+    mailboxes: Mailboxes | None = None
     auth: Authenticator | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -68,6 +72,7 @@ class SessionShell(Client):
         self._user_id: str | None = None
         self._claimed = _user_id(opening.query)
         """The user that the URL names; who it really is shows when the session says welcome."""
+        self._mailbox: Mailbox | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
         super().__init__(connection.transport, batch=_one(opening.query, "batch") == "1")
         self._session, self._gated = self._new_session(opening)
@@ -94,12 +99,16 @@ class SessionShell(Client):
 
     def socket_free(self) -> None:
         self._gate.hub.resume(self)
+        if self._mailbox is not None:
+            self._mailbox.resume()
 
     def lost(self) -> None:
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
         self._gate.hub.remove(self, self._user_id)
+        if self._mailbox is not None:
+            self._mailbox.close()
         if self._gated is not None:
             self._gated.standing.close()
 
@@ -151,6 +160,8 @@ class SessionShell(Client):
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
                     self._gate.hub.history(self, action)
+                case Acknowledge():
+                    self._acknowledge(action)
                 case OrderCommand():
                     assert self._gate.orders is not None
                     self._gate.orders.perform(self, action, self._user_id)
@@ -160,6 +171,13 @@ class SessionShell(Client):
                     self.cut_off(code)
                 case _:
                     assert_never(action)
+
+    def _acknowledge(self, wanted: Acknowledge) -> None:
+        if self._mailbox is None or wanted.topic != self._mailbox.topic:
+            failure = RequestError(ErrorCode.DENIED, "not the topic of this connection's user")
+            self.send(frames.error(failure, wanted.request_id))
+        else:
+            self._mailbox.acknowledge(wanted.offset, wanted.request_id)
 
     def _new_session(self, opening: Opening) -> tuple[Session, GatedSession | None]:
         """The session, and the same again if its client must say who it is."""
@@ -187,6 +205,8 @@ class SessionShell(Client):
                 limits=self._session.limits,
             )
         )
+        if self._user_id is not None and self._gate.mailboxes is not None:
+            self._mailbox = self._gate.mailboxes.open(self, self._user_id)
 
     def _authenticate(self, wanted: Authenticate) -> None:
         assert self._gate.auth is not None

@@ -13,7 +13,18 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
-from headrace.gateway.routes import asyncapi, dashboard, events, guards, health, live, schema, tickets, topics
+from headrace.gateway.routes import (
+    asyncapi,
+    broadcast,
+    dashboard,
+    events,
+    guards,
+    health,
+    live,
+    schema,
+    tickets,
+    topics,
+)
 from headrace.gateway.routes.context import Context
 from headrace.model.orders import OrderRefused
 
@@ -29,6 +40,7 @@ _HANDLERS: Final = (
     *topics.HANDLERS,
     *events.HANDLERS,
     *live.HANDLERS,
+    *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
 )
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"

@@ -7,6 +7,7 @@ from litestar.connection import ASGIConnection
 
 from headrace.bus import Bus
 from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.session_shell import Gate
@@ -29,6 +30,7 @@ class Context:
     health: Health
     metrics: Metrics
     framer: Framer
+    broadcasts: Broadcasts
     server_id: str
     demo: bool
     dashboard: bool = True
