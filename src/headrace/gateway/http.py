@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -15,7 +15,10 @@ from headrace.gateway.event_stream import TAKE_OVER
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 
-BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+UPGRADE_HEADERS_MAX: Final = 128
+UPGRADE_HEADER_BYTES: Final = 8188
+"""A handshake has no more and no longer headers than that."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -121,6 +124,10 @@ class BoundedHttp(HttpToolsProtocol):
             return
         if self.scope["http_version"] != "1.1":
             self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        elif len(self.headers) > UPGRADE_HEADERS_MAX or any(
+            len(name) + len(value) > UPGRADE_HEADER_BYTES for name, value in self.headers
+        ):
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
         elif not self.url.isascii() or any(name in BODY_HEADERS and value != b"0" for name, value in self.headers):
