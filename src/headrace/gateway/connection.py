@@ -47,10 +47,11 @@ class Endpoint(Protocol):
 
 
 class Opening(NamedTuple):
-    """What the client asked for with its handshake."""
+    """What the client asked for with its handshake. `parameter` is what stood for `{id}` in the endpoint's path."""
 
     query: Mapping[str, list[str]]
     subprotocols: tuple[str, ...]
+    parameter: str = ""
 
 
 EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
@@ -159,14 +160,14 @@ class Connection(asyncio.Protocol):
 
     def _find_endpoint(self, request: Request, response: Response) -> Endpoint:
         path, _, query = request.path.partition("?")
-        factory = self._endpoints.get(path)
+        factory, parameter = _match(self._endpoints, path)
         if self._keeper.draining:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             raise Refused(response.status_code, "not a valid WebSocket handshake")
-        return factory(self, _opening(request, query))
+        return factory(self, _opening(request, query)._replace(parameter=parameter))
 
     def _take(self, frame: Frame) -> None:
         if self._core.state is not OPEN:
@@ -224,6 +225,18 @@ class Connection(asyncio.Protocol):
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.lost()
+
+
+def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
+    """The endpoint for a path and what stands for the `{id}` of its pattern: one segment, taken as it is."""
+    if path in endpoints:
+        return endpoints[path], ""
+    for pattern, factory in endpoints.items():
+        before, mark, behind = pattern.partition("{id}")
+        parameter = path[len(before) : len(path) - len(behind)]
+        if mark and path == before + parameter + behind and parameter and "/" not in parameter:
+            return factory, parameter
+    return None, ""
 
 
 def _opening(request: Request, query: str) -> Opening:

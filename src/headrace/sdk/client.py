@@ -22,7 +22,7 @@ from headrace.runtime.http_answers import is_final
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk.feed import Feed, Wanted
 from headrace.sdk.incoming import Unreadable
-from headrace.sdk.session import Again, Answered, Call, Given, Notice, Refresh, Session, history_call
+from headrace.sdk.session import Again, Answered, Ask, Auth, Call, Given, Notice, Refresh, Session, history_call
 from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, Page, Refused
 
@@ -69,6 +69,7 @@ class Client:
         self._subscriptions: dict[Feed, Subscription] = {}
         self._calls: dict[Call, asyncio.Event] = {}
         self._to_send = asyncio.Event()
+        self._open = False
         self._blocked = False
         self._heard_s = 0.0
 
@@ -178,10 +179,12 @@ class Client:
                 ping_interval=None,
             ) as socket:
                 self._session.opened(token if self._credential == "frame" else None)
+                self._open = True
                 return await self._converse(socket)
         except ConnectionClosed as closed:
             code, why = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "connection lost")
-            if code != CloseCode.NORMAL and not may_reconnect(code):
+            outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
+            if outdated or not (code == CloseCode.NORMAL or may_reconnect(code)):
                 raise Refused(code, why or "the server ended the connection") from closed
             return why or "the server ended the connection"
         except InvalidStatus as error:
@@ -191,6 +194,8 @@ class Client:
             return str(error)
         except (OSError, InvalidHandshake, TimeoutError) as error:
             return str(error) or type(error).__name__
+        finally:
+            self._open = False
 
     async def _converse(self, socket: ClientConnection) -> str:
         """Hear, and let speak, until the end. Raises ConnectionClosed, Refused."""
@@ -241,14 +246,17 @@ class Client:
             self._blocked = False
             self._heard_s = self._clock.monotonic()
 
-    async def _later(self, ask: Any, delay_s: float) -> None:
+    async def _later(self, ask: Ask, delay_s: float) -> None:
         await self._clock.sleep(delay_s)
-        self._session.again(ask)
-        self._flush()
+        if isinstance(ask, Auth):
+            await self._refresh()
+        else:
+            self._session.again(ask)
+            self._flush()
 
     async def _refresh(self) -> None:
         token = await self._fresh_token()
-        if token is not None and self._session.live:
+        if token is not None and self._open:
             self._session.authenticate(token)
             self._flush()
 

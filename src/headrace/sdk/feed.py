@@ -70,8 +70,6 @@ class Feed:
         self.closed = False
         self.last = recover
         """Up to where everything is in `items` or was read. None: not known yet."""
-        self._since: Position | None = None
-        """Where this subscription went on from: what is not newer came before."""
         self._jumped_from: Position | None = None
         self._paging = False
 
@@ -99,20 +97,19 @@ class Feed:
         """The server's answer."""
         self.standing, self.began, self._paging = Standing.LIVE, True, False
         if data.was_recovering and data.recovered:
-            self._since = self.last
             return
         now = None if self.wanted.snapshot else data.position
         if data.was_recovering and self.last:
             self._put(NotRecovered(topic=self.wanted.topic, before=self.last, now=now), now)
         else:
             self._put(None, now)
-        self._since = self.last = now
+        self.last = now
 
     def record(self, frame: Frame, text: str) -> bool:
         """An event, promote, retract or gap. False: some are missing before it, so it must be asked for again."""
         here, last = frame.position, self.last
         if last and here.epoch == last.epoch:
-            if self._repeats(here, last):
+            if here.offset <= last.offset:
                 return True
             if self.wanted.whole and here.offset != last.offset + 1:
                 if self._jumped_from != last:
@@ -156,7 +153,8 @@ class Feed:
             topic=frame.topic,
             position=position,
             as_of_slot=data.as_of_slot,
-            items=data.items,
+            items=incoming.events_of(data.items),
+            complete=data.complete,
             first=not self._paging,
             last=last,
             frame=text,
@@ -164,7 +162,7 @@ class Feed:
         self._paging = not last
         self._put(value, position if last else self.last)
         if last:
-            self._since = self.last = position
+            self.last = position
 
     def reached(self, top: int) -> None:
         """A heartbeat: everything up to `top` that passes the filter was sent."""
@@ -177,12 +175,6 @@ class Feed:
         """Nothing more comes."""
         self.standing = Standing.AWAY
         self.failure = self.failure or failure
-
-    def _repeats(self, here: Position, last: Position) -> bool:
-        """Conflated messages may come in any order between two marks; others never go back."""
-        if self.wanted.conflate:
-            return self._since is not None and here.epoch == self._since.epoch and here.offset <= self._since.offset
-        return here.offset <= last.offset
 
     def _lost(self, last: Position, to_offset: int) -> None:
         """Asked twice, and still the server leaves out some: that is all there is."""

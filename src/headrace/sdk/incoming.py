@@ -1,14 +1,15 @@
 """Reads the server's frames into types; what is unreadable is said, never guessed at. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from headrace.model.events import Position
 from headrace.sdk.values import Chain, Event, Gap, Head, Page, Promote, Retract
 
+Record: TypeAlias = Event | Promote | Retract | Gap
 Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -63,8 +64,9 @@ class LagData(msgspec.Struct, frozen=True):
 
 
 class SnapshotData(msgspec.Struct, frozen=True):
-    items: tuple[Any, ...]
+    items: tuple[msgspec.Raw, ...]
     as_of_slot: int | None = None
+    complete: bool = True
     next: Any = None
 
 
@@ -142,13 +144,21 @@ def read_frame(text: str) -> Frame:
 def read_page(frame: Frame) -> Page:
     """A `history` answer."""
     data = _page_data.decode(frame.data)
-    items = []
-    for raw in data.items:
+    return Page(topic=frame.topic, top=Position(data.epoch, data.offset), items=tuple(_records(data.items)))
+
+
+def events_of(items: Iterable[msgspec.Raw]) -> tuple[Event, ...]:
+    """The events of a snapshot's page."""
+    return tuple(record for record in _records(items) if isinstance(record, Event))
+
+
+def _records(items: Iterable[msgspec.Raw]) -> Iterator[Record]:
+    """Whole frames within a frame; what only a newer server knows is no record to us."""
+    for raw in items:
         text = bytes(raw).decode()
-        item = read_frame(text)
-        if item.type in RECORDS:  # what a newer server may add is no record to us
-            items.append(RECORDS[item.type](item, text))
-    return Page(topic=frame.topic, top=Position(data.epoch, data.offset), items=tuple(items))
+        frame = read_frame(text)
+        if frame.type in RECORDS:
+            yield RECORDS[frame.type](frame, text)
 
 
 def _event(frame: Frame, text: str) -> Event:
@@ -187,7 +197,7 @@ def _gap(frame: Frame, text: str) -> Gap:
     )
 
 
-RECORDS: Final[Mapping[str, Callable[[Frame, str], Event | Promote | Retract | Gap]]] = MappingProxyType(
+RECORDS: Final[Mapping[str, Callable[[Frame, str], Record]]] = MappingProxyType(
     {"event": _event, "promote": _promote, "retract": _retract, "gap": _gap}
 )
 """What takes an offset in a topic's log."""

@@ -60,7 +60,7 @@ class Answered(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Not now: call `again(ask)` in `delay_s` seconds."""
+    """Not now: call `again(ask)` in `delay_s` seconds; for an Auth, `authenticate`."""
 
     ask: Ask
     delay_s: float
@@ -270,20 +270,21 @@ class Session:
     def _on_auth_expiring(self, frame: Frame, text: str) -> list[Notice]:
         return [Refresh()]
 
-    def _on_unsubscribed(self, frame: Frame, text: str) -> list[Notice]:
+    def _on_done(self, frame: Frame, text: str) -> list[Notice]:
+        """The answer to `unsubscribe` or `auth`."""
         self._answered(frame)
         self._pump()
         return []
 
     def _on_error(self, frame: Frame, text: str) -> list[Notice]:
         data = incoming.error_data.decode(frame.data)
-        ask = self._answered(frame)
+        ask = self._answered(frame) if frame.id is not None else self.feeds.get(frame.topic)
         self._pump()
         if isinstance(ask, Feed) and ask.standing is Standing.ASKED:
             ask.standing = Standing.AWAY
         delay_s = _ASK_AGAIN_S if data.retry_after_ms is None else data.retry_after_ms / 1000
         if data.code == ErrorCode.TOKEN_EXPIRED:
-            return [Refresh(), *([Again(ask, delay_s)] if ask else [])]
+            return [Refresh(), *([Again(ask, delay_s)] if isinstance(ask, Feed | Call) else [])]
         if data.temporary:
             return [Again(ask, delay_s)] if ask else []
         if data.code == ErrorCode.ALREADY_SUBSCRIBED and isinstance(ask, Feed):
@@ -354,7 +355,8 @@ class Session:
             "welcome": _on_welcome,
             "ping": _on_ping,
             "subscribed": _on_subscribed,
-            "unsubscribed": _on_unsubscribed,
+            "unsubscribed": _on_done,
+            "authenticated": _on_done,
             "history": _on_history,
             "lag": _on_lag,
             "snapshot": _on_snapshot,

@@ -81,12 +81,17 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the topic's state: the `first` one replaces what you have; after the `last` one events go on."""
+    """A page of the topic's state, as the events that made it.
+
+    The `first` page replaces what you have; after the `last` one events go on. Not `complete`: the server did not see
+    the beginning, so there may be more than it knows.
+    """
 
     topic: str
     position: Position
     as_of_slot: int | None
-    items: tuple[Any, ...]
+    items: tuple[Event, ...]
+    complete: bool
     first: bool
     last: bool
     frame: str = ""
