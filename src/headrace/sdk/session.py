@@ -222,7 +222,7 @@ class Session:
             if not feed.behind:
                 self._enter(feed)
         self._pump()
-        return []
+        return [Given(feed) for feed in self.feeds.values() if feed.wanted.implicit]
 
     def _on_ping(self, frame: Frame, text: str) -> list[Notice]:
         data = incoming.ping_data.decode(frame.data)
