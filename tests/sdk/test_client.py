@@ -1,160 +1,180 @@
-"""`follow` over a real gateway: what a lost connection missed comes, or its loss is told, and a final no is raised."""
+"""`Client` over real sockets: what the scenarios for all clients (test_conformance) do not ask of it."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.model.errors import ConfigError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.supervise import Supervisor
-from headrace.sdk import Refused, follow
-from headrace.testing.proxy import TcpProxy
+from headrace.sdk import Client, Event, Head, Position, Refused, Subscription
 from tests.gateway.house import House, open_house
+from tests.sdk.scripted import TOPIC, open_scripted
 
-TOPIC = "trades:pump"
 QUICK_S = 0.001
 
 
-class Follower:
-    """One client before a proxy. `frames` and `losses` are what it was given so far."""
-
-    def __init__(self, proxy: TcpProxy) -> None:
-        self.proxy = proxy
-        self.frames: list[dict[str, Any]] = []
-        self.losses: list[tuple[str, float]] = []
-
-    async def run(self, topics: Sequence[str]) -> None:
-        url = f"ws://127.0.0.1:{self.proxy.port}/ws"
-        backoff = Backoff(QUICK_S, 20 * QUICK_S)
-        async with aclosing(follow(url, topics, backoff=backoff, on_loss=self._lost)) as frames:
-            async for frame in frames:
-                self.frames.append(frame)
-
-    def _lost(self, why: str, delay_s: float) -> None:
-        self.losses.append((why, delay_s))
-
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        return [frame for frame in self.frames if frame["type"] == kind]
-
-    def numbers(self) -> list[int]:
-        return [int(frame["offset"]) for frame in self.of_type("event")]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110  (frames come from a socket)
-                await asyncio.sleep(0.001)
+def url_of(house: House, path: str = "/ws") -> str:
+    return f"ws://127.0.0.1:{house.port}{path}"
 
 
-@asynccontextmanager
-async def follower(house: House, *topics: str) -> AsyncIterator[Follower]:
-    async with TcpProxy("127.0.0.1", house.port) as proxy, Supervisor(SystemClock()) as tasks:
-        client = Follower(proxy)
-        following = tasks.start("test", "follower", partial(client.run, topics))
-        await client.until(lambda: len(client.of_type("subscribed")) == len(set(topics)))
-        yield client
-        following.cancel()
+def quick(url: str) -> Client:
+    return Client(url, backoff=Backoff(QUICK_S, 20 * QUICK_S))
 
 
-async def test_a_first_connection_begins_now() -> None:
-    async with open_house() as house:
-        await house.publish(TOPIC, 3)
-        async with follower(house, TOPIC) as client:
-            await house.publish(TOPIC, 2)
-            await client.until(lambda: client.numbers() == [4, 5])
-            ack = client.of_type("subscribed")[0]["data"]
-            assert (ack["was_recovering"], ack["recovered"], ack["offset"]) == (False, False, "3")
+async def read(subscription: Subscription, count: int) -> list[int]:
+    """The offsets of the next events."""
+    offsets: list[int] = []
+    async with asyncio.timeout(30):
+        while len(offsets) < count:
+            value = await anext(subscription)
+            assert isinstance(value, Event), value
+            offsets.append(value.position.offset)
+    return offsets
 
 
-async def test_after_cuts_nothing_is_missing_and_nothing_comes_twice() -> None:
-    async with open_house() as house, follower(house, TOPIC) as client:
-        for cut in range(10):
-            client.proxy.cut_after(40 * cut)  # also in the middle of a frame
-            await house.publish(TOPIC, 20)
-            await client.until(lambda: len(client.losses) > cut)  # noqa: B023  (asked at once)
-        await client.until(lambda: len(client.numbers()) >= 200)
-        assert client.numbers() == list(range(1, 201))
-        assert all(frame["data"]["recovered"] for frame in client.of_type("subscribed")[1:])
+async def test_values_are_typed() -> None:
+    async with open_scripted() as server, Client(server.url) as client:
+        trades = client.subscribe(TOPIC)
+        assert (client.connected, client.head, trades.position) == (False, None, None)
+        visit = await server.visit()
+        await visit.welcome()
+        await visit.accept(0)
+        chain = {"slot": "447200011", "signature": "5sig", "ix": [3, 1], "commitment": "processed", "tx_version": 0}
+        await visit.events(1, chain=chain)
+        event = await anext(trades)
+        assert isinstance(event, Event)
+        assert event.chain is not None
+        assert (event.position, event.data, event.chain.slot, event.chain.ix) == (
+            Position("e", 1), {"n": 1}, 447200011, (3, 1),
+        )  # fmt: skip
+        assert trades.position == Position("e", 1)
+        head = {"processed": "447200020", "confirmed": None}
+        await visit.say("ping", {"ts": 5, "head": head, "upstream_lag_ms": 180, "tops": {TOPIC: "1"}})
+        await visit.heard("pong")
+        assert client.head == Head(at_ms=5, processed=447200020, confirmed=None, upstream_lag_ms=180)
+        assert client.connected
 
 
-async def test_what_is_no_longer_there_is_told() -> None:
-    async with open_house(history_size=5) as house, follower(house, TOPIC) as client:
+async def test_many_subscriptions_share_one_connection() -> None:
+    async with open_house() as house, quick(url_of(house)) as client:
+        topics = [f"events:{number}" for number in range(40)]
+        subscriptions = [client.subscribe(topic) for topic in topics]  # more than commands a second
+        for subscription in subscriptions:
+            await subscription.started()
+        for topic in topics:
+            await house.publish(topic, 2)
+        for subscription in subscriptions:
+            assert await read(subscription, 2) == [1, 2]
+        await house.clients(1)
+
+
+async def test_a_reader_that_is_stuck_holds_up_no_other() -> None:
+    async with open_house() as house, Client(url_of(house), queue=4) as client:
+        stuck, other = client.subscribe(TOPIC), client.subscribe("slots")
+        await stuck.started()
+        await other.started()
+        await house.publish(TOPIC, 50)
+        await house.publish("slots", 1)
+        assert await read(other, 1) == [1]
+        assert (await client.history("slots")).top.offset == 1
+        assert await read(stuck, 50) == list(range(1, 51))
+
+
+async def test_a_topic_can_be_left_and_followed_again() -> None:
+    async with open_house() as house, Client(url_of(house)) as client:
+        with client.subscribe(TOPIC) as first:
+            await first.started()
+            with pytest.raises(ValueError, match="already subscribed"):
+                client.subscribe(TOPIC)
+        with pytest.raises(StopAsyncIteration):
+            await anext(first)
+        second = await client.subscribe(TOPIC).started()
         await house.publish(TOPIC, 1)
-        await client.until(lambda: client.numbers() == [1])
-        client.proxy.refuse = True
-        client.proxy.cut()
-        await client.until(lambda: len(client.losses) > 2)
-        await house.publish(TOPIC, 20)
-        client.proxy.refuse = False
-        await client.until(lambda: len(client.of_type("subscribed")) == 2)
-        ack = client.of_type("subscribed")[1]["data"]
-        assert (ack["was_recovering"], ack["recovered"]) == (True, False)
-        await house.publish(TOPIC, 1)
-        await client.until(lambda: client.numbers() == [1, 22])
+        assert await read(second, 1) == [1]
 
 
-async def test_a_restarted_server_has_a_new_epoch() -> None:
-    async with open_house() as first, follower(first, TOPIC) as client:
-        await first.publish(TOPIC, 3)
-        await client.until(lambda: client.numbers() == [1, 2, 3])
-        second_life = MemoryBus(BusSettings(), SystemClock(), "second")
-        async with open_house(second_life) as second:
-            client.proxy.upstream = ("127.0.0.1", second.port)
-            await second.publish(TOPIC, 7)
-            await first.gateway.stop(1.0)
-            await client.until(lambda: len(client.of_type("subscribed")) == 2)
-            assert client.losses[0][0] == "shutdown"
-            ack = client.of_type("subscribed")[1]
-            assert (ack["data"]["recovered"], ack["data"]["offset"]) == (False, "7")
-            await second.publish(TOPIC, 1)
-            await client.until(lambda: client.numbers() == [1, 2, 3, 8])
-            client.proxy.cut()
-            await client.until(lambda: len(client.of_type("subscribed")) == 3)
-            assert client.of_type("subscribed")[2]["data"]["recovered"]
-
-
-async def test_more_topics_than_commands_a_second() -> None:
-    topics = [f"tx:{name}" for name in ("pump", "pump_amm")] + [f"events:{number}" for number in range(40)]
-    async with open_house(cmd_per_s=20) as house, follower(house, *topics, TOPIC, TOPIC) as client:
-        assert {frame["topic"] for frame in client.of_type("subscribed")} == {*topics, TOPIC}
+async def test_history_is_paged_and_refused() -> None:
+    async with open_house() as house, Client(url_of(house)) as client:
+        positions = await house.publish(TOPIC, 5)
+        page = await client.history(TOPIC, since=positions[0], limit=2)
+        assert [item.position.offset for item in page.items] == [2, 3]
+        assert (page.topic, page.top) == (TOPIC, positions[-1])
+        with pytest.raises(Refused, match=r"unrecoverable position \(112\)"):
+            await client.history(TOPIC, since=Position("other", 1))
 
 
 @pytest.mark.parametrize(
-    ("topics", "path", "code", "message"),
+    ("topic", "path", "code", "message"),
     [
-        (["no such"], "/ws", 102, "no such: unknown topic (102)"),
-        ([TOPIC, "slots"], "/ws", 106, "slots: too many topics on this connection (106)"),
-        ([TOPIC], "/nowhere", 404, "HTTP Not Found (404)"),
-        ([TOPIC], "/ws?token=x", 401, "HTTP Unauthorized (401)"),
+        ("no such", "/ws", 102, "no such: unknown topic (102)"),
+        (TOPIC, "/ws?subscriptions=slots", 106, "trades:pump: too many topics on this connection (106)"),
+        (TOPIC, "/nowhere", 404, "HTTP Not Found (404)"),
     ],
 )
-async def test_a_final_no_is_raised(topics: list[str], path: str, code: int, message: str) -> None:
-    async with open_house(topics_max=1) as house:
+async def test_a_final_no_is_raised(topic: str, path: str, code: int, message: str) -> None:
+    async with open_house(topics_max=1) as house, Client(url_of(house, path)) as client:
         with pytest.raises(Refused) as refused:
-            async with aclosing(follow(f"ws://127.0.0.1:{house.port}{path}", topics)) as frames:
-                async for _ in frames:
-                    pass
+            await anext(client.subscribe(topic))
     assert (refused.value.code, str(refused.value)) == (code, message)
 
 
-async def test_a_final_close_is_raised() -> None:
-    async with open_house(connections_max=1) as house, follower(house, TOPIC):
-        with pytest.raises(Refused, match=r"connection limit \(4504\)"):
-            await anext(follow(f"ws://127.0.0.1:{house.port}/ws", [TOPIC]))
+async def test_after_a_final_no_everything_is_refused() -> None:
+    async with open_house() as house, Client(url_of(house, "/nowhere")) as client:
+        waiting = client.subscribe("slots")
+        with pytest.raises(Refused):
+            await client.history(TOPIC)
+        for refused in (waiting.started, client.subscribe(TOPIC).started, partial(client.history, TOPIC)):
+            with pytest.raises(Refused, match="404"):
+                await refused()
+
+
+async def test_who_still_waits_when_the_client_is_closed() -> None:
+    async with open_scripted() as server, Supervisor(SystemClock()) as tasks:
+        async with Client(server.url) as client:
+            trades = client.subscribe(TOPIC)
+            await (await server.visit()).welcome()
+            reading = tasks.start("test", "reading", partial(_all, trades))
+            asking = tasks.start("test", "asking", partial(_refusal, client))
+            await asyncio.sleep(0)
+        assert await reading == []
+        assert await asking == 1000
+
+
+async def _all(subscription: Subscription) -> list[object]:
+    return [value async for value in subscription]
+
+
+async def _refusal(client: Client) -> int:
+    with pytest.raises(Refused) as refused:
+        await client.history(TOPIC)
+    return refused.value.code
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "127.0.0.1", "", "ws://"])
-async def test_what_is_no_address(url: str) -> None:
+def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match=r"^url: got .*, expected a ws:// or wss:// URL$"):
-        await anext(follow(url, [TOPIC]))
+        Client(url)
+
+
+def test_a_queue_of_nothing() -> None:
+    with pytest.raises(ConfigError, match="queue: got 0, expected 1 or more"):
+        Client("ws://127.0.0.1/ws", queue=0)
+
+
+async def test_what_a_token_provider_raises_ends_the_client() -> None:
+    async def token() -> str:
+        raise LookupError("no token today")
+
+    with pytest.raises(LookupError, match="no token today"):
+        async with Client("ws://127.0.0.1:9/ws", token=token) as client:
+            await anext(client.subscribe(TOPIC))
 
 
 async def test_delays_grow_while_nothing_comes_and_start_over_when_something_does() -> None:
@@ -163,62 +183,53 @@ async def test_delays_grow_while_nothing_comes_and_start_over_when_something_doe
     losses: list[float] = []
 
     async def send_away(connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send('{"type":"welcome","data":{}}')
+        await connection.send('{"type":"welcome","data":{"connection_id":"c","ping_s":25,"pong_s":8}}')
         if next(visits) > 7:
             await connection.send('{"type":"event","topic":"slots","epoch":"e","offset":"1","data":{}}')
         await connection.close(4001, "shutdown")
 
-    async def listen(url: str) -> None:
-        backoff = Backoff(1.0, 64.0)
-        async with aclosing(
-            follow(url, ["slots"], clock=clock, backoff=backoff, on_loss=lambda _, s: losses.append(s))
-        ) as frames:
-            async for _ in frames:
-                pass
-
-    async with serve(send_away, "127.0.0.1", 0) as server, Supervisor(SystemClock()) as tasks:
+    async with serve(send_away, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        listening = tasks.start("test", "listen", partial(listen, url))
-        async with asyncio.timeout(30):
-            while len(losses) < 9:
-                await asyncio.sleep(0.001)
-                if clock.sleepers:
-                    await clock.advance(100)
-        listening.cancel()
+        backoff = Backoff(1.0, 64.0)
+        async with Client(url, clock=clock, backoff=backoff, on_loss=lambda _, s: losses.append(s)) as client:
+            client.subscribe("slots")
+            async with asyncio.timeout(30):
+                while len(losses) < 9:
+                    await asyncio.sleep(0.001)
+                    if clock.sleepers and not client.connected:
+                        await clock.advance(64)
     ceilings = [1, 2, 4, 8, 16, 32, 64, 1, 1]
     assert all(ceiling / 2 <= delay <= ceiling for delay, ceiling in zip(losses, ceilings, strict=False))
 
 
-async def test_closing_the_iterator_closes_the_socket() -> None:
+@asynccontextmanager
+async def connected(house: House) -> AsyncIterator[Client]:
+    async with Client(url_of(house)) as client:
+        await client.subscribe(TOPIC).started()
+        await house.clients(1)
+        yield client
+
+
+async def test_leaving_closes_the_socket() -> None:
     async with open_house() as house:
-        async with aclosing(follow(f"ws://127.0.0.1:{house.port}/ws", [TOPIC])) as frames:
-            await anext(frames)
-            await house.clients(1)
+        async with connected(house):
+            pass
         await house.clients(0)
 
 
-async def test_cancelling_closes_the_socket() -> None:
+async def test_an_error_in_the_body_is_raised_as_it_is_and_closes_the_socket() -> None:
     async with open_house() as house:
-        async with follower(house, TOPIC):
-            await house.clients(1)
+        with pytest.raises(ZeroDivisionError):
+            async with connected(house):
+                raise ZeroDivisionError
         await house.clients(0)
 
 
-async def test_a_slow_consumer_holds_the_socket_up() -> None:
-    """Nothing piles up in the client; the server counts it as slow, and what it missed comes later or is told."""
-    async with open_house(history_size=100_000) as house:
-        async with aclosing(
-            follow(f"ws://127.0.0.1:{house.port}/ws", [TOPIC], backoff=Backoff(QUICK_S, QUICK_S))
-        ) as frames:
-            await anext(frames)
-            for _ in range(60):
-                await house.publish(TOPIC, 50, size=10_000)  # 30 MB, of which nothing is read meanwhile
-                await asyncio.sleep(0)
-            offsets: list[int] = []
-            async with asyncio.timeout(60):
-                while not offsets or offsets[-1] < 3000:
-                    frame = await anext(frames)
-                    if frame["type"] == "event":
-                        offsets.append(int(frame["offset"]))
-        assert offsets == list(range(1, 3001))
+async def test_a_large_past_comes_whole_to_a_slow_reader() -> None:
+    """The server counts it as slow, and what it missed comes later."""
+    async with open_house(history_size=100_000) as house, quick(url_of(house)) as client:
+        trades = await client.subscribe(TOPIC).started()
+        for _ in range(60):
+            await house.publish(TOPIC, 50, size=10_000)  # 30 MB, of which nothing is read meanwhile
+            await asyncio.sleep(0)
+        assert await read(trades, 3000) == list(range(1, 3001))

@@ -1,7 +1,7 @@
 """The client's machine against a server that is cut, restarted, trimmed, and that loses and repeats messages."""
 
 import json
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import pytest
@@ -24,6 +24,9 @@ class World:
         self.epoch, self.top, self.floor = 0, 0, 0
         self.subscribed = False
         self.wire: deque[dict[str, Any]] = deque()
+        self.lost: Counter[tuple[int, int]] = Counter()
+        """(epoch, offset) → how often it was lost on the way."""
+        self.withheld: set[tuple[int, int]] = set()
         self.session = Session()
         self.feed = Feed(Wanted(TOPIC), capacity)
         self.session.subscribe(self.feed)
@@ -41,6 +44,8 @@ class World:
         self.wire.append({"type": kind, "data": data, **more})
 
     def event(self, offset: int) -> None:
+        if (self.epoch, offset) in self.withheld:
+            return
         self.say("event", {}, topic=TOPIC, epoch=f"e{self.epoch}", offset=str(offset), event_id="i")
 
     # What may happen.
@@ -81,7 +86,12 @@ class World:
 
     def lose(self, at: int) -> None:
         if at < len(self.wire) and self.wire[at]["type"] == "event":
+            self.lost[self.epoch, int(self.wire[at]["offset"])] += 1
             del self.wire[at]
+
+    def withhold(self, count: int) -> None:
+        """The server will leave out what it publishes next, however often it is asked."""
+        self.withheld |= {(self.epoch, self.top + 1 + ahead) for ahead in range(count)}
 
     def repeat(self, at: int) -> None:
         if at < len(self.wire) and self.wire[at]["type"] == "event":
@@ -139,13 +149,17 @@ class World:
                     assert here is not None
                     assert value.from_offset == here.offset + 1
                     assert value.dropped == value.to_offset - here.offset
+                    epoch = int(here.epoch[1:])
+                    for offset in range(value.from_offset, value.to_offset + 1):
+                        assert (epoch, offset) in self.withheld or self.lost[epoch, offset] > 1, "given up too soon"
                     here = value.position
         assert here == self.feed.last == Position(f"e{self.epoch}", self.top)
 
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["publish", "deliver", "take", "cut", "renew", "trim", "lose", "repeat"]), st.integers(0, 6)
+        st.sampled_from(["publish", "deliver", "take", "cut", "renew", "trim", "lose", "withhold", "repeat"]),
+        st.integers(0, 6),
     ),
     max_size=60,
 )
@@ -159,6 +173,7 @@ def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str,
     for step, count in steps:
         getattr(world, step)(count)
     world.settle()
+    world.withheld.discard((world.epoch, world.top + 1))
     world.publish(1)  # what the server lost last shows with what comes next
     world.settle()
     world.check()

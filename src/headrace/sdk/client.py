@@ -27,6 +27,7 @@ from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, Page, Refused
 
 FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+CLOSE_S: Final = 2.0
 PATIENCE_S: Final = 2.0
 """How long a full subscription holds up the connection before it alone falls behind; far below `pong_s`."""
 
@@ -177,16 +178,11 @@ class Client:
                 max_size=FRAME_BYTES_MAX,
                 compression="deflate" if self._compression else None,
                 ping_interval=None,
+                close_timeout=CLOSE_S,
             ) as socket:
                 self._session.opened(token if self._credential == "frame" else None)
                 self._open = True
-                return await self._converse(socket)
-        except ConnectionClosed as closed:
-            code, why = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "connection lost")
-            outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
-            if outdated or not (code == CloseCode.NORMAL or may_reconnect(code)):
-                raise Refused(code, why or "the server ended the connection") from closed
-            return why or "the server ended the connection"
+                return self._reason(await self._converse(socket))
         except InvalidStatus as error:
             if is_final(error.response.status_code):
                 phrase = error.response.reason_phrase
@@ -197,25 +193,44 @@ class Client:
         finally:
             self._open = False
 
-    async def _converse(self, socket: ClientConnection) -> str:
-        """Hear, and let speak, until the end. Raises ConnectionClosed, Refused."""
+    async def _converse(self, socket: ClientConnection) -> Exception:
+        """Hear, and let speak, until the end; returns what ended it.
+
+        It is not raised through the task group: a cancellation that comes at the same moment would be lost there.
+        """
         self._heard_s = self._clock.monotonic()
         async with Supervisor(self._clock) as tasks:
             tasks.start("sdk", "writer", partial(self._write, socket))
             tasks.start("sdk", "watch", partial(self._watch, socket))
             try:
-                while True:
-                    text = await socket.recv()
-                    if not isinstance(text, str):
-                        raise Unreadable("a binary frame")  # noqa: TRY301
-                    self._heard_s = self._clock.monotonic()
-                    for line in text.split("\n"):
-                        notices = self._session.receive(line)
-                        await self._heed(notices)
-            except Unreadable as error:
-                return f"unreadable frame: {error}"
+                return await self._hear(socket)
             finally:
                 tasks.cancel()
+
+    async def _hear(self, socket: ClientConnection) -> Exception:
+        try:
+            while True:
+                text = await socket.recv()
+                if not isinstance(text, str):
+                    return Unreadable("binary")
+                self._heard_s = self._clock.monotonic()
+                for line in text.split("\n"):
+                    await self._heed(self._session.receive(line))
+        except (ConnectionClosed, Refused, Unreadable) as end:
+            return end
+
+    def _reason(self, end: Exception) -> str:
+        """Why a connection was lost. Raises Refused where coming back is no use."""
+        if isinstance(end, Refused):
+            raise end
+        if not isinstance(end, ConnectionClosed):
+            return f"unreadable frame: {end}"
+        code, why = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "connection lost")
+        why = why or "the server ended the connection"
+        outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
+        if outdated or not (code == CloseCode.NORMAL or may_reconnect(code)):
+            raise Refused(code, why) from end
+        return why
 
     async def _heed(self, notices: list[Notice]) -> None:
         self._flush()
