@@ -1,7 +1,10 @@
 """One list of scenarios over every client: what a lost connection missed comes, or its loss is told; a no is a no."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -358,6 +361,65 @@ async def a_message_is_acknowledged_until_the_server_knows(open_client: Maker) -
                 await visit.close(4001)
         await client.until(counted(client, 17))
         assert client.offsets() == [17]
+
+
+@scenario
+async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
+    """Publishing, cuts, stalls, restarts, forgetting and beginning anew, as chance has it."""
+    chance = random.Random(7)
+    bus = MemoryBus(BusSettings(history_size=40), SystemClock(), "kept")
+    async with AsyncExitStack() as lives:
+        house = await lives.enter_async_context(open_house(bus, cmd_per_s=1000))
+        proxy = await lives.enter_async_context(TcpProxy("127.0.0.1", house.port))
+        client = await lives.enter_async_context(open_client(Wanted(url_of(proxy), client={"queue": 16})))
+        await client.go_on()
+        for step in range(64):
+            if not step % 8:
+                await all_came(bus, proxy, client)
+            match chance.randrange(10):
+                case 0:
+                    proxy.cut()
+                case 1:
+                    proxy.cut_after(chance.randrange(2000))
+                case 2:
+                    proxy.stalled = not proxy.stalled
+                case 3:
+                    await bus.renew()
+                case 4:
+                    next_house = await lives.enter_async_context(open_house(bus, cmd_per_s=1000))
+                    proxy.upstream = ("127.0.0.1", next_house.port)
+                    await house.gateway.stop(0.01)
+                    house = next_house
+                case _:
+                    await house.publish(TOPIC, chance.randrange(30))
+                    await client.look()
+        await all_came(bus, proxy, client)
+        check_whole_or_told(client.of("started")[0], client.values)
+        assert client.of_type("not_recovered")
+        assert len(client.of_type("event")) >= 9
+
+
+async def all_came(bus: MemoryBus, proxy: TcpProxy, client: Follower) -> None:
+    """Let things run until the client is where the topic is."""
+    proxy.stalled = False
+    (last,) = await bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{},"chain":{}')])
+    end = {"epoch": last.epoch, "offset": str(last.offset)}
+    await client.until(lambda: client.of("position")[-1:] == [end])
+
+
+def check_whole_or_told(here: dict[str, str], values: list[Any]) -> None:
+    """Every step is to the next offset, or says where it goes on; nothing comes twice or out of order."""
+    for value in values:
+        match value["type"]:
+            case "not_recovered":
+                assert value["before"] == here
+                here = value["now"]
+            case "lag":
+                assert value["data"]["from_offset"] == str(int(here["offset"]) + 1)
+                here = here | {"offset": value["data"]["to_offset"]}
+            case _:
+                assert (value["epoch"], int(value["offset"])) == (here["epoch"], int(here["offset"]) + 1)
+                here = {"epoch": value["epoch"], "offset": value["offset"]}
 
 
 @scenario
