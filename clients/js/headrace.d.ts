@@ -142,7 +142,10 @@ export class Client {
   constructor(url: string | URL, options?: ClientOptions);
   readonly head: Head | null;
   readonly connected: boolean;
-  /** Throws if this client follows the topic already. */
+  /**
+   * Throws if this client follows the topic already. What the server sends to a user is on `user:<id>`: follow that
+   * before anything else, as what came earlier on this connection does not come again.
+   */
   subscribe(topic: string, options?: SubscribeOptions): Subscription;
   /** What came after `since` (without it: all that is kept), or before it, newest first. Rejects with Refused. */
   history(topic: string, options?: { since?: Position; limit?: number; reverse?: boolean }): Promise<Page>;

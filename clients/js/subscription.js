@@ -139,7 +139,9 @@ export class Subscription {
   }
 
   _lag(frame) {
-    this.#put(frame, (this.#last = { epoch: this.#last?.epoch ?? "", offset: frame.data.to_offset }));
+    const last = this.#last;
+    if (last && BigInt(frame.data.to_offset) <= BigInt(last.offset)) return; // of messages that were read here
+    this.#put(frame, (this.#last = { epoch: last?.epoch ?? "", offset: frame.data.to_offset }));
   }
 
   _snapshot(frame) {
