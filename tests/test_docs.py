@@ -59,8 +59,8 @@ def test_commands_are_as_shown(page: str, words: list[str]) -> None:
     parser().parse_args(words[1:end])  # exits for a command or an option that there is not
 
 
-NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md"}
-"""Its programs run in tests/gateway/test_how_to.py."""
+NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md", "docs/how-to/follow-over-http.md"}
+"""Their programs run in tests/gateway."""
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def _line_of_event(topic: str, data: dict[str, Any]) -> str:
         case "TokenCreated":
             symbol, name = printable(data["symbol"]), printable(data["name"])
             return f"{'new token':<18} {symbol}  {data['mint']}  {name}"
+        case "TokenPriceUpdate":
+            return f"{'price':<18} {data['price']:<5} {data['mint']}  {data['change_24h']} %"
         case _:
             return f"{topic}  {msgspec.json.encode(data).decode()}"
 

@@ -4,9 +4,10 @@ import asyncio
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
+from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.frames import FrameId, Framer, text_header
+from headrace.protocol.frames import FrameId, Framer
 
 CUT_BYTES: Final = 65_536
 """What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
@@ -26,14 +27,14 @@ class Wire(Protocol):
 class Client:
     """One connection as the hub sees it; the shell around a connection implements the last two methods.
 
-    `batch`: a frame may hold several objects (NDJSON).
+    `framing` is how frames are written to it: with `batch` one may hold several objects (NDJSON).
     """
 
-    __slots__ = ("batch", "open", "out", "paused", "subscriptions", "wire")
+    __slots__ = ("framing", "open", "out", "paused", "subscriptions", "wire")
 
-    def __init__(self, wire: Wire, *, batch: bool) -> None:
+    def __init__(self, wire: Wire, *, batch: bool = False, framing: Framing | None = None) -> None:
         self.wire = wire
-        self.batch = batch
+        self.framing = framing or (a_line_each if batch else one_each)
         self.open = True
         self.paused = False
         self.out: list[bytes] = []
@@ -50,7 +51,7 @@ class Client:
         """Write one frame now, after what this tick has."""
         if self.open:
             self.flush()
-            self.wire.write(text_header(len(payload)) + payload)
+            self.wire.write(self.framing((payload,)))
 
     def cut_off(self, code: CloseCode) -> None:
         """Close the connection."""
@@ -87,7 +88,7 @@ class Subscription:
             payloads.append(framer(message))
             room -= len(payloads[-1])
             self.position = Position(message.epoch, message.offset)
-        return joined(payloads, batch=self.client.batch)
+        return self.client.framing(payloads)
 
 
 class Sent(NamedTuple):
@@ -100,7 +101,7 @@ class Sent(NamedTuple):
 class Group:
     """All subscriptions that get the same frames: those of one topic (and, one day, of one filter)."""
 
-    __slots__ = ("batched", "holding", "joining", "pending", "plain", "position", "subscriptions", "topic")
+    __slots__ = ("holding", "joining", "members", "pending", "position", "subscriptions", "topic")
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -109,8 +110,8 @@ class Group:
         self.pending: list[Message] = []
         """What came since, in order."""
         self.subscriptions = 0
-        self.plain: dict[Client, Subscription] = {}
-        self.batched: dict[Client, Subscription] = {}
+        self.members: dict[Framing, dict[Client, Subscription]] = {}
+        """Those who are live, by how they are written to."""
         self.holding: dict[Subscription, None] = {}
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
@@ -130,12 +131,16 @@ class Group:
             self.joining[subscription] = len(self.pending)
         else:
             self.position = at
-            self._members(subscription)[subscription.client] = subscription
+            self._let_join(subscription)
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
-        if self._members(subscription).pop(subscription.client, None):
+        client = subscription.client
+        members = self.members.get(client.framing, {})
+        if members.pop(client, None):
             subscription.position = self.position
+            if not members:
+                del self.members[client.framing]
         self.holding.pop(subscription, None)
         self.joining.pop(subscription, None)
 
@@ -144,20 +149,19 @@ class Group:
         messages = self._next_messages()
         payloads = [framer(message) for message in messages]
         self.position = Position(messages[-1].epoch, messages[-1].offset)
-        sent_bytes = 0
-        for members, batch in ((self.plain, False), (self.batched, True)):
-            if members:
-                data = joined(payloads, batch=batch)
-                sent_bytes += len(data) * len(members)
-                for client in members:
-                    out = client.out
-                    if not out:
-                        touched.append(client)
-                    out.append(data)
-        sent = Sent(len(payloads) * (len(self.plain) + len(self.batched)), sent_bytes)
+        sent_frames = sent_bytes = 0
+        for framing, members in self.members.items():
+            data = framing(payloads)
+            sent_frames += len(payloads) * len(members)
+            sent_bytes += len(data) * len(members)
+            for client in members:
+                out = client.out
+                if not out:
+                    touched.append(client)
+                out.append(data)
         if self.joining:
             self._let_in(payloads, touched)
-        return sent
+        return Sent(sent_frames, sent_bytes)
 
     def _next_messages(self) -> list[Message]:
         pending = self.pending
@@ -178,23 +182,12 @@ class Group:
                 self.joining[subscription] = start - len(payloads)
                 continue
             client = subscription.client
-            self._members(subscription)[client] = subscription
+            self._let_join(subscription)
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
-                client.out.append(joined(payloads[start:], batch=client.batch))
+                client.out.append(client.framing(payloads[start:]))
 
-    def _members(self, subscription: Subscription) -> dict[Client, Subscription]:
-        return self.batched if subscription.client.batch else self.plain
-
-
-def joined(payloads: list[bytes], *, batch: bool) -> bytes:
-    """WebSocket frames: one a payload, or one around them all with a payload a line."""
-    if batch:
-        payload = b"\n".join(payloads)
-        return text_header(len(payload)) + payload
-    parts: list[bytes] = []
-    for payload in payloads:
-        parts.append(text_header(len(payload)))
-        parts.append(payload)
-    return b"".join(parts)
+    def _let_join(self, subscription: Subscription) -> None:
+        client = subscription.client
+        self.members.setdefault(client.framing, {})[client] = subscription

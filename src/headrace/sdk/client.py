@@ -111,7 +111,8 @@ class Client:
         """Follow `topic`: iterate what this returns. `recover` is a stored `Subscription.position` to go on from.
 
         The other parameters are the protocol's own. What the server sends to a user is on `user:<id>`, which takes none
-        of them; follow it before anything else, as what came earlier on this connection does not come again. Raises ValueError if this client follows the topic already.
+        of them; follow it before anything else, as what came earlier on this connection does not come again. Raises
+        ValueError if this client follows the topic already.
         """
         feed = Feed(Wanted(topic, filter, snapshot, conflate, on_slow), self._queue, recover)
         if self._session.failure:
