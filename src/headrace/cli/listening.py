@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headrace.model.redact import redact
+from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused, Retract, Subscription, Value
@@ -28,8 +29,8 @@ async def print_values(
     url: str, topics: Sequence[str], *, whole_frames: bool = False, count: int | None = None
 ) -> None:
     """Print every value of the topics as one line: JSON as it came, or the gist of it."""
-    told = False
-    left = count
+    told, seen = False, 0
+    values = Channel[Value](64, name="listen")
 
     def tell(why: str, delay_s: float) -> None:
         nonlocal told
@@ -37,21 +38,20 @@ async def print_values(
             print(f"headrace: {redact(url)}: {why}; trying again until it is there", file=sys.stderr)
         told = True
 
-    async def print_all(subscription: Subscription) -> None:
-        nonlocal told, left
+    async def follow(subscription: Subscription) -> None:
         async for value in subscription:
-            told = False
-            if line := frame_of(value) if whole_frames else line_of(value):
-                print(line, flush=True)
-            if left is not None and isinstance(value, Event):
-                left -= 1
-                if not left:
-                    tasks.cancel()
-                    return
+            await values.put(value)
 
     async with Client(url, on_loss=tell) as client, Supervisor(SystemClock()) as tasks:
         for topic in dict.fromkeys(topics):
-            tasks.start("listen", topic, partial(print_all, client.subscribe(topic)))
+            tasks.start("listen", topic, partial(follow, client.subscribe(topic)))
+        while count is None or seen < count:
+            for value in await values.get_batch(1):
+                told = False
+                if line := frame_of(value) if whole_frames else line_of(value):
+                    print(line, flush=True)
+                seen += isinstance(value, Event)
+        tasks.cancel()
 
 
 def frame_of(value: Value) -> str:
