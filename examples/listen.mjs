@@ -12,7 +12,8 @@ for await (const { type, data } of client.subscribe(topic)) {
   if (type === "event") console.log(data.side, data.base_amount, "of", data.mint, "for", data.sol, "SOL");
   if (type === "retract") console.log("did not happen after all:", ...data.event_ids);
   if (type === "gap") console.log("the node missed slots", data.from_slot, "to", data.to_slot, data.state);
-  if (type === "lag" || type === "not_recovered") console.log("too long away: some trades are gone");
+  if (type === "lag") console.log("too slow:", data.dropped, "messages were not sent");
+  if (type === "not_recovered") console.log("starting afresh: what was missed can't be had");
   if (type === "event" && ++seen === Number(count)) break;
 }
 client.close();

@@ -24,8 +24,10 @@ async def follow(url: str, topic: str, count: int | None = None) -> None:
                     print("did not happen after all:", *value.event_ids)
                 case Gap():
                     print("the node missed slots", value.from_slot, "to", value.to_slot, value.state)
-                case Lag() | NotRecovered():
-                    print("too long away: some trades are gone")
+                case Lag():
+                    print("too slow:", value.dropped, "messages were not sent")
+                case NotRecovered():
+                    print("starting afresh: what was missed can't be had")
             if seen == count:
                 return
 
