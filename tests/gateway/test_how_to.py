@@ -1,4 +1,4 @@
-"""The programs in the README, docs/tutorial/browser-client.md and docs/how-to/write-a-client.md run as they stand."""
+"""The programs in the README, the tutorial and the how-to pages that need a server run as they stand."""
 
 import asyncio
 import re
@@ -10,6 +10,9 @@ from pathlib import Path
 from litestar import MediaType, Response, get
 
 from headrace.model.events import Publication
+from headrace.runtime.clock import SystemClock
+from headrace.store.inbox import InboxSettings
+from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
 
@@ -46,6 +49,29 @@ async def test_the_python_program() -> None:
         finally:
             process.kill()
             await process.communicate()
+
+
+async def test_the_programs_that_notify_and_that_are_notified() -> None:
+    send, listen = programs(HOW_TO.with_name("notify-users.md"), "python")
+    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    async with open_house(inbox=inbox) as house:
+        sending, listening = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-u", "-c", text.replace(":8080", f":{house.port}"), stdout=asyncio.subprocess.PIPE
+            )
+            for text in (send, listen)
+        ]
+        assert listening.stdout is not None
+        try:
+            async with asyncio.timeout(15):
+                assert await sending.wait() == 0
+                assert await listening.stdout.readline() == b"Order filled\n"
+                while await inbox.after("42", 0, 1, unacknowledged=True):  # noqa: ASYNC110  (as above)
+                    await asyncio.sleep(0.01)
+        finally:
+            listening.kill()
+            await listening.communicate()
+    await inbox.close()
 
 
 @asynccontextmanager
