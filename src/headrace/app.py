@@ -22,6 +22,8 @@ from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
 from headrace.execution.settings import ExecutionSettings
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
@@ -66,6 +68,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {
         **CORE_SECTIONS,
         "gateway": GatewaySettings,
+        "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
         "programs": ProgramSettings,
@@ -208,7 +211,8 @@ class Service:
         return inbox
 
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
-        features = self.config.section(Features)
+        features, settings = self.config.section(Features), self.config.section(AuthSettings)
+        auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         self.gateway = Gateway(
             self.config.section(GatewaySettings),
             self.bus,
@@ -224,6 +228,7 @@ class Service:
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
             orders=orders.intake if orders is not None else None,
+            auth=auth,
         )
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
@@ -268,6 +273,8 @@ class Service:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
+        if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
+            _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
 

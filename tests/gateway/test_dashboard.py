@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 import headrace
@@ -21,6 +22,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
+from tests.gateway.issuer import HS256, token
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></bdi><script>document.title='pwned'</script>\u202egnp.\x00"
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -188,3 +190,16 @@ async def gap(house: House, state: str) -> None:
     data = {"gap_id": "g1", "from_slot": "1", "to_slot": "9", "state": state, "reason": "test"}
     for topic in ("trades:pump", "token_updates"):
         await publish(house, "gap", topic, data)
+
+
+@needs_chromium
+async def test_with_a_token_behind_the_address_it_comes_in() -> None:
+    auth = msgspec.structs.replace(HS256, connect_s=0.5)
+    async with open_house(auth=auth) as house, open_browser() as page:
+        url = f"http://127.0.0.1:{house.port}/"
+        await page.open(url)
+        await page.until("document.body.innerText.includes('this server wants a token')")
+        await page.open(f"{url}?again#token={token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
+        await page.until("document.body.innerText.includes('connected')")
+        assert await page.evaluate("location.href") == url
+        await page.until(f"document.body.innerText.includes('{headrace.__version__}')")

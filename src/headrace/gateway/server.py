@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 from headrace.bus import Bus
 from headrace.cache import Cache
 from headrace.execution.intake import Intake
+from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
 from headrace.gateway.http import BoundedHttp
@@ -52,8 +53,8 @@ class Gateway:
     are sent nothing. `head` tells how far the chain is known (shown in
     heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
-    `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
-    their own beside or in place of ours.
+    `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
+    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
 
     def __init__(
@@ -73,22 +74,23 @@ class Gateway:
         dashboard: bool = True,
         expose_metrics: bool = True,
         orders: Intake | None = None,
+        auth: Authenticator | None = None,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor, self._demo = supervisor, demo
+        self._supervisor, self._demo, self._auth = supervisor, demo, auth
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
         self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes)
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
@@ -104,6 +106,7 @@ class Gateway:
             demo,
             dashboard,
             expose_metrics,
+            auth,
         )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []
@@ -117,6 +120,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
+        if self._auth is not None:
+            await self._auth.start(self._supervisor)
         listener = self._listen()
         self._port = listener.getsockname()[1]
         self._detach.callback(self._bus.attach(self.hub.sink))
@@ -130,12 +135,12 @@ class Gateway:
             self._detach.callback(self._bus.attach(self._mailboxes.sink))
             self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+        if self._auth is None and not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
             _log.warning(
                 "no_authentication",
                 host=self._settings.host,
                 port=self._port,
-                meaning="anyone who can connect can read everything",
+                meaning="anyone who can connect can read everything; AUTH_MODE changes that",
             )
 
     def apply(self, settings: GatewaySettings) -> None:
