@@ -68,6 +68,8 @@ async def test_the_files_are_served_strictly(house: House) -> None:
         "/dashboard.css": "text/css",
         "/dashboard.js": "text/javascript",
         "/stream.js": "text/javascript",
+        "/client/headrace.js": "text/javascript",
+        "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
@@ -163,6 +165,12 @@ async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> No
         await subscribed(house, "trades:pump")
         await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
         await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
+        for client in list(house.gateway.hub.clients):
+            client.cut_off(CloseCode.SHUTDOWN)
+        await publish(house, "retract", "trades:pump", {"event_ids": ["e1"], "reason": "fork"})
+        await publish(house, "event", "trades:pump", trade(), "e2")
+        await page.until("document.querySelector('#trades li')?.dataset.id === 'e2'")
+        assert await page.evaluate("document.querySelectorAll('#trades li').length") == 1
         assert page.complaints == []
 
 

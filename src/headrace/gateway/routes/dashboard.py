@@ -1,7 +1,9 @@
-"""The page at `/`: static files, read once."""
+"""The page at `/` and the JavaScript client: static files, read once."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Final
 
 from litestar import Request, Response, get
@@ -13,17 +15,20 @@ CSP: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+FOR_ANY_PAGE: Final = MappingProxyType({"Access-Control-Allow-Origin": "*"})
+"""What a page of any origin may import, were it a file."""
+
 _FOLDER: Final = resources.files("headrace.gateway.dashboard")
 
 
 class _Asset:
-    def __init__(self, name: str, media_type: str) -> None:
+    def __init__(self, name: str, media_type: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self.body = _FOLDER.joinpath(name).read_bytes()
-        self.media_type = media_type
+        self.media_type, self.more = media_type, more
         self.etag = f'"{hashlib.sha256(self.body).hexdigest()[:16]}"'
 
     def answer(self, request: Request[Any, Any, Any]) -> Response[bytes]:
-        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Content-Security-Policy": CSP}
+        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Content-Security-Policy": CSP, **self.more}
         if request.headers.get("if-none-match") == self.etag:
             return Response(b"", status_code=304, headers=headers, media_type=self.media_type)
         return Response(self.body, headers=headers, media_type=self.media_type)
@@ -33,6 +38,8 @@ _PAGE: Final = _Asset("index.html", "text/html")
 _STYLE: Final = _Asset("dashboard.css", "text/css")
 _SCRIPT: Final = _Asset("dashboard.js", "text/javascript")
 _STREAM: Final = _Asset("stream.js", "text/javascript")
+_CLIENT: Final = _Asset("headrace.js", "text/javascript", FOR_ANY_PAGE)
+_SUBSCRIPTION: Final = _Asset("subscription.js", "text/javascript", FOR_ANY_PAGE)
 _ICON: Final = _Asset("icon.svg", "image/svg+xml")
 
 
@@ -56,9 +63,20 @@ def stream(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _STREAM.answer(request)
 
 
+@get("/client/headrace.js", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
+def client(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """For pages to import; this and the next are links to `clients/js`."""
+    return _CLIENT.answer(request)
+
+
+@get("/client/subscription.js", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
+def subscription(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return _SUBSCRIPTION.answer(request)
+
+
 @get("/icon.svg", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def icon(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _ICON.answer(request)
 
 
-HANDLERS: Final = (page, style, script, stream, icon)
+HANDLERS: Final = (page, style, script, stream, client, subscription, icon)
