@@ -103,8 +103,7 @@ class MockChain:
         if before:
             raise TransientError("the node could not be reached")
         if self._luck.random() >= self._settings.drop:
-            row = self._fate(signed, self._now_ms())
-            self._ledger.tell(partial(_arrive, row))  # whoever dies before it is written had it dropped on the way
+            await self._ledger.ask(partial(self._arrive, signed))
         if after:
             raise TransientError("the node did not answer")
 
@@ -135,6 +134,17 @@ class MockChain:
 
     async def close(self) -> None:
         await self._ledger.close()
+
+    def _arrive(self, signed: Signed, db: sqlite3.Connection) -> None:
+        """Identical bytes land at most once: what came first stays. After their blockhash's end they never land.
+
+        They arrive when they are written, not when they were sent: what was held up on its way must not land in a past
+        that others have looked at.
+        """
+        row = self._fate(signed, self._now_ms())
+        names = ", ".join(row)
+        marks = ", ".join(f":{name}" for name in row)
+        db.execute(f"insert or ignore into transactions ({names}) values ({marks})", row)
 
     async def _find(self, signature: str) -> dict[str, Any] | None:
         """A row never changes, so one that was found need not be read again."""
@@ -213,13 +223,6 @@ class _Luck:
 
     def random(self) -> float:
         return self.randint(0, 2**53 - 1) / 2**53
-
-
-def _arrive(row: dict[str, Any], db: sqlite3.Connection) -> None:
-    """Identical bytes land at most once: what came first stays. After their blockhash's end they never land."""
-    names = ", ".join(row)
-    marks = ", ".join(f":{name}" for name in row)
-    db.execute(f"insert or ignore into transactions ({names}) values ({marks})", row)
 
 
 def _find(signature: str, db: sqlite3.Connection) -> dict[str, Any] | None:
