@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
+from headrace.gateway.framing import Framing, framing_of, joined
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer, text_header
@@ -26,14 +27,14 @@ class Wire(Protocol):
 class Client:
     """One connection as the hub sees it; the shell around a connection implements the last two methods.
 
-    `batch`: a frame may hold several objects (NDJSON).
+    `batch`: a frame may hold several objects (NDJSON). `deflate`: what its groups send comes compressed.
     """
 
-    __slots__ = ("batch", "open", "out", "paused", "subscriptions", "wire")
+    __slots__ = ("framing", "open", "out", "paused", "subscriptions", "wire")
 
-    def __init__(self, wire: Wire, *, batch: bool) -> None:
+    def __init__(self, wire: Wire, *, batch: bool, deflate: bool = False) -> None:
         self.wire = wire
-        self.batch = batch
+        self.framing = framing_of(batch, deflate)
         self.open = True
         self.paused = False
         self.out: list[bytes] = []
@@ -87,7 +88,7 @@ class Subscription:
             payloads.append(framer(message))
             room -= len(payloads[-1])
             self.position = Position(message.epoch, message.offset)
-        return joined(payloads, batch=self.client.batch)
+        return joined(payloads, batch=self.client.framing.batch)
 
 
 class Sent(NamedTuple):
@@ -100,7 +101,7 @@ class Sent(NamedTuple):
 class Group:
     """All subscriptions that get the same frames: those of one topic (and, one day, of one filter)."""
 
-    __slots__ = ("batched", "holding", "joining", "pending", "plain", "position", "subscriptions", "topic")
+    __slots__ = ("holding", "joining", "members", "pending", "position", "subscriptions", "topic")
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -109,8 +110,8 @@ class Group:
         self.pending: list[Message] = []
         """What came since, in order."""
         self.subscriptions = 0
-        self.plain: dict[Client, Subscription] = {}
-        self.batched: dict[Client, Subscription] = {}
+        self.members: dict[Framing, dict[Client, Subscription]] = {}
+        """Those who are live, by the bytes they share."""
         self.holding: dict[Subscription, None] = {}
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
@@ -130,11 +131,12 @@ class Group:
             self.joining[subscription] = len(self.pending)
         else:
             self.position = at
-            self._members(subscription)[subscription.client] = subscription
+            self._add(subscription)
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
-        if self._members(subscription).pop(subscription.client, None):
+        alike = self.members.get(subscription.client.framing)
+        if alike and alike.pop(subscription.client, None):
             subscription.position = self.position
         self.holding.pop(subscription, None)
         self.joining.pop(subscription, None)
@@ -144,20 +146,20 @@ class Group:
         messages = self._next_messages()
         payloads = [framer(message) for message in messages]
         self.position = Position(messages[-1].epoch, messages[-1].offset)
-        sent_bytes = 0
-        for members, batch in ((self.plain, False), (self.batched, True)):
+        sent_frames = sent_bytes = 0
+        for framing, members in self.members.items():
             if members:
-                data = joined(payloads, batch=batch)
+                data = joined(payloads, batch=framing.batch, deflate=framing.deflate)
+                sent_frames += len(payloads) * len(members)
                 sent_bytes += len(data) * len(members)
                 for client in members:
                     out = client.out
                     if not out:
                         touched.append(client)
                     out.append(data)
-        sent = Sent(len(payloads) * (len(self.plain) + len(self.batched)), sent_bytes)
         if self.joining:
             self._let_in(payloads, touched)
-        return sent
+        return Sent(sent_frames, sent_bytes)
 
     def _next_messages(self) -> list[Message]:
         pending = self.pending
@@ -178,23 +180,12 @@ class Group:
                 self.joining[subscription] = start - len(payloads)
                 continue
             client = subscription.client
-            self._members(subscription)[client] = subscription
+            self._add(subscription)
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
-                client.out.append(joined(payloads[start:], batch=client.batch))
+                client.out.append(joined(payloads[start:], batch=client.framing.batch))
 
-    def _members(self, subscription: Subscription) -> dict[Client, Subscription]:
-        return self.batched if subscription.client.batch else self.plain
-
-
-def joined(payloads: list[bytes], *, batch: bool) -> bytes:
-    """WebSocket frames: one a payload, or one around them all with a payload a line."""
-    if batch:
-        payload = b"\n".join(payloads)
-        return text_header(len(payload)) + payload
-    parts: list[bytes] = []
-    for payload in payloads:
-        parts.append(text_header(len(payload)))
-        parts.append(payload)
-    return b"".join(parts)
+    def _add(self, subscription: Subscription) -> None:
+        client = subscription.client
+        self.members.setdefault(client.framing, {})[client] = subscription

@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 
 if TYPE_CHECKING:
     import asyncio
+
+    from headrace.gateway.connection import Connection
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -23,16 +27,26 @@ class BoundedHttp(HttpToolsProtocol):
         self._request_bytes = 0
         self._in_head, self._ended = True, False
         self._refused = False
+        self._peer = ""
+        self._unsent = 0
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
+        self._peer = self.client[0] if self.client else ""
+        waiting, admission = self._keeper.waiting, self._keeper.admission
+        waiting[self._peer] += 1
         if len(self.connections) > self._keeper.settings.http_connections_max:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", self._keeper.retry_after_s())
+        elif waiting[self._peer] > admission.settings.http_per_address_max and not admission.is_proxy(self._peer):
+            self._refuse(
+                HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", self._keeper.retry_after_s()
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._keeper.requests.clear(self)
+        self._stop_waiting()
         self._keeper.closing.clear(self)
+        self._keeper.stuck.clear(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -58,6 +72,35 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        self._keeper.stuck.clear(self)
+        super().resume_writing()
+
+    def still_full(self) -> None:
+        """It takes nothing of its answer: a slot is too good for it. One that takes some is slow and stays."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_unsent()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_unsent()
+
+    def _watch_unsent(self) -> None:
+        """A socket that is closing stays until its client took what waits for it, if it ever does."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -117,12 +160,35 @@ class BoundedHttp(HttpToolsProtocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
         else:
-            self._keeper.requests.clear(self)
-            self.handle_websocket_upgrade()
-            if behind:
-                self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
+            self._hand_over(behind)
 
-    def _refuse(self, status: HTTPStatus, detail: str = "") -> None:
+    def _hand_over(self, behind: bytes) -> None:
+        """The socket is a WebSocket's from here on."""
+        try:
+            headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
+            request = Request(self.url.decode("ascii"), headers, method=self.scope["method"])
+        except UnicodeDecodeError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
+            return
+        if "Content-Length" in headers or "Transfer-Encoding" in headers:
+            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade has no body")
+            return
+        self.connections.discard(self)
+        self._stop_waiting()
+        self.parser = None  # type: ignore[assignment]  # they hold each other
+        connection: Connection = self.ws_protocol_class()  # type: ignore[misc, assignment]
+        connection.take_over(self.transport, request, self._peer)
+        if behind:
+            connection.data_received(behind)
+
+    def _stop_waiting(self) -> None:
+        self._keeper.requests.clear(self)
+        waiting = self._keeper.waiting
+        waiting[self._peer] -= 1
+        if not waiting[self._peer]:
+            del waiting[self._peer]
+
+    def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""
         if self._refused:
             return
@@ -133,10 +199,14 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         body = problem(status, detail)
+        retry = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
         head = (
-            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n{retry}"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())

@@ -16,8 +16,8 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status and a generic sentence."""
+    """The request can't be served: an HTTP status, a generic sentence, and when to come back, if that helps."""
 
-    def __init__(self, status: int, detail: str = "") -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: int, detail: str = "", *, retry_after_s: int | None = None) -> None:
+        self.status, self.detail, self.retry_after_s = status, detail, retry_after_s
         super().__init__(f"{status} {detail}")

@@ -13,7 +13,9 @@ import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
-from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
+from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
+from headrace.gateway.handshake import Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
@@ -61,10 +63,12 @@ class Gateway:
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
+        admission: AdmissionSettings | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
         self._supervisor, self._demo = supervisor, demo
-        self._keeper = Doorkeeper(settings, clock, metrics)
+        self.admission = Admission(clock, admission, demo=demo)
+        self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
         self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)

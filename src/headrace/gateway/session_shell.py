@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, assert_never
 
-from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.connection import Connection
 from headrace.gateway.groups import Client
+from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import Refused
@@ -48,13 +49,14 @@ class SessionShell(Client):
         limits = gate.keeper.settings.limits()
         self._user_id = _user_id(opening.query)
         self._wanted = _subscriptions(opening.query, limits.topics)
-        super().__init__(connection.transport, batch=_one(opening.query, "batch") == "1")
+        batch = _one(opening.query, "batch") == "1"
+        super().__init__(connection.transport, batch=batch, deflate=connection.deflate)
         self._session = Session(limits, gate.keeper.clock.monotonic())
         self.frame_bytes_max = limits.frame
 
     def opened(self) -> None:
         gate, settings = self._gate, self._keeper.settings
-        if len(gate.hub.clients) >= settings.connections_max:
+        if len(gate.hub.clients) >= settings.connections_max or self._one_too_many():
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
         gate.hub.add(self, self._user_id)
@@ -70,10 +72,14 @@ class SessionShell(Client):
             )
         )
         self._perform(self._session.open(self._wanted))
+        self._is_used()
 
     def text(self, data: str) -> None:
         self._gate.commands.inc()
-        self._perform(self._session.receive(data, self._keeper.clock.monotonic()))
+        actions = self._session.receive(data, self._keeper.clock.monotonic())
+        if actions:  # a pong asks for nothing
+            self._is_used()
+            self._perform(actions)
 
     def binary(self, data: bytes) -> None:
         self._gate.commands.inc()
@@ -88,6 +94,7 @@ class SessionShell(Client):
     def lost(self) -> None:
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
+        self._keeper.idle.clear(self)
         self._gate.hub.remove(self, self._user_id)
 
     def ping(self) -> None:
@@ -103,6 +110,12 @@ class SessionShell(Client):
         if not (self._connection.heard or self.paused):
             self.cut_off(CloseCode.NO_PONG)
 
+    def idle(self) -> None:
+        if self.subscriptions:
+            self._is_used()
+        else:
+            self.cut_off(CloseCode.NORMAL)
+
     def cut_off(self, code: CloseCode) -> None:
         if self.open:
             self.flush()
@@ -112,6 +125,15 @@ class SessionShell(Client):
 
     def not_subscribed(self, topic: str) -> None:
         self._session.lost(topic)
+
+    def _one_too_many(self) -> bool:
+        """Of this user's."""
+        per_user_max = self._keeper.admission.settings.per_user_max
+        return self._user_id is not None and self._gate.hub.users[self._user_id] >= per_user_max
+
+    def _is_used(self) -> None:
+        if self._keeper.admission.settings.idle_s:
+            self._keeper.idle.set(self, self._keeper.clock.monotonic())
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
