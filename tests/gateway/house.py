@@ -14,6 +14,7 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Position, Publication
@@ -71,6 +72,7 @@ async def open_house(
     demo: bool = False,
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
+    admission: AdmissionSettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
@@ -89,6 +91,7 @@ async def open_house(
             demo=demo,
             endpoints={"/echo": Echo},
             handlers=handlers,
+            admission=admission,
         )
         await gateway.start()
         try:

@@ -17,6 +17,7 @@ from litestar import get
 from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.connection import Connection
 from headrace.gateway.framing import compressed_frame
 from headrace.gateway.handshake import Opening
@@ -34,6 +35,9 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 TOPIC: Final = "slots"
+
+OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
+"""All clients of a benchmark come from one address."""
 
 
 def bare(message: Message) -> bytes:
@@ -142,6 +146,7 @@ async def serve(settings: GatewaySettings) -> None:
             },
             handlers=(ok,),
             framer=bare,
+            admission=OPEN_DOORS,
         )
         await gateway.start()
         sys.stdout.write(f"{gateway.port}\n")

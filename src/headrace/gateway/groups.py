@@ -15,6 +15,9 @@ CUT_BYTES: Final = 65_536
 PENDING_MAX: Final = 65_536
 """Messages that may wait in a group for their tick; beyond it the next piece is as large as it must be."""
 
+NOTHING: Final[deque[Message]] = deque(maxlen=0)
+"""What most have to replay; an empty deque of their own would be the largest part of an idle subscription."""
+
 
 class Wire(Protocol):
     """What a client needs of its transport."""
@@ -76,7 +79,7 @@ class Subscription:
         self.acknowledged = False
         self.position: Position | None = None
         self.held: list[Message] = []
-        self.replay: deque[Message] = deque()
+        self.replay: deque[Message] = NOTHING
         self.task: asyncio.Task[object] | None = None
 
     def next_frames(self, framer: Framer) -> bytes:
@@ -88,6 +91,8 @@ class Subscription:
             payloads.append(framer(message))
             room -= len(payloads[-1])
             self.position = Position(message.epoch, message.offset)
+        if not self.replay:
+            self.replay = NOTHING
         return joined(payloads, batch=self.client.framing.batch)
 
 

@@ -1,6 +1,6 @@
 """Brings subscriptions up to date: their past is read, sent in pieces, and joined to what is live."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -99,8 +99,8 @@ class Replays:
                 return
         else:
             self.acknowledge(subscription, found, recovering=since is not None)
-        subscription.replay.extend(found.replay)
-        subscription.replay.extend(found.tail)
+        if found.replay or found.tail:
+            subscription.replay = deque([*found.replay, *found.tail])
         if not subscription.replay:
             subscription.position = found.top
         elif client.paused:

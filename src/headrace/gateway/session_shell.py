@@ -71,7 +71,8 @@ class SessionShell(Client):
                 limits=self._session.limits,
             )
         )
-        self._perform(self._session.open(self._wanted))
+        wanted, self._wanted = self._wanted, []
+        self._perform(self._session.open(wanted))
         self._is_used()
 
     def text(self, data: str) -> None:
