@@ -17,6 +17,7 @@ from headrace.bus.memory import MemoryBus
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import TlsSettings
 from headrace.model.events import Position, Publication
 from headrace.protocol.frames import Head
 from headrace.runtime.clock import SystemClock
@@ -73,6 +74,7 @@ async def open_house(
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
     admission: AdmissionSettings | None = None,
+    tls: TlsSettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
@@ -92,6 +94,7 @@ async def open_house(
             endpoints={"/echo": Echo},
             handlers=handlers,
             admission=admission,
+            tls=tls,
         )
         await gateway.start()
         try:

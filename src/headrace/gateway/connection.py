@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)
         shaken = shake_hands(request, compression=self._keeper.settings.compression)
+        self._inbound.deflate = shaken.deflate
         try:
             endpoint = self._find_endpoint(request, shaken.response, peer)
         except Refused as refused:
@@ -105,7 +106,6 @@ class Connection(asyncio.Protocol):
             return
         self._endpoint = endpoint
         self._inbound.message_bytes_max = endpoint.frame_bytes_max
-        self._inbound.deflate = shaken.deflate
         transport.write(shaken.response.serialize())
         endpoint.opened()
 

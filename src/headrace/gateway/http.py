@@ -34,14 +34,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
         self._peer = self.client[0] if self.client else ""
-        waiting, admission = self._keeper.waiting, self._keeper.admission
-        waiting[self._peer] += 1
-        if len(self.connections) > self._keeper.settings.http_connections_max:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", self._keeper.retry_after_s())
-        elif waiting[self._peer] > admission.settings.http_per_address_max and not admission.is_proxy(self._peer):
-            self._refuse(
-                HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", self._keeper.retry_after_s()
-            )
+        one_too_many = self._keeper.begin_waiting(self._peer)
+        if one_too_many:
+            self._refuse(one_too_many, "too many connections", self._keeper.retry_after_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -183,10 +178,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _stop_waiting(self) -> None:
         self._keeper.requests.clear(self)
-        waiting = self._keeper.waiting
-        waiting[self._peer] -= 1
-        if not waiting[self._peer]:
-            del waiting[self._peer]
+        self._keeper.stop_waiting(self._peer)
 
     def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""

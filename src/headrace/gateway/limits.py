@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Hashable
+from http import HTTPStatus
 from typing import Final, Protocol
 
 from headrace.gateway.admission import Admission
@@ -56,6 +57,7 @@ class Doorkeeper:
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
         self.waiting: Counter[str] = Counter()
         """Connections that are not (yet) WebSockets, by peer."""
+        self._waiting_all = 0
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
         self.stuck: Deadlines[Filling] = Deadlines(settings.slow_abort_s)
         self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
@@ -68,6 +70,24 @@ class Doorkeeper:
     def apply(self, settings: GatewaySettings) -> None:
         """Take over what may change live."""
         self.settings = settings
+
+    def begin_waiting(self, peer: str) -> HTTPStatus | None:
+        """Count a connection that is not (yet) a WebSocket; the status to refuse it with, if it is one too many."""
+        self.waiting[peer] += 1
+        self._waiting_all += 1
+        if self._waiting_all > self.settings.http_connections_max:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        admission = self.admission
+        if self.waiting[peer] > admission.settings.http_per_address_max and not admission.is_proxy(peer):
+            return HTTPStatus.TOO_MANY_REQUESTS
+        return None
+
+    def stop_waiting(self, peer: str) -> None:
+        """It is gone, or a WebSocket now."""
+        self._waiting_all -= 1
+        self.waiting[peer] -= 1
+        if not self.waiting[peer]:
+            del self.waiting[peer]
 
     def retry_after_s(self) -> int:
         """When someone who is refused for now may come back."""

@@ -16,6 +16,7 @@ from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
 from headrace.gateway.routes import dashboard, health, live, topics
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.cross_origin import CrossOrigin
 
 HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -44,7 +45,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         logging_config=None,
         request_max_body_size=context.keeper.settings.body_bytes_max,
     )
-    return _Outer(app, context)
+    return _Outer(CrossOrigin(app, context.keeper.admission), context)
 
 
 class _Outer:
