@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format docs lock clean
+.PHONY: help demo test chaos check format docs lock clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -19,6 +19,11 @@ demo: $(READY) ## real recorded mainnet trades in your browser, no network neede
 
 test: $(READY) ## all tests, against real servers on this machine
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+chaos: $(READY) ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
+	$(BIN)/headrace bench orders_chaos --store sqlite
+	$(BIN)/headrace bench orders_chaos --store postgres
+	! $(BIN)/headrace bench orders_chaos --orders 300 --kills 10 --stops 2 --engine naive
 
 check: $(READY) ## format, lint, types and layers, in under a minute
 	$(BIN)/ruff format --check .

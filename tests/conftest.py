@@ -29,13 +29,15 @@ def logging_as_in_production() -> None:
 def no_blocking_calls() -> Iterator[None]:
     """A blocking call made by Headrace's code on the event loop raises BlockingError; the test's own may block.
 
-    Allowed are the imports of lazily loaded adapters and lines that go to stderr. Supervise is at the bottom of every
-    task's stack, also of the tests' own tasks, so it does not count as the caller.
+    Allowed are the imports of lazily loaded adapters, lines that go to stderr, and the look for a password file when a
+    database connection is opened. Supervise is at the bottom of every task's stack, also of the tests' own tasks, so
+    it does not count as the caller.
     """
     with blockbuster_ctx(["headrace"], excluded_modules=["headrace.runtime.supervise"]) as blockbuster:
         for function in blockbuster.functions.values():
             function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
             function.can_block_in("headrace/runtime/log.py", {"write"})
+            function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
         yield
 
 

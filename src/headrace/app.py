@@ -13,10 +13,13 @@ from typing import Annotated, Final
 import msgspec
 import structlog
 
+from headrace import assembly
+from headrace.assembly import OrderHalf, open_orders
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
+from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
@@ -66,6 +69,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "programs": ProgramSettings,
         "bus": BusSettings,
         "recorder": RecorderSettings,
+        **assembly.SECTIONS,
     }
 )
 """The sections of `headrace.toml`; each room declares its own."""
@@ -92,7 +96,8 @@ class Service:
 
     `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
     all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
-    replay that must be the same each time. `play` is set for a service that plays a recording.
+    replay that must be the same each time. `play` is set for a service that plays a recording; it takes orders only if
+    `orders` says so too, as its prices are of another day.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Service:
         generation: str | None = None,
         record: Path | None = None,
         play: bool = False,
+        orders: bool = True,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -116,7 +122,7 @@ class Service:
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
-        self._play = play
+        self._play, self._take_orders = play, orders
         self.stream = Stream(config, self.health, partial(source or open_nodes, self))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="ingest")
@@ -127,9 +133,12 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
+            orders = await self._open_orders(stack)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
+            if orders is not None:
+                orders.start(tasks, self.bus, self.metrics)
             if self.config.section(Features).gateway:
-                await self._open_gateway(tasks)
+                await self._open_gateway(tasks, orders)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
             background = [
@@ -161,7 +170,15 @@ class Service:
             return self.config.section(CoreSettings).commcoin_program_id
         raise KeyError(name)
 
-    async def _open_gateway(self, tasks: Supervisor) -> None:
+    async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
+        settings = self.config.section(ExecutionSettings)
+        if not (settings.enabled and self._take_orders):
+            return None
+        return await stack.enter_async_context(
+            open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
+        )
+
+    async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None) -> None:
         features = self.config.section(Features)
         self.gateway = Gateway(
             self.config.section(GatewaySettings),
@@ -177,7 +194,10 @@ class Service:
             expose_metrics=features.metrics,
             admission=self.config.section(AdmissionSettings),
             tls=self.config.section(TlsSettings),
+            orders=orders.intake if orders is not None else None,
         )
+        if orders is not None and self.gateway.order_streams is not None:
+            orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
@@ -225,8 +245,8 @@ class Service:
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
-        if core.database_url:
-            _log.warning("database_not_used", meaning="this version keeps no database")
+        if core.database_url and not self.config.section(ExecutionSettings).enabled:
+            _log.warning("database_not_used", meaning="only orders need one, and they are off (ORDERS_ENABLED)")
 
 
 def open_nodes(service: Service) -> Source:

@@ -34,6 +34,17 @@ async def test_the_demo_prints_trades_and_serves_a_page(tmp_path: Path) -> None:
     assert "trying again" not in result.err  # its own end is no loss
 
 
+async def test_the_demo_takes_orders_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    quick = {"MOCK_QUOTE_MS": "0", "MOCK_EXECUTION_MS": "0", "TMPDIR": str(tmp_path)}
+    async with running(tmp_path, *QUICK, "--quiet", **quick) as command:
+        url = await command.url()
+        placed = await run(tmp_path, "orders", "place", "SOL", "USDC", "1.5", "--watch", "--url", url)
+        assert (placed.status, placed.out.splitlines()[-1].split()[2]) == (0, "CONFIRMED")
+        command.tell(signal.SIGINT)
+        assert (await command.end()).status == 0
+    assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
+
+
 async def test_a_taken_port_does_not_stop_the_demo(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -19,14 +19,14 @@ def written(page: str) -> str:
 def test_the_reference_has_every_command_and_option() -> None:
     page = PAGE.read_text()
     assert page == written(page), "run: python -m tests.cli.test_reference"
-    assert page.count("\n## ") == 2 + 8
+    assert page.count("\n## ") == 2 + 9 + 5
     assert "`--speed N`" in page
 
 
 def test_help_names_every_command(headrace: Headrace) -> None:
     result = headrace("--help")
     assert result.status == 0
-    for command in ("serve", "demo", "replay", "record", "decode", "listen", "config", "bench"):
+    for command in ("serve", "demo", "replay", "worker", "orders", "record", "decode", "listen", "config", "bench"):
         assert f"\n    {command} " in result.out
 
 

@@ -5,12 +5,13 @@ import importlib
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from headrace import __version__, app
-from headrace.cli import decoding, listening, recordings, serving
+from headrace.cli import decoding, listening, ordering, recordings, serving
 from headrace.config import Config, CoreSettings, WrongSettings, load, render
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.runtime.log import configure
@@ -78,6 +79,11 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--topic", action="append", metavar="TOPIC", help="with --print: only this topic (repeatable)")
 
+    worker = _command(commands, "worker", _worker, "execute orders, and serve nobody; as many as you like may run")
+    _add_settings(worker)
+
+    ordering.add_to(commands)
+
     record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
     _add_settings(record)
     record.add_argument("file", type=Path, metavar="FILE", help="where to; one that exists is not overwritten")
@@ -106,8 +112,9 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(config)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
-    bench = _command(commands, "bench", _bench, "measure this machine: decode, pipeline or gateway")
-    bench.add_argument("what", choices=("decode", "pipeline", "gateway"), help="what to measure")
+    benches = ("decode", "pipeline", "gateway", "orders", "orders_chaos")
+    bench = _command(commands, "bench", _bench, f"measure this machine: {', '.join(benches)}")
+    bench.add_argument("what", choices=benches, help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")
     return parser
 
@@ -162,12 +169,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _settings(arguments: argparse.Namespace) -> Config:
-    """Load the settings, and log as they say from here on."""
+def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
+    """Load the settings, and log as they say from here on. `unless_set` count where the environment is silent."""
     for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
         if given != default and not given.is_file():
             raise ConfigError(str(given), "no such file", "a file that exists")
-    env = dict(os.environ)
+    env = {**unless_set, **os.environ}
     if arguments.port is not None:
         env["SERVER_PORT"] = str(arguments.port)
     config = load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
@@ -178,6 +185,10 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 def _serve(arguments: argparse.Namespace) -> int:
     return serving.serve(_settings(arguments), record=arguments.record)
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    return serving.work(_settings(arguments))
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -193,9 +204,12 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _demo_once(arguments: argparse.Namespace) -> int:
-    return serving.demo(
-        _settings(arguments), speed=arguments.speed, follow_here=not arguments.quiet, browser=not arguments.no_browser
-    )
+    """With orders on the mock venues and the mock chain, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="headrace-demo-") as folder:
+        files = {"ORDERS_FILE": f"{folder}/orders.db", "MOCK_CHAIN_FILE": f"{folder}/chain.db"}
+        config = _settings(arguments, ORDERS_ENABLED="true", **files)
+        follow, browser = not arguments.quiet, not arguments.no_browser
+        return serving.demo(config, speed=arguments.speed, follow_here=follow, browser=browser)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

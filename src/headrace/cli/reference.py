@@ -7,7 +7,16 @@ from collections.abc import Iterator
 def reference(parser: argparse.ArgumentParser) -> str:
     """A section for each command: what it does, how it is called, and a table of its options."""
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return "\n".join(_section(name, command) for name, command in commands.choices.items())
+    return "\n".join(_sections(commands))
+
+
+def _sections(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", before: str = "") -> Iterator[str]:
+    for name, command in commands.choices.items():
+        inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+        if not inner:
+            yield _section(before + name, command)
+        for more in inner:
+            yield from _sections(more, f"{before}{name} ")
 
 
 def _section(name: str, command: argparse.ArgumentParser) -> str:

@@ -14,15 +14,18 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from headrace import app
+from headrace import app, assembly
 from headrace.app import Service
 from headrace.cli.listening import print_frames
+from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.model.errors import BadInputError
 from headrace.runtime import garbage
+from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
+from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording, header_of
 
@@ -39,19 +42,34 @@ def serve(config: Config, *, record: Path | None) -> int:
     return 0
 
 
+def work(config: Config) -> int:
+    """Execute orders of the shared database until told to stop."""
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        with app.stopped_by_signals(stop):
+            _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
+            await assembly.run_worker(config, SystemClock(), Metrics(), stop)
+
+    run(until_signal())
+    return 0
+
+
 def replay(config: Config, file: Path, *, speed: float | None, loop: bool) -> int:
     """Serve a recording as if it happened now."""
-    run(_serve_until_signal(_player(config, file, speed=speed, loop=loop)))
+    run(_serve_until_signal(_player(config, file, speed=speed, loop=loop, orders=False)))
     return 0
 
 
 def demo(config: Config, *, speed: float | None, follow_here: bool, browser: bool) -> int:
-    """Play the shipped recording over and over, show it in a browser, print its trades here."""
+    """Play the shipped recording over and over, show it in a browser, print its trades here, and take orders."""
     configure("warning", config.section(CoreSettings).log_format)
 
     async def greet(service: Service, url: str) -> None:
         print(f"\n  Headrace plays recorded mainnet trades.\n\n  page       {url}/", file=sys.stderr)
-        print(f"  websocket  {url.replace('http', 'ws', 1)}/ws\n\n  Ctrl-C ends it.\n", file=sys.stderr)
+        print(f"  websocket  {url.replace('http', 'ws', 1)}/ws", file=sys.stderr)
+        place = f"headrace orders place SOL USDC 1.5 --watch{'' if url == URL else f' --url {url}'}"
+        print(f"  orders     {place}\n\n  Ctrl-C ends it.\n", file=sys.stderr)
         if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             await asyncio.to_thread(webbrowser.open, f"{url}/")
         if follow_here:
@@ -59,7 +77,7 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
             await print_frames(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
 
     with resources.as_file(resources.files("headrace.data") / DEMO) as file:
-        run(_serve_until_signal(_player(config, file, speed=speed, loop=True), greet))
+        run(_serve_until_signal(_player(config, file, speed=speed, loop=True, orders=True), greet))
     return 0
 
 
@@ -84,12 +102,13 @@ def generation_of(file: Path) -> str:
         raise BadInputError(f"{file}: {error.reason}", error.detail) from error
 
 
-def _player(config: Config, file: Path, *, speed: float | None, loop: bool) -> Service:
+def _player(config: Config, file: Path, *, speed: float | None, loop: bool, orders: bool) -> Service:
     return Service(
         config,
         source=lambda service: Recording(file, service.clock, speed=speed, loop=loop),
         generation=generation_of(file),
         play=True,
+        orders=orders,
     )
 
 

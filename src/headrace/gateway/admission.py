@@ -33,7 +33,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     per_address_max: Annotated[
         int, _Count, Setting("WebSocket connections of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True)
-    ] = 1000
+    ] = 5000
     per_user_max: Annotated[
         int, _Count, Setting("WebSocket connections of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
     ] = 100
@@ -45,7 +45,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             ("WEBSOCKET_CONNECTS_PER_S",),
             live=True,
         ),
-    ] = 200
+    ] = 1000
     http_per_address_max: Annotated[
         int,
         _Count,

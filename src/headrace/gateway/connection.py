@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
         """Raises Refused."""
         if self._keeper.draining:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after_s=self._keeper.retry_after_s())
-        factory = self._endpoints.get(request.path.partition("?")[0])
+        factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "full", retry_after_s=self._keeper.retry_after_s())
         admission.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
         address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
-        asked = opening(request, address)
+        asked = opening(request, address, parameter)
         admission.enter(address)
         self._admitted = address
         return factory(self, asked)
@@ -238,3 +238,15 @@ class Connection(asyncio.Protocol):
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.lost()
+
+
+def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
+    """The endpoint for a path and what stands for the `{id}` of its pattern: one segment, taken as it is."""
+    if path in endpoints:
+        return endpoints[path], ""
+    for pattern, factory in endpoints.items():
+        before, mark, behind = pattern.partition("{id}")
+        parameter = path[len(before) : len(path) - len(behind)]
+        if mark and path == before + parameter + behind and parameter and "/" not in parameter:
+            return factory, parameter
+    return None, ""

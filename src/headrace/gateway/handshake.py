@@ -22,11 +22,15 @@ _PARAMETERS_MAX: Final = 32
 
 
 class Opening(NamedTuple):
-    """What the client asked for with its handshake. `address` is whom limits hold to account."""
+    """What the client asked for with its handshake.
+
+    `address` is whom limits hold to account, `parameter` what stood for `{id}` in the endpoint's path.
+    """
 
     query: Mapping[str, list[str]]
     subprotocols: tuple[str, ...]
     address: str = ""
+    parameter: str = ""
 
 
 class Handshake(NamedTuple):
@@ -64,7 +68,7 @@ def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
-def opening(request: Request, address: str) -> Opening:
+def opening(request: Request, address: str, parameter: str) -> Opening:
     """Raises Refused for a query that is none."""
     query = request.path.partition("?")[2]
     try:
@@ -72,7 +76,7 @@ def opening(request: Request, address: str) -> Opening:
     except ValueError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
     offered = [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
-    return Opening(fields, tuple(offered), address)
+    return Opening(fields, tuple(offered), address, parameter)
 
 
 def refusal(refused: Refused, offered: Headers) -> Response:

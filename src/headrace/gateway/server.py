@@ -13,6 +13,7 @@ import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
+from headrace.execution.intake import Intake
 from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
 from headrace.gateway.drain import drain
@@ -20,7 +21,10 @@ from headrace.gateway.handshake import Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.order_streams import OrderStreams
+from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
+from headrace.gateway.routes import orders as order_routes
 from headrace.gateway.routes.context import Context
 from headrace.gateway.session_shell import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
@@ -42,7 +46,8 @@ class Gateway:
 
     `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
-    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
+    `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
+    their own beside or in place of ours.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Gateway:
         demo: bool = False,
         dashboard: bool = True,
         expose_metrics: bool = True,
+        orders: Intake | None = None,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
@@ -71,8 +77,14 @@ class Gateway:
         self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head)
+        verbs = OrderVerbs(orders, supervisor) if orders is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
+        self.order_streams: OrderStreams | None = None
+        if orders is not None:
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper)
+            self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
+            handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
             bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
         )
@@ -96,6 +108,8 @@ class Gateway:
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
         self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
         await self._server.ready.wait()
+        if self.order_streams is not None:
+            self._tasks.insert(0, start("order-streams", self.order_streams.run))
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
@@ -121,6 +135,8 @@ class Gateway:
         end_s = self._clock.monotonic() + deadline_s
         self._keeper.draining = True
         self._health.report("gateway", ready=False, detail="shutting down")
+        if self.order_streams is not None:
+            self.order_streams.close()
         await drain(self.hub, self._keeper, end_s)
         self._detach()
         self._server.config.timeout_graceful_shutdown = max(1, round(end_s - self._clock.monotonic()))
@@ -143,7 +159,7 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            # With its protocol named: asyncio sets TCP_NODELAY only then.
+            # Only with the protocol named does asyncio set TCP_NODELAY; else an answer in two writes takes 40 ms more.
             listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:
             raise ConfigError("SERVER_HOST", host, "an address of this machine") from error

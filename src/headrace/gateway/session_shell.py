@@ -11,12 +11,13 @@ from headrace.gateway.groups import Client
 from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.problems import Refused
 from headrace.model.errors import RequestError
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Head
-from headrace.protocol.session import Action, Close, History, Send, Session, Subscribe, Unsubscribe
+from headrace.protocol.session import Action, Close, History, OrderCommand, Send, Session, Subscribe, Unsubscribe
 from headrace.runtime.metrics import Metrics
 
 USER_ID_MAX: Final = 128
@@ -26,13 +27,17 @@ _CREDENTIALS: Final = ("token", "access_token", "jwt", "ticket")
 
 @dataclass
 class Gate:
-    """What every session shares. `head` tells how far the chain is known at the moment of the call."""
+    """What every session shares. `head` tells how far the chain is known at the moment of the call.
+
+    `orders` is None on a server that takes none.
+    """
 
     hub: Hub
     keeper: Doorkeeper
     metrics: Metrics
     server_id: str
     head: Callable[[], Head]
+    orders: OrderVerbs | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -51,7 +56,7 @@ class SessionShell(Client):
         self._wanted = _subscriptions(opening.query, limits.topics)
         batch = _one(opening.query, "batch") == "1"
         super().__init__(connection.transport, batch=batch, deflate=connection.deflate)
-        self._session = Session(limits, gate.keeper.clock.monotonic())
+        self._session = Session(limits, gate.keeper.clock.monotonic(), orders=gate.orders is not None)
         self.frame_bytes_max = limits.frame
 
     def opened(self) -> None:
@@ -153,6 +158,9 @@ class SessionShell(Client):
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
                     self._gate.hub.history(self, action)
+                case OrderCommand():
+                    assert self._gate.orders is not None
+                    self._gate.orders.perform(self, action, self._user_id)
                 case Close(code):
                     self.cut_off(code)
                 case _:

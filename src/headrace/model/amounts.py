@@ -1,6 +1,12 @@
-"""Amounts of money: integers in base units, never floats."""
+"""Amounts of money and sizes of steps: integers in base units, never floats."""
 
-from typing import Final
+from typing import Final, NewType
+
+BaseUnits = NewType("BaseUnits", int)
+"""Any token in its mint's base units; the mint's `decimals` say how many make one."""
+
+Bps = NewType("Bps", int)
+"""Basis points: 10_000 is one whole."""
 
 SOL_DECIMALS: Final = 9
 """1 SOL is 10**9 lamports."""

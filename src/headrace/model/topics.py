@@ -20,8 +20,15 @@ KEYED: Final = {
     "token": "mint",
     "market-data": "mint",
     "pool": "pubkey",
+    "order": "order id",
+    "orders": "user",
 }
 """Kind → what its key is. A program is a name of its IDL file (`pump`) or a program id."""
+
+OWNER_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@-")
+"""What ids of users and orders are made of."""
+
+OWNER_LENGTH_MAX: Final = 64
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -47,6 +54,12 @@ def parse(name: str) -> Topic:
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
     named = "program" in (expected or "") and 0 < len(key) <= 64 and _NAME_CHARS.issuperset(key)
-    if expected is None or not (named or is_key(key)):
+    owned = expected in ("order id", "user") and is_owner(key)
+    if expected is None or not (named or owned or is_key(key)):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)
+
+
+def is_owner(key: str) -> bool:
+    """Whether `key` may be the id of a user or an order."""
+    return 0 < len(key) <= OWNER_LENGTH_MAX and OWNER_CHARS.issuperset(key)

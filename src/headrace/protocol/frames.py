@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.model.errors import RequestError
 from headrace.model.events import Message, Position
+from headrace.model.orders import OrderRefused
 from headrace.model.topics import TOPIC_LENGTH_MAX
 from headrace.protocol.codes import ErrorCode
 
@@ -170,13 +171,27 @@ def unsubscribed(topic: str, request_id: FrameId) -> bytes:
 
 def error(failure: RequestError, request_id: FrameId = None, topic: str | None = None) -> bytes:
     """`topic` is the one asked for, so that a failed `?subscriptions=` entry (which has no id) can be told apart."""
-    data = {
-        "code": int(failure.code),
-        "message": failure.message,
-        "temporary": failure.temporary,
-        "retry_after_ms": failure.retry_after_ms,
+    return _frame("error", request_id, topic, _error_data(failure))
+
+
+def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
+    """The answer to an order command: the order as HTTP shows it, beside it what HTTP says in status and headers."""
+    frame: dict[str, Any] = {"type": "order"}
+    if request_id is not None:
+        frame["id"] = request_id
+    return _encode({**frame, **more, "data": view})
+
+
+def order_error(refused: OrderRefused, request_id: FrameId) -> bytes:
+    """An `error` frame with the members that an order's problem has over HTTP (its `code` is `reason` here)."""
+    data = _error_data(refused) | {
+        "status": int(refused.status),
+        "reason": refused.reason,
+        "retryable": refused.temporary,
+        "fate": refused.fate,
+        "errors": [{"name": name, "message": message} for name, message in refused.fields.items()],
     }
-    return _frame("error", request_id, topic, data)
+    return _frame("error", request_id, data=data)
 
 
 def ping(ts_ms: int, head: Head, tops: Mapping[str, int]) -> bytes:
@@ -212,6 +227,15 @@ def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) ->
             break
         items.append(item)
     return items
+
+
+def _error_data(failure: RequestError) -> dict[str, Any]:
+    return {
+        "code": int(failure.code),
+        "message": failure.message,
+        "temporary": failure.temporary,
+        "retry_after_ms": failure.retry_after_ms,
+    }
 
 
 def _frame(kind: str, request_id: FrameId = None, topic: str | None = None, data: Any = None) -> bytes:

@@ -51,13 +51,21 @@ class History(NamedTuple):
     reverse: bool
 
 
+class OrderCommand(NamedTuple):
+    """Do `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
+
+    verb: str
+    data: bytes
+    request_id: FrameId
+
+
 class Close(NamedTuple):
     """End the connection; nothing after this counts."""
 
     code: CloseCode
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | History | Close
+Action: TypeAlias = Send | Subscribe | Unsubscribe | History | OrderCommand | Close
 
 
 class TokenBucket:
@@ -87,11 +95,13 @@ _history = msgspec.json.Decoder(HistoryData)
 class Session:
     """Checks commands and knows which topics the client has; the shell around it does what the actions say.
 
-    The shell calls `lost(topic)` when a subscription that was asked for could not be made.
+    The shell calls `lost(topic)` when a subscription that was asked for could not be made. `orders`: whether this
+    server takes any.
     """
 
-    def __init__(self, limits: Limits, now_s: float) -> None:
+    def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits
+        self._orders = orders
         self.topics: set[str] = set()
         self._commands = TokenBucket(limits.cmd_per_s, now_s)
         self._malformed = 0
@@ -178,6 +188,11 @@ class Session:
         since = data.since.position() if data.since else None
         return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
 
+    def _on_order(self, envelope: Envelope) -> list[Action]:
+        if not self._orders:
+            raise RequestError(ErrorCode.BAD_REQUEST, "this server takes no orders")
+        return [OrderCommand(envelope.type.removeprefix("order."), bytes(envelope.data), envelope.id)]
+
     def _on_unknown(self, envelope: Envelope) -> list[Action]:
         raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
 
@@ -189,6 +204,9 @@ class Session:
             "subscribe": _on_subscribe,
             "unsubscribe": _on_unsubscribe,
             "history": _on_history,
+            "order.execute": _on_order,
+            "order.cancel": _on_order,
+            "order.get": _on_order,
             "auth": _on_unbuilt,
             "ack": _on_unbuilt,
         }

@@ -17,6 +17,8 @@ from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
 from headrace.gateway.routes import dashboard, health, live, topics
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.cross_origin import CrossOrigin
+from headrace.gateway.routes.order_shapes import describe
+from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -39,7 +41,12 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         switched += health.METRICS_HANDLERS
     app = Litestar(
         route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
-        exception_handlers={HTTPException: _on_http, Refused: _on_refused, Exception: _on_defect},
+        exception_handlers={
+            HTTPException: _on_http,
+            Refused: _on_refused,
+            OrderRefused: _on_order_refused,
+            Exception: _on_defect,
+        },
         openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
         state=State({"context": context}),
         logging_config=None,
@@ -79,7 +86,7 @@ class _Outer:
 @get("/schema", include_in_schema=False, sync_to_thread=False)
 def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """The OpenAPI description of this API."""
-    return Response(request.app.openapi_schema.to_schema(), media_type=MediaType.JSON)
+    return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
@@ -98,6 +105,22 @@ def _on_http(_request: Request[Any, Any, Any], error: HTTPException) -> Response
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
     headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else None
     return answer(error.status, error.detail, headers)
+
+
+def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
+    """The members of an order's problem, beside those of RFC 9457, are a promise to clients."""
+    wait_ms = error.retry_after_ms
+    headers = None if wait_ms is None else {"Retry-After": str(-(-wait_ms // 1000))}
+    return answer(
+        error.status,
+        error.message,
+        headers,
+        code=error.reason,
+        retryable=error.temporary,
+        retryAfterMs=wait_ms,
+        fate=error.fate,
+        errors=[{"name": name, "message": message} for name, message in error.fields.items()],
+    )
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,0 +1,261 @@
+"""Orders a second and how long each takes, beside the engine that people build with Fastify, BullMQ and PostgreSQL.
+
+All mock latencies are zero, all stores are durable, and everything runs on this machine, in turns. The peer needs
+`npm install` in its folder and a `redis-server`; the C driver needs `cc`. What is missing is named and left out.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+import headrace
+from headrace.bench import add_write, progress, tell
+from headrace.testing import postgres
+
+START_S: Final = 15.0
+CONNECTIONS: Final = 32
+IN_FLIGHT: Final = 256
+CONCURRENCY: Final = 256
+PEER: Final = "node"
+HEADRACE: Final = {
+    "ORDERS_ENABLED": "true",
+    "TRANSACTION_LISTENER_ENABLED": "false",
+    "MOCK_QUOTE_MS": "0",
+    "MOCK_EXECUTION_MS": "0",
+    "MOCK_DRIFT_BPS": "0",
+    "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
+    "QUEUE_MAX_CONCURRENCY": str(CONCURRENCY),
+    "WEBSOCKET_COMMANDS_PER_S": "1000000",
+    "LOG_LEVEL": "error",
+}
+NODE: Final = {
+    "CONCURRENCY": str(CONCURRENCY),
+    "RATE_LIMIT": "0",
+    "QUOTE_MS": "0",
+    "EXEC_MIN_MS": "0",
+    "EXEC_MAX_MS": "0",
+    "WS_MODE": "snapshot",
+}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Every contender in turn, `args.runs` times; the report has the median of each number."""
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    with tempfile.TemporaryDirectory(prefix="hr-orders-") as name, ExitStack() as stack:
+        folder = Path(name)
+        driver = _compiled(args.driver, folder)
+        url = stack.enter_context(postgres.server(durable=True))
+        redis_port = _redis(args, stack)
+        contenders = ["headrace-postgres", "headrace-postgres+worker", "headrace-sqlite"]
+        if redis_port and args.peer is not None and (args.peer / "node_modules").is_dir():
+            contenders.insert(0, PEER)
+        else:
+            progress("without the Node peer: it needs --peer with its packages installed, and a redis-server")
+        for number in range(args.runs):
+            for contender in contenders:
+                place = _database(url, f"run{number}_{contenders.index(contender)}")
+                commands, env = _server(contender, args, folder, place, redis_port)
+                with _serving(commands, env, folder / "server.log") as port:
+                    for kind, measured in _measure(contender, driver, port, args):
+                        results.setdefault(contender, {}).setdefault(kind, []).append(measured)
+                        progress(
+                            f"{number + 1}/{args.runs} {contender} {kind}: {msgspec.json.encode(measured).decode()}"
+                        )
+    return {
+        "bench": "orders",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": headrace.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 1),
+        "orders": args.orders,
+        "rate": args.rate,
+        "runs": args.runs,
+        "results": {who: {kind: _medians(rows) for kind, rows in kinds.items()} for who, kinds in results.items()},
+    }
+
+
+def _measure(
+    contender: str, driver: Path | None, port: int, args: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`http`: as fast as it goes; `steady`: orders arrive at a fixed rate, whatever the server does; `ws`: over /ws."""
+    base = [driver, "-u", f"http://127.0.0.1:{port}", "-c", CONNECTIONS]
+    if driver is not None:
+        yield "http", _driven([*base, "-n", args.orders, "-i", IN_FLIGHT])
+        yield "steady", _driven([*base, "-n", args.rate * args.secs, "-r", args.rate])
+    if contender != PEER:
+        module = [sys.executable, "-m", "headrace.bench.orders_clients"]
+        done = subprocess.run([*module, str(port), str(args.orders), "4", str(IN_FLIGHT)], stdout=-1, check=True)  # noqa: S603
+        yield "ws", _chosen(msgspec.json.decode(done.stdout), "missing_or_out_of_order", "never_over")
+
+
+def _driven(command: Sequence[object]) -> dict[str, Any]:
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=False)  # noqa: S603
+    told = msgspec.json.decode(done.stdout)
+    flat = {
+        f"{what}_{quantile}_ms": told[f"{what}_ms"][quantile]
+        for what in ("post", "confirm")
+        for quantile in ("p50", "p99")
+    }
+    flat["answer_p50_ms"], flat["answer_p99_ms"] = flat.pop("post_p50_ms"), flat.pop("post_p99_ms")
+    wrong = told["missing"]["updates"] + told["out_of_order"] + told["duplicates"]
+    return _chosen({**flat, "orders_per_s": told["orders_per_s"], "wrong": wrong, **told}, "wrong", "never_terminal")
+
+
+def _chosen(told: dict[str, Any], updates: str, unfinished: str) -> dict[str, Any]:
+    names = ("orders_per_s", "answer_p50_ms", "answer_p99_ms", "confirm_p50_ms", "confirm_p99_ms")
+    return {**{name: told[name] for name in names}, "updates_wrong": told[updates], "unfinished": told[unfinished]}
+
+
+def _medians(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {name: round(median(row[name] for row in rows), 2) for name in rows[0]}
+
+
+def _compiled(source: Path | None, folder: Path) -> Path | None:
+    compiler = shutil.which("cc")
+    if compiler is None or source is None:
+        progress("without HTTP: it needs --driver, and cc")
+        return None
+    subprocess.run([compiler, "-O2", "-o", folder / "driver", source], check=True)  # noqa: S603
+    return folder / "driver"
+
+
+def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
+    """A Redis that keeps nothing on disk: the peer's queue at its fastest."""
+    program = shutil.which(args.redis)
+    if program is None:
+        return None
+    port = _free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+    stack.callback(_end, process)
+    return port
+
+
+def _database(url: str, name: str) -> str:
+    """A new database, by the server's own client library."""
+    import asyncio
+
+    import asyncpg
+
+    async def create() -> None:
+        db = await asyncpg.connect(url)
+        await db.execute(f"create database {name}")
+        await db.close()
+
+    asyncio.run(create())
+    return url.replace("/postgres?", f"/{name}?")
+
+
+def _server(
+    contender: str, args: argparse.Namespace, folder: Path, database_url: str, redis_port: int | None
+) -> tuple[list[list[str]], dict[str, str]]:
+    """What to start, the server first, with which environment."""
+    if contender == PEER:
+        env = {**NODE, "DATABASE_URL": database_url, "REDIS_PORT": str(redis_port), "QUEUE": f"q{time.monotonic_ns()}"}
+        return [["node", str(args.peer / "server.mjs")]], env
+    unique = f"{time.monotonic_ns()}.db"
+    place = database_url if "postgres" in contender else f"sqlite:///{folder}/orders-{unique}"
+    env = {**HEADRACE, "DATABASE_URL": place, "MOCK_CHAIN_FILE": str(folder / f"chain-{unique}")}
+    words = [["serve"]]
+    if contender.endswith("+worker"):
+        env["ORDERS_WORK_HERE"] = "false"
+        words.append(["worker"])
+    return [[sys.executable, "-m", "headrace", *more] for more in words], env
+
+
+@contextmanager
+def _serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[int]:
+    port = _free_port()
+    given = {**os.environ, **env, "PORT": str(port)}
+    with ExitStack() as stack, log.open("wb") as output:
+        for command in commands:
+            process = subprocess.Popen(command, env=given, stdout=output, stderr=output)  # noqa: S603
+            stack.callback(_end, process)
+            end_s = time.monotonic() + START_S
+            while not _is_taken(port):
+                if process.poll() is not None or time.monotonic() > end_s:
+                    raise SystemExit(f"{command} does not serve: {log.read_text()[-1000:]}")
+                time.sleep(0.1)
+        yield port
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    """Below the ports that clients get, so that none of them takes it."""
+    for port in range(20_000 + os.getpid() % 5000, 32_000):
+        if not _is_taken(port):
+            return port
+    raise SystemExit("no free port")
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [
+        f"{report['orders']} orders, {report['rate']} orders a second where steady, median of {report['runs']} runs"
+    ]
+    lines.append(
+        "                                   orders/s  answer p50  p99 ms  confirm p50     p99 ms  wrong  unfinished"
+    )
+    for who, kinds in report["results"].items():
+        for kind, row in kinds.items():
+            lines.append(
+                f"{who:26}{kind:7}{row['orders_per_s']:10,.0f}{row['answer_p50_ms']:12.1f}{row['answer_p99_ms']:8.1f}"
+                f"{row['confirm_p50_ms']:13.1f}{row['confirm_p99_ms']:11.1f}{row['updates_wrong']:7.0f}{row['unfinished']:12.0f}"
+            )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(
+        prog="headrace bench orders", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    it.add_argument("--orders", type=int, default=4000, help="of each run (default %(default)s)")
+    it.add_argument("--rate", type=int, default=300, help="orders a second where steady (default %(default)s)")
+    it.add_argument("--secs", type=int, default=10, help="how long it is steady (default %(default)s)")
+    it.add_argument("--runs", type=int, default=3, help="runs of each contender, in turn (default %(default)s)")
+    it.add_argument("--driver", type=Path, metavar="FILE", help="C source of the load over HTTP (default: without)")
+    it.add_argument("--peer", type=Path, metavar="FOLDER", help="the Node engine: server.mjs (default: without)")
+    it.add_argument("--redis", default="redis-server", help="the program (default %(default)s)")
+    add_write(it)
+    return it
+
+
+def main(argv: Sequence[str]) -> int:
+    """`headrace bench orders`."""
+    args = _parser().parse_args(argv)
+    report = run(args)
+    tell(table(report), report, args.write)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

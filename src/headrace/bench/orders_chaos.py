@@ -1,0 +1,242 @@
+"""Kills and freezes workers while they execute orders on a chain that drops, delays, forks, lags and errs; then counts.
+
+`headrace bench orders_chaos` must find nothing lost, nothing executed twice and no hole in any log; with
+`--engine naive` it must find doubles, or it proves nothing.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from headrace import assembly
+from headrace.chains.mock import MockChain
+from headrace.config import CORE_SECTIONS, Config, load
+from headrace.execution.intake import Intake
+from headrace.execution.settings import ExecutionSettings
+from headrace.model.errors import HeadraceError, TransientError
+from headrace.model.orders import TERMINAL, Order, OrderRefused
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.store import STORES, Store
+from headrace.testing import postgres
+
+LEASE_MS: Final = 1500
+DANGERS: Final = {
+    "MOCK_DROP": "0.1",
+    "MOCK_LATE": "0.05",
+    "MOCK_FORK": "0.1",
+    "MOCK_LAG": "0.2",
+    "MOCK_LAG_BLOCKS": "10",
+    "MOCK_ERROR": "0.05",
+    "MOCK_QUOTE_ERROR": "0.05",
+    "MOCK_BLOCK_MS": "20",
+    "MOCK_VALIDITY_BLOCKS": "120",
+    "MOCK_FINALITY_BLOCKS": "20",
+    "MOCK_EXECUTION_MS": "50-500",
+    "MOCK_QUOTE_MS": "10",
+    "ORDER_LEASE_MS": str(LEASE_MS),
+    "ORDER_SCAN_MS": "100",
+    "ORDER_RESEND_MS": "400",
+    "ORDER_LOOK_MS": "100",
+    "ORDER_RETRY_MS": "50",
+    "ORDER_TRIES": "10",
+    "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
+    "LOG_LEVEL": "error",
+}
+BODY: Final = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": Decimal("1.5"), "slippage": Decimal("0.5")}
+
+
+def parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(prog="headrace bench orders_chaos", description=__doc__)
+    it.add_argument("--orders", type=int, default=1000)
+    it.add_argument("--workers", type=int, default=3)
+    it.add_argument("--kills", type=int, default=24)
+    it.add_argument("--stops", type=int, default=6)
+    it.add_argument("--seed", type=int, default=1)
+    it.add_argument("--engine", choices=("headrace", "naive"), default="headrace")
+    it.add_argument("--store", choices=sorted(STORES), default="sqlite")
+    it.add_argument("--database", default="", help="URL of an empty PostgreSQL database; default: a server of its own")
+    it.add_argument("--timeout", type=float, default=600, help="seconds until an unfinished order counts as lost")
+    return it
+
+
+class Crew:
+    """The worker processes; each place is filled again at once when its process was killed."""
+
+    def __init__(self, env: dict[str, str], engine: str, log: Path) -> None:
+        self._env, self._engine, self._log = env, engine, log
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def hire(self) -> None:
+        """One more."""
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "headrace.bench.orders_worker", self._engine]
+            process = await asyncio.create_subprocess_exec(*command, env=self._env, stderr=log)
+        self._processes.append(process)
+
+    async def kill(self, luck: random.Random) -> None:
+        """kill -9 somebody, and hire another."""
+        process = self._processes.pop(luck.randrange(len(self._processes)))
+        process.kill()
+        await process.wait()
+        await self.hire()
+
+    async def freeze(self, luck: random.Random, seconds: float) -> None:
+        """Somebody stands still for longer than its lease, and then goes on as if nothing were."""
+        process = luck.choice(self._processes)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        process.send_signal(signal.SIGCONT)
+
+    async def dismiss(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The counts of one run."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ExitStack() as stack:
+        url = f"sqlite:///{folder}/orders.db"
+        if args.store == "postgres":
+            url = args.database or await asyncio.to_thread(stack.enter_context, postgres.server(durable=True))
+        return await _run(args, Path(folder), url)
+
+
+async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dict[str, Any]:
+    settings = {
+        **DANGERS,
+        "MOCK_CHAIN_FILE": str(folder / "chain.db"),
+        "DATABASE_URL": database_url,
+        "MOCK_CHAIN_SEED": str(args.seed),
+    }
+    config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=settings, dotenv=None, toml=None)
+    luck = random.Random(args.seed)  # noqa: S311
+    started_s = time.monotonic()
+    async with _open(config) as (store, chain):
+        crew = Crew({**os.environ, **settings}, args.engine, folder / "workers.log")
+        try:
+            for _ in range(args.workers):
+                await crew.hire()
+            placing = asyncio.create_task(_place(Intake(store, ExecutionSettings(), SystemClock()), args.orders))
+            await _torment(crew, luck, args.kills, args.stops)
+            ids = await placing
+            unfinished = await _until_over(store, ids, args.timeout)
+        finally:
+            await crew.dismiss()
+        errors = len((folder / "workers.log").read_text().splitlines())
+        await asyncio.sleep(2 * (120 + 20) * 0.02)  # whatever is still on its way to the chain lands or expires
+        counts = await _count(store, chain, ids)
+    return {
+        "bench": "orders_chaos",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "engine": args.engine,
+        "store": args.store,
+        "orders": args.orders,
+        "workers": args.workers,
+        "kills": args.kills,
+        "stops": args.stops,
+        "seconds": round(time.monotonic() - started_s, 1),
+        "unfinished": unfinished,
+        **counts,
+        "worker_log_lines": errors,
+    }
+
+
+@asynccontextmanager
+async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
+    async with assembly.open_orders(config, SystemClock(), Metrics(), work=False) as orders:
+        assert isinstance(orders.chain, MockChain)
+        yield orders.store, orders.chain
+
+
+async def _place(intake: Intake, count: int) -> list[str]:
+    """Place orders as a client would: with a key each, asking again when the answer was not clear."""
+    ids = []
+    for number in range(count):
+        while True:
+            try:
+                accepted = await intake.execute(BODY, f"chaos-{number}")
+            except OrderRefused as refused:
+                if not refused.temporary:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                break
+        ids.append(accepted.order.id)
+        await asyncio.sleep(0.004)
+    return ids
+
+
+async def _torment(crew: Crew, luck: random.Random, kills: int, stops: int) -> None:
+    deeds = ["kill"] * kills + ["stop"] * stops
+    luck.shuffle(deeds)
+    for deed in deeds:
+        await asyncio.sleep(luck.uniform(0.3, 1.2))
+        if deed == "kill":
+            await crew.kill(luck)
+        else:
+            await crew.freeze(luck, LEASE_MS / 1000 + 0.7)
+
+
+async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int:
+    """Wait for all orders; how many were not over in time."""
+    left = set(ids)
+    end_s = time.monotonic() + timeout_s
+    while left and time.monotonic() < end_s:
+        for order_id in sorted(left):
+            try:
+                order = await store.get(order_id)
+            except TransientError:
+                break
+            if order is not None and order.status in TERMINAL:
+                left.discard(order_id)
+        await asyncio.sleep(0.2)
+    return len(left)
+
+
+async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str, Any]:
+    """What the store says against what the chain's own ledger says."""
+    executions = await chain.executions()
+    statuses: Counter[str] = Counter()
+    lost = twice = wrong = gaps = 0
+    for order_id in ids:
+        order: Order | None = await store.get(order_id)
+        if order is None:
+            lost += 1
+            continue
+        statuses[order.status.value] += 1
+        executed = executions.get(order_id, 0)
+        lost += order.status not in TERMINAL
+        twice += executed > 1
+        wrong += (order.status == "CONFIRMED") != (executed > 0)
+        seqs = [event.seq for event in await store.events(order_id, 0, 10_000)]
+        gaps += seqs != list(range(1, order.seq + 1))
+    return {"lost": lost, "twice": twice, "wrong_fate": wrong, "gaps": gaps, "statuses": dict(statuses)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one line of JSON; 0 when nothing was lost, doubled, wrong or missing."""
+    args = parser().parse_args(argv)
+    try:
+        result = asyncio.run(run(args))
+    except HeadraceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(json.dumps(result) + "\n")
+    clean = not any(result[name] for name in ("lost", "twice", "wrong_fate", "gaps"))
+    return 0 if clean else 1

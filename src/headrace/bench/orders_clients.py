@@ -1,0 +1,199 @@
+"""WebSocket clients that place orders on a few open connections and follow them there, until each is over."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from functools import partial
+from typing import Final, cast
+
+import msgspec
+import uvloop
+
+CONNECT_S: Final = 10
+DEADLINE_S: Final = 60.0
+BODY: Final = b'"tokenIn":"SOL","tokenOut":"USDC","amount":1.5,"slippage":0.5,"type":"market"'
+TERMINAL: Final = frozenset({"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"})
+
+
+class _Update(msgspec.Struct):
+    type: str = ""
+    orderId: str = ""  # noqa: N815  (as on the wire)
+    seq: int = 0
+    status: str = ""
+
+
+class _Frame(msgspec.Struct):
+    type: str
+    id: int | str | None = None
+    data: _Update = msgspec.field(default_factory=_Update)
+
+
+class Placed(msgspec.Struct):
+    """Times are ms from placing the order: to the answer, and to the message that it is over."""
+
+    orders: int
+    seconds: float
+    orders_per_s: float
+    answer_p50_ms: float
+    answer_p99_ms: float
+    confirm_p50_ms: float
+    confirm_p99_ms: float
+    statuses: dict[str, int]
+    refused: int
+    missing_or_out_of_order: int
+    never_over: int
+
+
+class _Load:
+    """What all connections share: how many may still be placed, and what became of the others."""
+
+    def __init__(self, orders: int) -> None:
+        self.left, self.total = orders, orders
+        self.answers_s: list[float] = []
+        self.confirms_s: list[float] = []
+        self.statuses: Counter[str] = Counter()
+        self.refused = self.holes = 0
+        self.last_s = 0.0
+        self.over = asyncio.Event()
+
+    def end(self, status: str, took_s: float) -> None:
+        self.statuses[status] += 1
+        self.confirms_s.append(took_s)
+        self.last_s = time.monotonic()
+        if len(self.confirms_s) + self.refused == self.total:
+            self.over.set()
+
+
+class _Client(asyncio.Protocol):
+    """One connection with at most `window` orders at once. An update may come before the answer: both are noted."""
+
+    def __init__(self, load: _Load, number: int, window: int) -> None:
+        self._load, self._number, self._window = load, number, window
+        self._decode = msgspec.json.Decoder(_Frame).decode
+        self._buffer = bytearray()
+        self._open = False
+        self._asked_s: dict[int, float] = {}
+        self._placed_s: dict[str, float] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
+        self._next_id = 10**9  # so long that each frame has a length of two bytes
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(
+            b"GET /ws?batch=1&user_id=bench-%d&subscriptions=orders:bench-%d HTTP/1.1\r\nHost: bench\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Version: 13\r\n\r\n" % (self._number, self._number)
+        )
+
+    def fill(self) -> None:
+        """Place as many as the window allows, in one write."""
+        now_s = time.monotonic()
+        out = []
+        while self._load.left and len(self._asked_s) + len(self._placed_s) < self._window:
+            self._load.left -= 1
+            self._next_id += 1
+            self._asked_s[self._next_id] = now_s
+            text = b'{"type":"order.execute","id":%d,"data":{%b}}' % (self._next_id, BODY)
+            out.append(bytes((0x81, 0x80 | 126)) + len(text).to_bytes(2, "big") + b"\0\0\0\0" + text)
+        if out:
+            self.transport.write(b"".join(out))
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        if not self._open:
+            end = buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            del buffer[: end + 4]
+            self._open = True
+        now_s = time.monotonic()
+        at, have = 0, len(buffer)
+        while have - at >= 2:
+            length, head = buffer[at + 1], 2
+            if length == 126:
+                length, head = int.from_bytes(buffer[at + 2 : at + 4], "big"), 4
+            elif length == 127:
+                length, head = int.from_bytes(buffer[at + 2 : at + 10], "big"), 10
+            end = at + head + length
+            if end > have:
+                break
+            for line in bytes(buffer[at + head : end]).split(b"\n"):
+                self._take(line, now_s)
+            at = end
+        del buffer[:at]
+        if self.ready.done():
+            self.fill()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(exc or ConnectionError("closed by the server"))
+        self._load.over.set()
+
+    def _take(self, line: bytes, now_s: float) -> None:
+        if line.startswith(b'{"type":"event"'):
+            if b'"type":"update"' not in line:  # the owner also gets what applications know an order's news by
+                return
+            update = self._decode(line).data
+            seq, _ = self._seen.get(update.orderId, (0, ""))
+            self._load.holes += update.seq != seq + 1
+            self._seen[update.orderId] = (update.seq, update.status)
+            self._settle(update.orderId, now_s)
+        elif line.startswith(b'{"type":"order"'):
+            frame = self._decode(line)
+            asked_s = self._asked_s.pop(cast("int", frame.id))
+            self._load.answers_s.append(now_s - asked_s)
+            self._placed_s[frame.data.orderId] = asked_s
+            self._settle(frame.data.orderId, now_s)
+        elif line.startswith(b'{"type":"error"'):
+            self._asked_s.pop(cast("int", self._decode(line).id), None)
+            self._load.refused += 1
+        elif line.startswith(b'{"type":"subscribed"') and not self.ready.done():
+            self.ready.set_result(None)
+
+    def _settle(self, order_id: str, now_s: float) -> None:
+        _, status = self._seen.get(order_id, (0, ""))
+        if status in TERMINAL and order_id in self._placed_s:
+            self._load.end(status, now_s - self._placed_s.pop(order_id))
+            del self._seen[order_id]
+
+
+async def drive(port: int, orders: int, connections: int, in_flight: int) -> Placed:
+    """Place `orders` over `connections`, with at most `in_flight` unfinished at once."""
+    load = _Load(orders)
+    clients = [_Client(load, number, in_flight // connections) for number in range(connections)]
+    for client in clients:
+        await asyncio.get_running_loop().create_connection(partial(_same, client), "127.0.0.1", port)
+    async with asyncio.timeout(CONNECT_S):
+        await asyncio.gather(*(client.ready for client in clients))
+    began_s = time.monotonic()
+    for client in clients:
+        client.fill()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await load.over.wait()
+    except TimeoutError:
+        pass
+    for client in clients:
+        client.transport.abort()
+    seconds = (load.last_s or time.monotonic()) - began_s
+    return Placed(
+        orders, round(seconds, 3), round(len(load.confirms_s) / seconds, 1),
+        _ms(load.answers_s, 0.5), _ms(load.answers_s, 0.99), _ms(load.confirms_s, 0.5), _ms(load.confirms_s, 0.99),
+        dict(load.statuses), load.refused, load.holes, orders - len(load.confirms_s) - load.refused,
+    )  # fmt: skip
+
+
+def _same(client: _Client) -> _Client:
+    return client
+
+
+def _ms(seconds: list[float], quantile: float) -> float:
+    return round(sorted(seconds)[int(len(seconds) * quantile)] * 1000, 2) if seconds else -1.0
+
+
+if __name__ == "__main__":
+    report = uvloop.run(drive(*map(int, sys.argv[1:5])))
+    sys.stdout.write(msgspec.json.encode(report).decode())

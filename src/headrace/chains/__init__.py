@@ -1,0 +1,93 @@
+"""The chain as the order flow sees it: sign, send, look, count heights. Port and register."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from headrace.model.amounts import BaseUnits
+from headrace.model.updates import TxError
+
+Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
+
+
+class Swap(msgspec.Struct, frozen=True, kw_only=True):
+    """What the transaction is to do. `memo` is the order's id, and is on the chain for everyone to count."""
+
+    memo: str
+    venue: str
+    mint_in: str
+    mint_out: str
+    amount_in: BaseUnits
+    quoted_out: BaseUnits
+    min_out: BaseUnits
+
+
+class Blockhash(msgspec.Struct, frozen=True):
+    """A transaction that names it can land up to and including block height `last_valid_height`."""
+
+    hash: str
+    last_valid_height: int
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """Bytes ready to send. The signature is known before anything was sent."""
+
+    signature: str
+    raw: bytes
+    last_valid_height: int
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """A transaction that is in a block. `err` None: it did what it should; else it changed nothing but its fee.
+
+    `reason` is the constant for that error (`slippage_exceeded`, `chain_error`).
+    """
+
+    depth: Depth
+    err: TxError
+    reason: str | None = None
+    amount_out: BaseUnits | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one node says about a signature. `landing` None: this node knows none, and it knows heights up to
+    `height`, which may be behind what other nodes know."""
+
+    landing: Landing | None
+    height: int
+
+
+class Chain(Protocol):
+    """A chain on which identical bytes execute at most once, and different bytes may both execute.
+
+    Nothing here is sure: a send may be lost or succeed although it raised; a lookup may lag, and a `processed` landing
+    may vanish with its fork. Heights only grow, but different nodes may answer with different ones.
+    Each call raises TransientError when the node can't be asked.
+    """
+
+    async def blockhash(self) -> Blockhash:
+        """A recent one."""
+
+    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
+        """The signed bytes; nothing is sent."""
+
+    async def send(self, signed: Signed) -> None:
+        """Hand the bytes to a node. Returning does not mean that they land; raising does not mean that they don't."""
+
+    async def finalized_height(self) -> int:
+        """The height of the newest block that no fork can take back."""
+
+    async def look(self, signature: str) -> Answer:
+        """What is known about a signature, in the whole history and not only among recent ones."""
+
+    async def changed(self, signature: str, timeout_s: float) -> None:
+        """Return when there may be news of this signature, or after `timeout_s`. A hint: look."""
+
+    async def close(self) -> None:
+        """Release what it holds."""
+
+
+CHAINS: Final[Mapping[str, str]] = MappingProxyType({"mock": "headrace.chains.mock:MockChain"})
+"""Name → "module:Class", imported when first used."""

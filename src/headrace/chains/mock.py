@@ -1,0 +1,200 @@
+"""A chain in one SQLite file, shared by all processes that open it, whose dangers are those of the real one."""
+
+import hashlib
+import random
+import sqlite3
+from functools import partial
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
+from headrace.config import Setting
+from headrace.model.amounts import BaseUnits
+from headrace.model.base58 import b58encode
+from headrace.model.errors import ConfigError, TransientError
+from headrace.runtime.clock import Clock
+from headrace.runtime.sqlite import SqliteThread
+
+GENESIS_MS: Final = 1_600_000_000_000
+SLIPPAGE_EXCEEDED: Final = {"InstructionError": [0, {"Custom": 6001}]}
+
+_Chance = msgspec.Meta(ge=0, le=1)
+
+_SCHEMA: Final = """create table if not exists transactions (
+  signature text primary key, memo text not null, seen_at integer not null, lands_at integer, vanishes_at integer,
+  confirmed_at integer, height integer, last_valid_height integer not null, err text, amount_out text not null
+) strict, without rowid"""
+
+
+class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mock_chain]`. Chances are per call, from 0 to 1; the same seed draws the same fates."""
+
+    file: Annotated[
+        str, Setting("ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",))
+    ] = "headrace-mock-chain.db"
+    execution_ms: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^\d{1,6}(-\d{1,6})?$"),
+        Setting("from send to confirmed, as a range; 0: at once", env=("MOCK_EXECUTION_MS",)),
+    ] = "2000-3000"
+    seed: Annotated[int, Setting("seed of what befalls transactions", env=("MOCK_CHAIN_SEED",))] = 0
+    block_ms: Annotated[int, msgspec.Meta(ge=1), Setting("time between blocks", env=("MOCK_BLOCK_MS",))] = 250
+    validity_blocks: Annotated[
+        int, msgspec.Meta(ge=1), Setting("blocks for which a blockhash is valid", env=("MOCK_VALIDITY_BLOCKS",))
+    ] = 150
+    finality_blocks: Annotated[
+        int, msgspec.Meta(ge=0), Setting("blocks until a block is final", env=("MOCK_FINALITY_BLOCKS",))
+    ] = 32
+    drift_bps: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=5000),
+        Setting("how far the price may move between quote and landing", env=("MOCK_DRIFT_BPS",)),
+    ] = 50
+    drop: Annotated[float, _Chance, Setting("chance that a send is lost", env=("MOCK_DROP",))] = 0.0
+    late: Annotated[
+        float, _Chance, Setting("chance that it lands just before its blockhash ends", env=("MOCK_LATE",))
+    ] = 0.0
+    fork: Annotated[float, _Chance, Setting("chance that it is first seen on a fork that dies", env=("MOCK_FORK",))] = (
+        0.0
+    )
+    lag: Annotated[float, _Chance, Setting("chance that a look is answered by a node that lags", env=("MOCK_LAG",))] = (
+        0.0
+    )
+    lag_blocks: Annotated[int, msgspec.Meta(ge=0), Setting("how far such a node lags", env=("MOCK_LAG_BLOCKS",))] = 20
+    error: Annotated[
+        float,
+        _Chance,
+        Setting("chance that a call fails; a send that fails may have arrived", env=("MOCK_ERROR",)),
+    ] = 0.0
+
+
+class MockChain:
+    """Blocks come with wall time, so every process sees the same height, and a fate is drawn when bytes first arrive.
+
+    The ledger counts executions for itself: `executions` tells of each memo how often it was executed, whatever the
+    orders' own store believes.
+    """
+
+    def __init__(self, settings: MockChainSettings, clock: Clock) -> None:
+        low, _, high = settings.execution_ms.partition("-")
+        self._settings, self._clock = settings, clock
+        self._delay_ms = (int(low), int(high or low))
+        if self._delay_ms[0] > self._delay_ms[1]:
+            raise ConfigError("MOCK_EXECUTION_MS", settings.execution_ms, "a range from low to high")
+        self._luck = random.Random(f"{settings.seed}:calls")  # noqa: S311
+        self._ledger: SqliteThread[None] = SqliteThread(settings.file, durable=False)
+        self._ledger.tell(lambda db: db.execute(_SCHEMA))
+
+    async def blockhash(self) -> Blockhash:
+        self._may_fail()
+        height = self._height(self._now_ms())
+        return Blockhash(f"bh{height}", height + self._settings.validity_blocks)
+
+    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
+        raw = msgspec.json.encode((swap, blockhash))
+        return Signed(b58encode(hashlib.sha512(raw).digest()), raw, blockhash.last_valid_height)
+
+    async def send(self, signed: Signed) -> None:
+        before = self._luck.random() < self._settings.error / 2
+        after = self._luck.random() < self._settings.error / 2
+        if before:
+            raise TransientError("the node could not be reached")
+        if self._luck.random() >= self._settings.drop:
+            row = self._fate(signed, self._now_ms())
+            await self._ledger.ask(partial(_arrive, row))
+        if after:
+            raise TransientError("the node did not answer")
+
+    async def finalized_height(self) -> int:
+        self._may_fail()
+        return self._height(self._now_ms()) - self._settings.finality_blocks
+
+    async def look(self, signature: str) -> Answer:
+        self._may_fail()
+        row = await self._ledger.ask(partial(_find, signature), writes=False)
+        now_ms = self._now_ms()
+        if self._luck.random() < self._settings.lag:
+            now_ms -= self._luck.randint(0, self._settings.lag_blocks) * self._settings.block_ms
+        return Answer(None if row is None else self._landing(row, now_ms), self._height(now_ms))
+
+    async def changed(self, signature: str, timeout_s: float) -> None:
+        row = await self._ledger.ask(partial(_find, signature), writes=False)
+        now_ms = self._now_ms()
+        if row is not None and row["confirmed_at"] is not None and row["confirmed_at"] > now_ms:
+            timeout_s = min(timeout_s, (row["confirmed_at"] - now_ms) / 1000)
+        await self._clock.sleep(timeout_s)
+
+    async def executions(self) -> dict[str, int]:
+        """Memo → how often it was executed without an error."""
+        sql = "select memo, count(*) from transactions where err is null and confirmed_at <= ? group by memo"
+        now_ms = self._now_ms()
+        return await self._ledger.ask(lambda db: dict(db.execute(sql, (now_ms,)).fetchall()), writes=False)
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+    def _height(self, at_ms: int) -> int:
+        return (at_ms - GENESIS_MS) // self._settings.block_ms
+
+    def _may_fail(self) -> None:
+        if self._luck.random() < self._settings.error:
+            raise TransientError("the node could not be asked")
+
+    def _fate(self, signed: Signed, now_ms: int) -> dict[str, Any]:
+        """What will become of bytes that arrive now: when they land, on which fork first, with what result."""
+        settings = self._settings
+        swap = msgspec.json.decode(signed.raw, type=tuple[Swap, Blockhash])[0]
+        luck = random.Random(f"{settings.seed}:{signed.signature}")  # noqa: S311
+        delay_ms = luck.randint(*self._delay_ms)
+        last_ms = GENESIS_MS + (signed.last_valid_height + 1) * settings.block_ms - 1
+        lands_at = now_ms + delay_ms // 2
+        seen_at, vanishes_at = lands_at, None
+        if luck.random() < settings.fork:
+            vanishes_at = lands_at = seen_at + 4 * settings.block_ms
+        if luck.random() < settings.late:
+            lands_at = max(lands_at, last_ms - luck.randint(0, settings.block_ms))
+        landed = lands_at <= last_ms
+        actual = swap.quoted_out * (10_000 + luck.randint(-settings.drift_bps, settings.drift_bps)) // 10_000
+        return {
+            "signature": signed.signature,
+            "memo": swap.memo,
+            "seen_at": seen_at,
+            "vanishes_at": vanishes_at,
+            "lands_at": lands_at if landed else None,
+            "confirmed_at": lands_at + (delay_ms - delay_ms // 2) if landed else None,
+            "height": self._height(lands_at) if landed else None,
+            "last_valid_height": signed.last_valid_height,
+            "err": None if actual >= swap.min_out else msgspec.json.encode(SLIPPAGE_EXCEEDED).decode(),
+            "amount_out": str(actual),
+        }
+
+    def _landing(self, row: dict[str, Any], now_ms: int) -> Landing | None:
+        """What a node knows at `now_ms`."""
+        on_fork = row["vanishes_at"] is not None and row["seen_at"] <= now_ms < row["vanishes_at"]
+        landed = row["lands_at"] is not None and row["lands_at"] <= now_ms
+        if not landed:
+            return Landing("processed", None) if on_fork else None
+        if row["confirmed_at"] > now_ms:
+            return Landing("processed", None)
+        final = self._height(now_ms) - self._settings.finality_blocks >= row["height"]
+        err = None if row["err"] is None else msgspec.json.decode(row["err"])
+        amount_out = BaseUnits(int(row["amount_out"])) if err is None else None
+        reason = None if err is None else "slippage_exceeded"
+        return Landing("finalized" if final else "confirmed", err, reason, amount_out)
+
+
+def _arrive(row: dict[str, Any], db: sqlite3.Connection) -> None:
+    """Identical bytes land at most once: what came first stays. After their blockhash's end they never land."""
+    names = ", ".join(row)
+    marks = ", ".join(f":{name}" for name in row)
+    db.execute(f"insert or ignore into transactions ({names}) values ({marks})", row)
+
+
+def _find(signature: str, db: sqlite3.Connection) -> dict[str, Any] | None:
+    found = db.execute("select * from transactions where signature = ?", (signature,))
+    row = found.fetchone()
+    return None if row is None else dict(zip((column[0] for column in found.description), row, strict=True))

@@ -1,0 +1,231 @@
+"""`headrace orders`: place, watch, list and cancel orders of a running server, and read their logs."""
+
+import argparse
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from headrace.cli.listening import printable
+from headrace.model.errors import ConfigError, HeadraceError
+from headrace.model.orders import TERMINAL
+from headrace.protocol.codes import may_reconnect
+from headrace.runtime.backoff import Backoff
+
+URL: Final = "http://127.0.0.1:8080"
+TIMEOUT_S: Final = 15.0
+COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
+
+Json = dict[str, Any]
+
+
+class Problem(HeadraceError):  # noqa: N818  (an answer, in the words of RFC 9457)
+    """The server said no, or was not there; in words for the terminal."""
+
+
+def add_to(commands: Any) -> None:
+    """The command and its own commands."""
+    about = "place, watch, list and cancel orders of a running server"
+    parser = commands.add_parser("orders", help=about, description=about[0].upper() + about[1:] + ".")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    place = _verb(verbs, "place", _place, "place an order; it is on disk when this returns")
+    place.add_argument("token_in", metavar="TOKEN_IN", help="what is given: SOL, USDC, USDT or a mint")
+    place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
+    place.add_argument("amount", metavar="AMOUNT", help="how much of TOKEN_IN, in whole tokens")
+    place.add_argument("--base-units", action="store_true", help="AMOUNT is in base units")
+    place.add_argument("--limit", metavar="PRICE", help="wait for this price: whole tokens out for one in, or more")
+    place.add_argument("--stop", metavar="PRICE", help="wait until the price is this, or less")
+    place.add_argument("--slippage-bps", type=int, metavar="BPS", help="how far below the quote it may be filled")
+    place.add_argument("--priority", type=int, metavar="N", help="0 urgent … 9 (default 5)")
+    place.add_argument("--expires-in", type=float, metavar="S", help="not begun after S seconds")
+    place.add_argument("--user", metavar="USER", help="whose order it is")
+    place.add_argument("--key", metavar="KEY", help="idempotency key: asked again, it is the same order")
+    place.add_argument("--watch", action="store_true", help="then follow it to its end")
+
+    watch = _verb(verbs, "watch", _watch, "follow an order to its end; 0 if it was executed, else 1")
+    watch.add_argument("order", metavar="ORDER", help="its id")
+    watch.add_argument("--from-seq", type=int, default=0, metavar="SEQ", help="only what came after (default 0: all)")
+
+    listing = _verb(verbs, "list", _list, "list orders, newest first")
+    listing.add_argument("--user", metavar="USER", help="only this user's")
+    listing.add_argument("--status", metavar="STATUS", help="only those in this status, such as PENDING")
+    listing.add_argument("--mint", metavar="MINT", help="only those that give or want this token")
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (default 50)")
+    listing.add_argument("--cursor", metavar="CURSOR", help="go on where an earlier list ended")
+
+    cancel = _verb(verbs, "cancel", _cancel, "cancel an order, or ask for it when its transaction may be on its way")
+    cancel.add_argument("order", metavar="ORDER", help="its id")
+
+    events = _verb(verbs, "events", _events, "print the log of an order")
+    events.add_argument("order", metavar="ORDER", help="its id")
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("--url", default=URL, help="the server's address (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print what the server says, one JSON object a line")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _place(arguments: argparse.Namespace) -> int:
+    if arguments.limit and arguments.stop:
+        raise ConfigError("--stop", arguments.stop, "either --limit or --stop")
+    kind = "limit" if arguments.limit else "stop" if arguments.stop else "market"
+    expires_in_s: float | None = arguments.expires_in
+    wanted = {
+        "type": kind,
+        "tokenIn": arguments.token_in,
+        "tokenOut": arguments.token_out,
+        "amount" if arguments.base_units else "uiAmount": arguments.amount,
+        "limitPrice": arguments.limit,
+        "stopPrice": arguments.stop,
+        "slippageBps": arguments.slippage_bps,
+        "priority": arguments.priority,
+        "expiresAt": None if expires_in_s is None else round((time.time() + expires_in_s) * 1000),
+        "userId": arguments.user,
+    }
+    body = {name: value for name, value in wanted.items() if value is not None}
+    key = arguments.key or str(uuid.uuid4())
+    try:
+        order = _ask(arguments.url, "POST", "/api/orders/execute", json=body, headers={"Idempotency-Key": key})
+    except Problem as problem:
+        if "fate unknown" not in str(problem):
+            raise
+        raise Problem(f"{problem}; ask again with --key {key}") from problem
+    print(json.dumps(order) if arguments.json else order["orderId"], flush=True)
+    return _follow(arguments.url, order["orderId"], 0, as_json=arguments.json) if arguments.watch else 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    return _follow(arguments.url, arguments.order, arguments.from_seq, as_json=arguments.json)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    names = ("user", "status", "mint", "limit", "cursor")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    page = _ask(arguments.url, "GET", "/api/orders", params=given)
+    if arguments.json:
+        for order in page["orders"]:
+            print(json.dumps(order))
+        return 0
+    print(table(COLUMNS, [_row(order) for order in page["orders"]]))
+    if page["nextCursor"]:
+        print(f"more: --cursor {page['nextCursor']}")
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    order = _ask(arguments.url, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
+    over = order["status"] == "CANCELLED"
+    said = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
+    print(json.dumps(order) if arguments.json else said)
+    return 0
+
+
+def _events(arguments: argparse.Namespace) -> int:
+    path, seq = f"/api/orders/{quote(arguments.order, safe='')}/events", 0
+    while events := _ask(arguments.url, "GET", path, params={"fromSeq": seq})["events"]:
+        for event in events:
+            print(json.dumps(event) if arguments.json else line_of(event))
+        seq = events[-1]["seq"]
+    return 0
+
+
+def _row(order: Json) -> list[str]:
+    given = f"{order['uiAmount'] or order['amount']} {order['tokenIn']}"
+    price = order["executedPrice"] or (f"@ {order['trigger']['price']}" if order["trigger"] else "")
+    status = "RESTING" if order["resting"] else order["status"]
+    return [order["orderId"], status, order["type"], given, order["tokenOut"], price, order["dex"] or "",
+            order["userId"]]  # fmt: skip
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as what is in them, two spaces apart."""
+    cells = [columns, *[[printable(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+
+def line_of(event: Json) -> str:
+    """An update of an order as a person wants it."""
+    at = time.strftime("%H:%M:%S", time.gmtime(event["timestamp"] / 1000)) + f".{event['timestamp'] % 1000:03}Z"
+    return printable("  ".join([f"{event['seq']:>3}", at, f"{event['status']:<9}", event["event"], *_details(event)]))
+
+
+def _details(event: Json) -> Iterable[str]:
+    if event.get("trigger"):
+        yield f"at {event['trigger']['price'] or event['trigger']['out'] + '/' + event['trigger']['per']}"
+    for each in event.get("quotes", ()):
+        yield f"{each['dex']} {each['price'] or each['amountOut']}"
+    for name in ("executedPrice", "amountOut", "errorReason", "txHash"):
+        if event.get(name):
+            yield f"{name} {event[name]}"
+
+
+def _follow(url: str, order_id: str, from_seq: int, *, as_json: bool) -> int:
+    return 0 if asyncio.run(_until_over(url, order_id, from_seq, as_json=as_json)) == "CONFIRMED" else 1
+
+
+async def _until_over(url: str, order_id: str, seq: int, *, as_json: bool) -> str:
+    """Print the order's updates to its end, over as many connections as it takes; the status in which it ended."""
+    backoff = Backoff(initial_s=0.2, max_s=5.0)
+    address = f"ws{_checked(url)[4:]}/api/orders/{quote(order_id, safe='')}/stream"
+    while True:
+        try:
+            async with connect(f"{address}?fromSeq={seq}") as socket:
+                async for text in socket:
+                    frame: Json = json.loads(text)
+                    if frame["type"] == "error":
+                        raise Problem(f"the server refused: {printable(frame['data']['message'])}")
+                    if frame["type"] == "update":
+                        backoff.reset()
+                        seq = frame["seq"]
+                        print(json.dumps(frame) if as_json else line_of(frame), flush=True)
+                    over = frame.get("status")
+                    if over in TERMINAL and frame["seq"] >= frame.get("lastSeq", 0):
+                        return str(over)
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and not may_reconnect(closed.rcvd.code):
+                raise Problem(f"the server ended it: {closed.rcvd.code}") from closed
+        except InvalidStatus as error:
+            raise Problem(f"the server refused: HTTP {error.response.status_code}") from error
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            if seq == 0:
+                raise Problem(f"{url}: {error}") from error
+        await asyncio.sleep(backoff.next_s())
+
+
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError("--url", url, "an http:// or https:// URL")
+    return url.rstrip("/")
+
+
+def _ask(url: str, method: str, path: str, **more: Any) -> Json:
+    """The answer's object. Raises Problem with what the server says is wrong."""
+    try:
+        answer = httpx.request(method, _checked(url) + path, timeout=TIMEOUT_S, **more)
+        body = answer.json()
+    except httpx.InvalidURL as error:
+        raise ConfigError("--url", url, "an http:// or https:// URL") from error
+    except httpx.HTTPError as error:
+        fate = "" if isinstance(error, httpx.ConnectError) or method == "GET" else "; fate unknown"
+        raise Problem(f"{url}: {error or type(error).__name__}{fate}") from error
+    except ValueError as error:
+        raise Problem(f"{url}: HTTP {answer.status_code}, and no JSON: is that a Headrace server?") from error
+    if answer.is_success and isinstance(body, dict):
+        return body
+    said = [body.get("detail") or body.get("title", "")]
+    said += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]
+    if body.get("fate") == "unknown":
+        said.append("fate unknown")
+    raise Problem(printable(f"{answer.status_code} {'; '.join(said)}"))

@@ -1,0 +1,1 @@
+"""The order flow: intake accepts, the engine executes, and pure rooms decide."""

@@ -1,0 +1,51 @@
+"""Follows executed orders until their landing is final; nothing is ever signed anew after a landing."""
+
+import asyncio
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from headrace.chains import Chain
+from headrace.execution.confirmation import judge_final
+from headrace.execution.observation import observe
+from headrace.execution.settings import ExecutionSettings
+from headrace.model.orders import Claimed
+from headrace.runtime.clock import Clock
+from headrace.store import Store
+
+AT_ONCE: Final = 200
+
+_log = structlog.get_logger("execution")
+
+
+class Finality:
+    """Several processes may do this at once: the store writes down each order's finality once."""
+
+    def __init__(self, store: Store, chain: Chain, settings: ExecutionSettings, clock: Clock) -> None:
+        self._store, self._chain, self._settings, self._clock = store, chain, settings, clock
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled. Raises TransientError when the store is away; run it again then."""
+        while True:
+            await self._clock.sleep(self._settings.finality_ms / 1000)
+            while await self.look_once() == AT_ONCE:
+                pass
+
+    async def look_once(self) -> int:
+        """Look at the oldest that are not final yet; how many of them now are."""
+        waiting = await self._store.unfinal(AT_ONCE)
+        return sum(await asyncio.gather(*[self._look(each) for each in waiting]))
+
+    async def _look(self, each: Claimed) -> bool:
+        order, attempt = each.order, each.attempt
+        if attempt is None:
+            return False
+        verdict = judge_final(attempt.last_valid_height, await observe(self._chain, attempt.signature))
+        if verdict == "undecided":
+            return False
+        outcome = replace(order.outcome, finality=verdict)
+        if verdict == "lost":
+            outcome = replace(outcome, fate="not_executed")
+            _log.error("landing_lost", order=order.id, signature=attempt.signature, meaning="a person must look")
+        return await self._store.finalize(order, outcome)

@@ -1,0 +1,180 @@
+"""Takes orders in: what the client sent becomes a checked request, is stored once, and only then answered."""
+
+import hashlib
+import secrets
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from headrace.execution.portfolio import Portfolio, view
+from headrace.execution.requests import decimals_of, find_token, read_request
+from headrace.execution.settings import ExecutionSettings
+from headrace.model.errors import TransientError
+from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
+from headrace.model.topics import is_owner
+from headrace.protocol.session import TokenBucket
+from headrace.runtime.clock import Clock
+from headrace.store import Accepted, Cancelled, Page, Store
+
+USERS_MAX: Final = 10_000
+KEY_LENGTH_MAX: Final = 128
+FILLS_PAGE: Final = 500
+
+
+class Intake:
+    """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable."""
+
+    def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock) -> None:
+        self._store, self._settings, self._clock = store, settings, clock
+        self._users: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
+        """Check and store an order; when this returns, it is on disk and will be executed, once.
+
+        `key` is the client's idempotency key: the same key with the same body gives the first order again.
+        """
+        now_ms = self._clock.wall_ns() // 1_000_000
+        request = read_request(body, now_ms=now_ms, amount_max=self._settings.amount_max, user_id=user_id)
+        keys = _keys(request, key)
+        self._check_rate(request.user_id)
+        order = Order(
+            id=new_id(now_ms),
+            request=request,
+            outcome=Outcome(),
+            status=OrderStatus.PENDING,
+            seq=1,
+            epoch=0,
+            cancel_requested=False,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+        )
+        fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        try:
+            return await self._store.accept(order, keys, fingerprint)
+        except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
+            raise _unavailable("unknown") from error
+
+    async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
+        """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
+        try:
+            order = await self._store.get(order_id)
+        except TransientError as error:
+            raise _unavailable() from error
+        if order is None or user_id not in (None, order.request.user_id):
+            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+        return order
+
+    async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
+        """Cancel it, or, when its bytes may be on their way, note the wish. Refused with 409 when it is over."""
+        try:
+            cancelled = await self._store.cancel(order_id, user_id)
+        except TransientError as error:
+            raise _unavailable("unknown") from error
+        if cancelled is None:
+            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+        return cancelled
+
+    async def list(
+        self,
+        *,
+        user_id: str | None = None,
+        status: str | None = None,
+        mint: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """Orders, newest first; `mint` may be a symbol."""
+        if status is not None and status not in OrderStatus.__members__:
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such status", fields={"status": "unknown"})
+        wanted = None if status is None else OrderStatus(status)
+        found = None if mint is None else find_token(mint)
+        if mint is not None and found is None:
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such mint", fields={"mint": "unknown"})
+        try:
+            return await self._store.list(
+                user_id=user_id, status=wanted, mint=None if found is None else found.mint, cursor=cursor, limit=limit
+            )
+        except TransientError as error:
+            raise _unavailable() from error
+
+    async def events(self, order_id: str, after_seq: int = 0, limit: int = 1000) -> Sequence[OrderEvent]:
+        """The order's log after `after_seq`; nothing for an order that does not exist."""
+        try:
+            return await self._store.events(order_id, after_seq, limit)
+        except TransientError as error:
+            raise _unavailable() from error
+
+    async def portfolio(self, user_id: str) -> dict[str, Any]:
+        """What the user's executed orders have come to, folded anew from the log each time."""
+        if not is_owner(user_id):
+            fields = {"user": "is not 1 to 64 letters, digits or _.@-"}
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
+        portfolio, after = Portfolio(), 0
+        try:
+            while fills := await self._store.fills(user_id, after, FILLS_PAGE):
+                for fill in fills:
+                    portfolio.apply(fill)
+                after = fills[-1].position
+        except TransientError as error:
+            raise _unavailable() from error
+        return view(user_id, portfolio, decimals_of)
+
+    def _check_rate(self, user_id: str) -> None:
+        """A bucket per user; the least recently seen user is forgotten when there are too many."""
+        per_minute = self._settings.orders_per_minute_per_user
+        if per_minute == 0:
+            return
+        now_min = self._clock.monotonic() / 60  # the bucket does not care which unit its "second" is
+        bucket = self._users.get(user_id)
+        if bucket is None:
+            bucket = self._users[user_id] = TokenBucket(per_minute, now_min)
+            if len(self._users) > USERS_MAX:
+                self._users.popitem(last=False)
+        self._users.move_to_end(user_id)
+        if wait_min := bucket.take(now_min):
+            raise OrderRefused(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "rate_limited",
+                f"more than {per_minute} orders a minute",
+                retry_after_ms=max(1, round(wait_min * 60_000)),
+            )
+
+
+def as_accepted(order: Order) -> Order:
+    """The order as it was when it was taken: what the first answer said, and every later one for the same key."""
+    return msgspec.structs.replace(
+        order,
+        status=OrderStatus.PENDING,
+        outcome=Outcome(),
+        seq=1,
+        cancel_requested=False,
+        updated_at_ms=order.created_at_ms,
+    )
+
+
+def new_id(now_ms: int) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): it sorts by time, so new rows go to the end of the index."""
+    value = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    return str(uuid.UUID(int=value))
+
+
+def _keys(request: OrderRequest, key: str | None) -> list[str]:
+    """Under which names the order can be found again; the client's order id is one as well."""
+    keys: list[str] = []
+    if key is not None:
+        if not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
+            message = f"the key is not 1 to {KEY_LENGTH_MAX} printable ASCII characters"
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
+        keys.append(f"key:{key}")
+    if request.client_order_id is not None:
+        keys.append(f"client:{request.client_order_id}")
+    return keys
+
+
+def _unavailable(fate: Fate = "not_executed") -> OrderRefused:
+    message = "the orders can't be reached for now"
+    return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate=fate)

@@ -1,0 +1,112 @@
+"""What a user's orders have come to: balances, cost, profit. Pure, in integers, folded from the fills of the log."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headrace.model.amounts import decimal_string
+from headrace.model.keys import WSOL_MINT
+from headrace.model.orders import Fill
+
+USDC: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+USDT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
+MONEY: Final = (USDC, USDT, WSOL_MINT)
+"""In which of a pair's mints costs are counted: the first that is here, else the one whose text sorts first."""
+
+AVERAGE_DECIMALS: Final = 9
+
+
+@dataclass
+class Holding:
+    """One mint against the mint that it was paid in. All are base units.
+
+    `units` were bought and not yet sold, for `cost`. `realised` is what sales brought beyond their cost; it can be
+    negative. `uncovered` were sold without having been bought here: what they cost is not known, so what they brought
+    is in the balances and not in the profit.
+    """
+
+    units: int = 0
+    cost: int = 0
+    realised: int = 0
+    uncovered: int = 0
+
+    def buy(self, units: int, cost: int) -> None:
+        self.units += units
+        self.cost += cost
+
+    def sell(self, units: int, proceeds: int) -> None:
+        """At average cost. The cost of a part is rounded up and the proceeds of a part down, so profit is never
+        overstated; the cost that is left is not rounded, so when all is sold, all rounding is made good."""
+        covered = min(units, self.units)
+        self.uncovered += units - covered
+        if covered:
+            cost = -(-self.cost * covered // self.units)
+            self.units -= covered
+            self.cost -= cost
+            self.realised += proceeds * covered // units - cost
+
+
+class Portfolio:
+    """Fold the fills in the order of the log; the same fills give the same portfolio."""
+
+    def __init__(self) -> None:
+        self.fills = 0
+        self.balances: dict[str, int] = defaultdict(int)
+        self.holdings: dict[tuple[str, str], Holding] = defaultdict(Holding)
+
+    def apply(self, fill: Fill) -> None:
+        self.fills += 1
+        self.balances[fill.mint_in] -= fill.amount_in
+        self.balances[fill.mint_out] += fill.amount_out
+        money = money_of(fill.mint_in, fill.mint_out)
+        if money == fill.mint_in:
+            self.holdings[fill.mint_out, money].buy(fill.amount_out, fill.amount_in)
+        else:
+            self.holdings[fill.mint_in, money].sell(fill.amount_in, fill.amount_out)
+
+
+def money_of(one: str, other: str) -> str:
+    """The mint in which the other's cost is counted."""
+    for mint in MONEY:
+        if mint in (one, other):
+            return mint
+    return min(one, other)
+
+
+def view(user_id: str, portfolio: Portfolio, decimals_of: Callable[[str], int | None]) -> dict[str, Any]:
+    """The portfolio as clients see it: base units as text, and decimal text where the decimals are known."""
+
+    def text(units: int, mint: str) -> str | None:
+        decimals = decimals_of(mint)
+        return None if decimals is None else decimal_string(units, decimals)
+
+    def average(holding: Holding, mint: str, money: str) -> str | None:
+        """Whole tokens of money for one whole token, cut after nine decimals."""
+        decimals, money_decimals = decimals_of(mint), decimals_of(money)
+        if decimals is None or money_decimals is None or not holding.units:
+            return None
+        scaled = holding.cost * 10 ** (decimals + AVERAGE_DECIMALS) // (holding.units * 10**money_decimals)
+        return decimal_string(scaled, AVERAGE_DECIMALS)
+
+    return {
+        "userId": user_id,
+        "fills": portfolio.fills,
+        "balances": [
+            {"mint": mint, "units": str(units), "amount": text(units, mint)}
+            for mint, units in sorted(portfolio.balances.items())
+        ],
+        "holdings": [
+            {
+                "mint": mint,
+                "costMint": money,
+                "units": str(holding.units),
+                "cost": str(holding.cost),
+                "averageCost": average(holding, mint, money),
+                "realised": str(holding.realised),
+                "realisedAmount": text(holding.realised, money),
+                "uncovered": str(holding.uncovered),
+            }
+            for (mint, money), holding in sorted(portfolio.holdings.items())
+        ],
+    }

@@ -1,0 +1,252 @@
+"""From what a client sent to a checked request: every fault is named, no amount is ever a float. Pure."""
+
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.keys import WSOL_MINT, is_key
+from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
+from headrace.model.topics import OWNER_LENGTH_MAX, is_owner
+from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
+from headrace.runtime.registry import load
+
+TOKENS: Final = {
+    "SOL": Token(WSOL_MINT, 9),
+    "USDC": Token("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", 6),
+    "USDT": Token("Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", 6),
+}
+"""Tokens that have a name here; any other is given by its mint."""
+
+ANONYMOUS: Final = "anonymous"
+DEFAULT_SLIPPAGE_BPS: Final = 100
+TEXT_MAX: Final = 128
+
+_BY_MINT: Final = {token.mint: token for token in TOKENS.values()}
+_DIGITS_MAX: Final = 40
+
+
+class _Fault(Exception):  # noqa: N818  (a finding)
+    """What is wrong with one field."""
+
+
+def decimals_of(mint: str) -> int | None:
+    """How many decimals a mint's base units have, where that is known."""
+    token = find_token(mint)
+    return None if token is None else token.decimals
+
+
+_Read: TypeAlias = Callable[[], Any]  # by a name: the annotation of an inner function is built at each call
+
+
+def read_json(text: bytes) -> Any:
+    """The JSON of a body, numbers with a fraction as Decimal. Refuses what RFC 8259 leaves open: an object that names a
+    key twice, NaN, numbers and nesting without end."""
+    try:
+        return json.loads(
+            text.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
+        )
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        message = "the body is not JSON as RFC 8259 has it"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "malformed_json", message) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def find_token(text: str) -> Token | None:
+    """A token by its name or mint; a mint that nobody here knows has no decimals."""
+    return TOKENS.get(text) or _BY_MINT.get(text) or (Token(text) if is_key(text) else None)
+
+
+def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None = None) -> OrderRequest:
+    """Check everything and name all that is wrong. Numbers with a fraction must come as Decimal. Unknown fields are
+    ignored. Raises OrderRefused 400; `user_id` given (by authentication) overrides the body's."""
+    if not isinstance(body, dict):
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
+    faults: dict[str, str] = {}
+
+    def take(name: str, read: _Read) -> Any:
+        try:
+            return read()
+        except _Fault as fault:
+            faults[name] = str(fault)
+            return None
+
+    token_in = take("tokenIn", lambda: _token(body.get("tokenIn")))
+    token_out = take("tokenOut", lambda: _token(body.get("tokenOut")))
+    if token_in is not None and token_out is not None and token_in.mint == token_out.mint:
+        faults["tokenOut"] = "is the same as tokenIn"
+    amount = take("amount", lambda: _amount(body, token_in, amount_max))
+    slippage_bps = take("slippage", lambda: _slippage(body))
+    request: dict[str, Any] = {
+        "type": take("type", lambda: _one_of(body.get("type", "market"), tuple(ORDER_TYPES))),
+        "min_out": take("minOut", lambda: _base_units(body["minOut"]) if body.get("minOut") is not None else None),
+        "priority": take("priority", lambda: _integer(body.get("priority", 5), 0, 9)),
+        "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"), now_ms)),
+        "client_order_id": take("clientOrderId", lambda: _text(body.get("clientOrderId"))),
+        "user_id": user_id or take("userId", lambda: _user(body.get("userId", ANONYMOUS))),
+        "mode": take("execution", lambda: _mode(body.get("execution", {}))),
+    }
+    terms = Terms()
+    if request["type"] is not None and token_in is not None and token_out is not None and amount is not None:
+        terms = _terms(request["type"], Asked(body, token_in, token_out, amount), faults)
+    if terms.least_out is not None:
+        request["min_out"] = max(terms.least_out, request["min_out"] or 0)
+    if faults:
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", "the order can't be taken as it is", fields=faults)
+    return OrderRequest(
+        said_in=body["tokenIn"],
+        said_out=body["tokenOut"],
+        token_in=token_in,
+        token_out=token_out,
+        amount=amount,
+        slippage_bps=slippage_bps,
+        trigger=terms.trigger,
+        **request,
+    )
+
+
+@cache
+def _types() -> Mapping[str, OrderType]:
+    return {name: load(target)() for name, target in ORDER_TYPES.items()}
+
+
+def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:
+    """What the order's type reads. A limit with a type that knows none would be an order that nobody wanted."""
+    types = _types()
+    for known, order_type in types.items():
+        if known != name:
+            faults |= dict.fromkeys(asked.body.keys() & set(order_type.fields), f"belongs to type {known}")
+    try:
+        terms = types[name].terms(asked)
+    except WrongTerms as wrong:
+        faults[wrong.field] = str(wrong)
+        return Terms()
+    if terms.least_out is not None and terms.least_out > U64_MAX:
+        faults[types[name].fields[0]] = "asks for more than 64 bits of base units"
+    return terms
+
+
+def _token(given: Any) -> Token:
+    token = find_token(given) if isinstance(given, str) else None
+    if token is None:
+        raise _Fault(f"is not a mint (base58 of 32 bytes) nor one of {', '.join(TOKENS)}")
+    return token
+
+
+def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseUnits:
+    """`amount` as text is base units; as a number, which earlier clients send, or as `uiAmount`, whole tokens."""
+    amount, ui_amount = body.get("amount"), body.get("uiAmount")
+    if (amount is None) == (ui_amount is None):
+        raise _Fault("give either amount or uiAmount")
+    if isinstance(amount, str):
+        units = _base_units(amount)
+    elif token is None:
+        return BaseUnits(0)  # never used: what is wrong is said of tokenIn
+    else:
+        units = _scaled(amount if ui_amount is None else ui_amount, token)
+    if units > amount_max:
+        raise _Fault(f"is more than {amount_max} base units")
+    return units
+
+
+def _scaled(given: Any, token: Token) -> BaseUnits:
+    """Whole tokens to base units, exactly."""
+    if isinstance(given, bool) or not isinstance(given, int | Decimal | str):
+        raise _Fault("is not a number")
+    if token.decimals is None:
+        raise _Fault("the decimals of this mint are not known: give amount as text, in base units")
+    try:
+        number = Decimal(given)
+    except InvalidOperation:
+        raise _Fault("is not a number") from None
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
+        raise _Fault("is beyond what a token has")
+    shift = exponent + token.decimals
+    units = int("".join(map(str, digits)))
+    if shift < 0:
+        units, rest = divmod(units, 10**-shift)
+        if rest:
+            raise _Fault(f"has more than {token.decimals} decimals")
+    return _checked(-units if sign else units * 10 ** max(0, shift))
+
+
+def _base_units(given: Any) -> BaseUnits:
+    if not isinstance(given, str) or not (given.isascii() and given.isdigit() and len(given) <= 20):
+        raise _Fault("is not base units: digits as text")
+    return _checked(int(given))
+
+
+def _checked(units: int) -> BaseUnits:
+    if units <= 0:
+        raise _Fault("is not more than 0")
+    if units > U64_MAX:
+        raise _Fault("is more than 64 bits")
+    return BaseUnits(units)
+
+
+def _slippage(body: dict[str, Any]) -> Bps:
+    """`slippageBps`, or `slippage` as a fraction, cut (not rounded up) to whole basis points."""
+    bps, fraction = body.get("slippageBps"), body.get("slippage")
+    if bps is not None and fraction is not None:
+        raise _Fault("give either slippage or slippageBps")
+    if bps is not None:
+        return Bps(_integer(bps, 0, BPS_WHOLE))
+    if fraction is None:
+        return Bps(DEFAULT_SLIPPAGE_BPS)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | Decimal) or not 0 <= fraction <= 1:
+        raise _Fault("is not a number from 0 to 1")
+    return Bps(int(fraction * BPS_WHOLE))
+
+
+def _integer(given: Any, low: int, high: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
+        raise _Fault(f"is not an integer from {low} to {high}")
+    return given
+
+
+def _expiry(given: Any, now_ms: int) -> int | None:
+    if given is None:
+        return None
+    expires_at_ms = _integer(given, 0, 2**53)
+    if expires_at_ms <= now_ms:
+        raise _Fault("is in the past (milliseconds since 1970 are expected)")
+    return expires_at_ms
+
+
+def _text(given: Any) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, str) or not (0 < len(given) <= TEXT_MAX and given.isascii() and given.isprintable()):
+        raise _Fault(f"is not 1 to {TEXT_MAX} printable ASCII characters")
+    return given
+
+
+def _user(given: Any) -> str:
+    if not isinstance(given, str) or not is_owner(given):
+        raise _Fault(f"is not 1 to {OWNER_LENGTH_MAX} letters, digits or _.@-")
+    return given
+
+
+def _one_of(given: Any, known: tuple[str, ...]) -> str:
+    if given not in known:
+        raise _Fault(f"is not one of {', '.join(known)}")
+    return str(given)
+
+
+def _mode(given: Any) -> str:
+    mode = given.get("mode", "mock") if isinstance(given, dict) else None
+    return _one_of(mode, ("mock",))

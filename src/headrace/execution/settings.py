@@ -1,0 +1,49 @@
+"""What may be set about executing orders."""
+
+from typing import Annotated
+
+import msgspec
+
+from headrace.config import Setting
+
+_Ms = msgspec.Meta(ge=1)
+
+
+class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
+
+    enabled: Annotated[
+        bool, Setting("take orders and execute them: a preview, on mock venues", env=("ORDERS_ENABLED",))
+    ] = False
+    work_here: Annotated[
+        bool, Setting("execute orders in this process too; off: `headrace worker` does", env=("ORDERS_WORK_HERE",))
+    ] = True
+    file: Annotated[
+        str, Setting("SQLite file of the orders where DATABASE_URL names no database", env=("ORDERS_FILE",))
+    ] = "headrace-orders.db"
+    lease_ms: Annotated[
+        int, msgspec.Meta(ge=100), Setting("a silent worker's orders are taken over after", env=("ORDER_LEASE_MS",))
+    ] = 10_000
+    scan_ms: Annotated[
+        int, _Ms, Setting("how often a worker looks for orders that nobody told it of", env=("ORDER_SCAN_MS",))
+    ] = 500
+    quote_timeout_ms: Annotated[
+        int, _Ms, Setting("a venue that takes longer is left out", env=("QUOTE_TIMEOUT_MS",))
+    ] = 2_000
+    tries_max: Annotated[int, msgspec.Meta(ge=1, le=10), Setting("tries of one order", env=("ORDER_TRIES",))] = 3
+    retry_ms: Annotated[
+        int, _Ms, Setting("rest before the second try; doubles, with jitter", env=("ORDER_RETRY_MS",))
+    ] = 1_000
+    resend_ms: Annotated[int, _Ms, Setting("the same bytes are sent again after", env=("ORDER_RESEND_MS",))] = 2_000
+    look_ms: Annotated[
+        int, _Ms, Setting("longest pause between two looks at a transaction", env=("ORDER_LOOK_MS",))
+    ] = 500
+    finality_ms: Annotated[
+        int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
+    ] = 1_000
+    amount_max: Annotated[
+        int, msgspec.Meta(ge=1), Setting("most base units of one order", env=("ORDER_AMOUNT_MAX",))
+    ] = 2**64 - 1
+    orders_per_minute_per_user: Annotated[
+        int, msgspec.Meta(ge=0), Setting("orders that one user may place a minute; 0: any", env=("ORDERS_PER_USER",))
+    ] = 0

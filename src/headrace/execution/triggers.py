@@ -1,0 +1,138 @@
+"""Wakes resting orders: hears the trades on the bus, and lets an order go when the market is there."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from headrace.model.events import Message
+from headrace.model.orders import Order, OrderEvent, OrderStatus
+from headrace.protocol.orders import rate_view
+from headrace.runtime.metrics import Metrics
+from headrace.store import Store
+
+PAGE: Final = 500
+AT_ONCE: Final = 100
+_PREFIX: Final = "trades:"
+
+_log = structlog.get_logger("execution")
+
+
+class _Trade(msgspec.Struct, frozen=True):
+    mint: str
+    quote_mint: str
+    base_amount: str
+    quote_amount: str
+
+
+class _Message(msgspec.Struct, frozen=True):
+    event_id: str
+    data: _Trade
+
+
+_messages = msgspec.json.Decoder(_Message)
+
+
+class Triggers:
+    """Holds the resting orders by mint, and compares each trade of those mints with what they wait for.
+
+    Only trades that come after an order is known here count. Several processes may do this at once: the store lets one
+    of them trigger an order, once. What is held here is only a copy: it is read from the store at each start.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._resting: dict[str, Order] = {}
+        self._of_mint: dict[str, set[str]] = {}
+        self._new: set[str] = set()
+        self._due: dict[str, dict[str, Any]] = {}
+        self._wake = asyncio.Event()
+        self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
+
+    async def run(self) -> None:
+        """Trigger until cancelled. Raises TransientError when the store is away; run it again then."""
+        await self._load()
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for order_id in list(self._new):
+                order = await self._store.get(order_id)
+                self._new.discard(order_id)
+                if order is not None:
+                    self._add(order)
+            while self._due:
+                due = list(self._due.items())[:AT_ONCE]
+                results = await asyncio.gather(*[self._store.trigger(order_id, data) for order_id, data in due])
+                self._triggered.inc(sum(results))
+                for order_id, _ in due:
+                    self._due.pop(order_id, None)
+
+    def hear_orders(self, events: Sequence[OrderEvent]) -> None:
+        """A sink for the store: orders come to rest, and stop resting."""
+        for event in events:
+            if event.status is not OrderStatus.PENDING or event.kind == "triggered":
+                self._remove(event.order_id)
+            elif b'"resting":true' in bytes(event.data):
+                self._new.add(event.order_id)
+                self._wake.set()
+
+    def hear_trades(self, messages: Sequence[Message]) -> None:
+        """A sink for the bus. What nobody waits for is not even parsed."""
+        for message in messages:
+            if message.kind == "event" and message.topic.startswith(_PREFIX):
+                waiting = self._of_mint.get(message.topic[len(_PREFIX) :])
+                if waiting:
+                    self._compare(waiting, message)
+
+    def _compare(self, waiting: set[str], message: Message) -> None:
+        try:
+            trade = _messages.decode(b"{%b}" % message.body)
+            base, quote = int(trade.data.base_amount), int(trade.data.quote_amount)
+        except (msgspec.DecodeError, ValueError):
+            return  # a trade without known mints or amounts is no price
+        if base <= 0 or quote <= 0:
+            return
+        for order_id in list(waiting):
+            request = self._resting[order_id].request
+            match (request.token_in.mint, request.token_out.mint):
+                case (trade.data.mint, trade.data.quote_mint):
+                    out, per = quote, base
+                case (trade.data.quote_mint, trade.data.mint):
+                    out, per = base, quote
+                case _:
+                    continue
+            if request.trigger is not None and request.trigger.is_met(out, per):
+                self._remove(order_id)
+                self._due[order_id] = {"trigger": {**rate_view(request, out, per), "eventId": trade.event_id}}
+                self._wake.set()
+
+    async def _load(self) -> None:
+        """All that rest, as the store has them."""
+        after_id = ""
+        while page := await self._store.resting(after_id, PAGE):
+            for order in page:
+                self._add(order)
+            after_id = page[-1].id
+        _log.debug("resting_orders_read", count=len(self._resting))
+
+    def _add(self, order: Order) -> None:
+        if order.awaits_trigger and order.status is OrderStatus.PENDING and order.id not in self._due:
+            self._resting[order.id] = order
+            for mint in _mints(order):
+                self._of_mint.setdefault(mint, set()).add(order.id)
+
+    def _remove(self, order_id: str) -> None:
+        order = self._resting.pop(order_id, None)
+        if order is None:
+            return
+        for mint in _mints(order):
+            self._of_mint[mint].discard(order_id)
+            if not self._of_mint[mint]:
+                del self._of_mint[mint]
+
+
+def _mints(order: Order) -> tuple[str, str]:
+    return order.request.token_in.mint, order.request.token_out.mint

@@ -1,0 +1,164 @@
+"""The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
+
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from headrace.execution.intake import Intake
+from headrace.gateway.connection import Connection
+from headrace.gateway.handshake import Opening
+from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.problems import Refused
+from headrace.model.errors import TransientError
+from headrace.model.orders import OrderEvent, OrderRefused
+from headrace.protocol import frames
+from headrace.protocol.codes import CloseCode
+from headrace.protocol.frames import text_header
+from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
+from headrace.runtime.supervise import Supervisor
+
+HEARTBEAT_S: Final = 5.0
+PAGE: Final = 500
+
+
+class OrderStreams:
+    """Every open stream of this server, by order. Hears of events from the store; what it misses it reads there."""
+
+    def __init__(self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper) -> None:
+        self.intake, self.supervisor, self.keeper = intake, supervisor, keeper
+        self._streams: dict[str, set[OrderStream]] = {}
+
+    def open(self, connection: Connection, opening: Opening) -> "OrderStream":
+        """The endpoint for one connection."""
+        if sum(map(len, self._streams.values())) >= self.keeper.settings.connections_max:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+        return OrderStream(self, connection, opening.parameter, _from_seq(opening))
+
+    def hear(self, events: Sequence[OrderEvent]) -> None:
+        """A sink for the store."""
+        for event in events:
+            for stream in self._streams.get(event.order_id, ()):
+                stream.hear(event)
+
+    async def run(self) -> None:
+        """Heartbeats, for ever."""
+        while True:
+            await self.keeper.clock.sleep(HEARTBEAT_S)
+            for streams in list(self._streams.values()):
+                for stream in list(streams):
+                    stream.beat()
+
+    def close(self) -> None:
+        """The server stops: everyone may come back elsewhere."""
+        for streams in list(self._streams.values()):
+            for stream in list(streams):
+                stream.end(CloseCode.SHUTDOWN)
+
+    def add(self, stream: "OrderStream") -> None:
+        self._streams.setdefault(stream.order_id, set()).add(stream)
+
+    def remove(self, stream: "OrderStream") -> None:
+        streams = self._streams.get(stream.order_id, set())
+        streams.discard(stream)
+        if not streams:
+            self._streams.pop(stream.order_id, None)
+
+
+class OrderStream:
+    """One client of one order. `seq` is that of the last update written, `known` the newest that exists."""
+
+    frame_bytes_max = 1024
+
+    def __init__(self, streams: OrderStreams, connection: Connection, order_id: str, from_seq: int) -> None:
+        self.order_id, self.seq, self.known = order_id, from_seq, 0
+        self._streams, self._connection = streams, connection
+        self._open, self._full, self._reading = False, False, False
+
+    def opened(self) -> None:
+        self._open = True
+        self._streams.add(self)
+        self._read(first=True)
+
+    def hear(self, event: OrderEvent) -> None:
+        """A committed event of this order."""
+        self.known = max(self.known, event.seq)
+        if self._reading or self._full or not self._open:
+            return  # whoever reads, or reads again, will find it in the log
+        if event.seq == self.seq + 1:
+            self._write_update(event)
+        elif event.seq > self.seq:
+            self._read()
+
+    def beat(self) -> None:
+        if self._open and not self._full and not self._reading:
+            self._write(heartbeat_frame(self.order_id, self.known))
+
+    def end(self, code: CloseCode) -> None:
+        self._connection.close(code)
+
+    def text(self, data: str) -> None:
+        """Nothing is expected here, and nothing is done."""
+
+    def binary(self, data: bytes) -> None:
+        """As for text."""
+
+    def socket_full(self) -> None:
+        self._full = True
+
+    def socket_free(self) -> None:
+        self._full = False
+        if self.known > self.seq:
+            self._read()
+
+    def lost(self) -> None:
+        self._open = False
+        self._streams.remove(self)
+
+    def _read(self, *, first: bool = False) -> None:
+        if not self._reading:
+            self._reading = True
+            self._streams.supervisor.start("orders", "stream", partial(self._catch_up, first))
+
+    async def _catch_up(self, first: bool) -> None:
+        """Write what the log has beyond `seq`, until there is no more."""
+        try:
+            if first:
+                await self._write_snapshot()
+            while self._open and not self._full:
+                events = await self._streams.intake.events(self.order_id, self.seq, PAGE)
+                for event in events:
+                    self._write_update(event)
+                if len(events) < PAGE and self.seq >= self.known:
+                    return
+        except OrderRefused as refused:
+            self._write(frames.error(refused))
+            self._connection.close(CloseCode.DENIED if not refused.temporary else CloseCode.INSUFFICIENT_STATE)
+        except TransientError:
+            self._connection.close(CloseCode.INSUFFICIENT_STATE)
+        finally:
+            self._reading = False
+
+    async def _write_snapshot(self) -> None:
+        intake = self._streams.intake
+        order = await intake.get(self.order_id)
+        self.seq = min(self.seq, order.seq)
+        as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
+        self.known = max(self.known, order.seq)
+        self._write(snapshot_frame(order, as_of))
+
+    def _write_update(self, event: OrderEvent) -> None:
+        self.seq = event.seq
+        self.known = max(self.known, event.seq)
+        self._write(event_frame(event))
+
+    def _write(self, payload: bytes) -> None:
+        if self._open:
+            self._connection.transport.write(text_header(len(payload)) + payload)
+
+
+def _from_seq(opening: Opening) -> int:
+    given = opening.query.get("fromSeq", ["0"])
+    if len(given) != 1 or not (given[0].isascii() and given[0].isdigit() and len(given[0]) <= 9):
+        raise Refused(HTTPStatus.BAD_REQUEST, "fromSeq is not a number")
+    return int(given[0])

@@ -1,0 +1,196 @@
+"""What the OpenAPI document says about orders: what they take and answer.
+
+The tests hold real answers against these shapes, values (by schemathesis) and the names of all fields.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from headrace.gateway.problems import PROBLEM_TYPE
+from headrace.gateway.routes.described import Problem
+from headrace.model.orders import Fate, Finality, Mode, OrderStatus
+
+_REF: Final = "#/components/schemas/{name}"
+_MINT: Final = "^(SOL|USDC|USDT|[1-9A-HJ-NP-Za-km-z]{32,44})$"
+_Token = Annotated[str, msgspec.Meta(pattern=_MINT, description="a symbol, or a mint: base58 of 32 bytes")]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Only ever described."""
+
+
+class Execution(msgspec.Struct, frozen=True):
+    mode: Mode = "mock"
+
+
+class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
+    """What is asked for. Fields that are not here are ignored."""
+
+    token_in: _Token
+    token_out: _Token
+    type: Annotated[str, msgspec.Meta(max_length=32)] = "market"
+    amount: str | int | float | None = None
+    ui_amount: str | int | float | None = None
+    slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    slippage: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_out: str | None = None
+    limit_price: str | int | float | None = None
+    limit_rate: str | None = None
+    stop_price: str | int | float | None = None
+    stop_rate: str | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
+    expires_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    user_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.@-]{1,64}$")] = "anonymous"
+    client_order_id: _Text | None = None
+    execution: Execution = Execution()
+
+
+class QuoteView(_Shape):
+    dex: str
+    amount_out: str
+    fee_bps: int
+    price: str | None
+
+
+class TriggerView(_Shape):
+    when: str
+    out: str
+    per: str
+    price: str | None
+
+
+class OrderView(_Shape):
+    """An order as it is now. Amounts are base units as text."""
+
+    order_id: str
+    status: OrderStatus
+    type: str
+    token_in: str
+    token_out: str
+    mint_in: str
+    mint_out: str
+    amount: str
+    ui_amount: str | None
+    slippage_bps: int
+    trigger: TriggerView | None
+    priority: int
+    expires_at: int | None
+    client_order_id: str | None
+    user_id: str
+    execution: Execution
+    dex: str | None
+    quotes: list[QuoteView]
+    left_out: dict[str, str]
+    min_out: str | None
+    amount_out: str | None
+    executed_price: str | None
+    tx_hash: str | None
+    error_reason: str | None
+    fate: Fate | None
+    finality: Finality | None
+    attempts: int
+    resting: bool
+    cancel_requested: bool
+    seq: int
+    created_at: int
+    updated_at: int
+
+
+class OrderPage(_Shape):
+    """Newest first; `nextCursor` asks for those after the last."""
+
+    orders: list[OrderView]
+    next_cursor: str | None
+
+
+class Update(msgspec.Struct, rename="camel", kw_only=True):
+    """One line of the order's log, with what changed."""
+
+    type: str
+    order_id: str
+    seq: int
+    status: OrderStatus
+    event: str
+    timestamp: int
+
+
+class Log(_Shape):
+    order_id: str
+    last_seq: int
+    events: list[Update]
+
+
+class Balance(_Shape):
+    mint: str
+    units: str
+    amount: str | None
+
+
+class HoldingView(_Shape):
+    mint: str
+    cost_mint: str
+    units: str
+    cost: str
+    average_cost: str | None
+    realised: str
+    realised_amount: str | None
+    uncovered: str
+
+
+class PortfolioView(_Shape):
+    user_id: str
+    fills: int
+    balances: list[Balance]
+    holdings: list[HoldingView]
+
+
+class OrderProblem(Problem, frozen=True, rename="camel", kw_only=True):
+    """What is wrong with an order, what to do about it, and what became of the order."""
+
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    retryable: bool | msgspec.UnsetType = msgspec.UNSET
+    retry_after_ms: int | msgspec.UnsetType | None = msgspec.UNSET
+    fate: Fate | msgspec.UnsetType = msgspec.UNSET
+
+
+_ANSWERS: Final[dict[tuple[str, str], dict[str, type]]] = {
+    ("/api/orders/execute", "post"): {"201": OrderView},
+    ("/api/orders/{order_id}", "get"): {"200": OrderView},
+    ("/api/orders", "get"): {"200": OrderPage},
+    ("/api/orders/{order_id}/events", "get"): {"200": Log},
+    ("/api/orders/{order_id}/cancel", "post"): {"200": OrderView, "202": OrderView},
+    ("/api/portfolio", "get"): {"200": PortfolioView},
+}
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """The document made whole, in place."""
+    answers = [shape for shapes in _ANSWERS.values() for shape in shapes.values()]
+    _, components = msgspec.json.schema_components([NewOrder, OrderProblem, *answers], ref_template=_REF)
+    document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            told = _ANSWERS.get((path, method))
+            if told is not None:
+                operation["responses"] = {
+                    **{status: _content("as it is now", "application/json", shape) for status, shape in told.items()},
+                    "default": _content("what is wrong", PROBLEM_TYPE, OrderProblem),
+                }
+            for parameter in operation.get("parameters", ()):
+                if pattern := parameter["schema"].get("pattern"):  # Python's anchors are not those of JSON Schema
+                    parameter["schema"]["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    execute = document["paths"].get("/api/orders/execute")
+    if execute is not None:
+        execute["post"]["requestBody"] = {"required": True, **_content("", "application/json", NewOrder)}
+        key = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]*$"}
+        execute["post"]["parameters"] = [{"name": "Idempotency-Key", "in": "header", "schema": key, "required": False}]
+    return document
+
+
+def _content(description: str, media_type: str, shape: type) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {media_type: {"schema": {"$ref": _REF.format(name=shape.__name__)}}},
+    }

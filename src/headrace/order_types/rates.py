@@ -1,0 +1,60 @@
+"""How clients say at which rate an order is to act: a price in whole tokens, or a rate in base units."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any, Final
+
+from headrace.model.amounts import BaseUnits
+from headrace.model.orders import U64_MAX
+from headrace.order_types import Asked, WrongTerms
+
+_RATE: Final = re.compile(r"([0-9]{1,20})/([0-9]{1,20})")
+_DIGITS_MAX: Final = 40
+
+
+def read_rate(asked: Asked, price_field: str, rate_field: str) -> tuple[BaseUnits, BaseUnits]:
+    """(out, per): so many base units out for so many in, in lowest terms, each within 64 bits.
+
+    The price is what one whole token in brings in whole tokens out, as executedPrice is; it needs the decimals of both
+    mints. The rate is text like `"150000000/1000000000"`, out before in, and needs none. Raises WrongTerms.
+    """
+    price, rate = asked.body.get(price_field), asked.body.get(rate_field)
+    if (price is None) == (rate is None):
+        raise WrongTerms(price_field, f"give either {price_field} or {rate_field}")
+    try:
+        found = _of_price(asked, price) if rate is None else _of_rate(rate)
+    except ValueError as error:
+        raise WrongTerms(price_field if rate is None else rate_field, str(error)) from None
+    return BaseUnits(found.numerator), BaseUnits(found.denominator)
+
+
+def _of_price(asked: Asked, price: Any) -> Fraction:
+    decimals_in, decimals_out = asked.token_in.decimals, asked.token_out.decimals
+    if decimals_in is None or decimals_out is None:
+        raise ValueError("the decimals of a mint are not known: give a rate in base units")
+    if isinstance(price, bool) or not isinstance(price, int | Decimal | str):
+        raise ValueError("is not a number")  # noqa: TRY004  (the client's mistake, not ours)
+    try:
+        number = Decimal(price)
+    except InvalidOperation:
+        raise ValueError("is not a number") from None
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
+        raise ValueError("is beyond what a price can be")
+    return _checked(Fraction(number) * 10**decimals_out / 10**decimals_in)
+
+
+def _of_rate(rate: Any) -> Fraction:
+    match = _RATE.fullmatch(rate) if isinstance(rate, str) else None
+    if match is None or not int(match[2]):
+        raise ValueError("is not two amounts in base units, like 3/2: out before in")
+    return _checked(Fraction(int(match[1]), int(match[2])))
+
+
+def _checked(rate: Fraction) -> Fraction:
+    if rate <= 0:
+        raise ValueError("is not more than 0")
+    if rate.numerator > U64_MAX or rate.denominator > U64_MAX:
+        raise ValueError("is beyond 64 bits in base units")
+    return rate

@@ -1,0 +1,186 @@
+"""Orders as clients see them: the answer's object, the stream's frames. Money is decimal text, never a float. Pure."""
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace.model.amounts import decimal_string
+from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote, Trigger
+
+PRICE_DECIMALS: Final = 9
+
+_NOTICES: Final = {
+    "landed": ("Order executed", "Order %s was executed."),
+    "failed": ("Order failed", "Order %s failed; nothing was executed."),
+    "cancelled": ("Order cancelled", "Order %s was cancelled; nothing was executed."),
+    "expired": ("Order expired", "Order %s expired; nothing was executed."),
+}
+"""Kind of the event that ends an order → title and message."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def price(request: OrderRequest, amount_in: int, amount_out: int) -> str | None:
+    """What one whole token in brought in whole tokens out, cut (not rounded up) after nine decimals.
+
+    None where the decimals of a mint are not known; `"150.25"` for 1 SOL to 150.25 USDC.
+    """
+    decimals_in, decimals_out = request.token_in.decimals, request.token_out.decimals
+    if decimals_in is None or decimals_out is None or amount_in == 0:
+        return None
+    scaled = amount_out * 10 ** (decimals_in + PRICE_DECIMALS) // (amount_in * 10**decimals_out)
+    return decimal_string(scaled, PRICE_DECIMALS)
+
+
+def order_view(order: Order) -> dict[str, Any]:
+    """The whole order, as `GET /api/orders/{id}` answers it."""
+    request, outcome = order.request, order.outcome
+    return {
+        "orderId": order.id,
+        "status": order.status.value,
+        **asked(request),
+        "dex": outcome.venue,
+        "quotes": [_quote(request, quote) for quote in outcome.quotes],
+        "leftOut": outcome.left_out,
+        "minOut": _text(outcome.min_out),
+        "amountOut": _text(outcome.amount_out),
+        "executedPrice": _executed(request, outcome),
+        "txHash": outcome.tx_hash,
+        "errorReason": outcome.error_reason,
+        "fate": outcome.fate,
+        "finality": outcome.finality,
+        "attempts": outcome.failed_tries + (order.status is not OrderStatus.PENDING),
+        "resting": order.status is OrderStatus.PENDING and order.awaits_trigger,
+        "cancelRequested": order.cancel_requested,
+        "seq": order.seq,
+        "createdAt": order.created_at_ms,
+        "updatedAt": order.updated_at_ms,
+    }
+
+
+def asked(request: OrderRequest) -> dict[str, Any]:
+    """What was asked, in the client's words."""
+    decimals = request.token_in.decimals
+    return {
+        "type": request.type,
+        "tokenIn": request.said_in,
+        "tokenOut": request.said_out,
+        "mintIn": request.token_in.mint,
+        "mintOut": request.token_out.mint,
+        "amount": str(request.amount),
+        "uiAmount": None if decimals is None else decimal_string(request.amount, decimals),
+        "slippageBps": request.slippage_bps,
+        "trigger": None if request.trigger is None else _trigger(request, request.trigger),
+        "priority": request.priority,
+        "expiresAt": request.expires_at_ms,
+        "clientOrderId": request.client_order_id,
+        "userId": request.user_id,
+        "execution": {"mode": request.mode},
+    }
+
+
+def told(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before: Outcome) -> dict[str, Any]:
+    """What an event adds to its status: the parts of the outcome that changed with it."""
+    data: dict[str, Any] = {}
+    if outcome.quotes and outcome.quotes != before.quotes:
+        data["dex"] = outcome.venue
+        data["quotes"] = [_quote(request, quote) for quote in outcome.quotes]
+    if outcome.left_out != before.left_out:
+        data["leftOut"] = outcome.left_out
+    if outcome.tx_hash != before.tx_hash:
+        data["txHash"] = outcome.tx_hash
+    if outcome.amount_out != before.amount_out:
+        data["dex"] = outcome.venue
+        data["txHash"] = outcome.tx_hash
+        data["amountOut"] = _text(outcome.amount_out)
+        data["executedPrice"] = _executed(request, outcome)
+    if outcome.error_reason != before.error_reason:
+        data["errorReason"] = outcome.error_reason
+    if outcome.finality != before.finality:
+        data["finality"] = outcome.finality
+    if status in TERMINAL:
+        data["fate"] = outcome.fate
+    return data
+
+
+def event_frame(event: OrderEvent) -> bytes:
+    """One update of the order's stream."""
+    data = bytes(event.data)[1:-1]
+    head = b'{"type":"update","orderId":%b,"seq":%d,"status":"%b","event":%b,"timestamp":%d' % (
+        _encode(event.order_id),
+        event.seq,
+        event.status.value.encode(),
+        _encode(event.kind),
+        event.at_ms,
+    )
+    return head + b"," + data + b"}" if data else head + b"}"
+
+
+def transaction_update(event: OrderEvent) -> bytes:
+    """`TransactionUpdate`: the order's new status. `transaction_id` is the order's id, which its owner has from the
+    start; the signature on the chain, once there is one, is `txHash` of the update beside it."""
+    update = {
+        "type": "TransactionUpdate",
+        "transaction_id": event.order_id,
+        "status": event.status.value,
+        "user_id": event.user_id,
+    }
+    return _encode(update)
+
+
+def notification(event: OrderEvent) -> bytes | None:
+    """`Notification` for people, when the order is over; None before."""
+    if event.kind not in _NOTICES:
+        return None
+    title, message = _NOTICES[event.kind]
+    notice = {
+        "type": "Notification",
+        "user_id": event.user_id,
+        "title": title,
+        "message": message % event.order_id,
+        "notification_type": f"order_{event.status.value.lower()}",
+    }
+    return _encode(notice)
+
+
+def snapshot_frame(order: Order, as_of: OrderEvent | None) -> bytes:
+    """The stream's first frame: what was asked, and where the order was at the event that the client knows.
+
+    Updates after `seq` follow, so a client that applies them in turn is never told an older status after a newer one;
+    `lastSeq` is the newest of them.
+    """
+    frame: dict[str, Any] = {"type": "snapshot", "orderId": order.id, "seq": as_of.seq if as_of else 0}
+    if as_of is not None:
+        frame["status"] = as_of.status.value
+    return _encode({**frame, "lastSeq": order.seq, "order": asked(order.request)})
+
+
+def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
+    """So that a client can tell a quiet order from a dead stream, and a missed update from none."""
+    return _encode({"type": "heartbeat", "orderId": order_id, "lastSeq": last_seq})
+
+
+def _executed(request: OrderRequest, outcome: Outcome) -> str | None:
+    return None if outcome.amount_out is None else price(request, request.amount, outcome.amount_out)
+
+
+def _quote(request: OrderRequest, quote: Quote) -> dict[str, Any]:
+    return {
+        "dex": quote.venue,
+        "amountOut": str(quote.amount_out),
+        "feeBps": quote.fee_bps,
+        "price": price(request, quote.amount_in, quote.amount_out),
+    }
+
+
+def _trigger(request: OrderRequest, trigger: Trigger) -> dict[str, Any]:
+    return {"when": trigger.when, **rate_view(request, trigger.out, trigger.per)}
+
+
+def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
+    """A rate in base units, exact, and as a price for people where the decimals are known."""
+    return {"out": str(out), "per": str(per), "price": price(request, per, out)}
+
+
+def _text(amount: int | None) -> str | None:
+    return None if amount is None else str(amount)

@@ -1,0 +1,141 @@
+"""Where orders live: the row is the truth and the queue. Port, settings and register."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+
+FOREVER_MS: Final = 2**52
+"""A rest, or a moment, that never comes."""
+
+EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
+"""Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
+
+
+class Accepted(NamedTuple):
+    """`replayed`: the key was known and `order` is the one that it made, with what was asked then."""
+
+    order: Order
+    replayed: bool
+
+
+class Cancelled(NamedTuple):
+    """`requested`: bytes may be on their way, so it is a wish; else the order is CANCELLED."""
+
+    order: Order
+    requested: bool
+
+
+class Page(NamedTuple):
+    """Orders, newest first; `cursor` asks for those after the last of them, None: there are none."""
+
+    orders: list[Order]
+    cursor: str | None
+
+
+class Renewal(NamedTuple):
+    """Which of the leases are still held, and in which of them the owner wants the order cancelled."""
+
+    held: frozenset[str]
+    cancel_requested: frozenset[str]
+
+
+class Rate(NamedTuple):
+    """How many orders may be begun per minute by all workers together; as many at once after a pause. 0: no limit."""
+
+    per_minute: int
+
+
+class Store(Protocol):
+    """Atomicity: every verb is one transaction, or nothing. Several verbs may share a commit.
+
+    Durability: a verb that returned is on disk. Delivery: sinks hear of an event after its commit, never before; they
+    hear every event committed here, and those of other processes soon after, and a hole in `seq` can be filled by
+    `events`. Time: leases and rests are measured by one clock for all processes (the database's, or the machine's).
+    Fencing: a `Change` is applied only under the epoch of the newest claim.
+    Each verb raises TransientError when the store is away: then it may or may not have happened.
+    """
+
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
+        """Store a new order with its first event. `keys` are the user's idempotency keys for it.
+
+        Raises OrderRefused 422 when one of them is known with another `fingerprint`.
+        """
+
+    async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
+        """Take up to `limit` orders: first those whose lease ended unfinished, then new ones, urgent before old.
+
+        One that awaits its trigger is taken only when it expires, to be ended.
+
+        Each gets epoch + 1 and a lease of `lease_ms`; a new one becomes ROUTING, with its event. New ones are
+        taken as `rate` allows, the others always. No two callers ever get the same epoch of an order.
+        """
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        """Orders that await their trigger, by id."""
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        """What it waited for is there: log it with `data`, and let it be claimed. False if it does not wait (any more).
+
+        However many see the same price, one of them gets True.
+        """
+
+    async def apply(self, order: Order, change: Change) -> Order:
+        """One step, with its event; the order as it is now. Raises LeaseLost as the class says."""
+
+    def apply_later(self, order: Order, change: Change) -> Order:
+        """`apply` without waiting for the commit: the order as it will be.
+
+        Changes are applied in the order in which they were given; if the lease is lost, the next `apply` tells.
+        """
+
+    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
+        """Write down what is known about an attempt, without an event and without waiting; a detail, not a step."""
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        """CONFIRMED orders whose finality is not written down yet, oldest first, each with its last attempt."""
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        """Write down, with an event, that the order's landing is final or was lost. False if that was done before."""
+
+    async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
+        """Prolong the leases of these orders, as far as they are worked on (what rests again is nobody's)."""
+
+    async def release(self, held: Sequence[Order]) -> None:
+        """End the leases of these orders now, so that anyone may go on with them."""
+
+    async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
+        """Cancel, or note the wish; None for an order that this user (None: anyone) does not have.
+
+        Raises OrderRefused 409 when it is over. Cancelling fences off the worker that had it.
+        """
+
+    async def get(self, order_id: str) -> Order | None:
+        """The order as committed."""
+
+    async def list(
+        self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        """Orders, newest first, after `cursor`."""
+
+    async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
+        """The order's log after `after_seq`."""
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        """What the user's orders moved, in the order in which it was logged, beyond position `after`."""
+
+    async def follow(self) -> None:
+        """Run for ever: hear of what other processes commit, and forget idempotency keys older than 48 hours."""
+
+    def attach(self, sink: EventSink) -> Callable[[], None]:
+        """Deliver committed events to `sink`; call the result to stop."""
+
+    async def close(self) -> None:
+        """Finish what waits and release what it holds; later calls raise TransientError."""
+
+
+STORES: Final[Mapping[str, str]] = MappingProxyType(
+    {"postgres": "headrace.store.postgres:PostgresStore", "sqlite": "headrace.store.sqlite:SqliteStore"}
+)
+"""Name → "module:Class", imported when first used."""

@@ -1,0 +1,288 @@
+"""Orders in PostgreSQL (14 or newer): for any number of servers and workers, on any number of machines."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import asyncpg
+
+from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.supervise import Supervisor
+from headrace.store import (
+    Accepted,
+    Cancelled,
+    EventSink,
+    Page,
+    Rate,
+    Renewal,
+    migrations,
+    postgres_batch,
+    postgres_tail,
+)
+from headrace.store import postgres_orders as sql
+from headrace.store.postgres_batch import Claim, Job
+from headrace.store.postgres_lane import AWAY, Lane, away
+
+READERS: Final = 2
+FOLLOW_S: Final = 0.5
+KEYS_KEPT_MS: Final = 48 * 3600 * 1000
+PURGE_S: Final = 3600.0
+TIMEOUT_S: Final = 10.0
+OLDEST: Final = 14
+SESSION: Final = {
+    "application_name": "headrace",
+    "search_path": "headrace",
+    "default_transaction_isolation": "read committed",
+    # A process that stands still in a transaction must let go of its rows before their leases end.
+    "idle_in_transaction_session_timeout": "2s",
+    "lock_timeout": "5s",
+    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+_DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
+    where current_setting('synchronous_commit') = 'off'"""
+_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+class PostgresStore:
+    """The `Store` on PostgreSQL: one connection writes and one looks, both in groups; one hears of all commits.
+
+    Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
+    costs time, not events.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._url, self._clock = url, clock
+        self._sinks: tuple[EventSink, ...] = ()
+        self._tasks = Supervisor(clock)
+        self._lane = Lane[Job](self._reconnect, self._transact, self._committed)
+        self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
+        self._readers: asyncpg.Pool[Any] | None = None
+        self._mark = ""
+        self._reading = asyncio.Lock()
+        self._hint: asyncio.Event | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock) -> "PostgresStore":
+        """Connect, creating or migrating the tables. Raises ConfigError or TransientError when that can't be done."""
+        store = cls(url, clock)
+        db = await store._connect()
+        try:
+            await migrations.migrate_postgres(db)
+            store._mark = await postgres_tail.mark(db)
+        except AWAY as error:
+            raise away(error) from error
+        finally:
+            db.terminate()
+        store._readers = asyncpg.create_pool(
+            url, min_size=0, max_size=READERS, command_timeout=TIMEOUT_S, server_settings=SESSION, reset=_keep
+        )
+        await store._readers
+        await store._tasks.__aenter__()
+        store._tasks.start("store", "commits", store._lane.run, restart=Backoff(0.1, 5.0))
+        store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
+        return store
+
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
+        decide = partial(postgres_batch.accept, order, keys, fingerprint)
+        accepted: Accepted = await self._lane.ask(Job(decide, keys=[(order.request.user_id, key) for key in keys]))
+        return accepted
+
+    async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
+        claimed: list[Claimed] = await self._lane.ask(Job(lambda _: [], claim=Claim(limit, lease_ms, rate)))
+        return claimed
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        async with self._reader() as db:
+            return await sql.resting(db, after_id, limit)
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
+        triggered: bool = await self._lane.ask(Job(decide, [order_id]))
+        return triggered
+
+    async def apply(self, order: Order, change: Change) -> Order:
+        after: Order = await self._lane.ask(self._apply(order, change, self._now_ms()))
+        return after
+
+    def apply_later(self, order: Order, change: Change) -> Order:
+        now_ms = self._now_ms()
+        self._lane.tell(self._apply(order, change, now_ms))
+        return postgres_batch.changed(order, change, now_ms)
+
+    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
+        decide = partial(postgres_batch.note, order, attempt, leaves)
+        self._lane.tell(Job(decide, [order.id], moves_attempt=True))
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        async with self._reader() as db:
+            return await sql.unfinal(db, limit)
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
+        finalized: bool = await self._lane.ask(Job(decide, [order.id]))
+        return finalized
+
+    async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
+        decide = partial(postgres_batch.renew, held, lease_ms)
+        renewal: Renewal = await self._lane.ask(Job(decide, [order.id for order in held]))
+        return renewal
+
+    async def release(self, held: Sequence[Order]) -> None:
+        await self.renew(held, postgres_batch.ENDED)
+
+    async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
+        if not _storable(order_id):
+            return None
+        decide = partial(postgres_batch.cancel, order_id, user_id, self._now_ms())
+        cancelled: Cancelled | None = await self._lane.ask(Job(decide, [order_id]))
+        return cancelled
+
+    async def get(self, order_id: str) -> Order | None:
+        if not _storable(order_id):
+            return None
+        order: Order | None = await self._looks.ask(sql.Look(order_id))
+        return order
+
+    async def list(
+        self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        async with self._reader() as db:
+            if not _storable(user_id, mint, cursor):
+                return Page([], None)
+            return await sql.page(db, user_id, status, mint, cursor, limit)
+
+    async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
+        if not _storable(order_id):
+            return []
+        events: Sequence[OrderEvent] = await self._looks.ask(sql.Log(order_id, after_seq, limit))
+        return events
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        async with self._reader() as db:
+            return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
+
+    async def follow(self) -> None:
+        db = await self._reconnect()
+        self._hint = hint = asyncio.Event()
+        purge_at_s = 0.0
+        try:
+            await db.add_listener(sql.CHANNEL, lambda *_: hint.set())
+            while True:
+                hint.clear()
+                await self._read_news(db)
+                if self._clock.monotonic() >= purge_at_s:
+                    purge_at_s = self._clock.monotonic() + PURGE_S
+                    await sql.purge(db, self._now_ms() - KEYS_KEPT_MS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FOLLOW_S):
+                        await hint.wait()
+        except AWAY as error:
+            raise away(error) from error
+        finally:
+            self._hint = None
+            db.terminate()
+
+    def attach(self, sink: EventSink) -> Callable[[], None]:
+        self._sinks = (*self._sinks, sink)
+
+        def detach() -> None:
+            self._sinks = tuple(other for other in self._sinks if other is not sink)
+
+        return detach
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._lane.close()
+        self._looks.close()
+        await self._tasks.__aexit__(None, None, None)
+        if self._readers is not None:
+            self._readers.terminate()
+
+    async def _connect(self) -> sql.Db:
+        """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
+        try:
+            db = await asyncpg.connect(self._url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=SESSION)
+        except _REFUSED as error:
+            raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
+        except ValueError as error:
+            raise ConfigError("DATABASE_URL", "a URL that can't be read", "postgresql://user@host/name") from error
+        except AWAY as error:
+            raise away(error) from error
+        if db.get_server_version().major < OLDEST:
+            db.terminate()
+            raise ConfigError("DATABASE_URL", f"PostgreSQL {db.get_server_version().major}", f"{OLDEST} or newer")
+        try:
+            await db.execute(_DURABLE)
+        except AWAY as error:
+            db.terminate()
+            raise away(error) from error
+        return db
+
+    async def _reconnect(self) -> sql.Db:
+        """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
+        try:
+            return await self._connect()
+        except ConfigError as error:
+            raise TransientError(str(error)) from error
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[sql.Db]:
+        if self._readers is None or self._closed:
+            raise TransientError("the database is closed")
+        try:
+            async with self._readers.acquire(timeout=TIMEOUT_S) as db:
+                yield db
+        except AWAY as error:
+            raise away(error) from error
+        except asyncpg.PostgresError as error:
+            raise InvariantError(f"{type(error).__name__}: {error}") from error
+
+    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
+        return await sql.transact(db, jobs, self._now_ms())
+
+    async def _committed(self, db: sql.Db) -> None:
+        """Whoever follows reads the news while the next transaction is on its way."""
+        if self._hint is None:
+            await self._read_news(db)
+        else:
+            self._hint.set()
+
+    async def _read_news(self, db: sql.Db) -> None:
+        """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
+        async with self._reading:
+            events, self._mark = await postgres_tail.news(db, self._mark)
+            if events:
+                with ExitStack() as stack:
+                    for sink in reversed(self._sinks):
+                        stack.callback(sink, events)
+
+    def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
+        decide = partial(postgres_batch.apply, order, change, now_ms)
+        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves))
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+
+async def _nothing(_: object) -> None:
+    """After a look there is nothing to do."""
+
+
+async def _keep(_: object) -> None:
+    """A reader leaves nothing behind that a reset would have to undo."""
+
+
+def _storable(*texts: str | None) -> bool:
+    """PostgreSQL knows no text with a NUL in it, so nothing is found by one."""
+    return not any(text and "\0" in text for text in texts)

@@ -1,0 +1,202 @@
+"""What one group commit changes, decided in memory while the database holds the rows for us. No SQL here."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from headrace.model.errors import InvariantError
+from headrace.model.orders import (
+    TERMINAL,
+    Attempt,
+    AttemptStatus,
+    Change,
+    LeaseLost,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
+from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
+
+ENDED: Final = 0
+"""A lease of so many ms ends at once."""
+READY: Final = -1
+"""No lease: an order that may be claimed, or one that is final."""
+
+WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
+
+Key = tuple[str, str]
+"""User and idempotency key."""
+
+
+class Known(NamedTuple):
+    """What an idempotency key was used for."""
+
+    fingerprint: str
+    order_id: str
+
+
+class Claim(NamedTuple):
+    """A claim takes what the database finds; the others name their rows."""
+
+    limit: int
+    lease_ms: int
+    rate: Rate
+
+
+class Job(NamedTuple):
+    """One verb: which rows it must have, and what it does with them.
+
+    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing.
+    """
+
+    decide: Callable[["Batch"], Any]
+    order_ids: Sequence[str] = ()
+    keys: Sequence[Key] = ()
+    moves_attempt: bool = False
+    claim: Claim | None = None
+
+
+class Batch:
+    """The rows as found, then as changed; and what must be written. `was` are the rows as they are in the database."""
+
+    def __init__(self) -> None:
+        self.was: dict[str, Order] = {}
+        self.now: dict[str, Order] = {}
+        self.known: dict[Key, Known] = {}
+        self.attempts: dict[tuple[str, int], AttemptStatus] = {}
+        self.leases: dict[str, int] = {}
+        self.new_orders: list[str] = []
+        self.new_keys: list[tuple[Key, Known]] = []
+        self.new_attempts: dict[tuple[str, int], Attempt] = {}
+        self.moved_attempts: dict[tuple[str, int], AttemptStatus] = {}
+        self.events: list[OrderEvent] = []
+
+    def add(self, found: Iterable[Order]) -> None:
+        """Rows that the database holds for us."""
+        for order in found:
+            self.was[order.id] = self.now[order.id] = order
+
+    def changed(self) -> list[str]:
+        """The stored orders that differ, or whose lease does; sorted, so that nobody waits in a circle."""
+        touched = {order_id for order_id, order in self.was.items() if self.now[order_id] is not order}
+        return sorted(touched | self.leases.keys() & self.was.keys())
+
+
+def accept(order: Order, keys: Sequence[str], fingerprint: str, batch: Batch) -> Accepted:
+    user_id = order.request.user_id
+    for key in keys:
+        known = batch.known.get((user_id, key))
+        if known is not None:
+            if known.fingerprint != fingerprint:
+                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+            if known.order_id not in batch.now:
+                raise InvariantError(f"order {known.order_id} is named by a key but is not there")
+            return Accepted(batch.now[known.order_id], replayed=True)
+    for key in keys:
+        batch.known[user_id, key] = Known(fingerprint, order.id)
+        batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
+    batch.now[order.id] = order
+    batch.new_orders.append(order.id)
+    data = {"resting": True} if order.awaits_trigger else None
+    batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
+    return Accepted(order, replayed=False)
+
+
+def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:
+    row = _held(order, batch)
+    if row.status not in change.leaves:
+        raise LeaseLost(order.id)
+    attempt = change.attempt
+    if attempt is not None and change.attempt_leaves:
+        _move(attempt, change.attempt_leaves, batch)
+    elif attempt is not None:
+        batch.new_attempts[attempt.order_id, attempt.number] = attempt
+        batch.attempts[attempt.order_id, attempt.number] = attempt.status
+    after = changed(row, change, now_ms)
+    batch.now[order.id] = after
+    if change.rest_ms is not None:
+        batch.leases[order.id] = change.rest_ms
+    batch.events.append(rows.event_of(after, change.kind, now_ms, change.data))
+    return after
+
+
+def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
+    row = batch.now.get(order_id)
+    if row is None or row.status is not OrderStatus.PENDING or not row.awaits_trigger:
+        return False
+    outcome = replace(row.outcome, triggered=True)
+    after = replace(row, seq=row.seq + 1, outcome=outcome, updated_at_ms=now_ms)
+    batch.now[order_id] = after
+    batch.leases[order_id] = READY
+    batch.events.append(rows.event_of(after, "triggered", now_ms, dict(data)))
+    return True
+
+
+def changed(order: Order, change: Change, now_ms: int) -> Order:
+    """The order after the change, if it is applied."""
+    return replace(order, status=change.to, outcome=change.outcome, seq=order.seq + 1, updated_at_ms=now_ms)
+
+
+def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
+    _held(order, batch)
+    _move(attempt, leaves, batch)
+
+
+def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool:
+    row = batch.now.get(order_id)
+    if row is None or row.status is not OrderStatus.CONFIRMED or row.outcome.finality in ("finalized", "lost"):
+        return False
+    after = replace(row, outcome=outcome, seq=row.seq + 1, updated_at_ms=now_ms)
+    batch.now[order_id] = after
+    batch.leases[order_id] = READY
+    kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
+    batch.events.append(rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate}))
+    return True
+
+
+def renew(held: Sequence[Order], lease_ms: int, batch: Batch) -> Renewal:
+    rows_now = [(order.epoch, batch.now[order.id]) for order in held if order.id in batch.now]
+    kept = [row for epoch, row in rows_now if row.epoch == epoch and row.status in WORKED_ON]
+    batch.leases.update({row.id: lease_ms for row in kept})
+    return Renewal(frozenset(row.id for row in kept), frozenset(row.id for row in kept if row.cancel_requested))
+
+
+def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Cancelled | None:
+    row = batch.now.get(order_id)
+    if row is None or user_id not in (None, row.request.user_id):
+        return None
+    if row.status in TERMINAL:
+        message = f"the order is already {row.status}"
+        raise OrderRefused(409, "order_over", message, fate=row.outcome.fate or "unknown")
+    requested = row.status is OrderStatus.SUBMITTED
+    if requested and row.cancel_requested:
+        return Cancelled(row, requested=True)
+    after = replace(row, seq=row.seq + 1, updated_at_ms=now_ms, cancel_requested=True)
+    if not requested:
+        outcome = replace(row.outcome, fate="not_executed")
+        after = replace(after, status=OrderStatus.CANCELLED, epoch=row.epoch + 1, outcome=outcome)
+    batch.now[order_id] = after
+    kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
+    batch.events.append(rows.event_of(after, kind, now_ms, data))
+    return Cancelled(after, requested)
+
+
+def _held(order: Order, batch: Batch) -> Order:
+    row = batch.now.get(order.id)
+    if row is None or row.epoch != order.epoch:
+        raise LeaseLost(order.id)
+    return row
+
+
+def _move(attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
+    which = (attempt.order_id, attempt.number)
+    if batch.attempts.get(which) not in leaves:
+        raise LeaseLost(attempt.order_id)
+    batch.attempts[which] = attempt.status
+    if which in batch.new_attempts:
+        batch.new_attempts[which] = replace(batch.new_attempts[which], status=attempt.status)
+    else:
+        batch.moved_attempts[which] = attempt.status

@@ -1,0 +1,33 @@
+"""Which events became visible since the last look, in PostgreSQL.
+
+Positions can't tell: a transaction that began earlier may commit later, and its rows then appear below the mark. So
+the mark is a snapshot: new is what this one does not show. A step of an order waits for the commit of the step before
+it, so whoever sees the second sees the first, and in the order of `seq` nothing is missing, late or double. A long
+transaction of somebody else holds nothing up; it only widens the range of the index that is looked through.
+"""
+
+from typing import Final
+
+from headrace.model.orders import OrderEvent
+from headrace.store import rows
+from headrace.store.postgres_orders import Db
+from headrace.store.rows import EVENT_COLUMNS
+
+_NOW: Final = "select pg_current_snapshot()::text"
+# The upper bound holds back rows of a restored copy, whose numbers may lie in this cluster's future.
+_NEWS: Final = f"""select now.mark, {EVENT_COLUMNS} from ({_NOW} as mark) now
+    left join order_events on txid >= pg_snapshot_xmin($1::text::pg_snapshot)
+        and txid < pg_snapshot_xmax(pg_current_snapshot())
+        and not pg_visible_in_snapshot(txid, $1::text::pg_snapshot)
+    order by order_id, seq"""
+
+
+async def mark(db: Db) -> str:
+    """What is visible now is not new."""
+    return str(await db.fetchval(_NOW))
+
+
+async def news(db: Db, mark: str) -> tuple[list[OrderEvent], str]:
+    """Events that became visible since `mark`, each order's by `seq`; and the next mark. Outside a transaction."""
+    found = await db.fetch(_NEWS, mark)
+    return [rows.event(row[1:]) for row in found if row[1] is not None], found[0][0]

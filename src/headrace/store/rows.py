@@ -1,0 +1,148 @@
+"""Between rows and nouns: the columns that both databases have, in one order."""
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace.model.amounts import BaseUnits
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderRequest,
+    OrderStatus,
+    Outcome,
+    Quote,
+)
+from headrace.store import FOREVER_MS
+
+ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
+EVENT_COLUMNS: Final = "order_id, user_id, seq, kind, status, at, data"
+ATTEMPT_COLUMNS: Final = "order_id, number, status, signature, raw, last_valid_height, quote, min_out"
+
+_requests = msgspec.json.Decoder(OrderRequest)
+_outcomes = msgspec.json.Decoder(Outcome)
+_quotes = msgspec.json.Decoder(Quote)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Any) -> str:
+    """JSON text, as stored."""
+    return _encoder.encode(value).decode()
+
+
+def order(row: Any) -> Order:
+    """An order of `ORDER_COLUMNS`."""
+    return Order(
+        id=row[0],
+        request=_requests.decode(row[1]),
+        outcome=_outcomes.decode(row[2]),
+        status=OrderStatus(row[3]),
+        seq=row[4],
+        epoch=row[5],
+        cancel_requested=bool(row[6]),
+        created_at_ms=row[7],
+        updated_at_ms=row[8],
+    )
+
+
+def of_order(it: Order) -> tuple[Any, ...]:
+    """`ORDER_COLUMNS` of an order."""
+    return (
+        it.id,
+        encode(it.request),
+        encode(it.outcome),
+        it.status.value,
+        it.seq,
+        it.epoch,
+        int(it.cancel_requested),
+        it.created_at_ms,
+        it.updated_at_ms,
+    )
+
+
+def of_request(it: OrderRequest) -> tuple[Any, ...]:
+    """user_id, priority, mint_in, mint_out."""
+    return it.user_id, it.priority, it.token_in.mint, it.token_out.mint
+
+
+def rests_until(it: Order) -> int:
+    """`lease_until` of a new order: 0 unless it awaits a trigger."""
+    if not it.awaits_trigger:
+        return 0
+    return FOREVER_MS if it.request.expires_at_ms is None else it.request.expires_at_ms
+
+
+def event(row: Any) -> OrderEvent:
+    """An event of `EVENT_COLUMNS`."""
+    return OrderEvent(
+        order_id=row[0],
+        user_id=row[1],
+        seq=row[2],
+        kind=row[3],
+        status=OrderStatus(row[4]),
+        at_ms=row[5],
+        data=msgspec.Raw(row[6].encode()),
+    )
+
+
+def of_event(it: OrderEvent) -> tuple[Any, ...]:
+    """`EVENT_COLUMNS` of an event."""
+    return it.order_id, it.user_id, it.seq, it.kind, it.status.value, it.at_ms, bytes(it.data).decode()
+
+
+def event_of(it: Order, kind: str, at_ms: int, data: dict[str, Any] | None = None) -> OrderEvent:
+    """What happened to bring the order to where it is."""
+    return OrderEvent(
+        order_id=it.id,
+        user_id=it.request.user_id,
+        seq=it.seq,
+        kind=kind,
+        status=it.status,
+        at_ms=at_ms,
+        data=msgspec.Raw(_encoder.encode(data or {})),
+    )
+
+
+def fill(row: Any) -> Fill:
+    """Of a `landed` event's position and time, and its order's id, request and outcome."""
+    request, outcome = _requests.decode(row[3]), _outcomes.decode(row[4])
+    return Fill(
+        position=row[0],
+        order_id=row[2],
+        mint_in=request.token_in.mint,
+        mint_out=request.token_out.mint,
+        amount_in=request.amount,
+        amount_out=outcome.amount_out or BaseUnits(0),
+        at_ms=row[1],
+    )
+
+
+def attempt(row: Any) -> Attempt:
+    """An attempt of `ATTEMPT_COLUMNS`."""
+    return Attempt(
+        order_id=row[0],
+        number=row[1],
+        status=AttemptStatus(row[2]),
+        signature=row[3],
+        raw=bytes(row[4]),
+        last_valid_height=row[5],
+        quote=_quotes.decode(row[6]),
+        min_out=BaseUnits(int(row[7])),
+    )
+
+
+def of_attempt(it: Attempt) -> tuple[Any, ...]:
+    """`ATTEMPT_COLUMNS` of an attempt."""
+    return (
+        it.order_id,
+        it.number,
+        it.status.value,
+        it.signature,
+        it.raw,
+        it.last_valid_height,
+        encode(it.quote),
+        str(it.min_out),
+    )

@@ -1,0 +1,120 @@
+"""Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final
+
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.runtime.clock import Clock
+from headrace.runtime.sqlite import SqliteThread
+from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
+from headrace.store import sqlite_orders as sql
+
+FOLLOW_S: Final = 0.02
+KEYS_KEPT_MS: Final = 48 * 3600 * 1000
+PURGE_S: Final = 3600.0
+
+
+class SqliteStore:
+    """The `Store` on one file: durable (`synchronous = full`), one writer at a time, commits in groups.
+
+    Time is the machine's wall clock. Several processes may open the same file; each hears what the others committed
+    with its own next commit, or through `follow`.
+    """
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self._clock = clock
+        self._sinks: tuple[EventSink, ...] = ()
+        self._thread: SqliteThread[OrderEvent] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
+
+    @classmethod
+    async def open(cls, path: str, clock: Clock) -> "SqliteStore":
+        """Open the file, creating or migrating it. Raises TransientError when it can't be had."""
+        store = cls(path, clock)
+        try:
+            await store._thread.ask(migrations.migrate_sqlite)
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
+        return await self._thread.ask(partial(sql.accept, order, keys, fingerprint))
+
+    async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
+        return await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        return await self._thread.ask(partial(sql.resting, after_id, limit), writes=False)
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
+
+    async def apply(self, order: Order, change: Change) -> Order:
+        return await self._thread.ask(partial(sql.apply, order, change, self._now_ms()))
+
+    def apply_later(self, order: Order, change: Change) -> Order:
+        now_ms = self._now_ms()
+        self._thread.tell(partial(sql.apply, order, change, now_ms))
+        return sql.changed(order, change, order.seq + 1, now_ms)
+
+    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
+        self._thread.tell(partial(sql.note, order, attempt, leaves))
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        return await self._thread.ask(partial(sql.unfinal, limit), writes=False)
+
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        return await self._thread.ask(partial(sql.finalize, order, outcome, self._now_ms()))
+
+    async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
+        return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))
+
+    async def release(self, held: Sequence[Order]) -> None:
+        await self._thread.ask(partial(sql.renew, held, 0))
+
+    async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
+        return await self._thread.ask(partial(sql.cancel, order_id, user_id, self._now_ms()))
+
+    async def get(self, order_id: str) -> Order | None:
+        return await self._thread.ask(partial(sql.get, order_id), writes=False)
+
+    async def list(
+        self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        return await self._thread.ask(partial(sql.page, user_id, status, mint, cursor, limit), writes=False)
+
+    async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
+        return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+        return await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+
+    async def follow(self) -> None:
+        purge_at_s = 0.0
+        while True:
+            await self._thread.ask(lambda _: None, writes=False)
+            if self._clock.monotonic() >= purge_at_s:
+                purge_at_s = self._clock.monotonic() + PURGE_S
+                await self._thread.ask(partial(sql.purge, self._now_ms() - KEYS_KEPT_MS))
+            await self._clock.sleep(FOLLOW_S)
+
+    def attach(self, sink: EventSink) -> Callable[[], None]:
+        self._sinks = (*self._sinks, sink)
+
+        def detach() -> None:
+            self._sinks = tuple(other for other in self._sinks if other is not sink)
+
+        return detach
+
+    async def close(self) -> None:
+        await self._thread.close()
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+    def _deliver(self, events: Sequence[OrderEvent]) -> None:
+        with ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(sink, events)

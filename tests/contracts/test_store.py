@@ -1,0 +1,345 @@
+"""What every store in the register must do; a new one is tested by being registered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from headrace.execution import machine
+from headrace.execution.machine import Step
+from headrace.execution.steps import Steps
+from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.errors import TransientError
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Claimed,
+    LeaseLost,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Quote,
+    Trigger,
+)
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.registry import load
+from headrace.store import STORES, Rate, Store
+from headrace.testing.orders import new_order
+from tests.store.servers import place_for
+
+FREE = Rate(0)
+LEASE_MS = 60_000
+
+Open = Callable[[], Awaitable[Store]]
+
+
+@pytest.fixture
+async def open_one(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the same database each time, as another process would."""
+    kind, server_url = kind_of_store
+    opened: list[Store] = []
+    async with place_for(kind, tmp_path, server_url) as place:
+
+        async def another() -> Store:
+            store: Store = await load(STORES[kind]).open(place, SystemClock())
+            opened.append(store)
+            return store
+
+        yield another
+        for store in opened:
+            await store.close()
+
+
+@pytest.fixture
+async def store(open_one: Open) -> Store:
+    return await open_one()
+
+
+async def place(store: Store, *ids: str, key: str | None = None, **more: Any) -> Order:
+    for order_id in ids:
+        order = new_order(order_id, 1, **more)
+        accepted = await store.accept(order, [f"key:{key}"] if key else [], "print")
+    return accepted.order
+
+
+async def claim_one(store: Store, lease_ms: int = LEASE_MS) -> Order:
+    claimed = await store.claim(1, lease_ms, FREE)
+    return claimed[0].order
+
+
+def attempt_of(order: Order, number: int = 1) -> Attempt:
+    quote = Quote(venue="v", amount_in=BaseUnits(1), amount_out=BaseUnits(2**64 - 1), fee_bps=Bps(1))
+    return Attempt(
+        order_id=order.id,
+        number=number,
+        status=AttemptStatus.JOURNALED,
+        signature=f"s-{order.id}-{number}",
+        raw=b"\0raw",
+        last_valid_height=9,
+        quote=quote,
+        min_out=BaseUnits(2**64 - 1),
+    )
+
+
+async def submit(store: Store, order: Order) -> Order:
+    steps = Steps(store)
+    order = steps.take_later(order, Step.QUOTED)
+    return await steps.take(order, Step.JOURNALED, attempt=attempt_of(order))
+
+
+async def log(store: Store, order_id: str) -> list[tuple[int, str, str]]:
+    return [(event.seq, event.kind, event.status) for event in await store.events(order_id, 0, 100)]
+
+
+async def test_an_order_goes_its_way_with_a_gapless_log(store: Store) -> None:
+    await place(store, "a")
+    order = await submit(store, await claim_one(store))
+    done = await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    assert (done.status, done.seq) == (OrderStatus.CONFIRMED, 5)
+    assert await store.get("a") == done
+    assert await log(store, "a") == [
+        (1, "accepted", "PENDING"),
+        (2, "claimed", "ROUTING"),
+        (3, "quoted", "BUILDING"),
+        (4, "journaled", "SUBMITTED"),
+        (5, "landed", "CONFIRMED"),
+    ]
+    assert await store.claim(10, LEASE_MS, FREE) == []
+
+
+async def test_what_the_store_writes_itself_agrees_with_the_machine(store: Store) -> None:
+    await place(store, "a", "b")
+    order = await claim_one(store)
+    assert order.status is machine.after(OrderStatus.PENDING, Step.CLAIMED)
+    await submit(store, order)
+    await store.cancel("a", None)
+    await store.cancel("b", None)
+    told = {order_id: (await log(store, order_id))[-1] for order_id in ("a", "b")}
+    assert told["a"][1:] == (Step.CANCEL_REQUESTED, machine.after(OrderStatus.SUBMITTED, Step.CANCEL_REQUESTED))
+    assert told["b"][1:] == (Step.CANCELLED, machine.after(OrderStatus.PENDING, Step.CANCELLED))
+
+
+async def test_a_thousand_identical_requests_at_once_make_one_order(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    orders = [new_order(f"o{n:04}", 1) for n in range(1000)]
+    accepted = await asyncio.gather(
+        *[(store, other)[n % 2].accept(order, ["key:k"], "print") for n, order in enumerate(orders)]
+    )
+    assert len({each.order.id for each in accepted}) == 1
+    assert sum(not each.replayed for each in accepted) == 1
+    assert len((await store.list(user_id=None, status=None, mint=None, cursor=None, limit=10)).orders) == 1
+
+
+async def test_a_key_belongs_to_one_request_and_one_user(store: Store) -> None:
+    await place(store, "a", key="k")
+    with pytest.raises(OrderRefused) as refused:
+        await store.accept(new_order("b", 1), ["key:k"], "another print")
+    assert refused.value.status == 422
+    assert not (await store.accept(new_order("c", 1, user_id="else"), ["key:k"], "print")).replayed
+
+
+async def test_urgent_orders_overtake_and_equals_keep_their_turn(store: Store) -> None:
+    await place(store, "a", "b")
+    await place(store, "z", priority=0)
+    assert [each.order.id for each in await store.claim(3, LEASE_MS, FREE)] == ["z", "a", "b"]
+
+
+async def test_two_workers_never_hold_the_same_epoch(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    await place(store, *[f"o{n}" for n in range(40)])
+    taken = await asyncio.gather(*[(store, other)[n % 2].claim(3, LEASE_MS, FREE) for n in range(20)])
+    ids = [each.order.id for batch in taken for each in batch]
+    assert len(ids) == len(set(ids)) == 40
+
+
+async def test_an_ended_lease_is_taken_over_and_the_former_worker_can_write_nothing(
+    store: Store, open_one: Open
+) -> None:
+    other = await open_one()
+    await place(store, "a")
+    zombie = await submit(store, await claim_one(store, lease_ms=0))
+    [taken] = await other.claim(1, LEASE_MS, FREE)
+    assert taken.order.epoch == zombie.epoch + 1
+    assert taken.attempt == attempt_of(zombie)
+    with pytest.raises(LeaseLost):
+        await Steps(store).take(zombie, Step.LANDED)
+    Steps(store).note(zombie, attempt_of(zombie), machine.Trace.SENT)
+    assert not (await store.renew([zombie], LEASE_MS)).held
+    [again] = await _after_release(other, taken.order)
+    assert again.attempt is not None
+    assert again.attempt.status is AttemptStatus.JOURNALED
+    assert [seq for seq, _, _ in await log(store, "a")] == [1, 2, 3, 4]
+
+
+async def _after_release(store: Store, order: Order) -> list[Claimed]:
+    await store.release([order])
+    return await store.claim(1, LEASE_MS, FREE)
+
+
+async def test_a_renewed_lease_is_kept(store: Store) -> None:
+    await place(store, "a")
+    order = await claim_one(store, lease_ms=0)
+    assert (await store.renew([order], LEASE_MS)).held == {"a"}
+    assert await store.claim(1, LEASE_MS, FREE) == []
+
+
+async def test_the_database_refuses_steps_that_the_machine_does_not_know(store: Store) -> None:
+    await place(store, "a")
+    order = await claim_one(store)
+    forged = replace(order, status=OrderStatus.SUBMITTED)
+    with pytest.raises(LeaseLost):
+        await Steps(store).take(forged, Step.LANDED)
+    assert (await log(store, "a"))[-1] == (2, "claimed", "ROUTING")
+
+
+async def test_a_failed_change_writes_nothing_and_spoils_no_other(store: Store) -> None:
+    await place(store, "a", "b")
+    a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
+    a, b = await submit(store, a), await submit(store, b)
+    steps = Steps(store)
+    bad = replace(attempt_of(a), number=7)  # no such attempt: fails after the order's row was updated
+    results = await asyncio.gather(
+        steps.take(a, Step.LANDED, attempt=bad, trace=machine.Trace.LANDED_OK),
+        steps.take(b, Step.LANDED, attempt=attempt_of(b), trace=machine.Trace.LANDED_OK),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], LeaseLost)
+    assert isinstance(results[1], Order)
+    assert (await log(store, "a"))[-1][2] == "SUBMITTED"
+    assert (await log(store, "b"))[-1][2] == "CONFIRMED"
+
+
+async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: Store) -> None:
+    await place(store, "a", "b")
+    a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
+    cancelled = await store.cancel("a", "u")
+    assert cancelled is not None
+    assert (cancelled.requested, cancelled.order.status) == (False, OrderStatus.CANCELLED)
+    with pytest.raises(LeaseLost):
+        await submit(store, a)
+    b = await submit(store, b)
+    wish = await store.cancel("b", "u")
+    assert wish is not None
+    assert (wish.requested, wish.order.status) == (True, OrderStatus.SUBMITTED)
+    assert (await store.renew([b], LEASE_MS)).cancel_requested == {"b"}
+    with pytest.raises(OrderRefused) as over:
+        await store.cancel("a", "u")
+    assert over.value.status == 409
+    assert await store.cancel("b", "someone else") is None
+    assert await store.cancel("none", None) is None
+
+
+async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
+    await place(store, "a", "b")
+    a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
+    await Steps(store).take(a, Step.RETRIED, rest_ms=3_600_000)
+    await Steps(store).take(b, Step.RETRIED, rest_ms=0)
+    assert [each.order.id for each in await store.claim(2, LEASE_MS, FREE)] == ["b"]
+
+
+async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+    for order_id, expires_at_ms in (("a", None), ("b", 2**50), ("c", 1)):
+        order = new_order(order_id, 1, expires_at_ms=expires_at_ms)
+        await store.accept(replace(order, request=replace(order.request, trigger=trigger)), [], "print")
+    assert [order.id for order in await store.resting("", 2)] == ["a", "b"]
+    assert [order.id for order in await store.resting("b", 2)] == ["c"]
+    [ended] = await store.claim(9, LEASE_MS, FREE)
+    assert (ended.order.id, ended.order.awaits_trigger) == ("c", True)
+    seen = await asyncio.gather(*[(store, other)[n % 2].trigger("a", {"n": n}) for n in range(10)])
+    assert sum(seen) == 1
+    assert [order.id for order in await other.resting("", 9)] == ["b"]
+    [woken] = await other.claim(9, LEASE_MS, FREE)
+    assert (woken.order.id, woken.order.awaits_trigger) == ("a", False)
+    assert (await log(store, "a"))[:2] == [(1, "accepted", "PENDING"), (2, "triggered", "PENDING")]
+    assert not await store.trigger("a", {})
+    assert not await store.trigger("none", {})
+    await place(store, "d")
+    assert not await store.trigger("d", {})
+
+
+async def test_the_rate_holds_back_new_orders_and_no_others(store: Store) -> None:
+    await place(store, *[f"o{n}" for n in range(9)])
+    first = await store.claim(9, 0, Rate(4))
+    assert len(first) == 4
+    again = await store.claim(9, 0, Rate(4))
+    assert {each.order.id for each in again} == {each.order.id for each in first}
+
+
+async def test_pages_follow_the_cursor_and_filters_hold(store: Store) -> None:
+    await place(store, "a", "b", "c")
+    await place(store, "d", user_id="else")
+    page = await store.list(user_id="u", status=OrderStatus.PENDING, mint=None, cursor=None, limit=2)
+    assert ([order.id for order in page.orders], page.cursor) == (["c", "b"], "b")
+    page = await store.list(user_id="u", status=None, mint=page.orders[0].request.token_in.mint, cursor="b", limit=2)
+    assert ([order.id for order in page.orders], page.cursor) == (["a"], None)
+    hostile = "' or 1=1 --"
+    assert not (await store.list(user_id=hostile, status=None, mint=hostile, cursor=hostile, limit=2)).orders
+    assert await store.get(hostile) is None
+
+
+async def test_finality_is_written_down_once(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    await place(store, "a", "b")
+    for _ in range(2):
+        order = await submit(store, await claim_one(store))
+        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    waiting = await store.unfinal(9)
+    assert [each.order.id for each in waiting] == ["a", "b"]
+    assert waiting[0].attempt == replace(attempt_of(waiting[0].order), status=AttemptStatus.LANDED_OK)
+    outcome = replace(waiting[0].order.outcome, finality="finalized", fate="executed")
+    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome) for n in range(6)])
+    assert sum(done) == 1
+    assert (await log(store, "a"))[-1] == (6, "finalized", "CONFIRMED")
+    assert [each.order.id for each in await other.unfinal(9)] == ["b"]
+    assert await store.claim(9, LEASE_MS, FREE) == []
+
+
+async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(store: Store) -> None:
+    await place(store, "a", "b", "c")
+    await place(store, "d", user_id="else")
+    claimed = {each.order.id: each.order for each in await store.claim(9, LEASE_MS, FREE)}
+    for order_id in ("c", "a", "d"):
+        order = await submit(store, claimed[order_id])
+        outcome = replace(order.outcome, amount_out=BaseUnits(2**64 - 1))
+        await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    await Steps(store).take(claimed["b"], Step.FAILED)
+    first, second = await store.fills("u", 0, 9)
+    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in (first, second)] == [
+        ("c", 10**9, 2**64 - 1),
+        ("a", 10**9, 2**64 - 1),
+    ]
+    assert [fill.order_id for fill in await store.fills("u", first.position, 9)] == ["a"]
+    assert await store.fills("nobody' or 1=1 --", 0, 9) == []
+
+
+async def test_sinks_hear_every_commit_of_every_process_in_order(store: Store, open_one: Open) -> None:
+    other = await open_one()
+    heard: list[OrderEvent] = []
+    other_heard: list[OrderEvent] = []
+    store.attach(heard.extend)
+    other.attach(other_heard.extend)
+    following = [asyncio.create_task(each.follow()) for each in (store, other)]
+    try:
+        await place(store, "a")
+        await submit(other, await claim_one(other))
+        async with asyncio.timeout(10):
+            while len(heard) < 4 or len(other_heard) < 4:  # noqa: ASYNC110  (another process's commit tells nobody here)
+                await asyncio.sleep(0.005)
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+    assert [event.seq for event in heard] == [event.seq for event in other_heard] == [1, 2, 3, 4]
+
+
+async def test_a_closed_store_is_away(store: Store) -> None:
+    await store.close()
+    await store.close()
+    with pytest.raises(TransientError):
+        await store.get("a")

@@ -1,0 +1,78 @@
+"""What a worker owes to the others: a dead one's orders go on within a lease and a second, on a clock that stands."""
+
+from pathlib import Path
+
+from headrace.execution.engine import Engine
+from headrace.execution.settings import ExecutionSettings
+from headrace.execution.worker import Worker
+from headrace.model.orders import OrderStatus
+from headrace.runtime.clock import ManualClock, SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.store import Rate
+from headrace.store.sqlite import SqliteStore
+from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
+
+SETTINGS = ExecutionSettings()
+LEASE_S = SETTINGS.lease_ms / 1000
+
+
+async def settled(store: SqliteStore) -> None:
+    """The store answers in turn: what was asked before has its answer, and what came of that too."""
+    for _ in range(10):
+        await store.get("none")
+
+
+async def test_a_dead_workers_order_is_taken_over_within_its_lease_and_a_second(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    chain.on_send = chain.land
+    try:
+        await store.accept(new_order("o", clock.wall_ns() // 1_000_000), [], "")
+        [dead] = await store.claim(1, SETTINGS.lease_ms, Rate(0))
+        engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
+        worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=10, per_minute=0)
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            waited_s = 0.0
+            while waited_s < LEASE_S - 0.1:
+                await clock.advance(0.1)
+                await settled(store)
+                waited_s += 0.1
+            order = await store.get("o")
+            assert order is not None
+            assert order.epoch == dead.order.epoch, "its lease is respected to the end"
+            while order.status is not OrderStatus.CONFIRMED and waited_s < LEASE_S + 1:
+                await clock.advance(0.1)
+                await settled(store)
+                waited_s += 0.1
+                order = await store.get("o")
+                assert order is not None
+            assert order.status is OrderStatus.CONFIRMED, f"{order.status} after {waited_s:.1f} s"
+            assert order.epoch == dead.order.epoch + 1
+            tasks.cancel()
+    finally:
+        await store.close()
+
+
+async def test_a_worker_that_lives_keeps_its_leases(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    try:
+        await store.accept(new_order("o", clock.wall_ns() // 1_000_000), [], "")
+        engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
+        workers = [Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=10, per_minute=0) for _ in range(2)]
+        async with Supervisor(clock) as tasks:
+            for worker in workers:
+                tasks.start("test", "worker", worker.run)
+            await settled(store)
+            for _ in range(round(3 * LEASE_S)):
+                await clock.advance(1)
+                await settled(store)
+            order = await store.get("o")
+            assert order is not None
+            assert (order.status, order.epoch) == (OrderStatus.SUBMITTED, 1)
+            tasks.cancel()
+    finally:
+        await store.close()

@@ -1,0 +1,55 @@
+"""A place for each kind of store: a file, or a database on a real server that the tests start."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from headrace.store import STORES
+from headrace.testing import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """`DATABASE_URL` where it names a server, else one that is started for the session."""
+    given = os.environ.get("DATABASE_URL", "")
+    if given.startswith("postgres"):
+        yield given
+    else:
+        with postgres.server() as url:
+            yield url
+
+
+@pytest.fixture(params=sorted(STORES))
+def kind_of_store(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Each store in the register, with the URL of its server if it has one."""
+    kind: str = request.param
+    return kind, request.getfixturevalue("postgres_url") if kind == "postgres" else ""
+
+
+@asynccontextmanager
+async def empty_database(server_url: str) -> AsyncIterator[str]:
+    """The URL of a new database on the server; dropped at the end."""
+    name = f"headrace_test_{uuid4().hex[:12]}"
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f"create database {name}")
+        head, _, query = server_url.partition("?")
+        yield f"{head.rpartition('/')[0]}/{name}{'?' if query else ''}{query}"
+        await admin.execute(f"drop database {name} with (force)")
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def place_for(kind: str, folder: Path, server_url: str) -> AsyncIterator[str]:
+    """What to give to the store's `open`; empty at first, gone at the end."""
+    if kind == "sqlite":
+        yield str(folder / "orders.db")
+    else:
+        async with empty_database(server_url) as url:
+            yield url
