@@ -118,7 +118,7 @@ def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid), _asking(port) as waits_ms:
-            run = drive(folder.client, port, pid, n=args.clients, r=5, d=args.secs, D=2, T=1)
+            run = drive(folder.client, port, pid, n=args.clients, r=1, d=args.secs, D=2, T=1)
         kib_each = (run["rss1"] - run["rss0"]) / args.clients
         told = {"kib_each": round(kib_each, 2), "total_frac": run["total_frac"], "p50": run["p50"], "max": run["max"]}
         return told | ({"http_p99_ms": round(_at(waits_ms, 0.99), 1)} if len(waits_ms) > 1 else {})
