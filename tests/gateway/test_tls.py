@@ -51,9 +51,9 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-async def name_shown(house: House) -> str:
+async def name_shown(port: int) -> str:
     """The name in the certificate that a new connection is shown."""
-    _, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context())
     shown = cast("ssl.SSLObject", writer.get_extra_info("ssl_object")).getpeercert(binary_form=True)
     writer.transport.abort()
     assert shown is not None
@@ -74,10 +74,10 @@ async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Pa
         async with websockets.connect(url, ssl=trust) as client:
             await client.recv()
             await client.recv()
-            assert await name_shown(house) == "old"
+            assert await name_shown(house.port) == "old"
             write_pair(tmp_path, "new")
             await asyncio.to_thread(house.gateway.reload_certificate)
-            assert await name_shown(house) == "new"
+            assert await name_shown(house.port) == "new"
             await house.publish("slots")
             assert '"offset":"1"' in str(await client.recv())
         assert client.close_code == 1000
@@ -94,7 +94,7 @@ async def test_a_broken_pair_is_refused_and_the_old_one_stays(tmp_path: Path, ho
         else:
             (tmp_path / "key.pem").unlink()
         await asyncio.to_thread(house.gateway.reload_certificate)
-        assert await name_shown(house) == "old"
+        assert await name_shown(house.port) == "old"
 
 
 def test_a_server_does_not_start_with_half_a_pair(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_handshakes_that_never_end_are_bounded_in_number_and_time(tmp_path
         for raw in silent:
             assert await asyncio.wait_for(raw.reader.read(), 5) == b""
         await nobody_waits(house)
-        assert await name_shown(house) == "x"
+        assert await name_shown(house.port) == "x"
 
 
 async def test_a_request_right_behind_the_handshake_is_answered(tmp_path: Path) -> None:

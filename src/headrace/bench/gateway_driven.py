@@ -38,7 +38,7 @@ class Folder:
         self.servers: dict[str, Callable[[int], list[str]]] = {"headrace": lambda port: [*python, str(port)]}
         if floor.exists():
             raw = _compiled(floor, built / "floor")
-            self.servers["C, joined"] = lambda port: [raw, "-p", str(port)]
+            self.servers["C, joined"] = lambda port: [raw, "-p", str(port), "-m", "gap"]
             self.servers["C, a send each"] = lambda port: [raw, "-p", str(port), "-m", "naive"]
         node = shutil.which("node")
         if node and (fastify.parent / "node_modules").is_dir():
