@@ -24,6 +24,6 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         assert await name_shown(service.gateway.port) == "old"
         write_pair(tmp_path, "new")
         async with asyncio.timeout(20):
-            while await name_shown(service.gateway.port) != "new":
+            while await name_shown(service.gateway.port) != "new":  # noqa: ASYNC110  (seen from outside only)
                 await asyncio.sleep(0.05)
         stop.set()

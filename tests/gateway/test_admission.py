@@ -207,6 +207,16 @@ async def test_requests_that_never_end_are_bounded_for_one_address() -> None:
         await join(house)
 
 
+async def test_those_who_are_refused_and_stay_are_dropped_in_the_end() -> None:
+    async with open_house(admission=AdmissionSettings(http_per_address_max=2), close_s=60, request_s=60) as house:
+        for _ in range(2):
+            await Raw.connect(house.port)
+        for _ in range(2):
+            assert b" 429 " in await (await Raw.connect(house.port)).read_head()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await (await Raw.connect(house.port)).read_head()
+
+
 async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
     async with open_house(request_s=0.3) as house:
         raw = await Raw.connect(house.port)

@@ -9,8 +9,11 @@ from headrace.protocol.codes import CloseCode
 CLOSES_PER_S: Final = 2000
 """Clients told to leave a second, if the deadline leaves time for that: they come back, elsewhere, at the same rate."""
 
+ANSWERING_SHARE: Final = 0.3
+"""How much of the time there is may pass until what was asked for is answered."""
+
 CLOSING_SHARE: Final = 0.6
-"""How much of the time that is left may pass until the last is told; the rest is for their answers."""
+"""How much of the time that is left then may pass until the last is told; the rest is for their answers."""
 
 POLL_S: Final = 0.02
 
@@ -21,9 +24,11 @@ async def drain(hub: Hub, keeper: Doorkeeper, end_s: float) -> None:
     Those who are still there go on getting what comes. No one new comes in once `keeper.draining` is set.
     """
     clock = keeper.clock
-    while (hub.busy or hub.owing) and clock.monotonic() < end_s:
+    now_s = clock.monotonic()
+    answered_s = now_s + (end_s - now_s) * ANSWERING_SHARE
+    while (hub.busy or hub.owing) and clock.monotonic() < answered_s:
         await hub.flush()
-        await clock.sleep(0)
+        await clock.sleep(0 if hub.busy else POLL_S)
     began_s, clients = clock.monotonic(), list(hub.clients)
     spread_s = min(len(clients) / CLOSES_PER_S, max(0.0, end_s - began_s) * CLOSING_SHARE)
     told = 0

@@ -35,7 +35,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
         self._peer = self.client[0] if self.client else ""
         one_too_many = self._keeper.begin_waiting(self._peer)
-        if one_too_many:
+        if one_too_many and self._keeper.overrun(self._peer):
+            transport.abort()
+        elif one_too_many:
             self._refuse(one_too_many, "too many connections", self._keeper.retry_after_s())
 
     def connection_lost(self, exc: Exception | None) -> None:

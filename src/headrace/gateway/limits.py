@@ -82,6 +82,13 @@ class Doorkeeper:
             return HTTPStatus.TOO_MANY_REQUESTS
         return None
 
+    def overrun(self, peer: str) -> bool:
+        """So many are refused and stay that even saying no costs too much."""
+        return (
+            self._waiting_all > 2 * self.settings.http_connections_max
+            or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
+        )
+
     def stop_waiting(self, peer: str) -> None:
         """It is gone, or a WebSocket now."""
         self._waiting_all -= 1
