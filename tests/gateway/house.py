@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import struct
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 class Raw:
-    """A WebSocket client by hand. `receive` gives (opcode, payload); ("eof", b"") when the server ended the stream."""
+    """A WebSocket client by hand. `receive` gives (opcode, payload), inflated, or ("eof", b"") at the end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -174,7 +175,10 @@ class Raw:
                     size = int.from_bytes(await self.reader.readexactly(2), "big")
                 elif size == 127:
                     size = int.from_bytes(await self.reader.readexactly(8), "big")
-                return first & 15, await self.reader.readexactly(size)
+                payload = await self.reader.readexactly(size)
+                if first & 0x40:
+                    payload = zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff")
+                return first & 15, payload
         except (asyncio.IncompleteReadError, ConnectionError):
             return "eof", b""
 

@@ -6,7 +6,7 @@ import zlib
 import pytest
 import websockets
 
-from headrace.gateway.framing import COMPRESSED_FROM, joined
+from headrace.gateway.deflated import COMPRESSED_FROM, one_each_deflated
 from tests.gateway.house import TEXT, Raw, frame, join, open_house
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -93,7 +93,7 @@ async def test_the_websockets_client_reads_it() -> None:
 
 def test_each_message_stands_alone() -> None:
     payloads = [b"x" * COMPRESSED_FROM, b"short", b"x" * COMPRESSED_FROM]
-    first, second, third = (joined([payload], batch=False, deflate=True) for payload in payloads)
+    first, second, third = (one_each_deflated([payload]) for payload in payloads)
     assert first == third
     assert second == b"\x81\x05short"
-    assert joined(payloads, batch=False, deflate=True) == first + second + third
+    assert one_each_deflated(payloads) == first + second + third

@@ -19,7 +19,7 @@ from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.connection import Connection
-from headrace.gateway.framing import compressed_frame
+from headrace.gateway.deflated import compressed_frame
 from headrace.gateway.handshake import Opening
 from headrace.gateway.rfc6455 import BINARY, TEXT
 from headrace.gateway.server import Gateway

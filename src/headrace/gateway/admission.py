@@ -11,7 +11,7 @@ import structlog
 
 from headrace.config import Setting
 from headrace.gateway.deadlines import Deadlines
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, retry_after
 from headrace.model.errors import ConfigError
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
@@ -169,10 +169,14 @@ class Admission:
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
             raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS, "too many new connections from this address", retry_after_s=ceil(wait_s)
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too many new connections from this address",
+                headers=retry_after(ceil(wait_s)),
             )
         if visitor.count >= self.settings.per_address_max:
-            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", retry_after_s=60)
+            raise Refused(
+                HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", headers=retry_after(60)
+            )
         visitor.count += 1
         self.inside += 1
         self._gone.clear(address)
@@ -187,6 +191,10 @@ class Admission:
 
     def _is_proxy(self, address: _Address) -> bool:
         return any(address in network for network in self._proxies)
+
+
+def _too_many(what: str, retry_after_s: int) -> Refused:
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
 
 
 def _address(text: str) -> _Address | None:

@@ -10,7 +10,7 @@ from websockets.http11 import Request, Response
 
 from headrace.gateway.handshake import Opening, opening, refusal, shake_hands
 from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.rfc6455 import BINARY, CLOSE, PING, PONG, Inbound, Received, Text, Violation
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
 from headrace.protocol.frames import frame_header
@@ -179,7 +179,9 @@ class Connection(asyncio.Protocol):
     def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
         """Raises Refused."""
         if self._keeper.draining:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after_s=self._keeper.retry_after_s())
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=retry_after(self._keeper.retry_after_s())
+            )
         factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
@@ -187,13 +189,16 @@ class Connection(asyncio.Protocol):
             raise Refused(response.status_code, "not a valid WebSocket handshake")
         headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
         if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "full", retry_after_s=self._keeper.retry_after_s())
+            raise self._not_now("full")
         admission.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
         address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
         asked = opening(request, address, parameter)
         admission.enter(address)
         self._admitted = address
         return factory(self, asked)
+
+    def _not_now(self, why: str) -> Refused:
+        return Refused(HTTPStatus.SERVICE_UNAVAILABLE, why, headers=retry_after(self._keeper.retry_after_s()))
 
     def _take(self, received: Received) -> None:
         if isinstance(received, Text):

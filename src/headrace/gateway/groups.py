@@ -4,10 +4,10 @@ import asyncio
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from headrace.gateway.framing import Framing, framing_of, joined
+from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.frames import FrameId, Framer, text_header
+from headrace.protocol.frames import FrameId, Framer
 
 CUT_BYTES: Final = 65_536
 """What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
@@ -30,14 +30,14 @@ class Wire(Protocol):
 class Client:
     """One connection as the hub sees it; the shell around a connection implements the last two methods.
 
-    `batch`: a frame may hold several objects (NDJSON). `deflate`: what its groups send comes compressed.
+    `framing` is how frames are written to it: with `batch` one may hold several objects (NDJSON).
     """
 
     __slots__ = ("framing", "open", "out", "paused", "subscriptions", "wire")
 
-    def __init__(self, wire: Wire, *, batch: bool, deflate: bool = False) -> None:
+    def __init__(self, wire: Wire, *, batch: bool = False, framing: Framing | None = None) -> None:
         self.wire = wire
-        self.framing = framing_of(batch, deflate)
+        self.framing = framing or (a_line_each if batch else one_each)
         self.open = True
         self.paused = False
         self.out: list[bytes] = []
@@ -54,7 +54,7 @@ class Client:
         """Write one frame now, after what this tick has."""
         if self.open:
             self.flush()
-            self.wire.write(text_header(len(payload)) + payload)
+            self.wire.write(self.framing((payload,)))
 
     def cut_off(self, code: CloseCode) -> None:
         """Close the connection."""
@@ -93,7 +93,7 @@ class Subscription:
             self.position = Position(message.epoch, message.offset)
         if not self.replay:
             self.replay = NOTHING
-        return joined(payloads, batch=self.client.framing.batch)
+        return self.client.framing(payloads)
 
 
 class Sent(NamedTuple):
@@ -116,7 +116,7 @@ class Group:
         """What came since, in order."""
         self.subscriptions = 0
         self.members: dict[Framing, dict[Client, Subscription]] = {}
-        """Those who are live, by the bytes they share."""
+        """Those who are live, by how they are written to."""
         self.holding: dict[Subscription, None] = {}
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
@@ -136,13 +136,16 @@ class Group:
             self.joining[subscription] = len(self.pending)
         else:
             self.position = at
-            self._add(subscription)
+            self._let_join(subscription)
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
-        alike = self.members.get(subscription.client.framing)
-        if alike and alike.pop(subscription.client, None):
+        client = subscription.client
+        members = self.members.get(client.framing, {})
+        if members.pop(client, None):
             subscription.position = self.position
+            if not members:
+                del self.members[client.framing]
         self.holding.pop(subscription, None)
         self.joining.pop(subscription, None)
 
@@ -153,15 +156,14 @@ class Group:
         self.position = Position(messages[-1].epoch, messages[-1].offset)
         sent_frames = sent_bytes = 0
         for framing, members in self.members.items():
-            if members:
-                data = joined(payloads, batch=framing.batch, deflate=framing.deflate)
-                sent_frames += len(payloads) * len(members)
-                sent_bytes += len(data) * len(members)
-                for client in members:
-                    out = client.out
-                    if not out:
-                        touched.append(client)
-                    out.append(data)
+            data = framing(payloads)
+            sent_frames += len(payloads) * len(members)
+            sent_bytes += len(data) * len(members)
+            for client in members:
+                out = client.out
+                if not out:
+                    touched.append(client)
+                out.append(data)
         if self.joining:
             self._let_in(payloads, touched)
         return Sent(sent_frames, sent_bytes)
@@ -185,12 +187,12 @@ class Group:
                 self.joining[subscription] = start - len(payloads)
                 continue
             client = subscription.client
-            self._add(subscription)
+            self._let_join(subscription)
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
-                client.out.append(joined(payloads[start:], batch=client.framing.batch))
+                client.out.append(client.framing(payloads[start:]))
 
-    def _add(self, subscription: Subscription) -> None:
+    def _let_join(self, subscription: Subscription) -> None:
         client = subscription.client
         self.members.setdefault(client.framing, {})[client] = subscription

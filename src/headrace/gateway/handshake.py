@@ -86,6 +86,6 @@ def refusal(refused: Refused, offered: Headers) -> Response:
     for name in ("Date", "Allow", "Upgrade"):
         if name in offered:
             headers[name] = offered[name]
-    if refused.retry_after_s is not None:
-        headers["Retry-After"] = str(refused.retry_after_s)
+    for name, value in refused.headers.items():
+        headers[name] = value
     return Response(int(refused.status), HTTPStatus(refused.status).phrase, headers, body)

@@ -7,6 +7,8 @@ from http import HTTPStatus
 from typing import Final, assert_never
 
 from headrace.gateway.connection import Connection
+from headrace.gateway.deflated import a_line_each_deflated, one_each_deflated
+from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.gateway.groups import Client
 from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
@@ -21,6 +23,14 @@ from headrace.protocol.session import Action, Close, History, OrderCommand, Send
 from headrace.runtime.metrics import Metrics
 
 USER_ID_MAX: Final = 128
+
+_FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
+    (False, False): one_each,
+    (True, False): a_line_each,
+    (False, True): one_each_deflated,
+    (True, True): a_line_each_deflated,
+}
+"""By whether a frame may hold several objects, and whether it may be compressed."""
 
 _CREDENTIALS: Final = ("token", "access_token", "jwt", "ticket")
 
@@ -55,7 +65,7 @@ class SessionShell(Client):
         self._user_id = _user_id(opening.query)
         self._wanted = _subscriptions(opening.query, limits.topics)
         batch = _one(opening.query, "batch") == "1"
-        super().__init__(connection.transport, batch=batch, deflate=connection.deflate)
+        super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
         self._session = Session(limits, gate.keeper.clock.monotonic(), orders=gate.orders is not None)
         self.frame_bytes_max = limits.frame
 

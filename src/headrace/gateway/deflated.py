@@ -1,9 +1,8 @@
-"""WebSocket frames as bytes: joined so that one write does for many, compressed once for all who want it so."""
+"""Compressed frames (RFC 7692): each message for itself, once for all who want it so."""
 
 import zlib
 from collections.abc import Sequence
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from headrace.gateway.rfc6455 import TEXT
 from headrace.protocol.frames import frame_header, text_header
@@ -13,17 +12,6 @@ COMPRESSED_FROM: Final = 128
 
 _LEVEL: Final = 1
 _BLOCK_END_BYTES: Final = 4
-
-
-class Framing(NamedTuple):
-    """How a client gets its events. `batch`: a frame may hold several objects (NDJSON). `deflate`: compressed."""
-
-    batch: bool
-    deflate: bool
-
-
-framing_of = cache(Framing)
-"""The one Framing of these values, which all such clients share."""
 
 
 class Deflater:
@@ -43,18 +31,20 @@ class Deflater:
 _deflated: Final = Deflater()
 
 
-def joined(payloads: Sequence[bytes], *, batch: bool, deflate: bool = False) -> bytes:
-    """WebSocket frames: one a payload, or with `batch` one around them all with a payload a line."""
-    if batch:
-        payloads = (b"\n".join(payloads),)
-    parts: list[bytes] = []
-    for payload in payloads:
-        if deflate and len(payload) >= COMPRESSED_FROM:
-            compressed = _deflated(payload)
-            parts += (frame_header(TEXT, len(compressed), compressed=True), compressed)
-        else:
-            parts += (text_header(len(payload)), payload)
-    return b"".join(parts)
+def one_each_deflated(payloads: Sequence[bytes]) -> bytes:
+    """A WebSocket text frame for each, compressed where that gains something."""
+    return b"".join(map(_text, payloads))
+
+
+def a_line_each_deflated(payloads: Sequence[bytes]) -> bytes:
+    """One WebSocket text frame with a line for each (NDJSON), compressed where that gains something."""
+    return _text(b"\n".join(payloads))
+
+
+def _text(payload: bytes) -> bytes:
+    if len(payload) < COMPRESSED_FROM:
+        return text_header(len(payload)) + payload
+    return compressed_frame(TEXT, payload)
 
 
 def compressed_frame(opcode: int, payload: bytes) -> bytes:
