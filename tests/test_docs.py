@@ -66,7 +66,11 @@ def test_the_smallest_browser_clients_answer_heartbeats() -> None:
         assert """if (message.type === "ping") socket.send('{"type":"pong"}');""" in client
 
 
-NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md", "docs/how-to/follow-over-http.md"}
+NEEDS_A_SERVER: Final = {
+    "docs/how-to/write-a-client.md",
+    "docs/how-to/follow-over-http.md",
+    "docs/how-to/notify-users.md",
+}
 """Their programs run in tests/gateway."""
 
 

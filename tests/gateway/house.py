@@ -15,6 +15,8 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
@@ -25,6 +27,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.store.inbox import Inbox
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
@@ -57,6 +60,12 @@ class House:
         body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
         return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
 
+    async def subscriptions(self, count: int) -> None:
+        """Wait until all clients together have this many topics."""
+        async with asyncio.timeout(5):
+            while self.gateway.hub.subscriptions != count:  # noqa: ASYNC110  (as below)
+                await asyncio.sleep(0.001)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):
@@ -76,18 +85,23 @@ async def open_house(
     head: Callable[[], Head] = Head,
     admission: AdmissionSettings | None = None,
     tls: TlsSettings | None = None,
+    inbox: Inbox | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
     clock, health, metrics = SystemClock(), Health(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
+        cache = MemoryCache(CacheSettings(), metrics)
+        bus.attach(cache.apply)
         gateway = Gateway(
             msgspec.convert({"port": 0, **settings}, GatewaySettings),
             bus,
             health,
             metrics,
             clock,
+            cache=cache,
+            inbox=inbox,
             supervisor=supervisor,
             server_id="server-1",
             head=head,

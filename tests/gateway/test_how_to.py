@@ -1,4 +1,4 @@
-"""The programs in docs/how-to/write-a-client.md run as they stand there."""
+"""The programs in the how-to pages that need a server run as they stand there."""
 
 import asyncio
 import re
@@ -8,10 +8,14 @@ from pathlib import Path
 from litestar import MediaType, Response, get
 
 from headrace.model.events import Publication
+from headrace.runtime.clock import SystemClock
+from headrace.store.inbox import InboxSettings
+from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.house import House, open_house
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-client.md").read_text()
+FOLDER = Path(__file__).parents[2] / "docs" / "how-to"
+PAGE = (FOLDER / "write-a-client.md").read_text()
 EVENT = Publication("trades:pump", "event", b'"event_id":"e","data":{"side":"buy","mint":"M","sol":"1.5"},"chain":{}')
 
 
@@ -42,6 +46,29 @@ async def test_the_python_program() -> None:
         finally:
             process.kill()
             await process.communicate()
+
+
+async def test_the_programs_that_notify_and_that_are_notified() -> None:
+    send, listen = re.findall(r"^```python\n(.*?)^```", (FOLDER / "notify-users.md").read_text(), re.M | re.S)
+    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    async with open_house(inbox=inbox) as house:
+        sending, listening = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-u", "-c", text.replace(":8080", f":{house.port}"), stdout=asyncio.subprocess.PIPE
+            )
+            for text in (send, listen)
+        ]
+        assert listening.stdout is not None
+        try:
+            async with asyncio.timeout(15):
+                assert await sending.wait() == 0
+                assert await listening.stdout.readline() == b"Order filled\n"
+                while await inbox.after("42", 0, 1, unacknowledged=True):  # noqa: ASYNC110  (as above)
+                    await asyncio.sleep(0.01)
+        finally:
+            listening.kill()
+            await listening.communicate()
+    await inbox.close()
 
 
 @needs_chromium

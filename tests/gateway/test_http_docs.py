@@ -68,7 +68,7 @@ async def test_the_stream_is_as_shown() -> None:
 
 
 async def test_every_route_has_its_line() -> None:
-    told = set(re.findall(r"`GET (/[^`?]*)`", REFERENCE.partition("\nIn the examples")[0]))
+    told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)`", REFERENCE.partition("\nIn the examples")[0]))
     async with open_house() as house, httpx.AsyncClient() as http:
         document = (await http.get(f"http://127.0.0.1:{house.port}/schema")).json()
     assert told == {*document["paths"], "/schema", "/schema/asyncapi.json"}

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Final, NamedTuple, Protocol
 
 from headrace.gateway.framings import Framing, a_line_each, one_each
+from headrace.gateway.snapshots import Pages
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer
@@ -69,23 +70,46 @@ class Subscription:
     """One topic of one client: *catching up* (its past is read and replayed), or *live* (it gets what its group gets).
 
     `position` is where the client is while it is not live. `held` are live messages that came while the past is read,
-    `replay` is what was read and not yet sent.
+    `replay` is what was read and not yet sent. `snapshot`: it wants the topic's state where it recovers nothing;
+    `pages` is what is left to send of that, before the replay.
     """
 
-    __slots__ = ("acknowledged", "client", "group", "held", "position", "replay", "request_id", "task")
+    __slots__ = (
+        "acknowledged",
+        "client",
+        "group",
+        "held",
+        "pages",
+        "position",
+        "replay",
+        "request_id",
+        "snapshot",
+        "task",
+    )
 
-    def __init__(self, client: Client, group: "Group", request_id: FrameId) -> None:
-        self.client, self.group, self.request_id = client, group, request_id
+    def __init__(self, client: Client, group: "Group", request_id: FrameId, *, snapshot: bool = False) -> None:
+        self.client, self.group, self.request_id, self.snapshot = client, group, request_id, snapshot
         self.acknowledged = False
+        self.pages: Pages | None = None
         self.position: Position | None = None
         self.held: list[Message] = []
         self.replay: deque[Message] = NOTHING
         self.task: asyncio.Task[object] | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that was read is not yet sent."""
+        return self.pages is not None or bool(self.replay)
+
     def next_frames(self, framer: Framer) -> bytes:
-        """About CUT_BYTES of the replay, framed; moves `position` on."""
+        """About CUT_BYTES of what is behind, framed; moves `position` on."""
         payloads: list[bytes] = []
         room = CUT_BYTES
+        while self.pages is not None and room > 0:
+            payloads.append(self.pages.next_page(framer))
+            room -= len(payloads[-1])
+            if not self.pages.left:
+                self.pages = None
         while self.replay and room > 0:
             message = self.replay.popleft()
             payloads.append(framer(message))

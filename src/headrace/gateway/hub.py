@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace.bus import Bus
+from headrace.cache import Cache
 from headrace.gateway.catch_up import CatchUp
 from headrace.gateway.groups import Client, Group, Subscription
 from headrace.gateway.limits import Doorkeeper
@@ -36,7 +37,13 @@ class Hub:
     """
 
     def __init__(
-        self, bus: Bus, keeper: Doorkeeper, metrics: Metrics, supervisor: Supervisor, framer: Framer | None = None
+        self,
+        bus: Bus,
+        keeper: Doorkeeper,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        framer: Framer | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._bus, self._keeper, self._supervisor = bus, keeper, supervisor
         self._framer: Framer = framer or frames.EventFramer()
@@ -47,7 +54,7 @@ class Hub:
         self._answering: set[asyncio.Task[object]] = set()
         self._wake = asyncio.Event()
         self._replays = Replays(
-            bus, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
+            bus, cache, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
         )
         self._frames = metrics.counter("gateway_frames", "Event frames sent to clients")
         self._bytes = metrics.counter("gateway_bytes", "Bytes of event frames sent to clients")
@@ -148,10 +155,12 @@ class Hub:
         group = self._groups.get(wanted.topic)
         if group is None:
             group = self._groups[wanted.topic] = Group(wanted.topic)
-        subscription = client.subscriptions[wanted.topic] = Subscription(client, group, wanted.request_id)
+        subscription = client.subscriptions[wanted.topic] = Subscription(
+            client, group, wanted.request_id, snapshot=wanted.snapshot
+        )
         group.subscriptions += 1
         top = group.top
-        if wanted.recover is None and top is not None:
+        if wanted.recover is None and top is not None and not wanted.snapshot:
             self._replays.acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
             self._replays.go_on(subscription)
         else:
@@ -190,7 +199,7 @@ class Hub:
         """It takes data again: everything it missed is read from the log."""
         client.paused = False
         for subscription in client.subscriptions.values():
-            if subscription not in subscription.group.holding:
+            if subscription.task is None:
                 self._replays.go_on(subscription)
 
     def tops(self, client: Client) -> dict[str, int]:

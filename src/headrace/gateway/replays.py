@@ -7,9 +7,11 @@ from typing import Final
 import structlog
 
 from headrace.bus import Bus
+from headrace.cache import Cache, Snapshot
 from headrace.gateway.catch_up import CatchUp, catch_up
 from headrace.gateway.groups import CUT_BYTES, Group, Subscription
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.snapshots import Pages, read_state
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message, Position
 from headrace.protocol import frames
@@ -32,13 +34,14 @@ class Replays:
     """Those who are not yet, or no longer, where everyone is; none of them at the cost of those who are live.
 
     A subscription goes from `begin` (its past is read in a task, live messages are held) through `pump` (what was read
-    is sent, a piece a tick) to its group, or back to `begin` when more came meanwhile. `wake` asks for a tick; `refuse`
-    undoes a subscription whose past can't be read.
+    is sent, a piece a tick, a snapshot's pages first) to its group, or back to `begin` when more came meanwhile. `wake`
+    asks for a tick; `refuse` undoes a subscription whose past can't be read.
     """
 
     def __init__(
         self,
         bus: Bus,
+        cache: Cache | None,
         keeper: Doorkeeper,
         metrics: Metrics,
         supervisor: Supervisor,
@@ -47,7 +50,8 @@ class Replays:
         wake: Callable[[], None],
         refuse: Callable[[Subscription, RequestError], None],
     ) -> None:
-        self._bus, self._keeper, self._supervisor, self._framer = bus, keeper, supervisor, framer
+        self._bus, self._cache, self._keeper = bus, cache, keeper
+        self._supervisor, self._framer = supervisor, framer
         self._wake, self._refuse = wake, refuse
         self._pumping: OrderedDict[Subscription, None] = OrderedDict()
         self._dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
@@ -68,9 +72,18 @@ class Replays:
         self._pumping.pop(subscription, None)
 
     def hold(self, group: Group, message: Message) -> None:
-        """Keep a live message for those whose past is still being read."""
+        """Keep a live message for those whose past is still being read, or whose snapshot is on its way.
+
+        A snapshot may take longer to send than the log reaches back. Who takes even longer must do with the log.
+        """
         held_max = self._keeper.settings.recover_max
         for subscription in list(group.holding):
+            if subscription.task is None:
+                if len(subscription.replay) < held_max:
+                    subscription.replay.append(message)
+                else:
+                    group.holding.pop(subscription)
+                continue
             subscription.held.append(message)
             if len(subscription.held) > held_max:
                 subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
@@ -85,7 +98,7 @@ class Replays:
     async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
         group, client = subscription.group, subscription.client
         try:
-            found = await catch_up(self._bus, group.topic, since, subscription.held, self._keeper.settings.recover_max)
+            found, snapshot = await self._read(subscription, since)
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
@@ -101,16 +114,33 @@ class Replays:
             self.acknowledge(subscription, found, recovering=since is not None)
         if found.replay or found.tail:
             subscription.replay = deque([*found.replay, *found.tail])
-        if not subscription.replay:
+        if snapshot is not None:
+            subscription.pages = Pages(group.topic, snapshot)
+            group.holding[subscription] = None
+        if not subscription.behind:
             subscription.position = found.top
         elif client.paused:
             return
         elif client.wire.get_write_buffer_size() < CUT_BYTES:
             self._write_replay(subscription)
-        if subscription.replay:
+        if subscription.behind:
             self.go_on(subscription)
         elif not client.paused and client.open:
+            group.holding.pop(subscription, None)
             group.join(subscription, subscription.position or found.top)
+
+    async def _read(self, subscription: Subscription, since: Position | None) -> tuple[CatchUp, Snapshot | None]:
+        """What the client lacks: the messages after `since`, or, if it wants that and they can't be had, the state."""
+        topic, held, replay_max = subscription.group.topic, subscription.held, self._keeper.settings.recover_max
+        wanted = subscription.snapshot and not subscription.acknowledged
+        if since is not None or not wanted:
+            found = await catch_up(self._bus, topic, since, held, replay_max)
+            if found.recovered or not wanted:
+                return found, None
+        if self._cache is None:
+            raise TransientError("there is no cache")
+        snapshot, found = await read_state(self._bus, self._cache, topic, held, replay_max)
+        return found._replace(recovered=False), snapshot
 
     def acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
         """Answer with `subscribed`; what follows is in order after it."""
@@ -130,10 +160,12 @@ class Replays:
         """Send what is left to replay, then join the others if nothing came meanwhile, else read that."""
         if subscription.client.paused:
             return
-        if subscription.replay:
+        if subscription.behind:
             self._pumping[subscription] = None
             self._wake()
-        elif subscription.position is not None and subscription.position == subscription.group.top:
+            return
+        subscription.group.holding.pop(subscription, None)
+        if subscription.position is not None and subscription.position == subscription.group.top:
             subscription.group.join(subscription, subscription.position)
         else:
             self.begin(subscription, subscription.position)
@@ -149,7 +181,7 @@ class Replays:
             self._pumping.move_to_end(subscription)
             if subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
                 room -= self._write_replay(subscription)
-                if not subscription.replay:
+                if not subscription.behind:
                     self._pumping.pop(subscription, None)
                     self.go_on(subscription)
 

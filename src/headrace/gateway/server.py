@@ -13,14 +13,17 @@ import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
+from headrace.cache import Cache
 from headrace.execution.intake import Intake
 from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
 from headrace.gateway.drain import drain
 from headrace.gateway.handshake import Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.mailboxes import Mailboxes
 from headrace.gateway.order_streams import OrderStreams
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
@@ -31,10 +34,12 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import Certificate, Http, TlsDoor, TlsSettings
 from headrace.model.errors import ConfigError
 from headrace.protocol.frames import EventFramer, Framer, Head
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.store.inbox import Inbox
 
 BACKLOG: Final = 4096
 
@@ -44,7 +49,9 @@ _log = structlog.get_logger("gateway")
 class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
-    `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
+    `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
+    are sent nothing. `head` tells how far the chain is known (shown in
+    heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
     `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
     their own beside or in place of ours.
@@ -58,6 +65,8 @@ class Gateway:
         metrics: Metrics,
         clock: Clock,
         *,
+        cache: Cache | None = None,
+        inbox: Inbox | None = None,
         supervisor: Supervisor,
         server_id: str,
         head: Callable[[], Head] = Head,
@@ -76,9 +85,10 @@ class Gateway:
         self.admission = Admission(clock, admission, demo=demo)
         self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
-        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
+        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs)
+        self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
@@ -86,12 +96,23 @@ class Gateway:
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
-            bus, self.gate, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+            bus,
+            self.gate,
+            self.hub,
+            self._keeper,
+            health,
+            metrics,
+            framer,
+            Broadcasts(bus, inbox, server_id),
+            server_id,
+            demo,
+            dashboard,
+            expose_metrics,
         )
         self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
         self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)
         self._tasks: list[asyncio.Task[object]] = []
-        self._detach: Callable[[], None] = lambda: None
+        self._detach = contextlib.ExitStack()
         self._port = 0
 
     @property
@@ -103,13 +124,16 @@ class Gateway:
         """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
         listener = self._listen()
         self._port = listener.getsockname()[1]
-        self._detach = self._bus.attach(self.hub.sink)
+        self._detach.callback(self._bus.attach(self.hub.sink))
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
         self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
         await self._server.ready.wait()
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
+        if self._mailboxes is not None:
+            self._detach.callback(self._bus.attach(self._mailboxes.sink))
+            self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
@@ -138,7 +162,7 @@ class Gateway:
         if self.order_streams is not None:
             self.order_streams.close()
         await drain(self.hub, self._keeper, end_s)
-        self._detach()
+        self._detach.close()
         self._server.config.timeout_graceful_shutdown = max(1, round(end_s - self._clock.monotonic()))
         self._server.should_exit = True
         if self._tasks:

@@ -13,13 +13,24 @@ from headrace.gateway.groups import Client
 from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.mailboxes import Mailbox, Mailboxes
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.problems import Refused
 from headrace.model.errors import RequestError
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Head
-from headrace.protocol.session import Action, Close, History, OrderCommand, Send, Session, Subscribe, Unsubscribe
+from headrace.protocol.session import (
+    Acknowledge,
+    Action,
+    Close,
+    History,
+    OrderCommand,
+    Send,
+    Session,
+    Subscribe,
+    Unsubscribe,
+)
 from headrace.runtime.metrics import Metrics
 
 USER_ID_MAX: Final = 128
@@ -39,7 +50,7 @@ _CREDENTIALS: Final = ("token", "access_token", "jwt", "ticket")
 class Gate:
     """What every session shares. `head` tells how far the chain is known at the moment of the call.
 
-    `orders` is None on a server that takes none.
+    `orders` is None on a server that takes none, `mailboxes` on one that keeps nothing for users.
     """
 
     hub: Hub
@@ -48,6 +59,7 @@ class Gate:
     server_id: str
     head: Callable[[], Head]
     orders: OrderVerbs | None = None
+    mailboxes: Mailboxes | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -63,6 +75,7 @@ class SessionShell(Client):
         self._gate, self._keeper, self._connection = gate, gate.keeper, connection
         limits = gate.keeper.settings.limits()
         self._user_id = _user_id(opening.query)
+        self._mailbox: Mailbox | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
         batch = _one(opening.query, "batch") == "1"
         super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
@@ -86,6 +99,8 @@ class SessionShell(Client):
                 limits=self._session.limits,
             )
         )
+        if self._user_id is not None and gate.mailboxes is not None:
+            self._mailbox = gate.mailboxes.open(self, self._user_id)
         wanted, self._wanted = self._wanted, []
         self._perform(self._session.open(wanted))
         self._is_used()
@@ -106,12 +121,16 @@ class SessionShell(Client):
 
     def socket_free(self) -> None:
         self._gate.hub.resume(self)
+        if self._mailbox is not None:
+            self._mailbox.resume()
 
     def lost(self) -> None:
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
         self._keeper.idle.clear(self)
         self._gate.hub.remove(self, self._user_id)
+        if self._mailbox is not None:
+            self._mailbox.close()
 
     def ping(self) -> None:
         if self.paused:
@@ -168,6 +187,8 @@ class SessionShell(Client):
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
                     self._gate.hub.history(self, action)
+                case Acknowledge():
+                    self._acknowledge(action)
                 case OrderCommand():
                     assert self._gate.orders is not None
                     self._gate.orders.perform(self, action, self._user_id)
@@ -175,6 +196,13 @@ class SessionShell(Client):
                     self.cut_off(code)
                 case _:
                     assert_never(action)
+
+    def _acknowledge(self, wanted: Acknowledge) -> None:
+        if self._mailbox is None or wanted.topic != self._mailbox.topic:
+            failure = RequestError(ErrorCode.DENIED, "not the topic of this connection's user")
+            self.send(frames.error(failure, wanted.request_id))
+        else:
+            self._mailbox.acknowledge(wanted.offset, wanted.request_id)
 
 
 def _refuse_credentials(opening: Opening) -> None:

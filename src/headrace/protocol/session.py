@@ -9,9 +9,10 @@ import msgspec
 from headrace.model import topics
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
+from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
+from headrace.protocol.frames import AckData, Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
@@ -27,11 +28,15 @@ class Send(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first."""
+    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
+
+    `snapshot`: where nothing is recovered, send the topic's state first.
+    """
 
     topic: str
     request_id: FrameId
     recover: Position | None
+    snapshot: bool = False
 
 
 class Unsubscribe(NamedTuple):
@@ -51,6 +56,14 @@ class History(NamedTuple):
     reverse: bool
 
 
+class Acknowledge(NamedTuple):
+    """The client has everything of `topic`, which must be its user's, up to `offset`; answer `request_id`, if any."""
+
+    topic: str
+    request_id: FrameId
+    offset: int
+
+
 class OrderCommand(NamedTuple):
     """Do `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
 
@@ -65,7 +78,7 @@ class Close(NamedTuple):
     code: CloseCode
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | History | OrderCommand | Close
+Action: TypeAlias = Send | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Close
 
 
 class TokenBucket:
@@ -85,11 +98,12 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
 
-_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData)
+_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData, AckData)
 
 _subscribe = msgspec.json.Decoder(SubscribeData)
 _unsubscribe = msgspec.json.Decoder(UnsubscribeData)
 _history = msgspec.json.Decoder(HistoryData)
+_ack = msgspec.json.Decoder(AckData)
 
 
 class Session:
@@ -159,19 +173,24 @@ class Session:
         )
         return [Send(frames.error(failure, request_id))]
 
-    def _subscribe(self, topic: str, request_id: FrameId, recover: Position | None) -> list[Action]:
+    def _subscribe(
+        self, topic: str, request_id: FrameId, recover: Position | None, *, snapshot: bool = False
+    ) -> list[Action]:
         topics.parse(topic)
+        if snapshot and state_key(topic) is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
             raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
         self.topics.add(topic)
-        return [Subscribe(topic, request_id, recover)]
+        return [Subscribe(topic, request_id, recover, snapshot)]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
         data = _read(_subscribe, envelope)
         _refuse_unbuilt(data)
-        return self._subscribe(data.topic, envelope.id, data.recover.position() if data.recover else None)
+        recover = data.recover.position() if data.recover else None
+        return self._subscribe(data.topic, envelope.id, recover, snapshot=data.snapshot)
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
         topic = _read(_unsubscribe, envelope).topic
@@ -187,6 +206,10 @@ class Session:
             raise RequestError(ErrorCode.BAD_REQUEST, f"limit is above {self.limits.history}")
         since = data.since.position() if data.since else None
         return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
+
+    def _on_ack(self, envelope: Envelope) -> list[Action]:
+        data = _read(_ack, envelope)
+        return [Acknowledge(data.topic, envelope.id, int(data.offset))]
 
     def _on_order(self, envelope: Envelope) -> list[Action]:
         if not self._orders:
@@ -208,7 +231,7 @@ class Session:
             "order.cancel": _on_order,
             "order.get": _on_order,
             "auth": _on_unbuilt,
-            "ack": _on_unbuilt,
+            "ack": _on_ack,
         }
     )
 
@@ -219,8 +242,6 @@ def _refuse_unbuilt(data: SubscribeData) -> None:
         raise RequestError(ErrorCode.BAD_FILTER, "filters are not available on this server")
     if bytes(data.conflate) != b"null":
         raise RequestError(ErrorCode.BAD_REQUEST, "conflate is not available on this server")
-    if data.snapshot:
-        raise RequestError(ErrorCode.BAD_REQUEST, "snapshot is not available on this server")
     if data.on_slow != "disconnect":
         raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
 

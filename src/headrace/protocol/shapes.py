@@ -124,12 +124,13 @@ class _InLog(_Frame):
 class Event(_InLog, tag="event"):
     """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first.
 
-    `chain` where the chain told it.
+    `chain` where the chain told it. With `ack` it comes again until the user acknowledges it.
     """
 
     event_id: str
     data: dict[str, Any]
     chain: Chain | msgspec.UnsetType = msgspec.UNSET
+    ack: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromoteData(_Data):
@@ -187,6 +188,35 @@ class History(_Frame, tag="history"):
     id: Id = msgspec.UNSET
 
 
+class SnapshotPage(_Data):
+    """`items` are whole frames, the last of a key being its state; `next` is the number of the page that follows."""
+
+    as_of_slot: U64 | None
+    items: list[Event]
+    complete: bool
+    next: U64 | None
+
+
+class Snapshot(_InLog, tag="snapshot"):
+    """A page of what the topic's messages add up to, at `offset`; after the last comes what was published since."""
+
+    data: SnapshotPage
+
+
+class AcknowledgedData(_Data):
+    """Everything up to `offset` will not come again."""
+
+    offset: U64
+
+
+class Acknowledged(_Frame, tag="acknowledged"):
+    """The answer to an `ack` that has an `id`."""
+
+    topic: str
+    data: AcknowledgedData
+    id: Id = msgspec.UNSET
+
+
 class LagData(_Data):
     """`dropped` messages, both ends included."""
 
@@ -238,5 +268,5 @@ class Close(_Frame, tag="close"):
     data: CloseData
 
 
-SENT: TypeAlias = Welcome | Subscribed | Unsubscribed | Error | Logged | History | Lag | Ping
+SENT: TypeAlias = Welcome | Subscribed | Unsubscribed | Error | Logged | History | Lag | Snapshot | Acknowledged | Ping
 """Every frame that a server sends on a WebSocket."""

@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
-from headrace.gateway.routes import asyncapi, dashboard, events, health, live, schema, topics
+from headrace.gateway.routes import asyncapi, broadcast, dashboard, events, health, live, schema, topics
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.cross_origin import CrossOrigin
 from headrace.model.orders import OrderRefused
@@ -30,6 +30,7 @@ _HANDLERS: Final = (
     *topics.HANDLERS,
     *events.HANDLERS,
     *live.HANDLERS,
+    *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
 )
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"

@@ -6,6 +6,7 @@ from typing import Any
 from litestar import Request
 
 from headrace.bus import Bus
+from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.session_shell import Gate
@@ -25,6 +26,7 @@ class Context:
     health: Health
     metrics: Metrics
     framer: Framer
+    broadcasts: Broadcasts
     server_id: str
     demo: bool
     dashboard: bool = True

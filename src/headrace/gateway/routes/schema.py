@@ -11,7 +11,8 @@ from litestar.types import ControllerRouterHandler
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE
-from headrace.gateway.routes.described import Problem
+from headrace.gateway.routes import broadcast
+from headrace.gateway.routes.described import Problem, with_bodies
 from headrace.gateway.routes.order_shapes import describe
 from headrace.protocol import shapes
 
@@ -53,4 +54,4 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].setdefault("default", unforeseen)
-    return describe(document)
+    return describe(with_bodies(document, broadcast.BODIES))

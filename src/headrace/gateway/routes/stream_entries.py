@@ -45,7 +45,9 @@ class Command(NamedTuple):
 _NOT_OFFERED: Final = "Not offered by this server: answered with error 107"
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "subscribe": Command("Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Error)),
+    "subscribe": Command(
+        "Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Snapshot, shapes.Error)
+    ),
     "unsubscribe": Command("Get no more of a topic", frames.UnsubscribeData, (shapes.Unsubscribed, shapes.Error)),
     "history": Command("Read a page of a topic's past", frames.HistoryData, (shapes.History, shapes.Error)),
     "pong": Command("Answer a ping", None),
@@ -53,7 +55,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
     "auth": Command(_NOT_OFFERED, None, (shapes.Error,)),
-    "ack": Command(_NOT_OFFERED, None, (shapes.Error,)),
+    "ack": Command("Say that what a user was sent has arrived", frames.AckData, (shapes.Acknowledged, shapes.Error)),
 }
 
 ERRORS: Final[Mapping[ErrorCode, str]] = {
@@ -64,7 +66,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
     ErrorCode.LIMIT: "too many topics on this connection",
     ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server does not offer",
-    ErrorCode.UNAVAILABLE: "the history can't be read just now",
+    ErrorCode.UNAVAILABLE: "the history, the state or the inbox can't be had just now",
     ErrorCode.TOKEN_EXPIRED: "the credential is too old",
     ErrorCode.RATE_LIMITED: "too many commands; wait retry_after_ms",
     ErrorCode.UNRECOVERABLE: "the position of a history is gone",

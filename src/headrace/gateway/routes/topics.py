@@ -70,7 +70,7 @@ def list_topics(
     ] = "",
     limit: _Limit = 100,
 ) -> TopicList:
-    """Topics that have messages here, by name."""
+    """Topics that have messages here, by name; those of users are left out."""
     context = context_of(request)
     try:
         tops = context.bus.topics()
