@@ -23,6 +23,8 @@ from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setti
 from headrace.decoders.registry import Programs
 from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
@@ -70,6 +72,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "gateway": GatewaySettings,
         "admission": AdmissionSettings,
         "tls": TlsSettings,
+        "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
         "programs": ProgramSettings,
@@ -212,7 +215,8 @@ class Service:
         return inbox
 
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
-        features = self.config.section(Features)
+        features, settings = self.config.section(Features), self.config.section(AuthSettings)
+        auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         self.gateway = Gateway(
             self.config.section(GatewaySettings),
             self.bus,
@@ -230,6 +234,7 @@ class Service:
             admission=self.config.section(AdmissionSettings),
             tls=self.config.section(TlsSettings),
             orders=orders.intake if orders is not None else None,
+            auth=auth,
         )
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
@@ -278,6 +283,8 @@ class Service:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
+        if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
+            _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
 

@@ -18,12 +18,14 @@ from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
 from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.model.events import Position, Publication
 from headrace.protocol.frames import Head
-from headrace.runtime.clock import SystemClock
+from headrace.runtime.clock import Clock, ManualClock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
@@ -85,11 +87,13 @@ async def open_house(
     head: Callable[[], Head] = Head,
     admission: AdmissionSettings | None = None,
     tls: TlsSettings | None = None,
+    clock: Clock | None = None,
+    auth: AuthSettings | None = None,
     inbox: Inbox | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
-    clock, health, metrics = SystemClock(), Health(), Metrics()
+    clock, health, metrics = clock or SystemClock(), Health(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
         cache = MemoryCache(CacheSettings(), metrics)
@@ -110,6 +114,7 @@ async def open_house(
             handlers=handlers,
             admission=admission,
             tls=tls,
+            auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )
         await gateway.start()
         try:
@@ -118,10 +123,18 @@ async def open_house(
             for raw in [raw for raw in _opened if raw.port == gateway.port]:
                 raw.leave()
                 _opened.remove(raw)
-            await gateway.stop(1.0)
+            await _stop(gateway, supervisor, clock)
             supervisor.cancel()
     assert not gateway.hub.clients
     assert not gateway.hub.topics()
+
+
+async def _stop(gateway: Gateway, supervisor: Supervisor, clock: Clock) -> None:
+    """Stop it; a clock that stands is moved on until that is done."""
+    stopping = supervisor.start("test", "stop", lambda: gateway.stop(1.0))
+    while isinstance(clock, ManualClock) and not stopping.done():
+        await clock.advance(0.1)
+    await stopping
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:

@@ -131,6 +131,8 @@ async def test_real_frames_are_as_told() -> None:
     met.add(shape_of(json.loads(frames.lag("slots", 1, 2, 2))))
     welcome = frames.welcome(connection_id="c", user_id=None, server_id="s", ping_s=1, pong_s=0.5, limits=Limits())
     met.add(shape_of(json.loads(welcome)))
+    met.add(shape_of(json.loads(frames.authenticated(1, "42", 60))))
+    met.add(shape_of(json.loads(frames.auth_expiring(60))))
     assert met | {"Order"} == {shape.__name__ for shape in STREAM}
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 import headrace
@@ -21,6 +22,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
+from tests.gateway.issuer import HS256, token
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></bdi><script>document.title='pwned'</script>\u202egnp.\x00"
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -66,6 +68,8 @@ async def test_the_files_are_served_strictly(house: House) -> None:
         "/dashboard.css": "text/css",
         "/dashboard.js": "text/javascript",
         "/stream.js": "text/javascript",
+        "/client/headrace.js": "text/javascript",
+        "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
@@ -161,6 +165,12 @@ async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> No
         await subscribed(house, "trades:pump")
         await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
         await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
+        for client in list(house.gateway.hub.clients):
+            client.cut_off(CloseCode.SHUTDOWN)
+        await publish(house, "retract", "trades:pump", {"event_ids": ["e1"], "reason": "fork"})
+        await publish(house, "event", "trades:pump", trade(), "e2")
+        await page.until("document.querySelector('#trades li')?.dataset.id === 'e2'")
+        assert await page.evaluate("document.querySelectorAll('#trades li').length") == 1
         assert page.complaints == []
 
 
@@ -180,3 +190,16 @@ async def gap(house: House, state: str) -> None:
     data = {"gap_id": "g1", "from_slot": "1", "to_slot": "9", "state": state, "reason": "test"}
     for topic in ("trades:pump", "token_updates"):
         await publish(house, "gap", topic, data)
+
+
+@needs_chromium
+async def test_with_a_token_behind_the_address_it_comes_in() -> None:
+    auth = msgspec.structs.replace(HS256, connect_s=0.5)
+    async with open_house(auth=auth) as house, open_browser() as page:
+        url = f"http://127.0.0.1:{house.port}/"
+        await page.open(url)
+        await page.until("document.body.innerText.includes('this server wants a token')")
+        await page.open(f"{url}?again#token={token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
+        await page.until("document.body.innerText.includes('connected')")
+        assert await page.evaluate("location.href") == url
+        await page.until(f"document.body.innerText.includes('{headrace.__version__}')")

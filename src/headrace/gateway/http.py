@@ -192,6 +192,7 @@ class BoundedHttp(HttpToolsProtocol):
         cycle.disconnected = True  # for uvicorn
         self.connections.discard(self)
         self._stop_waiting()
+        self._keeper.stuck.clear(self)
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.parser = None  # type: ignore[assignment]  # they hold each other

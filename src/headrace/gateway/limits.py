@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from headrace.gateway.admission import Admission
+from headrace.gateway.alarms import Alarms
 from headrace.gateway.deadlines import Deadlines
 from headrace.gateway.settings import GatewaySettings
 from headrace.runtime.clock import Clock
@@ -44,6 +45,12 @@ class Idling(Hashable, Protocol):
         """It asked for nothing for the whole time."""
 
 
+class Waking(Hashable, Protocol):
+    """Something that is due at a time of its own."""
+
+    def wake(self) -> None: ...
+
+
 class Doorkeeper:
     """Counts who is in, and holds everyone's deadlines: requests, heartbeats, slow clients, closing handshakes."""
 
@@ -64,6 +71,7 @@ class Doorkeeper:
         self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
         self.pongs: Deadlines[Beating] = Deadlines(settings.pong_s)
         self.idle: Deadlines[Idling] = Deadlines(self.admission.settings.idle_s)
+        self.alarms: Alarms[Waking] = Alarms()
         shortest_s = min(settings.request_s, settings.slow_abort_s, settings.close_s, settings.ping_s, settings.pong_s)
         self._round_s = min(0.25, shortest_s / 4)
 
@@ -118,6 +126,8 @@ class Doorkeeper:
             silent.no_pong()
         for unused in self.idle.due(now_s):
             unused.idle()
+        for waking in self.alarms.due(now_s):
+            waking.wake()
         for client in self.pings.due(now_s):
             self.pings.set(client, now_s)
             client.ping()

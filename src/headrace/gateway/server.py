@@ -16,6 +16,7 @@ from headrace.bus import Bus
 from headrace.cache import Cache
 from headrace.execution.intake import Intake
 from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
 from headrace.gateway.drain import drain
@@ -53,8 +54,8 @@ class Gateway:
     are sent nothing. `head` tells how far the chain is known (shown in
     heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
-    `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
-    their own beside or in place of ours.
+    `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
+    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Gateway:
         dashboard: bool = True,
         expose_metrics: bool = True,
         orders: Intake | None = None,
+        auth: Authenticator | None = None,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
@@ -81,18 +83,18 @@ class Gateway:
         tls: TlsSettings | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor, self._demo = supervisor, demo
+        self._supervisor, self._demo, self._auth = supervisor, demo, auth
         self.admission = Admission(clock, admission, demo=demo)
         self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
         self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes)
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
@@ -108,6 +110,7 @@ class Gateway:
             demo,
             dashboard,
             expose_metrics,
+            auth,
         )
         self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
         self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)
@@ -122,6 +125,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
+        if self._auth is not None:
+            await self._auth.start(self._supervisor)
         listener = self._listen()
         self._port = listener.getsockname()[1]
         self._detach.callback(self._bus.attach(self.hub.sink))
@@ -137,12 +142,12 @@ class Gateway:
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if not (self._demo and loopback):
+        if self._auth is None and not (self._demo and loopback):
             _log.warning(
                 "no_authentication",
                 host=self._settings.host,
                 port=self._port,
-                meaning="anyone who can connect can read everything",
+                meaning="anyone who can connect can read everything; AUTH_MODE changes that",
             )
 
     def apply(self, settings: GatewaySettings) -> None:

@@ -68,6 +68,10 @@ class HistoryData(msgspec.Struct, frozen=True):
     reverse: bool = False
 
 
+class AuthData(msgspec.Struct, frozen=True):
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
+
+
 class AckData(msgspec.Struct, frozen=True):
     """The client has everything of its user's topic up to `offset`."""
 
@@ -157,6 +161,14 @@ def welcome(
             "limits": shown,
         },
     )
+
+
+def authenticated(request_id: FrameId, user_id: str, expires_in_s: int) -> bytes:
+    return _frame("authenticated", request_id, data={"user_id": user_id, "expires_in_s": expires_in_s})
+
+
+def auth_expiring(in_s: int) -> bytes:
+    return _frame("auth_expiring", data={"in_s": in_s})
 
 
 def subscribed(

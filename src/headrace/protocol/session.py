@@ -7,12 +7,22 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from headrace.model import topics
+from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
 from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.frames import AckData, Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
+from headrace.protocol.frames import (
+    AckData,
+    AuthData,
+    Envelope,
+    FrameId,
+    HistoryData,
+    Limits,
+    SubscribeData,
+    UnsubscribeData,
+)
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
@@ -25,6 +35,17 @@ class Send(NamedTuple):
     """Send this frame now."""
 
     payload: bytes
+
+
+class Welcome(NamedTuple):
+    """The client is in: say so before anything that follows."""
+
+
+class Authenticate(NamedTuple):
+    """Find out whose credential it is, then call `authenticated` or `not_authenticated` with `request_id`."""
+
+    credential: Credential
+    request_id: FrameId
 
 
 class Subscribe(NamedTuple):
@@ -72,13 +93,21 @@ class OrderCommand(NamedTuple):
     request_id: FrameId
 
 
+class Revoke(NamedTuple):
+    """End delivery of `topic`, which the client may no longer have, and tell it."""
+
+    topic: str
+
+
 class Close(NamedTuple):
     """End the connection; nothing after this counts."""
 
     code: CloseCode
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Close
+Action: TypeAlias = (
+    Send | Welcome | Authenticate | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Revoke | Close
+)
 
 
 class TokenBucket:
@@ -98,7 +127,7 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
 
-_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData, AckData)
+Data = TypeVar("Data", SubscribeData, UnsubscribeData, HistoryData, AuthData, AckData)
 
 _subscribe = msgspec.json.Decoder(SubscribeData)
 _unsubscribe = msgspec.json.Decoder(UnsubscribeData)
@@ -132,7 +161,7 @@ class Session:
         if refused := self._rate(envelope.id, now_s):
             return refused
         try:
-            return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+            return self._obey(envelope)
         except RequestError as failure:
             return [Send(frames.error(failure, envelope.id))]
 
@@ -145,8 +174,8 @@ class Session:
         return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """The topics that the URL names, subscribed as if by command; errors name the topic, as there is no id."""
-        actions: list[Action] = []
+        """The welcome, and the topics that the URL names as if by command; errors name the topic, as there is no id."""
+        actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
                 actions += self._subscribe(topic, None, None)
@@ -157,6 +186,13 @@ class Session:
     def lost(self, topic: str) -> None:
         """The subscription could not be made: the client may ask again."""
         self.topics.discard(topic)
+
+    def _obey(self, envelope: Envelope) -> list[Action]:
+        """What a command asks for. Raises RequestError."""
+        return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+
+    def _admit(self, topic: str) -> None:
+        """Raises RequestError for a topic that exists, but not for this client."""
 
     def _rate(self, request_id: FrameId, now_s: float) -> list[Action]:
         """Nothing while the client keeps to its rate, else the refusal."""
@@ -177,6 +213,7 @@ class Session:
         self, topic: str, request_id: FrameId, recover: Position | None, *, snapshot: bool = False
     ) -> list[Action]:
         topics.parse(topic)
+        self._admit(topic)
         if snapshot and state_key(topic) is None:
             raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if topic in self.topics:
@@ -187,34 +224,38 @@ class Session:
         return [Subscribe(topic, request_id, recover, snapshot)]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
-        data = _read(_subscribe, envelope)
+        data = read_data(_subscribe, envelope)
         _refuse_unbuilt(data)
         recover = data.recover.position() if data.recover else None
         return self._subscribe(data.topic, envelope.id, recover, snapshot=data.snapshot)
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
-        topic = _read(_unsubscribe, envelope).topic
+        topic = read_data(_unsubscribe, envelope).topic
         if topic not in self.topics:
             raise RequestError(ErrorCode.BAD_REQUEST, "not subscribed")
         self.topics.discard(topic)
         return [Unsubscribe(topic, envelope.id)]
 
     def _on_history(self, envelope: Envelope) -> list[Action]:
-        data = _read(_history, envelope)
+        data = read_data(_history, envelope)
         topics.parse(data.topic)
+        self._admit(data.topic)
         if data.limit > self.limits.history:
             raise RequestError(ErrorCode.BAD_REQUEST, f"limit is above {self.limits.history}")
         since = data.since.position() if data.since else None
         return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
 
     def _on_ack(self, envelope: Envelope) -> list[Action]:
-        data = _read(_ack, envelope)
+        data = read_data(_ack, envelope)
         return [Acknowledge(data.topic, envelope.id, int(data.offset))]
 
     def _on_order(self, envelope: Envelope) -> list[Action]:
         if not self._orders:
             raise RequestError(ErrorCode.BAD_REQUEST, "this server takes no orders")
         return [OrderCommand(envelope.type.removeprefix("order."), bytes(envelope.data), envelope.id)]
+
+    def _on_auth(self, envelope: Envelope) -> list[Action]:
+        raise RequestError(ErrorCode.BAD_REQUEST, "authentication is off on this server")
 
     def _on_unknown(self, envelope: Envelope) -> list[Action]:
         raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
@@ -230,7 +271,7 @@ class Session:
             "order.execute": _on_order,
             "order.cancel": _on_order,
             "order.get": _on_order,
-            "auth": _on_unbuilt,
+            "auth": _on_auth,
             "ack": _on_ack,
         }
     )
@@ -246,7 +287,8 @@ def _refuse_unbuilt(data: SubscribeData) -> None:
         raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
 
 
-def _read(decoder: "msgspec.json.Decoder[_Data]", envelope: Envelope) -> _Data:
+def read_data(decoder: "msgspec.json.Decoder[Data]", envelope: Envelope) -> Data:
+    """What a command carries. Raises RequestError 107."""
     try:
         return decoder.decode(envelope.data)
     except (msgspec.DecodeError, RecursionError) as error:

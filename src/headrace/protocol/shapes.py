@@ -46,6 +46,30 @@ class Welcome(_Frame, tag="welcome"):
     data: WelcomeData
 
 
+class AuthenticatedData(_Data):
+    """`expires_in_s` counts the tolerance for clocks."""
+
+    user_id: str
+    expires_in_s: int
+
+
+class Authenticated(_Frame, tag="authenticated"):
+    """The answer to `auth`; after the welcome if the connection was not in yet."""
+
+    data: AuthenticatedData
+    id: Id = msgspec.UNSET
+
+
+class AuthExpiringData(_Data):
+    in_s: int
+
+
+class AuthExpiring(_Frame, tag="auth_expiring"):
+    """The credential expires in so many seconds: show a newer one."""
+
+    data: AuthExpiringData
+
+
 class SubscribedData(_Data):
     """`epoch` and `offset` are the topic's newest position; with `recovered`, `replayed` messages follow up to it."""
 
@@ -268,5 +292,18 @@ class Close(_Frame, tag="close"):
     data: CloseData
 
 
-SENT: TypeAlias = Welcome | Subscribed | Unsubscribed | Error | Logged | History | Lag | Snapshot | Acknowledged | Ping
+SENT: TypeAlias = (
+    Welcome
+    | Authenticated
+    | AuthExpiring
+    | Subscribed
+    | Unsubscribed
+    | Error
+    | Logged
+    | History
+    | Lag
+    | Snapshot
+    | Acknowledged
+    | Ping
+)
 """Every frame that a server sends on a WebSocket."""

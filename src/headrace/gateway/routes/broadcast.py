@@ -8,7 +8,7 @@ from litestar import Request, post
 
 from headrace.gateway.broadcasts import Broadcast, BroadcastAnswer
 from headrace.gateway.problems import Refused
-from headrace.gateway.routes.access import administrators
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import problems
 
@@ -19,7 +19,7 @@ from headrace.gateway.routes.described import problems
     summary="Send a message to a topic, to users, or both",
     tags=["server"],
     status_code=HTTPStatus.OK,
-    guards=[administrators],
+    guards=[guards.admin_only],
     responses=problems(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.CONFLICT,

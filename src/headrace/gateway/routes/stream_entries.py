@@ -54,7 +54,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "order.execute": Command("Place an order", PlaceOrder, (Order, shapes.Error)),
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
-    "auth": Command(_NOT_OFFERED, None, (shapes.Error,)),
+    "auth": Command("Show who you are, or a newer token", frames.AuthData, (shapes.Authenticated, shapes.Error)),
     "ack": Command("Say that what a user was sent has arrived", frames.AckData, (shapes.Acknowledged, shapes.Error)),
 }
 
@@ -66,7 +66,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
     ErrorCode.LIMIT: "too many topics on this connection",
     ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server does not offer",
-    ErrorCode.UNAVAILABLE: "the history, the state or the inbox can't be had just now",
+    ErrorCode.UNAVAILABLE: "the history, the state, the inbox or the keys of tokens can't be had just now",
     ErrorCode.TOKEN_EXPIRED: "the credential is too old",
     ErrorCode.RATE_LIMITED: "too many commands; wait retry_after_ms",
     ErrorCode.UNRECOVERABLE: "the position of a history is gone",
