@@ -20,6 +20,8 @@ NOT_TOLD = {
     "/dashboard.js": "a page's",
     "/stream.js": "a page's",
     "/icon.svg": "a page's",
+    "/client/headrace.js": "a program",
+    "/client/subscription.js": "a part of it",
     "/schema": "the document itself",
     "/schema/asyncapi.json": "a document",
     "/ws": "AsyncAPI tells it",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from headrace.gateway.framings import Framing, a_line_each, one_each
@@ -15,9 +16,6 @@ CUT_BYTES: Final = 65_536
 
 PENDING_MAX: Final = 65_536
 """Messages that may wait in a group for their tick; beyond it the next piece is as large as it must be."""
-
-NOTHING: Final[deque[Message]] = deque(maxlen=0)
-"""What most have to replay; an empty deque of their own would be the largest part of an idle subscription."""
 
 
 class Wire(Protocol):
@@ -93,7 +91,7 @@ class Subscription:
         self.pages: Pages | None = None
         self.position: Position | None = None
         self.held: list[Message] = []
-        self.replay: deque[Message] = NOTHING
+        self.replay: deque[Message] | tuple[()] = ()  # an empty deque would be the largest part of an idle subscription
         self.task: asyncio.Task[object] | None = None
 
     @property
@@ -116,8 +114,15 @@ class Subscription:
             room -= len(payloads[-1])
             self.position = Position(message.epoch, message.offset)
         if not self.replay:
-            self.replay = NOTHING
+            self.replay = ()
         return self.client.framing(payloads)
+
+    def follow_up(self, messages: Iterable[Message]) -> None:
+        """Send these after what is behind."""
+        if self.replay:
+            self.replay.extend(messages)
+        else:
+            self.replay = deque(messages) or ()
 
 
 class Sent(NamedTuple):

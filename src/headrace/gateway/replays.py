@@ -1,6 +1,6 @@
 """Brings subscriptions up to date: their past is read, sent in pieces, and joined to what is live."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -80,7 +80,7 @@ class Replays:
         for subscription in list(group.holding):
             if subscription.task is None:
                 if len(subscription.replay) < held_max:
-                    subscription.replay.append(message)
+                    subscription.follow_up((message,))
                 else:
                     group.holding.pop(subscription)
                 continue
@@ -112,8 +112,7 @@ class Replays:
                 return
         else:
             self.acknowledge(subscription, found, recovering=since is not None)
-        if found.replay or found.tail:
-            subscription.replay = deque([*found.replay, *found.tail])
+        subscription.follow_up([*found.replay, *found.tail])
         if snapshot is not None:
             subscription.pages = Pages(group.topic, snapshot)
             group.holding[subscription] = None
