@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import struct
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import TlsSettings
 from headrace.model.events import Position, Publication
 from headrace.protocol.frames import Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
@@ -82,6 +85,8 @@ async def open_house(
     demo: bool = False,
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
+    admission: AdmissionSettings | None = None,
+    tls: TlsSettings | None = None,
     clock: Clock | None = None,
     auth: AuthSettings | None = None,
     inbox: Inbox | None = None,
@@ -107,6 +112,8 @@ async def open_house(
             demo=demo,
             endpoints={"/echo": Echo},
             handlers=handlers,
+            admission=admission,
+            tls=tls,
             auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )
         await gateway.start()
@@ -148,7 +155,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 class Raw:
-    """A WebSocket client by hand. `receive` gives (opcode, payload); ("eof", b"") when the server ended the stream."""
+    """A WebSocket client by hand. `receive` gives (opcode, payload), inflated, or ("eof", b"") at the end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -195,7 +202,10 @@ class Raw:
                     size = int.from_bytes(await self.reader.readexactly(2), "big")
                 elif size == 127:
                     size = int.from_bytes(await self.reader.readexactly(8), "big")
-                return first & 15, await self.reader.readexactly(size)
+                payload = await self.reader.readexactly(size)
+                if first & 0x40:
+                    payload = zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff")
+                return first & 15, payload
         except (asyncio.IncompleteReadError, ConnectionError):
             return "eof", b""
 

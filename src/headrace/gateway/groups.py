@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from headrace.gateway.framings import Framing, a_line_each, one_each
@@ -90,7 +91,7 @@ class Subscription:
         self.pages: Pages | None = None
         self.position: Position | None = None
         self.held: list[Message] = []
-        self.replay: deque[Message] = deque()
+        self.replay: deque[Message] | tuple[()] = ()  # an empty deque would be the largest part of an idle subscription
         self.task: asyncio.Task[object] | None = None
 
     @property
@@ -112,7 +113,16 @@ class Subscription:
             payloads.append(framer(message))
             room -= len(payloads[-1])
             self.position = Position(message.epoch, message.offset)
+        if not self.replay:
+            self.replay = ()
         return self.client.framing(payloads)
+
+    def follow_up(self, messages: Iterable[Message]) -> None:
+        """Send these after what is behind."""
+        if self.replay:
+            self.replay.extend(messages)
+        else:
+            self.replay = deque(messages) or ()
 
 
 class Sent(NamedTuple):

@@ -80,7 +80,7 @@ class Replays:
         for subscription in list(group.holding):
             if subscription.task is None:
                 if len(subscription.replay) < held_max:
-                    subscription.replay.append(message)
+                    subscription.follow_up((message,))
                 else:
                     group.holding.pop(subscription)
                 continue
@@ -112,8 +112,7 @@ class Replays:
                 return
         else:
             self.acknowledge(subscription, found, recovering=since is not None)
-        subscription.replay.extend(found.replay)
-        subscription.replay.extend(found.tail)
+        subscription.follow_up([*found.replay, *found.tail])
         if snapshot is not None:
             subscription.pages = Pages(group.topic, snapshot)
             group.holding[subscription] = None
