@@ -26,7 +26,7 @@ from headrace.store import (
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
-from headrace.store.postgres_batch import Claim, Job
+from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 
 READERS: Final = 2
@@ -52,7 +52,7 @@ _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.Inval
 
 
 class PostgresStore:
-    """The `Store` on PostgreSQL: one connection writes and one looks, both in groups; one hears of all commits.
+    """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one hears.
 
     Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
     costs time, not events.
@@ -62,7 +62,8 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._reconnect, self._transact, self._committed)
+        self._lane = Lane[Job](self._reconnect, sql.transact, self._committed)
+        self._claims = Lane[sql.Claim](self._reconnect, self._claim, self._committed)
         self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark = ""
@@ -88,6 +89,7 @@ class PostgresStore:
         await store._readers
         await store._tasks.__aenter__()
         store._tasks.start("store", "commits", store._lane.run, restart=Backoff(0.1, 5.0))
+        store._tasks.start("store", "claims", store._claims.run, restart=Backoff(0.1, 5.0))
         store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
         return store
 
@@ -100,7 +102,7 @@ class PostgresStore:
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed: list[Claimed] = await self._lane.ask(Job(lambda _: [], claim=Claim(limit, lease_ms, rate)))
+        claimed: list[Claimed] = await self._claims.ask(sql.Claim(limit, lease_ms, rate))
         return claimed
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
@@ -123,7 +125,7 @@ class PostgresStore:
 
     def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
         decide = partial(postgres_batch.note, order, attempt, leaves)
-        self._lane.tell(Job(decide, [order.id], moves_attempt=True))
+        self._lane.tell(Job(decide, [order.id], moves_attempt=True, held=order))
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
@@ -131,7 +133,7 @@ class PostgresStore:
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
         decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
-        finalized: bool = await self._lane.ask(Job(decide, [order.id]))
+        finalized: bool = await self._lane.ask(Job(decide, [order.id], held=order))
         return finalized
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
@@ -178,7 +180,7 @@ class PostgresStore:
         self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
         try:
-            await db.add_listener(sql.CHANNEL, lambda *_: hint.set())
+            await db.add_listener(sql.CHANNEL, partial(self._notified, hint))
             while True:
                 hint.clear()
                 await self._read_news(db)
@@ -207,6 +209,7 @@ class PostgresStore:
             return
         self._closed = True
         self._lane.close()
+        self._claims.close()
         self._looks.close()
         await self._tasks.__aexit__(None, None, None)
         if self._readers is not None:
@@ -251,8 +254,13 @@ class PostgresStore:
         except asyncpg.PostgresError as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error
 
-    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
-        return await sql.transact(db, jobs, self._now_ms())
+    async def _claim(self, db: sql.Db, claims: Sequence[sql.Claim]) -> Sequence[Sequence[Claimed]]:
+        return await sql.claim(db, claims, self._now_ms())
+
+    def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
+        """Of what this process committed itself it knows already."""
+        if pid not in (self._lane.pid, self._claims.pid):
+            hint.set()
 
     async def _committed(self, db: sql.Db) -> None:
         """Whoever follows reads the news while the next transaction is on its way."""
@@ -272,7 +280,7 @@ class PostgresStore:
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)
-        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves))
+        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves), held=order)
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000

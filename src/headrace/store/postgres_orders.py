@@ -1,5 +1,6 @@
 """The statements of the PostgreSQL store: few, each for all jobs of a group commit, and locks in one order."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -8,8 +9,8 @@ import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import Attempt, AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
-from headrace.store import Page, rows
-from headrace.store.postgres_batch import READY, Batch, Claim, Job, Known
+from headrace.store import Page, Rate, rows
+from headrace.store.postgres_batch import READY, Batch, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
 _READY: Final = datetime.min.replace(tzinfo=UTC)
@@ -17,6 +18,9 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
 CHANNEL: Final = "headrace_orders"
 LAST_TURN: Final = 2
+
+# A row is not as it was believed to be, or a key is not new.
+_MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 
 Db: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -31,50 +35,54 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
 _RESTING: Final = """select user_id, count(*) from orders
     where user_id = any($1::text[]) and status = 'PENDING' and lease_until > '-infinity' group by user_id"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
+# A row that is not as the batch has it is not updated; then the statement divides by zero, and all of it is undone.
 _WRITE: Final = f"""with updated as (
     update orders o
     set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
         updated_at = n.updated_at, lease_until = case when n.lease_ms = {READY} then '-infinity'
             else coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until) end
     from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
-        $8::text[], $9::bigint[], $10::bigint[])
-        as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms)
-    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status
+        $8::text[], $9::bigint[], $10::bigint[], $11::integer[])
+        as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms, was_seq)
+    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status and o.seq = n.was_seq
     returning 1),
   accepted as (
     insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
-    select * from unnest($11::text[], $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[],
-        $17::boolean[], $18::bigint[], $19::bigint[], $20::text[], $21::smallint[], $22::text[], $23::text[],
-        $24::timestamptz[])),
+    select * from unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::integer[], $17::bigint[],
+        $18::boolean[], $19::bigint[], $20::bigint[], $21::text[], $22::smallint[], $23::text[], $24::text[],
+        $25::timestamptz[])),
   keyed as (
     insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
-    select * from unnest($25::text[], $26::text[], $27::text[], $28::text[], $29::bigint[])),
+    select * from unnest($26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[])),
   journaled as (
     insert into attempts ({ATTEMPT_COLUMNS})
-    select * from unnest($30::text[], $31::integer[], $32::text[], $33::text[], $34::bytea[], $35::bigint[],
-        $36::text[], $37::text[])),
+    select * from unnest($31::text[], $32::integer[], $33::text[], $34::text[], $35::bytea[], $36::bigint[],
+        $37::text[], $38::text[])),
   learnt as (
     update attempts a set status = n.status
-    from unnest($38::text[], $39::integer[], $40::text[]) as n (order_id, number, status)
-    where a.order_id = n.order_id and a.number = n.number),
+    from unnest($39::text[], $40::integer[], $41::text[], $42::text[]) as n (order_id, number, leaves, status)
+    where a.order_id = n.order_id and a.number = n.number and a.status = any(string_to_array(n.leaves, ' '))
+    returning 1),
   logged as (
     insert into order_events ({EVENT_COLUMNS})
-    select * from unnest($41::text[], $42::text[], $43::integer[], $44::text[], $45::text[], $46::bigint[],
-        $47::text[]) returning 1)
-  select (select count(*) from updated), case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
-_WRITE_WIDTHS: Final = (10, 14, 5, 8, 3, 7)
+    select * from unnest($43::text[], $44::text[], $45::integer[], $46::text[], $47::text[], $48::bigint[],
+        $49::text[]) returning 1)
+  select 1 / ((select count(*) from updated) = cardinality($1)
+        and (select count(*) from learnt) = cardinality($39))::integer,
+    case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
+_WRITE_WIDTHS: Final = (11, 14, 5, 8, 4, 7)
 # In turn: what somebody left behind, what expired while it waited for its trigger, what is new.
 _CLAIM: Final = f"""with left_behind as (
     select id, 0 as turn, row_number() over () as place from (select id from orders
-        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= clock_timestamp() and id <> all ($5)
+        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= clock_timestamp()
         order by lease_until limit $1 for update skip locked) found),
   expired as (
     select id, 1, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until > '-infinity' and lease_until <= clock_timestamp() and id <> all ($5)
+        where status = 'PENDING' and lease_until > '-infinity' and lease_until <= clock_timestamp()
         order by lease_until limit $1 for update skip locked) found),
   ready as (
     select id, 2, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until = '-infinity' and id <> all ($5)
+        where status = 'PENDING' and lease_until = '-infinity'
         order by priority, id limit $2 for update skip locked) found),
   due as (
     select * from (table left_behind union all table expired union all table ready) found
@@ -105,30 +113,43 @@ _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $
 _SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
 
 
-async def transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
-    """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with."""
-    if _is_one_statement(jobs):  # which is a transaction by itself
-        return await _transact(db, jobs, now_ms)
+class Claim(NamedTuple):
+    """Asks for orders to work on."""
+
+    limit: int
+    lease_ms: int
+    rate: Rate
+
+
+async def transact(db: Db, jobs: Sequence[Job]) -> list[Any]:
+    """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with.
+
+    First by one statement, which is a transaction by itself, on what the jobs believe; if one of them is mistaken,
+    again with the rows locked.
+    """
+    if not any(job.must_look for job in jobs):
+        batch = _assumed(jobs)
+        results = [_decide(job, batch) for job in jobs]
+        if not any(isinstance(result, HeadraceError) for result in results):
+            with contextlib.suppress(*_MISTAKEN):
+                await _write(db, batch)
+                return results
     async with db.transaction():
-        return await _transact(db, jobs, now_ms)
+        batch = await _load(db, jobs)
+        results = [_decide(job, batch) for job in jobs]
+        try:
+            await _write(db, batch)
+        except asyncpg.DivisionByZeroError as error:
+            raise InvariantError("locked rows changed") from error
+        return results
 
 
-def _is_one_statement(jobs: Sequence[Job]) -> bool:
-    """A claim alone, or new orders without keys and triggers."""
-    claim = jobs[0].claim
-    if claim is not None:
-        return len(jobs) == 1 and not claim.rate.per_minute
-    return not any(job.order_ids or job.keys or job.claim or job.counts_resting_of for job in jobs)
-
-
-async def _transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
-    batch = await _load(db, jobs)
-    results = [_decide(job, batch) for job in jobs]
-    for number, job in enumerate(jobs):
-        if job.claim is not None:
-            results[number] = await _claim(db, job.claim, now_ms, list(batch.was))
-    await _write(db, batch)
-    return results
+def _assumed(jobs: Sequence[Job]) -> Batch:
+    batch = Batch(assumes=True)
+    for job in jobs:
+        if job.held is not None and job.held.id not in batch.was:
+            batch.add([job.held])
+    return batch
 
 
 async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
@@ -160,20 +181,17 @@ def _decide(job: Job, batch: Batch) -> Any:
 
 
 async def _write(db: Db, batch: Batch) -> None:
-    changed = batch.changed()
     tables: tuple[Iterable[Sequence[Any]], ...] = (
-        [_update(batch, order_id) for order_id in changed],
+        [_update(batch, order_id) for order_id in batch.changed()],
         [_new_order(batch.now[order_id]) for order_id in batch.new_orders],
         sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
         map(rows.of_attempt, batch.new_attempts.values()),
-        [(*which, status.value) for which, status in batch.moved_attempts.items()],
+        [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
         map(rows.of_event, batch.events),
     )
     given = [column for table, width in zip(tables, _WRITE_WIDTHS, strict=True) for column in _columns(table, width)]
     if any(given):
-        done = await db.fetchval(_WRITE, *given)
-        if done != len(changed):
-            raise InvariantError(f"locked rows changed: {done} of {len(changed)}")
+        await db.fetchrow(_WRITE, *given)
 
 
 def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
@@ -189,6 +207,7 @@ def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
         rows.encode(now.outcome),
         now.updated_at_ms,
         batch.leases.get(order_id),
+        was.seq,
     )
 
 
@@ -206,12 +225,19 @@ def _rests_until(order: Order) -> datetime:
     return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
-async def _claim(db: Db, claim: Claim, now_ms: int, but: list[str]) -> list[Claimed]:
-    """What the database finds, `but` for rows that the batch changes itself."""
+async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claimed]]:
+    """Each claim's orders. One alone, without a rate, is one statement, which is a transaction by itself."""
+    if len(claims) == 1 and not claims[0].rate.per_minute:
+        return [await _claim(db, claims[0], now_ms)]
+    async with db.transaction():
+        return [await _claim(db, each, now_ms) for each in claims]
+
+
+async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed]:
     new = claim.limit
     if claim.rate.per_minute:
         new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms, but)
+    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms)
     found.sort(key=lambda row: row[:2])
     turns = [row[0] for row in found]
     orders = [rows.order(row[2:]) for row in found]
