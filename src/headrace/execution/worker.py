@@ -1,7 +1,8 @@
 """A worker: claims orders, keeps their leases, and lets each go as soon as it is done or lost."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -10,7 +11,7 @@ import structlog
 from headrace.execution.engine import Engine, Held
 from headrace.execution.settings import ExecutionSettings
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Claimed, LeaseLost, OrderEvent
+from headrace.model.orders import Claimed, LeaseLost, Order, OrderEvent
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -44,7 +45,9 @@ class Worker:
         self.concurrency, self.rate = concurrency, Rate(per_minute)
         self._held: dict[str, Held] = {}
         self._wake = asyncio.Event()
-        self._more = False
+        self._more = True
+        self._promised = 0
+        self._tasks: Supervisor | None = None
         self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
         self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
@@ -67,24 +70,55 @@ class Worker:
         if held:
             await self._store.release(held)
 
-    async def _claim(self, tasks: Supervisor) -> None:
-        while True:
-            self._wake.clear()
-            free = self.concurrency - len(self._held)
-            claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
-            self._more = len(claimed) == free
-            for each in claimed:
-                self._start(tasks, each)
-            if not self._more or len(self._held) >= self.concurrency:
-                await self._wake.wait()
+    @contextmanager
+    def promise(self) -> Iterator[int]:
+        """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
 
-    def _start(self, tasks: Supervisor, claimed: Claimed) -> None:
+        It queues when there is no room, when orders that came before it wait, and when all workers share a rate. If
+        it was claimed so, call `begin` before the end of the block.
+        """
+        queues = self._tasks is None or self._more or self.rate.per_minute > 0 or self._free() <= 0
+        if queues:
+            yield 0
+            return
+        self._promised += 1
+        try:
+            yield self._settings.lease_ms
+        finally:
+            self._promised -= 1
+            self._wake_for_more()
+
+    def begin(self, order: Order) -> None:
+        """Go on with an order that was claimed for this worker."""
+        self._start(Claimed(order=order, attempt=None))
+
+    async def _claim(self, tasks: Supervisor) -> None:
+        self._tasks = tasks
+        try:
+            while True:
+                self._wake.clear()
+                free = self._free()
+                claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
+                self._more = len(claimed) >= free
+                for each in claimed:
+                    self._start(each)
+                if not self._more or self._free() <= 0:
+                    await self._wake.wait()
+        finally:
+            self._tasks = None
+
+    def _free(self) -> int:
+        return self.concurrency - len(self._held) - self._promised
+
+    def _start(self, claimed: Claimed) -> None:
         order = claimed.order
         held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested)
         self._held[order.id] = held
         self._claimed.labels(order.status.value).inc()
         self._running.set(len(self._held))
-        tasks.start("order", order.id, partial(self._work, held), restart=Backoff(initial_s=1.0))
+        if self._tasks is not None:
+            with suppress(RuntimeError):  # we are being stopped: `release` gives it back
+                self._tasks.start("order", order.id, partial(self._work, held), restart=Backoff(initial_s=1.0))
 
     async def _work(self, held: Held) -> None:
         """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
@@ -106,8 +140,12 @@ class Worker:
         if self._held.get(order_id) is held:
             del self._held[order_id]
             self._running.set(len(self._held))
-            if self._more:
-                self._wake.set()
+            self._wake_for_more()
+
+    def _wake_for_more(self) -> None:
+        """There is room again; the last claim took all that there was room for then."""
+        if self._more:
+            self._wake.set()
 
     async def _keep_leases(self) -> None:
         while True:
@@ -127,8 +165,9 @@ class Worker:
             self._wake.set()
 
     def _hear(self, events: Sequence[OrderEvent]) -> None:
+        begun = {event.order_id for event in events if event.kind == "claimed"}
         for event in events:
-            if event.kind in _HINTS:
+            if event.kind in _HINTS and event.order_id not in begun:
                 self._wake.set()
             elif event.kind == "cancel_requested":
                 self._want_cancelled(event.order_id)

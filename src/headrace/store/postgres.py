@@ -93,10 +93,12 @@ class PostgresStore:
         store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
         return store
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
+    async def accept(
+        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+    ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max)
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted

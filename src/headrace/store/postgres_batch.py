@@ -90,7 +90,9 @@ class Batch:
         return sorted(touched | self.leases.keys() & self.was.keys())
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, batch: Batch) -> Accepted:
+def accept(
+    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, batch: Batch
+) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
         known = batch.known.get((user_id, key))
@@ -106,11 +108,16 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int
     for key in keys:
         batch.known[user_id, key] = Known(fingerprint, order.id)
         batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
-    batch.now[order.id] = order
-    batch.new_orders.append(order.id)
     data = {"resting": True} if order.awaits_trigger else None
     batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
-    return Accepted(order, replayed=False)
+    claimed = lease_ms > 0 and not order.awaits_trigger
+    if claimed:
+        order = rows.begun(order, order.created_at_ms)
+        batch.leases[order.id] = lease_ms
+        batch.events.append(rows.event_of(order, "claimed", order.created_at_ms))
+    batch.now[order.id] = order
+    batch.new_orders.append(order.id)
+    return Accepted(order, replayed=False, claimed=claimed)
 
 
 def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:

@@ -48,29 +48,31 @@ _WRITE: Final = f"""with updated as (
     returning 1),
   accepted as (
     insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
-    select * from unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::integer[], $17::bigint[],
+    select {ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, coalesce({_IN_MS.format("n.lease_ms")}, n.rests_until)
+    from unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::integer[], $17::bigint[],
         $18::boolean[], $19::bigint[], $20::bigint[], $21::text[], $22::smallint[], $23::text[], $24::text[],
-        $25::timestamptz[])),
+        $25::timestamptz[], $26::bigint[])
+        as n ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, rests_until, lease_ms)),
   keyed as (
     insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
-    select * from unnest($26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[])),
+    select * from unnest($27::text[], $28::text[], $29::text[], $30::text[], $31::bigint[])),
   journaled as (
     insert into attempts ({ATTEMPT_COLUMNS})
-    select * from unnest($31::text[], $32::integer[], $33::text[], $34::text[], $35::bytea[], $36::bigint[],
-        $37::text[], $38::text[])),
+    select * from unnest($32::text[], $33::integer[], $34::text[], $35::text[], $36::bytea[], $37::bigint[],
+        $38::text[], $39::text[])),
   learnt as (
     update attempts a set status = n.status
-    from unnest($39::text[], $40::integer[], $41::text[], $42::text[]) as n (order_id, number, leaves, status)
+    from unnest($40::text[], $41::integer[], $42::text[], $43::text[]) as n (order_id, number, leaves, status)
     where a.order_id = n.order_id and a.number = n.number and a.status = any(string_to_array(n.leaves, ' '))
     returning 1),
   logged as (
     insert into order_events ({EVENT_COLUMNS})
-    select * from unnest($43::text[], $44::text[], $45::integer[], $46::text[], $47::text[], $48::bigint[],
-        $49::text[]) returning 1)
+    select * from unnest($44::text[], $45::text[], $46::integer[], $47::text[], $48::text[], $49::bigint[],
+        $50::text[]) returning 1)
   select 1 / ((select count(*) from updated) = cardinality($1)
-        and (select count(*) from learnt) = cardinality($39))::integer,
+        and (select count(*) from learnt) = cardinality($40))::integer,
     case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
-_WRITE_WIDTHS: Final = (11, 14, 5, 8, 4, 7)
+_WRITE_WIDTHS: Final = (11, 15, 5, 8, 4, 7)
 # In turn: what somebody left behind, what expired while it waited for its trigger, what is new.
 _CLAIM: Final = f"""with left_behind as (
     select id, 0 as turn, row_number() over () as place from (select id from orders
@@ -183,7 +185,7 @@ def _decide(job: Job, batch: Batch) -> Any:
 async def _write(db: Db, batch: Batch) -> None:
     tables: tuple[Iterable[Sequence[Any]], ...] = (
         [_update(batch, order_id) for order_id in batch.changed()],
-        [_new_order(batch.now[order_id]) for order_id in batch.new_orders],
+        [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
         sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
         map(rows.of_attempt, batch.new_attempts.values()),
         [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
@@ -211,10 +213,10 @@ def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
     )
 
 
-def _new_order(order: Order) -> tuple[Any, ...]:
+def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
     columns = list(rows.of_order(order))
     columns[6] = order.cancel_requested
-    return (*columns, *rows.of_request(order.request), _rests_until(order))
+    return (*columns, *rows.of_request(order.request), _rests_until(order), lease_ms)
 
 
 def _rests_until(order: Order) -> datetime:
