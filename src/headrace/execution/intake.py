@@ -75,13 +75,20 @@ class Intake:
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
         """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
+        order, _ = await self.read(order_id, 0, 0, user_id=user_id)
+        return order
+
+    async def read(
+        self, order_id: str, after_seq: int, limit: int, *, user_id: str | None = None
+    ) -> tuple[Order, Sequence[OrderEvent]]:
+        """`get`, and `events` of the same moment."""
         try:
-            order = await self._store.get(order_id)
+            found = await self._store.read(order_id, after_seq, limit)
         except TransientError as error:
             raise _unavailable() from error
-        if order is None or user_id not in (None, order.request.user_id):
+        if found is None or user_id not in (None, found[0].request.user_id):
             raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
-        return order
+        return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
         """Cancel it, or, when its bytes may be on their way, note the wish. Refused with 409 when it is over."""

@@ -124,6 +124,9 @@ class Store(Protocol):
     async def get(self, order_id: str) -> Order | None:
         """The order as committed."""
 
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        """`get` and `events`, of one moment."""
+
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:

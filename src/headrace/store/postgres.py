@@ -62,11 +62,12 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._reconnect, sql.transact, self._committed)
-        self._claims = Lane[sql.Claim](self._reconnect, self._claim, self._committed)
-        self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
+        self._lane = Lane[Job](self._reconnect, self._transact, self._tell_committed)
+        self._claims = Lane[sql.Claim](self._reconnect, self._claim, self._look_for_news)
+        self._looks = Lane[sql.Look](self._reconnect, sql.look, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
-        self._mark = ""
+        self._mark, self._told = "", postgres_tail.Told()
+        self._committed: Sequence[OrderEvent] = ()
         self._reading = asyncio.Lock()
         self._hint: asyncio.Event | None = None
         self._closed = False
@@ -156,8 +157,14 @@ class PostgresStore:
     async def get(self, order_id: str) -> Order | None:
         if not _storable(order_id):
             return None
-        order: Order | None = await self._looks.ask(sql.Look(order_id))
+        order, _ = await self._look(order_id, 0, 0)
         return order
+
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        if not _storable(order_id):
+            return None
+        order, events = await self._look(order_id, after_seq, limit)
+        return None if order is None else (order, events)
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
@@ -170,7 +177,7 @@ class PostgresStore:
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
             return []
-        events: Sequence[OrderEvent] = await self._looks.ask(sql.Log(order_id, after_seq, limit))
+        _, events = await self._look(order_id, after_seq, limit)
         return events
 
     async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
@@ -256,6 +263,11 @@ class PostgresStore:
         except asyncpg.PostgresError as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error
 
+    async def _look(self, order_id: str, after_seq: int, limit: int) -> tuple[Order | None, Sequence[OrderEvent]]:
+        found: tuple[Order | None, Sequence[OrderEvent]]
+        found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
+        return found
+
     async def _claim(self, db: sql.Db, claims: Sequence[sql.Claim]) -> Sequence[Sequence[Claimed]]:
         return await sql.claim(db, claims, self._now_ms())
 
@@ -264,7 +276,19 @@ class PostgresStore:
         if pid not in (self._lane.pid, self._claims.pid):
             hint.set()
 
-    async def _committed(self, db: sql.Db) -> None:
+    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
+        results, events = await sql.transact(db, jobs)
+        self._committed = (*self._committed, *events)
+        return results
+
+    async def _tell_committed(self, db: sql.Db) -> None:
+        committed, self._committed = self._committed, ()
+        told = self._told.next_of(committed)
+        self._deliver(told)
+        if len(told) < len(committed):
+            await self._look_for_news(db)
+
+    async def _look_for_news(self, db: sql.Db) -> None:
         """Whoever follows reads the news while the next transaction is on its way."""
         if self._hint is None:
             await self._read_news(db)
@@ -275,10 +299,13 @@ class PostgresStore:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             events, self._mark = await postgres_tail.news(db, self._mark)
-            if events:
-                with ExitStack() as stack:
-                    for sink in reversed(self._sinks):
-                        stack.callback(sink, events)
+            self._deliver(self._told.beyond(events))
+
+    def _deliver(self, events: Sequence[OrderEvent]) -> None:
+        if events:
+            with ExitStack() as stack:
+                for sink in reversed(self._sinks):
+                    stack.callback(sink, events)
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)

@@ -25,6 +25,8 @@ _MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 Db: TypeAlias = "asyncpg.Connection[Any]"
 
 _OF_ORDER: Final = ", ".join(f"o.{column}" for column in ORDER_COLUMNS.split(", "))
+_OF_EVENT: Final = ", ".join(f"e.{column}" for column in EVENT_COLUMNS.split(", "))
+_ORDER_WIDTH: Final = ORDER_COLUMNS.count(",") + 1
 _IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
 
 _LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) order by id for update"
@@ -102,12 +104,12 @@ _CLAIM: Final = f"""with left_behind as (
   from begun"""
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
-_GET: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[])"
-_EVENTS: Final = f"""select number, {EVENT_COLUMNS}
-    from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number),
-    lateral (select * from order_events where order_id = asked.id and seq > asked.after_seq
-        order by seq limit asked.most) found
-    order by number, seq"""
+_LOOK: Final = f"""select number, {_OF_ORDER}, {_OF_EVENT}
+    from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number)
+    left join orders o on o.id = asked.id
+    left join lateral (select * from order_events where order_id = asked.id and seq > asked.after_seq
+        order by seq limit asked.most) e on true
+    order by number, e.seq"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
     on conflict (name) do update set at = clock_timestamp(), tokens = least($1::float8,
         r.tokens + greatest(0, extract(epoch from clock_timestamp() - r.at)) * $1::float8 / 60)
@@ -123,8 +125,8 @@ class Claim(NamedTuple):
     rate: Rate
 
 
-async def transact(db: Db, jobs: Sequence[Job]) -> list[Any]:
-    """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with.
+async def transact(db: Db, jobs: Sequence[Job]) -> tuple[list[Any], list[OrderEvent]]:
+    """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with; what is logged.
 
     First by one statement, which is a transaction by itself, on what the jobs believe; if one of them is mistaken,
     again with the rows locked.
@@ -135,7 +137,7 @@ async def transact(db: Db, jobs: Sequence[Job]) -> list[Any]:
         if not any(isinstance(result, HeadraceError) for result in results):
             with contextlib.suppress(*_MISTAKEN):
                 await _write(db, batch)
-                return results
+                return results, batch.events
     async with db.transaction():
         batch = await _load(db, jobs)
         results = [_decide(job, batch) for job in jobs]
@@ -143,7 +145,7 @@ async def transact(db: Db, jobs: Sequence[Job]) -> list[Any]:
             await _write(db, batch)
         except asyncpg.DivisionByZeroError as error:
             raise InvariantError("locked rows changed") from error
-        return results
+        return results, batch.events
 
 
 def _assumed(jobs: Sequence[Job]) -> Batch:
@@ -282,31 +284,25 @@ async def purge(db: Db, before_ms: int) -> None:
 
 
 class Look(NamedTuple):
-    """Asks for an order."""
-
-    order_id: str
-
-
-class Log(NamedTuple):
-    """Asks for a part of an order's log."""
+    """Asks for an order and a part of its log."""
 
     order_id: str
     after_seq: int
     limit: int
 
 
-async def read(db: Db, asked: Sequence[Look | Log]) -> list[Order | list[OrderEvent] | None]:
-    """The answers, by one query of each kind."""
-    order_ids = [it.order_id for it in asked if isinstance(it, Look)]
-    logs = list(dict.fromkeys(it for it in asked if isinstance(it, Log)))
-    orders: dict[str, Order] = {}
-    if order_ids:
-        orders = {order.id: order for order in map(rows.order, await db.fetch(_GET, order_ids))}
-    events: dict[Log, list[OrderEvent]] = {log: [] for log in logs}
-    if logs:
-        for number, *row in await db.fetch(_EVENTS, *_columns(logs, 3)):
-            events[logs[number - 1]].append(rows.event(row))
-    return [events[it] if isinstance(it, Log) else orders.get(it.order_id) for it in asked]
+async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[OrderEvent]]]:
+    """The answers, by one query; its rows repeat the order with each event."""
+    different = list(dict.fromkeys(asked))
+    orders: dict[Look, Order] = {}
+    events: dict[Look, list[OrderEvent]] = {it: [] for it in different}
+    for number, *row in await db.fetch(_LOOK, *_columns(different, 3)):
+        it, of_event = different[number - 1], row[_ORDER_WIDTH:]
+        if row[0] is not None and it not in orders:
+            orders[it] = rows.order(row)
+        if of_event[0] is not None:
+            events[it].append(rows.event(of_event))
+    return [(orders.get(it), events[it]) for it in asked]
 
 
 async def page(

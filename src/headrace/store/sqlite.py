@@ -82,6 +82,9 @@ class SqliteStore:
     async def get(self, order_id: str) -> Order | None:
         return await self._thread.ask(partial(sql.get, order_id), writes=False)
 
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        return await self._thread.ask(partial(sql.read, order_id, after_seq, limit), writes=False)
+
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:

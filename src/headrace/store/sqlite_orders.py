@@ -222,6 +222,11 @@ def get(order_id: str, db: _Db) -> Order | None:
     return found[0] if found else None
 
 
+def read(order_id: str, after_seq: int, limit: int, db: _Db) -> tuple[Order, list[OrderEvent]] | None:
+    order = get(order_id, db)
+    return None if order is None else (order, events(order_id, after_seq, limit, db))
+
+
 def _must_get(order_id: str, db: _Db) -> Order:
     order = get(order_id, db)
     if order is None:
