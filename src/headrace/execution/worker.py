@@ -57,11 +57,13 @@ class Worker:
         detach = self._store.attach(self._hear)
         try:
             async with Supervisor(self._clock) as tasks:
+                self._tasks = tasks
                 again = partial(Backoff, initial_s=0.1, max_s=5.0)
                 tasks.start("worker", "scan", self._scan)
                 tasks.start("worker", "leases", self._keep_leases, restart=again())
-                tasks.start("worker", "claims", partial(self._claim, tasks), restart=again())
+                tasks.start("worker", "claims", self._claim, restart=again())
         finally:
+            self._tasks = None
             detach()
 
     async def release(self) -> None:
@@ -92,20 +94,16 @@ class Worker:
         """Go on with an order that was claimed for this worker."""
         self._start(Claimed(order=order, attempt=None))
 
-    async def _claim(self, tasks: Supervisor) -> None:
-        self._tasks = tasks
-        try:
-            while True:
-                self._wake.clear()
-                free = self._free()
-                claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
-                self._more = len(claimed) >= free
-                for each in claimed:
-                    self._start(each)
-                if not self._more or self._free() <= 0:
-                    await self._wake.wait()
-        finally:
-            self._tasks = None
+    async def _claim(self) -> None:
+        while True:
+            self._wake.clear()
+            free = self._free()
+            claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
+            self._more = len(claimed) >= free
+            for each in claimed:
+                self._start(each)
+            if not self._more or self._free() <= 0:
+                await self._wake.wait()
 
     def _free(self) -> int:
         return self.concurrency - len(self._held) - self._promised

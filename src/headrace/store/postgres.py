@@ -99,7 +99,7 @@ class PostgresStore:
     ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms)
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted

@@ -91,7 +91,7 @@ class Batch:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, batch: Batch
+    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, batch: Batch
 ) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
@@ -112,9 +112,9 @@ def accept(
     batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
     claimed = lease_ms > 0 and not order.awaits_trigger
     if claimed:
-        order = rows.begun(order, order.created_at_ms)
+        order = rows.begun(order, now_ms)
         batch.leases[order.id] = lease_ms
-        batch.events.append(rows.event_of(order, "claimed", order.created_at_ms))
+        batch.events.append(rows.event_of(order, "claimed", now_ms))
     batch.now[order.id] = order
     batch.new_orders.append(order.id)
     return Accepted(order, replayed=False, claimed=claimed)

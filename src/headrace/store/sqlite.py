@@ -42,7 +42,8 @@ class SqliteStore:
     async def accept(
         self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
     ) -> Accepted:
-        return await self._thread.ask(partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms))
+        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         return await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))

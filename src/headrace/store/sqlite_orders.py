@@ -39,8 +39,10 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent], int]:
     return [rows.event(row[1:]) for row in found], found[-1][0] if found else mark
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, db: _Db) -> Accepted:
-    user_id, now_ms = order.request.user_id, order.created_at_ms
+def accept(
+    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, db: _Db
+) -> Accepted:
+    user_id = order.request.user_id
     for key in keys:
         sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
         known = db.execute(sql, (user_id, key)).fetchone()
@@ -52,7 +54,9 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int
         sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
         rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
     claimed = lease_ms > 0 and not order.awaits_trigger
-    events = [rows.event_of(order, "accepted", now_ms, {"resting": True} if order.awaits_trigger else None)]
+    events = [
+        rows.event_of(order, "accepted", order.created_at_ms, {"resting": True} if order.awaits_trigger else None)
+    ]
     if claimed:
         order = rows.begun(order, now_ms)
         events.append(rows.event_of(order, "claimed", now_ms))
@@ -64,7 +68,7 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int
     )
     db.executemany(
         f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
-        [(user_id, key, fingerprint, order.id, now_ms) for key in keys],
+        [(user_id, key, fingerprint, order.id, order.created_at_ms) for key in keys],
     )
     _log(db, events)
     return Accepted(order, replayed=False, claimed=claimed)
