@@ -1,12 +1,19 @@
 """Who gets which messages: clients, their subscriptions, and the groups that share every byte."""
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.frames import FrameId, Framer, text_header
+from headrace.protocol.frames import FrameId, Framer, OnSlow, text_header
+from headrace.protocol.predicates import View
+
+if TYPE_CHECKING:
+    from headrace.gateway.feeds import Feed
+    from headrace.gateway.windows import Window
+    from headrace.protocol.sieve import Sieve
 
 CUT_BYTES: Final = 65_536
 """What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
@@ -64,30 +71,54 @@ class Client:
 class Subscription:
     """One topic of one client: *catching up* (its past is read and replayed), or *live* (it gets what its group gets).
 
-    `position` is where the client is while it is not live. `held` are live messages that came while the past is read,
-    `replay` is what was read and not yet sent.
+    `position` is where the client is while it is not live, once `replay` (what was read and not yet sent) is through;
+    `seen` is how many messages its group had let through by then. `held` are live messages that came while the past is
+    read.
     """
 
-    __slots__ = ("acknowledged", "client", "group", "held", "position", "replay", "request_id", "task")
+    __slots__ = (
+        "acknowledged", "client", "group", "held", "on_slow", "position", "replay", "request_id", "seen", "task",
+    )  # fmt: skip
 
-    def __init__(self, client: Client, group: "Group", request_id: FrameId) -> None:
-        self.client, self.group, self.request_id = client, group, request_id
+    def __init__(self, client: Client, group: "Group", request_id: FrameId, on_slow: OnSlow = "disconnect") -> None:
+        self.client, self.group, self.request_id, self.on_slow = client, group, request_id, on_slow
         self.acknowledged = False
         self.position: Position | None = None
+        self.seen = 0
         self.held: list[Message] = []
         self.replay: deque[Message] = deque()
         self.task: asyncio.Task[object] | None = None
 
+    def is_at(self, position: Position) -> None:
+        """That is the present: nothing newer has come yet."""
+        self.position, self.seen = position, self.group.passed
+
     def next_frames(self, framer: Framer) -> bytes:
-        """About CUT_BYTES of the replay, framed; moves `position` on."""
+        """About CUT_BYTES of the replay, framed."""
         payloads: list[bytes] = []
         room = CUT_BYTES
         while self.replay and room > 0:
-            message = self.replay.popleft()
-            payloads.append(framer(message))
+            payloads.append(framer(self.replay.popleft()))
             room -= len(payloads[-1])
-            self.position = Position(message.epoch, message.offset)
         return joined(payloads, batch=self.client.batch)
+
+
+class Item:
+    """A live message on its way: framed once and decoded once, for whichever groups of its topic get it."""
+
+    __slots__ = ("_payload", "message", "view")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.view = View(message.body)
+        self._payload: bytes | None = None
+
+    def payload(self, framer: Framer) -> bytes:
+        """The JSON text of its frame."""
+        payload = self._payload
+        if payload is None:
+            payload = self._payload = framer(self.message)
+        return payload
 
 
 class Sent(NamedTuple):
@@ -98,52 +129,109 @@ class Sent(NamedTuple):
 
 
 class Group:
-    """All subscriptions that get the same frames: those of one topic (and, one day, of one filter)."""
+    """All subscriptions that get the same frames: those of one topic that asked for the same filter and conflation."""
 
-    __slots__ = ("batched", "holding", "joining", "pending", "plain", "position", "subscriptions", "topic")
+    __slots__ = (
+        "batched", "feed", "joining", "passed", "pending", "plain", "sieve", "subscriptions", "window",
+    )  # fmt: skip
 
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
-        self.position: Position | None = None
-        """Where everyone who is live is; None before the first message."""
-        self.pending: list[Message] = []
-        """What came since, in order."""
+    def __init__(self, feed: "Feed", sieve: "Sieve", window: "Window | None" = None) -> None:
+        self.feed, self.sieve, self.window = feed, sieve, window
+        self.passed = 0
+        """Messages that came here since the group began."""
+        self.pending: list[Item] = []
+        """What is to be sent, in order."""
         self.subscriptions = 0
         self.plain: dict[Client, Subscription] = {}
         self.batched: dict[Client, Subscription] = {}
-        self.holding: dict[Subscription, None] = {}
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
 
     @property
+    def topic(self) -> str:
+        return self.feed.topic
+
+    @property
     def top(self) -> Position | None:
-        """The newest position seen here."""
+        """The newest position of the topic that was seen here."""
+        return self.feed.top
+
+    @property
+    def delivered(self) -> tuple[Position | None, int]:
+        """Up to where everyone who is live has everything, and how many messages came here until then."""
+        window = self.window
         if self.pending:
-            newest = self.pending[-1]
-            return Position(newest.epoch, newest.offset)
-        return self.position
+            first = self.pending[0].message
+            number = window.numbers[0] if window is not None else self.passed - len(self.pending) + 1
+        elif window is not None and window.waiting:
+            number, item = window.waiting.oldest()
+            first = item.message
+        else:
+            return self.feed.top, self.passed
+        return Position(first.epoch, first.offset - 1), number - 1
+
+    def put(self, item: Item) -> bool:
+        """Take a message that passes; returns whether there is now something to send where there was nothing."""
+        self.passed += 1
+        if self.window is not None:
+            return self.window.put(self, item)
+        self.pending.append(item)
+        return len(self.pending) == 1
 
     def join(self, subscription: Subscription, at: Position) -> None:
         """It is at `at`, the newest position; from the next message on it gets what the others get."""
-        subscription.position = at
-        if self.pending:
+        subscription.is_at(at)
+        self.feed.is_at(at)
+        if self.window is not None and self.window.waiting:
+            self.window.joining[subscription] = self.passed
+        elif self.pending:
             self.joining[subscription] = len(self.pending)
         else:
-            self.position = at
             self._members(subscription)[subscription.client] = subscription
+
+    def rejoin(self, subscription: Subscription) -> None:
+        """It is where everyone is who is live, and gets all that they get."""
+        self._members(subscription)[subscription.client] = subscription
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
         if self._members(subscription).pop(subscription.client, None):
-            subscription.position = self.position
-        self.holding.pop(subscription, None)
+            subscription.position, subscription.seen = self.delivered
         self.joining.pop(subscription, None)
+        if self.window is not None:
+            self.window.joining.pop(subscription, None)
+
+    def present(self, subscription: Subscription) -> Position | None:
+        """The newest position, if nothing that passes came since the subscription's own; else None."""
+        at, top = subscription.position, self.top
+        if at is None or top is None or at.epoch != top.epoch:
+            return None
+        if self.sieve.filter is None:
+            return top if at == top else None
+        return top if subscription.seen == self.passed else None
+
+    def is_live(self, subscription: Subscription) -> bool:
+        return subscription.client in self._members(subscription)
+
+    def end_window(self) -> bool:
+        """What waited for its end is to be sent; returns whether there was nothing to send before."""
+        assert self.window is not None
+        before = len(self.pending)
+        kept = self.window.waiting.take()
+        numbers = [number for number, _ in kept]
+        for subscription, since in self.window.joining.items():
+            self.joining[subscription] = before + bisect_right(numbers, since)
+        self.window.joining.clear()
+        self.window.numbers += numbers
+        self.pending += [item for _, item in kept]
+        return not before
 
     def cut(self, framer: Framer, touched: list[Client]) -> Sent:
         """Frame the next messages once and hand them to everyone; `touched` gets those who had nothing to write yet."""
-        messages = self._next_messages()
-        payloads = [framer(message) for message in messages]
-        self.position = Position(messages[-1].epoch, messages[-1].offset)
+        items = self._next_items()
+        if not (self.plain or self.batched or self.joining):
+            return Sent(0, 0)
+        payloads = [item.payload(framer) for item in items]
         sent_bytes = 0
         for members, batch in ((self.plain, False), (self.batched, True)):
             if members:
@@ -159,17 +247,22 @@ class Group:
             self._let_in(payloads, touched)
         return sent
 
-    def _next_messages(self) -> list[Message]:
-        pending = self.pending
-        if len(pending) <= PENDING_MAX:
+    def _next_items(self) -> list[Item]:
+        pending, count = self.pending, len(self.pending)
+        if count <= PENDING_MAX:
             room = CUT_BYTES
-            for index, message in enumerate(pending):
-                room -= len(message.body)
+            for index, item in enumerate(pending):
+                room -= len(item.message.body)
                 if room < 0 and index:
-                    self.pending = pending[index:]
-                    return pending[:index]
-        self.pending = []
-        return pending
+                    count = index
+                    break
+        if self.window is not None:
+            del self.window.numbers[:count]
+        if count == len(pending):
+            self.pending = []
+            return pending
+        self.pending = pending[count:]
+        return pending[:count]
 
     def _let_in(self, payloads: list[bytes], touched: list[Client]) -> None:
         joining, self.joining = self.joining, {}

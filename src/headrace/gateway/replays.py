@@ -8,7 +8,8 @@ import structlog
 
 from headrace.bus import Bus
 from headrace.gateway.catch_up import CatchUp, catch_up
-from headrace.gateway.groups import CUT_BYTES, Group, Subscription
+from headrace.gateway.feeds import Feed
+from headrace.gateway.groups import CUT_BYTES, Subscription
 from headrace.gateway.limits import Doorkeeper
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message, Position
@@ -67,10 +68,10 @@ class Replays:
             subscription.task.cancel()
         self._pumping.pop(subscription, None)
 
-    def hold(self, group: Group, message: Message) -> None:
+    def hold(self, feed: Feed, message: Message) -> None:
         """Keep a live message for those whose past is still being read."""
         held_max = self._keeper.settings.recover_max
-        for subscription in list(group.holding):
+        for subscription in list(feed.holding):
             subscription.held.append(message)
             if len(subscription.held) > held_max:
                 subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
@@ -78,44 +79,60 @@ class Replays:
     def begin(self, subscription: Subscription, since: Position | None) -> None:
         """Read what came after `since` in a task, while live messages are held."""
         subscription.held = []
-        subscription.group.holding[subscription] = None
+        subscription.group.feed.holding[subscription] = None
         work = Once(lambda: self._catch_up(subscription, since), lambda: self._give_up(subscription, INTERNAL))
         subscription.task = self._supervisor.start("gateway", "catch_up", work, restart=Backoff(0.05, 0.1))
 
     async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
-        group, client = subscription.group, subscription.client
+        group, client, sieve = subscription.group, subscription.client, subscription.group.sieve
+
+        async def sift(page: list[Message]) -> list[Message]:
+            if sieve.filter is None:
+                return page
+            await self._keeper.clock.sleep(0)
+            return sieve.passed(page)
+
+        recover_max = self._keeper.settings.recover_max
         try:
-            found = await catch_up(self._bus, group.topic, since, subscription.held, self._keeper.settings.recover_max)
+            found = await catch_up(self._bus, group.topic, since, subscription.held, recover_max, sift)
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
         # From here to the join nothing may yield to the loop, or a message could fall between.
         subscription.task = None
         subscription.held = []
-        group.holding.pop(subscription, None)
-        if subscription.acknowledged:
-            if not found.recovered:
-                self._too_slow(subscription, found.top)
-                return
-        else:
-            self.acknowledge(subscription, found, recovering=since is not None)
-        subscription.replay.extend(found.replay)
-        subscription.replay.extend(found.tail)
-        if not subscription.replay:
-            subscription.position = found.top
-        elif client.paused:
+        group.feed.holding.pop(subscription, None)
+        if subscription.acknowledged and not found.recovered:
+            self._fall_behind(subscription, found.top)
             return
-        elif client.wire.get_write_buffer_size() < CUT_BYTES:
+        now = _position(found.tail[-1]) if found.tail else found.top
+        replay = self._replay(subscription, found, now, recovering=since is not None)
+        subscription.is_at(now)
+        subscription.replay.extend(replay)
+        if replay and not client.paused and client.wire.get_write_buffer_size() < CUT_BYTES:
             self._write_replay(subscription)
         if subscription.replay:
             self.go_on(subscription)
         elif not client.paused and client.open:
-            group.join(subscription, subscription.position or found.top)
+            group.join(subscription, now)
+
+    def _replay(self, subscription: Subscription, found: CatchUp, now: Position, *, recovering: bool) -> list[Message]:
+        """What of the found messages is to be sent; says before how many those are, or how many are left out."""
+        sieve = subscription.group.sieve
+        tail = sieve.passed(found.tail)
+        if not subscription.acknowledged:
+            replay = sieve.thinned(found.replay)
+            self.acknowledge(subscription, found._replace(replay=replay), recovering=recovering)
+            return replay + sieve.thinned(tail)
+        missed = found.replay + tail
+        replay = sieve.thinned(missed)
+        if subscription.on_slow == "conflate":
+            self._tell_lag(subscription, now, len(missed) - len(replay))
+        return replay
 
     def acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
         """Answer with `subscribed`; what follows is in order after it."""
         subscription.acknowledged = True
-        subscription.position = found.top
         answer = frames.subscribed(
             subscription.group.topic,
             subscription.request_id,
@@ -126,6 +143,25 @@ class Replays:
         )
         subscription.client.send(answer)
 
+    def resume(self, subscription: Subscription) -> None:
+        """Its client takes data again. One that drops the oldest goes on with what is next for those who kept up, and
+        is told by `lag` what it missed. All others are brought up to date from the topic's log (a replay that had begun
+        goes on in any case). Where that no longer reaches back far enough, `lag` tells the loss, and then the default
+        is to close the connection with 4008.
+        """
+        if subscription.on_slow == "drop_oldest" and not subscription.replay:
+            self._skip(subscription)
+        else:
+            self.go_on(subscription)
+
+    def place(self, subscription: Subscription) -> Position | None:
+        """Up to where its client has got everything that it gets; None before that is known."""
+        if subscription.group.is_live(subscription):
+            return subscription.group.delivered[0]
+        if subscription.replay:
+            return _before(subscription.replay[0])
+        return subscription.position if subscription.acknowledged else None
+
     def go_on(self, subscription: Subscription) -> None:
         """Send what is left to replay, then join the others if nothing came meanwhile, else read that."""
         if subscription.client.paused:
@@ -133,8 +169,8 @@ class Replays:
         if subscription.replay:
             self._pumping[subscription] = None
             self._wake()
-        elif subscription.position is not None and subscription.position == subscription.group.top:
-            subscription.group.join(subscription, subscription.position)
+        elif (top := subscription.group.present(subscription)) is not None:
+            subscription.group.join(subscription, top)
         else:
             self.begin(subscription, subscription.position)
 
@@ -160,17 +196,43 @@ class Replays:
         client.wire.write(data)
         return len(data)
 
-    def _too_slow(self, subscription: Subscription, top: Position) -> None:
-        """The log no longer reaches back to where this client is: say what it lost, and end it."""
-        client, at = subscription.client, subscription.position
+    def _fall_behind(self, subscription: Subscription, top: Position) -> None:
+        """The log no longer reaches back to where this client is: say what it lost, and end it unless it may go on."""
+        client, at, group = subscription.client, subscription.position, subscription.group
+        top, dropped = group.top or top, group.passed - subscription.seen
         if at is None or at.epoch != top.epoch or at.offset >= top.offset:
             client.cut_off(CloseCode.INSUFFICIENT_STATE)
+        elif dropped and subscription.on_slow == "disconnect":
+            _log.info("client_too_slow", topic=group.topic, dropped=dropped)
+            self._tell_lag(subscription, top, dropped)
+            client.cut_off(CloseCode.SLOW)
+        elif not client.paused:
+            self._skip(subscription)
+
+    def _skip(self, subscription: Subscription) -> None:
+        """Leave out what came meanwhile, say so, and let it get what its group gets next."""
+        group, client, at = subscription.group, subscription.client, subscription.position
+        to, count = group.delivered
+        ahead = at is not None and to is not None and to.offset < at.offset
+        if ahead:  # of those who are live: what comes next for them it has already
+            to, count = group.top, group.passed
+        if at is None or to is None or to.epoch != at.epoch:
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)
             return
-        dropped = top.offset - at.offset
-        self._dropped.inc(dropped)
-        _log.info("client_too_slow", topic=subscription.group.topic, dropped=dropped)
-        client.send(frames.lag(subscription.group.topic, at.offset + 1, top.offset, dropped))
-        client.cut_off(CloseCode.SLOW)
+        self._tell_lag(subscription, to, count - subscription.seen)
+        subscription.position, subscription.seen = to, count
+        if client.paused or not client.open:
+            return
+        if ahead:
+            group.join(subscription, to)
+        else:
+            group.rejoin(subscription)
+
+    def _tell_lag(self, subscription: Subscription, to: Position, dropped: int) -> None:
+        at = subscription.position
+        if dropped and at is not None:
+            self._dropped.inc(dropped)
+            subscription.client.send(frames.lag(subscription.group.topic, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: Subscription, failure: RequestError) -> None:
         """The past can't be read now: the request fails, or, if it was granted before, the connection ends."""
@@ -179,6 +241,14 @@ class Replays:
             subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
         else:
             self._refuse(subscription, failure)
+
+
+def _position(message: Message) -> Position:
+    return Position(message.epoch, message.offset)
+
+
+def _before(message: Message) -> Position:
+    return Position(message.epoch, message.offset - 1)
 
 
 class Once:

@@ -101,6 +101,7 @@ class Gateway:
         self._detach = self._bus.attach(self.hub.sink)
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
+        self._tasks.append(start("windows", self.hub.windows.run))
         self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
         await self._server.ready.wait()
         if self.order_streams is not None:
@@ -124,6 +125,7 @@ class Gateway:
         self._keeper.draining = True
         self._health.report("gateway", ready=False, detail="shutting down")
         self._detach()
+        self.hub.windows.end_all()
         while self.hub.busy and self._clock.monotonic() < end_s:
             await self.hub.flush()
         if self.order_streams is not None:

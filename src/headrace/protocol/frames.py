@@ -11,6 +11,9 @@ from headrace.model.orders import OrderRefused
 from headrace.model.topics import TOPIC_LENGTH_MAX
 from headrace.protocol.codes import ErrorCode
 
+OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
+"""What becomes of a subscription whose client can't keep up."""
+
 FrameId: TypeAlias = str | int | None
 """What a client may put into `id`; echoed as it came."""
 
@@ -54,7 +57,7 @@ class SubscribeData(msgspec.Struct, frozen=True):
     filter: msgspec.Raw = msgspec.Raw(b"null")
     conflate: msgspec.Raw = msgspec.Raw(b"null")
     snapshot: bool = False
-    on_slow: Literal["disconnect", "conflate", "drop_oldest"] = "disconnect"
+    on_slow: OnSlow = "disconnect"
 
 
 class UnsubscribeData(msgspec.Struct, frozen=True):

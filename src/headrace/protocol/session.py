@@ -11,7 +11,9 @@ from headrace.model.errors import RequestError
 from headrace.model.events import Position
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, SubscribeData, UnsubscribeData
+from headrace.protocol.conflation import Conflate, parse_conflate
+from headrace.protocol.filters import Filter, parse_filter
+from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, OnSlow, SubscribeData, UnsubscribeData
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
@@ -27,11 +29,17 @@ class Send(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first."""
+    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
+
+    `filter` and `conflate` say which of the messages, `on_slow` what is to happen when the client can't keep up.
+    """
 
     topic: str
     request_id: FrameId
     recover: Position | None
+    filter: Filter | None = None
+    conflate: Conflate | None = None
+    on_slow: OnSlow = "disconnect"
 
 
 class Unsubscribe(NamedTuple):
@@ -135,7 +143,7 @@ class Session:
         actions: list[Action] = []
         for topic in wanted:
             try:
-                actions += self._subscribe(topic, None, None)
+                actions += self._subscribe(Subscribe(topic, None, None))
             except RequestError as failure:
                 actions.append(Send(frames.error(failure, topic=topic)))
         return actions
@@ -159,19 +167,24 @@ class Session:
         )
         return [Send(frames.error(failure, request_id))]
 
-    def _subscribe(self, topic: str, request_id: FrameId, recover: Position | None) -> list[Action]:
-        topics.parse(topic)
-        if topic in self.topics:
+    def _subscribe(self, wanted: Subscribe) -> list[Action]:
+        topics.parse(wanted.topic)
+        if wanted.topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
             raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
-        self.topics.add(topic)
-        return [Subscribe(topic, request_id, recover)]
+        self.topics.add(wanted.topic)
+        return [wanted]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
         data = _read(_subscribe, envelope)
         _refuse_unbuilt(data)
-        return self._subscribe(data.topic, envelope.id, data.recover.position() if data.recover else None)
+        recover = data.recover.position() if data.recover else None
+        conflate = parse_conflate(data.conflate)
+        if data.on_slow == "conflate" and conflate is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "on_slow conflate needs a conflate")
+        chosen = parse_filter(data.filter)
+        return self._subscribe(Subscribe(data.topic, envelope.id, recover, chosen, conflate, data.on_slow))
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
         topic = _read(_unsubscribe, envelope).topic
@@ -215,14 +228,8 @@ class Session:
 
 def _refuse_unbuilt(data: SubscribeData) -> None:
     """A wish that this server can't fulfil is refused, never dropped in silence."""
-    if bytes(data.filter) != b"null":
-        raise RequestError(ErrorCode.BAD_FILTER, "filters are not available on this server")
-    if bytes(data.conflate) != b"null":
-        raise RequestError(ErrorCode.BAD_REQUEST, "conflate is not available on this server")
     if data.snapshot:
         raise RequestError(ErrorCode.BAD_REQUEST, "snapshot is not available on this server")
-    if data.on_slow != "disconnect":
-        raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
 
 
 def _read(decoder: "msgspec.json.Decoder[_Data]", envelope: Envelope) -> _Data:
