@@ -16,8 +16,8 @@ from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
-from headrace.model.events import Position, Publication
-from headrace.protocol.frames import Head
+from headrace.model.events import MessageKind, Position, Publication
+from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -54,6 +54,10 @@ class House:
         body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
         return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
 
+    async def tell(self, topic: str, *datas: Any, kind: MessageKind = "event") -> list[Position]:
+        """Messages with these data."""
+        return await self.bus.publish([Publication(topic, kind, b'"data":%b' % json.dumps(d).encode()) for d in datas])
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):
@@ -71,6 +75,7 @@ async def open_house(
     demo: bool = False,
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
+    framer: Framer | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
@@ -89,6 +94,7 @@ async def open_house(
             demo=demo,
             endpoints={"/echo": Echo},
             handlers=handlers,
+            framer=framer,
         )
         await gateway.start()
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -143,6 +143,16 @@ class Wish:
         return Subscribe(topic, None, self.since, chosen, Conflate("k", 50) if self.conflate else None, self.on_slow)
 
 
+WISHES = st.builds(
+    lambda only, how: Wish(None, only, *how),
+    st.sampled_from([None, frozenset("a"), frozenset("ab"), frozenset("z")]),
+    st.sampled_from(HOW),
+)
+
+
+KS = st.lists(st.sampled_from(["a", "a", "b", "c", None]), min_size=1, max_size=9)
+
+
 class Listener(Client):
     """A client that checks every frame of each topic that it has."""
 
@@ -234,8 +244,8 @@ class Listener(Client):
 class Seams(RuleBasedStateMachine):
     """Rules are what may happen; `log` is everything that was ever published, in order."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(first=st.lists(st.tuples(st.booleans(), WISHES), min_size=1, max_size=5))
+    def begin(self, first: list[tuple[bool, Wish]]) -> None:
         self.loop = asyncio.new_event_loop()
         self.log: dict[str, list[Entry]] = {topic: [] for topic in TOPICS}
         self.begins: dict[tuple[str, str], int] = {}
@@ -243,6 +253,9 @@ class Seams(RuleBasedStateMachine):
         started = self.loop.create_future()
         self.host = self.loop.create_task(self._host(started))
         self.loop.run_until_complete(started)
+        for batch, wish in first:
+            self.connect(batch)
+            self._subscribe(self.listeners[-1], TOPICS[0], None, wish)
 
     async def _host(self, started: "asyncio.Future[None]") -> None:
         self.clock, metrics = ManualClock(), Metrics()
@@ -274,11 +287,7 @@ class Seams(RuleBasedStateMachine):
         for listener in self.listeners:
             listener.check()
 
-    @rule(
-        topic=st.sampled_from(TOPICS),
-        ks=st.lists(st.sampled_from(["a", "a", "b", "c", None]), min_size=1, max_size=9),
-        size=st.sampled_from([0, 0, 20_000]),
-    )
+    @rule(topic=st.sampled_from([TOPICS[0], *TOPICS]), ks=KS, size=st.sampled_from([0, 0, 20_000]))
     def publish(self, topic: str, ks: list[str | None], size: int) -> None:
         async def work() -> None:
             pad = b"x" * size
@@ -292,6 +301,16 @@ class Seams(RuleBasedStateMachine):
             self.log[topic] += [Entry(at, k) for at, k in zip(positions, ks, strict=True)]
 
         self.run(work())
+
+    @precondition(lambda self: self.listeners)
+    @rule(data=st.data(), ks=KS, later=KS, ticks=st.integers(0, 2))
+    def stall_one(self, data: st.DataObject, ks: list[str | None], later: list[str | None], ticks: int) -> None:
+        """One can't take what comes, while more comes."""
+        self.publish(TOPICS[0], ks, 0)
+        self.fill_or_free(data)
+        self.publish(TOPICS[0], later, 0)
+        for _ in range(ticks):
+            self.tick()
 
     @rule(seconds=st.sampled_from([0.01, 0.03, 0.2]))
     def time_passes(self, seconds: float) -> None:
@@ -329,48 +348,50 @@ class Seams(RuleBasedStateMachine):
 
         self.run(work())
 
+    @precondition(lambda self: len(self.listeners) < 6)
     @rule(batch=st.booleans())
-    def connect(self, batch: bool) -> None:
-        if len(self.listeners) < 6:
-            self.listeners.append(Listener(self.hub, batch, self))
+    def connect_one(self, batch: bool) -> None:
+        self.connect(batch)
 
-    @precondition(lambda self: self.listeners)
-    @rule(
-        data=st.data(),
-        topic=st.sampled_from(TOPICS),
-        back=st.one_of(st.none(), st.integers(0, 30)),
-        only=st.sampled_from([None, None, frozenset("a"), frozenset("b"), frozenset("ab"), frozenset("z")]),
-        how=st.sampled_from(HOW),
-    )
-    def subscribe(
-        self, data: st.DataObject, topic: str, back: int | None, only: frozenset[str] | None, how: tuple[bool, OnSlow]
-    ) -> None:
-        listener = data.draw(st.sampled_from(self.listeners))
-        if listener.closed_with is not None or topic in listener.wishes:
-            return
-        since = None
-        if back is not None and self.log[topic]:
-            since = self.log[topic][max(0, len(self.log[topic]) - 1 - back)].at
-        wish = listener.wishes[topic] = Wish(since, only, *how)
+    def connect(self, batch: bool) -> None:
+        self.listeners.append(Listener(self.hub, batch, self))
+
+    @precondition(lambda self: self._unasked())
+    @rule(data=st.data(), back=st.one_of(st.none(), st.integers(0, 30)), wish=WISHES)
+    def subscribe(self, data: st.DataObject, back: int | None, wish: Wish) -> None:
+        listener, topic = data.draw(st.sampled_from(self._unasked()))
+        self._subscribe(listener, topic, back, wish)
+
+    def _unasked(self) -> list[tuple[Listener, str]]:
+        open_ones = [listener for listener in self.listeners if listener.closed_with is None]
+        return [(listener, topic) for listener in open_ones for topic in TOPICS if topic not in listener.wishes]
+
+    def _subscribe(self, listener: Listener, topic: str, back: int | None, wish: Wish) -> None:
+        log, since = self.log[topic], None
+        if back is not None and log:
+            since = log[max(0, len(log) - 1 - back)].at
+        wish = listener.wishes[topic] = replace(wish, since=since, owed=set())
         self.hub.subscribe(listener, wish.command(topic))
         self.run(asyncio.sleep(0))
 
-    @precondition(lambda self: self.listeners)
-    @rule(data=st.data(), topic=st.sampled_from(TOPICS))
-    def unsubscribe(self, data: st.DataObject, topic: str) -> None:
-        listener = data.draw(st.sampled_from(self.listeners))
+    @precondition(lambda self: any(listener.wishes for listener in self.listeners))
+    @rule(data=st.data())
+    def unsubscribe(self, data: st.DataObject) -> None:
+        asked = [(listener, topic) for listener in self.listeners for topic in listener.wishes]
+        listener, topic = data.draw(st.sampled_from(asked))
         self.hub.unsubscribe(listener, topic)
         listener.flush()
         listener.check()
         listener.wishes.pop(topic, None)
 
     @precondition(lambda self: self.listeners)
-    @rule(data=st.data(), full=st.booleans())
-    def fill_or_free(self, data: st.DataObject, full: bool) -> None:
+    @rule(data=st.data())
+    def fill_or_free(self, data: st.DataObject) -> None:
         listener = data.draw(st.sampled_from(self.listeners))
-        if listener.closed_with is None and listener.paused != full:
-            listener.pipe.buffered = 10**6 if full else 0
-            (self.hub.pause if full else self.hub.resume)(listener)
+        if listener.closed_with is not None:
+            return
+        listener.pipe.buffered = 0 if listener.paused else 10**6
+        (self.hub.resume if listener.paused else self.hub.pause)(listener)
         self.run(asyncio.sleep(0))
 
     @precondition(lambda self: self.listeners)
@@ -415,7 +436,7 @@ class Seams(RuleBasedStateMachine):
 
 
 TestSeams = Seams.TestCase
-TestSeams.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestSeams.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 
 def messages(*places: tuple[str, int]) -> list[Message]:

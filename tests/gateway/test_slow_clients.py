@@ -14,7 +14,7 @@ from tests.gateway.house import PING, TEXT, House, Raw, frame, join, open_house
 TOPIC = "trades:pump"
 
 
-async def stalled_client(house: House) -> Raw:
+async def stalled_client(house: House, **wishes: Any) -> Raw:
     """One that is subscribed and then never reads: its receive buffer is as small as the system allows."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -25,7 +25,7 @@ async def stalled_client(house: House) -> Raw:
     raw.send(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
     await raw.read_head()
     assert (await raw.json())["type"] == "welcome"
-    await subscribe(raw)
+    await subscribe(raw, **wishes)
     return raw
 
 
@@ -37,8 +37,8 @@ def only_connection(house: House) -> Connection:
     return connection
 
 
-async def subscribe(raw: Raw) -> None:
-    raw.ask("subscribe", 1, topic=TOPIC)
+async def subscribe(raw: Raw, **wishes: Any) -> None:
+    raw.ask("subscribe", 1, topic=TOPIC, **wishes)
     assert (await raw.json())["type"] == "subscribed"
 
 

@@ -35,7 +35,7 @@ def parse_conflate(raw: bytes | msgspec.Raw) -> Conflate | None:
     """The `conflate` of a `subscribe`; None for `null`. Raises RequestError 107."""
     try:
         wish = _wish.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         expected = f"a key, and every_ms from {EVERY_MS_MIN} to {EVERY_MS_MAX}"
         raise RequestError(ErrorCode.BAD_REQUEST, f"conflate: expected {expected}") from error
     if wish is None:

@@ -70,7 +70,7 @@ def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
         raise _bad("", f"is longer than {FILTER_BYTES_MAX} bytes")
     try:
         given = _decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad("", "is no JSON") from error
     if given is None:
         return None

@@ -66,7 +66,7 @@ class View:
         if self._data is _ABSENT:
             try:
                 self._data = _decode(b"{%b}" % self._body).data
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._data = None
         return self._data
 
