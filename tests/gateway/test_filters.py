@@ -9,7 +9,7 @@ import pytest
 
 from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import Group
-from headrace.model.events import Message
+from headrace.model.events import Message, MessageKind
 from headrace.protocol.frames import EventFramer
 from headrace.protocol.sieve import Sieve
 from tests.gateway.house import House, Raw, join, open_house
@@ -43,8 +43,9 @@ async def test_what_passes_comes_and_every_record() -> None:
             house, filter={"op": "and", "nodes": [mint_is("A"), {"key": "sol", "cmp": "gte", "val": "1"}]}
         )
         await house.tell(TOPIC, {"mint": "A", "sol": "0.99"}, {"mint": "A", "sol": "1.0"}, {"mint": "B", "sol": "7"})
-        for kind in ("promote", "retract", "gap"):
-            await house.tell(TOPIC, {"mint": "B"}, kind=kind)  # type: ignore[arg-type]
+        records: list[MessageKind] = ["promote", "retract", "gap"]
+        for kind in records:
+            await house.tell(TOPIC, {"mint": "B"}, kind=kind)
         await house.tell(TOPIC, {"mint": "A", "sol": "18446744073709551616"})
         assert await offsets(raw, 5) == [2, 4, 5, 6, 7]
 

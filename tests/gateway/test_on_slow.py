@@ -91,16 +91,36 @@ async def test_drop_oldest_with_a_filter_counts_what_would_have_passed() -> None
         stalled.leave()
 
 
-async def test_conflate_when_slow_brings_the_latest_of_each_key_and_tells_what_is_left_out() -> None:
-    async with open_house(slow_abort_s=60, history_size=5000, **SMALL) as house:
-        stalled = await stalled_client(house, on_slow="conflate", conflate={"key": "n", "every_ms": 10})
-        other = {"key": "k", "every_ms": 10}
-        stalled.ask("unsubscribe", 2, topic=TOPIC)
-        assert (await stalled.json())["type"] == "unsubscribed"
-        stalled.ask("subscribe", 3, topic=TOPIC, on_slow="conflate", conflate=other)
-        assert (await stalled.json())["type"] == "subscribed"
-        for start in range(10):
-            await flood(house, start * TOTAL)
+def every(ms: int) -> dict[str, Any]:
+    return {"key": "k", "every_ms": ms}
+
+
+@pytest.mark.parametrize("history_size", [5000, 50])
+async def test_conflate_when_slow_brings_the_latest_of_each_key_and_tells_what_is_left_out(history_size: int) -> None:
+    async with open_house(slow_abort_s=60, history_size=history_size, **SMALL) as house:
+        stalled = await stalled_client(house, on_slow="conflate", conflate=every(10))
+        fill = KEYS  # each window has this many messages
+        newest = 0
+        while not house.metric("gateway_paused_total"):
+            newest = (await house.tell(TOPIC, *({"k": k, "pad": "x" * 5000} for k in range(fill))))[-1].offset
             house.gateway.hub.windows.end_all()
             await house.gateway.hub.flush()
+        for _ in range(100):  # this much it can't take
+            newest = (await house.tell(TOPIC, *({"k": k, "pad": "x" * 100} for k in range(fill))))[-1].offset
+            house.gateway.hub.windows.end_all()
+            await house.gateway.hub.flush()
+        got: list[int] = []
+        while (answer := await stalled.json())["type"] == "event":
+            got.append(int(answer["offset"]))
+        assert got == list(range(1, len(got) + 1))
+        lag = answer["data"]
+        assert answer["type"] == "lag"
+        assert (int(lag["from_offset"]), int(lag["to_offset"])) == (len(got) + 1, newest)
+        if history_size == 5000:
+            assert lag["dropped"] == newest - len(got) - KEYS
+            assert (await read_up_to(stalled, newest)) == (list(range(newest - KEYS + 1, newest + 1)), [])
+        else:
+            assert lag["dropped"] == newest - len(got)
+        await house.tell(TOPIC, {"k": 0}, {"k": 0})
+        assert await read_up_to(stalled, newest + 2) == ([newest + 2], [])
         stalled.leave()

@@ -439,6 +439,25 @@ TestSeams = Seams.TestCase
 TestSeams.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 
+@pytest.mark.parametrize("missed", [0, 3])
+def test_one_that_joined_within_a_window_and_stalled_then(missed: int) -> None:
+    """It is ahead of those who are live: what they get next is not for it."""
+    seams = Seams()
+    wish = Wish(None, None, True, "drop_oldest")
+    seams.begin([(False, wish)])
+    seams.publish(TOPICS[0], ["a", "b", "a"], 0)
+    seams.connect(False)
+    newcomer = seams.listeners[-1]
+    seams._subscribe(newcomer, TOPICS[0], None, wish)
+    seams.hub.pause(newcomer)
+    if missed:
+        seams.publish(TOPICS[0], ["c"] * missed, 0)
+    seams.hub.resume(newcomer)
+    seams.run(asyncio.sleep(0))
+    assert newcomer.wishes[TOPICS[0]].place == 3 + missed
+    seams.teardown()
+
+
 def messages(*places: tuple[str, int]) -> list[Message]:
     return [Message("slots", "event", epoch, offset, b"") for epoch, offset in places]
 

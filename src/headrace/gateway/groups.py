@@ -106,12 +106,20 @@ class Subscription:
 class Item:
     """A live message on its way: framed once and decoded once, for whichever groups of its topic get it."""
 
-    __slots__ = ("_payload", "message", "view")
+    __slots__ = ("_payload", "_view", "message")
 
     def __init__(self, message: Message) -> None:
         self.message = message
-        self.view = View(message.body)
+        self._view: View | None = None
         self._payload: bytes | None = None
+
+    @property
+    def view(self) -> View:
+        """What filters see of it."""
+        view = self._view
+        if view is None:
+            view = self._view = View(self.message.body)
+        return view
 
     def payload(self, framer: Framer) -> bytes:
         """The JSON text of its frame."""
