@@ -303,10 +303,14 @@ class Seams(RuleBasedStateMachine):
         self.run(work())
 
     @precondition(lambda self: self.listeners)
-    @rule(data=st.data(), ks=KS, later=KS, ticks=st.integers(0, 2))
-    def stall_one(self, data: st.DataObject, ks: list[str | None], later: list[str | None], ticks: int) -> None:
+    @rule(data=st.data(), ks=KS, later=KS, ticks=st.integers(0, 2), ended=st.booleans())
+    def stall_one(
+        self, data: st.DataObject, ks: list[str | None], later: list[str | None], ticks: int, ended: bool
+    ) -> None:
         """One can't take what comes, while more comes."""
         self.publish(TOPICS[0], ks, 0)
+        if ended:
+            self.hub.windows.end_all()
         self.fill_or_free(data)
         self.publish(TOPICS[0], later, 0)
         for _ in range(ticks):
@@ -361,6 +365,17 @@ class Seams(RuleBasedStateMachine):
     def subscribe(self, data: st.DataObject, back: int | None, wish: Wish) -> None:
         listener, topic = data.draw(st.sampled_from(self._unasked()))
         self._subscribe(listener, topic, back, wish)
+
+    @precondition(lambda self: self._unasked())
+    @rule(data=st.data(), back=st.integers(0, 30), wish=WISHES, ks=KS)
+    def subscribe_while_more_comes(self, data: st.DataObject, back: int, wish: Wish, ks: list[str | None]) -> None:
+        mode, self.bus.mode = self.bus.mode, "old answer"
+        listener, topic = data.draw(st.sampled_from(self._unasked()))
+        self._subscribe(listener, topic, back, wish)
+        self.bus.mode = mode
+        self.publish(topic, ks, 0)
+        if self.bus.waiting:
+            self.release(data)
 
     def _unasked(self) -> list[tuple[Listener, str]]:
         open_ones = [listener for listener in self.listeners if listener.closed_with is None]

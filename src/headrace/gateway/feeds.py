@@ -60,7 +60,9 @@ class Feed:
         """Put it into the groups that get it; `dirty` gets those that have something to send now and had nothing."""
         self._newest = message
         item = Item(message)
-        dirty += [group for group in self._unfiltered.values() if group.put(item)]
+        for group in self._unfiltered.values():
+            if group.put(item):
+                dirty.append(group)  # noqa: PERF401  (for the one group that it mostly is, a list costs more)
         if self._filtered:
             for one in self._filtered.match(item.view) if message.kind == "event" else self._filtered:
                 dirty += [group for group in one.groups.values() if group.put(item)]

@@ -5,6 +5,8 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import msgspec
+
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer, OnSlow, text_header
@@ -103,15 +105,13 @@ class Subscription:
         return joined(payloads, batch=self.client.batch)
 
 
-class Item:
+class Item(msgspec.Struct, gc=False):
     """A live message on its way: framed once and decoded once, for whichever groups of its topic get it."""
 
-    __slots__ = ("_payload", "_view", "message")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self._view: View | None = None
-        self._payload: bytes | None = None
+    message: Message
+    _payload: bytes | None = None
+    _frame: bytes | None = None
+    _view: View | None = None
 
     @property
     def view(self) -> View:
@@ -127,6 +127,14 @@ class Item:
         if payload is None:
             payload = self._payload = framer(self.message)
         return payload
+
+    def frame(self, framer: Framer) -> bytes:
+        """The payload with its header."""
+        frame = self._frame
+        if frame is None:
+            payload = self.payload(framer)
+            frame = self._frame = text_header(len(payload)) + payload
+        return frame
 
 
 class Sent(NamedTuple):
@@ -239,20 +247,19 @@ class Group:
         items = self._next_items()
         if not (self.plain or self.batched or self.joining):
             return Sent(0, 0)
-        payloads = [item.payload(framer) for item in items]
         sent_bytes = 0
         for members, batch in ((self.plain, False), (self.batched, True)):
             if members:
-                data = joined(payloads, batch=batch)
+                data = _bytes(items, framer, batch=batch)
                 sent_bytes += len(data) * len(members)
                 for client in members:
                     out = client.out
                     if not out:
                         touched.append(client)
                     out.append(data)
-        sent = Sent(len(payloads) * (len(self.plain) + len(self.batched)), sent_bytes)
+        sent = Sent(len(items) * (len(self.plain) + len(self.batched)), sent_bytes)
         if self.joining:
-            self._let_in(payloads, touched)
+            self._let_in(items, framer, touched)
         return sent
 
     def _next_items(self) -> list[Item]:
@@ -272,21 +279,28 @@ class Group:
         self.pending = pending[count:]
         return pending[:count]
 
-    def _let_in(self, payloads: list[bytes], touched: list[Client]) -> None:
+    def _let_in(self, items: list[Item], framer: Framer, touched: list[Client]) -> None:
         joining, self.joining = self.joining, {}
         for subscription, start in joining.items():
-            if start > len(payloads):
-                self.joining[subscription] = start - len(payloads)
+            if start > len(items):
+                self.joining[subscription] = start - len(items)
                 continue
             client = subscription.client
             self._members(subscription)[client] = subscription
-            if start < len(payloads):
+            if start < len(items):
                 if not client.out:
                     touched.append(client)
-                client.out.append(joined(payloads[start:], batch=client.batch))
+                client.out.append(_bytes(items[start:], framer, batch=client.batch))
 
     def _members(self, subscription: Subscription) -> dict[Client, Subscription]:
         return self.batched if subscription.client.batch else self.plain
+
+
+def _bytes(items: list[Item], framer: Framer, *, batch: bool) -> bytes:
+    """What a group writes to each of its members."""
+    if batch:
+        return joined([item.payload(framer) for item in items], batch=True)
+    return b"".join([item.frame(framer) for item in items])
 
 
 def joined(payloads: list[bytes], *, batch: bool) -> bytes:

@@ -104,12 +104,15 @@ class Hub:
         """One tick; returns whether it left something for the next."""
         dirty, self._dirty = self._dirty, []
         touched: list[Client] = []
+        sent_frames = sent_bytes = 0
         for group in dirty:
             sent = group.cut(self._framer, touched)
-            self._frames.inc(sent.frames)
-            self._bytes.inc(sent.bytes)
+            sent_frames += sent.frames
+            sent_bytes += sent.bytes
             if group.pending:
                 self._dirty.append(group)
+        self._frames.inc(sent_frames)
+        self._bytes.inc(sent_bytes)
         more = self.busy
         for start in range(0, len(touched), WRITES_PER_TURN):
             for client in touched[start : start + WRITES_PER_TURN]:
