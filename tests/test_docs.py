@@ -66,8 +66,8 @@ def test_the_smallest_browser_clients_answer_heartbeats() -> None:
         assert """if (message.type === "ping") socket.send('{"type":"pong"}');""" in client
 
 
-NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md"}
-"""Its programs run in tests/gateway/test_how_to.py."""
+NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md", "docs/how-to/follow-over-http.md"}
+"""Their programs run in tests/gateway."""
 
 
 @pytest.mark.parametrize(

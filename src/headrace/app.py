@@ -23,6 +23,9 @@ from headrace.execution.settings import ExecutionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
+from headrace.market.measures import MarketMeasures
+from headrace.market.settings import MarketSettings
+from headrace.market.stats import Stats
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -64,6 +67,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "rpc": RpcSettings,
         "programs": ProgramSettings,
         "bus": BusSettings,
+        "market": MarketSettings,
         "recorder": RecorderSettings,
         **assembly.SECTIONS,
     }
@@ -85,6 +89,16 @@ def open_rpc(config: Config, clock: Clock) -> Rpc:
     settings = config.section(RpcSettings)
     urls = settings.urls or http_urls(config.section(RpcPubSubSettings).ws_urls)
     return Rpc(urls, clock=clock, settings=settings, breakers=[Breaker() for _ in urls])
+
+
+def open_market(config: Config, metrics: Metrics) -> Stats | None:
+    """The market statistics, unless they are switched off."""
+    settings = config.section(MarketSettings)
+    if not settings.enabled:
+        return None
+    stats = Stats(settings)
+    metrics.registry.register(MarketMeasures(stats))
+    return stats
 
 
 class Service:
@@ -113,7 +127,9 @@ class Service:
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
-        self.pipeline = Pipeline(self.programs, self.clock, self.metrics, audience=self._audience)
+        self.pipeline = Pipeline(
+            self.programs, self.clock, self.metrics, audience=self._audience, market=open_market(config, self.metrics)
+        )
         self.rpc = open_rpc(config, self.clock)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()

@@ -56,21 +56,6 @@ async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
     assert "headrace_gateway_connections" in response.text
 
 
-async def test_schema_describes_the_api(http: httpx.AsyncClient) -> None:
-    schema = (await http.get("/schema")).json()
-    assert schema["openapi"].startswith("3.")
-    assert {"/health/live", "/health/ready", "/metrics", "/api/topics", "/api/topics/{topic}/history"} <= set(
-        schema["paths"]
-    )
-    assert set(schema["paths"]["/health/ready"]["get"]["responses"]) == {"200", "503"}
-    answers = schema["paths"]["/api/topics/{topic}/history"]["get"]["responses"]
-    assert set(answers) == {"200", "400", "404", "410", "503"}
-    for status in ("400", "404", "410", "503"):
-        (media_type,) = answers[status]["content"]
-        assert media_type == "application/problem+json"
-    assert list(schema["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
-
-
 async def test_info(http: httpx.AsyncClient) -> None:
     info = (await http.get("/api/info")).json()
     assert (info["server_id"], info["protocol"], info["demo"]) == ("server-1", "stream.v1", True)
@@ -115,10 +100,170 @@ async def test_history_pages(house: House, http: httpx.AsyncClient) -> None:
     assert [item["offset"] for item in back["items"]] == ["5"]
 
 
+async def test_topics_are_listed_page_by_page(house: House, http: httpx.AsyncClient) -> None:
+    names = [f"trades:page_{n:02}" for n in range(25)]
+    for name in names:
+        await house.publish(name)
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        query = {"prefix": "trades:page_", "limit": "7", "after": after}
+        page = (await http.get("/api/topics", params=query)).json()
+        assert page["total"] == 25
+        found += [entry["topic"] for entry in page["topics"]]
+        after = page["next"]
+    assert found == names
+
+
+async def test_topics_of_users_are_named_to_nobody(house: House, http: httpx.AsyncClient) -> None:
+    await house.publish("orders:ann")
+    await house.publish("order:77")
+    listed = (await http.get("/api/topics", params={"limit": 1000})).text
+    raw = await join(house, "/ws?subscriptions=orders:ann")
+    assert (await raw.json())["type"] == "subscribed"
+    assert "ann" not in listed + (await http.get("/api/ws/connections")).text
+    assert "order:" not in listed
+    raw.leave()
+    await house.clients(0)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+async def test_history_is_read_to_its_end_page_by_page(
+    house: House, http: httpx.AsyncClient, limit: int, reverse: bool
+) -> None:
+    topic = f"trades:all_{limit}_{int(reverse)}"
+    await house.publish(topic, 10)
+    found: list[int] = []
+    query: dict[str, str | int] = {"limit": limit, "reverse": str(reverse).lower()}
+    while True:
+        page = (await http.get(f"/api/topics/{topic}/history", params=query)).json()
+        found += [int(item["offset"]) for item in page["items"]]
+        if page["next"] is None:
+            break
+        query |= page["next"]
+    assert found == list(range(10, 0, -1) if reverse else range(1, 11))
+
+
+async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
+    async with open_house() as house, httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
+        await house.publish("slots", 40, 60_000)
+        page = (await http.get("/api/topics/slots/history?limit=1000")).json()
+        assert len(page["items"]) < 40
+        assert page["next"] == {"epoch": "g", "offset": page["items"][-1]["offset"]}
+        back = (await http.get("/api/topics/slots/history?limit=1000&reverse=true")).json()
+        assert back["next"] == {"epoch": "g", "offset": back["items"][-1]["offset"]}
+
+
+async def test_a_position_that_is_gone_is_told_with_what_was_given() -> None:
+    async with (
+        open_house(history_size=3) as house,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http,
+    ):
+        await house.publish("slots", 9)
+        response = await http.get("/api/topics/slots/history?epoch=g&offset=2")
+        assert is_problem(response, 410)
+        body = response.json()
+        assert (body["topic"], body["given"]) == ("slots", {"epoch": "g", "offset": "2"})
+        assert body["newest"] == {"epoch": "g", "offset": "9"}
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "given"),
+    [
+        ("limit=abc", "limit", "abc"),
+        ("limit=1001", "limit", "1001"),
+        ("limit=" + "9" * 5000, "limit", "9" * 128),
+        ("epoch=g&offset=1x", "offset", "1x"),
+        ("epoch=g&offset=%D9%A3", "offset", "٣"),
+        ("offset=1", "epoch", "1"),
+        ("epoch=g&offset=18446744073709551616", "offset", "18446744073709551616"),
+        ("epoch=&offset=1", "epoch", ""),
+        ("reverse=perhaps", "reverse", "perhaps"),
+        ("limit=%00%0d%0aX:1", "limit", "\x00\r\nX:1"),
+    ],
+)
+async def test_what_is_wrong_with_a_parameter_is_told(
+    http: httpx.AsyncClient, query: str, name: str, given: str
+) -> None:
+    for path in ("history", "sse"):
+        if path == "sse" and name in ("limit", "reverse"):
+            continue
+        response = await http.get(f"/api/topics/slots/{path}?{query}")
+        assert is_problem(response, 400)
+        (wrong,) = response.json()["errors"]
+        assert (wrong["name"], wrong["given"]) == (name, given)
+
+
+TRICKS = (
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "..%5c..",
+    "trades%3Apump%00",
+    "%00",
+    "trades:pump%0d%0aX: 1",
+    "trades:%70ump%2fhistory",
+    "trades%253Apump",
+    "trades:pump;x=1",
+    "trades:pump%20",
+    "TRADES:pump",
+    "trades:\u0440ump",
+    "trades:pump\u200b",
+    "%ff%fe",
+    "%c0%ae",
+    "trades:" + "a" * 200,
+    "a" * 12_000,
+    "trades:*",
+    "{topic}",
+    "user:42",
+    "$share",
+)
+
+
+@pytest.mark.parametrize("name", TRICKS, ids=lambda name: name[:20].encode("unicode_escape").decode())
+@pytest.mark.parametrize("what", ["history", "sse"])
+async def test_topic_names_with_tricks_name_nothing(http: httpx.AsyncClient, name: str, what: str) -> None:
+    response = await http.get(f"/api/topics/{name}/{what}")
+    assert is_problem(response, 404)
+    assert len(response.content) < 600
+    assert "x-1" not in response.headers
+
+
+async def test_a_name_may_be_percent_encoded(house: House, http: httpx.AsyncClient) -> None:
+    await house.publish("trades:pump")
+    assert (await http.get("/api/topics/%74rades%3apump/history")).json()["topic"] == "trades:pump"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /api/topics/\xff\xfe/history HTTP/1.1", 400),
+        (b"GET /api/topics/%zz/history HTTP/1.1", 404),
+        (b"GET /api/topics/slots/history?" + b"&".join(b"a%d=1" % n for n in range(1500)) + b" HTTP/1.1", 200),
+        (b"GET /api/topics/slots/history?" + b"x" * 17_000 + b" HTTP/1.1", 431),
+        (b"GET /api/topics/slots/history?limit=1&limit=2 HTTP/1.1", 400),
+        (b"GET //api/topics HTTP/1.1", 200),
+        (b"GET /api/topics/ HTTP/1.1", 200),
+        (b"DELETE /api/topics/slots/history HTTP/1.1", 405),
+        (b"POST /api/topics/slots/sse HTTP/1.1", 405),
+        (b"PUT /api/ws/connections HTTP/1.1", 405),
+        (b"OPTIONS /api/topics HTTP/1.1", 204),
+        (b"TRACE /api/topics HTTP/1.1", 405),
+        (b"BREW /api/topics HTTP/1.1", 400),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_requests_with_tricks(house: House, line: bytes, status: int) -> None:
+    raw = await Raw.connect(house.port)
+    raw.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await raw.read_head()).startswith(b"HTTP/1.1 %d " % status), raw.head
+    raw.leave()
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
         ("/nope", 404),
+        ("/schema/_", 404),
         ("/api/topics/nonsense/history", 404),
         ("/api/topics/trades:*/history", 404),
         ("/api/topics/..%2f..%2fetc/history", 404),

@@ -69,7 +69,10 @@ def test_gaps_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("feed", "topics"),
     [
-        (f"logs:{PUMP}", ["events:pump", "token_updates", "trades:M1", "trades:M2", "trades:pump", "tx:pump"]),
+        (
+            f"logs:{PUMP}",
+            ["events:pump", "market-data:M3", "token_updates", "trades:M1", "trades:M2", "trades:pump", "tx:pump"],
+        ),
         (f"program:{PUMP}", ["account:A1", "accounts:pump"]),
         (f"program:{PUMP}?dataSize=151", ["account:A1", "accounts:pump"]),
         ("account:A2", ["account:A2", "accounts:pump"]),

@@ -1,8 +1,8 @@
 """Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
 
-Measured: parse of the frame, dedupe, decode, body, append to the memory bus, assembly of the event frame. Not measured:
-sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has a signature or a key
-of its own, as on the chain, so that none is a duplicate.
+Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, assembly of the event
+frame. Not measured: sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has
+a signature or a key of its own, as on the chain, so that none is a duplicate.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from headrace.bus.memory import MemoryBus
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import BATCH_MAX, Pipeline
+from headrace.market.settings import MarketSettings
+from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.keys import b58encode
 from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate
@@ -96,7 +98,7 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
 async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
     """One pass over the frames, in the pipeline's own batches."""
     clock = SystemClock()
-    flow = Pipeline(Programs.load(), clock, Metrics())
+    flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
     bus = MemoryBus(BusSettings(), clock, "bench")
     framer = EventFramer()
     sent = [0, 0]

@@ -58,6 +58,8 @@ def line_of(frame: dict[str, Any]) -> str:
         case "event" if data.get("type") == "TokenCreated":
             symbol, name = printable(data["symbol"]), printable(data["name"])
             return f"{'new token':<18} {symbol}  {data['mint']}  {name}"
+        case "event" if data.get("type") == "TokenPriceUpdate":
+            return f"{'price':<18} {data['price']:<5} {data['mint']}  {data['change_24h']} %"
         case "event":
             return f"{topic}  {msgspec.json.encode(data).decode()}"
         case "gap":

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
+from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
+<<<<<<< HEAD
 from headrace.protocol.frames import FrameId, Framer, OnSlow, text_header
 from headrace.protocol.predicates import View
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from headrace.gateway.feeds import Feed
     from headrace.gateway.windows import Window
     from headrace.protocol.sieve import Sieve
+=======
+from headrace.protocol.frames import FrameId, Framer
+>>>>>>> main
 
 CUT_BYTES: Final = 65_536
 """What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
@@ -35,14 +40,14 @@ class Wire(Protocol):
 class Client:
     """One connection as the hub sees it; the shell around a connection implements the last two methods.
 
-    `batch`: a frame may hold several objects (NDJSON).
+    `framing` is how frames are written to it: with `batch` one may hold several objects (NDJSON).
     """
 
-    __slots__ = ("batch", "open", "out", "paused", "subscriptions", "wire")
+    __slots__ = ("framing", "open", "out", "paused", "subscriptions", "wire")
 
-    def __init__(self, wire: Wire, *, batch: bool) -> None:
+    def __init__(self, wire: Wire, *, batch: bool = False, framing: Framing | None = None) -> None:
         self.wire = wire
-        self.batch = batch
+        self.framing = framing or (a_line_each if batch else one_each)
         self.open = True
         self.paused = False
         self.out: list[bytes] = []
@@ -59,7 +64,7 @@ class Client:
         """Write one frame now, after what this tick has."""
         if self.open:
             self.flush()
-            self.wire.write(text_header(len(payload)) + payload)
+            self.wire.write(self.framing((payload,)))
 
     def cut_off(self, code: CloseCode) -> None:
         """Close the connection."""
@@ -102,7 +107,12 @@ class Subscription:
         while self.replay and room > 0:
             payloads.append(framer(self.replay.popleft()))
             room -= len(payloads[-1])
+<<<<<<< HEAD
         return joined(payloads, batch=self.client.batch)
+=======
+            self.position = Position(message.epoch, message.offset)
+        return self.client.framing(payloads)
+>>>>>>> main
 
 
 class Item(msgspec.Struct, gc=False):
@@ -147,9 +157,13 @@ class Sent(NamedTuple):
 class Group:
     """All subscriptions that get the same frames: those of one topic that asked for the same filter and conflation."""
 
+<<<<<<< HEAD
     __slots__ = (
         "batched", "feed", "joining", "passed", "pending", "plain", "sieve", "subscriptions", "window",
     )  # fmt: skip
+=======
+    __slots__ = ("holding", "joining", "members", "pending", "position", "subscriptions", "topic")
+>>>>>>> main
 
     def __init__(self, feed: "Feed", sieve: "Sieve", window: "Window | None" = None) -> None:
         self.feed, self.sieve, self.window = feed, sieve, window
@@ -158,8 +172,14 @@ class Group:
         self.pending: list[Item] = []
         """What is to be sent, in order."""
         self.subscriptions = 0
+<<<<<<< HEAD
         self.plain: dict[Client, Subscription] = {}
         self.batched: dict[Client, Subscription] = {}
+=======
+        self.members: dict[Framing, dict[Client, Subscription]] = {}
+        """Those who are live, by how they are written to."""
+        self.holding: dict[Subscription, None] = {}
+>>>>>>> main
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
 
@@ -203,7 +223,12 @@ class Group:
         elif self.pending:
             self.joining[subscription] = len(self.pending)
         else:
+<<<<<<< HEAD
             self._members(subscription)[subscription.client] = subscription
+=======
+            self.position = at
+            self._let_join(subscription)
+>>>>>>> main
 
     def rejoin(self, subscription: Subscription) -> None:
         """It is where everyone is who is live, and gets all that they get."""
@@ -211,8 +236,18 @@ class Group:
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
+<<<<<<< HEAD
         if self._members(subscription).pop(subscription.client, None):
             subscription.position, subscription.seen = self.delivered
+=======
+        client = subscription.client
+        members = self.members.get(client.framing, {})
+        if members.pop(client, None):
+            subscription.position = self.position
+            if not members:
+                del self.members[client.framing]
+        self.holding.pop(subscription, None)
+>>>>>>> main
         self.joining.pop(subscription, None)
         if self.window is not None:
             self.window.joining.pop(subscription, None)
@@ -244,6 +279,7 @@ class Group:
 
     def cut(self, framer: Framer, touched: list[Client]) -> Sent:
         """Frame the next messages once and hand them to everyone; `touched` gets those who had nothing to write yet."""
+<<<<<<< HEAD
         items = self._next_items()
         if not (self.plain or self.batched or self.joining):
             return Sent(0, 0)
@@ -261,6 +297,24 @@ class Group:
         if self.joining:
             self._let_in(items, framer, touched)
         return sent
+=======
+        messages = self._next_messages()
+        payloads = [framer(message) for message in messages]
+        self.position = Position(messages[-1].epoch, messages[-1].offset)
+        sent_frames = sent_bytes = 0
+        for framing, members in self.members.items():
+            data = framing(payloads)
+            sent_frames += len(payloads) * len(members)
+            sent_bytes += len(data) * len(members)
+            for client in members:
+                out = client.out
+                if not out:
+                    touched.append(client)
+                out.append(data)
+        if self.joining:
+            self._let_in(payloads, touched)
+        return Sent(sent_frames, sent_bytes)
+>>>>>>> main
 
     def _next_items(self) -> list[Item]:
         pending, count = self.pending, len(self.pending)
@@ -286,6 +340,7 @@ class Group:
                 self.joining[subscription] = start - len(items)
                 continue
             client = subscription.client
+<<<<<<< HEAD
             self._members(subscription)[client] = subscription
             if start < len(items):
                 if not client.out:
@@ -313,3 +368,14 @@ def joined(payloads: list[bytes], *, batch: bool) -> bytes:
         parts.append(text_header(len(payload)))
         parts.append(payload)
     return b"".join(parts)
+=======
+            self._let_join(subscription)
+            if start < len(payloads):
+                if not client.out:
+                    touched.append(client)
+                client.out.append(client.framing(payloads[start:]))
+
+    def _let_join(self, subscription: Subscription) -> None:
+        client = subscription.client
+        self.members.setdefault(client.framing, {})[client] = subscription
+>>>>>>> main

@@ -1,16 +1,16 @@
 """Uvicorn's HTTP protocol with bounds on what a request may take: time, headers, connections."""
 
+import asyncio
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from headrace.gateway.event_stream import TAKE_OVER
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -24,7 +24,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._ended = True, False
         self._refused = False
 
-    def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
         if len(self.connections) > self._keeper.settings.http_connections_max:
@@ -77,6 +77,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         if not self._refused:
             super().on_headers_complete()
+            if self.cycle is not None:
+                self.scope["extensions"] = {TAKE_OVER: {"call": partial(self._take_over, self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -121,6 +123,20 @@ class BoundedHttp(HttpToolsProtocol):
             self.handle_websocket_upgrade()
             if behind:
                 self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
+
+    def _take_over(self, cycle: RequestResponseCycle, protocol: asyncio.Protocol) -> bool:
+        """The answer's head is written, its body is another's affair; see `TakeOver`. Later requests go unanswered."""
+        if cycle.scope["method"] == "HEAD" or cycle.disconnected or self.transport.is_closing():
+            return False
+        cycle.disconnected = True  # for uvicorn
+        self.connections.discard(self)
+        self._keeper.requests.clear(self)
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.parser = None  # type: ignore[assignment]  # they hold each other
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        return True
 
     def _refuse(self, status: HTTPStatus, detail: str = "") -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""

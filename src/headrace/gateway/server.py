@@ -82,7 +82,7 @@ class Gateway:
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
-            bus, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+            bus, self.gate, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
         )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []

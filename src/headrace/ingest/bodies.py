@@ -10,11 +10,12 @@ from typing import Final, TypeAlias
 import msgspec
 import pybase64
 
-from headrace.ingest.enrich import TokenCreated, Trade
+from headrace.ingest.enrich import TokenCreated
 from headrace.ingest.gaps import Gap
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
 from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction
 from headrace.model.keys import WSOL_MINT
+from headrace.model.trades import Derived, Trade
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotStatus, TransactionUpdate
 
 json_text: Final = msgspec.json.Encoder().encode
@@ -143,11 +144,25 @@ def _instruction(instruction: DecodedInstruction, *, raw: bool) -> dict[str, obj
 def account_frame(update: AccountUpdate, commitment: Commitment, version: int) -> Frame:
     """`version` counts the account's contents in this slot."""
     event_id = f"{update.slot}:{update.pubkey}:account:{version}"
+    return event_id, *_state_frame(event_id, update.slot, update.signature, commitment, update.source)
+
+
+def derived_body(derived: Derived, event_id: str, commitment: Commitment) -> bytes:
+    """The whole body: `chain` is that of the newest trade."""
+    slot, signature, source, _ = derived.place
+    head, tail = _state_frame(event_id, slot, signature, commitment, source)
+    return head + derived.data + tail
+
+
+def _state_frame(
+    event_id: str, slot: int, signature: str | None, commitment: Commitment, source: str
+) -> tuple[bytes, bytes]:
+    """What stands around the data of a state, which no single instruction brought about."""
     tail = (
         b',"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
         b'"truncated":false,"via":null}'
-    ) % (update.slot, json_text(update.signature), commitment.encode(), json_text(update.source))
-    return event_id, b'"event_id":%b,"data":' % json_text(event_id), tail
+    ) % (slot, json_text(signature), commitment.encode(), json_text(source))
+    return b'"event_id":%b,"data":' % json_text(event_id), tail
 
 
 def account_data(update: AccountUpdate, program: str, account: DecodedAccount | None, fields: bytes) -> bytes:

@@ -1,25 +1,20 @@
 """What a decoded event means: a trade of a mint, or a new token. Pure."""
 
-import uuid
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
 from headrace.ingest.swaps import POOL_ACCOUNTS, POOL_EVENTS, READERS, TOLD_AS, Pair, Swap
 from headrace.model.events import DecodedAccount, DecodedEvent
-from headrace.model.keys import WSOL_MINT
+from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
+from headrace.model.trades import Side, Trade, token_id_of
 
 POOLS_MAX: Final = 100_000
-TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 
-USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
-USDT_MINT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
 
 _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
 """Of two mints, the higher one is the quote: dollars before SOL before all others; of equals the pool's second."""
-
-Side: TypeAlias = Literal["buy", "sell"]
 
 
 class Context(NamedTuple):
@@ -33,22 +28,6 @@ class Context(NamedTuple):
 LOGS_ONLY: Final = Context()
 
 
-class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One swap. The base is what is bought or sold, the quote what it is paid in; amounts in base units of their mints.
-
-    `mint` (of the base) and `quote_mint` are None where neither the event nor its transaction names them and the pool
-    is not known; base and quote then follow the pool's own order.
-    """
-
-    mint: str | None
-    quote_mint: str | None
-    side: Side
-    user: str | None
-    base_amount: int
-    quote_amount: int
-    pool: str | None
-
-
 class TokenCreated(msgspec.Struct, frozen=True):
     """A token came to be."""
 
@@ -59,8 +38,7 @@ class TokenCreated(msgspec.Struct, frozen=True):
 
     @property
     def token_id(self) -> str:
-        """`uuid5(NAMESPACE_URL, mint)`: the same everywhere, in any language."""
-        return str(uuid.uuid5(TOKEN_ID_NAMESPACE, self.mint))
+        return token_id_of(self.mint)
 
 
 class Pools:

@@ -1,5 +1,7 @@
 """What the fate of slots means for what was published from them: slot messages, promotes and retracts. Pure."""
 
+from typing import NamedTuple
+
 from headrace.ingest.bodies import slot_body
 from headrace.ingest.dedupe import TransactionDedupe
 from headrace.ingest.provisional import Provisional
@@ -8,6 +10,15 @@ from headrace.model.events import Publication
 from headrace.model.updates import Commitment, SlotStatus, SlotUpdate
 
 SLOTS_TOPIC = "slots"
+
+
+class Settlement(NamedTuple):
+    """The messages; the slots of which all that was seen is `void` (should they happen anew, all of it is new); and
+    those that are `final`."""
+
+    messages: list[Publication]
+    void: list[int]
+    final: list[int]
 
 
 class Forks:
@@ -25,8 +36,8 @@ class Forks:
             return None
         return status if told == "processed" and (status == "confirmed" or status == "finalized") else told
 
-    def apply(self, update: SlotUpdate) -> tuple[list[Publication], list[int]]:
-        """The messages, and the slots of which all that was seen is void: should they happen anew, all of it is new."""
+    def apply(self, update: SlotUpdate) -> Settlement:
+        """What follows from the news of a slot."""
         verdicts = self.slots.apply(update)
         messages: list[Publication] = []
         void = [verdict.slot for verdict in verdicts if isinstance(verdict, Dead)]
@@ -37,7 +48,7 @@ class Forks:
         for verdict in verdicts:
             messages.append(self._message(verdict.slot, _status(verdict), update.source))
             messages += self.provisional.settle(verdict)
-        return messages, void
+        return Settlement(messages, void, [v.slot for v in verdicts if isinstance(v, Finalized)])
 
     def _message(self, slot: int, status: SlotStatus, source: str) -> Publication:
         return Publication(SLOTS_TOPIC, "event", slot_body(slot, status, self.slots.parent(slot), source))

@@ -9,7 +9,7 @@ GAPS_MAX: Final = 1_024
 TOPICS_MAX: Final = 50_000
 
 _BY_PROGRAM: Final = {"logs": ("trades", "events", "tx"), "program": ("accounts",)}
-_BY_KEY: Final = {"logs": ("trades:", "token:", "pool:", "token_updates"), "program": ("account:",)}
+_BY_KEY: Final = {"logs": ("trades:", "token:", "pool:", "token_updates", "market-data"), "program": ("account:",)}
 
 
 class Gap(NamedTuple):

@@ -1,4 +1,4 @@
-"""The update flow: source → dedupe → decode → enrich → publish."""
+"""The update flow: source → dedupe → decode → enrich → market → publish."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
@@ -12,7 +12,9 @@ from headrace.ingest.dedupe import AccountDedupe, TransactionDedupe
 from headrace.ingest.enrich import Pools
 from headrace.ingest.forks import Forks
 from headrace.ingest.gaps import FeedTopics, GapLedger
+from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
+from headrace.ingest.mints import Mints
 from headrace.ingest.telling import Outbox, Teller, view_of
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
@@ -47,24 +49,34 @@ class Pipeline:
     """Turns updates into messages. `apply` is all of its thinking; `run` feeds it and publishes what comes out.
 
     `audience` names the topics that somebody listens to, so that a gap is told there even before the first message.
+    `market` counts the trades.
     """
 
     def __init__(
-        self, programs: Programs, clock: Clock, metrics: Metrics, *, audience: Callable[[], Iterable[str]] = tuple
+        self,
+        programs: Programs,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        audience: Callable[[], Iterable[str]] = tuple,
+        market: Market | None = None,
     ) -> None:
         self.programs = programs
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
         self._clock, self._audience = clock, audience
+        self._market = NoMarket() if market is None else market
         self._reset()
 
     def _reset(self) -> None:
         """Forget all that was seen: what comes next is a new telling."""
         self._transactions, self._accounts = TransactionDedupe(), AccountDedupe()
-        self._teller = Teller(self.programs, Pools())
+        mints = Mints()
+        self._teller = Teller(self.programs, Pools(), mints)
         self._forks = Forks()
         self._gaps, self._feeds = GapLedger(), FeedTopics(self.programs.name_of, self._audience)
+        self._market_feed = MarketFeed(self._market, mints, self._forks, self._feeds)
 
     @property
     def head(self) -> dict[str, int | None]:
@@ -138,7 +150,11 @@ class Pipeline:
         self.measures.passed("decode")
         outbox = self._teller.tell(update, view, events, fields, fresh, commitment)
         self.measures.passed("enrich")
-        return self._noted(update, outbox, commitment)
+        publications = self._noted(update, outbox, commitment)
+        if outbox.trades:
+            publications += self._market_feed.trades(update, outbox.trades, commitment)
+            self.measures.passed("market")
+        return publications
 
     def _account(self, update: AccountUpdate) -> list[Publication]:
         commitment = self._forks.commitment(update.slot, update.commitment)
@@ -154,11 +170,11 @@ class Pipeline:
         return self._noted(update, outbox, commitment)
 
     def _slot(self, update: SlotUpdate) -> list[Publication]:
-        messages, void = self._forks.apply(update)
-        for slot in void:
+        settled = self._forks.apply(update)
+        for slot in settled.void:
             self._transactions.forget(slot)
             self._accounts.forget(slot)
-        return messages
+        return settled.messages + self._market_feed.slot(update.slot, settled)
 
     def _gap(self, update: GapUpdate) -> list[Publication]:
         gap = self._gaps.apply(update)

@@ -18,8 +18,10 @@ from headrace.ingest.bodies import (
 )
 from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS
 from headrace.ingest.enrich import LOGS_ONLY, Context, Pools, created_of, is_told_again, trade_of
+from headrace.ingest.mints import Mints
 from headrace.ingest.provisional import Sent
 from headrace.model.events import DecodedEvent, DecodedInstruction, Publication
+from headrace.model.trades import Trade
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
 
 CREATED_TOPIC: Final = "token_updates"
@@ -36,14 +38,18 @@ class ProgramTopics(NamedTuple):
 
 
 class Outbox:
-    """The messages of one update; `sent` says which event each tells. `singles`: topics of one mint or account."""
+    """The messages of one update; `sent` says which event each tells. `singles`: topics of one mint or account.
 
-    __slots__ = ("publications", "sent", "singles")
+    `trades` are those with a known mint, each with the event that tells it.
+    """
+
+    __slots__ = ("publications", "sent", "singles", "trades")
 
     def __init__(self) -> None:
         self.publications: list[Publication] = []
         self.sent: list[Sent] = []
         self.singles: list[str] = []
+        self.trades: list[tuple[Trade, DecodedEvent]] = []
 
     def add(self, topic: str, event_id: str, body: bytes) -> None:
         self.publications.append(Publication(topic, "event", body))
@@ -63,11 +69,11 @@ def view_of(update: LogsUpdate | TransactionUpdate) -> int:
 
 
 class Teller:
-    """Decodes and enriches what is new. Learns which mints a pool has from what passes."""
+    """Decodes and enriches what is new. Learns which mints a pool has, and what they are like, from what passes."""
 
-    def __init__(self, programs: Programs, pools: Pools) -> None:
+    def __init__(self, programs: Programs, pools: Pools, mints: Mints) -> None:
         self.programs = programs
-        self._pools = pools
+        self._pools, self._mints = pools, mints
         self._topics: dict[str, ProgramTopics] = {}
         self._with_events = frozenset(p.program_id for p in programs.by_id.values() if p.events)
 
@@ -101,6 +107,8 @@ class Teller:
                 context = Context(accounts.get(event.path, {}), mints) if accounts else LOGS_ONLY
                 again = len(events) > 1 and is_told_again(event, events)
                 self._tell_event(outbox, text, event, shown, context, is_trade=not again)
+        if outbox.trades and isinstance(update, TransactionUpdate):
+            self._mints.learn_balances(update.post_token_balances)
         self._tell_whole(outbox, text, update, events, instructions, truncated=view & LOGS == CUT_LOGS)
         return outbox
 
@@ -122,9 +130,12 @@ class Teller:
             body = head + trade_data(event, trade, fields) + tail
             outbox.add(topics.trades, event_id, body)
             if trade.mint is not None:
+                self._mints.learn_event(event, trade.mint)
+                outbox.trades.append((trade, event))
                 outbox.add_single(f"trades:{trade.mint}", event_id, body)
             return
         created = created_of(event, context)
+        self._mints.learn_event(event, None if created is None else created.mint)
         if created is not None:
             body = head + created_data(created) + tail
             outbox.add(CREATED_TOPIC, event_id, body)
@@ -164,6 +175,7 @@ class Teller:
         program = self.programs.name_of(update.owner)
         if account is not None:
             self._pools.learn_account(update.pubkey, account)
+            self._mints.learn_account(update.pubkey, account)
             fields = self.programs.by_name[program].accounts[account.name].encode_json(account.data)
         outbox = Outbox()
         event_id, head, tail = account_frame(update, commitment, version)

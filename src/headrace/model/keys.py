@@ -11,6 +11,8 @@ SYSTEM_PROGRAM: Final = "11111111111111111111111111111111"
 """The system program, and what an all-zero key reads as: "no key" in many accounts."""
 
 WSOL_MINT: Final = "So11111111111111111111111111111111111111112"
+USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+USDT_MINT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
 
 _CACHE_MAX: Final = 65_536
 _from_bytes: Final = Pubkey.from_bytes

@@ -1,22 +1,20 @@
 """Puts the handlers together: problem details for every error, security headers on every answer, HEAD as GET."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 
 import structlog
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace import __version__
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
-from headrace.gateway.routes import dashboard, health, live, topics
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
+from headrace.gateway.routes import asyncapi, dashboard, events, health, live, schema, topics
 from headrace.gateway.routes.context import Context
-from headrace.gateway.routes.order_shapes import describe
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -26,6 +24,13 @@ HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+_HANDLERS: Final = (
+    *health.HANDLERS,
+    *topics.HANDLERS,
+    *events.HANDLERS,
+    *live.HANDLERS,
+    *asyncapi.HANDLERS,
+)
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 _log = structlog.get_logger("gateway")
@@ -33,20 +38,21 @@ _log = structlog.get_logger("gateway")
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
     """The ASGI application; `more` are handlers that a benchmark or a test adds."""
-    switched: list[ControllerRouterHandler] = []
+    handlers: list[ControllerRouterHandler] = [*_HANDLERS, *more]
     if context.dashboard:
-        switched += dashboard.HANDLERS
+        handlers += dashboard.HANDLERS
     if context.expose_metrics:
-        switched += health.METRICS_HANDLERS
+        handlers += health.METRICS_HANDLERS
     app = Litestar(
-        route_handlers=[*health.HANDLERS, *topics.HANDLERS, *live.HANDLERS, *switched, _schema, *more],
+        route_handlers=[*handlers, schema.openapi(handlers)],
         exception_handlers={
             HTTPException: _on_http,
             Refused: _on_refused,
             OrderRefused: _on_order_refused,
             Exception: _on_defect,
         },
-        openapi_config=OpenAPIConfig(title="Headrace", version=__version__, render_plugins=[], path="/schema/_"),
+        before_request=_refuse_repeats,
+        openapi_config=None,
         state=State({"context": context}),
         logging_config=None,
         request_max_body_size=context.keeper.settings.body_bytes_max,
@@ -82,28 +88,36 @@ class _Outer:
         await self._app(scope, receive, send_guarded)
 
 
-@get("/schema", include_in_schema=False, sync_to_thread=False)
-def _schema(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-    """The OpenAPI description of this API."""
-    return Response(describe(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
+def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
+    """Of two values for one parameter, none is surely meant."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
+    if errors:
+        raise Refused(HTTPStatus.BAD_REQUEST, "a parameter is wrong", errors=errors[:8])
 
 
 def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
     return Response(problem(status, detail, **more), status_code=int(status), media_type=PROBLEM_TYPE, headers=headers)
 
 
-def _on_http(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's own: routing, validation, body size. Only what is wrong with the caller's parameters is shown."""
     status = error.status_code
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        wrong = [{"name": str(one.get("key", "")), "message": str(one.get("message", ""))} for one in error.extra]
-        return answer(status, "a parameter is wrong", errors=wrong)
+        return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
     return answer(status, headers=error.headers)
 
 
+def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
+    """Litestar's word on one parameter, with what was given for it."""
+    name = str(error.get("key", ""))
+    sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
+    given = sources.get(error.get("source", ""), {}).get(name)
+    return wrong(name, str(error.get("message", "")), given)
+
+
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    headers = {"Upgrade": "websocket"} if error.status == HTTPStatus.UPGRADE_REQUIRED else None
-    return answer(error.status, error.detail, headers)
+    return answer(error.status, error.detail, error.headers, **error.more)
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:

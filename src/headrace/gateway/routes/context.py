@@ -8,6 +8,7 @@ from litestar import Request
 from headrace.bus import Bus
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.session_shell import Gate
 from headrace.protocol.frames import Framer
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -18,6 +19,7 @@ class Context:
     """`demo`: a recording is played, not the live chain; the dashboard says so. The last two say what is served."""
 
     bus: Bus
+    gate: Gate
     hub: Hub
     keeper: Doorkeeper
     health: Health

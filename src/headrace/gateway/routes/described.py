@@ -1,18 +1,51 @@
-"""What the OpenAPI description says about the answers that are not 200."""
+"""What the OpenAPI description says of parameters, and of the answers that are not 200."""
 
 from http import HTTPStatus
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter, QueryParameter
 
-from headrace.gateway.problems import PROBLEM_TYPE
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, wrong
+from headrace.model.events import Position
+from headrace.protocol.frames import U64_MAX
+
+TopicPath: TypeAlias = Annotated[str, PathParameter(description="A topic's name, such as `trades:pump`")]
+EpochQuery: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(min_length=1, max_length=64, description="With `offset`: the last message that the client has"),
+]
+OffsetQuery: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(pattern="^[0-9]{1,20}$", description="With `epoch`: the last message that the client has; u64"),
+]
 
 
-class Wrong(msgspec.Struct, frozen=True):
-    """One parameter that is wrong."""
+def position(epoch: str | None, offset: str | None) -> Position | None:
+    """What `epoch` and `offset` name together; refuses one without the other."""
+    if epoch is None or offset is None:
+        if epoch is not None or offset is not None:
+            missing, given = ("offset", epoch) if offset is None else ("epoch", offset)
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                "epoch and offset go together",
+                errors=[wrong(missing, "is missing beside it", given)],
+            )
+        return None
+    if int(offset) > U64_MAX:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, "a parameter is wrong", errors=[wrong("offset", "is beyond 64 bits", offset)]
+        )
+    return Position(epoch, int(offset))
+
+
+class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One parameter that is wrong, and how what was given for it begins."""
 
     name: str
     message: str
+    given: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,9 +58,42 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: list[Wrong] = []
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A position in a topic's log."""
+
+    epoch: str
+    offset: str
+
+    @classmethod
+    def of(cls, position: Position) -> "Place":
+        return cls(position.epoch, str(position.offset))
+
+
+class Unrecoverable(Problem, frozen=True, kw_only=True):
+    """The position that was given can't be gone on from: the log no longer has it, or never had. `newest` can."""
+
+    topic: str
+    given: Place
+    newest: Place
+
+
+_WHEN: Final = {
+    HTTPStatus.BAD_REQUEST: "A parameter is missing or wrong",
+    HTTPStatus.NOT_FOUND: "No topic can have this name",
+    HTTPStatus.GONE: "The position can't be recovered",
+    HTTPStatus.UPGRADE_REQUIRED: "Connect with a WebSocket client",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Not now: the history is away, the server is full or shuts down",
+}
+
+
 def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
     """The `responses` of a handler that refuses with these."""
     return {
-        int(status): ResponseSpec(Problem, description=status.phrase, media_type=PROBLEM_TYPE, generate_examples=False)
+        int(status): ResponseSpec(
+            Unrecoverable if status is HTTPStatus.GONE else Problem,
+            description=_WHEN.get(status, status.phrase),
+            media_type=PROBLEM_TYPE,
+            generate_examples=False,
+        )
         for status in statuses
     }

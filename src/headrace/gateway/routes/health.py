@@ -28,13 +28,20 @@ class Liveness(msgspec.Struct, frozen=True):
     status: str = "live"
 
 
-@get("/health/live", sync_to_thread=False)
+@get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], sync_to_thread=False)
 def liveness() -> Liveness:
     """The process answers."""
     return Liveness()
 
 
-@get("/health/ready", sync_to_thread=False, responses={503: ResponseSpec(Readiness, description="Not ready")})
+@get(
+    "/health/ready",
+    operation_id="isReady",
+    summary="Readiness",
+    tags=["server"],
+    sync_to_thread=False,
+    responses={503: ResponseSpec(Readiness, description="Not ready")},
+)
 def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     """Every part's state; 503 while one that is needed is not ready."""
     health = context_of(request).health
@@ -43,7 +50,14 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     return Response(body, status_code=200 if health.ready else 503)
 
 
-@get("/metrics", sync_to_thread=True, media_type=MediaType.TEXT)  # it reads files under /proc
+@get(
+    "/metrics",
+    operation_id="readMetrics",
+    summary="Metrics",
+    tags=["server"],
+    sync_to_thread=True,
+    media_type=MediaType.TEXT,
+)  # it reads files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
     media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it

@@ -9,18 +9,23 @@ from litestar import Request, get
 from headrace import __version__
 from headrace.gateway.problems import Refused
 from headrace.gateway.rfc6455 import SUBPROTOCOL
+from headrace.gateway.routes.access import administrators, is_listed
 from headrace.gateway.routes.context import context_of
 
 TOPICS_SHOWN: Final = 1000
 
 
 class Cluster(msgspec.Struct, frozen=True):
+    """All servers together. This one stands alone."""
+
     servers: int
     total_connections: int
 
 
 class Connections(msgspec.Struct, frozen=True):
-    """Numbers only, never who. `topics` are the 1,000 with the most subscriptions; topics of users are left out."""
+    """Numbers only, never who; event streams count as connections. `topics` are the 1,000 with the most subscriptions,
+    those of users left out.
+    """
 
     total_connections: int
     active_users: int
@@ -40,12 +45,19 @@ class Info(msgspec.Struct, frozen=True):
     demo: bool
 
 
-@get("/api/ws/connections", sync_to_thread=False)
+@get(
+    "/api/ws/connections",
+    operation_id="countConnections",
+    summary="Count connections",
+    tags=["server"],
+    sync_to_thread=False,
+    guards=[administrators],
+)
 def connections(request: Request[Any, Any, Any]) -> Connections:
     """How many connections, users and subscriptions this server has."""
     context = context_of(request)
     hub = context.hub
-    public = {topic: count for topic, count in hub.topics().items() if not topic.startswith("user:")}
+    public = {topic: count for topic, count in hub.topics().items() if is_listed(topic)}
     busiest = sorted(public.items(), key=lambda entry: (-entry[1], entry[0]))[:TOPICS_SHOWN]
     return Connections(
         total_connections=len(hub.clients),
@@ -57,7 +69,7 @@ def connections(request: Request[Any, Any, Any]) -> Connections:
     )
 
 
-@get("/api/info", sync_to_thread=False)
+@get("/api/info", operation_id="getInfo", summary="Name and version", tags=["server"], sync_to_thread=False)
 def info(request: Request[Any, Any, Any]) -> Info:
     """What this server is."""
     context = context_of(request)
@@ -67,7 +79,7 @@ def info(request: Request[Any, Any, Any]) -> Info:
 @get("/ws", status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
     """The stream is a WebSocket."""
-    raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client")
+    raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client", headers={"Upgrade": "websocket"})
 
 
 HANDLERS: Final = (connections, info, needs_upgrade)

@@ -116,6 +116,42 @@ class Update(msgspec.Struct, rename="camel", kw_only=True):
     timestamp: int
 
 
+class Asked(_Shape):
+    """What was asked, in the client's words."""
+
+    type: str
+    token_in: str
+    token_out: str
+    mint_in: str
+    mint_out: str
+    amount: str
+    ui_amount: str | None
+    slippage_bps: int
+    trigger: TriggerView | None
+    priority: int
+    expires_at: int | None
+    client_order_id: str | None
+    user_id: str
+    execution: Execution
+
+
+class OrderSnapshot(_Shape, tag_field="type", tag="snapshot"):
+    """The first frame of an order's stream: where the order was at the update that the client knows."""
+
+    order_id: str
+    seq: int
+    last_seq: int
+    order: Asked
+    status: OrderStatus | msgspec.UnsetType = msgspec.UNSET
+
+
+class OrderHeartbeat(_Shape, tag_field="type", tag="heartbeat"):
+    """A quiet order, not a dead stream; `lastSeq` is its newest update."""
+
+    order_id: str
+    last_seq: int
+
+
 class Log(_Shape):
     order_id: str
     last_seq: int
@@ -185,7 +221,15 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     if execute is not None:
         execute["post"]["requestBody"] = {"required": True, **_content("", "application/json", NewOrder)}
         key = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]*$"}
-        execute["post"]["parameters"] = [{"name": "Idempotency-Key", "in": "header", "schema": key, "required": False}]
+        execute["post"]["parameters"] = [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "Asking again under it gives the same answer, never a second order",
+                "schema": key,
+                "required": False,
+            }
+        ]
     return document
 
 

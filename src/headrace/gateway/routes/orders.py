@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import FromPath, QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from headrace.execution.intake import Intake, as_accepted
@@ -20,13 +20,15 @@ STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
 
 JSON_TYPE: Final = "application/json"
 
-_Text = Annotated[str | None, QueryParameter(max_length=128)]
+_TEXT_MAX: Final = 128
+
+_OrderId: TypeAlias = Annotated[str, PathParameter(description="As the answer to its placing has it")]
 
 
 def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     """The route handlers for this intake."""
 
-    @post("/api/orders/execute", status_code=201)
+    @post("/api/orders/execute", operation_id="placeOrder", summary="Place an order", tags=["orders"], status_code=201)
     async def execute(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Take an order: 201 with its first state once it is on disk.
 
@@ -40,47 +42,65 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             headers["Idempotency-Replayed"] = "true"
         return _json(order_view(as_accepted(accepted.order)), 201, headers)
 
-    @get("/api/orders/{order_id:str}")
-    async def read(order_id: FromPath[str]) -> Response[bytes]:
+    @get("/api/orders/{order_id:str}", operation_id="readOrder", summary="Look at an order", tags=["orders"])
+    async def read(order_id: _OrderId) -> Response[bytes]:
         """The order as it is now."""
         return _json(order_view(await intake.get(order_id)))
 
-    @get("/api/orders")
+    @get("/api/orders", operation_id="listOrders", summary="List orders", tags=["orders"])
     async def find(
-        status: _Text = None,
-        mint: _Text = None,
-        user: _Text = None,
-        cursor: _Text = None,
-        limit: Annotated[int, QueryParameter(ge=1, le=200)] = 50,
+        status: Annotated[
+            str | None, QueryParameter(max_length=_TEXT_MAX, description="Only those of this status")
+        ] = None,
+        mint: Annotated[
+            str | None, QueryParameter(max_length=_TEXT_MAX, description="Only those that take or give this mint")
+        ] = None,
+        user: Annotated[str | None, QueryParameter(max_length=_TEXT_MAX, description="Only this user's")] = None,
+        cursor: Annotated[
+            str | None, QueryParameter(max_length=_TEXT_MAX, description="The `nextCursor` of the page before")
+        ] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many at most")] = 50,
     ) -> Response[bytes]:
         """Orders, newest first. `cursor` is the `nextCursor` of the page before."""
         page = await intake.list(user_id=user, status=status, mint=mint, cursor=cursor, limit=limit)
         return _json({"orders": [order_view(order) for order in page.orders], "nextCursor": page.cursor})
 
-    @get("/api/orders/{order_id:str}/events")
+    @get(
+        "/api/orders/{order_id:str}/events", operation_id="readOrderLog", summary="Read an order's log", tags=["orders"]
+    )
     async def events(
-        order_id: FromPath[str],
-        from_seq: Annotated[int, QueryParameter(ge=0, le=2**31, name="fromSeq")] = 0,
-        limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 1000,
+        order_id: _OrderId,
+        from_seq: Annotated[
+            int, QueryParameter(ge=0, le=2**31, name="fromSeq", description="Only updates after this one")
+        ] = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most")] = 1000,
     ) -> Response[bytes]:
         """The order's log after `fromSeq`, as its stream tells it."""
         order = await intake.get(order_id)
         log = await intake.events(order_id, from_seq, limit)
         return _json({"orderId": order.id, "lastSeq": order.seq, "events": [msgspec.Raw(event_frame(e)) for e in log]})
 
-    @post("/api/orders/{order_id:str}/cancel", status_code=200)
-    async def cancel(order_id: FromPath[str]) -> Response[bytes]:
+    @post(
+        "/api/orders/{order_id:str}/cancel",
+        operation_id="cancelOrder",
+        summary="Cancel an order",
+        tags=["orders"],
+        status_code=200,
+    )
+    async def cancel(order_id: _OrderId) -> Response[bytes]:
         """200: it is cancelled. 202: its transaction may be on its way; it ends CANCELLED or, too late, CONFIRMED."""
         order, requested = await intake.cancel(order_id)
         return _json(order_view(order), 202 if requested else 200)
 
-    @get("/api/portfolio")
-    async def portfolio(user: Annotated[str, QueryParameter(min_length=1, max_length=64)]) -> Response[bytes]:
+    @get("/api/portfolio", operation_id="readPortfolio", summary="Balances and holdings", tags=["orders"])
+    async def portfolio(
+        user: Annotated[str, QueryParameter(min_length=1, max_length=64, description="Whose")],
+    ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
         return _json(await intake.portfolio(user))
 
     @get("/api/orders/{order_id:str}/stream", status_code=426, include_in_schema=False)
-    async def needs_upgrade(order_id: FromPath[str]) -> None:
+    async def needs_upgrade(order_id: _OrderId) -> None:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 

@@ -1,21 +1,25 @@
 """The topics and their recent past over HTTP."""
 
+import heapq
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import QueryParameter
 
+from headrace.bus import History
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes.access import check_topic, is_listed
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.described import problems
-from headrace.model import topics
-from headrace.model.errors import RequestError, TransientError
-from headrace.model.events import Position
-from headrace.protocol.frames import U64_MAX, items_within
+from headrace.gateway.routes.described import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
+from headrace.model.errors import TransientError
+from headrace.model.topics import TOPIC_LENGTH_MAX
+from headrace.protocol.frames import items_within
 
 PAGE_BYTES: Final = 1_048_576
+
+_Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most; a page may have fewer")]
 
 
 class TopicEntry(msgspec.Struct, frozen=True):
@@ -28,72 +32,106 @@ class TopicEntry(msgspec.Struct, frozen=True):
 
 
 class TopicList(msgspec.Struct, frozen=True):
-    """`total` counts all that match the prefix; `topics` is the first `limit` of them by name."""
+    """`total` counts all that match the prefix. `next`, passed as `after`, gives the page that follows; null: none."""
 
     total: int
     topics: list[TopicEntry]
+    next: str | None
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
-    """`items` are frames as the WebSocket sends them; `epoch` and `offset` are the topic's newest position.
+    """`items` are frames as the WebSocket sends them, without a hole; `epoch` and `offset` are the newest position.
 
-    A page may be shorter than `limit`: go on after its last item until that is at `offset`.
+    `next` is where the page that follows begins: pass its `epoch` and `offset`. Null: there is nothing beyond, now.
     """
 
     topic: str
     epoch: str
     offset: str
     items: list[msgspec.Raw]
+    next: Place | None
 
 
-@get("/api/topics", sync_to_thread=False, responses=problems(HTTPStatus.BAD_REQUEST))
+@get(
+    "/api/topics",
+    operation_id="listTopics",
+    summary="List topics",
+    tags=["topics"],
+    sync_to_thread=False,
+    responses=problems(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 def list_topics(
     request: Request[Any, Any, Any],
-    prefix: Annotated[str, QueryParameter(max_length=128)] = "",
-    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    prefix: Annotated[
+        str, QueryParameter(max_length=TOPIC_LENGTH_MAX, description="What names begin with, such as `trades:`")
+    ] = "",
+    after: Annotated[
+        str, QueryParameter(max_length=TOPIC_LENGTH_MAX, description="Only names that come after this one")
+    ] = "",
+    limit: _Limit = 100,
 ) -> TopicList:
     """Topics that have messages here, by name."""
     context = context_of(request)
+    try:
+        tops = context.bus.topics()
+    except TransientError as error:
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
+    found = [name for name in tops if name.startswith(prefix) and is_listed(name)]
+    page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
     subscribers = context.hub.topics()
-    found = sorted((name, top) for name, top in context.bus.topics().items() if name.startswith(prefix))
-    entries = [TopicEntry(name, top.epoch, str(top.offset), subscribers.get(name, 0)) for name, top in found[:limit]]
-    return TopicList(len(found), entries)
+    entries = [
+        TopicEntry(name, tops[name].epoch, str(tops[name].offset), subscribers.get(name, 0)) for name in page[:limit]
+    ]
+    return TopicList(len(found), entries, entries[-1].topic if len(page) > limit else None)
 
 
 @get(
     "/api/topics/{topic:str}/history",
+    operation_id="readHistory",
+    summary="Read a topic's past",
+    tags=["topics"],
     responses=problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def read_history(
     request: Request[Any, Any, Any],
-    topic: FromPath[str],
-    epoch: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
-    offset: Annotated[str | None, QueryParameter(pattern=r"\A[0-9]{1,20}\Z")] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
-    reverse: FromQuery[bool] = False,
+    topic: TopicPath,
+    epoch: EpochQuery = None,
+    offset: OffsetQuery = None,
+    limit: _Limit = 100,
+    reverse: Annotated[bool, QueryParameter(description="What came before, newest first")] = False,
 ) -> HistoryPage:
-    """Messages after `epoch` and `offset` (both or neither; neither: all that is kept), oldest first.
+    """Messages after `epoch` and `offset`, oldest first; without these, from the oldest that is kept.
 
-    `reverse`: those before it, newest first. 410 when the position can't be recovered.
+    `reverse`: those before it, newest first; without these, from the newest. A page is whole or refused: 410 says that
+    the messages right beside the position are gone, or that the topic's log began anew.
     """
     context = context_of(request)
-    try:
-        topics.parse(topic)
-    except RequestError as error:
-        raise Refused(HTTPStatus.NOT_FOUND, error.message) from error
-    if (epoch is None) != (offset is None):
-        raise Refused(HTTPStatus.BAD_REQUEST, "epoch and offset go together")
-    since = None if epoch is None or offset is None else Position(epoch, int(offset))
-    if since is not None and since.offset > U64_MAX:
-        raise Refused(HTTPStatus.BAD_REQUEST, "offset is beyond 64 bits")
+    check_topic(topic)
+    since = position(epoch, offset)
     try:
         page = await context.bus.history(topic, since, limit, reverse=reverse)
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     if not page.complete:
-        raise Refused(HTTPStatus.GONE, "unrecoverable position")
+        asked = since or page.top
+        raise Refused(
+            HTTPStatus.GONE, "unrecoverable position", topic=topic, given=Place.of(asked), newest=Place.of(page.top)
+        )
     items = items_within(page.messages, context.framer, PAGE_BYTES)
-    return HistoryPage(topic, page.top.epoch, str(page.top.offset), [msgspec.Raw(item) for item in items])
+    following = _next(page, len(items), limit, reverse=reverse)
+    return HistoryPage(topic, page.top.epoch, str(page.top.offset), [msgspec.Raw(item) for item in items], following)
+
+
+def _next(page: History, shown: int, limit: int, *, reverse: bool) -> Place | None:
+    """The position of the last message shown, if there may be more behind it."""
+    if not shown:
+        return None
+    last = page.messages[shown - 1]
+    if reverse:
+        more = last.offset > 1 and (shown < len(page.messages) or shown == limit)
+    else:
+        more = last.offset < page.top.offset
+    return Place(last.epoch, str(last.offset)) if more else None
 
 
 HANDLERS: Final = (list_topics, read_history)

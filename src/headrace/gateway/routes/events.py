@@ -1,0 +1,98 @@
+"""A topic as server-sent events, for clients that can't do WebSocket."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, cast
+
+from litestar import Request, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
+from headrace.gateway.problems import Refused, wrong
+from headrace.gateway.routes.access import check_topic
+from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.described import EpochQuery, OffsetQuery, TopicPath, position, problems
+from headrace.gateway.session_shell import Gate
+from headrace.model.events import Position
+from headrace.protocol.sse import position_of
+
+MEDIA_TYPE: Final = "text/event-stream"
+RETRY_AFTER_S: Final = 5
+
+_HEADERS: Final = (
+    (b"content-type", MEDIA_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep events back
+    (b"connection", b"close"),
+)
+
+
+@get(
+    "/api/topics/{topic:str}/sse",
+    operation_id="followTopic",
+    summary="Follow a topic",
+    tags=["topics"],
+    sync_to_thread=False,
+    responses={
+        200: ResponseSpec(
+            str,
+            description="Server-sent events; `data` is a frame of the wire protocol; `event` its type, `id` its place",
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+        ),
+        **problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+    },
+)
+def follow_topic(
+    request: Request[Any, Any, Any],
+    topic: TopicPath,
+    last_event_id: Annotated[
+        str,
+        HeaderParameter(name="Last-Event-ID", description="`epoch:offset`, the id of the last event; goes first"),
+    ] = "",
+    epoch: EpochQuery = None,
+    offset: OffsetQuery = None,
+) -> ASGIApp:
+    """Every message of the topic from now on, or after a position, as server-sent events.
+
+    The position is that of `Last-Event-ID`, else `epoch` and `offset`. The first event says whether it was recovered.
+    """
+    context = context_of(request)
+    check_topic(topic)
+    last = last_event_id.strip()
+    since = _position(last) if last else position(epoch, offset)
+    return _Answer(context.gate, topic, since)
+
+
+def _position(event_id: str) -> Position:
+    found = position_of(event_id)
+    if found is None:
+        what = wrong("Last-Event-ID", "is no id of an event of ours: epoch:offset", event_id)
+        raise Refused(HTTPStatus.BAD_REQUEST, "a parameter is wrong", errors=[what])
+    return found
+
+
+class _Answer:
+    """Writes the head of the answer, and leaves the socket to the stream."""
+
+    def __init__(self, gate: Gate, topic: str, since: Position | None) -> None:
+        self._gate, self._topic, self._since = gate, topic, since
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        _check_room(self._gate)  # from here to the stream nothing waits, so the limit holds
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
+        take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
+        if not take_over(EventStream(self._gate, self._topic, self._since)):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _check_room(gate: Gate) -> None:
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    if gate.keeper.draining:
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=headers)
+    if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", headers=headers)
+
+
+HANDLERS: Final = (follow_topic,)

@@ -1,0 +1,99 @@
+"""What the AsyncAPI document tells: every command, frame and code of the streams has its entry here.
+
+A command, frame or code without one fails tests/gateway/test_asyncapi.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, NamedTuple, get_args
+
+import msgspec
+
+from headrace.gateway.routes.order_shapes import NewOrder, OrderHeartbeat, OrderSnapshot, OrderView, Update
+from headrace.protocol import frames, shapes
+from headrace.protocol.codes import CloseCode, ErrorCode
+
+
+class PlaceOrder(NewOrder, kw_only=True, rename="camel"):
+    """The body of `POST /api/orders/execute`, with the key that is a header there."""
+
+    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+
+
+class OneOrder(msgspec.Struct, rename="camel"):
+    """Names an order."""
+
+    order_id: str
+
+
+class Order(msgspec.Struct, tag_field="type", tag="order", forbid_unknown_fields=True):
+    """The answer to an order command: the order as HTTP shows it, and what HTTP says beside it."""
+
+    data: OrderView
+    id: shapes.Id = msgspec.UNSET
+    replayed: bool | msgspec.UnsetType = msgspec.UNSET
+    requested: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Command(NamedTuple):
+    """What a client may say: its `data` (None: there is none), and the frames that answer it."""
+
+    summary: str
+    data: type | None
+    answers: Sequence[type] = ()
+
+
+_NOT_OFFERED: Final = "Not offered by this server: answered with error 107"
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "subscribe": Command("Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Error)),
+    "unsubscribe": Command("Get no more of a topic", frames.UnsubscribeData, (shapes.Unsubscribed, shapes.Error)),
+    "history": Command("Read a page of a topic's past", frames.HistoryData, (shapes.History, shapes.Error)),
+    "pong": Command("Answer a ping", None),
+    "order.execute": Command("Place an order", PlaceOrder, (Order, shapes.Error)),
+    "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
+    "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
+    "auth": Command(_NOT_OFFERED, None, (shapes.Error,)),
+    "ack": Command(_NOT_OFFERED, None, (shapes.Error,)),
+}
+
+ERRORS: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.INTERNAL: "a defect of the server",
+    ErrorCode.UNAUTHORIZED: "no credential, or not a good one",
+    ErrorCode.UNKNOWN_TOPIC: "no topic can have this name",
+    ErrorCode.DENIED: "not for this user",
+    ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
+    ErrorCode.LIMIT: "too many topics on this connection",
+    ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server does not offer",
+    ErrorCode.UNAVAILABLE: "the history can't be read just now",
+    ErrorCode.TOKEN_EXPIRED: "the credential is too old",
+    ErrorCode.RATE_LIMITED: "too many commands; wait retry_after_ms",
+    ErrorCode.UNRECOVERABLE: "the position of a history is gone",
+    ErrorCode.BAD_FILTER: "the filter can't be used",
+    ErrorCode.DECODER_UNAVAILABLE: "what decodes this is not here",
+}
+
+CLOSES: Final[Mapping[CloseCode, str]] = {
+    CloseCode.NORMAL: "the client closed",
+    CloseCode.GOING_AWAY: "going away",
+    CloseCode.PROTOCOL_ERROR: "WebSocket protocol error",
+    CloseCode.INVALID_DATA: "a text frame that is not UTF-8",
+    CloseCode.TOO_BIG: "a message above limits.frame",
+    CloseCode.INTERNAL: "a defect of the server",
+    CloseCode.SHUTDOWN: "the server shuts down",
+    CloseCode.AUTH_TIMEOUT: "no credential in time",
+    CloseCode.EXPIRED: "the credential expired",
+    CloseCode.SLOW: "too slow; a lag said what was lost",
+    CloseCode.INSUFFICIENT_STATE: "the server can't tell any more what this client has",
+    CloseCode.NO_PONG: "no answer to a heartbeat",
+    CloseCode.RATE: "far too many commands or frames",
+    CloseCode.BAD_TOKEN: "the credential is no good",
+    CloseCode.MALFORMED: "too many frames that were no command at all",
+    CloseCode.CONNECTION_LIMIT: "too many connections",
+    CloseCode.DENIED: "not allowed",
+}
+
+STREAM: Final = (*get_args(shapes.SENT), Order)
+"""What a server sends on `/ws`."""
+
+OVER_HTTP: Final = (shapes.Subscribed, *get_args(shapes.Logged), shapes.Ping, shapes.Lag, shapes.Close)
+ORDER: Final = (OrderSnapshot, Update, OrderHeartbeat)

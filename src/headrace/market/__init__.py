@@ -1,0 +1,1 @@
+"""Prices, volumes and market caps: what many trades of a mint say together."""

@@ -1,0 +1,33 @@
+"""What the market statistics count, exported when `/metrics` is read."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headrace.market.stats import Stats
+
+
+class MarketMeasures(Collector):
+    """All begin with `headrace_market_`."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        for name, about, label, counts in (
+            ("trades", "trades told to the market statistics; retracted ones were applied before", "outcome",
+             self._stats.trades),
+            ("messages", "messages about mints", "type", self._stats.messages),
+        ):  # fmt: skip
+            family = CounterMetricFamily(f"headrace_market_{name}", about, labels=[label])
+            for value, count in counts.items():
+                family.add_metric([value], count)
+            yield family
+        about = "series forgotten to keep within the bounds"
+        yield CounterMetricFamily("headrace_market_forgotten", about, value=self._stats.forgotten)
+        yield GaugeMetricFamily("headrace_market_series", "mints held, once for each quote", value=self._stats.held)
+        yield GaugeMetricFamily("headrace_market_minutes", "minutes with trades held", value=self._stats.minutes)

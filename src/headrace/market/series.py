@@ -1,0 +1,195 @@
+"""The last 24 hours of one mint against one quote, minute by minute: exact, in any order, and with undo. Pure."""
+
+from bisect import insort
+from typing import Final, NamedTuple, TypeAlias
+
+from headrace.model.trades import Place, SeenTrade
+
+MINUTE_S: Final = 60
+WINDOW_MINUTES: Final = 24 * 60
+"""The window is the newest trade's minute and the 1,439 before it."""
+
+PRICED_UNITS_MIN: Final = 1_000
+"""A trade of fewer base units, on either side, says nothing of the price: its rounding alone moves it by 0.1 %."""
+
+Key: TypeAlias = tuple[str, str]
+"""Mint and quote mint."""
+
+
+class Point(NamedTuple):
+    """A trade's place in time and its amounts, in base units. Points compare by time, then slot, then arrival."""
+
+    minute: int
+    slot: int
+    nth: int
+    base: int
+    quote: int
+    time_s: int
+
+    @property
+    def priced(self) -> bool:
+        return self.base >= PRICED_UNITS_MIN and self.quote >= PRICED_UNITS_MIN
+
+
+class Entry:
+    """A trade that may still be taken back."""
+
+    __slots__ = ("place", "point", "series")
+
+    def __init__(self, series: "Series", point: Point, place: Place) -> None:
+        self.series, self.point, self.place = series, point, place
+
+    def __lt__(self, other: "Entry") -> bool:
+        return self.point < other.point
+
+
+class View(NamedTuple):
+    """How a series stands. The price is `quote / base` of `last`, and `reference` the trade to compare it with: the
+    last one before the window, or the first one known. `volume` is in base units of the quote. `since_s`: what
+    happened before is not known, and not in these numbers. `place` is that of the newest trade."""
+
+    last: Point
+    reference: Point
+    volume: int
+    since_s: int
+    place: Place
+    final: bool
+
+
+class _Minute:
+    """The trades of one minute: the final ones as sums, those that may be taken back one by one, in order.
+
+    `first` and `last` are the final ones that have a price.
+    """
+
+    __slots__ = ("first", "last", "pending", "volume")
+
+    def __init__(self) -> None:
+        self.volume = 0
+        self.first: Point | None = None
+        self.last: Point | None = None
+        self.pending: list[Entry] = []
+
+    def open(self) -> Point | None:
+        """The first trade with a price."""
+        for entry in self.pending:
+            if entry.point.priced:
+                return entry.point if self.first is None else min(self.first, entry.point)
+        return self.first
+
+    def close(self) -> Point | None:
+        """The last trade with a price."""
+        for entry in reversed(self.pending):
+            if entry.point.priced:
+                return entry.point if self.last is None else max(self.last, entry.point)
+        return self.last
+
+
+class Series:
+    """One mint against one quote. Holds the minutes that have trades, as far back as an undo could make them count."""
+
+    __slots__ = (
+        "_before",
+        "_final",
+        "_keys",
+        "_minutes",
+        "_place",
+        "_volume",
+        "due",
+        "key",
+        "token_id",
+        "told_slot",
+        "trade",
+    )
+
+    def __init__(self, trade: SeenTrade) -> None:
+        self.trade = trade
+        """The one that came last: it says what is known of the mints."""
+        self.told_slot: int | None = None
+        self.key: Key = (trade.mint, trade.quote_mint)
+        self.due: int | None = None  # the slot until which something is held back
+        self.token_id = ""  # made when it is first told
+        self._minutes: dict[int, _Minute] = {}
+        self._keys: list[int] = []  # of _minutes, ascending
+        self._before: Point | None = None  # the last trade with a price in minutes that are over
+        self._final: Point | None = None  # the newest trade that is final, and its place
+        self._place = trade.place
+        self._volume = 0  # of all minutes that are held
+
+    def __len__(self) -> int:
+        """How many minutes with trades are held."""
+        return len(self._minutes)
+
+    def add(self, trade: SeenTrade, nth: int) -> Entry:
+        """Count a trade, the `nth` that came. It may be taken back until it is settled."""
+        self.trade = trade
+        number = trade.time_s // MINUTE_S
+        point = Point(number, trade.place.slot, nth, trade.base_amount, trade.quote_amount, trade.time_s)
+        minute = self._minutes.get(number)
+        if minute is None:
+            minute = self._minutes[number] = _Minute()
+            insort(self._keys, number)
+        entry = Entry(self, point, trade.place)
+        minute.volume += point.quote
+        self._volume += point.quote
+        if minute.pending and entry < minute.pending[-1]:
+            insort(minute.pending, entry)
+        else:
+            minute.pending.append(entry)
+        return entry
+
+    def settle(self, entry: Entry) -> None:
+        """The trade is final."""
+        point = entry.point
+        minute = self._minutes[point.minute]
+        minute.pending.remove(entry)
+        if point.priced:
+            minute.first = point if minute.first is None else min(minute.first, point)
+            minute.last = point if minute.last is None else max(minute.last, point)
+        if self._final is None or self._final < point:
+            self._final, self._place = point, entry.place
+        self._let_go(self._final.minute - WINDOW_MINUTES)
+
+    def take_back(self, entry: Entry) -> None:
+        """The trade did not happen."""
+        number = entry.point.minute
+        minute = self._minutes[number]
+        minute.pending.remove(entry)
+        minute.volume -= entry.point.quote
+        self._volume -= entry.point.quote
+        if not minute.volume:  # a trade of nothing is none, so without volume there are no trades
+            del self._minutes[number]
+            self._keys.remove(number)
+
+    def view(self) -> View | None:
+        """The numbers of now; None where no trade with a price is left."""
+        if not self._keys:
+            return None
+        final, place, newest = True, self._place, self._minutes[self._keys[-1]]
+        if newest.pending and (self._final is None or self._final < newest.pending[-1].point):
+            final, place = False, newest.pending[-1].place
+        over = self._keys[-1] - WINDOW_MINUTES
+        begin, before, volume = 0, self._before, self._volume
+        while self._keys[begin] <= over:
+            minute = self._minutes[self._keys[begin]]
+            before, volume = _later(before, minute.close()), volume - minute.volume
+            begin += 1
+        inside = range(begin, len(self._keys))
+        last = next((p for at in reversed(inside) if (p := self._minutes[self._keys[at]].close())), before)
+        if last is None:
+            return None
+        if before is not None:
+            return View(last, before, volume, (over + 1) * MINUTE_S, place, final)
+        reference = next(p for at in inside if (p := self._minutes[self._keys[at]].open()))
+        return View(last, reference, volume, reference.time_s, place, final)
+
+    def _let_go(self, over: int) -> None:
+        """Of the minutes that no undo can bring back into the window, keep only the last price."""
+        while self._keys[0] <= over and not self._minutes[self._keys[0]].pending:
+            minute = self._minutes.pop(self._keys.pop(0))
+            self._before = _later(self._before, minute.last)
+            self._volume -= minute.volume
+
+
+def _later(one: Point | None, other: Point | None) -> Point | None:
+    return one if other is None or (one is not None and other < one) else other

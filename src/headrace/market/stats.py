@@ -1,0 +1,183 @@
+"""Rolling price, 24 h change and volume and market cap of every mint that trades: `apply(trade)` → messages. Pure."""
+
+from collections import Counter, OrderedDict
+from typing import Final
+
+from headrace.market.messages import market_data, price_data
+from headrace.market.series import Entry, Key, Series, View
+from headrace.market.settings import MarketSettings
+from headrace.model.trades import Derived, SeenTrade, token_id_of
+
+PENDING_SLOTS_MAX: Final = 512
+PENDING_TRADES_MAX: Final = 200_000
+
+_KINDS: Final = {
+    "market": ("MarketData", "market-data", "market-data:"),
+    "price": ("TokenPriceUpdate", "token_updates", "token:"),
+}
+"""Kind → type of the message, the topic of all mints, and how the mint's own begins."""
+
+
+class Stats:
+    """Counts trades and says how their mints stand: at once, then at most every `interval_slots` while trades go on.
+
+    What is held back comes with the first news of a later slot (`advance`). Slots are counted from the highest one
+    heard of, so trades that come late keep to the same pace.
+
+    A trade counts once it is applied; `retract` takes back all trades of a slot that are not `final`, and tells at once
+    how their mints stand without them; `settle` makes them final. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX
+    trades, those of the slot that came first are settled.
+
+    A mint has a series for each quote. Beyond the settings' bounds the series that traded longest ago is forgotten; if
+    it trades again it begins anew, and `since` in its messages says so.
+    """
+
+    def __init__(self, settings: MarketSettings) -> None:
+        self.trades: Counter[str] = Counter()
+        """What became of trades: `applied`, `retracted` later, or `empty` (nothing was exchanged; not applied)."""
+        self.messages: Counter[str] = Counter()
+        self.forgotten = 0
+        """Series that had to make room."""
+        self._settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all series; the counts go on."""
+        self.minutes = 0
+        """Minutes held, of all series together."""
+        self._series: OrderedDict[Key, Series] = OrderedDict()  # that which traded longest ago first
+        self._pending: dict[int, list[Entry]] = {}
+        self._pending_count = 0
+        self._due: dict[int, dict[Key, Series]] = {}  # slot → series of which something is held back until then
+        self._head = 0
+        self._applied = self._told = 0
+
+    @property
+    def held(self) -> int:
+        """How many series are held."""
+        return len(self._series)
+
+    def apply(self, trade: SeenTrade) -> list[Derived]:
+        """Count a trade. Gives what is due of all mints."""
+        derived = self.advance(trade.place.slot)
+        if not trade.base_amount or not trade.quote_amount:
+            self.trades["empty"] += 1
+            return derived
+        self.trades["applied"] += 1
+        self._applied += 1
+        series = self._series_of(trade)
+        held = len(series)
+        entry = series.add(trade, self._applied)
+        self.minutes += len(series) - held
+        if trade.final:
+            self._settle_one(entry)
+        else:
+            self._pend(trade.place.slot, entry)
+        self._make_room()
+        if series.told_slot is None or self._head >= series.told_slot + self._settings.interval_slots:
+            derived += self._tell(series)
+        elif series.due is None:
+            series.due = series.told_slot + self._settings.interval_slots
+            self._due.setdefault(series.due, {})[series.key] = series
+        return derived
+
+    def advance(self, slot: int) -> list[Derived]:
+        """News of a slot came: what was held back until then is due."""
+        if slot <= self._head:
+            return []
+        self._head = slot
+        return [
+            derived
+            for due in sorted(due for due in self._due if due <= slot)
+            for series in [*self._due[due].values()]
+            for derived in self._tell(series)
+        ]
+
+    def retract(self, slot: int) -> list[Derived]:
+        """The slot died: its trades did not happen."""
+        touched: dict[Key, Series] = {}
+        for entry in self._take_pending(slot):
+            series = entry.series
+            held = len(series)
+            series.take_back(entry)
+            self.trades["retracted"] += 1
+            if self._is_held(series):
+                self.minutes += len(series) - held
+                touched[series.key] = series
+        return [derived for series in touched.values() for derived in self._tell(series)]
+
+    def settle(self, slot: int) -> None:
+        """The slot's trades are final."""
+        for entry in self._take_pending(slot):
+            self._settle_one(entry)
+
+    def _settle_one(self, entry: Entry) -> None:
+        series = entry.series
+        held = len(series)
+        series.settle(entry)
+        if self._is_held(series):
+            self.minutes += len(series) - held
+
+    def _tell(self, series: Series) -> list[Derived]:
+        self._not_due(series)
+        series.told_slot = self._head
+        view = series.view()
+        if view is None:
+            return []
+        trade = series.trade
+        series.token_id = series.token_id or token_id_of(trade.mint)
+        told = [self._derived("market", trade.mint, market_data(series.token_id, view, trade), view)]
+        price = price_data(series.token_id, view, trade)
+        if price is not None:
+            told.append(self._derived("price", trade.mint, price, view))
+        return told
+
+    def _not_due(self, series: Series) -> None:
+        if series.due is not None:
+            waiting = self._due[series.due]
+            del waiting[series.key]
+            if not waiting:
+                del self._due[series.due]
+            series.due = None
+
+    def _derived(self, kind: str, mint: str, data: bytes, view: View) -> Derived:
+        self._told += 1
+        type_name, topic, single = _KINDS[kind]
+        self.messages[type_name] += 1
+        return Derived(topic, single + mint, f"{mint}:{kind}:{self._told}", data, view.place, view.final)
+
+    def _series_of(self, trade: SeenTrade) -> Series:
+        key = (trade.mint, trade.quote_mint)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = Series(trade)
+        else:
+            self._series.move_to_end(key)
+        return series
+
+    def _is_held(self, series: Series) -> bool:
+        return self._series.get(series.key) is series
+
+    def _make_room(self) -> None:
+        bounds = self._settings
+        while len(self._series) > 1 and (len(self._series) > bounds.mints_max or self.minutes > bounds.minutes_max):
+            _, series = self._series.popitem(last=False)
+            self.minutes -= len(series)
+            self._not_due(series)
+            self.forgotten += 1
+
+    def _pend(self, slot: int, entry: Entry) -> None:
+        kept = self._pending.get(slot)
+        if kept is None:
+            if len(self._pending) >= PENDING_SLOTS_MAX:
+                self.settle(next(iter(self._pending)))
+            kept = self._pending[slot] = []
+        kept.append(entry)
+        self._pending_count += 1
+        if self._pending_count > PENDING_TRADES_MAX:
+            self.settle(next(iter(self._pending)))
+
+    def _take_pending(self, slot: int) -> list[Entry]:
+        entries = self._pending.pop(slot, [])
+        self._pending_count -= len(entries)
+        return entries

@@ -1,0 +1,242 @@
+"""The frames that a server sends, as shapes: what is promised of each. The tests hold real frames against them. Pure.
+
+Nothing is built from these; `frames` builds faster. They are exact: a field that is not here is a defect there.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from headrace.model.orders import Fate
+from headrace.model.updates import Commitment
+from headrace.protocol.codes import CloseCode, ErrorCode
+
+U64: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", description="an integer of up to 64 bits")]
+Id: TypeAlias = str | int | msgspec.UnsetType
+
+
+class _Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
+    """Its class's tag is the frame's type."""
+
+
+class _Data(msgspec.Struct, forbid_unknown_fields=True):
+    """What stands in a frame's `data`."""
+
+
+class ConnectionLimits(_Data):
+    """What the connection may do: topics at once, bytes of a message, commands a second."""
+
+    topics: int
+    frame: int
+    cmd_per_s: int
+
+
+class WelcomeData(_Data):
+    connection_id: str
+    user_id: str | None
+    server_id: str
+    ping_s: float
+    pong_s: float
+    limits: ConnectionLimits
+
+
+class Welcome(_Frame, tag="welcome"):
+    """The first frame of every connection."""
+
+    data: WelcomeData
+
+
+class SubscribedData(_Data):
+    """`epoch` and `offset` are the topic's newest position; with `recovered`, `replayed` messages follow up to it."""
+
+    epoch: str
+    offset: U64
+    was_recovering: bool
+    recovered: bool
+    replayed: int
+
+
+class Subscribed(_Frame, tag="subscribed"):
+    """The answer to `subscribe`; what it replays comes after it, and then what is live."""
+
+    topic: str
+    data: SubscribedData
+    id: Id = msgspec.UNSET
+
+
+class Unsubscribed(_Frame, tag="unsubscribed"):
+    """The answer to `unsubscribe`: nothing more comes of this topic."""
+
+    topic: str
+    id: Id = msgspec.UNSET
+
+
+class WrongField(_Data):
+    """One field of an order that is wrong."""
+
+    name: str
+    message: str
+
+
+class ErrorData(_Data):
+    """With `temporary`, the same command may work later. From `status` on it is about an order, as over HTTP."""
+
+    code: ErrorCode
+    message: str
+    temporary: bool
+    retry_after_ms: int | None
+    status: int | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    retryable: bool | msgspec.UnsetType = msgspec.UNSET
+    fate: Fate | msgspec.UnsetType = msgspec.UNSET
+    errors: list[WrongField] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Error(_Frame, tag="error"):
+    """A command could not be done; the connection stays open. `topic` where there is no `id` to tell which."""
+
+    data: ErrorData
+    id: Id = msgspec.UNSET
+    topic: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Chain(_Data):
+    """Where in the chain an event is, how sure that is, and who told. `ix` is the path of its instruction."""
+
+    slot: U64
+    signature: str | None
+    ix: list[int]
+    commitment: Commitment
+    tx_version: int | Literal["legacy"] | None
+    source: str
+    truncated: bool
+    via: Literal["cpi", "log"] | None
+
+
+class _InLog(_Frame):
+    """A message that has its place in its topic's log."""
+
+    topic: str
+    epoch: str
+    offset: U64
+
+
+class Event(_InLog, tag="event"):
+    """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first.
+
+    `chain` where the chain told it.
+    """
+
+    event_id: str
+    data: dict[str, Any]
+    chain: Chain | msgspec.UnsetType = msgspec.UNSET
+
+
+class PromoteData(_Data):
+    slot: U64
+    commitment: Commitment
+
+
+class Promote(_InLog, tag="promote"):
+    """All events of this slot on this topic are now this certain."""
+
+    data: PromoteData
+
+
+class RetractData(_Data):
+    event_ids: list[str]
+    reason: Literal["dead_slot", "fork", "equivocation"]
+
+
+class Retract(_InLog, tag="retract"):
+    """These events did not happen after all."""
+
+    data: RetractData
+
+
+class GapData(_Data):
+    gap_id: str
+    from_slot: U64
+    to_slot: U64
+    state: Literal["open", "backfilled", "unrecoverable"]
+    reason: str
+
+
+class Gap(_InLog, tag="gap"):
+    """The node may have missed these slots; the same `gap_id` comes again when its `state` changes or it grows."""
+
+    data: GapData
+
+
+Logged: TypeAlias = Event | Promote | Retract | Gap
+
+
+class HistoryPage(_Data):
+    """`epoch` and `offset` are the topic's newest position, `items` whole frames."""
+
+    epoch: str
+    offset: U64
+    items: list[Logged]
+
+
+class History(_Frame, tag="history"):
+    """The answer to `history`."""
+
+    topic: str
+    data: HistoryPage
+    id: Id = msgspec.UNSET
+
+
+class LagData(_Data):
+    """`dropped` messages, both ends included."""
+
+    from_offset: U64
+    to_offset: U64
+    dropped: int
+
+
+class Lag(_Frame, tag="lag"):
+    """What a client that reads too slowly lost."""
+
+    topic: str
+    data: LagData
+
+
+class HeadData(_Data):
+    """The newest slots known here; null: not known."""
+
+    processed: U64 | None
+    confirmed: U64 | None
+
+
+class PingData(_Data):
+    """`ts`: the server's time in ms. `tops`: the newest offset of each topic of the connection."""
+
+    ts: int
+    head: HeadData
+    upstream_lag_ms: int | None
+    tops: dict[str, U64]
+
+
+class Ping(_Frame, tag="ping"):
+    """A heartbeat: answer it with `pong`, or with any other frame."""
+
+    data: PingData
+
+
+class CloseData(_Data):
+    """`reconnect`: whether coming back may work."""
+
+    code: CloseCode
+    reason: str
+    reconnect: bool
+
+
+class Close(_Frame, tag="close"):
+    """The last event of a stream over HTTP: what a close frame says on a WebSocket."""
+
+    data: CloseData
+
+
+SENT: TypeAlias = Welcome | Subscribed | Unsubscribed | Error | Logged | History | Lag | Ping
+"""Every frame that a server sends on a WebSocket."""
