@@ -10,17 +10,13 @@ import msgspec
 from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
-<<<<<<< HEAD
-from headrace.protocol.frames import FrameId, Framer, OnSlow, text_header
+from headrace.protocol.frames import FrameId, Framer, OnSlow
 from headrace.protocol.predicates import View
 
 if TYPE_CHECKING:
     from headrace.gateway.feeds import Feed
     from headrace.gateway.windows import Window
     from headrace.protocol.sieve import Sieve
-=======
-from headrace.protocol.frames import FrameId, Framer
->>>>>>> main
 
 CUT_BYTES: Final = 65_536
 """What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
@@ -107,12 +103,7 @@ class Subscription:
         while self.replay and room > 0:
             payloads.append(framer(self.replay.popleft()))
             room -= len(payloads[-1])
-<<<<<<< HEAD
-        return joined(payloads, batch=self.client.batch)
-=======
-            self.position = Position(message.epoch, message.offset)
         return self.client.framing(payloads)
->>>>>>> main
 
 
 class Item(msgspec.Struct, gc=False):
@@ -120,7 +111,6 @@ class Item(msgspec.Struct, gc=False):
 
     message: Message
     _payload: bytes | None = None
-    _frame: bytes | None = None
     _view: View | None = None
 
     @property
@@ -138,14 +128,6 @@ class Item(msgspec.Struct, gc=False):
             payload = self._payload = framer(self.message)
         return payload
 
-    def frame(self, framer: Framer) -> bytes:
-        """The payload with its header."""
-        frame = self._frame
-        if frame is None:
-            payload = self.payload(framer)
-            frame = self._frame = text_header(len(payload)) + payload
-        return frame
-
 
 class Sent(NamedTuple):
     """Frames and bytes that went to clients."""
@@ -157,13 +139,9 @@ class Sent(NamedTuple):
 class Group:
     """All subscriptions that get the same frames: those of one topic that asked for the same filter and conflation."""
 
-<<<<<<< HEAD
     __slots__ = (
-        "batched", "feed", "joining", "passed", "pending", "plain", "sieve", "subscriptions", "window",
+        "feed", "joining", "members", "passed", "pending", "sieve", "subscriptions", "window",
     )  # fmt: skip
-=======
-    __slots__ = ("holding", "joining", "members", "pending", "position", "subscriptions", "topic")
->>>>>>> main
 
     def __init__(self, feed: "Feed", sieve: "Sieve", window: "Window | None" = None) -> None:
         self.feed, self.sieve, self.window = feed, sieve, window
@@ -172,14 +150,8 @@ class Group:
         self.pending: list[Item] = []
         """What is to be sent, in order."""
         self.subscriptions = 0
-<<<<<<< HEAD
-        self.plain: dict[Client, Subscription] = {}
-        self.batched: dict[Client, Subscription] = {}
-=======
         self.members: dict[Framing, dict[Client, Subscription]] = {}
         """Those who are live, by how they are written to."""
-        self.holding: dict[Subscription, None] = {}
->>>>>>> main
         self.joining: dict[Subscription, int] = {}
         """Newcomers, with the index in `pending` from which on they get what the others get."""
 
@@ -223,31 +195,21 @@ class Group:
         elif self.pending:
             self.joining[subscription] = len(self.pending)
         else:
-<<<<<<< HEAD
-            self._members(subscription)[subscription.client] = subscription
-=======
-            self.position = at
-            self._let_join(subscription)
->>>>>>> main
+            self.rejoin(subscription)
 
     def rejoin(self, subscription: Subscription) -> None:
         """It is where everyone is who is live, and gets all that they get."""
-        self._members(subscription)[subscription.client] = subscription
+        client = subscription.client
+        self.members.setdefault(client.framing, {})[client] = subscription
 
     def leave(self, subscription: Subscription) -> None:
         """It gets nothing from here any more; its `position` says up to where it got everything."""
-<<<<<<< HEAD
-        if self._members(subscription).pop(subscription.client, None):
+        framing = subscription.client.framing
+        members = self.members.get(framing, {})
+        if members.pop(subscription.client, None):
             subscription.position, subscription.seen = self.delivered
-=======
-        client = subscription.client
-        members = self.members.get(client.framing, {})
-        if members.pop(client, None):
-            subscription.position = self.position
             if not members:
-                del self.members[client.framing]
-        self.holding.pop(subscription, None)
->>>>>>> main
+                del self.members[framing]
         self.joining.pop(subscription, None)
         if self.window is not None:
             self.window.joining.pop(subscription, None)
@@ -262,7 +224,7 @@ class Group:
         return top if subscription.seen == self.passed else None
 
     def is_live(self, subscription: Subscription) -> bool:
-        return subscription.client in self._members(subscription)
+        return subscription.client in self.members.get(subscription.client.framing, ())
 
     def end_window(self) -> bool:
         """What waited for its end is to be sent; returns whether there was nothing to send before."""
@@ -279,28 +241,10 @@ class Group:
 
     def cut(self, framer: Framer, touched: list[Client]) -> Sent:
         """Frame the next messages once and hand them to everyone; `touched` gets those who had nothing to write yet."""
-<<<<<<< HEAD
         items = self._next_items()
-        if not (self.plain or self.batched or self.joining):
+        if not (self.members or self.joining):
             return Sent(0, 0)
-        sent_bytes = 0
-        for members, batch in ((self.plain, False), (self.batched, True)):
-            if members:
-                data = _bytes(items, framer, batch=batch)
-                sent_bytes += len(data) * len(members)
-                for client in members:
-                    out = client.out
-                    if not out:
-                        touched.append(client)
-                    out.append(data)
-        sent = Sent(len(items) * (len(self.plain) + len(self.batched)), sent_bytes)
-        if self.joining:
-            self._let_in(items, framer, touched)
-        return sent
-=======
-        messages = self._next_messages()
-        payloads = [framer(message) for message in messages]
-        self.position = Position(messages[-1].epoch, messages[-1].offset)
+        payloads = [item.payload(framer) for item in items]
         sent_frames = sent_bytes = 0
         for framing, members in self.members.items():
             data = framing(payloads)
@@ -314,7 +258,6 @@ class Group:
         if self.joining:
             self._let_in(payloads, touched)
         return Sent(sent_frames, sent_bytes)
->>>>>>> main
 
     def _next_items(self) -> list[Item]:
         pending, count = self.pending, len(self.pending)
@@ -333,49 +276,15 @@ class Group:
         self.pending = pending[count:]
         return pending[:count]
 
-    def _let_in(self, items: list[Item], framer: Framer, touched: list[Client]) -> None:
+    def _let_in(self, payloads: list[bytes], touched: list[Client]) -> None:
         joining, self.joining = self.joining, {}
         for subscription, start in joining.items():
-            if start > len(items):
-                self.joining[subscription] = start - len(items)
+            if start > len(payloads):
+                self.joining[subscription] = start - len(payloads)
                 continue
             client = subscription.client
-<<<<<<< HEAD
-            self._members(subscription)[client] = subscription
-            if start < len(items):
-                if not client.out:
-                    touched.append(client)
-                client.out.append(_bytes(items[start:], framer, batch=client.batch))
-
-    def _members(self, subscription: Subscription) -> dict[Client, Subscription]:
-        return self.batched if subscription.client.batch else self.plain
-
-
-def _bytes(items: list[Item], framer: Framer, *, batch: bool) -> bytes:
-    """What a group writes to each of its members."""
-    if batch:
-        return joined([item.payload(framer) for item in items], batch=True)
-    return b"".join([item.frame(framer) for item in items])
-
-
-def joined(payloads: list[bytes], *, batch: bool) -> bytes:
-    """WebSocket frames: one a payload, or one around them all with a payload a line."""
-    if batch:
-        payload = b"\n".join(payloads)
-        return text_header(len(payload)) + payload
-    parts: list[bytes] = []
-    for payload in payloads:
-        parts.append(text_header(len(payload)))
-        parts.append(payload)
-    return b"".join(parts)
-=======
-            self._let_join(subscription)
+            self.rejoin(subscription)
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
                 client.out.append(client.framing(payloads[start:]))
-
-    def _let_join(self, subscription: Subscription) -> None:
-        client = subscription.client
-        self.members.setdefault(client.framing, {})[client] = subscription
->>>>>>> main
