@@ -45,7 +45,7 @@ async def test_drop_oldest_skips_ahead_and_tells_exactly_what(history_size: int)
             got.append(int(answer["offset"]))
         assert got == list(range(1, len(got) + 1))
         assert 0 < len(got) < TOTAL
-        lost = {"from_offset": str(len(got) + 1), "to_offset": str(TOTAL), "dropped": TOTAL - len(got)}
+        lost = {"epoch": "g", "from_offset": str(len(got) + 1), "to_offset": str(TOTAL), "dropped": TOTAL - len(got)}
         assert answer == {"type": "lag", "topic": TOPIC, "data": lost}
         assert house.metric("gateway_dropped_messages_total") == TOTAL - len(got)
         await house.publish(TOPIC, 2)

@@ -212,7 +212,7 @@ class Listener(Client):
     def _check_lag(self, wish: Wish, log: list[Entry], data: Any) -> None:
         assert wish.place is not None
         first, to = int(data["from_offset"]), int(data["to_offset"])
-        last = next(i for i in range(wish.place, len(log)) if log[i].at.offset == to)
+        last = next(i for i in range(wish.place, len(log)) if log[i].at == (data["epoch"], to))
         begin = last - (to - first)
         for skipped in wish.of(log[wish.place : begin]):
             assert wish.conflate and skipped.k is not None, "a hole before a lag"

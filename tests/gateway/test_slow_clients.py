@@ -118,7 +118,7 @@ async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> No
             assert int(got["offset"]) == last + 1
             last += 1
         assert 0 < last < 2000
-        lost = {"from_offset": str(last + 1), "to_offset": "2000", "dropped": 2000 - last}
+        lost = {"epoch": "g", "from_offset": str(last + 1), "to_offset": "2000", "dropped": 2000 - last}
         assert got == {"type": "lag", "topic": TOPIC, "data": lost}
         assert await stalled.closed() == 4008
         assert house.metric("gateway_dropped_messages_total") == 2000 - last

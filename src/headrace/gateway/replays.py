@@ -232,7 +232,7 @@ class Replays:
         at = subscription.position
         if dropped and at is not None:
             self._dropped.inc(dropped)
-            subscription.client.send(frames.lag(subscription.group.topic, at.offset + 1, to.offset, dropped))
+            subscription.client.send(frames.lag(subscription.group.topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: Subscription, failure: RequestError) -> None:
         """The past can't be read now: the request fails, or, if it was granted before, the connection ends."""

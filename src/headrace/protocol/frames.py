@@ -202,8 +202,8 @@ def ping(ts_ms: int, head: Head, tops: Mapping[str, int]) -> bytes:
     return _frame("ping", data=data)
 
 
-def lag(topic: str, from_offset: int, to_offset: int, dropped: int) -> bytes:
-    data = {"from_offset": str(from_offset), "to_offset": str(to_offset), "dropped": dropped}
+def lag(topic: str, epoch: str, from_offset: int, to_offset: int, dropped: int) -> bytes:
+    data = {"epoch": epoch, "from_offset": str(from_offset), "to_offset": str(to_offset), "dropped": dropped}
     return _frame("lag", topic=topic, data=data)
 
 
