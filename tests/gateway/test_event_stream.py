@@ -298,7 +298,7 @@ async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() ->
         lag, close = told[-2:]
         assert offsets == list(range(1, len(offsets) + 1))
         assert lag["data"] == {
-            "from_offset": str(len(offsets) + 1), "to_offset": "2000", "dropped": 2000 - len(offsets),
+            "epoch": "g", "from_offset": str(len(offsets) + 1), "to_offset": "2000", "dropped": 2000 - len(offsets),
         }  # fmt: skip
         assert close["data"]["code"] == 4008
         assert house.metric("gateway_dropped_messages_total") == 2000 - len(offsets)
