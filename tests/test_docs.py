@@ -59,14 +59,11 @@ def test_commands_are_as_shown(page: str, words: list[str]) -> None:
     parser().parse_args(words[1:end])  # exits for a command or an option that there is not
 
 
-def test_the_smallest_browser_clients_answer_heartbeats() -> None:
-    (script,) = blocks(ROOT / "README.md", "html")
-    example = (ROOT / "examples" / "browser.html").read_text()
-    for client in (script, example):
-        assert """if (message.type === "ping") socket.send('{"type":"pong"}');""" in client
-
-
-NEEDS_A_SERVER: Final = {"docs/how-to/write-a-client.md", "docs/how-to/follow-over-http.md"}
+NEEDS_A_SERVER: Final = {
+    "docs/how-to/write-a-client.md",
+    "docs/how-to/follow-over-http.md",
+    "docs/how-to/notify-users.md",
+}
 """Their programs run in tests/gateway."""
 
 

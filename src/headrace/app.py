@@ -14,12 +14,16 @@ import msgspec
 import structlog
 
 from headrace import assembly
-from headrace.assembly import OrderHalf, open_orders
+from headrace.assembly import OrderHalf, open_inbox, open_orders
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
 from headrace.execution.settings import ExecutionSettings
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.ingest.pipeline import Pipeline
@@ -42,6 +46,7 @@ from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
 from headrace.sources.rpc_pubsub.subscriptions import parse_all
+from headrace.store.inbox import Inbox, InboxSettings
 from headrace.stream import Stream
 
 COMMCOIN: Final = "commcoin"
@@ -63,10 +68,13 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {
         **CORE_SECTIONS,
         "gateway": GatewaySettings,
+        "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
         "programs": ProgramSettings,
         "bus": BusSettings,
+        "cache": CacheSettings,
+        "inbox": InboxSettings,
         "market": MarketSettings,
         "recorder": RecorderSettings,
         **assembly.SECTIONS,
@@ -127,6 +135,8 @@ class Service:
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
+        self.bus.attach(self.cache.apply)
         self.pipeline = Pipeline(
             self.programs, self.clock, self.metrics, audience=self._audience, market=open_market(config, self.metrics)
         )
@@ -146,11 +156,12 @@ class Service:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
             orders = await self._open_orders(stack)
+            inbox = await self._open_inbox(stack)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.bus, self.metrics)
             if self.config.section(Features).gateway:
-                await self._open_gateway(tasks, orders)
+                await self._open_gateway(tasks, orders, inbox)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
             background = [
@@ -190,14 +201,26 @@ class Service:
             open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
         )
 
-    async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None) -> None:
-        features = self.config.section(Features)
+    async def _open_inbox(self, stack: contextlib.AsyncExitStack) -> Inbox:
+        """A service that plays a recording keeps nothing beyond its own life."""
+        settings, database_url = self.config.section(InboxSettings), self.config.section(CoreSettings).database_url
+        if self._play:
+            settings, database_url = msgspec.structs.replace(settings, file=":memory:"), None
+        inbox = await open_inbox(database_url, settings, self.clock)
+        stack.push_async_callback(inbox.close)
+        return inbox
+
+    async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
+        features, settings = self.config.section(Features), self.config.section(AuthSettings)
+        auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         self.gateway = Gateway(
             self.config.section(GatewaySettings),
             self.bus,
             self.health,
             self.metrics,
             self.clock,
+            cache=self.cache,
+            inbox=inbox,
             supervisor=tasks,
             server_id=self.config.section(CoreSettings).server_id,
             head=self.head,
@@ -205,6 +228,7 @@ class Service:
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
             orders=orders.intake if orders is not None else None,
+            auth=auth,
         )
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
@@ -249,10 +273,10 @@ class Service:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
+        if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
+            _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
-        if core.database_url and not self.config.section(ExecutionSettings).enabled:
-            _log.warning("database_not_used", meaning="only orders need one, and they are off (ORDERS_ENABLED)")
 
 
 def open_nodes(service: Service) -> Source:

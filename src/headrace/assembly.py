@@ -30,6 +30,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor
 from headrace.store import STORES, Store
+from headrace.store.inbox import INBOXES, Inbox, InboxSettings
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
 
@@ -102,17 +103,29 @@ async def open_orders(
 
 async def open_store(database_url: str | None, file: str, clock: Clock) -> Store:
     """What the URL names, else the given SQLite file. Raises ConfigError for a database that is not supported."""
+    opener, place = _adapter(STORES, database_url, file)
+    store: Store = await opener.open(place, clock)
+    return store
+
+
+async def open_inbox(database_url: str | None, settings: InboxSettings, clock: Clock) -> Inbox:
+    """As `open_store`; the file is that of the settings."""
+    opener, place = _adapter(INBOXES, database_url, settings.file)
+    inbox: Inbox = await opener.open(place, clock, settings)
+    return inbox
+
+
+def _adapter(register: Mapping[str, str], database_url: str | None, file: str) -> tuple[Any, str]:
+    """The class for the database that is configured, and where that is."""
     kind, place = "sqlite", file
     if database_url and database_url.startswith("sqlite:"):
         place = database_url.removeprefix("sqlite:").removeprefix("//")
     elif database_url:
         kind, place = "postgres", database_url
     try:
-        opener: Any = load(STORES[kind])
+        return load(register[kind]), place
     except ModuleNotFoundError as error:
         raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
-    store: Store = await opener.open(place, clock)
-    return store
 
 
 async def run_worker(

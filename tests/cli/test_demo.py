@@ -6,15 +6,18 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from headrace.cli.listening import line_of
+from headrace.sdk import Event, Position
 from tests.cli.command import PATIENCE_S, Running, run, running
 from tests.cli.conftest import Headrace
 
+AFRESH = "starting afresh: what was missed can't be had"
 QUICK = ("demo", "--no-browser", "--port", "0", "--speed", "20")
 
 
@@ -98,8 +101,11 @@ async def test_the_example_follows_the_demo_and_answers_its_heartbeats(tmp_path:
             metrics = (await http.get("/metrics")).text
     assert process.returncode == 0
     assert 'headrace_gateway_closed_total{code="4012"}' not in metrics
-    assert len(out.decode().splitlines()) == 20
-    assert all(line.split()[0] in ("buy", "sell") for line in out.decode().splitlines())
+    lines = out.decode().splitlines()
+    assert sum(line.split()[0] in ("buy", "sell") for line in lines) == 20
+    assert {line for line in lines if line.split()[0] not in ("buy", "sell")} <= {
+        AFRESH
+    }  # the demo plays over and over
 
 
 async def interrupted(command: Running) -> tuple[int, str, str]:
@@ -144,36 +150,46 @@ def test_a_speed_that_is_none(headrace: Headrace, speed: str) -> None:
 async def test_what_is_told_of_each_kind_of_frame(tmp_path: Path) -> None:
     """A server that says everything that a server can say about a topic."""
     topic = "trades:pump"
-    ack = {"epoch": "e", "offset": "1", "was_recovering": True, "recovered": False, "replayed": 0}
-    frames = [
-        {"type": "subscribed", "id": 0, "topic": topic, "data": ack},
-        {"type": "gap", "topic": topic, "data": {"from_slot": "5", "to_slot": "7", "state": "open"}},
-        {"type": "retract", "topic": topic, "data": {"event_ids": ["a", "b"], "reason": "fork"}},
-        {"type": "lag", "topic": topic, "data": {"dropped": 3}},
-        {"type": "promote", "topic": topic, "data": {"slot": "5", "commitment": "confirmed"}},
-        {"type": "event", "topic": "slots", "data": {"type": "Slot", "slot": "9"}},
+    ack = {"epoch": "e", "offset": "1", "was_recovering": False, "recovered": False, "replayed": 0}
+    frames: list[dict[str, Any]] = [
+        {"type": "welcome", "data": {"connection_id": "c1", "ping_s": 25, "pong_s": 8}},
+        {"type": "subscribed", "id": 1, "topic": topic, "data": ack},
+        {"type": "gap", "data": {"gap_id": "g", "from_slot": "5", "to_slot": "7", "state": "open"}},
+        {"type": "retract", "data": {"event_ids": ["a", "b"], "reason": "fork"}},
+        {"type": "lag", "data": {"from_offset": "4", "to_offset": "6", "dropped": 3}},
+        {"type": "promote", "data": {"slot": "5", "commitment": "confirmed"}},
+        {"type": "snapshot", "data": {"as_of_slot": "5", "items": [{"type": "news"}], "next": None}},
+        {"type": "event", "epoch": "f", "data": {"type": "Slot", "slot": "9"}},
+        {"type": "event", "epoch": "g", "offset": "1", "data": {"type": "Slot", "slot": "10"}},
     ]
+    offsets = iter("237789")
 
     async def tell(connection: ServerConnection) -> None:
-        await connection.recv()
         for frame in frames:
-            await connection.send(json.dumps(frame))
+            if frame["type"] == "subscribed":
+                await connection.recv()
+            elif frame["type"] not in ("welcome", "lag"):
+                frame = {"epoch": "e", "offset": next(offsets), **frame}
+            await connection.send(json.dumps({"topic": topic, **frame}))
         await connection.wait_closed()
 
     async with serve(tell, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        result = await run(tmp_path, "listen", topic, "--url", f"ws://127.0.0.1:{port}", "--count", "1")
+        result = await run(tmp_path, "listen", topic, "--url", f"ws://127.0.0.1:{port}", "--count", "2")
     assert result.out.splitlines() == [
-        f"{topic}  was away too long: some messages are gone",
         f"{topic}  gap: slots 5 to 7 open",
         f"{topic}  taken back: a, b (fork)",
         f"{topic}  too slow: 3 messages not sent",
-        'slots  {"type":"Slot","slot":"9"}',
+        f"{topic}  state: 0 items",
+        f"{topic}  was away too long: some messages are gone",
+        f'{topic}  {{"type":"Slot","slot":"9"}}',
+        f"{topic}  begins anew",
+        f'{topic}  {{"type":"Slot","slot":"10"}}',
     ]
 
 
 def test_a_name_from_the_chain_can_not_command_a_terminal() -> None:
     data = {"type": "TokenCreated", "symbol": "\x1b[2J", "name": "a\nb", "mint": "M"}
-    line = line_of({"type": "event", "topic": "token_updates", "data": data})
+    line = line_of(Event(topic="token_updates", position=Position("e", 1), event_id="1", data=data))
     assert line.isprintable()
     assert "\\x1b[2J" in line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.sdk import follow
+from headrace.sdk import Client, Event, NotRecovered, Value
 from headrace.sources.recording_file import (
     Block,
     encode_block,
@@ -105,24 +105,24 @@ async def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
 
 async def test_what_was_served_live_is_what_the_recording_plays(tmp_path: Path) -> None:
     logs = pump_trade_logs()[:12]
-    live: list[dict[str, object]] = []
+    live: list[Value] = []
     async with ScriptedNode() as node:
         given = {"SOLANA_RPC_WS": node.ws_url, "SOLANA_RPC_URL": node.http_url, "SUBSCRIPTIONS": "logs:pump"}
         async with running(tmp_path, "serve", "--record", "live.hrec", **given) as service:
-            frames = follow((await service.url()).replace("http", "ws") + "/ws", ["trades:pump"])
-            await anext(frames)
-            await node.until(lambda: node.subscribed("logs") > 0 and node.subscribed("slot") > 0)
-            for lines in logs:
-                node.advance_slot()
-                node.emit_transaction([PUMP], lines)
-            while sum(frame["type"] == "event" for frame in live) < len(logs):
-                live.append(await anext(frames))
+            async with Client((await service.url()).replace("http", "ws") + "/ws") as client:
+                trades = await client.subscribe("trades:pump").started()
+                await node.until(lambda: node.subscribed("logs") > 0 and node.subscribed("slot") > 0)
+                for lines in logs:
+                    node.advance_slot()
+                    node.emit_transaction([PUMP], lines)
+                while sum(isinstance(value, Event) for value in live) < len(logs):
+                    live.append(await anext(trades))
             service.tell(signal.SIGTERM)
-            await frames.aclose()
             assert (await service.end()).status == 0
     replay = await run(tmp_path, "replay", "live.hrec", "--print", "--speed", "max", "--topic", "trades:pump")
     played = [json.loads(line) for line in replay.out.splitlines()]
-    assert [without_epoch(frame) for frame in played[: len(live)]] == [without_epoch(frame) for frame in live]
+    served = [json.loads(value.frame) for value in live if not isinstance(value, NotRecovered)]
+    assert [without_epoch(frame) for frame in played[: len(live)]] == [without_epoch(frame) for frame in served]
 
 
 def without_epoch(frame: dict[str, object]) -> dict[str, object]:

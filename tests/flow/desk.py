@@ -74,6 +74,7 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
         "TRANSACTION_LISTENER_ENABLED": "false",
         "ORDERS_ENABLED": "true",
         "ORDERS_FILE": str(folder / "orders.db"),
+        "INBOX_FILE": ":memory:",
         "MOCK_CHAIN_FILE": str(folder / "chain.db"),
         "MOCK_QUOTE_MS": "0",
         "MOCK_EXECUTION_MS": "0",

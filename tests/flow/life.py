@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from headrace.app import Service
 from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
-from headrace.sdk import follow
+from headrace.sdk import Client, NotRecovered, Subscription
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.mainnet import FOLDER, PUMP
@@ -22,6 +22,7 @@ PATIENCE_S = 30.0
 
 QUICK = {
     "SERVER_PORT": "0",
+    "INBOX_FILE": ":memory:",
     "SUBSCRIPTIONS": "logs:pump",
     "SOLANA_BACKOFF_INITIAL_S": "0.01",
     "SOLANA_BACKOFF_MAX_S": "0.05",
@@ -51,11 +52,11 @@ class Life:
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [frame for frame in self.received if frame["type"] == kind]
 
-    async def listen(self, *topics: str) -> None:
-        """Follow the topics as a client does."""
-        async with aclosing(follow(self.url, topics)) as frames:
-            async for frame in frames:
-                self.received.append(frame)
+    async def listen(self, subscription: Subscription) -> None:
+        """Keep what a client gets of a topic."""
+        async for value in subscription:
+            assert not isinstance(value, NotRecovered)
+            self.received.append(json.loads(value.frame))
 
     async def until(self, condition: Callable[[], bool], *, flowing: bool = True) -> None:
         """Return when `condition` holds; meanwhile, with `flowing`, the chain goes on."""
@@ -88,12 +89,13 @@ async def life(
         async with Supervisor(SystemClock()) as tasks:
             serving = tasks.start("test", "service", partial(service.run, stop))
             await service.started.wait()
-            listening = tasks.start("test", "client", partial(alive.listen, *topics))
-            await alive.until(lambda: len(alive.of_type("subscribed")) >= len(topics), flowing=False)
-            yield alive
-            stop.set()
-            await serving
-            listening.cancel()
+            async with Client(alive.url) as client:
+                for topic in topics:
+                    subscription = await client.subscribe(topic).started()
+                    tasks.start("test", topic, partial(alive.listen, subscription))
+                yield alive
+                stop.set()
+                await serving
 
 
 def proxy_url(proxy: TcpProxy) -> str:

@@ -14,14 +14,19 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import MessageKind, Position, Publication
 from headrace.protocol.frames import Framer, Head
-from headrace.runtime.clock import SystemClock
+from headrace.runtime.clock import Clock, ManualClock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.store.inbox import Inbox
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
@@ -58,6 +63,23 @@ class House:
         """Messages with these data."""
         return await self.bus.publish([Publication(topic, kind, b'"data":%b' % json.dumps(d).encode()) for d in datas])
 
+    async def subscriptions(self, count: int) -> None:
+        """Wait until all clients together have this many topics."""
+        async with asyncio.timeout(5):
+            while self.gateway.hub.subscriptions != count:  # noqa: ASYNC110  (as below)
+                await asyncio.sleep(0.001)
+
+    async def listened_to(self, topic: str) -> None:
+        """Wait until a client was told that it has the topic: one that only asked does not get what is published now."""
+        async with asyncio.timeout(15):
+            while not any(  # noqa: ASYNC110  (the hub tells nobody)
+                subscription.acknowledged
+                for client in self.gateway.hub.clients
+                for name, subscription in client.subscriptions.items()
+                if name == topic
+            ):
+                await asyncio.sleep(0.005)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):
@@ -76,18 +98,25 @@ async def open_house(
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
     framer: Framer | None = None,
+    clock: Clock | None = None,
+    auth: AuthSettings | None = None,
+    inbox: Inbox | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
-    clock, health, metrics = SystemClock(), Health(), Metrics()
+    clock, health, metrics = clock or SystemClock(), Health(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
+        cache = MemoryCache(CacheSettings(), metrics)
+        bus.attach(cache.apply)
         gateway = Gateway(
             msgspec.convert({"port": 0, **settings}, GatewaySettings),
             bus,
             health,
             metrics,
             clock,
+            cache=cache,
+            inbox=inbox,
             supervisor=supervisor,
             server_id="server-1",
             head=head,
@@ -95,6 +124,7 @@ async def open_house(
             endpoints={"/echo": Echo},
             handlers=handlers,
             framer=framer,
+            auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )
         await gateway.start()
         try:
@@ -103,10 +133,18 @@ async def open_house(
             for raw in [raw for raw in _opened if raw.port == gateway.port]:
                 raw.leave()
                 _opened.remove(raw)
-            await gateway.stop(1.0)
+            await _stop(gateway, supervisor, clock)
             supervisor.cancel()
     assert not gateway.hub.clients
     assert not gateway.hub.topics()
+
+
+async def _stop(gateway: Gateway, supervisor: Supervisor, clock: Clock) -> None:
+    """Stop it; a clock that stands is moved on until that is done."""
+    stopping = supervisor.start("test", "stop", lambda: gateway.stop(1.0))
+    while isinstance(clock, ManualClock) and not stopping.done():
+        await clock.advance(0.1)
+    await stopping
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:

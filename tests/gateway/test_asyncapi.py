@@ -15,7 +15,7 @@ import headrace.protocol
 from headrace.gateway.routes import asyncapi
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
 from headrace.model import topics
-from headrace.model.events import Message, MessageKind
+from headrace.model.events import Message, MessageKind, Position
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Envelope, Limits
@@ -124,9 +124,15 @@ async def test_real_frames_are_as_told() -> None:
     ]
     for kind, body in bodies:
         met.add(shape_of(json.loads(frames.EventFramer()(Message("slots", kind, "g", 1, body)))))
+    item = frames.EventFramer()(Message("slots", "event", "g", 1, b'"event_id":"e","data":{}'))
+    met.add(shape_of(json.loads(frames.snapshot("slots", Position("g", 1), 7, [item], None, complete=True))))
+    met.add(shape_of(json.loads(frames.acknowledged("user:42", 1, 17))))
+    shape_of(json.loads(frames.letter("user:42", "e", 1, "app:1", "{}", ack=True)))
     met.add(shape_of(json.loads(frames.lag("slots", "e", 1, 2, 2))))
     welcome = frames.welcome(connection_id="c", user_id=None, server_id="s", ping_s=1, pong_s=0.5, limits=Limits())
     met.add(shape_of(json.loads(welcome)))
+    met.add(shape_of(json.loads(frames.authenticated(1, "42", 60))))
+    met.add(shape_of(json.loads(frames.auth_expiring(60))))
     assert met | {"Order"} == {shape.__name__ for shape in STREAM}
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 import headrace
@@ -21,6 +22,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
+from tests.gateway.issuer import HS256, token
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></bdi><script>document.title='pwned'</script>\u202egnp.\x00"
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -66,6 +68,8 @@ async def test_the_files_are_served_strictly(house: House) -> None:
         "/dashboard.css": "text/css",
         "/dashboard.js": "text/javascript",
         "/stream.js": "text/javascript",
+        "/client/headrace.js": "text/javascript",
+        "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
@@ -116,7 +120,7 @@ async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
     async with open_browser() as page:
         await page.open(f"http://127.0.0.1:{house.port}/")
         await page.until("document.querySelector('#connection').textContent === 'connected'")
-        await subscribed(house, "trades:pump")
+        await house.listened_to("trades:pump")
         await publish(house, "event", "trades:pump", trade(), "e1", slot=7)
         await publish(house, "event", "trades:pump", trade(), "e2", slot=8)
         await page.until(state(2, "processed"))
@@ -146,7 +150,7 @@ async def test_any_topic_is_shown_raw(house: House) -> None:
         await page.until("[...document.querySelector('#known').options].some(({ text }) => text === 'events:pump')")
         await follow(page, "events:pump")
         await page.until("document.querySelectorAll('#raw li').length === 1")
-        await subscribed(house, "events:pump")
+        await house.listened_to("events:pump")
         await follow(page, "nonsense")
         await page.until("document.querySelector('#raw-state').textContent === 'unknown topic (102)'")
         assert await page.evaluate("document.querySelectorAll('#raw li').length") == 0
@@ -158,9 +162,15 @@ async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> No
     example.write_text(BROWSER_EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{house.port}"))
     async with open_browser() as page:
         await page.open(example.as_uri())
-        await subscribed(house, "trades:pump")
+        await house.listened_to("trades:pump")
         await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
         await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
+        for client in list(house.gateway.hub.clients):
+            client.cut_off(CloseCode.SHUTDOWN)
+        await publish(house, "retract", "trades:pump", {"event_ids": ["e1"], "reason": "fork"})
+        await publish(house, "event", "trades:pump", trade(), "e2")
+        await page.until("document.querySelector('#trades li')?.dataset.id === 'e2'")
+        assert await page.evaluate("document.querySelectorAll('#trades li').length") == 1
         assert page.complaints == []
 
 
@@ -169,14 +179,20 @@ async def follow(page: Page, topic: str) -> None:
     await page.evaluate("document.querySelector('#chooser').requestSubmit()")
 
 
-async def subscribed(house: House, topic: str) -> None:
-    """Wait until a client follows the topic."""
-    async with asyncio.timeout(15):
-        while topic not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
-            await asyncio.sleep(0.005)
-
-
 async def gap(house: House, state: str) -> None:
     data = {"gap_id": "g1", "from_slot": "1", "to_slot": "9", "state": state, "reason": "test"}
     for topic in ("trades:pump", "token_updates"):
         await publish(house, "gap", topic, data)
+
+
+@needs_chromium
+async def test_with_a_token_behind_the_address_it_comes_in() -> None:
+    auth = msgspec.structs.replace(HS256, connect_s=0.5)
+    async with open_house(auth=auth) as house, open_browser() as page:
+        url = f"http://127.0.0.1:{house.port}/"
+        await page.open(url)
+        await page.until("document.body.innerText.includes('this server wants a token')")
+        await page.open(f"{url}?again#token={token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
+        await page.until("document.body.innerText.includes('connected')")
+        assert await page.evaluate("location.href") == url
+        await page.until(f"document.body.innerText.includes('{headrace.__version__}')")

@@ -1,41 +1,41 @@
-"""The programs in docs/how-to/write-a-client.md run as they stand there."""
+"""The programs in the README, the tutorial and the how-to pages that need a server run as they stand."""
 
 import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from litestar import MediaType, Response, get
 
 from headrace.model.events import Publication
-from tests.gateway.browser import needs_chromium, open_browser
+from headrace.runtime.clock import SystemClock
+from headrace.store.inbox import InboxSettings
+from headrace.store.sqlite_inbox import SqliteInbox
+from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-client.md").read_text()
+ROOT = Path(__file__).parents[2]
+HOW_TO = ROOT / "docs" / "how-to" / "write-a-client.md"
+TUTORIAL = ROOT / "docs" / "tutorial" / "browser-client.md"
 EVENT = Publication("trades:pump", "event", b'"event_id":"e","data":{"side":"buy","mint":"M","sol":"1.5"},"chain":{}')
 
 
-def program(language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-async def listened_to(house: House) -> None:
-    """Wait until a client has the topic."""
-    async with asyncio.timeout(15):
-        while "trades:pump" not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
-            await asyncio.sleep(0.005)
+def programs(page: Path, language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found
 
 
 async def test_the_python_program() -> None:
     async with open_house() as house:
-        text = program("python").replace(":8080", f":{house.port}")
+        text = programs(HOW_TO, "python")[0].replace(":8080", f":{house.port}")
         words = (sys.executable, "-u", "-c", text)
         process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
-            await listened_to(house)
+            await house.listened_to("trades:pump")
             await house.bus.publish([EVENT])
             async with asyncio.timeout(15):
                 assert await process.stdout.readline() == b"buy M 1.5\n"
@@ -44,19 +44,82 @@ async def test_the_python_program() -> None:
             await process.communicate()
 
 
-@needs_chromium
-async def test_the_browser_program() -> None:
+async def test_the_programs_that_notify_and_that_are_notified() -> None:
+    send, listen = programs(HOW_TO.with_name("notify-users.md"), "python")
+    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    async with open_house(inbox=inbox) as house:
+        sending, listening = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-u", "-c", text.replace(":8080", f":{house.port}"), stdout=asyncio.subprocess.PIPE
+            )
+            for text in (send, listen)
+        ]
+        assert listening.stdout is not None
+        try:
+            async with asyncio.timeout(15):
+                assert await sending.wait() == 0
+                assert await listening.stdout.readline() == b"Order filled\n"
+                while await inbox.after("42", 0, 1, unacknowledged=True):  # noqa: ASYNC110  (as above)
+                    await asyncio.sleep(0.01)
+        finally:
+            listening.kill()
+            await listening.communicate()
+    await inbox.close()
+
+
+@asynccontextmanager
+async def opened(text: str) -> AsyncIterator[tuple[House, Page]]:
+    """A page with this program, and the server that it talks to; what it logs is in `heard`."""
+    heard = (
+        "<link rel='icon' href='data:,'>"
+        "<script>window.heard = []; console.log = (...words) => heard.push(words.join(' '));</script>"
+    )
     policy = {"Content-Security-Policy": "script-src 'self' 'unsafe-inline'; connect-src 'self'"}
-    heard = "<script>window.heard = []; console.log = (...words) => heard.push(words.join(' '));</script>"
+    port = 0
 
     @get("/try", sync_to_thread=False)
     def page() -> Response[str]:
-        return Response(heard + program("html"), media_type=MediaType.HTML, headers=policy)
+        content = heard + text.replace(":8080", f":{port}")
+        return Response(content, media_type=MediaType.HTML, headers=policy)
 
     async with open_house(handlers=(page,)) as house, open_browser() as browser:
+        port = house.port
         await house.bus.publish([EVENT])
-        await browser.open(f"http://127.0.0.1:{house.port}/try")
-        await browser.until("heard.includes('earlier trades:pump 1 event')")
-        await listened_to(house)
+        await browser.open(f"http://127.0.0.1:{port}/try")
+        yield house, browser
+        assert browser.complaints == []
+
+
+@needs_chromium
+async def test_the_browser_program() -> None:
+    async with opened(programs(HOW_TO, "html")[0]) as (house, browser):
+        await house.listened_to("trades:pump")
         await house.bus.publish([EVENT])
-        await browser.until("heard.includes('live trades:pump 2 event')")
+        await browser.until("heard.includes('event trades:pump 2')")
+
+
+@needs_chromium
+async def test_the_page_of_the_readme() -> None:
+    async with opened(programs(ROOT / "README.md", "html")[0]) as (house, browser):
+        await house.listened_to("trades:pump")
+        await house.bus.publish([EVENT])
+        await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
+
+
+@needs_chromium
+async def test_the_pages_of_the_tutorial() -> None:
+    first, second = programs(TUTORIAL, "html")
+    async with opened(first) as (house, browser):
+        await house.listened_to("trades:pump")
+        await house.bus.publish([EVENT])
+        await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
+        await house.bus.renew()
+        await house.bus.publish(
+            [Publication("trades:pump", "promote", b'"data":{"slot":"7","commitment":"confirmed"}')]
+        )
+        await browser.until("document.querySelectorAll('#trades li').length === 0")
+    async with opened(second) as (house, browser):
+        await house.listened_to("trades:pump")
+        await house.bus.publish([EVENT])
+        await browser.until("heard.join() === '1 trades before 1,event 2'")
+        await house.clients(0)

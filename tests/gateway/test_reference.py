@@ -15,8 +15,11 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
 from headrace.protocol.frames import Head
-from headrace.runtime.clock import SystemClock
+from headrace.runtime.clock import ManualClock, SystemClock
+from headrace.store.inbox import Inbox, InboxSettings, Letter
+from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.house import TEXT, House, Raw, frame, open_house
+from tests.gateway.issuer import HS256, token
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "reference" / "wire-protocol.md").read_text()
@@ -47,6 +50,22 @@ HAPPENINGS: dict[str, list[tuple[MessageKind, bytes]]] = {
     ],
     "a heartbeat is due": [],
 }
+ACCOUNTS = {"the accounts A, B and C change, and A again": ["A1", "B1", "C1", "A2"], "the account B changes": ["B2"]}
+LETTER = b'{"type":"Notification","user_id":"42","title":"Hello","message":"There","notification_type":"info"}'
+
+
+def state(change: str) -> Publication:
+    body = b'"event_id":"447200011:%b","data":{"pubkey":"%b"},"chain":{"slot":"447200011"}'
+    return Publication("accounts:pump", "event", body % (change.encode(), change[:1].encode()))
+
+
+async def happen(house: House, what: str, inbox: Inbox) -> None:
+    if what == "user 42 is sent a message to acknowledge":
+        await inbox.put([Letter("42", "app:5f3", LETTER.decode(), ack=True)], None, lambda _: "")
+    elif what in ACCOUNTS:
+        await house.bus.publish([state(change) for change in ACCOUNTS[what]])
+    else:
+        await house.bus.publish([Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[what]])
 
 
 def lines_of(conversation: str) -> Iterator[tuple[str, str]]:
@@ -70,20 +89,27 @@ def matches(shown: Any, real: Any) -> bool:
     return type(shown) is type(real) and bool(shown == real)
 
 
-async def play(house: House, conversation: str) -> None:
+def with_tokens(text: str, house: House) -> str:
+    """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 50 seconds`."""
+    now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
+    for shown, ttl_s in (("eyJ… of 50 seconds", 50), ("eyJ…", 3600)):
+        text = text.replace(shown, token(now_s=now_s, ttl_s=ttl_s))
+    return text
+
+
+async def play(house: House, conversation: str, inbox: Inbox) -> None:
     raw: Raw | None = None
     for mark, text in lines_of(conversation):
         if mark == "#":
-            happened = [Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[text]]
-            await house.bus.publish(happened)
+            await happen(house, text, inbox)
             continue
         if raw is None or text.startswith("GET "):
             path = text.removeprefix("GET ") if text.startswith("GET ") else "/ws"
             raw = await Raw.open(house.port, path)
-            if path == "/ws":
+            if not text.startswith("GET ") and house.gateway.gate.auth is None:
                 assert (await raw.json())["type"] == "welcome"
         if mark == "→" and not text.startswith("GET "):
-            raw.send(frame(TEXT, text.encode()))
+            raw.send(frame(TEXT, with_tokens(text, house).encode()))
         elif mark == "←":
             shown, real = json.loads(text.replace(",…", ',"…":0')), await raw.json()
             assert matches(shown, real), (shown, real)
@@ -93,8 +119,13 @@ async def play(house: House, conversation: str) -> None:
 async def test_the_conversations_happen(conversation: str) -> None:
     beats: dict[str, Any] = {"ping_s": 0.3} if '"type":"ping"' in conversation else {}
     bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
-    async with open_house(bus, head=lambda: Head(447200020, 447200010, 180), **beats) as house:
-        await play(house, conversation)
+    auth, clock = (HS256, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
+    head = Head(447200020, 447200010, 180)
+    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    users = inbox if "user:42" in conversation else None
+    async with open_house(bus, head=lambda: head, auth=auth, clock=clock, inbox=users, **beats) as house:
+        await play(house, conversation, inbox)
+    await inbox.close()
 
 
 def test_a_wrong_frame_would_be_noticed() -> None:

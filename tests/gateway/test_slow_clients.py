@@ -15,17 +15,23 @@ TOPIC = "trades:pump"
 
 
 async def stalled_client(house: House, **wishes: Any) -> Raw:
-    """One that is subscribed and then never reads: its receive buffer is as small as the system allows."""
+    """One that is subscribed and then never reads."""
+    raw = await narrow_client(house)
+    await subscribe(raw, **wishes)
+    return raw
+
+
+async def narrow_client(house: House, path: str = "/ws") -> Raw:
+    """One whose receive buffer is as small as the system allows."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", house.port))
     raw = Raw(*await asyncio.open_connection(sock=connection, limit=1024))
-    raw.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    raw.send(b"GET %b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" % path.encode())
     raw.send(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
     await raw.read_head()
     assert (await raw.json())["type"] == "welcome"
-    await subscribe(raw, **wishes)
     return raw
 
 

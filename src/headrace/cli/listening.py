@@ -3,30 +3,34 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from headrace.model.redact import redact
-from headrace.sdk import Refused, follow
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.supervise import Supervisor
+from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused, Retract, Subscription, Value
 
 
 def listen(url: str, topics: Sequence[str], *, whole_frames: bool, count: int | None) -> int:
     """Print events until `count` have come, or until interrupted; 1 if the server refused."""
     try:
-        asyncio.run(print_frames(url, topics, whole_frames=whole_frames, count=count))
+        asyncio.run(print_values(url, topics, whole_frames=whole_frames, count=count))
     except Refused as refused:
         print(f"headrace: the server refused: {refused}", file=sys.stderr)
         return 1
     return 0
 
 
-async def print_frames(
+async def print_values(
     url: str, topics: Sequence[str], *, whole_frames: bool = False, count: int | None = None
 ) -> None:
-    """Print every frame of the topics as one line: JSON as it came, or the gist of it."""
-    seen, told = 0, False
+    """Print every value of the topics as one line: JSON as it came, or the gist of it."""
+    told, seen = False, 0
+    values = Channel[Value](64, name="listen")
 
     def tell(why: str, delay_s: float) -> None:
         nonlocal told
@@ -34,44 +38,66 @@ async def print_frames(
             print(f"headrace: {redact(url)}: {why}; trying again until it is there", file=sys.stderr)
         told = True
 
-    async with aclosing(follow(url, topics, on_loss=tell)) as frames:
-        async for frame in frames:
-            told = False
-            line = msgspec.json.encode(frame).decode() if whole_frames else line_of(frame)
-            if line:
-                print(line, flush=True)
-            seen += frame["type"] == "event"
-            if count is not None and seen >= count:
-                return
+    async def follow(subscription: Subscription) -> None:
+        async for value in subscription:
+            await values.put(value)
+
+    async with Client(url, on_loss=tell) as client, Supervisor(SystemClock()) as tasks:
+        for topic in dict.fromkeys(topics):
+            tasks.start("listen", topic, partial(follow, client.subscribe(topic)))
+        while count is None or seen < count:
+            for value in await values.get_batch(1):
+                told = False
+                if line := frame_of(value) if whole_frames else line_of(value):
+                    print(line, flush=True)
+                seen += isinstance(value, Event)
+        tasks.cancel()
 
 
-def line_of(frame: dict[str, Any]) -> str:
-    """What a person wants to see of a frame; empty for what says nothing new."""
-    topic, data = frame["topic"], frame.get("data", {})
-    match frame["type"]:
-        case "event" if data.get("type") == "Trade":
+def frame_of(value: Value) -> str:
+    """The JSON text of a value, as it came."""
+    if isinstance(value, NotRecovered):
+        return msgspec.json.encode({"type": "not_recovered", "topic": value.topic}).decode()
+    return value.frame
+
+
+def line_of(value: Value) -> str:
+    """What a person wants to see of a value; empty for what says nothing new."""
+    topic = value.topic
+    match value:
+        case Event(data=data):
+            return _line_of_event(topic, data)
+        case Gap():
+            return f"{topic}  gap: slots {value.from_slot} to {value.to_slot} {value.state}"
+        case Retract():
+            return f"{topic}  taken back: {', '.join(value.event_ids)} ({value.reason})"
+        case Lag():
+            return f"{topic}  too slow: {value.dropped} messages not sent"
+        case NotRecovered(now=now) if now is not None and now.offset == 0:
+            return f"{topic}  begins anew"
+        case NotRecovered():
+            return f"{topic}  was away too long: some messages are gone"
+        case Promote():
+            return ""
+        case _:
+            return f"{topic}  state: {len(value.items)} items"
+
+
+def _line_of_event(topic: str, data: dict[str, Any]) -> str:
+    match data.get("type"):
+        case "Trade":
             quote = (
                 f"{data['sol']} SOL" if data["sol"] is not None else f"{data['quote_amount']} of {data['quote_mint']}"
             )
             side, token = data["side"] or "", data["mint"] or data["pool"]
             return f"{data['program']:<18} {side:<5} {token}  {quote}  by {data['user']}"
-        case "event" if data.get("type") == "TokenCreated":
+        case "TokenCreated":
             symbol, name = printable(data["symbol"]), printable(data["name"])
             return f"{'new token':<18} {symbol}  {data['mint']}  {name}"
-        case "event" if data.get("type") == "TokenPriceUpdate":
+        case "TokenPriceUpdate":
             return f"{'price':<18} {data['price']:<5} {data['mint']}  {data['change_24h']} %"
-        case "event":
-            return f"{topic}  {msgspec.json.encode(data).decode()}"
-        case "gap":
-            return f"{topic}  gap: slots {data['from_slot']} to {data['to_slot']} {data['state']}"
-        case "retract":
-            return f"{topic}  taken back: {', '.join(data['event_ids'])} ({data['reason']})"
-        case "lag":
-            return f"{topic}  too slow: {data['dropped']} messages not sent"
-        case "subscribed" if data.get("was_recovering") and not data["recovered"]:
-            return f"{topic}  was away too long: some messages are gone"
         case _:
-            return ""
+            return f"{topic}  {msgspec.json.encode(data).decode()}"
 
 
 def printable(text: str) -> str:

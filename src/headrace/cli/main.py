@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace import __version__, app
-from headrace.cli import decoding, listening, ordering, recordings, serving
+from headrace.cli import decoding, listening, minting, ordering, recordings, serving
 from headrace.config import Config, CoreSettings, WrongSettings, load, render
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.runtime.log import configure
@@ -107,6 +107,10 @@ def parser() -> argparse.ArgumentParser:
     listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="the server's address (default %(default)s)")
     listen.add_argument("--json", action="store_true", help="print whole frames, one a line")
     listen.add_argument("--count", type=_count, metavar="N", help="stop after N events")
+
+    token = _command(commands, "token", _token, "make a token for trying out, signed with JWT_SECRET")
+    _add_settings(token)
+    minting.add_options(token)
 
     config = _command(commands, "config", _config, "show the effective settings and where each came from")
     _add_settings(config)
@@ -232,6 +236,10 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 def _listen(arguments: argparse.Namespace) -> int:
     return listening.listen(arguments.url, arguments.topics, whole_frames=arguments.json, count=arguments.count)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    return minting.mint(_settings(arguments), arguments)
 
 
 def _config(arguments: argparse.Namespace) -> int:

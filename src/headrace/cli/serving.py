@@ -16,7 +16,7 @@ import uvloop
 
 from headrace import app, assembly
 from headrace.app import Service
-from headrace.cli.listening import print_frames
+from headrace.cli.listening import print_values
 from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
@@ -73,7 +73,7 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
             await asyncio.to_thread(webbrowser.open, f"{url}/")
         if follow_here:
             topics = [f"trades:{program}" for program in sorted(service.programs.by_name)]
-            await print_frames(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
+            await print_values(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
 
     with resources.as_file(resources.files("headrace.data") / DEMO) as file:
         run(_serve_until_signal(_player(config, file, speed=speed, loop=True, orders=True), greet))

@@ -1,6 +1,7 @@
 """One topic as server-sent events: the socket of an HTTP request becomes a client of the hub like any WebSocket."""
 
 import asyncio
+import math
 import random
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from headrace.gateway.framings import chunk, events
 from headrace.gateway.groups import Client
 from headrace.gateway.session_shell import Gate
 from headrace.model.events import Position
+from headrace.model.identity import Identity
 from headrace.protocol import frames, sse
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
@@ -34,8 +36,11 @@ class EventStream(Client, asyncio.Protocol):
     a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged.
     """
 
-    def __init__(self, gate: Gate, topic: str, recover: Position | None) -> None:
+    def __init__(self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None = None) -> None:
         self._gate, self._keeper = gate, gate.keeper
+        self._ends_s = math.inf
+        if gate.auth is not None and identity is not None:
+            self._ends_s = self._keeper.clock.monotonic() + gate.auth.valid_s(identity) + gate.auth.settings.grace_s
         self._wanted = Subscribe(topic, None, recover)
         self._heard_bytes = self._unsent = 0
 
@@ -49,6 +54,7 @@ class EventStream(Client, asyncio.Protocol):
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.wire.write(chunk(sse.retry(_rng.randint(*RETRY_MS))))
         self._gate.hub.subscribe(self, self._wanted)
+        self.wake()
 
     def data_received(self, data: bytes) -> None:
         """The rest of a body, or requests that are never answered: dropped, and not for ever."""
@@ -78,6 +84,14 @@ class EventStream(Client, asyncio.Protocol):
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def wake(self) -> None:
+        """The credential may have expired; whoever comes back shows a newer one."""
+        now_s = self._keeper.clock.monotonic()
+        if now_s >= self._ends_s:
+            self.cut_off(CloseCode.EXPIRED)
+        else:
+            self._keeper.alarms.set(self, self._ends_s, now_s)
 
     def ping(self) -> None:
         if not self.paused:
@@ -110,6 +124,7 @@ class EventStream(Client, asyncio.Protocol):
 
     def _leave(self) -> None:
         self.open = False
+        self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
         self._gate.hub.remove(self, None)
 

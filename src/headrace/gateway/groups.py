@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 from headrace.gateway.framings import Framing, a_line_each, one_each
+from headrace.gateway.snapshots import Pages
 from headrace.model.events import Message, Position
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer, OnSlow
@@ -74,32 +75,57 @@ class Client:
 class Subscription:
     """One topic of one client: *catching up* (its past is read and replayed), or *live* (it gets what its group gets).
 
-    `position` is where the client is while it is not live, once `replay` (what was read and not yet sent) is through;
-    `seen` is how many messages its group had let through by then. `held` are live messages that came while the past is
-    read.
+    `position` is where the client is while it is not live, once all that is `behind` is through; `seen` is how many
+    messages its group had let through by then. `held` are live messages that came while the past is read, or a snapshot
+    is sent; `replay` is what was read and not yet sent. `snapshot`: it wants the topic's state where it recovers
+    nothing; `pages` is what is left to send of that, before the replay.
     """
 
     __slots__ = (
-        "acknowledged", "client", "group", "held", "on_slow", "position", "replay", "request_id", "seen", "task",
+        "acknowledged", "client", "group", "held", "on_slow", "pages", "position", "replay", "request_id", "seen",
+        "snapshot", "task",
     )  # fmt: skip
 
-    def __init__(self, client: Client, group: "Group", request_id: FrameId, on_slow: OnSlow = "disconnect") -> None:
-        self.client, self.group, self.request_id, self.on_slow = client, group, request_id, on_slow
+    def __init__(
+        self,
+        client: Client,
+        group: "Group",
+        request_id: FrameId,
+        on_slow: OnSlow = "disconnect",
+        *,
+        snapshot: bool = False,
+    ) -> None:
+        self.client, self.group, self.request_id = client, group, request_id
+        self.on_slow, self.snapshot = on_slow, snapshot
         self.acknowledged = False
+        self.pages: Pages | None = None
         self.position: Position | None = None
         self.seen = 0
         self.held: list[Message] = []
         self.replay: deque[Message] = deque()
         self.task: asyncio.Task[object] | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that was read is not yet sent."""
+        return self.pages is not None or bool(self.replay) or (self.task is None and bool(self.held))
+
     def is_at(self, position: Position) -> None:
         """That is the present: nothing newer has come yet."""
         self.position, self.seen = position, self.group.passed
 
     def next_frames(self, framer: Framer) -> bytes:
-        """About CUT_BYTES of the replay, framed."""
+        """About CUT_BYTES of what is behind, framed."""
         payloads: list[bytes] = []
         room = CUT_BYTES
+        while self.pages is not None and room > 0:
+            payloads.append(self.pages.next_page(framer))
+            room -= len(payloads[-1])
+            if not self.pages.left:
+                self.pages = None
+        if self.pages is None and not self.replay:
+            self.replay.extend(self.group.sieve.thinned(self.held))
+            self.held = []
         while self.replay and room > 0:
             payloads.append(framer(self.replay.popleft()))
             room -= len(payloads[-1])

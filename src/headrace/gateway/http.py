@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -11,6 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from headrace.gateway.event_stream import TAKE_OVER
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
+
+UPGRADE_HEADERS_MAX: Final = 128
+UPGRADE_HEADER_BYTES: Final = 8188
+"""Beyond these the WebSocket core hangs up on a handshake without a word."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -116,6 +120,10 @@ class BoundedHttp(HttpToolsProtocol):
             return
         if self.scope["http_version"] != "1.1":
             self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        elif len(self.headers) > UPGRADE_HEADERS_MAX or any(
+            len(name) + len(value) > UPGRADE_HEADER_BYTES for name, value in self.headers
+        ):
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
         else:

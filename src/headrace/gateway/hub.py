@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace.bus import Bus
+from headrace.cache import Cache
 from headrace.gateway.catch_up import CatchUp
 from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import Client, Group, Subscription
@@ -38,7 +39,13 @@ class Hub:
     """
 
     def __init__(
-        self, bus: Bus, keeper: Doorkeeper, metrics: Metrics, supervisor: Supervisor, framer: Framer | None = None
+        self,
+        bus: Bus,
+        keeper: Doorkeeper,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        framer: Framer | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._bus, self._keeper, self._supervisor = bus, keeper, supervisor
         self._framer: Framer = framer or frames.EventFramer()
@@ -49,7 +56,7 @@ class Hub:
         self._wake = asyncio.Event()
         self.windows = Windows(keeper.clock, self._soon)
         self._replays = Replays(
-            bus, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
+            bus, cache, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
         )
         self._frames = metrics.counter("gateway_frames", "Event frames sent to clients")
         self._bytes = metrics.counter("gateway_bytes", "Bytes of event frames sent to clients")
@@ -151,10 +158,10 @@ class Hub:
             self._fail(client, wanted.request_id, failure)
             return
         self._feeds[wanted.topic] = feed
-        subscription = Subscription(client, group, wanted.request_id, wanted.on_slow)
+        subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         client.subscriptions[wanted.topic] = subscription
         top = group.top
-        if wanted.recover is None and top is not None:
+        if wanted.recover is None and top is not None and not wanted.snapshot:
             subscription.is_at(top)
             self._replays.acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
             self._replays.go_on(subscription)
@@ -192,7 +199,7 @@ class Hub:
         """It takes data again."""
         client.paused = False
         for subscription in list(client.subscriptions.values()):
-            if client.open and subscription not in subscription.group.feed.holding:
+            if client.open and subscription.task is None:
                 self._replays.resume(subscription)
 
     def tops(self, client: Client) -> dict[str, int]:

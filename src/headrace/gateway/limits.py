@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
+from headrace.gateway.alarms import Alarms
 from headrace.gateway.settings import GatewaySettings
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -65,6 +66,12 @@ class Beating(Hashable, Protocol):
     def no_pong(self) -> None: ...
 
 
+class Waking(Hashable, Protocol):
+    """Something that is due at a time of its own."""
+
+    def wake(self) -> None: ...
+
+
 class Doorkeeper:
     """Counts who is in, and holds everyone's deadlines: requests, heartbeats, slow clients, closing handshakes."""
 
@@ -78,6 +85,7 @@ class Doorkeeper:
         self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
         self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
         self.pongs: Deadlines[Beating] = Deadlines(settings.pong_s)
+        self.alarms: Alarms[Waking] = Alarms()
         shortest_s = min(settings.request_s, settings.slow_abort_s, settings.close_s, settings.ping_s, settings.pong_s)
         self._round_s = min(0.25, shortest_s / 4)
 
@@ -101,6 +109,8 @@ class Doorkeeper:
             full.still_full()
         for silent in self.pongs.due(now_s):
             silent.no_pong()
+        for waking in self.alarms.due(now_s):
+            waking.wake()
         for client in self.pings.due(now_s):
             self.pings.set(client, now_s)
             client.ping()

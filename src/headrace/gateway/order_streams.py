@@ -1,18 +1,22 @@
 """The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from headrace.execution.intake import Intake
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.connection import Connection, Opening
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import Refused
-from headrace.model.errors import TransientError
+from headrace.model.credentials import Credential
+from headrace.model.errors import RequestError, TransientError
 from headrace.model.orders import OrderEvent, OrderRefused
 from headrace.protocol import frames
-from headrace.protocol.codes import CloseCode
+from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
 from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
 from headrace.runtime.supervise import Supervisor
@@ -20,19 +24,30 @@ from headrace.runtime.supervise import Supervisor
 HEARTBEAT_S: Final = 5.0
 PAGE: Final = 500
 
+CLOSES: Final[Mapping[int, CloseCode]] = {
+    ErrorCode.UNAUTHORIZED: CloseCode.BAD_TOKEN,
+    ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
+}
+"""How a stream ends whose credential is no good."""
+
 
 class OrderStreams:
     """Every open stream of this server, by order. Hears of events from the store; what it misses it reads there."""
 
-    def __init__(self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper) -> None:
-        self.intake, self.supervisor, self.keeper = intake, supervisor, keeper
+    def __init__(
+        self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, auth: Authenticator | None = None
+    ) -> None:
+        self.intake, self.supervisor, self.keeper, self.auth = intake, supervisor, keeper, auth
         self._streams: dict[str, set[OrderStream]] = {}
 
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
-        """The endpoint for one connection."""
+        """The endpoint for one connection. With authentication on, its handshake must show whose it is."""
+        credential = credential_of(opening, wanted=self.auth is not None)
+        if self.auth is not None and credential is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, "a token as subprotocol, or a ticket, is needed")
         if sum(map(len, self._streams.values())) >= self.keeper.settings.connections_max:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
-        return OrderStream(self, connection, opening.parameter, _from_seq(opening))
+        return OrderStream(self, connection, opening.parameter, _from_seq(opening), credential)
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
         """A sink for the store."""
@@ -69,10 +84,18 @@ class OrderStream:
 
     frame_bytes_max = 1024
 
-    def __init__(self, streams: OrderStreams, connection: Connection, order_id: str, from_seq: int) -> None:
+    def __init__(
+        self,
+        streams: OrderStreams,
+        connection: Connection,
+        order_id: str,
+        from_seq: int,
+        credential: Credential | None = None,
+    ) -> None:
         self.order_id, self.seq, self.known = order_id, from_seq, 0
-        self._streams, self._connection = streams, connection
+        self._streams, self._connection, self._credential = streams, connection, credential
         self._open, self._full, self._reading = False, False, False
+        self._ends_s = math.inf
 
     def opened(self) -> None:
         self._open = True
@@ -110,8 +133,16 @@ class OrderStream:
         if self.known > self.seq:
             self._read()
 
+    def wake(self) -> None:
+        """The credential may have expired; a stream ends with it, and comes back with a new one."""
+        if self._streams.keeper.clock.monotonic() >= self._ends_s:
+            self._connection.close(CloseCode.EXPIRED)
+        else:
+            self._set_alarm()
+
     def lost(self) -> None:
         self._open = False
+        self._streams.keeper.alarms.clear(self)
         self._streams.remove(self)
 
     def _read(self, *, first: bool = False) -> None:
@@ -133,14 +164,32 @@ class OrderStream:
         except OrderRefused as refused:
             self._write(frames.error(refused))
             self._connection.close(CloseCode.DENIED if not refused.temporary else CloseCode.INSUFFICIENT_STATE)
+        except RequestError as failure:
+            self._write(frames.error(failure))
+            self._connection.close(CLOSES.get(failure.code, CloseCode.INSUFFICIENT_STATE))
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
         finally:
             self._reading = False
 
+    async def _identify(self) -> str | None:
+        """Whose order it must be; None for anyone's. Raises RequestError."""
+        auth, credential, self._credential = self._streams.auth, self._credential, None
+        if auth is None or credential is None:
+            return None
+        identity = await auth.identify(credential)
+        self._ends_s = self._streams.keeper.clock.monotonic() + auth.valid_s(identity) + auth.settings.grace_s
+        self._set_alarm()
+        return identity.subject
+
+    def _set_alarm(self) -> None:
+        if self._open:
+            keeper = self._streams.keeper
+            keeper.alarms.set(self, self._ends_s, keeper.clock.monotonic())
+
     async def _write_snapshot(self) -> None:
         intake = self._streams.intake
-        order = await intake.get(self.order_id)
+        order = await intake.get(self.order_id, user_id=await self._identify())
         self.seq = min(self.seq, order.seq)
         as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
         self.known = max(self.known, order.seq)

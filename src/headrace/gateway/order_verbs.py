@@ -55,7 +55,7 @@ class OrderVerbs:
         if not isinstance(data, dict):
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
         if command.verb == "execute":
-            order, replayed = await self._intake.execute(_of(data, user_id), _text(data, "idempotencyKey", None))
+            order, replayed = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey", None))
             return frames.order(order_view(as_accepted(order)), command.request_id, replayed=replayed)
         order_id = _text(data, "orderId", "")
         if command.verb == "cancel":
@@ -64,12 +64,15 @@ class OrderVerbs:
         return frames.order(order_view(await self._intake.get(order_id or "", user_id=user_id)), command.request_id)
 
 
-def _of(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
-    """The order of the connection's user, where it has one."""
+def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
+    """What is asked for as an order of this user; as it is where nobody knows who asks.
+
+    Raises OrderRefused 403 for what says that it is for another user.
+    """
     if user_id is None:
         return data
     if data.get("userId", user_id) != user_id:
-        fields = {"userId": "is not the user of this connection"}
+        fields = {"userId": "is not who you are"}
         raise OrderRefused(HTTPStatus.FORBIDDEN, "not_your_user", "the order is for another user", fields=fields)
     return {**data, "userId": user_id}
 

@@ -7,10 +7,12 @@ from typing import Final
 import structlog
 
 from headrace.bus import Bus
-from headrace.gateway.catch_up import CatchUp, catch_up
+from headrace.cache import Cache, Snapshot
+from headrace.gateway.catch_up import CatchUp, Sift, catch_up
 from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import CUT_BYTES, Subscription
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.snapshots import Pages, read_state
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message, Position
 from headrace.protocol import frames
@@ -33,13 +35,14 @@ class Replays:
     """Those who are not yet, or no longer, where everyone is; none of them at the cost of those who are live.
 
     A subscription goes from `begin` (its past is read in a task, live messages are held) through `pump` (what was read
-    is sent, a piece a tick) to its group, or back to `begin` when more came meanwhile. `wake` asks for a tick; `refuse`
-    undoes a subscription whose past can't be read.
+    is sent, a piece a tick, a snapshot's pages first) to its group, or back to `begin` when more came meanwhile. `wake`
+    asks for a tick; `refuse` undoes a subscription whose past can't be read.
     """
 
     def __init__(
         self,
         bus: Bus,
+        cache: Cache | None,
         keeper: Doorkeeper,
         metrics: Metrics,
         supervisor: Supervisor,
@@ -48,7 +51,8 @@ class Replays:
         wake: Callable[[], None],
         refuse: Callable[[Subscription, RequestError], None],
     ) -> None:
-        self._bus, self._keeper, self._supervisor, self._framer = bus, keeper, supervisor, framer
+        self._bus, self._cache, self._keeper = bus, cache, keeper
+        self._supervisor, self._framer = supervisor, framer
         self._wake, self._refuse = wake, refuse
         self._pumping: OrderedDict[Subscription, None] = OrderedDict()
         self._dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
@@ -69,9 +73,19 @@ class Replays:
         self._pumping.pop(subscription, None)
 
     def hold(self, feed: Feed, message: Message) -> None:
-        """Keep a live message for those whose past is still being read."""
+        """Keep a live message for those whose past is still being read, or whose snapshot is on its way.
+
+        A snapshot may take longer to send than the log reaches back. Who takes even longer must do with the log.
+        """
         held_max = self._keeper.settings.recover_max
         for subscription in list(feed.holding):
+            if subscription.task is None:
+                if len(subscription.held) < held_max:
+                    subscription.held += subscription.group.sieve.passed([message])
+                    subscription.is_at(_position(message))
+                else:
+                    feed.holding.pop(subscription)
+                continue
             subscription.held.append(message)
             if len(subscription.held) > held_max:
                 subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
@@ -92,9 +106,8 @@ class Replays:
             await self._keeper.clock.sleep(0)
             return sieve.passed(page)
 
-        recover_max = self._keeper.settings.recover_max
         try:
-            found = await catch_up(self._bus, group.topic, since, subscription.held, recover_max, sift)
+            found, snapshot = await self._read(subscription, since, sift)
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
@@ -106,14 +119,17 @@ class Replays:
             self._fall_behind(subscription, found.top)
             return
         now = _position(found.tail[-1]) if found.tail else found.top
-        replay = self._replay(subscription, found, now, recovering=since is not None)
+        subscription.replay.extend(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)
-        subscription.replay.extend(replay)
-        if replay and not client.paused and client.wire.get_write_buffer_size() < CUT_BYTES:
+        if snapshot is not None:
+            subscription.pages = Pages(group.topic, snapshot)
+            group.feed.holding[subscription] = None
+        if subscription.behind and not client.paused and client.wire.get_write_buffer_size() < CUT_BYTES:
             self._write_replay(subscription)
-        if subscription.replay:
+        if subscription.behind:
             self.go_on(subscription)
         elif not client.paused and client.open:
+            group.feed.holding.pop(subscription, None)
             group.join(subscription, now)
 
     def _replay(self, subscription: Subscription, found: CatchUp, now: Position, *, recovering: bool) -> list[Message]:
@@ -130,6 +146,21 @@ class Replays:
             self._tell_lag(subscription, now, len(missed) - len(replay))
         return replay
 
+    async def _read(
+        self, subscription: Subscription, since: Position | None, sift: Sift
+    ) -> tuple[CatchUp, Snapshot | None]:
+        """What the client lacks: the messages after `since`, or, if it wants that and they can't be had, the state."""
+        topic, held, replay_max = subscription.group.topic, subscription.held, self._keeper.settings.recover_max
+        wanted = subscription.snapshot and not subscription.acknowledged
+        if since is not None or not wanted:
+            found = await catch_up(self._bus, topic, since, held, replay_max, sift)
+            if found.recovered or not wanted:
+                return found, None
+        if self._cache is None:
+            raise TransientError("there is no cache")
+        snapshot, found = await read_state(self._bus, self._cache, topic, held, replay_max, sift)
+        return found._replace(recovered=False), snapshot
+
     def acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
         """Answer with `subscribed`; what follows is in order after it."""
         subscription.acknowledged = True
@@ -145,11 +176,11 @@ class Replays:
 
     def resume(self, subscription: Subscription) -> None:
         """Its client takes data again. One that drops the oldest goes on with what is next for those who kept up, and
-        is told by `lag` what it missed. All others are brought up to date from the topic's log (a replay that had begun
-        goes on in any case). Where that no longer reaches back far enough, `lag` tells the loss, and then the default
-        is to close the connection with 4008.
+        is told by `lag` what it missed. All others are brought up to date from the topic's log (a snapshot or replay
+        that had begun goes on in any case). Where that no longer reaches back far enough, `lag` tells the loss, and
+        then the default is to close the connection with 4008.
         """
-        if subscription.on_slow == "drop_oldest" and not subscription.replay:
+        if subscription.on_slow == "drop_oldest" and not subscription.behind:
             self._skip(subscription)
         else:
             self.go_on(subscription)
@@ -158,18 +189,22 @@ class Replays:
         """Up to where its client has got everything that it gets; None before that is known."""
         if subscription.group.is_live(subscription):
             return subscription.group.delivered[0]
-        if subscription.replay:
-            return _before(subscription.replay[0])
+        if subscription.pages is not None:
+            return None
+        if subscription.behind:
+            return _before((subscription.replay or subscription.held)[0])
         return subscription.position if subscription.acknowledged else None
 
     def go_on(self, subscription: Subscription) -> None:
         """Send what is left to replay, then join the others if nothing came meanwhile, else read that."""
         if subscription.client.paused:
             return
-        if subscription.replay:
+        if subscription.behind:
             self._pumping[subscription] = None
             self._wake()
-        elif (top := subscription.group.present(subscription)) is not None:
+            return
+        subscription.group.feed.holding.pop(subscription, None)
+        if (top := subscription.group.present(subscription)) is not None:
             subscription.group.join(subscription, top)
         else:
             self.begin(subscription, subscription.position)
@@ -185,7 +220,7 @@ class Replays:
             self._pumping.move_to_end(subscription)
             if subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
                 room -= self._write_replay(subscription)
-                if not subscription.replay:
+                if not subscription.behind:
                     self._pumping.pop(subscription, None)
                     self.go_on(subscription)
 

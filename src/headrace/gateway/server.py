@@ -13,11 +13,15 @@ import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
+from headrace.cache import Cache
 from headrace.execution.intake import Intake
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.mailboxes import Mailboxes
 from headrace.gateway.order_streams import OrderStreams
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
@@ -28,10 +32,12 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.model.errors import ConfigError
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import EventFramer, Framer, Head
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.store.inbox import Inbox
 
 BACKLOG: Final = 4096
 CLOSES_PER_TURN: Final = 512
@@ -43,10 +49,12 @@ _log = structlog.get_logger("gateway")
 class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
-    `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a recording.
+    `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
+    are sent nothing. `head` tells how far the chain is known (shown in
+    heartbeats). `demo` marks a server that plays a recording.
     `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
-    `orders` takes orders; without it there are none. `endpoints`, `handlers` and `framer` are for benchmarks, which put
-    their own beside or in place of ours.
+    `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
+    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
 
     def __init__(
@@ -57,6 +65,8 @@ class Gateway:
         metrics: Metrics,
         clock: Clock,
         *,
+        cache: Cache | None = None,
+        inbox: Inbox | None = None,
         supervisor: Supervisor,
         server_id: str,
         head: Callable[[], Head] = Head,
@@ -64,29 +74,43 @@ class Gateway:
         dashboard: bool = True,
         expose_metrics: bool = True,
         orders: Intake | None = None,
+        auth: Authenticator | None = None,
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor, self._demo = supervisor, demo
+        self._supervisor, self._demo, self._auth = supervisor, demo, auth
         self._keeper = Doorkeeper(settings, clock, metrics)
         framer = framer or EventFramer()
-        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer)
+        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs)
+        self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(
-            bus, self.gate, self.hub, self._keeper, health, metrics, framer, server_id, demo, dashboard, expose_metrics
+            bus,
+            self.gate,
+            self.hub,
+            self._keeper,
+            health,
+            metrics,
+            framer,
+            Broadcasts(bus, inbox, server_id),
+            server_id,
+            demo,
+            dashboard,
+            expose_metrics,
+            auth,
         )
         self._server = _Server(self._uvicorn_config(build(context, handlers)))
         self._tasks: list[asyncio.Task[object]] = []
-        self._detach: Callable[[], None] = lambda: None
+        self._detach = contextlib.ExitStack()
         self._port = 0
 
     @property
@@ -96,9 +120,11 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
+        if self._auth is not None:
+            await self._auth.start(self._supervisor)
         listener = self._listen()
         self._port = listener.getsockname()[1]
-        self._detach = self._bus.attach(self.hub.sink)
+        self._detach.callback(self._bus.attach(self.hub.sink))
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
@@ -106,13 +132,16 @@ class Gateway:
         await self._server.ready.wait()
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
+        if self._mailboxes is not None:
+            self._detach.callback(self._bus.attach(self._mailboxes.sink))
+            self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+        if self._auth is None and not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
             _log.warning(
                 "no_authentication",
                 host=self._settings.host,
                 port=self._port,
-                meaning="anyone who can connect can read everything",
+                meaning="anyone who can connect can read everything; AUTH_MODE changes that",
             )
 
     def apply(self, settings: GatewaySettings) -> None:
@@ -124,7 +153,7 @@ class Gateway:
         end_s = self._clock.monotonic() + deadline_s
         self._keeper.draining = True
         self._health.report("gateway", ready=False, detail="shutting down")
-        self._detach()
+        self._detach.close()
         self.hub.windows.end_all()
         while self.hub.busy and self._clock.monotonic() < end_s:
             await self.hub.flush()

@@ -3,32 +3,49 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import assert_never
 
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.connection import Connection, Opening
 from headrace.gateway.groups import Client
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.mailboxes import Mailbox, Mailboxes
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.problems import Refused
 from headrace.model.errors import RequestError
+from headrace.model.identity import SUBJECT_LENGTH_MAX, Identity, is_subject
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.frames import Head
-from headrace.protocol.session import Action, Close, History, OrderCommand, Send, Session, Subscribe, Unsubscribe
+from headrace.protocol.frames import FrameId, Head
+from headrace.protocol.gated import GatedSession
+from headrace.protocol.session import (
+    Acknowledge,
+    Action,
+    Authenticate,
+    Close,
+    History,
+    OrderCommand,
+    Revoke,
+    Send,
+    Session,
+    Subscribe,
+    Unsubscribe,
+    Welcome,
+)
+from headrace.protocol.standing import DENIED, Standing
 from headrace.runtime.metrics import Metrics
-
-USER_ID_MAX: Final = 128
-
-_CREDENTIALS: Final = ("token", "access_token", "jwt", "ticket")
 
 
 @dataclass
 class Gate:
     """What every session shares. `head` tells how far the chain is known at the moment of the call.
 
-    `orders` is None on a server that takes none.
+    `orders` is None on a server that takes none, `mailboxes` on one that keeps nothing for users, `auth` on one that
+    asks nobody who they are.
     """
 
     hub: Hub
@@ -37,6 +54,8 @@ class Gate:
     server_id: str
     head: Callable[[], Head]
     orders: OrderVerbs | None = None
+    mailboxes: Mailboxes | None = None
+    auth: Authenticator | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -48,33 +67,24 @@ class SessionShell(Client):
     """One client of the wire protocol, from `welcome` to close."""
 
     def __init__(self, gate: Gate, connection: Connection, opening: Opening) -> None:
-        _refuse_credentials(opening)
         self._gate, self._keeper, self._connection = gate, gate.keeper, connection
         limits = gate.keeper.settings.limits()
-        self._user_id = _user_id(opening.query)
+        self._user_id: str | None = None
+        self._claimed = _user_id(opening.query)
+        """The user that the URL names; who it really is shows when the session says welcome."""
+        self._mailbox: Mailbox | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
         super().__init__(connection.transport, batch=_one(opening.query, "batch") == "1")
-        self._session = Session(limits, gate.keeper.clock.monotonic(), orders=gate.orders is not None)
+        self._session, self._gated = self._new_session(opening)
         self.frame_bytes_max = limits.frame
 
     def opened(self) -> None:
-        gate, settings = self._gate, self._keeper.settings
-        if len(gate.hub.clients) >= settings.connections_max:
+        if len(self._gate.hub.clients) >= self._keeper.settings.connections_max:
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
-        gate.hub.add(self, self._user_id)
-        self._keeper.pings.set(self, self._keeper.clock.monotonic())
-        self.send(
-            frames.welcome(
-                connection_id=f"c{next(gate.ids)}",
-                user_id=self._user_id,
-                server_id=gate.server_id,
-                ping_s=settings.ping_s,
-                pong_s=settings.pong_s,
-                limits=self._session.limits,
-            )
-        )
+        self._gate.hub.add(self, None)
         self._perform(self._session.open(self._wanted))
+        self._set_alarm()
 
     def text(self, data: str) -> None:
         self._gate.commands.inc()
@@ -89,11 +99,24 @@ class SessionShell(Client):
 
     def socket_free(self) -> None:
         self._gate.hub.resume(self)
+        if self._mailbox is not None:
+            self._mailbox.resume()
 
     def lost(self) -> None:
+        self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
         self._gate.hub.remove(self, self._user_id)
+        if self._mailbox is not None:
+            self._mailbox.close()
+        if self._gated is not None:
+            self._gated.standing.close()
+
+    def wake(self) -> None:
+        """Something may be due to the credential."""
+        if self._gated is not None:
+            self._perform(self._gated.wake(self._keeper.clock.monotonic()))
+            self._set_alarm()
 
     def ping(self) -> None:
         if self.paused:
@@ -125,31 +148,99 @@ class SessionShell(Client):
             match action:
                 case Send(payload):
                     self.send(payload)
+                case Welcome():
+                    self._welcome()
+                case Authenticate():
+                    self._authenticate(action)
                 case Subscribe():
                     self._gate.hub.subscribe(self, action)
                 case Unsubscribe(topic, request_id):
-                    ended = self._gate.hub.unsubscribe(self, topic)
-                    if ended is not None and not ended.acknowledged:
-                        failure = RequestError(ErrorCode.BAD_REQUEST, "unsubscribed before it began")
-                        self.send(frames.error(failure, ended.request_id))
+                    failure = RequestError(ErrorCode.BAD_REQUEST, "unsubscribed before it began")
+                    self._unsubscribe(topic, failure)
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
                     self._gate.hub.history(self, action)
+                case Acknowledge():
+                    self._acknowledge(action)
                 case OrderCommand():
                     assert self._gate.orders is not None
                     self._gate.orders.perform(self, action, self._user_id)
+                case Revoke(topic):
+                    self._revoke(topic)
                 case Close(code):
                     self.cut_off(code)
                 case _:
                     assert_never(action)
 
+    def _acknowledge(self, wanted: Acknowledge) -> None:
+        if self._mailbox is None or wanted.topic != self._mailbox.topic:
+            failure = RequestError(ErrorCode.DENIED, "not the topic of this connection's user")
+            self.send(frames.error(failure, wanted.request_id))
+        else:
+            self._mailbox.acknowledge(wanted.offset, wanted.request_id)
 
-def _refuse_credentials(opening: Opening) -> None:
-    """URLs end up in logs, and nothing here can check a credential yet: neither is passed over in silence."""
-    if any(name in opening.query for name in _CREDENTIALS):
-        raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
-    if any(name.startswith("jwt.") for name in opening.subprotocols):
-        raise Refused(HTTPStatus.UNAUTHORIZED, "authentication is not available on this server")
+    def _new_session(self, opening: Opening) -> tuple[Session, GatedSession | None]:
+        """The session, and the same again if its client must say who it is."""
+        limits, now_s = self._keeper.settings.limits(), self._keeper.clock.monotonic()
+        auth, orders = self._gate.auth, self._gate.orders is not None
+        credential = credential_of(opening, wanted=auth is not None)
+        if auth is None:
+            return Session(limits, now_s, orders=orders), None
+        standing = Standing(self._claimed, auth.settings.terms(), now_s)
+        gated = GatedSession(limits, now_s, standing, credential, orders=orders)
+        return gated, gated
+
+    def _welcome(self) -> None:
+        settings = self._keeper.settings
+        self._user_id = self._claimed if self._gated is None else self._gated.standing.subject
+        self._gate.hub.add(self, self._user_id)
+        self._keeper.pings.set(self, self._keeper.clock.monotonic())
+        self.send(
+            frames.welcome(
+                connection_id=f"c{next(self._gate.ids)}",
+                user_id=self._user_id,
+                server_id=self._gate.server_id,
+                ping_s=settings.ping_s,
+                pong_s=settings.pong_s,
+                limits=self._session.limits,
+            )
+        )
+        if self._user_id is not None and self._gate.mailboxes is not None:
+            self._mailbox = self._gate.mailboxes.open(self, self._user_id)
+
+    def _authenticate(self, wanted: Authenticate) -> None:
+        assert self._gate.auth is not None
+        self._gate.auth.check(
+            wanted.credential,
+            accepted=partial(self._accepted, wanted.request_id),
+            refused=partial(self._refused, wanted.request_id),
+        )
+
+    def _accepted(self, request_id: FrameId, identity: Identity, valid_s: float) -> None:
+        assert self._gated is not None
+        self._perform(self._gated.authenticated(identity, valid_s, request_id, self._keeper.clock.monotonic()))
+        self._set_alarm()
+
+    def _refused(self, request_id: FrameId, failure: RequestError) -> None:
+        assert self._gated is not None
+        self._perform(self._gated.not_authenticated(failure, request_id))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._gated is not None and self.open:
+            self._keeper.alarms.set(self, self._gated.standing.wake_at_s, self._keeper.clock.monotonic())
+
+    def _revoke(self, topic: str) -> None:
+        if self._unsubscribe(topic, DENIED):
+            self.send(frames.error(DENIED, topic=topic))
+
+    def _unsubscribe(self, topic: str, failure: RequestError) -> bool:
+        """End delivery; whether it had begun. If not, whoever asked for it gets `failure`."""
+        ended = self._gate.hub.unsubscribe(self, topic)
+        if ended is not None and not ended.acknowledged:
+            self.send(frames.error(failure, ended.request_id))
+            return False
+        return True
 
 
 def _one(query: Mapping[str, list[str]], name: str) -> str | None:
@@ -163,8 +254,8 @@ def _one(query: Mapping[str, list[str]], name: str) -> str | None:
 
 def _user_id(query: Mapping[str, list[str]]) -> str | None:
     user_id = _one(query, "user_id")
-    if user_id is not None and not (0 < len(user_id) <= USER_ID_MAX and user_id.isascii() and user_id.isprintable()):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"user_id is not 1 to {USER_ID_MAX} printable ASCII characters")
+    if user_id is not None and not is_subject(user_id):
+        raise Refused(HTTPStatus.BAD_REQUEST, f"user_id is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters")
     return user_id
 
 

@@ -11,7 +11,7 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`host` is loopback by default because this server knows no authentication yet: who can connect can read all.
+    """`host` is loopback by default because authentication is off by default: who can connect can read all.
 
     Limits that are marked live apply to connections made after the change, `connections_max` at once.
     """
@@ -20,7 +20,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(min_length=1),
         Setting(
-            "Address to listen on; 0.0.0.0 lets other machines in (put a proxy that authenticates before it)",
+            "Address to listen on; 0.0.0.0 lets other machines in (set AUTH_MODE first)",
             ("SERVER_HOST",),
         ),
     ] = "127.0.0.1"

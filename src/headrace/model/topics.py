@@ -22,11 +22,18 @@ KEYED: Final = {
     "pool": "pubkey",
     "order": "order id",
     "orders": "user",
+    "app": "name",
 }
 """Kind → what its key is. A program is a name of its IDL file (`pump`) or a program id."""
 
+APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
+"""Kinds of topics that an application may publish on; what is told on the others is known from the chain alone."""
+
+USER_PREFIX: Final = "user:"
+"""What a user is told, and nobody else: such a topic is had by being that user, not by subscribing."""
+
 OWNER_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@-")
-"""What ids of users and orders are made of."""
+"""What ids of users and orders, and names that applications choose, are made of."""
 
 OWNER_LENGTH_MAX: Final = 64
 
@@ -54,7 +61,7 @@ def parse(name: str) -> Topic:
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
     named = "program" in (expected or "") and 0 < len(key) <= 64 and _NAME_CHARS.issuperset(key)
-    owned = expected in ("order id", "user") and is_owner(key)
+    owned = expected in ("order id", "user", "name") and is_owner(key)
     if expected is None or not (named or owned or is_key(key)):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)

@@ -50,12 +50,16 @@ CLOSE_REASONS: Final[Mapping[int, str]] = MappingProxyType(
     {
         CloseCode.INTERNAL: "internal error",
         CloseCode.SHUTDOWN: "shutdown",
+        CloseCode.AUTH_TIMEOUT: "authentication timed out",
+        CloseCode.EXPIRED: "token expired",
         CloseCode.SLOW: "too slow",
         CloseCode.INSUFFICIENT_STATE: "insufficient state",
         CloseCode.NO_PONG: "no pong",
         CloseCode.RATE: "too many commands",
+        CloseCode.BAD_TOKEN: "bad token",
         CloseCode.MALFORMED: "malformed",
         CloseCode.CONNECTION_LIMIT: "connection limit",
+        CloseCode.DENIED: "denied",
     }
 )
 """The reason text sent with a code; at most 123 bytes (RFC 6455 §5.5)."""

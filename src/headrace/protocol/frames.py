@@ -8,7 +8,7 @@ import msgspec
 from headrace.model.errors import RequestError
 from headrace.model.events import Message, Position
 from headrace.model.orders import OrderRefused
-from headrace.model.topics import TOPIC_LENGTH_MAX
+from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
 from headrace.protocol.codes import ErrorCode
 
 OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
@@ -69,6 +69,17 @@ class HistoryData(msgspec.Struct, frozen=True):
     since: PositionData | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] = 100
     reverse: bool = False
+
+
+class AuthData(msgspec.Struct, frozen=True):
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
+
+
+class AckData(msgspec.Struct, frozen=True):
+    """The client has everything of its user's topic up to `offset`."""
+
+    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_LENGTH_MAX + len(USER_PREFIX))]
+    offset: _U64
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -149,6 +160,14 @@ def welcome(
     )
 
 
+def authenticated(request_id: FrameId, user_id: str, expires_in_s: int) -> bytes:
+    return _frame("authenticated", request_id, data={"user_id": user_id, "expires_in_s": expires_in_s})
+
+
+def auth_expiring(in_s: int) -> bytes:
+    return _frame("auth_expiring", data={"in_s": in_s})
+
+
 def subscribed(
     topic: str, request_id: FrameId, top: Position, *, was_recovering: bool, recovered: bool, replayed: int
 ) -> bytes:
@@ -211,6 +230,32 @@ def history(topic: str, request_id: FrameId, top: Position, items: Iterable[byte
     """`items` are whole event frames; `offset` is the topic's newest, so a client knows whether there is more."""
     data = {"epoch": top.epoch, "offset": str(top.offset), "items": [msgspec.Raw(item) for item in items]}
     return _frame("history", request_id, topic, data)
+
+
+def snapshot(
+    topic: str, at: Position, as_of_slot: int | None, items: Iterable[bytes], next_page: int | None, *, complete: bool
+) -> bytes:
+    """One page of a state. `items` are whole event frames; `next_page` is the number of the page that follows."""
+    data = {
+        "as_of_slot": _text(as_of_slot),
+        "items": [msgspec.Raw(item) for item in items],
+        "complete": complete,
+        "next": _text(next_page),
+    }
+    return _encode({"type": "snapshot", "topic": topic, "epoch": at.epoch, "offset": str(at.offset), "data": data})
+
+
+def letter(topic: str, epoch: str, offset: int, event_id: str, data: str, *, ack: bool) -> bytes:
+    """A message of a user's topic; `data` is JSON."""
+    frame: dict[str, Any] = {"type": "event", "topic": topic, "epoch": epoch, "offset": str(offset)}
+    frame["event_id"] = event_id
+    if ack:
+        frame["ack"] = True
+    return _encode({**frame, "data": msgspec.Raw(data.encode())})
+
+
+def acknowledged(topic: str, request_id: FrameId, offset: int) -> bytes:
+    return _frame("acknowledged", request_id, topic, {"offset": str(offset)})
 
 
 def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:

@@ -7,13 +7,25 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from headrace.model import topics
+from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
+from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.conflation import Conflate, parse_conflate
 from headrace.protocol.filters import Filter, parse_filter
-from headrace.protocol.frames import Envelope, FrameId, HistoryData, Limits, OnSlow, SubscribeData, UnsubscribeData
+from headrace.protocol.frames import (
+    AckData,
+    AuthData,
+    Envelope,
+    FrameId,
+    HistoryData,
+    Limits,
+    OnSlow,
+    SubscribeData,
+    UnsubscribeData,
+)
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
@@ -28,10 +40,22 @@ class Send(NamedTuple):
     payload: bytes
 
 
+class Welcome(NamedTuple):
+    """The client is in: say so before anything that follows."""
+
+
+class Authenticate(NamedTuple):
+    """Find out whose credential it is, then call `authenticated` or `not_authenticated` with `request_id`."""
+
+    credential: Credential
+    request_id: FrameId
+
+
 class Subscribe(NamedTuple):
     """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
 
-    `filter` and `conflate` say which of the messages, `on_slow` what is to happen when the client can't keep up.
+    `filter` and `conflate` say which of the messages, `on_slow` what is to happen when the client can't keep up;
+    `snapshot`: where nothing is recovered, send the topic's state first.
     """
 
     topic: str
@@ -40,6 +64,7 @@ class Subscribe(NamedTuple):
     filter: Filter | None = None
     conflate: Conflate | None = None
     on_slow: OnSlow = "disconnect"
+    snapshot: bool = False
 
 
 class Unsubscribe(NamedTuple):
@@ -59,6 +84,14 @@ class History(NamedTuple):
     reverse: bool
 
 
+class Acknowledge(NamedTuple):
+    """The client has everything of `topic`, which must be its user's, up to `offset`; answer `request_id`, if any."""
+
+    topic: str
+    request_id: FrameId
+    offset: int
+
+
 class OrderCommand(NamedTuple):
     """Do `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
 
@@ -67,13 +100,21 @@ class OrderCommand(NamedTuple):
     request_id: FrameId
 
 
+class Revoke(NamedTuple):
+    """End delivery of `topic`, which the client may no longer have, and tell it."""
+
+    topic: str
+
+
 class Close(NamedTuple):
     """End the connection; nothing after this counts."""
 
     code: CloseCode
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | History | OrderCommand | Close
+Action: TypeAlias = (
+    Send | Welcome | Authenticate | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Revoke | Close
+)
 
 
 class TokenBucket:
@@ -93,11 +134,12 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
 
-_Data = TypeVar("_Data", SubscribeData, UnsubscribeData, HistoryData)
+Data = TypeVar("Data", SubscribeData, UnsubscribeData, HistoryData, AuthData, AckData)
 
 _subscribe = msgspec.json.Decoder(SubscribeData)
 _unsubscribe = msgspec.json.Decoder(UnsubscribeData)
 _history = msgspec.json.Decoder(HistoryData)
+_ack = msgspec.json.Decoder(AckData)
 
 
 class Session:
@@ -126,7 +168,7 @@ class Session:
         if refused := self._rate(envelope.id, now_s):
             return refused
         try:
-            return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+            return self._obey(envelope)
         except RequestError as failure:
             return [Send(frames.error(failure, envelope.id))]
 
@@ -139,8 +181,8 @@ class Session:
         return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """The topics that the URL names, subscribed as if by command; errors name the topic, as there is no id."""
-        actions: list[Action] = []
+        """The welcome, and the topics that the URL names as if by command; errors name the topic, as there is no id."""
+        actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
                 actions += self._subscribe(Subscribe(topic, None, None))
@@ -151,6 +193,13 @@ class Session:
     def lost(self, topic: str) -> None:
         """The subscription could not be made: the client may ask again."""
         self.topics.discard(topic)
+
+    def _obey(self, envelope: Envelope) -> list[Action]:
+        """What a command asks for. Raises RequestError."""
+        return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+
+    def _admit(self, topic: str) -> None:
+        """Raises RequestError for a topic that exists, but not for this client."""
 
     def _rate(self, request_id: FrameId, now_s: float) -> list[Action]:
         """Nothing while the client keeps to its rate, else the refusal."""
@@ -169,6 +218,9 @@ class Session:
 
     def _subscribe(self, wanted: Subscribe) -> list[Action]:
         topics.parse(wanted.topic)
+        self._admit(wanted.topic)
+        if wanted.snapshot and state_key(wanted.topic) is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if wanted.topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
@@ -177,40 +229,45 @@ class Session:
         return [wanted]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
-        data = _read(_subscribe, envelope)
-        _refuse_unbuilt(data)
+        data = read_data(_subscribe, envelope)
         recover = data.recover.position() if data.recover else None
         conflate = parse_conflate(data.conflate)
         if data.on_slow == "conflate" and conflate is None:
             raise RequestError(ErrorCode.BAD_REQUEST, "on_slow conflate needs a conflate")
         chosen = parse_filter(data.filter)
-        return self._subscribe(Subscribe(data.topic, envelope.id, recover, chosen, conflate, data.on_slow))
+        wanted = Subscribe(data.topic, envelope.id, recover, chosen, conflate, data.on_slow, data.snapshot)
+        return self._subscribe(wanted)
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
-        topic = _read(_unsubscribe, envelope).topic
+        topic = read_data(_unsubscribe, envelope).topic
         if topic not in self.topics:
             raise RequestError(ErrorCode.BAD_REQUEST, "not subscribed")
         self.topics.discard(topic)
         return [Unsubscribe(topic, envelope.id)]
 
     def _on_history(self, envelope: Envelope) -> list[Action]:
-        data = _read(_history, envelope)
+        data = read_data(_history, envelope)
         topics.parse(data.topic)
+        self._admit(data.topic)
         if data.limit > self.limits.history:
             raise RequestError(ErrorCode.BAD_REQUEST, f"limit is above {self.limits.history}")
         since = data.since.position() if data.since else None
         return [History(data.topic, envelope.id, since, data.limit, data.reverse)]
+
+    def _on_ack(self, envelope: Envelope) -> list[Action]:
+        data = read_data(_ack, envelope)
+        return [Acknowledge(data.topic, envelope.id, int(data.offset))]
 
     def _on_order(self, envelope: Envelope) -> list[Action]:
         if not self._orders:
             raise RequestError(ErrorCode.BAD_REQUEST, "this server takes no orders")
         return [OrderCommand(envelope.type.removeprefix("order."), bytes(envelope.data), envelope.id)]
 
+    def _on_auth(self, envelope: Envelope) -> list[Action]:
+        raise RequestError(ErrorCode.BAD_REQUEST, "authentication is off on this server")
+
     def _on_unknown(self, envelope: Envelope) -> list[Action]:
         raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
-
-    def _on_unbuilt(self, envelope: Envelope) -> list[Action]:
-        raise RequestError(ErrorCode.BAD_REQUEST, f"{envelope.type} is not available on this server")
 
     _COMMANDS: Final[Mapping[str, Callable[["Session", Envelope], list[Action]]]] = MappingProxyType(
         {
@@ -220,19 +277,14 @@ class Session:
             "order.execute": _on_order,
             "order.cancel": _on_order,
             "order.get": _on_order,
-            "auth": _on_unbuilt,
-            "ack": _on_unbuilt,
+            "auth": _on_auth,
+            "ack": _on_ack,
         }
     )
 
 
-def _refuse_unbuilt(data: SubscribeData) -> None:
-    """A wish that this server can't fulfil is refused, never dropped in silence."""
-    if data.snapshot:
-        raise RequestError(ErrorCode.BAD_REQUEST, "snapshot is not available on this server")
-
-
-def _read(decoder: "msgspec.json.Decoder[_Data]", envelope: Envelope) -> _Data:
+def read_data(decoder: "msgspec.json.Decoder[Data]", envelope: Envelope) -> Data:
+    """What a command carries. Raises RequestError 107."""
     try:
         return decoder.decode(envelope.data)
     except (msgspec.DecodeError, RecursionError) as error:

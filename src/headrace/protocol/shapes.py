@@ -46,6 +46,30 @@ class Welcome(_Frame, tag="welcome"):
     data: WelcomeData
 
 
+class AuthenticatedData(_Data):
+    """`expires_in_s` counts the tolerance for clocks."""
+
+    user_id: str
+    expires_in_s: int
+
+
+class Authenticated(_Frame, tag="authenticated"):
+    """The answer to `auth`; after the welcome if the connection was not in yet."""
+
+    data: AuthenticatedData
+    id: Id = msgspec.UNSET
+
+
+class AuthExpiringData(_Data):
+    in_s: int
+
+
+class AuthExpiring(_Frame, tag="auth_expiring"):
+    """The credential expires in so many seconds: show a newer one."""
+
+    data: AuthExpiringData
+
+
 class SubscribedData(_Data):
     """`epoch` and `offset` are the topic's newest position; with `recovered`, `replayed` messages follow up to it."""
 
@@ -124,12 +148,13 @@ class _InLog(_Frame):
 class Event(_InLog, tag="event"):
     """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first.
 
-    `chain` where the chain told it.
+    `chain` where the chain told it. With `ack` it comes again until the user acknowledges it.
     """
 
     event_id: str
     data: dict[str, Any]
     chain: Chain | msgspec.UnsetType = msgspec.UNSET
+    ack: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromoteData(_Data):
@@ -187,6 +212,35 @@ class History(_Frame, tag="history"):
     id: Id = msgspec.UNSET
 
 
+class SnapshotPage(_Data):
+    """`items` are whole frames, the last of a key being its state; `next` is the number of the page that follows."""
+
+    as_of_slot: U64 | None
+    items: list[Event]
+    complete: bool
+    next: U64 | None
+
+
+class Snapshot(_InLog, tag="snapshot"):
+    """A page of what the topic's messages add up to, at `offset`; after the last comes what was published since."""
+
+    data: SnapshotPage
+
+
+class AcknowledgedData(_Data):
+    """Everything up to `offset` will not come again."""
+
+    offset: U64
+
+
+class Acknowledged(_Frame, tag="acknowledged"):
+    """The answer to an `ack` that has an `id`."""
+
+    topic: str
+    data: AcknowledgedData
+    id: Id = msgspec.UNSET
+
+
 class LagData(_Data):
     """`dropped` messages of those between these offsets, both ends included, do not come."""
 
@@ -239,5 +293,18 @@ class Close(_Frame, tag="close"):
     data: CloseData
 
 
-SENT: TypeAlias = Welcome | Subscribed | Unsubscribed | Error | Logged | History | Lag | Ping
+SENT: TypeAlias = (
+    Welcome
+    | Authenticated
+    | AuthExpiring
+    | Subscribed
+    | Unsubscribed
+    | Error
+    | Logged
+    | History
+    | Lag
+    | Snapshot
+    | Acknowledged
+    | Ping
+)
 """Every frame that a server sends on a WebSocket."""

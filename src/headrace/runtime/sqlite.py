@@ -86,7 +86,11 @@ class SqliteThread(Generic[E]):
         self._jobs.put(piece)
 
     def _run(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        try:
+            connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        except sqlite3.Error as error:
+            self._refuse(TransientError(f"the database can't be opened: {error}"))
+            return
         try:
             with contextlib.suppress(sqlite3.OperationalError):  # another process is setting it right now
                 connection.execute("pragma journal_mode = wal")
@@ -95,6 +99,15 @@ class SqliteThread(Generic[E]):
                 self._transact(connection, pieces)
         finally:
             connection.close()
+
+    def _refuse(self, failure: TransientError) -> None:
+        """Answer every job with the failure, until closed."""
+        while pieces := self._next():
+            answers: list[tuple[asyncio.Future[Any], object]] = [
+                (piece.future, failure) for piece in pieces if piece.future is not None
+            ]
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._answer, answers, [])
 
     def _next(self) -> list[_Piece]:
         """Everything that waits; empty when it is time to end."""

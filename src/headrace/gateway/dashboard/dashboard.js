@@ -1,9 +1,16 @@
 // The page at `/`: trades and new tokens as they happen, and any topic you name.
 // Names on the chain are anyone's words: they only ever become textContent. Amounts stay strings and BigInt.
 
-import { getJson, Stream } from "/stream.js";
+import { getJson, Stream, useToken } from "/stream.js";
 
 const TRADES_MAX = 30, TOKENS_MAX = 12, RAW_MAX = 40, PROGRAMS_MAX = 12;
+
+// What stands behind # never leaves the browser; it goes out of the address, so that nobody copies it along.
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+if (token) {
+  useToken(token);
+  history.replaceState(null, "", location.pathname);
+}
 
 // ---- What is known --------------------------------------------------------------------------------------------------
 

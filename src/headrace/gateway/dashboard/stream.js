@@ -3,6 +3,14 @@
 const LOOKBACK = 25; // messages of a topic's past that are given when it is first followed
 const RETRY_MS = 500, RETRY_MS_MAX = 10_000;
 const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // we sent something wrong and would only do so again
+const NO_CREDENTIAL_IN_TIME = 4002;
+
+let token = null;
+
+/** From here on, connections and requests show this token. */
+export function useToken(given) {
+  token = given;
+}
 
 /**
  * One connection that comes back, and per topic the last message we have, to ask for what came since.
@@ -30,7 +38,8 @@ export class Stream {
 
   connect() {
     this.on.state("wait", this.#attempts ? "reconnecting" : "connecting");
-    const socket = (this.#socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws?batch=1`));
+    const url = `${location.origin.replace(/^http/, "ws")}/ws?batch=1`;
+    const socket = (this.#socket = new WebSocket(url, token ? ["stream.v1", `jwt.${token}`] : []));
     socket.onmessage = ({ data }) => {
       this.#heard_ms = Date.now();
       for (const line of data.split("\n")) this.#receive(JSON.parse(line), line);
@@ -104,6 +113,10 @@ export class Stream {
     this.#welcome = false;
     this.#requests.clear();
     this.#silence_ms = Infinity;
+    if (code === NO_CREDENTIAL_IN_TIME && !token) {
+      this.on.state("bad", "this server wants a token: open the page with #token=… behind its address");
+      return;
+    }
     if (code >= 4500 || USELESS_TO_RETRY.has(code)) {
       this.on.state("bad", `refused: ${reason || "no reason given"} (${code})`);
       return;
@@ -117,7 +130,7 @@ export class Stream {
 /** What a path answers, of whatever status: problems are JSON too. `null` when there is no answer. */
 export async function getJson(path) {
   try {
-    return await (await fetch(path)).json();
+    return await (await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} })).json();
   } catch {
     return null;
   }

@@ -1,10 +1,7 @@
-"""Who may see what over HTTP: each route that shows a topic or the server's inside asks here first."""
+"""Which topics there are to ask for over HTTP, and which are named to anyone; who may read them is said by guards."""
 
 from http import HTTPStatus
-from typing import Any, Final
-
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from typing import Final
 
 from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
@@ -26,7 +23,3 @@ def check_topic(name: str) -> None:
 def is_listed(name: str) -> bool:
     """Whether a topic may be named to anyone: those of users and their orders are not."""
     return name.partition(":")[0] not in _PERSONAL
-
-
-def administrators(_connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """A guard of what is for administrators. Lets everyone in, as this server knows no authentication yet."""

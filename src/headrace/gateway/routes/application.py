@@ -13,7 +13,18 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
-from headrace.gateway.routes import asyncapi, dashboard, events, health, live, schema, topics
+from headrace.gateway.routes import (
+    asyncapi,
+    broadcast,
+    dashboard,
+    events,
+    guards,
+    health,
+    live,
+    schema,
+    tickets,
+    topics,
+)
 from headrace.gateway.routes.context import Context
 from headrace.model.orders import OrderRefused
 
@@ -29,6 +40,7 @@ _HANDLERS: Final = (
     *topics.HANDLERS,
     *events.HANDLERS,
     *live.HANDLERS,
+    *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
 )
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
@@ -43,6 +55,8 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         handlers += dashboard.HANDLERS
     if context.expose_metrics:
         handlers += health.METRICS_HANDLERS
+    if context.auth is not None:
+        handlers += tickets.HANDLERS
     app = Litestar(
         route_handlers=[*handlers, schema.openapi(handlers)],
         exception_handlers={
@@ -51,6 +65,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
             OrderRefused: _on_order_refused,
             Exception: _on_defect,
         },
+        guards=[guards.authenticated],
         before_request=_refuse_repeats,
         openapi_config=None,
         state=State({"context": context}),

@@ -9,6 +9,7 @@ from litestar import MediaType, Response, get
 
 from headrace import __version__
 from headrace.gateway.rfc6455 import SUBPROTOCOL
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
 from headrace.model import topics
 from headrace.protocol import frames
@@ -20,7 +21,7 @@ _SCHEMA: Final = "#/components/schemas/{name}"
 _ID: Final = next(field.type for field in msgspec.structs.fields(frames.Envelope) if field.name == "id")
 
 
-@get("/schema/asyncapi.json", include_in_schema=False, sync_to_thread=False)
+@get("/schema/asyncapi.json", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def asyncapi() -> Response[bytes]:
     """The AsyncAPI description of the WebSocket protocol."""
     return Response(msgspec.json.encode(document()), media_type=MediaType.JSON)
@@ -69,6 +70,7 @@ def _channels() -> Document:
         "properties": {
             "subscriptions": {"type": "string", "description": "topics to begin with, separated by commas"},
             "user_id": {"type": "string", "minLength": 1, "maxLength": 128},
+            "ticket": {"type": "string", "description": "from POST /api/ws/tickets, where authentication is on"},
             "batch": {"enum": ["1"], "description": "a frame may hold several objects, one a line"},
         },
     }

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from litestar import Request
+from litestar.connection import ASGIConnection
 
 from headrace.bus import Bus
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.broadcasts import Broadcasts
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.session_shell import Gate
@@ -16,7 +18,10 @@ from headrace.runtime.metrics import Metrics
 
 @dataclass(frozen=True)
 class Context:
-    """`demo`: a recording is played, not the live chain; the dashboard says so. The last two say what is served."""
+    """`demo`: a recording is played, not the live chain; the dashboard says so. The next two say what is served.
+
+    `auth` is None on a server that asks nobody who they are.
+    """
 
     bus: Bus
     gate: Gate
@@ -25,12 +30,14 @@ class Context:
     health: Health
     metrics: Metrics
     framer: Framer
+    broadcasts: Broadcasts
     server_id: str
     demo: bool
     dashboard: bool = True
     expose_metrics: bool = True
+    auth: Authenticator | None = None
 
 
-def context_of(request: Request[Any, Any, Any]) -> Context:
+def context_of(request: ASGIConnection[Any, Any, Any, Any]) -> Context:
     context: Context = request.app.state["context"]
     return context

@@ -1,7 +1,8 @@
 """What the OpenAPI description says of parameters, and of the answers that are not 200."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
@@ -97,3 +98,18 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
         )
         for status in statuses
     }
+
+
+def with_bodies(document: dict[str, Any], bodies: Mapping[str, type[msgspec.Struct]]) -> dict[str, Any]:
+    """Add what is posted to these paths to an OpenAPI document, in place."""
+    for path, shape in bodies.items():
+        (_,), components = msgspec.json.schema_components([shape], ref_template="#/components/schemas/{name}")
+        document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        schema = {"$ref": f"#/components/schemas/{shape.__name__}"}
+        if path not in document["paths"]:
+            continue
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return document

@@ -10,11 +10,13 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.gateway.problems import Refused, wrong
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import EpochQuery, OffsetQuery, TopicPath, position, problems
 from headrace.gateway.session_shell import Gate
 from headrace.model.events import Position
+from headrace.model.identity import Identity
 from headrace.protocol.sse import position_of
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -33,6 +35,7 @@ _HEADERS: Final = (
     operation_id="followTopic",
     summary="Follow a topic",
     tags=["topics"],
+    opt=guards.BY_TICKET,
     sync_to_thread=False,
     responses={
         200: ResponseSpec(
@@ -60,9 +63,10 @@ def follow_topic(
     """
     context = context_of(request)
     check_topic(topic)
+    guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    return _Answer(context.gate, topic, since)
+    return _Answer(context.gate, topic, since, guards.identity_of(request))
 
 
 def _position(event_id: str) -> Position:
@@ -76,14 +80,14 @@ def _position(event_id: str) -> Position:
 class _Answer:
     """Writes the head of the answer, and leaves the socket to the stream."""
 
-    def __init__(self, gate: Gate, topic: str, since: Position | None) -> None:
-        self._gate, self._topic, self._since = gate, topic, since
+    def __init__(self, gate: Gate, topic: str, since: Position | None, identity: Identity | None) -> None:
+        self._gate, self._topic, self._since, self._identity = gate, topic, since, identity
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         _check_room(self._gate)  # from here to the stream nothing waits, so the limit holds
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
         take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-        if not take_over(EventStream(self._gate, self._topic, self._since)):
+        if not take_over(EventStream(self._gate, self._topic, self._since, self._identity)):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

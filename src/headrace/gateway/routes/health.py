@@ -6,6 +6,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 from headrace.runtime.metrics import Metrics
 
@@ -28,7 +29,7 @@ class Liveness(msgspec.Struct, frozen=True):
     status: str = "live"
 
 
-@get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], sync_to_thread=False)
+@get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], opt=guards.OPEN, sync_to_thread=False)
 def liveness() -> Liveness:
     """The process answers."""
     return Liveness()
@@ -39,6 +40,7 @@ def liveness() -> Liveness:
     operation_id="isReady",
     summary="Readiness",
     tags=["server"],
+    opt=guards.OPEN,
     sync_to_thread=False,
     responses={503: ResponseSpec(Readiness, description="Not ready")},
 )
@@ -55,6 +57,8 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     operation_id="readMetrics",
     summary="Metrics",
     tags=["server"],
+    opt=guards.OPEN,
+    guards=[guards.metrics_reader],
     sync_to_thread=True,
     media_type=MediaType.TEXT,
 )  # it reads files under /proc

@@ -9,7 +9,8 @@ from litestar import Request, get
 from headrace import __version__
 from headrace.gateway.problems import Refused
 from headrace.gateway.rfc6455 import SUBPROTOCOL
-from headrace.gateway.routes.access import administrators, is_listed
+from headrace.gateway.routes import guards
+from headrace.gateway.routes.access import is_listed
 from headrace.gateway.routes.context import context_of
 
 TOPICS_SHOWN: Final = 1000
@@ -51,7 +52,7 @@ class Info(msgspec.Struct, frozen=True):
     summary="Count connections",
     tags=["server"],
     sync_to_thread=False,
-    guards=[administrators],
+    guards=[guards.admin_only],
 )
 def connections(request: Request[Any, Any, Any]) -> Connections:
     """How many connections, users and subscriptions this server has."""
@@ -76,7 +77,7 @@ def info(request: Request[Any, Any, Any]) -> Info:
     return Info("headrace", __version__, context.server_id, SUBPROTOCOL, context.demo)
 
 
-@get("/ws", status_code=426, include_in_schema=False, sync_to_thread=False)
+@get("/ws", opt=guards.OPEN, status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
     """The stream is a WebSocket."""
     raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client", headers={"Upgrade": "websocket"})

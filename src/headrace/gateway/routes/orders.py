@@ -11,7 +11,9 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
+from headrace.gateway.order_verbs import of_user
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes import guards
 from headrace.model.orders import OrderRefused
 from headrace.protocol.orders import event_frame, order_view
 
@@ -36,6 +38,8 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
         body = read_body(request.headers.get("content-type", ""), await request.body())
+        if isinstance(body, dict):
+            body = of_user(body, guards.acting_user(request))
         accepted = await intake.execute(body, request.headers.get("idempotency-key"))
         headers = {"Location": f"/api/orders/{accepted.order.id}"}
         if accepted.replayed:
@@ -43,12 +47,13 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         return _json(order_view(as_accepted(accepted.order)), 201, headers)
 
     @get("/api/orders/{order_id:str}", operation_id="readOrder", summary="Look at an order", tags=["orders"])
-    async def read(order_id: _OrderId) -> Response[bytes]:
+    async def read(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
         """The order as it is now."""
-        return _json(order_view(await intake.get(order_id)))
+        return _json(order_view(await intake.get(order_id, user_id=guards.acting_user(request))))
 
     @get("/api/orders", operation_id="listOrders", summary="List orders", tags=["orders"])
     async def find(
+        request: Request[Any, Any, Any],
         status: Annotated[
             str | None, QueryParameter(max_length=_TEXT_MAX, description="Only those of this status")
         ] = None,
@@ -62,6 +67,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many at most")] = 50,
     ) -> Response[bytes]:
         """Orders, newest first. `cursor` is the `nextCursor` of the page before."""
+        user = guards.acting_user(request, user)
         page = await intake.list(user_id=user, status=status, mint=mint, cursor=cursor, limit=limit)
         return _json({"orders": [order_view(order) for order in page.orders], "nextCursor": page.cursor})
 
@@ -69,6 +75,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         "/api/orders/{order_id:str}/events", operation_id="readOrderLog", summary="Read an order's log", tags=["orders"]
     )
     async def events(
+        request: Request[Any, Any, Any],
         order_id: _OrderId,
         from_seq: Annotated[
             int, QueryParameter(ge=0, le=2**31, name="fromSeq", description="Only updates after this one")
@@ -76,7 +83,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most")] = 1000,
     ) -> Response[bytes]:
         """The order's log after `fromSeq`, as its stream tells it."""
-        order = await intake.get(order_id)
+        order = await intake.get(order_id, user_id=guards.acting_user(request))
         log = await intake.events(order_id, from_seq, limit)
         return _json({"orderId": order.id, "lastSeq": order.seq, "events": [msgspec.Raw(event_frame(e)) for e in log]})
 
@@ -87,19 +94,20 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         tags=["orders"],
         status_code=200,
     )
-    async def cancel(order_id: _OrderId) -> Response[bytes]:
+    async def cancel(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
         """200: it is cancelled. 202: its transaction may be on its way; it ends CANCELLED or, too late, CONFIRMED."""
-        order, requested = await intake.cancel(order_id)
+        order, requested = await intake.cancel(order_id, user_id=guards.acting_user(request))
         return _json(order_view(order), 202 if requested else 200)
 
     @get("/api/portfolio", operation_id="readPortfolio", summary="Balances and holdings", tags=["orders"])
     async def portfolio(
+        request: Request[Any, Any, Any],
         user: Annotated[str, QueryParameter(min_length=1, max_length=64, description="Whose")],
     ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
-        return _json(await intake.portfolio(user))
+        return _json(await intake.portfolio(guards.acting_user(request, user) or user))
 
-    @get("/api/orders/{order_id:str}/stream", status_code=426, include_in_schema=False)
+    @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")

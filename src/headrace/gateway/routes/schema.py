@@ -11,7 +11,8 @@ from litestar.types import ControllerRouterHandler
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE
-from headrace.gateway.routes.described import Problem
+from headrace.gateway.routes import broadcast, guards
+from headrace.gateway.routes.described import Problem, with_bodies
 from headrace.gateway.routes.order_shapes import describe
 from headrace.protocol import shapes
 
@@ -36,7 +37,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
         told = Litestar(described, openapi_config=config, logging_config=None)
         return msgspec.json.encode(complete(told.openapi_schema.to_schema()))
 
-    @get("/schema", include_in_schema=False, sync_to_thread=True)  # the first takes a while
+    @get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=True)  # the first takes a while
     def answer() -> Response[bytes]:
         return Response(document(), media_type=MediaType.JSON)
 
@@ -53,4 +54,4 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].setdefault("default", unforeseen)
-    return describe(document)
+    return describe(with_bodies(document, broadcast.BODIES))

@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 
 from headrace.bus import History
 from headrace.gateway.problems import Refused
+from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic, is_listed
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
@@ -70,13 +71,14 @@ def list_topics(
     ] = "",
     limit: _Limit = 100,
 ) -> TopicList:
-    """Topics that have messages here, by name."""
+    """Topics that have messages here and that you may read, by name."""
     context = context_of(request)
     try:
         tops = context.bus.topics()
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
-    found = [name for name in tops if name.startswith(prefix) and is_listed(name)]
+    listed = guards.reader(request, anyone=is_listed)
+    found = [name for name in tops if name.startswith(prefix) and listed(name)]
     page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
     subscribers = context.hub.topics()
     entries = [
@@ -107,6 +109,7 @@ async def read_history(
     """
     context = context_of(request)
     check_topic(topic)
+    guards.admit(request, topic)
     since = position(epoch, offset)
     try:
         page = await context.bus.history(topic, since, limit, reverse=reverse)

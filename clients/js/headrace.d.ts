@@ -1,0 +1,155 @@
+// Types of the client. Offsets, slots and amounts are text, because they may be larger than a number can hold.
+
+/** A place in a topic's log: that of the last message one has. */
+export interface Position {
+  epoch: string;
+  offset: string;
+}
+
+/** Where on the chain an event happened, and how certain it was when it was sent. */
+export interface Chain {
+  slot: string;
+  signature: string | null;
+  ix: number[];
+  commitment: string;
+  tx_version: number | string | null;
+  source: string | null;
+  truncated: boolean;
+  via: string | null;
+}
+
+interface Recorded extends Position {
+  topic: string;
+}
+
+/** Something happened. One that comes again under its `event_id` replaces the first. */
+export interface Event<Data = any> extends Recorded {
+  type: "event";
+  event_id: string;
+  data: Data;
+  chain?: Chain;
+  /** The server keeps it until `Client.ack`. */
+  ack?: boolean;
+}
+
+/** All events of this slot on this topic are now this certain. */
+export interface Promote extends Recorded {
+  type: "promote";
+  data: { slot: string; commitment: string };
+}
+
+/** These events did not happen after all: undo what you made of them. */
+export interface Retract extends Recorded {
+  type: "retract";
+  data: { event_ids: string[]; reason: string };
+}
+
+/** Between these slots the server may have missed something; the same `gap_id` tells how it ends. */
+export interface Gap extends Recorded {
+  type: "gap";
+  data: {
+    gap_id: string;
+    from_slot: string;
+    to_slot: string;
+    state: "open" | "backfilled" | "unrecoverable";
+    reason?: string;
+  };
+}
+
+/** `dropped` messages of these offsets will not come. */
+export interface Lag {
+  type: "lag";
+  topic: string;
+  data: { epoch: string; from_offset: string; to_offset: string; dropped: number };
+}
+
+/** A page of the topic's state: the `first` one replaces what you have; after the `last` one events go on. */
+export interface Snapshot extends Recorded {
+  type: "snapshot";
+  first: boolean;
+  last: boolean;
+  data: { as_of_slot: string | null; items: Event[]; next: unknown; complete?: boolean };
+}
+
+/** What came after `before` can't be had: throw away what you made of this topic. `now` is null if a snapshot follows. */
+export interface NotRecovered {
+  type: "not_recovered";
+  topic: string;
+  before: Position;
+  now: Position | null;
+}
+
+export type Value = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecovered;
+
+/** How far the server knows the chain. A quiet market: `processed` goes on growing. A dead feed: it stands. */
+export interface Head {
+  atMs: number;
+  processed: string | null;
+  confirmed: string | null;
+  upstream_lag_ms: number | null;
+}
+
+/** A page of a topic's log; there is more until the last item is at `offset`. */
+export interface Page extends Position {
+  topic: string;
+  items: (Event | Promote | Retract | Gap)[];
+}
+
+export interface ClientOptions {
+  /** Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. */
+  token?: string | (() => string | Promise<string>);
+  /** Whether the token goes into the handshake or is sent as the first frame. */
+  credential?: "subprotocol" | "frame";
+  /** How many values a subscription holds that its reader has not taken. */
+  queue?: number;
+  /** Told of each lost connection and failed attempt. */
+  onLoss?: (why: string, nextAttemptInMs: number) => void;
+  /** The first delay before coming back, and the longest. */
+  retryMs?: number;
+  retryMsMax?: number;
+  /** For runtimes without a WebSocket of their own. */
+  WebSocket?: typeof WebSocket;
+}
+
+export interface SubscribeOptions {
+  filter?: object;
+  /** A stored `Subscription.position` to go on from. */
+  recover?: Position | null;
+  snapshot?: boolean;
+  conflate?: { key: string; every_ms: number };
+  onSlow?: "disconnect" | "conflate" | "drop_oldest";
+}
+
+/** The server refused for good; `code` is its error code or close code. Trying again would not help. */
+export class Refused extends Error {
+  code: number;
+}
+
+/** The values of one topic, in order, none twice, for one reader. Leaving the loop leaves the topic. */
+export class Subscription implements AsyncIterable<Value> {
+  readonly topic: string;
+  /** That of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
+  readonly position: Position | null;
+  /** Resolves when the server has accepted it; rejects with Refused. */
+  started(): Promise<this>;
+  close(): void;
+  [Symbol.asyncIterator](): AsyncIterator<Value>;
+}
+
+/** One connection that comes back, and all that is followed over it. */
+export class Client {
+  /** `url` may be relative to the page and begin with http. */
+  constructor(url: string | URL, options?: ClientOptions);
+  readonly head: Head | null;
+  readonly connected: boolean;
+  /**
+   * Throws if this client follows the topic already. What the server sends to a user is on `user:<id>`: follow that
+   * before anything else, as what came earlier on this connection does not come again.
+   */
+  subscribe(topic: string, options?: SubscribeOptions): Subscription;
+  /** What came after `since` (without it: all that is kept), or before it, newest first. Rejects with Refused. */
+  history(topic: string, options?: { since?: Position; limit?: number; reverse?: boolean }): Promise<Page>;
+  /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
+  ack(event: Event): void;
+  close(): void;
+}

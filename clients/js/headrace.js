@@ -1,0 +1,330 @@
+// A client of the Headrace stream for browsers and Node: follows topics, comes back, and says what is missing.
+
+import { Refused, Subscription } from "./subscription.js";
+
+export { Refused, Subscription };
+
+const ASKED_AT_ONCE = 8; // commands that may wait for their answers, well below the rate that servers allow
+const SILENCE_MS = 33_000; // how long nothing may come before the welcome said how often heartbeats do
+const ASK_AGAIN_MS = 1_000;
+const DEFAULTS = { queue: 1024, credential: "subprotocol", retryMs: 200, retryMsMax: 10_000 };
+const CLOSE_FOLLOWS_MS = 50;
+const ACKED_MAX = 4_096;
+const RECORDS = new Set(["event", "promote", "retract", "gap"]); // what takes an offset in a topic's log
+const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // we sent something wrong and would only do so again
+const EXPIRED = 4005, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
+
+/** One connection that comes back, and all that is followed over it. */
+export class Client {
+  /** How far the server knows the chain, from its newest heartbeat: tells a quiet market from a dead feed. */
+  head = null;
+  /** Whether the server has welcomed this connection. */
+  connected = false;
+
+  #url;
+  #options;
+  #socket = null;
+  #failure = null;
+  #subscriptions = new Map(); // topic → Subscription
+  #waiting = []; // subscriptions and calls that are to be asked for
+  #asked = new Map(); // id → what a command was about
+  #acks = [];
+  #acked = new Set();
+  #lastId = 0;
+  #attempts = 0;
+  #heardAt = 0;
+  #silenceMs = SILENCE_MS;
+  #timers = new Set();
+
+  constructor(url, options = {}) {
+    this.#url = new URL(url, globalThis.location?.href);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    if (!this.#url.searchParams.has("batch")) this.#url.searchParams.set("batch", "1");
+    this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options };
+    if (!this.#options.WebSocket) throw new TypeError("this runtime has no WebSocket: give one as an option");
+    this.#connect();
+  }
+
+  /** Follow a topic: iterate what this returns. */
+  subscribe(topic, options = {}) {
+    if (this.#subscriptions.has(topic)) throw new Error(`${topic}: already subscribed; one client follows a topic once`);
+    const subscription = new Subscription(topic, options, this.#options.queue, {
+      emptied: () => this.#emptied(subscription),
+      leave: () => this.#leave(subscription),
+    });
+    if (this.#failure) subscription._fail(this.#failure);
+    else {
+      this.#subscriptions.set(topic, subscription);
+      this.#enter(subscription);
+    }
+    return subscription;
+  }
+
+  /** A page of a topic's log: {topic, epoch, offset, items}; there is more until the last item is at `offset`. */
+  history(topic, { since, limit = 100, reverse = false } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#failure) return reject(this.#failure);
+      this.#waiting.push({ data: { topic, since, limit, reverse }, resolve, reject });
+      this.#pump();
+    });
+  }
+
+  /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
+  ack({ topic, offset }) {
+    this.#acked.add(`${topic} ${offset}`);
+    if (this.#acked.size > ACKED_MAX) this.#acked.delete(this.#acked.values().next().value);
+    this.#acks.push({ topic, offset });
+    this.#pump();
+  }
+
+  /** End it all: iterations end, waiting calls are rejected. */
+  close() {
+    for (const subscription of [...this.#subscriptions.values()]) subscription.close();
+    this.#fail(new Refused(1000, "the client was closed"));
+  }
+
+  // The connection.
+
+  async #connect() {
+    const { token, credential, WebSocket } = this.#options;
+    let shown;
+    try {
+      shown = typeof token === "function" ? await token() : token;
+    } catch (error) {
+      return this.#fail(error);
+    }
+    if (this.#failure) return;
+    const protocols = shown && credential === "subprotocol" ? ["stream.v1", `jwt.${shown}`] : [];
+    const socket = (this.#socket = new WebSocket(this.#url.href, protocols));
+    let progress = false;
+    const end = (code, reason) => {
+      if (this.#socket !== socket) return;
+      this.#socket = null;
+      socket.close();
+      if (progress) this.#attempts = 0;
+      this.#lost(code, reason);
+    };
+    this.#silenceMs = SILENCE_MS;
+    this.#heardAt = Date.now();
+    socket.onopen = () => shown && credential === "frame" && this.#authenticate(shown);
+    socket.onclose = ({ code, reason }) => end(code, reason);
+    socket.onerror = () => this.#later(CLOSE_FOLLOWS_MS, () => end(1006, "")); // not every Node says close, too
+    socket.onmessage = ({ data }) => {
+      if (this.#socket !== socket) return;
+      this.#heardAt = Date.now();
+      try {
+        for (const line of data.split("\n")) progress = this.#receive(JSON.parse(line)) || progress;
+      } catch (error) {
+        if (error instanceof Refused) this.#fail(error);
+        else end(1006, `unreadable frame: ${error.message}`);
+      }
+    };
+    this.#watch(socket, end);
+  }
+
+  /** A connection may be open and dead. */
+  #watch(socket, end) {
+    const leftMs = this.#heardAt + this.#silenceMs - Date.now();
+    if (leftMs <= 0) end(1006, "no heartbeat");
+    else this.#later(Math.min(leftMs, 1000), () => this.#socket === socket && this.#watch(socket, end));
+  }
+
+  #lost(code, reason) {
+    this.connected = false;
+    const calls = [...this.#asked.values(), ...this.#waiting].filter((ask) => ask.resolve);
+    this.#asked.clear();
+    this.#waiting = calls;
+    for (const subscription of this.#subscriptions.values()) subscription._standing = "away";
+    const outdated = code === EXPIRED && typeof this.#options.token === "string"; // there is no newer one
+    if (code >= 4500 || USELESS_TO_RETRY.has(code) || outdated) {
+      return this.#fail(new Refused(code, reason || "the server ended the connection"));
+    }
+    const { retryMs, retryMsMax } = this.#options;
+    const delayMs = Math.min(retryMsMax, retryMs * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
+    this.#options.onLoss?.(reason || "connection lost", delayMs);
+    this.#later(delayMs, () => this.#connect());
+  }
+
+  #fail(failure) {
+    if (this.#failure) return;
+    this.#failure = failure;
+    this.connected = false;
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const subscription of this.#subscriptions.values()) subscription._fail(failure);
+    for (const ask of [...this.#asked.values(), ...this.#waiting]) ask.reject?.(failure);
+    this.#subscriptions.clear();
+    this.#asked.clear();
+    this.#waiting = [];
+  }
+
+  #later(delayMs, work) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      work();
+    }, delayMs);
+    this.#timers.add(timer);
+  }
+
+  async #refresh() {
+    const { token } = this.#options;
+    if (!token) return;
+    const socket = this.#socket;
+    try {
+      const shown = typeof token === "function" ? await token() : token;
+      if (socket && this.#socket === socket) this.#authenticate(shown);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #authenticate(token) {
+    this.#command("auth", { token }, { auth: true });
+  }
+
+  // What comes. Each returns whether it is more than a greeting.
+
+  #receive(frame) {
+    if (RECORDS.has(frame.type)) return this.#record(frame);
+    const { topic, data } = frame;
+    switch (frame.type) {
+      case "welcome":
+        this.#silenceMs = (data.ping_s + data.pong_s) * 1000;
+        this.connected = true;
+        for (const subscription of this.#subscriptions.values()) if (!subscription._behind) this.#enter(subscription);
+        this.#pump();
+        return false;
+      case "ping":
+        this.head = { atMs: data.ts, ...data.head, upstream_lag_ms: data.upstream_lag_ms };
+        this.#socket?.send('{"type":"pong"}');
+        for (const [name, top] of Object.entries(data.tops ?? {})) this.#live(name)?._reached(top);
+        return true;
+      case "subscribed": {
+        const subscription = this.#answered(frame.id);
+        if (subscription?._standing === "asked" && this.#subscriptions.get(topic) === subscription) {
+          subscription._subscribed(data);
+        }
+        break;
+      }
+      case "history":
+        this.#answered(frame.id)?.resolve?.({ topic, ...data });
+        break;
+      case "lag":
+      case "snapshot":
+        this.#live(topic)?.[`_${frame.type}`](frame);
+        return true;
+      case "unsubscribed":
+      case "authenticated":
+        this.#answered(frame.id);
+        break;
+      case "auth_expiring":
+        if (typeof this.#options.token === "function") this.#refresh();
+        break;
+      case "error":
+        this.#error(frame.id === undefined ? this.#subscriptions.get(topic) : this.#answered(frame.id), frame);
+    }
+    this.#pump();
+    return false;
+  }
+
+  #record(frame) {
+    const subscription = this.#live(frame.topic);
+    if (!subscription) return true;
+    if (frame.ack && this.#acked.has(`${frame.topic} ${frame.offset}`)) this.ack(frame);
+    const whole = subscription._record(frame);
+    if (!whole || subscription._behind) this.#rest(subscription);
+    if (!whole) this.#enter(subscription);
+    return true;
+  }
+
+  #error(ask, { id, data }) {
+    const { code, message, temporary, retry_after_ms } = data;
+    if (ask instanceof Subscription && ask._standing === "asked") ask._standing = "away";
+    if (code === TOKEN_EXPIRED && typeof this.#options.token === "function") this.#refresh();
+    if (temporary || code === TOKEN_EXPIRED || (code === ALREADY_SUBSCRIBED && ask instanceof Subscription)) {
+      if (code === ALREADY_SUBSCRIBED) this.#command("unsubscribe", { topic: ask.topic }, { leave: ask.topic });
+      if (ask) this.#later(retry_after_ms ?? ASK_AGAIN_MS, () => this.#again(ask));
+    } else if (ask instanceof Subscription) {
+      if (this.#subscriptions.get(ask.topic) === ask) this.#subscriptions.delete(ask.topic);
+      ask._fail(new Refused(code, `${ask.topic}: ${message}`));
+    } else if (ask?.reject) {
+      ask.reject(new Refused(code, message));
+    } else if (ask?.auth || id === undefined) {
+      throw new Refused(code, message);
+    }
+  }
+
+  #again(ask) {
+    if (ask instanceof Subscription) {
+      if (this.#subscriptions.get(ask.topic) === ask && !ask._behind && ask._standing === "away") this.#enter(ask);
+    } else if (ask.resolve) {
+      this.#waiting.push(ask);
+      this.#pump();
+    } else if (ask.auth) {
+      this.#refresh();
+    } else if (this.connected && !this.#live(ask.leave)) {
+      this.#command("unsubscribe", { topic: ask.leave }, ask);
+    }
+  }
+
+  #answered(id) {
+    const ask = this.#asked.get(id);
+    this.#asked.delete(id);
+    return ask;
+  }
+
+  #live(topic) {
+    const subscription = this.#subscriptions.get(topic);
+    return subscription?._standing === "live" && !subscription._behind ? subscription : undefined;
+  }
+
+  // What is sent.
+
+  #enter(subscription) {
+    if (!this.connected || this.#waiting.includes(subscription)) return;
+    if (subscription._implicit) subscription._begin();
+    else {
+      this.#waiting.push(subscription);
+      this.#pump();
+    }
+  }
+
+  /** Take nothing more of it, and tell the server. */
+  #rest(subscription) {
+    const { topic } = subscription;
+    const asked = subscription._standing !== "away";
+    subscription._standing = "away";
+    if (this.#waiting.includes(subscription)) this.#waiting = this.#waiting.filter((ask) => ask !== subscription);
+    else if (asked && this.connected && !subscription._implicit) this.#command("unsubscribe", { topic }, { leave: topic });
+  }
+
+  #leave(subscription) {
+    if (this.#subscriptions.get(subscription.topic) !== subscription) return;
+    this.#subscriptions.delete(subscription.topic);
+    this.#rest(subscription);
+  }
+
+  #emptied(subscription) {
+    if (!subscription._behind || this.#subscriptions.get(subscription.topic) !== subscription) return;
+    subscription._behind = false;
+    this.#enter(subscription);
+  }
+
+  #pump() {
+    if (!this.connected) return;
+    for (const data of this.#acks.splice(0)) this.#command("ack", data);
+    while (this.#waiting.length && this.#asked.size < ASKED_AT_ONCE) {
+      const ask = this.#waiting.shift();
+      if (ask instanceof Subscription) this.#command("subscribe", ask._ask(), ask);
+      else this.#command("history", ask.data, ask);
+    }
+  }
+
+  #command(type, data, ask) {
+    const id = ++this.#lastId;
+    if (ask) this.#asked.set(id, ask);
+    this.#socket?.send(JSON.stringify({ type, id, data }));
+  }
+}

@@ -1,0 +1,213 @@
+// One topic as its reader sees it: where it is, what waits to be read, and whether what came is all there was.
+
+/** The server refused for good; `code` is its error code or close code. Trying again would not help. */
+export class Refused extends Error {
+  constructor(code, message) {
+    super(`${message} (${code})`);
+    this.name = "Refused";
+    this.code = code;
+  }
+}
+
+/**
+ * The values of one topic, in order, none twice, for one reader: `for await (const value of subscription)`.
+ *
+ * At most `queue` values wait to be taken. Beyond that the subscription leaves its topic, and comes back by recovery when
+ * its reader has taken all: it still learns everything, or by `not_recovered` that it did not.
+ */
+export class Subscription {
+  _standing = "away"; // or "asked", or "live"
+  _behind = false;
+
+  #options;
+  #capacity;
+  #on;
+  #items = []; // {value, position}, of which `value` is missing where only the position moves on
+  #last; // up to where everything is in #items or was read
+  #position;
+  #wake = null;
+  #started;
+  #begun;
+  #failure = null;
+  #closed = false;
+  #jumpedFrom = null;
+  #paging = false;
+
+  /** Made by `Client.subscribe`. */
+  constructor(topic, options, capacity, on) {
+    this.topic = topic;
+    this.#options = options;
+    this.#capacity = capacity;
+    this.#on = on;
+    this.#last = this.#position = options.recover ?? null;
+    this.#started = new Promise((resolve, reject) => (this.#begun = { resolve, reject }));
+    this.#started.catch(() => {}); // told to the reader, too
+  }
+
+  /** {epoch, offset} of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
+  get position() {
+    this.#skip();
+    return this.#position;
+  }
+
+  /** Resolves when the server has accepted it; rejects with Refused. */
+  started() {
+    return this.#started.then(() => this);
+  }
+
+  /** Follow the topic no more; iteration ends. */
+  close() {
+    this.#closed = true;
+    this.#items = [];
+    this.#begun.reject(new Refused(1000, "the subscription was closed"));
+    this.#on.leave();
+    this.#woken();
+  }
+
+  async *[Symbol.asyncIterator]() {
+    try {
+      while (true) {
+        this.#skip();
+        if (this.#items.length) {
+          const { value, position } = this.#items.shift();
+          this.#position = position;
+          this.#taken();
+          yield value;
+        } else if (this.#closed) return;
+        else if (this.#failure) throw this.#failure;
+        else await new Promise((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      this.close();
+    }
+  }
+
+  // For the client.
+
+  /** What is sent to a user comes without being asked for. */
+  get _implicit() {
+    return this.topic.startsWith("user:");
+  }
+
+  _ask() {
+    this._standing = "asked";
+    const { filter, snapshot, conflate, onSlow } = this.#options;
+    return { topic: this.topic, filter, snapshot, conflate, on_slow: onSlow, recover: this.#last ?? undefined };
+  }
+
+  _begin() {
+    this._standing = "live";
+    this.#begun.resolve();
+  }
+
+  _subscribed({ epoch, offset, was_recovering, recovered }) {
+    this._begin();
+    this.#paging = false;
+    if (was_recovering && recovered) return;
+    const now = this.#options.snapshot ? null : { epoch, offset };
+    const lost = was_recovering && { type: "not_recovered", topic: this.topic, before: this.#last, now };
+    this.#put(lost || undefined, (this.#last = now));
+  }
+
+  /** Returns false when some are missing before it, so that it must be asked for again. */
+  _record(frame) {
+    const here = { epoch: frame.epoch, offset: frame.offset };
+    const offset = BigInt(frame.offset);
+    const last = this.#last;
+    if (last?.epoch === frame.epoch) {
+      const expected = BigInt(last.offset) + 1n;
+      if (offset < expected) return true;
+      if (this.#whole && offset !== expected) {
+        if (this.#jumpedFrom !== last) {
+          this.#jumpedFrom = last;
+          return false;
+        }
+        this.#drop(expected, { epoch: frame.epoch, offset: `${offset - 1n}` });
+      }
+    }
+    if (this.#items.length >= this.#capacity) {
+      if (this._implicit) this.#overflow(here);
+      else this._behind = true;
+      return true;
+    }
+    if (last && last.epoch !== frame.epoch && !this._implicit) {
+      const now = { epoch: frame.epoch, offset: `${offset - 1n}` };
+      this.#put({ type: "not_recovered", topic: this.topic, before: last, now }, now);
+    }
+    this.#put(frame, (this.#last = here));
+    return true;
+  }
+
+  _lag(frame) {
+    const last = this.#last;
+    const { epoch = last?.epoch ?? "", from_offset, to_offset } = frame.data;
+    if (last?.epoch === epoch && BigInt(to_offset) <= BigInt(last.offset)) return; // of messages that were read here
+    if (last && this.#options.onSlow === "conflate") return this.#put(frame, last); // what is left of them comes now
+    if (last && last.epoch !== epoch && !this._implicit) {
+      const now = { epoch, offset: `${BigInt(from_offset) - 1n}` };
+      this.#put({ type: "not_recovered", topic: this.topic, before: last, now }, now);
+    }
+    this.#put(frame, (this.#last = { epoch, offset: to_offset }));
+  }
+
+  _snapshot(frame) {
+    const last = frame.data.next == null;
+    const first = !this.#paging;
+    this.#paging = !last;
+    if (last) this.#last = { epoch: frame.epoch, offset: frame.offset };
+    this.#put({ ...frame, first, last }, this.#last);
+  }
+
+  /** A heartbeat: everything up to `top` that passes the filter was sent. */
+  _reached(top) {
+    const last = this.#last;
+    if (this.#whole || !last || this.#items.length >= this.#capacity || BigInt(top) <= BigInt(last.offset)) return;
+    this.#put(undefined, (this.#last = { epoch: last.epoch, offset: top }));
+  }
+
+  _fail(failure) {
+    this._standing = "away";
+    this.#failure ??= failure;
+    this.#begun.reject(failure);
+    this.#woken();
+  }
+
+  /** Whether every offset comes, so that a jump means a loss. */
+  get #whole() {
+    return !(this.#options.filter || this.#options.conflate || this._implicit);
+  }
+
+  /** It can't be asked for again while the connection lasts, so it is told as dropped. */
+  #overflow(here) {
+    const newest = this.#items.at(-1)?.value;
+    if (newest?.type === "lag") this.#items.pop();
+    this.#drop(BigInt(newest?.type === "lag" ? newest.data.from_offset : here.offset), here);
+  }
+
+  /** Say a loss that is seen only here, in the server's words. */
+  #drop(first, to) {
+    const data = { epoch: to.epoch, from_offset: `${first}`, to_offset: to.offset, dropped: Number(BigInt(to.offset) - first + 1n) };
+    this.#put({ type: "lag", topic: this.topic, data }, (this.#last = to));
+  }
+
+  #put(value, position) {
+    this.#items.push({ value, position });
+    this.#woken();
+  }
+
+  #skip() {
+    while (this.#items.length && !this.#items[0].value) {
+      this.#position = this.#items.shift().position;
+      this.#taken();
+    }
+  }
+
+  #taken() {
+    if (!this.#items.length) this.#on.emptied();
+  }
+
+  #woken() {
+    this.#wake?.();
+    this.#wake = null;
+  }
+}

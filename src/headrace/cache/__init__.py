@@ -1,0 +1,62 @@
+"""The cache keeps the state that the messages of a topic add up to, for those who come later: port and register."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Final, NamedTuple, Protocol
+
+import msgspec
+
+from headrace.config import Setting
+from headrace.model.events import Message, Position
+
+
+class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds that every cache keeps. A cache is built as `Class(settings, metrics)`."""
+
+    items_max: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting("items kept for snapshots, and topics; the one unchanged longest goes", env=("CACHE_MAX_ITEMS",)),
+    ] = 200_000
+    bytes_max: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting("bytes of all items kept; the one unchanged longest goes", env=("CACHE_MAX_BYTES",)),
+    ] = 256 * 1024 * 1024
+
+
+class Snapshot(NamedTuple):
+    """The state of a topic just after the message at `at`.
+
+    `items` are, for each key, its newest event, after those that would stand again if it were retracted; keys that had
+    no event for longest come first. `complete`: nothing is missing that this epoch told and that still stands.
+    `as_of_slot` is the highest slot that the topic told of, None where it told of none.
+    """
+
+    at: Position
+    items: Sequence[Message]
+    complete: bool
+    as_of_slot: int | None
+
+
+class Cache(Protocol):
+    """State is a fold: of a topic's messages in the order of their offsets, by the keys of `model.states`.
+
+    A newer event of the same key takes the place of the older; an event that comes again under its id takes its own, as
+    far back as is remembered. A `retract` takes events back: what stood before them stands again. A new epoch begins
+    with nothing.
+    Consistency: a snapshot is the fold of all messages up to its `at` and of none after it.
+    Bounds: when there is too much, the key that is unchanged longest is forgotten; snapshots of its topic are no longer
+    `complete`, in this epoch. So are those of a topic that the cache did not hear from its first message on, and of one
+    where a retract reached back further than is remembered: 16 events of a key, and none before one that is certain.
+    """
+
+    def apply(self, messages: Sequence[Message]) -> None:
+        """Take messages, as they are appended; a sink for the bus. Never raises on what it can't read."""
+
+    async def snapshot(self, topic: str) -> Snapshot | None:
+        """The state of a topic; None if nothing is known of it. Raises TransientError if the cache is away."""
+
+
+CACHES: Final[Mapping[str, str]] = MappingProxyType({"memory": "headrace.cache.memory:MemoryCache"})
+"""Name → "module:Class", imported when first used."""

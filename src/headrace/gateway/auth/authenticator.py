@@ -1,0 +1,117 @@
+"""Finds out whose a credential is: the one door through which tokens and tickets become identities."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal, cast
+
+import structlog
+
+from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
+from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.auth.tickets import MemoryTickets, Tickets
+from headrace.gateway.auth.tokens import Tokens
+from headrace.gateway.replays import UNAVAILABLE, Once
+from headrace.model.credentials import Credential
+from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
+from headrace.model.identity import Identity
+from headrace.protocol.codes import ErrorCode
+from headrace.protocol.standing import BAD_TOKEN, EXPIRED
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+RETRY_AFTER_S: Final = 1.0
+
+_log = structlog.get_logger("auth")
+
+
+class Authenticator:
+    """Checks credentials for the whole server. Nothing that it raises, counts or logs has any of them in it."""
+
+    def __init__(self, settings: AuthSettings, clock: Clock, metrics: Metrics, health: Health) -> None:
+        self.settings, self._clock = settings, clock
+        self._keys = _key_ring(settings, clock, health)
+        self._tokens = Tokens(settings, self._keys, clock)
+        self.tickets: Tickets = MemoryTickets(clock, ticket_s=settings.ticket_s, tickets_max=settings.tickets_max)
+        self._checked = metrics.counter("gateway_credentials", "Tokens and tickets checked", ("kind", "outcome"))
+        self._tasks: Supervisor | None = None
+
+    async def start(self, tasks: Supervisor) -> None:
+        """Begin; keys in a file are read before this returns. Raises ConfigError when that can't be done."""
+        self._tasks = tasks
+        if not isinstance(self._keys, IssuerKeys):
+            return
+        if self.settings.jwks_file is not None and (problem := await self._keys.look()):
+            raise ConfigError("JWKS_FILE", problem, f"a JSON Web Key Set with keys for {self.settings.mode.upper()}")
+        if (self.settings.jwks_url or "").startswith("http:"):
+            _log.warning("issuer_keys_over_http", meaning="who can change the answers on their way can make tokens")
+        self._keys.start(tasks)
+
+    async def identify(self, credential: Credential) -> Identity:
+        """Whose it is; a ticket is used up. Raises RequestError 101, 109, or 108 when it can't be told for now."""
+        outcome: str = "accepted"
+        try:
+            return await self._identify(credential)
+        except BadInputError as error:
+            outcome = error.reason
+            _log.debug("credential_refused", kind=credential.kind, reason=error.reason)
+            raise (EXPIRED if error.reason == "expired" else BAD_TOKEN) from None
+        except TransientError as error:
+            outcome = "unavailable"
+            raise unavailable(error) from None
+        finally:
+            self._checked.labels(credential.kind, outcome).inc()
+
+    def check(
+        self,
+        credential: Credential,
+        accepted: Callable[[Identity, float], None],
+        refused: Callable[[RequestError], None],
+    ) -> None:
+        """Identify in a task: then `accepted(identity, seconds that it is good for)` or `refused(why)` is called."""
+        assert self._tasks is not None
+        work = Once(partial(self._check, credential, accepted, refused), lambda: refused(UNAVAILABLE))
+        self._tasks.start("auth", "check", work, restart=Backoff(0.05, 0.1))
+
+    def valid_s(self, identity: Identity) -> float:
+        """Seconds until it expires."""
+        return identity.expires_at_ms / 1000 - self._clock.wall_ns() / 1e9
+
+    async def _check(
+        self,
+        credential: Credential,
+        accepted: Callable[[Identity, float], None],
+        refused: Callable[[RequestError], None],
+    ) -> None:
+        try:
+            identity = await self.identify(credential)
+        except RequestError as failure:
+            refused(failure)
+            return
+        accepted(identity, self.valid_s(identity))
+
+    async def _identify(self, credential: Credential) -> Identity:
+        if credential.kind == "token":
+            return await self._tokens.verify(credential.secret)
+        identity = await self.tickets.redeem(credential.secret)
+        if identity is None:
+            raise BadInputError("unknown_ticket")
+        if self.valid_s(identity) <= 0:
+            raise BadInputError("expired")
+        return identity
+
+
+def unavailable(error: TransientError) -> RequestError:
+    retry_after_ms = int((error.retry_after_s or RETRY_AFTER_S) * 1000) + 1
+    return RequestError(ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True, retry_after_ms=retry_after_ms)
+
+
+def _key_ring(settings: AuthSettings, clock: Clock, health: Health) -> KeyRing:
+    if settings.mode == "hs256":
+        return SharedSecret(settings.jwt_secret or "")
+    algorithm = cast("Literal['RS256', 'ES256']", settings.mode.upper())
+    if settings.jwks_file is not None:
+        return IssuerKeys(from_file(settings.jwks_file), algorithm, settings, clock, health)
+    return IssuerKeys(from_url(settings.jwks_url or ""), algorithm, settings, clock, health)

@@ -1,0 +1,184 @@
+"""The keys that tokens are checked with: one secret, or the issuer's public keys, looked at again when they change."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import httpx
+import structlog
+
+from headrace import __version__
+from headrace.gateway.auth.jwks import BYTES_MAX, Keys, PublicKeyAlgorithm, read_keys
+from headrace.gateway.auth.settings import AuthSettings
+from headrace.model.errors import BadInputError, TransientError
+from headrace.model.redact import redact
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.supervise import Supervisor
+
+KEPT_S: Final = 86_400
+"""How long keys count that could not be looked at again. Then they may have been withdrawn, and nobody is let in."""
+
+Load = Callable[[], Awaitable[bytes]]
+
+_log = structlog.get_logger("auth")
+
+
+class KeyRing(Protocol):
+    """Where keys are found."""
+
+    async def find(self, kid: str | None) -> Any:
+        """The key that a token names. Raises BadInputError when there is none, TransientError when that is not known.
+
+        Calls wait for one look at the issuer at most, and all for the same.
+        """
+
+
+class SharedSecret:
+    """One key for all tokens, whatever `kid` they name."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def __repr__(self) -> str:
+        return "<SharedSecret>"
+
+    async def find(self, kid: str | None) -> bytes:
+        return self._secret
+
+
+class IssuerKeys:
+    """Public keys by `kid`, kept and looked at again: now and then, and when a token names one that is not known.
+
+    `load` gets the key set as bytes. There is one look at a time and a rest of `jwks_rest_s` after each, whoever asks
+    and however often; who asks meanwhile is told when to come back. A look that fails leaves the keys as they were.
+    """
+
+    def __init__(
+        self, load: Load, algorithm: PublicKeyAlgorithm, settings: AuthSettings, clock: Clock, health: Health
+    ) -> None:
+        self._load, self._algorithm, self._settings, self._clock, self._health = (
+            load,
+            algorithm,
+            settings,
+            clock,
+            health,
+        )
+        self._keys: Keys = {}
+        self._known_at_s = self._rested_at_s = clock.monotonic()
+        self._wanted = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._looking = False
+        self._failed = False
+
+    async def find(self, kid: str | None) -> Any:
+        key = self._get(kid)
+        if key is not None:
+            return key
+        if kid is None and self._keys:
+            raise BadInputError("unknown_key")  # of several keys a token must say which; looking again won't tell
+        rest_s = self._rested_at_s - self._clock.monotonic()
+        if rest_s > 0 and not self._looking:
+            raise TransientError("the issuer's keys were looked at a moment ago", retry_after_s=rest_s)
+        looked = self._looked
+        self._wanted.set()
+        await looked.wait()
+        key = self._get(kid)
+        if key is None:
+            if self._failed:
+                raise TransientError("the issuer's keys can't be had", retry_after_s=self._settings.jwks_rest_s)
+            raise BadInputError("unknown_key")
+        return key
+
+    def start(self, tasks: Supervisor) -> None:
+        """Look at once, then whenever it is time."""
+        self._wanted.set()
+        tasks.start("auth", "keys", self._run, restart=Backoff(1.0, 60.0))
+        tasks.start("auth", "keys_age", self._ask_now_and_then)
+
+    async def look(self) -> str:
+        """Get the keys anew; whoever waits for that goes on. Returns what stood in the way, or nothing."""
+        self._looking, self._failed, problem = True, True, ""
+        try:
+            async with asyncio.timeout(self._settings.jwks_timeout_s):
+                self._keys = read_keys(await self._load(), self._algorithm)
+            self._known_at_s, self._failed = self._clock.monotonic(), False
+        except TimeoutError:
+            problem = f"no answer in {self._settings.jwks_timeout_s:g} s"
+        except (BadInputError, TransientError) as error:
+            problem = str(error)
+        finally:
+            self._looking = False
+            self._rested_at_s = self._clock.monotonic() + self._settings.jwks_rest_s
+            looked, self._looked = self._looked, asyncio.Event()
+            looked.set()
+        if problem:
+            _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
+        detail = problem or f"{len(self._keys)} keys of the issuer"
+        self._health.report("auth", ready=bool(self._keys), detail=detail)
+        return problem
+
+    def _get(self, kid: str | None) -> Any:
+        """A key that is known now. A token that names none means the only one there is."""
+        if self._clock.monotonic() - self._known_at_s > KEPT_S:
+            return None
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return None if kid is None else self._keys.get(kid)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self.look()
+            await self._clock.sleep(self._settings.jwks_rest_s)
+            if self._failed:
+                self._wanted.set()
+
+    async def _ask_now_and_then(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.jwks_refresh_s)
+            self._wanted.set()
+
+
+def from_file(path: Path) -> Load:
+    """Reads a key set from a file."""
+
+    def read() -> bytes:
+        with path.open("rb") as file:
+            return file.read(BYTES_MAX + 1)
+
+    async def load() -> bytes:
+        try:
+            return await asyncio.to_thread(read)
+        except OSError as error:
+            raise TransientError(f"{path}: {error.strerror}") from None
+
+    return load
+
+
+def from_url(url: str) -> Load:
+    """Reads a key set over HTTP: one answer of 200, of bounded size, from where we asked and nowhere else."""
+
+    async def load() -> bytes:
+        tls: Any = await asyncio.to_thread(httpx.create_ssl_context) if url.startswith("https:") else False
+        headers = {"user-agent": f"headrace/{__version__}", "accept": "application/json", "accept-encoding": "identity"}
+        try:
+            async with (
+                httpx.AsyncClient(verify=tls, headers=headers, timeout=None) as http,  # noqa: S113  (the whole is timed)
+                http.stream("GET", url) as response,
+            ):
+                if response.status_code != 200:
+                    raise TransientError(f"HTTP {response.status_code}")
+                body = bytearray()
+                async for part in response.aiter_raw():
+                    body += part
+                    if len(body) > BYTES_MAX:
+                        break
+                return bytes(body)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise TransientError(redact(repr(error))) from None
+
+    return load

@@ -1,0 +1,117 @@
+"""What may be set about authentication; what does not go together is refused at start."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from headrace.config import Setting
+from headrace.model.errors import ConfigError
+from headrace.protocol.standing import Terms
+
+SECRET_LENGTH_MIN: Final = 32
+"""As many bytes as HS256's hash has (RFC 7518 §3.2)."""
+
+PUBLIC_KEYS: Final = ("rs256", "es256")
+
+_Seconds = msgspec.Meta(gt=0, le=86_400)
+_Claim = msgspec.Meta(min_length=1, max_length=128)
+
+
+class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[auth]`. `mode` pins the one algorithm that tokens are checked with, whatever they say of themselves."""
+
+    mode: Annotated[
+        Literal["off", "hs256", "rs256", "es256"],
+        Setting("how tokens are signed; off: whoever can connect may read everything", env=("AUTH_MODE",)),
+    ] = "off"
+    jwt_secret: Annotated[
+        str | None,
+        Setting("secret that HS256 tokens are signed with, 32 bytes or more", env=("JWT_SECRET",), secret=True),
+    ] = None
+    jwks_url: Annotated[
+        str | None,
+        Setting(
+            "where the issuer publishes its RS256 or ES256 keys (a JSON Web Key Set)",
+            env=("JWKS_URL",),
+            kind="http_url",
+        ),
+    ] = None
+    jwks_file: Annotated[Path | None, Setting("the same keys from a file", env=("JWKS_FILE",))] = None
+    jwt_audience: Annotated[
+        str | None,
+        Setting("`aud` that tokens must have; needed for rs256 and es256", env=("JWT_AUDIENCE",)),
+    ] = None
+    jwt_issuer: Annotated[str | None, Setting("`iss` that tokens must have", env=("JWT_ISSUER",))] = None
+    topics_claim: Annotated[
+        str, _Claim, Setting("claim with the list of topics that may be read", env=("AUTH_TOPICS_CLAIM",))
+    ] = "topics"
+    admin_claim: Annotated[
+        str, _Claim, Setting("claim that is true for who may publish", env=("AUTH_ADMIN_CLAIM",))
+    ] = "admin"
+    default_topics: Annotated[
+        tuple[str, ...],
+        Setting(
+            "what a token without that claim may read; `*`: all that is nobody's own", env=("AUTH_DEFAULT_TOPICS",)
+        ),
+    ] = ("*",)
+    metrics_open: Annotated[
+        bool, Setting("serve /metrics without a credential; else to admins only", env=("AUTH_METRICS_OPEN",))
+    ] = True
+    leeway_s: Annotated[
+        float, msgspec.Meta(ge=0, le=60), Setting("how far clocks may differ", env=("AUTH_LEEWAY_S",))
+    ] = 5
+    token_bytes_max: Annotated[
+        int, msgspec.Meta(ge=256, le=16_384), Setting("bytes of a token", env=("AUTH_MAX_TOKEN_BYTES",))
+    ] = 8192
+    connect_s: Annotated[
+        float, _Seconds, Setting("seconds a connection has to authenticate", env=("AUTH_TIMEOUT_S",))
+    ] = 10
+    notice_s: Annotated[
+        float,
+        _Seconds,
+        Setting("seconds before a credential expires at which its client is told", env=("AUTH_NOTICE_S",)),
+    ] = 60
+    grace_s: Annotated[
+        float, _Seconds, Setting("seconds after it expired until its connection ends", env=("AUTH_GRACE_S",))
+    ] = 25
+    ticket_s: Annotated[float, _Seconds, Setting("seconds a ticket is good for", env=("AUTH_TICKET_S",))] = 30
+    tickets_max: Annotated[
+        int, msgspec.Meta(ge=1, le=1_000_000), Setting("tickets that may wait to be used", env=("AUTH_MAX_TICKETS",))
+    ] = 10_000
+    jwks_timeout_s: Annotated[
+        float, _Seconds, Setting("seconds the issuer has to give its keys", env=("JWKS_TIMEOUT_S",))
+    ] = 5
+    jwks_refresh_s: Annotated[
+        float, _Seconds, Setting("seconds between two looks at the keys", env=("JWKS_REFRESH_S",))
+    ] = 600
+    jwks_rest_s: Annotated[
+        float, _Seconds, Setting("seconds between two looks for a key that is not known", env=("JWKS_REST_S",))
+    ] = 10
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError that names the setting which is missing or too much."""
+        if self.mode == "hs256":
+            check_secret(self.jwt_secret)
+        if self.mode in PUBLIC_KEYS:
+            if (self.jwks_url is None) == (self.jwks_file is None):
+                given = "neither" if self.jwks_url is None else "both"
+                raise ConfigError("JWKS_URL, JWKS_FILE", given, f"one of them, for AUTH_MODE={self.mode}")
+            if not self.jwt_audience:
+                reason = "the keys of an issuer sign tokens for other services too"
+                raise ConfigError("JWT_AUDIENCE", "nothing", f"the `aud` of tokens meant for this service: {reason}")
+
+    def terms(self) -> Terms:
+        """What a connection is held to."""
+        return Terms(self.connect_s, self.notice_s, self.grace_s)
+
+
+def check_secret(secret: str | None) -> None:
+    """Raises ConfigError for a secret that HS256 should not be used with."""
+    expected = f"{SECRET_LENGTH_MIN} bytes or more (openssl rand -base64 48 makes some)"
+    if secret is None:
+        raise ConfigError("JWT_SECRET", "nothing", expected)
+    if len(secret.encode()) < SECRET_LENGTH_MIN:
+        raise ConfigError("JWT_SECRET", "a shorter one", expected)
+    if "-----BEGIN" in secret or secret.startswith("ssh-"):
+        raise ConfigError("JWT_SECRET", "a key file", "a secret; for key pairs use AUTH_MODE=rs256 or es256")

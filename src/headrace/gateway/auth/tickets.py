@@ -1,0 +1,78 @@
+"""Tickets stand for a token once and for seconds, in places where a token must not go, such as URLs."""
+
+import hashlib
+import secrets
+from collections import Counter, OrderedDict
+from typing import Final, NamedTuple, Protocol
+
+from headrace.model.errors import RequestError
+from headrace.model.identity import Identity
+from headrace.protocol.codes import ErrorCode
+from headrace.runtime.clock import Clock
+
+PER_SUBJECT_MAX: Final = 32
+"""Tickets of one user that may wait, so that no user can take them all."""
+
+_LENGTH_MAX: Final = 128
+
+
+class Tickets(Protocol):
+    """A ticket can be redeemed once, by whoever has it, until it is too old; then it is as if it had never been."""
+
+    async def issue(self, identity: Identity) -> str:
+        """A new one. Raises RequestError 111 when too many wait."""
+
+    async def redeem(self, ticket: str) -> Identity | None:
+        """Whose it was, and it is used up; None for one that is not, or no longer, good."""
+
+
+class _Waiting(NamedTuple):
+    identity: Identity
+    until_s: float
+
+
+class MemoryTickets:
+    """Tickets of one process. Kept as digests: neither a look-up's time nor a dump of memory gives one away."""
+
+    def __init__(self, clock: Clock, *, ticket_s: float, tickets_max: int) -> None:
+        self._clock, self._ticket_s, self._tickets_max = clock, ticket_s, tickets_max
+        self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
+        self._per_subject: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def issue(self, identity: Identity) -> str:
+        now_s = self._clock.monotonic()
+        self._drop_old(now_s)
+        if len(self._waiting) >= self._tickets_max or self._per_subject[identity.subject] >= PER_SUBJECT_MAX:
+            retry_after_ms = int(self._ticket_s * 1000)
+            message = "too many tickets wait to be used"
+            raise RequestError(ErrorCode.RATE_LIMITED, message, temporary=True, retry_after_ms=retry_after_ms)
+        ticket = secrets.token_urlsafe(32)
+        self._waiting[_digest(ticket)] = _Waiting(identity, now_s + self._ticket_s)
+        self._per_subject[identity.subject] += 1
+        return ticket
+
+    async def redeem(self, ticket: str) -> Identity | None:
+        self._drop_old(self._clock.monotonic())
+        if len(ticket) > _LENGTH_MAX:
+            return None
+        waiting = self._waiting.pop(_digest(ticket), None)
+        return None if waiting is None else self._forget(waiting)
+
+    def _drop_old(self, now_s: float) -> None:
+        """All live equally long, so the oldest come first."""
+        while self._waiting and next(iter(self._waiting.values())).until_s <= now_s:
+            self._forget(self._waiting.popitem(last=False)[1])
+
+    def _forget(self, waiting: _Waiting) -> Identity:
+        subject = waiting.identity.subject
+        self._per_subject[subject] -= 1
+        if not self._per_subject[subject]:
+            del self._per_subject[subject]
+        return waiting.identity
+
+
+def _digest(ticket: str) -> bytes:
+    return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,109 @@
+"""Checks JSON Web Tokens (RFC 7519): what comes out was signed for us, by whom we trust, for now."""
+
+import math
+from typing import Any, Final
+
+import jwt
+
+from headrace.gateway.auth.keys import KeyRing
+from headrace.gateway.auth.settings import AuthSettings
+from headrace.model.errors import BadInputError
+from headrace.model.identity import Identity, Permissions, is_subject
+from headrace.model.topics import TOPIC_LENGTH_MAX
+from headrace.runtime.clock import Clock
+
+TOPICS_MAX: Final = 1000
+MOMENT_MAX: Final = 2**53
+
+_OPTIONS: Final[Any] = {
+    "require": ["exp", "sub"],
+    "verify_exp": False,  # by our clock, below
+    "verify_nbf": False,
+    "verify_iat": False,
+}
+
+
+class Tokens:
+    """Turns a token into an Identity. The algorithm is the configured one, whatever the token says of itself.
+
+    Refusals are BadInputErrors whose `reason` is for metrics, never for the sender.
+    """
+
+    def __init__(self, settings: AuthSettings, keys: KeyRing, clock: Clock) -> None:
+        self._settings, self._keys, self._clock = settings, keys, clock
+        self._algorithm = settings.mode.upper()
+        self._default = Permissions.of(settings.default_topics)
+
+    async def verify(self, token: str) -> Identity:
+        """Who the bearer is. Raises BadInputError, or TransientError while the issuer's keys can't be had."""
+        if len(token) > self._settings.token_bytes_max:
+            raise BadInputError("too_long")
+        if not token.isascii():
+            raise BadInputError("malformed")
+        return self._identity(self._claims(token, await self._keys.find(self._kid(token))))
+
+    def _kid(self, token: str) -> str | None:
+        """Which key it names. Only that is taken from an unverified header."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, RecursionError, ValueError):
+            raise BadInputError("malformed") from None
+        if header.get("alg") != self._algorithm:
+            raise BadInputError("wrong_algorithm")
+        kid = header.get("kid")
+        if kid is not None and not isinstance(kid, str):
+            raise BadInputError("malformed")
+        return kid
+
+    def _claims(self, token: str, key: Any) -> dict[str, Any]:
+        settings = self._settings
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[self._algorithm],
+                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer,
+                options=_OPTIONS,
+            )
+        except jwt.InvalidSignatureError:
+            raise BadInputError("bad_signature") from None
+        except jwt.InvalidAudienceError:
+            raise BadInputError("wrong_audience") from None
+        except jwt.InvalidIssuerError:
+            raise BadInputError("wrong_issuer") from None
+        except jwt.MissingRequiredClaimError:
+            raise BadInputError("missing_claim") from None
+        except (jwt.PyJWTError, RecursionError, ValueError, TypeError):
+            raise BadInputError("malformed") from None
+        return claims
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        now_s, leeway_s = self._clock.wall_ns() / 1e9, self._settings.leeway_s
+        expires_s = _moment(claims["exp"]) + leeway_s
+        if expires_s <= now_s:
+            raise BadInputError("expired")
+        if "nbf" in claims and _moment(claims["nbf"]) - leeway_s > now_s:
+            raise BadInputError("not_yet_valid")
+        if not is_subject(claims["sub"]):
+            raise BadInputError("bad_subject")
+        admin = claims.get(self._settings.admin_claim) is True
+        return Identity(claims["sub"], math.floor(expires_s * 1000), self._permissions(claims), admin)
+
+    def _permissions(self, claims: dict[str, Any]) -> Permissions:
+        name = self._settings.topics_claim
+        if name not in claims:
+            return self._default
+        patterns = claims[name]
+        if not isinstance(patterns, list) or len(patterns) > TOPICS_MAX:
+            raise BadInputError("malformed")
+        if not all(isinstance(pattern, str) and len(pattern) <= TOPIC_LENGTH_MAX for pattern in patterns):
+            raise BadInputError("malformed")
+        return Permissions.of(patterns)
+
+
+def _moment(value: object) -> float:
+    """Seconds since 1970 (RFC 7519 §2), as a number that is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOMENT_MAX:
+        raise BadInputError("malformed")
+    return value

@@ -1,0 +1,162 @@
+"""Messages that an application sends through us: to a topic, to users, or both; once for each idempotency key."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import msgspec
+
+from headrace.bus import Bus
+from headrace.gateway.mailboxes import announcement
+from headrace.gateway.problems import Refused, wrong
+from headrace.model import topics
+from headrace.model.application import missing_members
+from headrace.model.errors import RequestError, TransientError
+from headrace.model.events import Position, Publication
+from headrace.store.inbox import Inbox, Letter
+
+DATA_BYTES_MAX: Final = 32_768
+USERS_MAX: Final = 1_000
+SERVERS_MAX: Final = 100
+USER_ID_MAX: Final = 128
+
+_Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=topics.TOPIC_LENGTH_MAX)]
+_UserId = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]+\Z", max_length=USER_ID_MAX)]
+_Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=200)]
+
+
+class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`data` is a JSON object; its `type`, if it is one that Headrace knows, says what else must be in it.
+
+    `ack`: users get it until they acknowledge it. `server_ids`: only clients of these servers get it.
+    """
+
+    data: msgspec.Raw
+    topic: _Topic | None = None
+    user_ids: Annotated[list[_UserId], msgspec.Meta(max_length=USERS_MAX)] = []
+    server_ids: Annotated[list[str], msgspec.Meta(max_length=SERVERS_MAX)] = []
+    idempotency_key: _Key | None = None
+    ack: bool = False
+
+
+class BroadcastAnswer(msgspec.Struct, frozen=True):
+    """Where the message is: on its topic, or, if it went to users only, in the first one's log; `users` has them all.
+
+    `duplicate`: the key was known, and nothing was sent again.
+    """
+
+    status: str
+    epoch: str
+    offset: str
+    users: dict[str, str]
+    duplicate: bool
+
+
+class Broadcasts:
+    """Sends them. A message has the same `event_id` for all who get it, and again if it must be sent again."""
+
+    def __init__(self, bus: Bus, inbox: Inbox | None, server_id: str) -> None:
+        self._bus, self._inbox, self._server_id = bus, inbox, server_id
+
+    async def send(self, asked: Broadcast) -> BroadcastAnswer:
+        """Raises Refused, with what is wrong."""
+        data = self._check(asked)
+        if asked.idempotency_key is not None:
+            known = await self._known(asked.idempotency_key, _fingerprint(asked, data))
+            if known is not None:
+                return known
+        try:
+            return await self._send(asked, data)
+        except TransientError as error:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
+
+    async def _send(self, asked: Broadcast, data: bytes) -> BroadcastAnswer:
+        event_id = _event_id(asked.idempotency_key)
+        place: Position | None = None
+        if asked.topic is not None:
+            body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
+            (place,) = await self._bus.publish([Publication(asked.topic, "event", body)])
+        letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
+
+        def compose(positions: Sequence[Position]) -> str:
+            users = {letter.user_id: str(at.offset) for letter, at in zip(letters, positions, strict=True)}
+            epoch, offset = place or positions[0]
+            answer = BroadcastAnswer("ok", epoch, str(offset), users, duplicate=False)
+            return msgspec.json.encode(answer).decode()
+
+        if self._inbox is None:
+            return msgspec.json.decode(compose([]), type=BroadcastAnswer)
+        if not letters and asked.idempotency_key is None:
+            return msgspec.json.decode(compose([]), type=BroadcastAnswer)
+        positions, answer = await self._inbox.put(letters, asked.idempotency_key, compose)
+        await self._bus.publish([announcement(letter, at) for letter, at in zip(letters, positions, strict=True)])
+        return msgspec.json.decode(answer, type=BroadcastAnswer)
+
+    async def _known(self, key: str, fingerprint: str) -> BroadcastAnswer | None:
+        """The answer that the key got before; None when it is new."""
+        assert self._inbox is not None
+        try:
+            known = await self._inbox.begin(key, fingerprint)
+        except RequestError as error:
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, error.message) from error
+        except TransientError as error:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
+        if known is None:
+            return None
+        if not known.same:
+            raise _wrong({"idempotency_key": "was used for another message"})
+        if known.answer is None:
+            raise Refused(HTTPStatus.CONFLICT, "a broadcast with this idempotency key is being made")
+        answer = msgspec.json.decode(known.answer, type=BroadcastAnswer)
+        return msgspec.structs.replace(answer, duplicate=True)
+
+    def _check(self, asked: Broadcast) -> bytes:
+        """Its data as JSON in one line. Raises Refused 422 with every fault that was found."""
+        faults: dict[str, str] = {}
+        if asked.topic is None and not asked.user_ids:
+            faults["topic"] = "neither a topic nor user_ids are given"
+        elif asked.topic is not None and not _may_be_published_on(asked.topic):
+            faults["topic"] = "no topic that an application may publish on"
+        strangers = [server_id for server_id in asked.server_ids if server_id != self._server_id]
+        if strangers:
+            faults["server_ids"] = "names a server that is not there"
+        if self._inbox is None and (asked.user_ids or asked.idempotency_key is not None):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "this server keeps nothing for users")
+        try:
+            found = msgspec.json.decode(asked.data)
+            data = msgspec.json.format(bytes(asked.data), indent=-1)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            found, data = None, b""
+        if not isinstance(found, dict):
+            faults["data"] = "is not a JSON object"
+        elif len(data) > DATA_BYTES_MAX:
+            faults["data"] = f"is longer than {DATA_BYTES_MAX} bytes"
+        else:
+            faults |= {f"data.{member}": f"is missing in a {found['type']}" for member in missing_members(found)}
+        if faults:
+            raise _wrong(faults)
+        return data
+
+
+def _may_be_published_on(name: str) -> bool:
+    try:
+        return topics.parse(name).kind in topics.APPLICATION
+    except RequestError:
+        return False
+
+
+def _wrong(errors: Mapping[str, str]) -> Refused:
+    return Refused(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "the message can't be sent", errors=[wrong(*each) for each in errors.items()]
+    )
+
+
+def _event_id(key: str | None) -> str:
+    return f"app:{secrets.token_hex(12) if key is None else hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _fingerprint(asked: Broadcast, data: bytes) -> str:
+    parts = [asked.topic, data.decode(), asked.user_ids, asked.server_ids, asked.ack]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,0 +1,57 @@
+"""`POST /api/ws/broadcast`: how applications send messages."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, post
+
+from headrace.gateway.broadcasts import Broadcast, BroadcastAnswer
+from headrace.gateway.problems import Refused
+from headrace.gateway.routes import guards
+from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.described import problems
+
+
+@post(
+    "/api/ws/broadcast",
+    operation_id="broadcast",
+    summary="Send a message to a topic, to users, or both",
+    tags=["server"],
+    status_code=HTTPStatus.OK,
+    guards=[guards.admin_only],
+    responses=problems(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+)
+async def broadcast(request: Request[Any, Any, Any]) -> BroadcastAnswer:
+    """With an `idempotency_key`, asking again within a day gives the first answer and sends nothing.
+
+    Another message under the same key is refused with 422, one that is still being sent with 409.
+    """
+    # A page of another origin can send JSON only under another name without being asked for leave first.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return await context_of(request).broadcasts.send(_read(await request.body()))
+
+
+def _read(body: bytes) -> Broadcast:
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:  # names members and types, never values
+        raise Refused(HTTPStatus.BAD_REQUEST, f"no broadcast: {error}") from error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "not JSON") from error
+
+
+_decoder: Final = msgspec.json.Decoder(Broadcast)
+
+BODIES: Final = {"/api/ws/broadcast": Broadcast}
+"""Path → what its body is, for the OpenAPI document."""
+
+HANDLERS: Final = (broadcast,)

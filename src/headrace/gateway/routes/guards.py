@@ -1,0 +1,119 @@
+"""Who may use which route. Every route needs a credential unless it says otherwise; nothing here applies with auth off.
+
+A handler asks `identity_of(request)` who calls, `admit(request, topic)` before it shows a topic, `acting_user` before
+it acts for a user, and has `guards=[admin_only]` where only an admin may come.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.problems import Refused
+from headrace.gateway.routes.context import context_of
+from headrace.model.credentials import Credential
+from headrace.model.errors import RequestError
+from headrace.model.identity import Identity
+from headrace.protocol.codes import ErrorCode
+
+OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
+"""`opt` of a handler that needs no credential."""
+
+BY_TICKET: Final[Mapping[str, Any]] = MappingProxyType({"ticket": True})
+"""`opt` of a handler that takes `?ticket=` too, for clients that can't set headers (a browser's EventSource)."""
+
+CHALLENGE: Final = 'Bearer realm="headrace"'
+
+_Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """The guard of all routes: puts the caller's identity where `identity_of` finds it, or refuses with 401."""
+    auth = context_of(connection).auth
+    if auth is not None and not handler.opt.get("open"):
+        await _identify(connection, auth, by_ticket=bool(handler.opt.get("ticket")))
+
+
+def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
+    """A guard: 403 for everybody who is no admin."""
+    if context_of(connection).auth is not None:
+        identity = identity_of(connection)
+        if identity is None or not identity.admin:
+            raise _forbidden("admins only")
+
+
+async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """The guard of `/metrics`: open, or for admins, as the settings say."""
+    auth = context_of(connection).auth
+    if auth is not None and not auth.settings.metrics_open:
+        await _identify(connection, auth, by_ticket=False)
+        admin_only(connection, handler)
+
+
+def identity_of(connection: _Connection) -> Identity | None:
+    """Who calls; None with authentication off, and on open routes."""
+    identity: Identity | None = connection.scope.get("user")
+    return identity
+
+
+def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
+    """Tells whether the caller may read a topic; `anyone` does with authentication off."""
+    identity = identity_of(connection)
+    return anyone if identity is None else identity.may_read
+
+
+def admit(connection: _Connection, topic: str) -> None:
+    """Raises Refused 403 for a topic that the caller may not read."""
+    if not reader(connection)(topic):
+        raise _forbidden("permission denied")
+
+
+def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
+    """For which user the caller acts: itself. With authentication off, whoever was asked for.
+
+    Raises Refused 403 for one who asked for somebody else.
+    """
+    identity = identity_of(connection)
+    if identity is None:
+        return asked
+    if asked not in (None, identity.subject):
+        raise _forbidden("you may act for yourself only")
+    return identity.subject
+
+
+async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: bool) -> None:
+    credential = _credential(connection, by_ticket=by_ticket)
+    try:
+        connection.scope["user"] = await auth.identify(credential)
+    except RequestError as failure:
+        if failure.temporary:
+            wait_s = -(-(failure.retry_after_ms or 1000) // 1000)
+            headers = {"Retry-After": str(wait_s)}
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, failure.message, headers) from None
+        detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+        raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
+
+
+def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
+    """What the request shows (RFC 6750 §2.1). Raises Refused 401 for nothing, 400 for more than one."""
+    given = connection.headers.getall("authorization", [])
+    query = parse_qs(connection.scope["query_string"].decode("latin-1"), max_num_fields=64) if by_ticket else {}
+    tickets = query.get("ticket", [])
+    if len(given) + len(tickets) > 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
+    if tickets:
+        return Credential("ticket", tickets[0])
+    scheme, _, token = (given[0] if given else "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refused(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", {"WWW-Authenticate": CHALLENGE})
+    return Credential("token", token.strip())
+
+
+def _forbidden(detail: str) -> Refused:
+    return Refused(HTTPStatus.FORBIDDEN, detail, {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'})

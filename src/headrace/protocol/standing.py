@@ -1,0 +1,158 @@
+"""Whether a connection is authenticated, and until when, as a machine: verdicts and the time go in. Pure.
+
+    waiting ──attempt──> checking ──accepted──> valid ──notice_s before the end──> warned ──its end──> expired
+       ^                    │ put off              ^            accepted anew            │               │
+       └────────────────────┘                      └─────────────────────────────────────┴───────────────┤
+    waiting, checking: connect_s after the connection ──> 4002                     grace_s ──> 4005 <────┘
+
+An attempt that fails ends a connection that never had a credential, and changes nothing for one that has.
+"""
+
+import math
+from enum import Enum
+from typing import Final, NamedTuple
+
+from headrace.model.errors import RequestError
+from headrace.model.identity import Identity
+from headrace.protocol.codes import CloseCode, ErrorCode
+
+UNAUTHORIZED: Final = RequestError(ErrorCode.UNAUTHORIZED, "authenticate first")
+EXPIRED: Final = RequestError(ErrorCode.TOKEN_EXPIRED, "token expired")
+DENIED: Final = RequestError(ErrorCode.DENIED, "permission denied")
+BAD_TOKEN: Final = RequestError(ErrorCode.UNAUTHORIZED, "bad token")
+OTHER_SUBJECT: Final = RequestError(ErrorCode.DENIED, "the token is another user's")
+ONE_AT_A_TIME: Final = RequestError(ErrorCode.BAD_REQUEST, "another token is being checked")
+
+
+class State(Enum):
+    """Where a connection is; `WAITING` has no credential, `EXPIRED` is in its grace."""
+
+    WAITING = "waiting"
+    VALID = "valid"
+    WARNED = "warned"
+    EXPIRED = "expired"
+    CLOSED = "closed"
+
+
+class Terms(NamedTuple):
+    """Seconds to authenticate in, of notice before a credential expires, and of grace after that."""
+
+    connect_s: float = 10
+    notice_s: float = 60
+    grace_s: float = 25
+
+
+class Entered(NamedTuple):
+    """The connection is authenticated for the first time."""
+
+
+class Renewed(NamedTuple):
+    """A newer credential counts from now on, for the same subject."""
+
+
+class Warn(NamedTuple):
+    """The credential expires in so many seconds."""
+
+    in_s: int
+
+
+class Refuse(NamedTuple):
+    """The attempt failed; the connection stays as it was."""
+
+    failure: RequestError
+
+
+class End(NamedTuple):
+    """Close the connection."""
+
+    code: CloseCode
+
+
+class Standing:
+    """`claimed` is the user that the connection's URL names, if it does. Times are monotonic seconds.
+
+    Ask for `wake_at_s` after every call and come back with `wake` at that time.
+    """
+
+    def __init__(self, claimed: str | None, terms: Terms, now_s: float) -> None:
+        self.state = State.WAITING
+        self.checking = False
+        self.identity: Identity | None = None
+        self._claimed, self._terms = claimed, terms
+        self._due_s = now_s + terms.connect_s
+        self._expires_s = math.inf
+
+    @property
+    def wake_at_s(self) -> float:
+        """When something is due; infinity when the connection is over."""
+        return self._due_s
+
+    @property
+    def subject(self) -> str | None:
+        return None if self.identity is None else self.identity.subject
+
+    def attempt(self) -> None:
+        """A credential is about to be checked. Raises RequestError 107 while another one is."""
+        if self.checking:
+            raise ONE_AT_A_TIME
+        self.checking = True
+
+    def accept(self, identity: Identity, valid_s: float, now_s: float) -> Entered | Renewed | Refuse | End | None:
+        """The check proved `identity`, good for `valid_s` more. None when the connection is over by now."""
+        self.checking = False
+        if self.state is State.CLOSED:
+            return None
+        first = self.identity is None
+        if first and self._claimed not in (None, identity.subject):
+            return self._end(CloseCode.DENIED)
+        if not first and self.subject != identity.subject:
+            return Refuse(OTHER_SUBJECT)
+        self.identity = identity
+        self.state = State.VALID
+        self._expires_s = now_s + valid_s
+        self._due_s = self._expires_s - self._terms.notice_s
+        return Entered() if first else Renewed()
+
+    def refuse(self, failure: RequestError) -> Refuse | End | None:
+        """The check failed; if only for now, the client may try again."""
+        self.checking = False
+        if self.state is State.CLOSED:
+            return None
+        if self.identity is not None or failure.temporary:
+            return Refuse(failure)
+        return self._end(CloseCode.EXPIRED if failure.code == ErrorCode.TOKEN_EXPIRED else CloseCode.BAD_TOKEN)
+
+    def wake(self, now_s: float) -> list[Warn | End]:
+        """What is due now, in order."""
+        told: list[Warn | End] = []
+        while now_s >= self._due_s:
+            if self.state is State.WAITING:
+                told.append(self._end(CloseCode.AUTH_TIMEOUT))
+            elif self.state is State.VALID:
+                self.state, self._due_s = State.WARNED, self._expires_s
+                told.append(Warn(max(0, math.floor(self._expires_s - now_s))))
+            elif self.state is State.WARNED:
+                self.state, self._due_s = State.EXPIRED, self._expires_s + self._terms.grace_s
+            else:
+                told.append(self._end(CloseCode.EXPIRED))
+        return told
+
+    def check_command(self) -> None:
+        """Raises RequestError 101 or 109 when the connection may command nothing (but `auth`)."""
+        if self.state is State.WAITING:
+            raise UNAUTHORIZED
+        if self.state is State.EXPIRED:
+            raise EXPIRED
+
+    def check_topic(self, topic: str) -> None:
+        """Raises RequestError 103 for a topic that this connection may not read."""
+        if self.identity is None or not self.identity.may_read(topic):
+            raise DENIED
+
+    def close(self) -> None:
+        """The connection is over, whoever ended it."""
+        self.state, self._due_s = State.CLOSED, math.inf
+
+    def _end(self, code: CloseCode) -> End:
+        self.close()
+        return End(code)

@@ -1,0 +1,325 @@
+"""The client that users hold: one connection that comes back, and all that is followed over it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from headrace.model.errors import ConfigError
+from headrace.model.events import Position
+from headrace.model.redact import redact
+from headrace.protocol.codes import CloseCode, may_reconnect
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.http_answers import is_final
+from headrace.runtime.supervise import Supervisor
+from headrace.sdk.feed import Feed, Wanted
+from headrace.sdk.incoming import Unreadable
+from headrace.sdk.session import Again, Answered, Ask, Auth, Call, Given, Notice, Refresh, Session, history_call
+from headrace.sdk.subscription import Subscription
+from headrace.sdk.values import Event, Head, Page, Refused
+
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+CLOSE_S: Final = 2.0
+PATIENCE_S: Final = 2.0
+"""How long a full subscription holds up the connection before it alone falls behind; far below `pong_s`."""
+
+Token: TypeAlias = str | Callable[[], Awaitable[str]]
+OnLoss: TypeAlias = Callable[[str, float], None]
+
+
+class Client:
+    """One connection to a Headrace server. Use as `async with Client(url, token=…) as client`.
+
+    It connects in the background, comes back with jittered delays after every loss that is not final, and goes on where
+    it was. Each loss, and each attempt that failed, is told to `on_loss` as (why, seconds until the next attempt). What
+    is final (a bad token, an unknown path, a topic that is denied) is raised as Refused by what waits for it.
+
+    `token` is text, or called for a fresh one before each connection and whenever the server says that the old one runs
+    out; what it raises ends the client, an OSError counts as a lost network. `credential`: the token goes into the
+    handshake as a subprotocol, or is sent as the first frame. `queue` is how many values a subscription holds that its
+    reader has not taken. Raises ConfigError for a `url` that is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token | None = None,
+        credential: Literal["subprotocol", "frame"] = "subprotocol",
+        queue: int = 1024,
+        compression: bool = False,
+        on_loss: OnLoss | None = None,
+        clock: Clock | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        if queue < 1:
+            raise ConfigError("queue", str(queue), "1 or more")
+        self._url, self._token, self._credential = _batched(url), token, credential
+        self._queue, self._compression, self._on_loss = queue, compression, on_loss
+        self._clock, self._backoff = clock or SystemClock(), backoff or Backoff(initial_s=0.2, max_s=10.0)
+        self._tasks = Supervisor(self._clock)
+        self._session = Session()
+        self._subscriptions: dict[Feed, Subscription] = {}
+        self._calls: dict[Call, asyncio.Event] = {}
+        self._to_send = asyncio.Event()
+        self._open = False
+        self._blocked = False
+        self._heard_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._tasks.start("sdk", "connection", self._run)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for subscription in list(self._subscriptions.values()):
+            subscription.close()
+        await self._heed(self._session.fail(Refused(CloseCode.NORMAL, "the client was closed")))
+        self._tasks.cancel()
+        await self._tasks.__aexit__(kind, error, traceback)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server has welcomed this connection."""
+        return self._session.live
+
+    @property
+    def head(self) -> Head | None:
+        """The newest heartbeat's word on the chain: tells a quiet market from a dead feed. None before the first."""
+        return self._session.head
+
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002  (the protocol's word)
+        recover: Position | None = None,
+        snapshot: bool = False,
+        conflate: dict[str, Any] | None = None,
+        on_slow: Literal["disconnect", "conflate", "drop_oldest"] | None = None,
+    ) -> Subscription:
+        """Follow `topic`: iterate what this returns. `recover` is a stored `Subscription.position` to go on from.
+
+        The other parameters are the protocol's own. What the server sends to a user is on `user:<id>`, which takes none
+        of them; follow it before anything else, as what came earlier on this connection does not come again. Raises
+        ValueError if this client follows the topic already.
+        """
+        feed = Feed(Wanted(topic, filter, snapshot, conflate, on_slow), self._queue, recover)
+        if self._session.failure:
+            feed.fail(self._session.failure)
+        else:
+            self._session.subscribe(feed)
+            self._flush()
+        subscription = self._subscriptions[feed] = Subscription(feed, self._emptied, self._leave)
+        return subscription
+
+    async def history(
+        self, topic: str, *, since: Position | None = None, limit: int = 100, reverse: bool = False
+    ) -> Page:
+        """A page of the topic's log: what came after `since` (None: all that is kept), or before it, newest first.
+
+        Waits for a connection as long as it takes. Raises Refused, with code 112 for a position that is gone.
+        """
+        if self._session.failure:
+            raise self._session.failure
+        call = history_call(topic, since, limit, reverse=reverse)
+        answered = self._calls[call] = asyncio.Event()
+        self._session.call(call)
+        self._flush()
+        try:
+            await answered.wait()
+        finally:
+            del self._calls[call]
+            self._session.forget(call)
+        if call.page is None:
+            raise call.failure or Refused(0, "no answer")
+        return call.page
+
+    def ack(self, event: Event) -> None:
+        """Tell the server that a message with `ack` was dealt with, so that it does not come again."""
+        self._session.ack(event.topic, event.position.offset)
+        self._flush()
+
+    async def _run(self) -> None:
+        """Connection after connection, until the server refuses for good."""
+        while True:
+            try:
+                why = await self._connection()
+            except Refused as refused:
+                await self._heed(self._session.fail(refused))
+                return
+            self._session.closed()
+            if self._session.progress:
+                self._backoff.reset()
+            delay_s = self._backoff.next_s()
+            if self._on_loss is not None:
+                self._on_loss(why, delay_s)
+            await self._clock.sleep(delay_s)
+
+    async def _connection(self) -> str:
+        """One connection; returns why it was lost. Raises Refused."""
+        try:
+            token = await self._fresh_token()
+            protocols: Sequence[Subprotocol] | None = None
+            if token is not None and self._credential == "subprotocol":
+                protocols = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
+            async with connect(
+                self._url,
+                subprotocols=protocols,
+                max_size=FRAME_BYTES_MAX,
+                compression="deflate" if self._compression else None,
+                ping_interval=None,
+                close_timeout=CLOSE_S,
+            ) as socket:
+                self._session.opened(token if self._credential == "frame" else None)
+                self._open = True
+                return self._reason(await self._converse(socket))
+        except InvalidStatus as error:
+            if is_final(error.response.status_code):
+                phrase = error.response.reason_phrase
+                raise Refused(error.response.status_code, f"HTTP {phrase}".strip()) from error
+            return str(error)
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            return str(error) or type(error).__name__
+        finally:
+            self._open = False
+
+    async def _converse(self, socket: ClientConnection) -> Exception:
+        """Hear, and let speak, until the end; returns what ended it.
+
+        It is not raised through the task group: a cancellation that comes at the same moment would be lost there.
+        """
+        self._heard_s = self._clock.monotonic()
+        async with Supervisor(self._clock) as tasks:
+            tasks.start("sdk", "writer", partial(self._write, socket))
+            tasks.start("sdk", "watch", partial(self._watch, socket))
+            try:
+                return await self._hear(socket)
+            finally:
+                tasks.cancel()
+
+    async def _hear(self, socket: ClientConnection) -> Exception:
+        try:
+            while True:
+                text = await socket.recv()
+                if not isinstance(text, str):
+                    return Unreadable("binary")
+                self._heard_s = self._clock.monotonic()
+                for line in text.split("\n"):
+                    await self._heed(self._session.receive(line))
+        except (ConnectionClosed, Refused, Unreadable) as end:
+            return end
+
+    def _reason(self, end: Exception) -> str:
+        """Why a connection was lost. Raises Refused where coming back is no use."""
+        if isinstance(end, Refused):
+            raise end
+        if not isinstance(end, ConnectionClosed):
+            return f"unreadable frame: {end}"
+        code, why = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "connection lost")
+        why = why or "the server ended the connection"
+        outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
+        if outdated or not (code == CloseCode.NORMAL or may_reconnect(code)):
+            raise Refused(code, why) from end
+        return why
+
+    async def _heed(self, notices: list[Notice]) -> None:
+        self._flush()
+        for notice in notices:
+            match notice:
+                case Given(feed):
+                    if (subscription := self._subscriptions.get(feed)) is not None:
+                        subscription.wake()
+                        if feed.full and not feed.behind:
+                            await self._room(subscription)
+                case Answered(call):
+                    if call in self._calls:
+                        self._calls[call].set()
+                case Again(ask, delay_s):
+                    self._tasks.start("sdk", "again", partial(self._later, ask, delay_s))
+                case Refresh() if callable(self._token):
+                    self._tasks.start("sdk", "token", self._refresh)
+
+    async def _room(self, subscription: Subscription) -> None:
+        """Read no more until its reader has taken some, for a while."""
+        self._blocked = True
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await subscription.room()
+        except TimeoutError:
+            pass  # the next value finds it full: it falls behind
+        finally:
+            self._blocked = False
+            self._heard_s = self._clock.monotonic()
+
+    async def _later(self, ask: Ask, delay_s: float) -> None:
+        await self._clock.sleep(delay_s)
+        if isinstance(ask, Auth):
+            await self._refresh()
+        else:
+            self._session.again(ask)
+            self._flush()
+
+    async def _refresh(self) -> None:
+        token = await self._fresh_token()
+        if token is not None and self._open:
+            self._session.authenticate(token)
+            self._flush()
+
+    async def _fresh_token(self) -> str | None:
+        return await self._token() if callable(self._token) else self._token
+
+    async def _write(self, socket: ClientConnection) -> None:
+        outbox = self._session.outbox
+        try:
+            while True:
+                self._to_send.clear()
+                while outbox:
+                    await socket.send(outbox.popleft())
+                await self._to_send.wait()
+        except ConnectionClosed:
+            pass  # the reader knows why
+
+    async def _watch(self, socket: ClientConnection) -> None:
+        """Ends a connection that is open and dead."""
+        while True:
+            left_s = self._heard_s + self._session.silence_s - self._clock.monotonic()
+            if left_s <= 0 and not self._blocked:
+                socket.transport.abort()
+                return
+            await self._clock.sleep(max(left_s, 0.01))
+
+    def _flush(self) -> None:
+        if self._session.outbox:
+            self._to_send.set()
+
+    def _emptied(self, feed: Feed) -> None:
+        self._session.emptied(feed)
+        self._flush()
+
+    def _leave(self, feed: Feed) -> None:
+        self._session.leave(feed)
+        self._subscriptions.pop(feed, None)
+        self._flush()
+
+
+def _batched(url: str) -> str:
+    """The URL, asking for several objects a frame. Raises ConfigError for one that is none."""
+    try:
+        parse_uri(url)
+        parts = urlsplit(url)
+    except (InvalidURI, ValueError) as error:
+        raise ConfigError("url", redact(url), "a ws:// or wss:// URL") from error
+    if "batch" in parse_qs(parts.query):
+        return url
+    return parts._replace(query=f"{parts.query}&batch=1" if parts.query else "batch=1").geturl()

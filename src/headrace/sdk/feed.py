@@ -1,0 +1,208 @@
+"""One topic as its reader sees it: where it is, what waits to be read, and whether what came is all there was. Pure."""
+
+from collections import deque
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple
+
+from headrace.model.events import Position
+from headrace.protocol import frames
+from headrace.sdk import incoming
+from headrace.sdk.incoming import Frame, SubscribedData
+from headrace.sdk.values import Lag, NotRecovered, Refused, Snapshot, Value
+
+USER_TOPICS: Final = "user:"
+"""What is sent to a user comes without being asked for."""
+
+
+class Wanted(NamedTuple):
+    """What a subscription asks for, as the protocol names it; None: not asked for."""
+
+    topic: str
+    filter: dict[str, Any] | None = None
+    snapshot: bool = False
+    conflate: dict[str, Any] | None = None
+    on_slow: str | None = None
+
+    @property
+    def implicit(self) -> bool:
+        """Whether it comes without a `subscribe`."""
+        return self.topic.startswith(USER_TOPICS)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every offset comes, so that a jump means a loss."""
+        return not (self.filter or self.conflate or self.implicit)
+
+
+class Standing(Enum):
+    """How a feed stands with the server on this connection."""
+
+    AWAY = auto()
+    """Not asked for, or no connection."""
+    ASKED = auto()
+    """What still comes of an earlier subscription is not taken until the answer: it comes again after `recover`."""
+    LIVE = auto()
+
+
+class Item(NamedTuple):
+    """What waits for the reader; `value` is None where only the position moves on."""
+
+    value: Value | None
+    position: Position | None
+
+
+class Feed:
+    """Values of one topic, in order, none twice. At most `capacity` wait: beyond, the feed is `behind`.
+
+    A feed that is behind takes nothing more and leaves the topic. When its reader has emptied it, it comes back by
+    `recover`: then it gets what it missed, or NotRecovered.
+    """
+
+    def __init__(self, wanted: Wanted, capacity: int, recover: Position | None = None) -> None:
+        self.wanted, self.capacity = wanted, capacity
+        self.standing = Standing.AWAY
+        self.items: deque[Item] = deque()
+        self.failure: Refused | None = None
+        """Why nothing more will come, once `items` is empty."""
+        self.began = False
+        """Whether the server accepted it once."""
+        self.behind = False
+        self.closed = False
+        self.last = recover
+        """Up to where everything is in `items` or was read. None: not known yet."""
+        self._jumped_from: Position | None = None
+        self._paging = False
+
+    @property
+    def full(self) -> bool:
+        return len(self.items) >= self.capacity
+
+    def command(self) -> dict[str, Any]:
+        """The data of `subscribe`, going on from `last`."""
+        wanted = self.wanted
+        data: dict[str, Any] = {"topic": wanted.topic}
+        if wanted.filter:
+            data["filter"] = wanted.filter
+        if wanted.snapshot:
+            data["snapshot"] = True
+        if wanted.conflate:
+            data["conflate"] = wanted.conflate
+        if wanted.on_slow:
+            data["on_slow"] = wanted.on_slow
+        if self.last:
+            data["recover"] = {"epoch": self.last.epoch, "offset": str(self.last.offset)}
+        return data
+
+    def subscribed(self, data: SubscribedData) -> None:
+        """The server's answer."""
+        self.standing, self.began, self._paging = Standing.LIVE, True, False
+        if data.was_recovering and data.recovered:
+            return
+        now = None if self.wanted.snapshot else data.position
+        if data.was_recovering and self.last:
+            self._put(NotRecovered(topic=self.wanted.topic, before=self.last, now=now), now)
+        else:
+            self._put(None, now)
+        self.last = now
+
+    def record(self, frame: Frame, text: str) -> bool:
+        """An event, promote, retract or gap. False: some are missing before it, so it must be asked for again."""
+        here, last = frame.position, self.last
+        if last and here.epoch == last.epoch:
+            if here.offset <= last.offset:
+                return True
+            if self.wanted.whole and here.offset != last.offset + 1:
+                if self._jumped_from != last:
+                    self._jumped_from = last
+                    return False
+                self._lost(last, here.offset - 1)
+        if self.full:
+            if self.wanted.implicit:
+                self._overflow(here)
+            else:
+                self.behind = True
+            return True
+        value = incoming.RECORDS[frame.type](frame, text)
+        if last and here.epoch != last.epoch and not self.wanted.implicit:
+            now = Position(here.epoch, here.offset - 1)
+            self._put(NotRecovered(topic=frame.topic, before=last, now=now), now)
+        self._put(value, here)
+        self.last = here
+        return True
+
+    def lag(self, frame: Frame, text: str) -> None:
+        """The server dropped some; what comes next follows them."""
+        data = incoming.lag_data.decode(frame.data)
+        epoch = data.epoch or (self.last.epoch if self.last else "")
+        if self.last and epoch == self.last.epoch and data.to_offset <= self.last.offset:
+            return  # what a new connection says of messages that were read here
+        position = Position(epoch, data.to_offset)
+        if self.wanted.on_slow == "conflate" and self.last:
+            position = self.last  # what is left of them comes now
+        elif self.last and epoch != self.last.epoch and not self.wanted.implicit:
+            now = Position(epoch, data.from_offset - 1)
+            self._put(NotRecovered(topic=frame.topic, before=self.last, now=now), now)
+        value = Lag(
+            topic=frame.topic,
+            position=position,
+            from_offset=data.from_offset,
+            to_offset=data.to_offset,
+            dropped=data.dropped,
+            frame=text,
+        )
+        self._put(value, position)
+        self.last = position
+
+    def snapshot(self, frame: Frame, text: str) -> None:
+        """A page of the state; with the last page, the topic goes on from it."""
+        data = incoming.snapshot_data.decode(frame.data)
+        position, last = frame.position, data.next is None
+        value = Snapshot(
+            topic=frame.topic,
+            position=position,
+            as_of_slot=data.as_of_slot,
+            items=incoming.events_of(data.items),
+            complete=data.complete,
+            first=not self._paging,
+            last=last,
+            frame=text,
+        )
+        self._paging = not last
+        self._put(value, position if last else self.last)
+        if last:
+            self.last = position
+
+    def reached(self, top: int) -> None:
+        """A heartbeat: everything up to `top` that passes the filter was sent."""
+        if self.wanted.whole or not self.last or self.full or top <= self.last.offset:
+            return
+        self.last = Position(self.last.epoch, top)
+        self._put(None, self.last)
+
+    def fail(self, failure: Refused) -> None:
+        """Nothing more comes."""
+        self.standing = Standing.AWAY
+        self.failure = self.failure or failure
+
+    def _lost(self, last: Position, to_offset: int) -> None:
+        """Asked twice, and still the server leaves out some: that is all there is."""
+        self._drop(last.offset + 1, Position(last.epoch, to_offset))
+
+    def _overflow(self, here: Position) -> None:
+        """It can't be asked for again while the connection lasts, so it is told as dropped."""
+        first = here.offset
+        if self.items and isinstance(lag := self.items[-1].value, Lag):
+            self.items.pop()
+            first = lag.from_offset
+        self._drop(first, here)
+
+    def _drop(self, first: int, to: Position) -> None:
+        """Say a loss that is seen only here, in the server's words."""
+        topic, dropped = self.wanted.topic, to.offset - first + 1
+        frame = frames.lag(topic, to.epoch, first, to.offset, dropped).decode()
+        lag = Lag(topic=topic, position=to, from_offset=first, to_offset=to.offset, dropped=dropped, frame=frame)
+        self._put(lag, to)
+        self.last = to
+
+    def _put(self, value: Value | None, position: Position | None) -> None:
+        self.items.append(Item(value, position))

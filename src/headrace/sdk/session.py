@@ -1,0 +1,374 @@
+"""The client's side of the protocol as a machine: frames go in, feeds fill, frames to send wait in an outbox. Pure."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from headrace.model.events import Position
+from headrace.protocol.codes import ErrorCode
+from headrace.sdk import incoming
+from headrace.sdk.feed import Feed, Standing
+from headrace.sdk.incoming import Frame, Unreadable
+from headrace.sdk.values import Head, Page, Refused
+
+ASKED_AT_ONCE: Final = 8
+"""Commands that may wait for their answers, well below the rate that servers allow."""
+
+SILENCE_S: Final = 33.0
+"""How long nothing may come before the welcome said how often heartbeats do."""
+
+_ASK_AGAIN_S: Final = 1.0
+_ACKED_MAX: Final = 4096
+
+
+class Call:
+    """One `history` command; `page` or `failure` is there when it is answered."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.page: Page | None = None
+        self.failure: Refused | None = None
+
+
+class Leave(NamedTuple):
+    """An `unsubscribe`."""
+
+    topic: str
+
+
+class Auth(NamedTuple):
+    """An `auth`."""
+
+
+Ask: TypeAlias = Feed | Call | Leave | Auth
+"""What a command was about."""
+
+
+class Given(NamedTuple):
+    """The feed has something new for its reader: items, its beginning, or its end."""
+
+    feed: Feed
+
+
+class Answered(NamedTuple):
+    """The call has its page, or its failure."""
+
+    call: Call
+
+
+class Again(NamedTuple):
+    """Not now: call `again(ask)` in `delay_s` seconds; for an Auth, `authenticate`."""
+
+    ask: Ask
+    delay_s: float
+
+
+class Refresh(NamedTuple):
+    """The token runs out: call `authenticate` with a new one."""
+
+
+Notice: TypeAlias = Given | Answered | Again | Refresh
+
+
+class Session:
+    """What one client has, over all its connections. The shell sends `outbox`, and tells what comes and what ends.
+
+    After `closed` everything is asked for anew as soon as the next connection is welcome. What the shell must do
+    beside that comes back from `receive` as notices.
+    """
+
+    def __init__(self) -> None:
+        self.feeds: dict[str, Feed] = {}
+        self.outbox: deque[str] = deque()
+        self.head: Head | None = None
+        self.silence_s = SILENCE_S
+        """A connection on which nothing came for so long is dead."""
+        self.live = False
+        """Whether the server said welcome."""
+        self.failure: Refused | None = None
+        """Why the server refused for good."""
+        self.progress = False
+        """Whether this connection brought more than a greeting."""
+        self._last_id = 0
+        self._waiting: deque[Feed | Call] = deque()
+        self._asked: dict[int | str, Ask] = {}
+        self._acks: dict[tuple[str, int], None] = {}
+        self._acked: dict[tuple[str, int], None] = {}
+
+    def opened(self, token: str | None) -> None:
+        """There is a connection. `token` is given if it is to be sent as the first frame."""
+        self.silence_s, self.progress = SILENCE_S, False
+        if token is not None:
+            self.authenticate(token)
+
+    def closed(self) -> None:
+        """The connection is lost."""
+        self.live = False
+        self.outbox.clear()
+        calls = [ask for ask in (*self._asked.values(), *self._waiting) if isinstance(ask, Call)]
+        self._asked.clear()
+        self._waiting = deque(calls)
+        for feed in self.feeds.values():
+            feed.standing = Standing.AWAY
+
+    def authenticate(self, token: str) -> None:
+        """Show a credential in-band."""
+        self._command("auth", Auth(), {"token": token})
+
+    def subscribe(self, feed: Feed) -> None:
+        """Follow a topic. Raises ValueError if it is followed already."""
+        topic = feed.wanted.topic
+        if topic in self.feeds:
+            raise ValueError(f"{topic}: already subscribed; one client follows a topic once")
+        self.feeds[topic] = feed
+        self._enter(feed)
+
+    def leave(self, feed: Feed) -> None:
+        """Follow it no more; idempotent."""
+        if self.feeds.get(feed.wanted.topic) is feed:
+            del self.feeds[feed.wanted.topic]
+            self._rest(feed)
+
+    def emptied(self, feed: Feed) -> None:
+        """Its reader has read everything: one that was behind comes back."""
+        if feed.behind and self.feeds.get(feed.wanted.topic) is feed:
+            feed.behind = False
+            self._enter(feed)
+
+    def call(self, call: Call) -> None:
+        self._waiting.append(call)
+        self._pump()
+
+    def forget(self, call: Call) -> None:
+        """Nobody waits for it any more."""
+        if call in self._waiting:
+            self._waiting.remove(call)
+
+    def again(self, ask: Ask) -> None:
+        """After `Again.delay_s`. What has become moot meanwhile is not asked."""
+        if self.failure:
+            return
+        match ask:
+            case Feed() if self.feeds.get(ask.wanted.topic) is ask and not ask.behind:
+                if ask.standing is Standing.AWAY and ask not in self._waiting:
+                    self._enter(ask)
+            case Call() if ask.page is None and ask.failure is None:
+                self.call(ask)
+            case Leave(topic) if self.live and (topic not in self.feeds or self.feeds[topic].behind):
+                self._command("unsubscribe", ask, {"topic": topic})
+
+    def ack(self, topic: str, offset: int) -> None:
+        """Say that a message with `ack` was dealt with; said again if that turns out to be lost."""
+        self._acked[topic, offset] = None
+        while len(self._acked) > _ACKED_MAX:
+            del self._acked[next(iter(self._acked))]
+        self._acks[topic, offset] = None
+        self._pump()
+
+    def fail(self, failure: Refused) -> list[Notice]:
+        """The server refused for good: so does every feed and call."""
+        self.closed()
+        self.failure = failure
+        notices: list[Notice] = []
+        for feed in self.feeds.values():
+            feed.fail(failure)
+            notices.append(Given(feed))
+        for call in self._waiting:
+            if isinstance(call, Call):
+                call.failure = failure
+                notices.append(Answered(call))
+        self.feeds.clear()
+        self._waiting.clear()
+        return notices
+
+    def receive(self, text: str) -> list[Notice]:
+        """Take one object. Raises Unreadable (end this connection, come back), Refused (end for good)."""
+        try:
+            frame = incoming.read_frame(text)
+            if frame.type in incoming.RECORDS:
+                return self._record(frame, text)
+            answer = self._FRAMES.get(frame.type)
+            return answer(self, frame, text) if answer else []
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Unreadable(str(error)) from error
+
+    def _record(self, frame: Frame, text: str) -> list[Notice]:
+        self.progress = True
+        feed = self._live(frame)
+        if feed is None:
+            return []
+        if frame.ack and (frame.topic, frame.offset) in self._acked and frame.offset is not None:
+            self.ack(frame.topic, frame.offset)
+        if not feed.record(frame, text):
+            self._rest(feed)
+            self._enter(feed)
+        elif feed.behind:
+            self._rest(feed)
+        return [Given(feed)]
+
+    def _live(self, frame: Frame) -> Feed | None:
+        """The feed that takes frames of this topic now."""
+        feed = self.feeds.get(frame.topic)
+        return feed if feed and feed.standing is Standing.LIVE and not feed.behind else None
+
+    def _on_welcome(self, frame: Frame, text: str) -> list[Notice]:
+        data = incoming.welcome_data.decode(frame.data)
+        self.silence_s = data.ping_s + data.pong_s
+        self.live = True
+        for feed in self.feeds.values():
+            if not feed.behind:
+                self._enter(feed)
+        self._pump()
+        return [Given(feed) for feed in self.feeds.values() if feed.wanted.implicit]
+
+    def _on_ping(self, frame: Frame, text: str) -> list[Notice]:
+        data = incoming.ping_data.decode(frame.data)
+        self.progress = True
+        self.head = data.known()
+        self.outbox.append('{"type":"pong"}')
+        reached = [feed for topic in data.tops if (feed := self.feeds.get(topic)) and feed.standing is Standing.LIVE]
+        for feed in reached:
+            if not feed.behind:
+                feed.reached(data.tops[feed.wanted.topic])
+        return [Given(feed) for feed in reached]
+
+    def _on_subscribed(self, frame: Frame, text: str) -> list[Notice]:
+        data = incoming.subscribed_data.decode(frame.data)
+        feed = self._answered(frame)
+        if not isinstance(feed, Feed) or self.feeds.get(feed.wanted.topic) is not feed:
+            return []
+        if feed.standing is Standing.ASKED:
+            feed.subscribed(data)
+        self._pump()
+        return [Given(feed)]
+
+    def _on_history(self, frame: Frame, text: str) -> list[Notice]:
+        call = self._answered(frame)
+        self._pump()
+        if not isinstance(call, Call):
+            return []
+        call.page = incoming.read_page(frame)
+        return [Answered(call)]
+
+    def _on_lag(self, frame: Frame, text: str) -> list[Notice]:
+        feed = self._live(frame)
+        if feed is None:
+            return []
+        feed.lag(frame, text)
+        return [Given(feed)]
+
+    def _on_snapshot(self, frame: Frame, text: str) -> list[Notice]:
+        feed = self._live(frame)
+        if feed is None:
+            return []
+        feed.snapshot(frame, text)
+        return [Given(feed)]
+
+    def _on_auth_expiring(self, frame: Frame, text: str) -> list[Notice]:
+        return [Refresh()]
+
+    def _on_done(self, frame: Frame, text: str) -> list[Notice]:
+        """The answer to `unsubscribe` or `auth`."""
+        self._answered(frame)
+        self._pump()
+        return []
+
+    def _on_error(self, frame: Frame, text: str) -> list[Notice]:
+        data = incoming.error_data.decode(frame.data)
+        ask = self._answered(frame) if frame.id is not None else self.feeds.get(frame.topic)
+        self._pump()
+        if isinstance(ask, Feed) and ask.standing is Standing.ASKED:
+            ask.standing = Standing.AWAY
+        delay_s = _ASK_AGAIN_S if data.retry_after_ms is None else data.retry_after_ms / 1000
+        if data.code == ErrorCode.TOKEN_EXPIRED:
+            return [Refresh(), *([Again(ask, delay_s)] if isinstance(ask, Feed | Call) else [])]
+        if data.temporary:
+            return [Again(ask, delay_s)] if ask else []
+        if data.code == ErrorCode.ALREADY_SUBSCRIBED and isinstance(ask, Feed):
+            self._command("unsubscribe", Leave(ask.wanted.topic), {"topic": ask.wanted.topic})
+            return [Again(ask, delay_s)]
+        return self._refused(ask, Refused(data.code, data.message), told_to_nobody=frame.id is None)
+
+    def _refused(self, ask: Ask | None, failure: Refused, *, told_to_nobody: bool) -> list[Notice]:
+        match ask:
+            case Feed():
+                if self.feeds.get(ask.wanted.topic) is ask:
+                    del self.feeds[ask.wanted.topic]
+                ask.fail(Refused(failure.code, f"{ask.wanted.topic}: {failure.message}"))
+                return [Given(ask)]
+            case Call():
+                ask.failure = failure
+                return [Answered(ask)]
+            case Auth():
+                raise failure
+            case _ if told_to_nobody:
+                raise failure
+        return []
+
+    def _answered(self, frame: Frame) -> Ask | None:
+        return None if frame.id is None else self._asked.pop(frame.id, None)
+
+    def _enter(self, feed: Feed) -> None:
+        if not self.live:
+            return
+        if feed.wanted.implicit:
+            feed.standing, feed.began = Standing.LIVE, True
+        elif feed not in self._waiting:
+            self._waiting.append(feed)
+            self._pump()
+
+    def _rest(self, feed: Feed) -> None:
+        """Take nothing more of it, and tell the server."""
+        asked = feed.standing is not Standing.AWAY
+        feed.standing = Standing.AWAY
+        if feed in self._waiting:
+            self._waiting.remove(feed)
+        elif asked and self.live and not feed.wanted.implicit:
+            self._command("unsubscribe", Leave(feed.wanted.topic), {"topic": feed.wanted.topic})
+
+    def _pump(self) -> None:
+        """Send what may be sent now."""
+        if not self.live:
+            return
+        for topic, offset in self._acks:
+            self._command("ack", None, {"topic": topic, "offset": str(offset)})
+        self._acks.clear()
+        while self._waiting and len(self._asked) < ASKED_AT_ONCE:
+            ask = self._waiting.popleft()
+            if isinstance(ask, Feed):
+                ask.standing = Standing.ASKED
+                self._command("subscribe", ask, ask.command())
+            else:
+                self._command("history", ask, ask.data)
+
+    def _command(self, kind: str, ask: Ask | None, data: dict[str, Any]) -> None:
+        self._last_id += 1
+        if ask is not None:
+            self._asked[self._last_id] = ask
+        self.outbox.append(msgspec.json.encode({"type": kind, "id": self._last_id, "data": data}).decode())
+
+    _FRAMES: Final[Mapping[str, Callable[["Session", Frame, str], list[Notice]]]] = MappingProxyType(
+        {
+            "welcome": _on_welcome,
+            "ping": _on_ping,
+            "subscribed": _on_subscribed,
+            "unsubscribed": _on_done,
+            "authenticated": _on_done,
+            "history": _on_history,
+            "lag": _on_lag,
+            "snapshot": _on_snapshot,
+            "auth_expiring": _on_auth_expiring,
+            "error": _on_error,
+        }
+    )
+
+
+def history_call(topic: str, since: Position | None, limit: int, *, reverse: bool) -> Call:
+    """Ask for a page of a topic's log."""
+    data: dict[str, Any] = {"topic": topic, "limit": limit, "reverse": reverse}
+    if since:
+        data["since"] = {"epoch": since.epoch, "offset": str(since.offset)}
+    return Call(data)

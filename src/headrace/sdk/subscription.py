@@ -1,0 +1,109 @@
+"""What a user iterates: the values of one topic, with the position to store."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from headrace.model.events import Position
+from headrace.sdk.feed import Feed
+from headrace.sdk.values import Value
+
+
+class Subscription:
+    """`async for value in subscription` gives every value of the topic, in order, none twice, for one reader.
+
+    What is not taken waits, as many values as `Client(queue=…)` says. When they are that many, the connection is not
+    read for two seconds at most; then the subscription leaves its topic, and comes back by recovery when its reader has
+    emptied it. So a stuck reader holds up nobody, and still learns all, or by NotRecovered that it did not.
+
+    Leave it by `close()`, or use it as a context manager. One that is merely forgotten leaves its topic once full.
+    """
+
+    def __init__(self, feed: Feed, emptied: Callable[[Feed], None], leave: Callable[[Feed], None]) -> None:
+        self._feed, self._emptied, self._leave = feed, emptied, leave
+        self._position = feed.last
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    @property
+    def topic(self) -> str:
+        return self._feed.wanted.topic
+
+    @property
+    def position(self) -> Position | None:
+        """That of the value that the reader has got last; store it once that is dealt with, and `recover` from it.
+
+        None until the server said where the topic is, and while a snapshot is read.
+        """
+        self._skip()
+        return self._position
+
+    async def started(self) -> Self:
+        """Wait until the server has accepted it. Raises Refused."""
+        while not self._feed.began:
+            if self._feed.failure:
+                raise self._feed.failure
+            await self._wait()
+        return self
+
+    def close(self) -> None:
+        """Follow the topic no more; iteration ends."""
+        self._feed.closed = True
+        self._feed.items.clear()
+        self._leave(self._feed)
+        self.wake()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Value:
+        """The next value. Raises Refused when the server refused the topic, or the client, for good."""
+        feed = self._feed
+        while True:
+            self._skip()
+            if feed.items:
+                value, self._position = feed.items.popleft()
+                self._read()
+                if value is not None:
+                    return value
+            elif feed.closed:
+                raise StopAsyncIteration
+            elif feed.failure:
+                raise feed.failure
+            else:
+                await self._wait()
+
+    def wake(self) -> None:
+        """Something changed."""
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Wait until the reader has taken some."""
+        while self._feed.full and not self._feed.closed:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _skip(self) -> None:
+        """Where only the position moved on, follow it."""
+        items = self._feed.items
+        while items and items[0].value is None:
+            self._position = items.popleft().position
+            self._read()
+
+    def _read(self) -> None:
+        self._taken.set()
+        if not self._feed.items:
+            self._emptied(self._feed)

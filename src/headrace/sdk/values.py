@@ -1,0 +1,140 @@
+"""What a subscription hands over: everything that happened on a topic, and everything that is known to be missing."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from headrace.model.events import Position
+
+
+class Chain(msgspec.Struct, frozen=True, gc=False):
+    """Where on the chain an event happened, and how certain it was when it was sent."""
+
+    slot: int | None = None
+    signature: str | None = None
+    ix: tuple[int, ...] = ()
+    commitment: str | None = None
+    tx_version: int | str | None = None
+    source: str | None = None
+    truncated: bool = False
+    via: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened. One that comes again under its `event_id` replaces the first.
+
+    `data` is as docs/reference/topics.md says: integers above 32 bits are text there. `ack`: the server keeps it until
+    `Client.ack`. `frame` is the JSON text as it came, here and below.
+    """
+
+    topic: str
+    position: Position
+    event_id: str
+    data: Any
+    chain: Chain | None = None
+    ack: bool = False
+    frame: str = ""
+
+
+class Promote(msgspec.Struct, frozen=True, kw_only=True):
+    """All events of `slot` on this topic are now `commitment`."""
+
+    topic: str
+    position: Position
+    slot: int
+    commitment: str
+    frame: str = ""
+
+
+class Retract(msgspec.Struct, frozen=True, kw_only=True):
+    """These events did not happen after all: undo what you made of them."""
+
+    topic: str
+    position: Position
+    event_ids: tuple[str, ...]
+    reason: str
+    frame: str = ""
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """Between these slots (inclusive) the server may have missed something; the same `gap_id` tells how it ends."""
+
+    topic: str
+    position: Position
+    gap_id: str
+    from_slot: int
+    to_slot: int
+    state: Literal["open", "backfilled", "unrecoverable"]
+    reason: str = ""
+    frame: str = ""
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """`dropped` messages, of the offsets from `from_offset` to `to_offset`, will not come."""
+
+    topic: str
+    position: Position
+    from_offset: int
+    to_offset: int
+    dropped: int
+    frame: str = ""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the topic's state, as the events that made it.
+
+    The `first` page replaces what you have; after the `last` one events go on. Not `complete`: the server did not see
+    the beginning, so there may be more than it knows.
+    """
+
+    topic: str
+    position: Position
+    as_of_slot: int | None
+    items: tuple[Event, ...]
+    complete: bool
+    first: bool
+    last: bool
+    frame: str = ""
+
+
+class NotRecovered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came after `before` can't be had: throw away what you made of this topic. It goes on after `now`.
+
+    `now` is None where a snapshot follows.
+    """
+
+    topic: str
+    before: Position
+    now: Position | None
+
+
+Value: TypeAlias = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecovered
+"""What `async for value in client.subscribe(…)` gives."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a topic's log. `top` is its newest position: there is more until that of the last item is the same."""
+
+    topic: str
+    top: Position
+    items: tuple[Event | Promote | Retract | Gap, ...]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the server knows the chain (slots; None: not known), told with each heartbeat.
+
+    A quiet market: `processed` goes on growing. A dead feed: it stands, or `upstream_lag_ms` grows.
+    """
+
+    at_ms: int
+    processed: int | None
+    confirmed: int | None
+    upstream_lag_ms: int | None
+
+
+class Refused(Exception):  # noqa: N818  (an answer, said in the server's words)
+    """The server refused for good: `code` is its error code, close code or HTTP status. Trying again would not help."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code, self.message = code, message
+        super().__init__(f"{message} ({code})")

@@ -1,0 +1,286 @@
+"""Issuers that change their keys, stall, lie and go away: nobody waits for long, nobody is let in by mistake."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from headrace.gateway.auth.jwks import read_keys
+from headrace.gateway.auth.keys import KEPT_S, from_url
+from headrace.gateway.auth.settings import AuthSettings
+from headrace.model.errors import BadInputError, ConfigError
+from headrace.model.identity import Identity
+from tests.gateway.auth.door import Door, door
+from tests.gateway.issuer import AUDIENCE, Issuer, ec_key, issuer, jwk, rsa_key
+
+ONE, TWO = rsa_key("one"), rsa_key("two")
+RS256: Final = AuthSettings(mode="rs256", jwks_url="http://127.0.0.1:9/", jwt_audience=AUDIENCE, jwks_timeout_s=1.0)
+
+
+def signed(opened: Door, key: Any, kid: str | None, **more: Any) -> str:
+    header = {} if kid is None else {"kid": kid}
+    return opened.token(**{"algorithm": "RS256", "key": key, "header": header, "aud": AUDIENCE, **more})
+
+
+@asynccontextmanager
+async def trusted(*keys: dict[str, Any], **more: Any) -> AsyncIterator[tuple[Issuer, Door]]:
+    """A door that trusts an issuer with these keys, and has looked once."""
+    async with issuer() as served:
+        served.publish(*keys)
+        async with door(msgspec.structs.replace(RS256, jwks_url=served.url, **more)) as opened:
+            await looked(opened)
+            yield served, opened
+
+
+async def looked(opened: Door) -> None:
+    async with asyncio.timeout(5):
+        while "auth" not in opened.health.components():  # noqa: ASYNC110  (the board tells nobody)
+            await asyncio.sleep(0.001)
+
+
+async def test_a_key_is_found_by_its_name_and_kept() -> None:
+    async with trusted(jwk(ONE, "k1"), jwk(TWO, "k2")) as (served, opened):
+        for _ in range(5):
+            assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+            assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)
+        assert await opened.show(signed(opened, TWO, "k1")) == 101
+        assert await opened.show(signed(opened, ONE, None)) == 101  # two keys: it must say which
+        assert served.requests == 1
+        assert opened.health.components()["auth"].ready
+
+
+async def test_the_only_key_needs_no_name() -> None:
+    async with trusted(jwk(ONE, None)) as (_, opened):
+        assert isinstance(await opened.show(signed(opened, ONE, None)), Identity)
+
+
+async def test_es256_keys() -> None:
+    keys = (jwk(ec_key("e"), "k1"), jwk(ONE, "k2"))
+    async with trusted(*keys, mode="es256") as (_, opened):
+        good = opened.token(algorithm="ES256", key=ec_key("e"), header={"kid": "k1"}, aud=AUDIENCE)
+        assert isinstance(await opened.show(good), Identity)
+        assert await opened.show(signed(opened, ONE, "k2")) == 101
+
+
+async def test_rotation() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.publish(jwk(TWO, "k2"))
+        new = signed(opened, TWO, "k2")
+        assert await opened.show(new) == 108  # looked a moment ago
+        await opened.clock.advance(10)
+        assert isinstance(await opened.show(new), Identity)
+        assert await opened.show(signed(opened, ONE, "k1")) == 108  # withdrawn, or not: it looked a moment ago
+        await opened.clock.advance(10)
+        assert await opened.show(signed(opened, ONE, "k1")) == 101
+        assert served.requests == 3
+
+
+async def test_a_withdrawn_key_goes_with_the_next_look() -> None:
+    async with trusted(jwk(ONE, "k1"), jwk(TWO, "k2")) as (served, opened):
+        served.publish(jwk(TWO, "k2"))
+        await opened.clock.advance(599)
+        assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        await opened.clock.advance(1)
+        async with asyncio.timeout(5):
+            while isinstance(await opened.show(signed(opened, ONE, "k1")), Identity):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert served.requests == 2
+
+
+async def test_a_flood_of_unknown_keys_asks_the_issuer_once() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        await opened.clock.advance(10)
+        forged = [opened.show(signed(opened, TWO, f"x{n}")) for n in range(50)]
+        assert await asyncio.gather(*forged) == [101] * 50
+        assert [await opened.show(signed(opened, TWO, f"y{n}")) for n in range(50)] == [108] * 50
+        assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        assert served.requests == 2
+
+
+async def test_a_stalled_issuer_hurts_nobody_who_is_known() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.stall()
+        await opened.clock.advance(10)
+        waiting = asyncio.gather(*[opened.show(signed(opened, TWO, "k2")) for _ in range(20)])
+        await asyncio.sleep(0)
+        for _ in range(20):
+            assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        assert not waiting.done()
+        assert await waiting == [108] * 20
+        assert served.requests == 2
+        served.publish(jwk(TWO, "k2"))
+        await opened.clock.advance(10)  # it tries again by itself
+        await opened.clock.advance(10)
+        assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)
+
+
+async def test_who_gives_up_waiting_takes_nobody_along() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.stall()
+        await opened.clock.advance(10)
+        first, second = (asyncio.create_task(opened.show(signed(opened, TWO, "k2"))) for _ in range(2))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        assert await second == 108
+
+
+LIES: Final = {
+    "not JSON": b"<html>sign in</html>",
+    "no set": b"[]",
+    "no keys": b'{"keys":[]}',
+    "keys of another shape": b'{"keys":{"k2":1}}',
+    "deep": b'{"keys":' + b"[" * 100_000,
+    "a secret": json.dumps({"keys": [{"kty": "oct", "kid": "k2", "k": "c2VjcmV0" * 8}]}).encode(),
+    "too large": b'{"keys":[' + b" " * 300_000 + b"]}",
+}
+
+
+@pytest.mark.parametrize("body", LIES.values(), ids=LIES.keys())
+async def test_an_issuer_that_lies_changes_nothing(body: bytes) -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.say(body)
+        await opened.clock.advance(10)
+        assert await opened.show(signed(opened, TWO, "k2")) == 108
+        assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        assert opened.health.components()["auth"].ready
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        ("500 Oops", ""),
+        ("404 Not Found", ""),
+        ("302 Found", "Location: http://127.0.0.1:9/\r\n"),
+        ("200 OK", "Content-Encoding: gzip\r\n"),
+    ],
+)
+async def test_only_a_plain_200_counts(status: str, more: str) -> None:
+    async with issuer() as served:
+        keys = json.dumps({"keys": [jwk(TWO, "k2")]}).encode()
+        served.say(b"\x1f\x8b" + keys if "gzip" in more else keys, status, more)
+        async with door(msgspec.structs.replace(RS256, jwks_url=served.url)) as opened:
+            await looked(opened)
+            assert await opened.show(signed(opened, TWO, "k2")) == 108
+            assert not opened.health.components()["auth"].ready
+            assert served.requests == 1
+
+
+async def test_it_tries_again_by_itself() -> None:
+    async with trusted(jwk(ONE, "k1")) as (served, opened):
+        served.say(b"", "503 Busy")
+        await opened.clock.advance(600)
+        for expected in (2, 3, 4):
+            async with asyncio.timeout(5):
+                while served.requests < expected:
+                    await asyncio.sleep(0.001)
+                    await opened.clock.advance(1)
+        assert opened.clock.monotonic() < 700  # before it would look anyway
+
+
+def test_no_more_is_read_than_a_key_set_may_have() -> None:
+    """On a loop of its own, which ends with what httpx still does to drop the rest."""
+
+    async def read() -> int:
+        async with issuer() as served:
+            served.say(b"x" * 5_000_000)
+            return len(await from_url(served.url)())
+
+    assert asyncio.run(read()) < 1_000_000
+
+
+async def test_nobody_there() -> None:
+    async with door(RS256) as opened:
+        assert await opened.show(signed(opened, TWO, "k2")) == 108
+        assert not opened.health.components()["auth"].ready
+
+
+async def test_keys_that_can_not_be_looked_at_again_are_dropped_in_the_end() -> None:
+    async with trusted(jwk(ONE, "k1"), jwks_refresh_s=86_400) as (served, opened):
+        served.say(b"", "503 Gone")
+        await opened.clock.advance(KEPT_S)
+        assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        await opened.clock.advance(1)
+        assert await opened.show(signed(opened, ONE, "k1")) == 108
+
+
+async def test_a_file_is_read_at_start_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [jwk(ONE, "k1")]}))
+    settings = msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file)
+    async with door(settings) as opened:
+        assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
+        file.write_text(json.dumps({"keys": [jwk(TWO, "k2")]}))
+        await asyncio.sleep(0.05)  # the look that follows the start
+        await opened.clock.advance(20)
+        assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)
+
+
+@pytest.mark.parametrize("text", [None, "{}", '{"keys":[]}'])
+async def test_a_file_without_keys_stops_the_start(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "keys.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match="JWKS_FILE"):
+        async with door(msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file)):
+            pass
+
+
+def keys_of(*entries: Any, algorithm: Any = "RS256") -> set[str | None]:
+    try:
+        return set(read_keys(json.dumps({"keys": entries}).encode(), algorithm))
+    except BadInputError:
+        return set()
+
+
+RSA: Final = jwk(ONE, "k")
+EC: Final = jwk(ec_key("e"), "k")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**RSA, "use": "enc"},
+        {**RSA, "alg": "RS512"},
+        {**RSA, "alg": "HS256"},
+        {**RSA, "kty": "oct", "k": "eA"},
+        {**RSA, "d": "eA"},
+        {**RSA, "k": "eA"},
+        {**RSA, "kid": 7},
+        {**RSA, "e": "AQABAQABAQAB"},
+        {**RSA, "e": "AA"},
+        {**RSA, "e": ""},
+        {**RSA, "n": "AQAB"},
+        {**RSA, "n": "A" * 100_000},
+        {**RSA, "n": "*" * 342},
+        {"kty": "RSA", "kid": "k"},
+        {"kid": "k"},
+        jwk(rsa_key("small", 1024), "k"),
+        EC,
+        "k",
+        None,
+        [],
+        7,
+    ],
+)
+def test_entries_that_are_no_key_for_rs256(entry: Any) -> None:
+    assert keys_of(entry) == set()
+    assert keys_of(entry, jwk(TWO, "good")) == {"good"}
+
+
+@pytest.mark.parametrize(
+    "entry", [{**EC, "crv": "P-384"}, {**EC, "crv": "secp256k1"}, {**EC, "x": EC["y"]}, {**EC, "x": ""}, RSA]
+)
+def test_entries_that_are_no_key_for_es256(entry: Any) -> None:
+    assert keys_of(EC, algorithm="ES256") == {"k"}
+    assert keys_of(entry, algorithm="ES256") == set()
+
+
+def test_a_name_that_two_keys_claim_is_nobodys() -> None:
+    assert keys_of(jwk(ONE, "k"), jwk(TWO, "k"), jwk(TWO, "other")) == {"other"}
+    assert keys_of(jwk(ONE, None), jwk(TWO, None), jwk(TWO, "other")) == {"other"}
+    assert keys_of(*[jwk(ONE, f"k{n}") for n in range(300)]) == {f"k{n}" for n in range(256)}
