@@ -22,10 +22,12 @@ from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.decoders.registry import Programs
 from headrace.execution.settings import ExecutionSettings
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import TlsSettings
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
@@ -68,6 +70,8 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {
         **CORE_SECTIONS,
         "gateway": GatewaySettings,
+        "admission": AdmissionSettings,
+        "tls": TlsSettings,
         "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
@@ -227,14 +231,17 @@ class Service:
             demo=self._play,
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
+            admission=self.config.section(AdmissionSettings),
+            tls=self.config.section(TlsSettings),
             orders=orders.intake if orders is not None else None,
             auth=auth,
         )
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()
-        apply = self.gateway.apply
+        apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
+        self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
 
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
@@ -253,8 +260,11 @@ class Service:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
         self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
-        async with contextlib.aclosing(watch(self.config.paths, self.clock)) as changes:
+        paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
+        async with contextlib.aclosing(watch(paths, self.clock)) as changes:
             async for _ in changes:
+                if self.gateway is not None:
+                    await asyncio.to_thread(self.gateway.reload_certificate)
                 change = self.config.reload(await asyncio.to_thread(self.config.read))
                 for warning in change.warnings:
                     _log.warning("settings_warning", warning=warning)

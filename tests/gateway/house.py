@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import struct
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import TlsSettings
 from headrace.model.events import MessageKind, Position, Publication
 from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
@@ -70,7 +73,7 @@ class House:
                 await asyncio.sleep(0.001)
 
     async def listened_to(self, topic: str) -> None:
-        """Wait until a client was told that it has the topic: one that only asked does not get what is published now."""
+        """Wait until a client was told that it has the topic: what is published before that is its past."""
         async with asyncio.timeout(15):
             while not any(  # noqa: ASYNC110  (the hub tells nobody)
                 subscription.acknowledged
@@ -98,6 +101,8 @@ async def open_house(
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
     framer: Framer | None = None,
+    admission: AdmissionSettings | None = None,
+    tls: TlsSettings | None = None,
     clock: Clock | None = None,
     auth: AuthSettings | None = None,
     inbox: Inbox | None = None,
@@ -124,6 +129,8 @@ async def open_house(
             endpoints={"/echo": Echo},
             handlers=handlers,
             framer=framer,
+            admission=admission,
+            tls=tls,
             auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )
         await gateway.start()
@@ -165,7 +172,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 class Raw:
-    """A WebSocket client by hand. `receive` gives (opcode, payload); ("eof", b"") when the server ended the stream."""
+    """A WebSocket client by hand. `receive` gives (opcode, payload), inflated, or ("eof", b"") at the end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -212,7 +219,10 @@ class Raw:
                     size = int.from_bytes(await self.reader.readexactly(2), "big")
                 elif size == 127:
                     size = int.from_bytes(await self.reader.readexactly(8), "big")
-                return first & 15, await self.reader.readexactly(size)
+                payload = await self.reader.readexactly(size)
+                if first & 0x40:
+                    payload = zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff")
+                return first & 15, payload
         except (asyncio.IncompleteReadError, ConnectionError):
             return "eof", b""
 

@@ -11,6 +11,7 @@ import pytest
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.config import Setting
+from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
@@ -155,8 +156,9 @@ def test_every_close_code_is_told() -> None:
 
 def test_limits_are_the_defaults() -> None:
     defaults: dict[str, Any] = {}
-    for field, hint in GatewaySettings.__annotations__.items():
-        setting = next(part for part in hint.__metadata__ if isinstance(part, Setting))
-        defaults |= dict.fromkeys(setting.env, getattr(GatewaySettings(), field))
+    for section in (GatewaySettings(), AdmissionSettings()):
+        for field, hint in type(section).__annotations__.items():
+            setting = next(part for part in hint.__metadata__ if isinstance(part, Setting))
+            defaults |= dict.fromkeys(setting.env, getattr(section, field))
     for what, default, name, _ in rows("Limits"):
         assert float(default) == defaults[name.strip("`")], what

@@ -62,3 +62,54 @@ async def test_no_one_gets_in_while_it_drains() -> None:
         raw.leave()
         kept.leave()
         await stopping
+
+
+async def test_who_is_refused_meanwhile_is_told_when_to_come_back() -> None:
+    async with open_house(close_s=60) as house:
+        await join(house)
+        stopping = asyncio.create_task(house.gateway.stop(1.0))
+        await asyncio.sleep(0)
+        raw = await Raw.open(house.port)
+        assert b" 503 " in raw.head
+        assert b"Retry-After: " in raw.head
+        ready = await Raw.connect(house.port)
+        ready.send(b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 503 " in await ready.read_head()
+        for one in (raw, ready):
+            one.leave()
+        await stopping
+
+
+async def test_what_was_asked_for_is_answered_before_the_close() -> None:
+    async with open_house() as house:
+        await house.publish("slots", 3)
+        raw = await join(house)
+        raw.ask("history", 1, topic="slots")
+        raw.ask("subscribe", 2, topic="slots")
+        async with asyncio.timeout(5):
+            while not house.gateway.hub.owing:  # noqa: ASYNC110  (until it has heard us)
+                await asyncio.sleep(0)
+        stopping = asyncio.create_task(house.gateway.stop(5.0))
+        answers = [await raw.json(), await raw.json()]
+        assert sorted(answer["type"] for answer in answers) == ["history", "subscribed"]
+        assert await raw.closed() == 4001
+        raw.leave()
+        await stopping
+
+
+async def test_clients_leave_one_after_another_and_get_what_comes_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headrace.gateway.drain.CLOSES_PER_S", 20)
+    async with open_house() as house:
+        raws = [await join(house, "/ws?subscriptions=slots") for _ in range(10)]
+        for raw in raws:
+            assert (await raw.json())["type"] == "subscribed"
+        stopping = asyncio.create_task(house.gateway.stop(5.0))
+        assert await raws[0].closed() == 4001
+        await house.publish("slots")
+        assert (await raws[-1].json())["offset"] == "1"
+        assert [await raw.closed() for raw in raws[1:]] == [4001] * 9
+        for raw in raws:
+            raw.leave()
+        await stopping

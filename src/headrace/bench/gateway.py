@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 import headrace
-from headrace.bench import add_write, gateway_server, tell
+from headrace.bench import add_write, gateway_driven, gateway_server, tell
 from headrace.bench.gateway_clients import LoadReport
 from headrace.bench.gateway_load import FILLING
 from headrace.gateway.settings import GatewaySettings
@@ -58,6 +58,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(args.runs):
         for name, command in contenders(args).items():
             runs[name].append(measure(command, args))
+    return _conditions(args) | {
+        "message_bytes": len(FILLING) + 30,
+        "results": {name: _medians(reports) for name, reports in runs.items()},
+    }
+
+
+def _conditions(args: argparse.Namespace) -> dict[str, Any]:
+    """Where, when and with which load it was measured."""
     return {
         "bench": "gateway",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,8 +77,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.rate,
         "secs": args.secs,
         "runs": args.runs,
-        "message_bytes": len(FILLING) + 30,
-        "results": {name: _medians(reports) for name, reports in runs.items()},
     }
 
 
@@ -116,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--tick-ms", type=float, default=GatewaySettings().tick_ms, help="WEBSOCKET_TICK_MS of the run")
     load.add_argument("--server-core", type=int, metavar="N", help="pin the server to this core")
     load.add_argument("--client-core", type=int, metavar="N", help="pin the clients to this core")
+    load.add_argument(
+        "--drivers", type=Path, metavar="DIR", help="measure at scale, with the load programs of this folder"
+    )
+    load.add_argument(
+        "--scenario", choices=gateway_driven.SCENARIOS, default="fan-out", help="with --drivers (default %(default)s)"
+    )
     add_write(load)
     serve = parser.add_argument_group("serve only")
     serve.add_argument("--serve", action="store_true", help="run the server for another driver; prints its port")
@@ -128,6 +140,10 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if args.serve:
         gateway_server.run(args.port, args.tick_ms)
+        return 0
+    if args.drivers is not None:
+        report = _conditions(args) | {"scenario": args.scenario, "results": gateway_driven.run(args)}
+        tell(msgspec.json.format(msgspec.json.encode(report), indent=1).decode(), report, args.write)
         return 0
     report = run(args)
     tell(f"{table(report)}\n{msgspec.json.encode(report).decode()}", report, args.write)

@@ -17,12 +17,16 @@ from litestar import get
 from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.connection import Connection
+from headrace.gateway.deflated import compressed_frame
+from headrace.gateway.handshake import Opening
+from headrace.gateway.rfc6455 import BINARY, TEXT
 from headrace.gateway.server import Gateway
 from headrace.gateway.session_shell import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Message, Publication
-from headrace.protocol.frames import text_header
+from headrace.protocol.frames import frame_header
 from headrace.protocol.session import Subscribe
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
@@ -31,6 +35,9 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 TOPIC: Final = "slots"
+
+OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
+"""All clients of a benchmark come from one address."""
 
 
 def bare(message: Message) -> bytes:
@@ -80,17 +87,19 @@ class Echo:
     frame_bytes_max = 1_048_576
 
     def __init__(self, connection: Connection, _opening: Opening) -> None:
-        self._wire = connection.transport
+        self._wire, self._deflate = connection.transport, connection.deflate
 
     def opened(self) -> None: ...
 
     def text(self, data: str) -> None:
-        payload = data.encode()
-        self._wire.write(text_header(len(payload)) + payload)
+        self._send(TEXT, data.encode())
 
     def binary(self, data: bytes) -> None:
-        header = text_header(len(data))
-        self._wire.write(bytes([0x82]) + header[1:] + data)
+        self._send(BINARY, data)
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        plain = frame_header(opcode, len(payload)) + payload
+        self._wire.write(compressed_frame(opcode, payload) if self._deflate else plain)
 
     def socket_full(self) -> None: ...
 
@@ -137,6 +146,7 @@ async def serve(settings: GatewaySettings) -> None:
             },
             handlers=(ok,),
             framer=bare,
+            admission=OPEN_DOORS,
         )
         await gateway.start()
         sys.stdout.write(f"{gateway.port}\n")

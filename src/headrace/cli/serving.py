@@ -20,6 +20,7 @@ from headrace.cli.listening import print_values
 from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import TlsSettings
 from headrace.model.errors import BadInputError
 from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
@@ -131,7 +132,8 @@ async def _greet(service: Service, greet: Greeting | None) -> None:
     if service.gateway is None:
         return
     host = service.config.section(GatewaySettings).host
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{service.gateway.port}"  # noqa: S104
+    scheme = "https" if service.config.section(TlsSettings).cert_file else "http"
+    url = f"{scheme}://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{service.gateway.port}"  # noqa: S104
     if greet is not None:
         await greet(service, url)
     else:

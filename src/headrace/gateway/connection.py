@@ -1,28 +1,23 @@
-"""One WebSocket connection: `websockets`' sans-I/O core does the handshake, inbound frames and closing."""
+"""One WebSocket connection: from the handshake over messages to the close, with a shell's eye on the socket."""
 
 import asyncio
-import codecs
 from collections.abc import Callable, Mapping
+from enum import Enum
 from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol, TypeAlias, cast
-from urllib.parse import parse_qs
+from typing import Final, Protocol, TypeAlias
 
-from websockets.datastructures import Headers
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
 
+from headrace.gateway.handshake import Opening, opening, refusal, shake_hands
 from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
-from headrace.gateway.rfc6455 import Core
+from headrace.gateway.problems import Refused, retry_after
+from headrace.gateway.rfc6455 import BINARY, CLOSE, PING, PONG, Inbound, Received, Text, Violation
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
+from headrace.protocol.frames import frame_header
 from headrace.protocol.session import TokenBucket
 
 FRAMES_PER_S: Final = 1000
 """WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
-
-SLICE: Final = 4096
-"""Inbound bytes parsed at a time, so that a flood of tiny frames is noticed before all of it was parsed."""
 
 
 class Endpoint(Protocol):
@@ -46,63 +41,102 @@ class Endpoint(Protocol):
         """No more frames may be written. Called once."""
 
 
-class Opening(NamedTuple):
-    """What the client asked for with its handshake. `parameter` is what stood for `{id}` in the endpoint's path."""
-
-    query: Mapping[str, list[str]]
-    subprotocols: tuple[str, ...]
-    parameter: str = ""
-
-
 EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
 """Makes the endpoint for one connection; raises Refused to answer with an HTTP status instead."""
+
+
+class _Phase(Enum):
+    """OPEN: messages pass. CLOSING: we sent a close and wait for theirs. OVER: our side of the stream has ended."""
+
+    OPEN = 0
+    CLOSING = 1
+    OVER = 2
 
 
 class Connection(asyncio.Protocol):
     """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
 
-    `write` is the transport's: frames go out without passing through the protocol core, which keeps the close state.
-    `heard` is set by anything that comes in; who waits for an answer clears it.
+    `write` is the transport's: event frames go out without passing through here. `heard` is set by anything that comes
+    in; who waits for an answer clears it. `deflate`: the client takes compressed messages.
     """
+
+    __slots__ = (
+        "_admitted",
+        "_endpoint",
+        "_endpoints",
+        "_frames",
+        "_inbound",
+        "_keeper",
+        "_phase",
+        "_reading_paused",
+        "_unsent",
+        "heard",
+        "transport",
+    )
 
     def __init__(self, keeper: Doorkeeper, endpoints: Mapping[str, EndpointFactory]) -> None:
         self._keeper, self._endpoints = keeper, endpoints
-        self._core = Core(keeper.settings.frame_bytes_max)
+        self._inbound = Inbound()
         self._endpoint: Endpoint | None = None
         frames_per_s = max(FRAMES_PER_S, 2 * keeper.settings.cmd_per_s)
         self._frames = TokenBucket(frames_per_s, keeper.clock.monotonic())
-        self._opcode: Opcode = Opcode.TEXT
-        self._parts: list[str] | list[bytes] = []
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._phase = _Phase.OPEN
         self._reading_paused = False
         self._unsent = 0  # bytes that waited when the socket was last looked at
+        self._admitted: str | None = None  # the address under which it is counted
         self.heard = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
+    @property
+    def deflate(self) -> bool:
+        return self._inbound.deflate
+
+    def take_over(self, transport: asyncio.Transport, request: Request, peer: str) -> None:
+        """Answer the upgrade request that `peer` sent; then everything that comes is ours."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
+        transport.set_protocol(self)
+        shaken = shake_hands(request, compression=self._keeper.settings.compression)
+        self._inbound.deflate = shaken.deflate
+        try:
+            endpoint = self._find_endpoint(request, shaken.response, peer)
+        except Refused as refused:
+            self._keeper.refused.labels(str(int(refused.status))).inc()
+            transport.write(refusal(refused, shaken.response.headers).serialize())
+            self._half_close()
+            return
+        self._endpoint = endpoint
+        self._inbound.message_bytes_max = endpoint.frame_bytes_max
+        transport.write(shaken.response.serialize())
+        endpoint.opened()
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
-        for start in range(0, len(data), SLICE):
-            self._core.receive_data(data[start : start + SLICE])
-            self._write_core()
-            for event in self._core.events_received():
-                if isinstance(event, Request):
-                    self._shake_hands(event)
-                elif isinstance(event, Frame):
-                    self._take(event)
-            self._write_core()
+        if self._over():
+            return
+        try:
+            for received in self._inbound.receive(data):
+                if self._frames.take(self._keeper.clock.monotonic()):
+                    self.close(CloseCode.RATE)
+                    return
+                self._take(received)
+                if self._over():
+                    return
+        except Violation as violation:
+            self._goodbye(violation.code)
+            self._half_close()
 
     def eof_received(self) -> None:
-        self._core.receive_eof()
+        self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.clear(self)
         self._keeper.stuck.clear(self)
+        if self._admitted is not None:
+            self._keeper.admission.leave(self._admitted)
 
     def pause_writing(self) -> None:
         """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
@@ -130,10 +164,8 @@ class Connection(asyncio.Protocol):
 
     def close(self, code: CloseCode) -> None:
         """Say goodbye and give the client `close_s` to answer; idempotent."""
-        if self._core.state is OPEN:
-            self._core.send_close(code, CLOSE_REASONS.get(code, ""))
-            self._write_core()
-            self._leave()
+        if self._phase is _Phase.OPEN:
+            self._goodbye(code)
             self._keeper.closing.set(self, self._keeper.clock.monotonic())
 
     def abort(self) -> None:
@@ -144,78 +176,64 @@ class Connection(asyncio.Protocol):
         self._unsent = self.transport.get_write_buffer_size()
         self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
-    def _shake_hands(self, request: Request) -> None:
-        response = self._core.accept(request)
-        try:
-            endpoint = self._find_endpoint(request, response)
-        except Refused as refused:
-            self._keeper.refused.labels(str(int(refused.status))).inc()
-            self._core.send_response(_refusal(refused, response.headers))
-            return
-        self._endpoint = endpoint
-        self._core.max_message_size = endpoint.frame_bytes_max
-        self._core.send_response(response)
-        self._write_core()
-        endpoint.opened()
-
-    def _find_endpoint(self, request: Request, response: Response) -> Endpoint:
-        path, _, query = request.path.partition("?")
-        factory, parameter = _match(self._endpoints, path)
+    def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
+        """Raises Refused."""
         if self._keeper.draining:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=retry_after(self._keeper.retry_after_s())
+            )
+        factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             raise Refused(response.status_code, "not a valid WebSocket handshake")
-        return factory(self, _opening(request, query)._replace(parameter=parameter))
+        headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
+        if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
+            raise self._not_now("full")
+        admission.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
+        address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
+        asked = opening(request, address, parameter)
+        admission.enter(address)
+        self._admitted = address
+        return factory(self, asked)
 
-    def _take(self, frame: Frame) -> None:
-        if self._core.state is not OPEN:
-            return
-        if self._frames.take(self._keeper.clock.monotonic()):
-            self.close(CloseCode.RATE)
-            return
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-            self._opcode, self._parts = frame.opcode, []
-        elif frame.opcode is not Opcode.CONT:
-            return
-        if self._opcode is Opcode.TEXT:
-            self._take_text(frame)
-        else:
-            cast("list[bytes]", self._parts).append(bytes(frame.data))
-            if frame.fin and self._endpoint is not None:
-                parts, self._parts = cast("list[bytes]", self._parts), []
-                self._endpoint.binary(b"".join(parts))
+    def _not_now(self, why: str) -> Refused:
+        return Refused(HTTPStatus.SERVICE_UNAVAILABLE, why, headers=retry_after(self._keeper.retry_after_s()))
 
-    def _take_text(self, frame: Frame) -> None:
-        """UTF-8 is checked as it comes: a bad fragment ends the connection at once (RFC 6455 §8.1)."""
-        parts = cast("list[str]", self._parts)
-        try:
-            parts.append(self._utf8.decode(bytes(frame.data), final=frame.fin))
-        except UnicodeDecodeError:
-            self._core.fail(CloseCode.INVALID_DATA)
-            return
-        if frame.fin and self._endpoint is not None:
-            self._parts = []
-            self._endpoint.text("".join(parts))
+    def _take(self, received: Received) -> None:
+        if isinstance(received, Text):
+            if self._endpoint is not None:
+                self._endpoint.text(received.data)
+        elif received.opcode == CLOSE:
+            if self._phase is _Phase.OPEN:
+                self._write(CLOSE, received.data)
+            self._half_close()
+        elif received.opcode == PING and self._phase is _Phase.OPEN:
+            self._write(PONG, received.data)
+        elif received.opcode == BINARY and self._endpoint is not None:
+            self._endpoint.binary(received.data)
 
-    def _write_core(self) -> None:
-        """Write what the core has to say: handshake, pongs, close; an empty piece asks for the end of the stream."""
-        pieces = self._core.data_to_send()
-        if self.transport.is_closing():
-            return
-        if pieces and self._core.state is not OPEN:
+    def _goodbye(self, code: CloseCode) -> None:
+        """Send a close frame, which says no more than its code does: texts of exceptions are ours to keep."""
+        if self._phase is _Phase.OPEN:
+            self._phase = _Phase.CLOSING
+            self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
             self._leave()
-        for piece in pieces:
-            if piece:
-                self.transport.write(piece)
-            else:
-                self._half_close()
+
+    def _write(self, opcode: int, payload: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(frame_header(opcode, len(payload)) + payload)
+
+    def _over(self) -> bool:
+        return self._phase is _Phase.OVER
 
     def _half_close(self) -> None:
         """End our side and read on until theirs ends: closing with unread input would destroy our close frame."""
+        self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
+        if self.transport.is_closing():
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -237,21 +255,3 @@ def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[Endpoi
         if mark and path == before + parameter + behind and parameter and "/" not in parameter:
             return factory, parameter
     return None, ""
-
-
-def _opening(request: Request, query: str) -> Opening:
-    try:
-        fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=32)
-    except ValueError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
-    offered = [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
-    return Opening(fields, tuple(offered))
-
-
-def _refusal(refused: Refused, offered: Headers) -> Response:
-    body = problem(refused.status, refused.detail)
-    headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
-    for name in ("Date", "Allow", "Upgrade"):
-        if name in offered:
-            headers[name] = offered[name]
-    return Response(int(refused.status), HTTPStatus(refused.status).phrase, headers, body)

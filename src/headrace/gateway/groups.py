@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -102,7 +103,7 @@ class Subscription:
         self.position: Position | None = None
         self.seen = 0
         self.held: list[Message] = []
-        self.replay: deque[Message] = deque()
+        self.replay: deque[Message] | tuple[()] = ()  # an empty deque would be the largest part of an idle subscription
         self.task: asyncio.Task[object] | None = None
 
     @property
@@ -124,12 +125,21 @@ class Subscription:
             if not self.pages.left:
                 self.pages = None
         if self.pages is None and not self.replay:
-            self.replay.extend(self.group.sieve.thinned(self.held))
+            self.follow_up(self.group.sieve.thinned(self.held))
             self.held = []
         while self.replay and room > 0:
             payloads.append(framer(self.replay.popleft()))
             room -= len(payloads[-1])
+        if not self.replay:
+            self.replay = ()
         return self.client.framing(payloads)
+
+    def follow_up(self, messages: Iterable[Message]) -> None:
+        """Send these after what is behind."""
+        if self.replay:
+            self.replay.extend(messages)
+        else:
+            self.replay = deque(messages) or ()
 
 
 class Item(msgspec.Struct, gc=False):

@@ -3,18 +3,19 @@
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from headrace.gateway.event_stream import TAKE_OVER
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 
-UPGRADE_HEADERS_MAX: Final = 128
-UPGRADE_HEADER_BYTES: Final = 8188
-"""Beyond these the WebSocket core hangs up on a handshake without a word."""
+if TYPE_CHECKING:
+    from headrace.gateway.connection import Connection
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -27,16 +28,23 @@ class BoundedHttp(HttpToolsProtocol):
         self._request_bytes = 0
         self._in_head, self._ended = True, False
         self._refused = False
+        self._peer = ""
+        self._unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
-        if len(self.connections) > self._keeper.settings.http_connections_max:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+        self._peer = self.client[0] if self.client else ""
+        one_too_many = self._keeper.begin_waiting(self._peer)
+        if one_too_many and self._keeper.overrun(self._peer):
+            transport.abort()
+        elif one_too_many:
+            self._refuse(one_too_many, "too many connections", self._keeper.retry_after_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._keeper.requests.clear(self)
+        self._stop_waiting()
         self._keeper.closing.clear(self)
+        self._keeper.stuck.clear(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -62,6 +70,35 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        self._keeper.stuck.clear(self)
+        super().resume_writing()
+
+    def still_full(self) -> None:
+        """It takes nothing of its answer: a slot is too good for it. One that takes some is slow and stays."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_unsent()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_unsent()
+
+    def _watch_unsent(self) -> None:
+        """A socket that is closing stays until its client took what waits for it, if it ever does."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -120,17 +157,33 @@ class BoundedHttp(HttpToolsProtocol):
             return
         if self.scope["http_version"] != "1.1":
             self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        elif len(self.headers) > UPGRADE_HEADERS_MAX or any(
-            len(name) + len(value) > UPGRADE_HEADER_BYTES for name, value in self.headers
-        ):
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
         else:
-            self._keeper.requests.clear(self)
-            self.handle_websocket_upgrade()
-            if behind:
-                self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
+            self._hand_over(behind)
+
+    def _hand_over(self, behind: bytes) -> None:
+        """The socket is a WebSocket's from here on."""
+        try:
+            headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
+            request = Request(self.url.decode("ascii"), headers, method=self.scope["method"])
+        except UnicodeDecodeError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
+            return
+        if "Content-Length" in headers or "Transfer-Encoding" in headers:
+            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade has no body")
+            return
+        self.connections.discard(self)
+        self._stop_waiting()
+        self.parser = None  # type: ignore[assignment]  # they hold each other
+        connection: Connection = self.ws_protocol_class()  # type: ignore[misc, assignment]
+        connection.take_over(self.transport, request, self._peer)
+        if behind:
+            connection.data_received(behind)
+
+    def _stop_waiting(self) -> None:
+        self._keeper.requests.clear(self)
+        self._keeper.stop_waiting(self._peer)
 
     def _take_over(self, cycle: RequestResponseCycle, protocol: asyncio.Protocol) -> bool:
         """The answer's head is written, its body is another's affair; see `TakeOver`. Later requests go unanswered."""
@@ -138,7 +191,8 @@ class BoundedHttp(HttpToolsProtocol):
             return False
         cycle.disconnected = True  # for uvicorn
         self.connections.discard(self)
-        self._keeper.requests.clear(self)
+        self._stop_waiting()
+        self._keeper.stuck.clear(self)
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.parser = None  # type: ignore[assignment]  # they hold each other
@@ -146,7 +200,7 @@ class BoundedHttp(HttpToolsProtocol):
         protocol.connection_made(self.transport)
         return True
 
-    def _refuse(self, status: HTTPStatus, detail: str = "") -> None:
+    def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""
         if self._refused:
             return
@@ -157,10 +211,14 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         body = problem(status, detail)
+        retry = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
         head = (
-            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n{retry}"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())

@@ -53,6 +53,7 @@ class Hub:
         self.users: Counter[str] = Counter()
         self._feeds: dict[str, Feed] = {}
         self._dirty: list[Group] = []
+        self._answering: set[asyncio.Task[object]] = set()
         self._wake = asyncio.Event()
         self.windows = Windows(keeper.clock, self._soon)
         self._replays = Replays(
@@ -73,6 +74,11 @@ class Hub:
     def busy(self) -> bool:
         """Whether a tick would send something."""
         return bool(self._dirty)
+
+    @property
+    def owing(self) -> bool:
+        """Whether somebody waits for an answer that the bus has yet to give."""
+        return bool(self._answering) or any(feed.holding for feed in self._feeds.values())
 
     def topics(self) -> dict[str, int]:
         """Topics that someone listens to, with how many do."""
@@ -185,7 +191,9 @@ class Hub:
     def history(self, client: Client, wanted: History) -> None:
         """Answer with a page of a topic's log, as soon as the bus has it."""
         answer = Once(lambda: self._history(client, wanted), lambda: self._fail(client, wanted.request_id, INTERNAL))
-        self._supervisor.start("gateway", "history", answer, restart=Backoff(0.05, 0.1))
+        task = self._supervisor.start("gateway", "history", answer, restart=Backoff(0.05, 0.1))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     def pause(self, client: Client) -> None:
         """Its socket is full: it leaves its groups until `resume`."""

@@ -1,48 +1,20 @@
 """Who may come in, and how long each may take."""
 
-from collections import OrderedDict
+import random
+from collections import Counter
 from collections.abc import Hashable
-from typing import Generic, Protocol, TypeVar
+from http import HTTPStatus
+from typing import Final, Protocol
 
+from headrace.gateway.admission import Admission
 from headrace.gateway.alarms import Alarms
+from headrace.gateway.deadlines import Deadlines
 from headrace.gateway.settings import GatewaySettings
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
-K = TypeVar("K", bound=Hashable)
-
-
-class Deadlines(Generic[K]):
-    """Things that must happen within the same time each; setting, clearing and finding what is due cost O(1)."""
-
-    def __init__(self, after_s: float) -> None:
-        self.after_s = after_s
-        self._due_s: OrderedDict[K, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._due_s)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._due_s
-
-    def set(self, key: K, now_s: float) -> None:
-        """Start the time of `key`, anew if it runs already."""
-        self._due_s[key] = now_s + self.after_s
-        self._due_s.move_to_end(key)
-
-    def clear(self, key: K) -> None:
-        self._due_s.pop(key, None)
-
-    def due(self, now_s: float) -> list[K]:
-        """Those whose time is over, oldest first; they are cleared."""
-        over: list[K] = []
-        while self._due_s:
-            key, due_s = next(iter(self._due_s.items()))
-            if due_s > now_s:
-                break
-            self._due_s.popitem(last=False)
-            over.append(key)
-        return over
+RETRY_AFTER_S: Final = (1, 5)
+"""A refused client is told to come back after one of these, by lot, so that not all come at once."""
 
 
 class Abortable(Hashable, Protocol):
@@ -66,6 +38,13 @@ class Beating(Hashable, Protocol):
     def no_pong(self) -> None: ...
 
 
+class Idling(Hashable, Protocol):
+    """Something that may be of no use any more."""
+
+    def idle(self) -> None:
+        """It asked for nothing for the whole time."""
+
+
 class Waking(Hashable, Protocol):
     """Something that is due at a time of its own."""
 
@@ -75,16 +54,23 @@ class Waking(Hashable, Protocol):
 class Doorkeeper:
     """Counts who is in, and holds everyone's deadlines: requests, heartbeats, slow clients, closing handshakes."""
 
-    def __init__(self, settings: GatewaySettings, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: GatewaySettings, clock: Clock, metrics: Metrics, admission: Admission | None = None
+    ) -> None:
         self.settings = settings
+        self.admission = admission or Admission(clock)
         self.clock = clock
         self.draining = False
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
+        self.waiting: Counter[str] = Counter()
+        """Connections that are not (yet) WebSockets, by peer."""
+        self._waiting_all = 0
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
         self.stuck: Deadlines[Filling] = Deadlines(settings.slow_abort_s)
         self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
         self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
         self.pongs: Deadlines[Beating] = Deadlines(settings.pong_s)
+        self.idle: Deadlines[Idling] = Deadlines(self.admission.settings.idle_s)
         self.alarms: Alarms[Waking] = Alarms()
         shortest_s = min(settings.request_s, settings.slow_abort_s, settings.close_s, settings.ping_s, settings.pong_s)
         self._round_s = min(0.25, shortest_s / 4)
@@ -92,6 +78,35 @@ class Doorkeeper:
     def apply(self, settings: GatewaySettings) -> None:
         """Take over what may change live."""
         self.settings = settings
+
+    def begin_waiting(self, peer: str) -> HTTPStatus | None:
+        """Count a connection that is not (yet) a WebSocket; the status to refuse it with, if it is one too many."""
+        self.waiting[peer] += 1
+        self._waiting_all += 1
+        if self._waiting_all > self.settings.http_connections_max:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        admission = self.admission
+        if self.waiting[peer] > admission.settings.http_per_address_max and not admission.is_proxy(peer):
+            return HTTPStatus.TOO_MANY_REQUESTS
+        return None
+
+    def overrun(self, peer: str) -> bool:
+        """So many are refused and stay that even saying no costs too much."""
+        return (
+            self._waiting_all > 2 * self.settings.http_connections_max
+            or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
+        )
+
+    def stop_waiting(self, peer: str) -> None:
+        """It is gone, or a WebSocket now."""
+        self._waiting_all -= 1
+        self.waiting[peer] -= 1
+        if not self.waiting[peer]:
+            del self.waiting[peer]
+
+    def retry_after_s(self) -> int:
+        """When someone who is refused for now may come back."""
+        return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, guards nothing)
 
     async def run(self) -> None:
         """Look after the deadlines, for ever."""
@@ -109,6 +124,8 @@ class Doorkeeper:
             full.still_full()
         for silent in self.pongs.due(now_s):
             silent.no_pong()
+        for unused in self.idle.due(now_s):
+            unused.idle()
         for waking in self.alarms.due(now_s):
             waking.wake()
         for client in self.pings.due(now_s):

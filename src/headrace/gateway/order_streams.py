@@ -9,7 +9,8 @@ from typing import Final
 from headrace.execution.intake import Intake
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
-from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.connection import Connection
+from headrace.gateway.handshake import Opening
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import Refused
 from headrace.model.credentials import Credential

@@ -31,3 +31,8 @@ class Refused(Exception):  # noqa: N818  (an answer)
         self.status, self.detail, self.more = status, detail, more
         self.headers = dict(headers or {})
         super().__init__(f"{status} {detail}")
+
+
+def retry_after(seconds: int) -> dict[str, str]:
+    """The header that says when to come back."""
+    return {"Retry-After": str(seconds)}

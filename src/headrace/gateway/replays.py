@@ -119,7 +119,7 @@ class Replays:
             self._fall_behind(subscription, found.top)
             return
         now = _position(found.tail[-1]) if found.tail else found.top
-        subscription.replay.extend(self._replay(subscription, found, now, recovering=since is not None))
+        subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)
         if snapshot is not None:
             subscription.pages = Pages(group.topic, snapshot)

@@ -1,58 +1,220 @@
-"""`websockets`' protocol core, stricter in two things: what a close says, and how a length is written."""
+"""What a client sends, as RFC 6455 and RFC 7692 allow it: bytes go in, whole messages come out. Pure.
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Final, TypeAlias
+`websockets` could do this too, but what it keeps for a connection would be a third of what an idle client costs.
+"""
+
+import codecs
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple, TypeAlias
 
 from websockets.exceptions import ProtocolError
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
+from websockets.frames import Close
+from websockets.utils import apply_mask
 
-from headrace.protocol.codes import CLOSE_REASONS
+from headrace.protocol.codes import CloseCode
 
-SUBPROTOCOL: Final = "stream.v1"
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+_FIN: Final = 0x80
+_RSV: Final = 0x70
+_RSV1: Final = 0x40
+_MASK: Final = 0x80
+_OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+_CONTROL_BYTES_MAX: Final = 125
+
+_BLOCK_END: Final = b"\x00\x00\xff\xff"
+"""What a sender leaves off the end of a compressed message (RFC 7692 §7.2.1)."""
+
+_AFTER_FINAL: Final = frozenset({b"", _BLOCK_END, b"\x00" + _BLOCK_END})
+"""What may be left when a sender marked its last block as final (RFC 7692 §7.2.3.5)."""
 
 
-class Core(ServerProtocol):
-    """`websockets`' protocol core, stricter in two things.
+class Violation(Exception):  # noqa: N818  (the client's)
+    """The client broke the protocol: the connection ends with `code`."""
 
-    A close frame says only what its code says: exception texts are ours to keep. And lengths must be minimal.
-    """
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        super().__init__(select_subprotocol=_select_subprotocol, max_size=frame_bytes_max)
-        self.reader.read_exact = _minimal_lengths(self.reader.read_exact)  # type: ignore[method-assign, assignment]
-
-    def fail(self, code: int, reason: str = "") -> None:
-        super().fail(code, CLOSE_REASONS.get(code, ""))
+    def __init__(self, code: CloseCode) -> None:
+        self.code = code
+        super().__init__(code)
 
 
-_Read: TypeAlias = Callable[[int], Generator[None, None, bytearray]]
+class Text(NamedTuple):
+    """A whole message of text."""
+
+    data: str
 
 
-def _minimal_lengths(read_exact: _Read) -> _Read:
-    """Watch the reads of one frame after another (header, longer length if any, mask, payload) for the second one.
+class Data(NamedTuple):
+    """A whole BINARY message, or a control frame. CONTINUATION stands for a piece of a message not yet whole."""
 
-    "The minimal number of bytes MUST be used to encode the length", says RFC 6455 §5.2; the core takes any.
-    """
-    due = "header"
+    opcode: int
+    data: bytes
 
-    def read(size: int) -> Generator[None, None, bytearray]:
-        nonlocal due
-        data = yield from read_exact(size)
-        if due == "header":
-            due = "length" if data[1] & 0x7F >= 126 else "mask"
-        elif due == "length":
-            length = int.from_bytes(data, "big")
-            if length < (126 if size == 2 else 65536) or length >> 63:
-                raise ProtocolError("length not minimal")
-            due = "mask"
+
+Received: TypeAlias = Text | Data
+
+_PIECE: Final = Data(CONTINUATION, b"")
+
+
+class _Frame(NamedTuple):
+    first: int
+    payload: bytes
+    end: int
+
+
+class _Fragments:
+    """The pieces so far of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), if not compressed."""
+
+    __slots__ = ("_parts", "_texts", "_utf8", "compressed", "opcode", "size")
+
+    def __init__(self, opcode: int, *, compressed: bool) -> None:
+        self.opcode, self.compressed = opcode, compressed
+        self.size = 0
+        self._parts: list[bytes] = []
+        self._texts: list[str] = []
+        self._utf8 = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT and not compressed else None
+
+    def add(self, payload: bytes, *, last: bool) -> None:
+        self.size += len(payload)
+        if self._utf8 is None:
+            if payload:  # or empty ones would pile up without end
+                self._parts.append(payload)
+            return
+        try:
+            if text := self._utf8.decode(payload, final=last):
+                self._texts.append(text)
+        except UnicodeDecodeError as error:
+            raise Violation(CloseCode.INVALID_DATA) from error
+
+    def whole(self) -> str | bytes:
+        return b"".join(self._parts) if self._utf8 is None else "".join(self._texts)
+
+
+class Inbound:
+    """Reads one client's frames. `deflate` says that messages may be compressed, each for itself."""
+
+    __slots__ = ("_fragments", "_rest", "deflate", "message_bytes_max")
+
+    def __init__(self) -> None:
+        self.message_bytes_max = 0
+        self.deflate = False
+        self._fragments: _Fragments | None = None
+        self._rest: bytearray | None = None
+
+    def receive(self, data: bytes) -> Iterator[Received]:
+        """One item for each frame that `data` completes. Raises Violation; then, or when left early, it is over."""
+        rest = self._rest
+        if rest is not None:
+            rest += data
+        source = data if rest is None else rest
+        at = 0
+        while (frame := self._frame(source, at)) is not None:
+            at = frame.end
+            yield self._take(frame.first, frame.payload)
+        if rest is None:
+            self._rest = bytearray(data[at:]) if at < len(data) else None
+        elif at:
+            del rest[:at]
+            self._rest = rest or None
+
+    def _frame(self, data: bytes | bytearray, at: int) -> _Frame | None:
+        """The frame at `at`; None when it is not all there. What its header says is judged as soon as it is."""
+        have = len(data) - at
+        if have < 2:
+            return None
+        first, second = data[at], data[at + 1]
+        self._check(first, second)
+        size, head = second & 0x7F, 2
+        if size >= 126:
+            head = 4 if size == 126 else 10
+            if have < head:
+                return None
+            size = _long_size(data[at + 2 : at + head])
+        self._check_size(first, size)
+        if have < head + 4 + size:
+            return None
+        start = at + head + 4
+        mask, payload = data[at + head : start], data[start : start + size]
+        return _Frame(first, apply_mask(payload, mask) if size else b"", start + size)
+
+    def _check(self, first: int, second: int) -> None:
+        opcode, reserved = first & 0x0F, first & _RSV
+        compressed = reserved == _RSV1 and self.deflate and opcode in (TEXT, BINARY)
+        good = opcode in _OPCODES and (not reserved or compressed) and second & _MASK
+        if opcode >= CLOSE:
+            good = good and first & _FIN and second & 0x7F <= _CONTROL_BYTES_MAX
         else:
-            due = "payload" if due == "mask" else "header"
-        return data
+            good = good and (opcode == CONTINUATION) == (self._fragments is not None)
+        if not good:
+            raise Violation(CloseCode.PROTOCOL_ERROR)
 
-    return read
+    def _check_size(self, first: int, size: int) -> None:
+        before = self._fragments.size if self._fragments is not None else 0
+        if first & 0x0F < CLOSE and before + size > self.message_bytes_max:
+            raise Violation(CloseCode.TOO_BIG)
+
+    def _take(self, first: int, payload: bytes) -> Received:
+        opcode, last = first & 0x0F, bool(first & _FIN)
+        if opcode >= CLOSE:
+            if opcode == CLOSE:
+                _check_close(payload)
+            return Data(opcode, payload)
+        fragments = self._fragments
+        if fragments is None:
+            compressed = bool(first & _RSV1)
+            if last:
+                return self._message(opcode, payload, compressed=compressed)
+            fragments = self._fragments = _Fragments(opcode, compressed=compressed)
+        fragments.add(payload, last=last)
+        if not last:
+            return _PIECE
+        self._fragments = None
+        return self._message(fragments.opcode, fragments.whole(), compressed=fragments.compressed)
+
+    def _message(self, opcode: int, data: str | bytes, *, compressed: bool) -> Received:
+        if isinstance(data, str):
+            return Text(data)
+        if compressed:
+            data = inflate(data, self.message_bytes_max)
+        if opcode == BINARY:
+            return Data(opcode, data)
+        try:
+            return Text(str(data, "utf-8"))
+        except UnicodeDecodeError as error:
+            raise Violation(CloseCode.INVALID_DATA) from error
 
 
-def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """`stream.v1` where the client knows it, else none: the protocol is the same."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+def inflate(data: bytes, bytes_max: int) -> bytes:
+    """The message that was compressed for itself alone. Raises Violation before it grows beyond `bytes_max`."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        message = inflater.decompress(data + _BLOCK_END, bytes_max + 1)
+    except zlib.error as error:
+        raise Violation(CloseCode.INVALID_DATA) from error
+    if len(message) > bytes_max:
+        raise Violation(CloseCode.TOO_BIG)
+    if inflater.eof and inflater.unused_data not in _AFTER_FINAL:
+        raise Violation(CloseCode.INVALID_DATA)
+    return message
+
+
+def _long_size(digits: bytes | bytearray) -> int:
+    """“The minimal number of bytes MUST be used to encode the length”, says RFC 6455 §5.2; and no negative ones."""
+    size = int.from_bytes(digits, "big")
+    if size < (126 if len(digits) == 2 else 65536) or size >> 63:
+        raise Violation(CloseCode.PROTOCOL_ERROR)
+    return size
+
+
+def _check_close(payload: bytes) -> None:
+    try:
+        Close.parse(payload)
+    except ProtocolError as error:
+        raise Violation(CloseCode.PROTOCOL_ERROR) from error
+    except UnicodeDecodeError as error:
+        raise Violation(CloseCode.INVALID_DATA) from error

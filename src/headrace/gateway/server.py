@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import structlog
 import uvicorn
@@ -15,9 +15,12 @@ from litestar.types import ControllerRouterHandler
 from headrace.bus import Bus
 from headrace.cache import Cache
 from headrace.execution.intake import Intake
+from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
-from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, Opening
+from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
+from headrace.gateway.drain import drain
+from headrace.gateway.handshake import Opening
 from headrace.gateway.http import BoundedHttp
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
@@ -29,8 +32,8 @@ from headrace.gateway.routes import orders as order_routes
 from headrace.gateway.routes.context import Context
 from headrace.gateway.session_shell import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.tls import Certificate, Http, TlsDoor, TlsSettings
 from headrace.model.errors import ConfigError
-from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import EventFramer, Framer, Head
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -40,8 +43,6 @@ from headrace.runtime.supervise import Supervisor
 from headrace.store.inbox import Inbox
 
 BACKLOG: Final = 4096
-CLOSES_PER_TURN: Final = 512
-DRAIN_POLL_S: Final = 0.02
 
 _log = structlog.get_logger("gateway")
 
@@ -78,10 +79,13 @@ class Gateway:
         endpoints: Mapping[str, EndpointFactory] | None = None,
         handlers: Sequence[ControllerRouterHandler] = (),
         framer: Framer | None = None,
+        admission: AdmissionSettings | None = None,
+        tls: TlsSettings | None = None,
     ) -> None:
         self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
         self._supervisor, self._demo, self._auth = supervisor, demo, auth
-        self._keeper = Doorkeeper(settings, clock, metrics)
+        self.admission = Admission(clock, admission, demo=demo)
+        self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
@@ -108,7 +112,8 @@ class Gateway:
             expose_metrics,
             auth,
         )
-        self._server = _Server(self._uvicorn_config(build(context, handlers)))
+        self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
+        self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)
         self._tasks: list[asyncio.Task[object]] = []
         self._detach = contextlib.ExitStack()
         self._port = 0
@@ -135,8 +140,10 @@ class Gateway:
         if self._mailboxes is not None:
             self._detach.callback(self._bus.attach(self._mailboxes.sink))
             self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
+        loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+        self.admission.local = loopback
         self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if self._auth is None and not (self._demo and ipaddress.ip_address(listener.getsockname()[0]).is_loopback):
+        if self._auth is None and not (self._demo and loopback):
             _log.warning(
                 "no_authentication",
                 host=self._settings.host,
@@ -148,25 +155,20 @@ class Gateway:
         """Change what may change while running."""
         self._keeper.apply(settings)
 
+    def reload_certificate(self) -> None:
+        """Read the certificate's files again, for handshakes to come. Reads files: call it in a thread."""
+        if self._certificate is not None:
+            self._certificate.reload()
+
     async def stop(self, deadline_s: float = 10.0) -> None:
-        """Let no one in, send what waits, close every client with 4001 (come back, elsewhere), end by the deadline."""
+        """Let no one in, answer what waits, tell every client to come back elsewhere (4001), end by the deadline."""
         end_s = self._clock.monotonic() + deadline_s
         self._keeper.draining = True
         self._health.report("gateway", ready=False, detail="shutting down")
-        self._detach.close()
-        self.hub.windows.end_all()
-        while self.hub.busy and self._clock.monotonic() < end_s:
-            await self.hub.flush()
         if self.order_streams is not None:
             self.order_streams.close()
-        for number, client in enumerate(list(self.hub.clients), 1):
-            client.cut_off(CloseCode.SHUTDOWN)
-            if number % CLOSES_PER_TURN == 0:
-                await self._clock.sleep(0)
-        while self._keeper.closing and self._clock.monotonic() < end_s:
-            await self._clock.sleep(DRAIN_POLL_S)
-        for late in self._keeper.closing.due(float("inf")):
-            late.abort()
+        await drain(self.hub, self._keeper, end_s)
+        self._detach.close()
         self._server.config.timeout_graceful_shutdown = max(1, round(end_s - self._clock.monotonic()))
         self._server.should_exit = True
         if self._tasks:
@@ -176,6 +178,12 @@ class Gateway:
 
     def _session(self, connection: Connection, opening: Opening) -> Endpoint:
         return SessionShell(self.gate, connection, opening)
+
+    def _door(self, http: "_MakeProtocol") -> asyncio.Protocol:
+        """What takes a new connection."""
+        if self._certificate is None:
+            return http()
+        return TlsDoor(self._certificate, self._keeper, self._supervisor, cast("Callable[[], Http]", http))
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
@@ -215,15 +223,29 @@ class Gateway:
         )
 
 
-class _Server(uvicorn.Server):
-    """Tells when it is ready, and leaves signals to whoever runs the process."""
+_MakeProtocol: TypeAlias = Callable[[], asyncio.Protocol]
 
-    def __init__(self, config: uvicorn.Config) -> None:
+
+class _Server(uvicorn.Server):
+    """Tells when it is ready, leaves signals to whoever runs the process, and connections to a door of ours."""
+
+    def __init__(
+        self, config: uvicorn.Config, door: Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
+    ) -> None:
         super().__init__(config)
+        self._door = door
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await self.lifespan.startup()
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        http = partial(make, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        loop, backlog = asyncio.get_running_loop(), self.config.backlog
+        self.servers = [
+            await loop.create_server(lambda: self._door(http), sock=listener, backlog=backlog)
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.ready.set()
 
     @contextlib.contextmanager

@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import assert_never
+from typing import Final, assert_never
 
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
-from headrace.gateway.connection import Connection, Opening
+from headrace.gateway.connection import Connection
+from headrace.gateway.deflated import a_line_each_deflated, one_each_deflated
+from headrace.gateway.framings import Framing, a_line_each, one_each
 from headrace.gateway.groups import Client
+from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.mailboxes import Mailbox, Mailboxes
@@ -38,6 +41,14 @@ from headrace.protocol.session import (
 )
 from headrace.protocol.standing import DENIED, Standing
 from headrace.runtime.metrics import Metrics
+
+_FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
+    (False, False): one_each,
+    (True, False): a_line_each,
+    (False, True): one_each_deflated,
+    (True, True): a_line_each_deflated,
+}
+"""By whether a frame may hold several objects, and whether it may be compressed."""
 
 
 @dataclass
@@ -74,7 +85,8 @@ class SessionShell(Client):
         """The user that the URL names; who it really is shows when the session says welcome."""
         self._mailbox: Mailbox | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
-        super().__init__(connection.transport, batch=_one(opening.query, "batch") == "1")
+        batch = _one(opening.query, "batch") == "1"
+        super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
         self._session, self._gated = self._new_session(opening)
         self.frame_bytes_max = limits.frame
 
@@ -83,12 +95,17 @@ class SessionShell(Client):
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
         self._gate.hub.add(self, None)
-        self._perform(self._session.open(self._wanted))
+        wanted, self._wanted = self._wanted, []
+        self._perform(self._session.open(wanted))
+        self._is_used()
         self._set_alarm()
 
     def text(self, data: str) -> None:
         self._gate.commands.inc()
-        self._perform(self._session.receive(data, self._keeper.clock.monotonic()))
+        actions = self._session.receive(data, self._keeper.clock.monotonic())
+        if actions:  # a pong asks for nothing
+            self._is_used()
+            self._perform(actions)
 
     def binary(self, data: bytes) -> None:
         self._gate.commands.inc()
@@ -106,6 +123,7 @@ class SessionShell(Client):
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
+        self._keeper.idle.clear(self)
         self._gate.hub.remove(self, self._user_id)
         if self._mailbox is not None:
             self._mailbox.close()
@@ -131,6 +149,12 @@ class SessionShell(Client):
         if not (self._connection.heard or self.paused):
             self.cut_off(CloseCode.NO_PONG)
 
+    def idle(self) -> None:
+        if self.subscriptions:
+            self._is_used()
+        else:
+            self.cut_off(CloseCode.NORMAL)
+
     def cut_off(self, code: CloseCode) -> None:
         if self.open:
             self.flush()
@@ -140,6 +164,15 @@ class SessionShell(Client):
 
     def not_subscribed(self, topic: str) -> None:
         self._session.lost(topic)
+
+    def _is_one_too_many(self, user_id: str | None) -> bool:
+        """Whether the user has all the connections that one may have."""
+        per_user_max = self._keeper.admission.settings.per_user_max
+        return user_id is not None and self._gate.hub.users[user_id] >= per_user_max
+
+    def _is_used(self) -> None:
+        if self._keeper.admission.settings.idle_s:
+            self._keeper.idle.set(self, self._keeper.clock.monotonic())
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -192,8 +225,12 @@ class SessionShell(Client):
 
     def _welcome(self) -> None:
         settings = self._keeper.settings
-        self._user_id = self._claimed if self._gated is None else self._gated.standing.subject
-        self._gate.hub.add(self, self._user_id)
+        user_id = self._claimed if self._gated is None else self._gated.standing.subject
+        if self._is_one_too_many(user_id):
+            self.cut_off(CloseCode.CONNECTION_LIMIT)
+            return
+        self._user_id = user_id
+        self._gate.hub.add(self, user_id)
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.send(
             frames.welcome(

@@ -108,6 +108,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Setting("Bytes beyond the kernel's buffer at which a client counts as slow", ("SOCKET_WRITE_BUFFER_BYTES",)),
     ] = 262_144
 
+    compression: Annotated[
+        bool,
+        Setting(
+            "Offer permessage-deflate: fewer bytes for clients that ask for it, compressed once for all of them",
+            ("WEBSOCKET_COMPRESSION",),
+            live=True,
+        ),
+    ] = False
+
     def limits(self) -> Limits:
         """What a new connection is told and held to."""
         return Limits(

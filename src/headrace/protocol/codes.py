@@ -48,6 +48,7 @@ class CloseCode(IntEnum):
 
 CLOSE_REASONS: Final[Mapping[int, str]] = MappingProxyType(
     {
+        CloseCode.NORMAL: "idle",
         CloseCode.INTERNAL: "internal error",
         CloseCode.SHUTDOWN: "shutdown",
         CloseCode.AUTH_TIMEOUT: "authentication timed out",

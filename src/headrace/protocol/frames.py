@@ -136,11 +136,17 @@ class EventFramer:
 
 def text_header(length: int) -> bytes:
     """The header of an unmasked, unfragmented text frame with a payload of `length` bytes (RFC 6455 §5.2)."""
+    return frame_header(1, length)
+
+
+def frame_header(opcode: int, length: int, *, compressed: bool = False) -> bytes:
+    """The same for any kind of frame; `compressed` as RFC 7692 has it."""
+    first = 0xC0 | opcode if compressed else 0x80 | opcode
     if length < 126:
-        return bytes((0x81, length))
+        return bytes((first, length))
     if length < 65536:
-        return b"\x81\x7e" + length.to_bytes(2, "big")
-    return b"\x81\x7f" + length.to_bytes(8, "big")
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")
 
 
 def welcome(

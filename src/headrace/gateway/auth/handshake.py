@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Final
 
-from headrace.gateway.connection import Opening
+from headrace.gateway.handshake import Opening
 from headrace.gateway.problems import Refused
 from headrace.model.credentials import Credential
 

@@ -26,6 +26,7 @@ from headrace.gateway.routes import (
     topics,
 )
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.cross_origin import CrossOrigin
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -72,7 +73,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         logging_config=None,
         request_max_body_size=context.keeper.settings.body_bytes_max,
     )
-    return _Outer(app, context)
+    return _Outer(CrossOrigin(app, context.keeper.admission), context)
 
 
 class _Outer:

@@ -8,7 +8,7 @@ import msgspec
 from litestar import MediaType, Response, get
 
 from headrace import __version__
-from headrace.gateway.rfc6455 import SUBPROTOCOL
+from headrace.gateway.handshake import SUBPROTOCOL
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
 from headrace.model import topics

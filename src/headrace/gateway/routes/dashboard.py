@@ -1,9 +1,7 @@
 """The page at `/` and the JavaScript client: static files, read once."""
 
 import hashlib
-from collections.abc import Mapping
 from importlib import resources
-from types import MappingProxyType
 from typing import Any, Final
 
 from litestar import Request, Response, get
@@ -15,20 +13,17 @@ CSP: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-FOR_ANY_PAGE: Final = MappingProxyType({"Access-Control-Allow-Origin": "*"})
-"""What a page of any origin may import, were it a file."""
-
 _FOLDER: Final = resources.files("headrace.gateway.dashboard")
 
 
 class _Asset:
-    def __init__(self, name: str, media_type: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, name: str, media_type: str) -> None:
         self.body = _FOLDER.joinpath(name).read_bytes()
-        self.media_type, self.more = media_type, more
+        self.media_type = media_type
         self.etag = f'"{hashlib.sha256(self.body).hexdigest()[:16]}"'
 
     def answer(self, request: Request[Any, Any, Any]) -> Response[bytes]:
-        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Content-Security-Policy": CSP, **self.more}
+        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Content-Security-Policy": CSP}
         if request.headers.get("if-none-match") == self.etag:
             return Response(b"", status_code=304, headers=headers, media_type=self.media_type)
         return Response(self.body, headers=headers, media_type=self.media_type)
@@ -38,8 +33,8 @@ _PAGE: Final = _Asset("index.html", "text/html")
 _STYLE: Final = _Asset("dashboard.css", "text/css")
 _SCRIPT: Final = _Asset("dashboard.js", "text/javascript")
 _STREAM: Final = _Asset("stream.js", "text/javascript")
-_CLIENT: Final = _Asset("headrace.js", "text/javascript", FOR_ANY_PAGE)
-_SUBSCRIPTION: Final = _Asset("subscription.js", "text/javascript", FOR_ANY_PAGE)
+_CLIENT: Final = _Asset("headrace.js", "text/javascript")
+_SUBSCRIPTION: Final = _Asset("subscription.js", "text/javascript")
 _ICON: Final = _Asset("icon.svg", "image/svg+xml")
 
 

@@ -7,8 +7,8 @@ import msgspec
 from litestar import Request, get
 
 from headrace import __version__
+from headrace.gateway.handshake import SUBPROTOCOL
 from headrace.gateway.problems import Refused
-from headrace.gateway.rfc6455 import SUBPROTOCOL
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import is_listed
 from headrace.gateway.routes.context import context_of

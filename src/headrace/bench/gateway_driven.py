@@ -1,0 +1,202 @@
+"""The gateway at scale, beside the least that any server could do: driven by load programs given as a folder.
+
+The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (a plain epoll loop that joins what is due and
+sends it: the floor) and `peers/node/fastify_srv.mjs`; what can't be built or run is left out.
+"""
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+from typing import Any, Final, TypeAlias
+
+Run: TypeAlias = dict[str, Any]
+
+LOWEST_PORT: Final = 20_000
+"""Below the ports that clients are given, or a client's port may be the server's."""
+
+WHOLE: Final = 0.999
+"""The share of frames that must arrive in time for a rate to count as kept up with."""
+
+
+class Folder:
+    """The load programs of a folder, built into a temporary one."""
+
+    def __init__(self, source: Path, built: Path) -> None:
+        self.client = _compiled(source / "client.c", built / "client", "-lz")
+        floor, fastify = source / "peers/raw/rawserver.c", source / "peers/node/fastify_srv.mjs"
+        python = [sys.executable, "-m", "headrace.bench.gateway", "--serve", "--port"]
+        self.servers: dict[str, Callable[[int], list[str]]] = {"headrace": lambda port: [*python, str(port)]}
+        if floor.exists():
+            raw = _compiled(floor, built / "floor")
+            self.servers["C, joined"] = lambda port: [raw, "-p", str(port), "-m", "gap"]
+            self.servers["C, a send each"] = lambda port: [raw, "-p", str(port), "-m", "naive"]
+        node = shutil.which("node")
+        if node and (fastify.parent / "node_modules").is_dir():
+            self.servers["Fastify"] = lambda port: [node, str(fastify), str(port)]
+
+
+def _compiled(source: Path, target: Path, *libraries: str) -> str:
+    subprocess.run(["cc", "-O2", "-o", target, source, *libraries], check=True, stderr=subprocess.DEVNULL)  # noqa: S603, S607
+    return str(target)
+
+
+@contextmanager
+def serving(command: Callable[[int], list[str]], ports: Iterator[int]) -> Iterator[tuple[int, int]]:
+    """Run a server on core 0; gives its port and process id."""
+    port = next(ports)
+    with subprocess.Popen(["taskset", "-c", "0", *command(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603, S607
+        try:
+            _wait_for(port)
+            yield port, server.pid
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: int) -> None:
+    end_s = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def drive(client: str, port: int, pid: int, **options: object) -> Run:
+    """One run of the load client on core 1; options are its letters."""
+    words = [word for letter, value in options.items() for word in (f"-{letter}", str(value))]
+    command = ["taskset", "-c", "1", client, "-p", str(port), "-S", str(pid), *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)  # noqa: S603
+    return dict(json.loads(done.stdout))
+
+
+def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """Everyone gets everything at one rate: how late, for how much CPU."""
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        with serving(command, ports) as (port, pid):
+            run = drive(folder.client, port, pid, n=args.clients, r=int(args.rate), d=args.secs, D=5)
+        return {key: run[key] for key in ("delivered", "total_frac", "gaps", "p50", "p99", "max", "srv_cpu")}
+
+    return _in_turn(folder, args.runs, once)
+
+
+def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """The most frames a second that a server keeps up with, and that for each core it uses."""
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        best: Run = {"rate": 0, "delivered": 0, "per_core": 0}
+        rate = 25
+        while rate <= args.rate:
+            with serving(command, ports) as (port, pid):
+                run = drive(folder.client, port, pid, n=args.clients, r=rate, d=args.secs, D=0.2)
+            if run["total_frac"] < WHOLE:
+                break
+            per_core = run["delivered"] / max(run["srv_cpu"], 0.01)
+            best = {"rate": rate, "delivered": run["delivered"], "per_core": round(per_core), "p99": run["p99"]}
+            rate *= 2
+        return best
+
+    return _in_turn(folder, args.runs, once)
+
+
+def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """Many who mostly wait: what each costs, how long until a message has reached them all, and HTTP meanwhile."""
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        with serving(command, ports) as (port, pid), _asking(port) as waits_ms:
+            run = drive(folder.client, port, pid, n=args.clients, r=1, d=args.secs, D=2, T=1)
+        kib_each = (run["rss1"] - run["rss0"]) / args.clients
+        told = {"kib_each": round(kib_each, 2), "total_frac": run["total_frac"], "p50": run["p50"], "max": run["max"]}
+        return told | ({"http_p99_ms": round(_at(waits_ms, 0.99), 1)} if len(waits_ms) > 1 else {})
+
+    return _in_turn(folder, args.runs, once)
+
+
+def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """A fifth of the clients never read: what the others notice."""
+    held_up = args.clients // 5
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        told: Run = {}
+        for name, slow in (("healthy", 0), ("stuck", held_up + 1)):  # the client's first one always reads
+            with serving(command, ports) as (port, pid):
+                run = drive(folder.client, port, pid, n=args.clients, r=int(args.rate), d=args.secs, D=2, s=slow)
+            told |= {f"{name}_p99": run["p99"], f"{name}_frac": run["total_frac"], f"{name}_rss_kb": run["rss_end"]}
+        return told
+
+    return _in_turn(folder, args.runs, once)
+
+
+SCENARIOS: Final = {"fan-out": fan_out, "most": most, "idle": idle, "stuck": stuck}
+
+
+def run(args: argparse.Namespace) -> dict[str, Run]:
+    """One scenario: contenders in turn, `args.runs` times, the median of each number."""
+    with tempfile.TemporaryDirectory() as built:
+        return SCENARIOS[args.scenario](Folder(args.drivers, Path(built)), _ports(), args)
+
+
+def _in_turn(folder: Folder, runs: int, once: Callable[[Callable[[int], list[str]]], Run]) -> dict[str, Run]:
+    kept: dict[str, list[Run]] = {name: [] for name in folder.servers}
+    for _ in range(runs):
+        for name, command in folder.servers.items():
+            kept[name].append(once(command))
+    return {
+        name: {key: round(median(one[key] for one in told if key in one), 4) for key in told[0]}
+        for name, told in kept.items()
+    }
+
+
+def _ports() -> Iterator[int]:
+    port = LOWEST_PORT
+    while True:
+        port += 1
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                yield port
+
+
+@contextmanager
+def _asking(port: int) -> Iterator[list[float]]:
+    """Ask for `/health` over and over in a thread; the list fills with the ms each answer took."""
+    waits_ms: list[float] = []
+    over = Event()
+
+    def ask() -> None:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            while not over.wait(0.005):
+                began_s = time.monotonic()
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: bench\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):  # head and body may come one after the other
+                    piece = connection.recv(4096)
+                    if not piece:
+                        return
+                    answer += piece
+                waits_ms.append((time.monotonic() - began_s) * 1000)
+
+    asking = Thread(target=ask)
+    asking.start()
+    try:
+        yield waits_ms
+    finally:
+        over.set()
+        asking.join()
+
+
+def _at(values: Sequence[float], quantile: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * quantile))]

@@ -1,0 +1,91 @@
+"""The opening handshake: what an upgrade request asks for, and how it is answered."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs
+
+from websockets.datastructures import Headers
+from websockets.exceptions import NegotiationError
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import ExtensionParameter, Subprotocol
+
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+
+SUBPROTOCOL: Final = "stream.v1"
+
+_PARAMETERS_MAX: Final = 32
+
+
+class Opening(NamedTuple):
+    """What the client asked for with its handshake.
+
+    `address` is whom limits hold to account, `parameter` what stood for `{id}` in the endpoint's path.
+    """
+
+    query: Mapping[str, list[str]]
+    subprotocols: tuple[str, ...]
+    address: str = ""
+    parameter: str = ""
+
+
+class Handshake(NamedTuple):
+    """What to answer, and whether messages may be compressed from now on."""
+
+    response: Response
+    deflate: bool
+
+
+def shake_hands(request: Request, *, compression: bool) -> Handshake:
+    """Judge an upgrade request; any status but 101 is a refusal whose body is not meant to be shown."""
+    extensions = [_DeflateEachAlone()] if compression else None
+    server = ServerProtocol(select_subprotocol=_select_subprotocol, extensions=extensions)
+    response = server.accept(request)
+    return Handshake(response, deflate=bool(server.extensions))
+
+
+class _DeflateEachAlone(ServerPerMessageDeflateFactory):
+    """permessage-deflate without any memory of earlier messages, so that one compressed frame serves every client."""
+
+    def __init__(self) -> None:
+        super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        answer, extension = super().process_request_params(params, accepted_extensions)
+        if extension.local_max_window_bits != zlib.MAX_WBITS:
+            raise NegotiationError("a smaller window would need frames of its own")
+        return answer, extension
+
+
+def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """`stream.v1` where the client knows it, else none: the protocol is the same."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def opening(request: Request, address: str, parameter: str) -> Opening:
+    """Raises Refused for a query that is none."""
+    query = request.path.partition("?")[2]
+    try:
+        fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
+    offered = [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
+    return Opening(fields, tuple(offered), address, parameter)
+
+
+def refusal(refused: Refused, offered: Headers) -> Response:
+    """The answer instead of 101: a problem document. `offered` are headers of which the useful ones are kept."""
+    body = problem(refused.status, refused.detail)
+    headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
+    for name in ("Date", "Allow", "Upgrade"):
+        if name in offered:
+            headers[name] = offered[name]
+    for name, value in refused.headers.items():
+        headers[name] = value
+    return Response(int(refused.status), HTTPStatus(refused.status).phrase, headers, body)

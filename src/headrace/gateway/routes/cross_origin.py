@@ -1,0 +1,65 @@
+"""Pages of other sites: which may read our answers (CORS), and that none can make a browser act for its user."""
+
+from http import HTTPStatus
+from typing import Final
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.gateway.admission import Admission
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PREFLIGHT: Final = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, last-event-id"),
+    (b"access-control-max-age", b"600"),
+)
+_EXPOSED: Final = (b"access-control-expose-headers", b"retry-after")
+
+
+class CrossOrigin:
+    """Answers preflights, marks answers for pages that are allowed, and refuses what others' pages would change.
+
+    Credentials travel in the `Authorization` header, never in cookies, so `access-control-allow-credentials` is not
+    sent: a browser adds nothing of its own to what a page of another site asks for.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origins = _values(scope, b"origin")
+        if scope["type"] != ScopeType.HTTP or not origins:
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._admission.check_origin(origins, _values(scope, b"host"))
+        except Refused as refused:
+            if scope["method"] in _READING:
+                await self._app(scope, receive, send)  # without our leave the browser keeps the answer from the page
+            else:
+                await _answer(send, refused.status, problem(refused.status, refused.detail))
+            return
+        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), (b"vary", b"origin"), _EXPOSED)
+        if scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method"):
+            await _answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
+            return
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *leave]}
+            await send(message)
+
+        await self._app(scope, receive, send_marked)
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    kind = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())] if body else []
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

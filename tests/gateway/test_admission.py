@@ -1,0 +1,292 @@
+"""Who comes in and who does not: addresses, proxies, origins, users, rates; and that each is told why."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.gateway.problems import Refused
+from headrace.model.errors import ConfigError
+from headrace.runtime.clock import SystemClock
+from tests.gateway.house import TEXT, House, Raw, frame, join, open_house
+
+ME = "127.0.0.1"
+
+
+class Held(SystemClock):
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def admission(**settings: object) -> tuple[Admission, Held]:
+    clock = Held()
+    return Admission(clock, AdmissionSettings(**settings)), clock  # type: ignore[arg-type]
+
+
+async def refused(house: House, status: int, more: str = "") -> bytes:
+    """Try to connect, be refused; returns the answer's head."""
+    raw = await Raw.open(house.port, more=more)
+    assert b" %d " % status in raw.head, raw.head
+    assert b"application/problem+json" in raw.head
+    assert house.metric("gateway_refused_total", status=str(status)) >= 1
+    return raw.head
+
+
+def web(house: House) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://{ME}:{house.port}")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("203.0.113.7", [], "203.0.113.7"),
+        ("203.0.113.7", ["10.1.1.1"], "203.0.113.7"),  # not a proxy of ours: it may say what it likes
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["1.1.1.1, 203.0.113.7"], "203.0.113.7"),  # the left one is the client's own invention
+        ("10.0.0.1", ["1.1.1.1", "203.0.113.7, 10.0.0.2"], "203.0.113.7"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["203.0.113.7:4711"], "203.0.113.7"),
+        ("10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::/64"),
+        ("10.0.0.1", ["nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.7, nonsense"], "10.0.0.1"),
+        ("::ffff:10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("2001:db8:0:1:aaaa::1", [], "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:bbbb::2", [], "2001:db8:0:1::/64"),
+        ("", ["203.0.113.7"], "local"),
+    ],
+)
+def test_whom_an_address_stands_for(peer: str, forwarded: list[str], expected: str) -> None:
+    door, _ = admission(trusted_proxies=("10.0.0.0/8",))
+    assert door.address_of(peer, forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("https://stream.example", "stream.example", True),
+        ("https://stream.example:8443", "stream.example:8443", True),
+        ("https://app.example", "stream.example", True),
+        ("HTTPS://App.Example", "stream.example", True),
+        ("http://app.example", "stream.example", False),
+        ("https://app.example.evil.example", "stream.example", False),
+        ("https://evil.example", "stream.example", False),
+        ("https://stream.example.evil.example", "stream.example", False),
+        ("http://localhost:3000", "stream.example", False),
+        ("null", "stream.example", False),
+        ("", "", False),
+        ("http://[", "stream.example", False),
+        ("file://stream.example", "stream.example", False),
+    ],
+)
+def test_which_pages_may_connect(origin: str, host: str, allowed: bool) -> None:
+    door, _ = admission(origins=("https://app.example/",))
+    assert door.allows(origin, host) is allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1:5500", True),
+        ("http://[::1]:5500", True),
+        ("http://localhost.evil.example", False),
+        ("https://evil.example", False),
+        ("null", False),
+    ],
+)
+def test_a_server_of_this_machine_alone_lets_its_pages_in(origin: str, allowed: bool) -> None:
+    door, _ = admission()
+    door.local = True
+    assert door.allows(origin, "127.0.0.1:8080") is allowed
+
+
+def test_every_page_where_the_operator_says_so_and_files_in_a_demo() -> None:
+    assert admission(origins=("*",))[0].allows("null", "stream.example")
+    assert Admission(Held(), demo=True).allows("null", "127.0.0.1:8080")
+
+
+@pytest.mark.parametrize("origins", [("app.example",), ("https://app.example/path",), ("https://*.example",), ("",)])
+def test_origins_that_mean_nothing_are_refused(origins: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="ALLOWED_ORIGINS"):
+        admission(origins=origins)
+
+
+def test_proxies_that_mean_nothing_are_refused_and_change_nothing() -> None:
+    door, _ = admission(origins=("https://app.example",))
+    with pytest.raises(ConfigError, match="TRUSTED_PROXIES"):
+        door.apply(AdmissionSettings(trusted_proxies=("10.0.0.1/8",)))
+    assert door.allows("https://app.example", "stream.example")
+
+
+def test_new_connections_come_at_a_rate_and_addresses_are_forgotten() -> None:
+    door, clock = admission(connects_per_s=2)
+    for _ in range(2):
+        door.enter("a")
+    with pytest.raises(Refused) as told:
+        door.enter("a")
+    assert (told.value.status, told.value.headers) == (429, {"Retry-After": "1"})
+    door.enter("b")
+    clock.now_s += 0.5
+    door.enter("a")
+    for address in ("a", "a", "a", "b"):
+        door.leave(address)
+    entered = sum(comes_in(door, clock) for _ in range(110))  # within a second: no fresh allowance by asking again
+    assert entered == 2
+    clock.now_s += 1.1
+    door.enter("c")
+    assert set(door._visitors) == {"c"}
+
+
+def comes_in(door: Admission, clock: Held) -> bool:
+    """Whether "a" gets in, ten milliseconds later, to leave at once."""
+    clock.now_s += 0.01
+    try:
+        door.enter("a")
+    except Refused:
+        return False
+    door.leave("a")
+    return True
+
+
+async def test_one_address_has_a_limit_and_gets_its_place_back() -> None:
+    async with open_house(admission=AdmissionSettings(per_address_max=2)) as house:
+        first, _second = await join(house), await join(house)
+        assert b"retry-after: 60" in (await refused(house, 429)).lower()
+        first.leave()
+        await house.clients(1)
+        await join(house)
+
+
+async def test_clients_behind_a_trusted_proxy_are_counted_one_by_one() -> None:
+    settings = AdmissionSettings(per_address_max=1, trusted_proxies=(ME,))
+    async with open_house(admission=settings) as house:
+        await join(house, more="X-Forwarded-For: 203.0.113.1\r\n")
+        await join(house, more="X-Forwarded-For: 203.0.113.2\r\n")
+        await refused(house, 429, "X-Forwarded-For: 203.0.113.2\r\n")
+
+
+async def test_one_user_has_a_limit() -> None:
+    async with open_house(admission=AdmissionSettings(per_user_max=1)) as house:
+        await join(house, "/ws?user_id=42")
+        await join(house, "/ws?user_id=43")
+        await join(house)
+        raw = await Raw.open(house.port, "/ws?user_id=42")
+        assert await raw.closed() == 4504
+
+
+async def test_those_who_are_told_to_go_and_stay_can_not_pile_up() -> None:
+    async with open_house(connections_max=1, http_connections_max=2, close_s=60) as house:
+        await join(house)
+        for _ in range(2):
+            assert await (await Raw.open(house.port)).closed() == 4504
+        await refused(house, 503)
+
+
+async def test_requests_that_never_end_are_bounded_for_one_address() -> None:
+    async with open_house(admission=AdmissionSettings(http_per_address_max=2), request_s=60) as house:
+        slow = [await Raw.connect(house.port) for _ in range(2)]
+        for raw in slow:
+            raw.send(b"GET /ws HTTP/1.1\r\nHost:")
+        raw = await Raw.connect(house.port)
+        assert b" 429 " in await raw.read_head()
+        assert b"retry-after" in raw.head
+        slow[0].leave()
+        async with asyncio.timeout(5):
+            while house.gateway.gate.keeper.waiting[ME] > 2:  # noqa: ASYNC110  (a departure is told to nobody)
+                await asyncio.sleep(0.001)
+        raw.leave()
+        async with asyncio.timeout(5):
+            while house.gateway.gate.keeper.waiting[ME] > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await join(house)
+
+
+async def test_those_who_are_refused_and_stay_are_dropped_in_the_end() -> None:
+    async with open_house(admission=AdmissionSettings(http_per_address_max=2), close_s=60, request_s=60) as house:
+        for _ in range(2):
+            await Raw.connect(house.port)
+        for _ in range(2):
+            assert b" 429 " in await (await Raw.connect(house.port)).read_head()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await (await Raw.connect(house.port)).read_head()
+
+
+async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
+    async with open_house(request_s=0.3) as house:
+        raw = await Raw.connect(house.port)
+        for byte in b"GET /ws HTTP/1.1\r\n":
+            raw.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert b" 408 " in await raw.read_head()
+        raw.leave()
+
+
+async def test_a_page_of_another_site_gets_a_403_that_says_what_to_do() -> None:
+    async with open_house(admission=AdmissionSettings(origins=("https://app.example",))) as house:
+        house.gateway.admission.local = False
+        await refused(house, 403, "Origin: https://evil.example\r\n")
+        await refused(house, 400, "Origin: https://app.example\r\nOrigin: https://evil.example\r\n")
+        await join(house, more="Origin: https://app.example\r\n")
+        await join(house, more="Origin: http://test\r\n")  # ours: the Host of the request
+
+
+async def test_cors_for_pages_that_are_allowed() -> None:
+    settings = AdmissionSettings(origins=("https://app.example",))
+    async with open_house(admission=settings) as house, web(house) as http:
+        page = {"Origin": "https://app.example"}
+        answer = await http.get("/api/topics", headers=page)
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert answer.headers["vary"] == "origin"
+        asked = {**page, "Access-Control-Request-Method": "POST"}
+        answer = await http.options("/api/topics", headers=asked)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> None:
+    async with open_house() as house, httpx.AsyncClient(base_url=f"http://{ME}:{house.port}") as http:
+        page = {"Origin": "https://evil.example"}
+        answer = await http.get("/api/topics", headers=page)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+        answer = await http.post("/api/topics", headers=page)
+        assert (answer.status_code, answer.json()["status"]) == (403, 403)
+        assert "ALLOWED_ORIGINS" in answer.json()["detail"]
+        assert (await http.post("/api/topics")).status_code == 405
+        preflight = await http.options("/api/topics", headers={**page, "Access-Control-Request-Method": "POST"})
+        assert "access-control-allow-methods" not in preflight.headers
+
+
+async def test_a_client_that_asks_for_nothing_is_let_go() -> None:
+    async with open_house(admission=AdmissionSettings(idle_s=0.2)) as house:
+        follower = await join(house, "/ws?subscriptions=slots")
+        assert (await follower.json())["type"] == "subscribed"
+        idler = await join(house)
+        answering = asyncio.create_task(pongs(idler))
+        assert await idler.closed() == 1000
+        answering.cancel()
+        await house.publish("slots")
+        assert (await follower.json())["offset"] == "1"
+        follower.ask("unsubscribe", 1, topic="slots")
+        assert await follower.closed() == 1000
+
+
+async def pongs(raw: Raw) -> None:
+    """Answer heartbeats that nobody sent, for ever: that asks for nothing."""
+    while True:
+        raw.send(frame(TEXT, b'{"type":"pong"}'))
+        await asyncio.sleep(0.05)
+
+
+async def test_by_default_nobody_is_too_idle() -> None:
+    async with open_house() as house:
+        await join(house)
+        assert not house.gateway.gate.keeper.idle

@@ -1,0 +1,152 @@
+"""TLS on a real socket with a real certificate: exchanged, broken, too old a version, and never-ending handshakes."""
+
+import asyncio
+import datetime
+import ssl
+from pathlib import Path
+from typing import cast
+
+import pytest
+import websockets
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.tls import Certificate, TlsSettings
+from headrace.model.errors import ConfigError
+from tests.gateway.house import House, Raw, open_house
+
+
+def write_pair(folder: Path, name: str, *, of_another_key: bool = False) -> TlsSettings:
+    """A self-signed certificate for localhost with `name` in it, and its key (or not its key)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    settings = TlsSettings(cert_file=str(folder / "cert.pem"), key_file=str(folder / "key.pem"))
+    if of_another_key:
+        key = ec.generate_private_key(ec.SECP256R1())
+    Path(settings.cert_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    Path(settings.key_file).write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return settings
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def name_shown(port: int) -> str:
+    """The name in the certificate that a new connection is shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context())
+    shown = cast("ssl.SSLObject", writer.get_extra_info("ssl_object")).getpeercert(binary_form=True)
+    writer.transport.abort()
+    assert shown is not None
+    (name,) = x509.load_der_x509_certificate(shown).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
+
+
+async def nobody_waits(house: House) -> None:
+    async with asyncio.timeout(5):
+        while house.gateway.gate.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
+            await asyncio.sleep(0.001)
+
+
+async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "old")) as house:
+        url = f"wss://localhost:{house.port}/ws?subscriptions=slots"
+        trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+        async with websockets.connect(url, ssl=trust) as client:
+            await client.recv()
+            await client.recv()
+            assert await name_shown(house.port) == "old"
+            write_pair(tmp_path, "new")
+            await asyncio.to_thread(house.gateway.reload_certificate)
+            assert await name_shown(house.port) == "new"
+            await house.publish("slots")
+            assert '"offset":"1"' in str(await client.recv())
+        assert client.close_code == 1000
+
+
+@pytest.mark.parametrize("how", ["another key", "half a file", "gone"])
+async def test_a_broken_pair_is_refused_and_the_old_one_stays(tmp_path: Path, how: str) -> None:
+    settings = write_pair(tmp_path, "old")
+    async with open_house(tls=settings) as house:
+        if how == "another key":
+            write_pair(tmp_path, "new", of_another_key=True)
+        elif how == "half a file":
+            (tmp_path / "cert.pem").write_bytes((tmp_path / "cert.pem").read_bytes()[:100])
+        else:
+            (tmp_path / "key.pem").unlink()
+        await asyncio.to_thread(house.gateway.reload_certificate)
+        assert await name_shown(house.port) == "old"
+
+
+def test_a_server_does_not_start_with_half_a_pair(tmp_path: Path) -> None:
+    settings = write_pair(tmp_path, "x", of_another_key=True)
+    with pytest.raises(ConfigError, match="TLS_CERT_FILE"):
+        Certificate(settings)
+    with pytest.raises(ConfigError, match="TLS_KEY_FILE"):
+        Certificate(TlsSettings(cert_file=settings.cert_file))
+
+
+async def test_versions_before_1_2_are_refused(tmp_path: Path) -> None:
+    assert Certificate(write_pair(tmp_path, "x")).door.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+async def test_what_is_no_handshake_is_dropped_and_counted(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "x")) as house:
+        raw = await Raw.connect(house.port)
+        raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await raw.reader.read() is not None
+        await nobody_waits(house)
+        assert house.metric("gateway_refused_total", status="tls") == 1
+
+
+async def test_handshakes_that_never_end_are_bounded_in_number_and_time(tmp_path: Path) -> None:
+    settings = AdmissionSettings(http_per_address_max=3)
+    async with open_house(tls=write_pair(tmp_path, "x"), admission=settings, request_s=0.5) as house:
+        silent = [await Raw.connect(house.port) for _ in range(3)]
+        async with asyncio.timeout(5):
+            while house.gateway.gate.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        one_more = await Raw.connect(house.port)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(one_more.reader.readexactly(1), 5)
+        for raw in silent:
+            assert await asyncio.wait_for(raw.reader.read(), 5) == b""
+        await nobody_waits(house)
+        assert await name_shown(house.port) == "x"
+
+
+async def test_a_request_right_behind_the_handshake_is_answered(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "x")) as house:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+            writer.transport.abort()
+
+
+async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "x")) as house:
+        client = await websockets.connect(f"wss://127.0.0.1:{house.port}/ws", ssl=client_context())
+        await client.recv()
+        await house.gateway.stop(5.0)
+        await client.wait_closed()
+        assert client.close_code == 4001
