@@ -1,7 +1,7 @@
 """What one client was told of one topic, held against what was published: nothing missing, twice or out of order."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 
@@ -33,7 +33,7 @@ Fact: TypeAlias = Begun | Arrived | Lagged
 
 
 class Wish(NamedTuple):
-    """What a client asks for. `lanes`: only those, by a filter; None: all. `conflated`: only the newest of each lane."""
+    """What a client asks for. `lanes`: only those, by a filter (None: all). `conflated`: only the newest of each."""
 
     topic: str
     lanes: tuple[str, ...] | None = None
@@ -79,7 +79,7 @@ class Published:
 
 
 class Account:
-    """Takes facts in the order in which a client gets them; raises AssertionError at the first that breaks a promise."""
+    """Takes facts in the order in which a client gets them; the first that breaks a promise raises AssertionError."""
 
     def __init__(self, published: Published, wish: Wish) -> None:
         self._published, self.wish = published, wish

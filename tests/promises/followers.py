@@ -80,7 +80,7 @@ class ByHand:
                 self.heard.set()
 
     def _fact(self, message: dict[str, Any]) -> Fact | None:
-        data = message.get("data")
+        data: Any = message.get("data")
         match message["type"]:
             case "subscribed":
                 if not data["recovered"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.promises.account import Wish
 from tests.promises.followers import ByHand
@@ -90,7 +90,10 @@ class Promises(RuleBasedStateMachine):
             self.runner.close()
 
 
-class TestPromises(Promises.TestCase):  # type: ignore[misc]  # made by Hypothesis at run time
-    settings = settings(
-        max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+def test_promises_hold() -> None:
+    run_state_machine_as_test(
+        Promises,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )
