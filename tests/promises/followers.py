@@ -117,7 +117,11 @@ async def _open(port: int) -> Raw:
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    except BaseException:
+        connection.close()
+        raise
     raw = Raw(*await asyncio.open_connection(sock=connection, limit=4096))
     raw.send(UPGRADE.format(path="/ws", more="").encode())
     if b" 101 " not in await raw.read_head():
