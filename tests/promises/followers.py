@@ -4,14 +4,19 @@ import asyncio
 import json
 import socket
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from headrace.model.events import Position
+from headrace.runtime.backoff import Backoff
+from headrace.sdk.client import Client
+from headrace.sdk.values import Event, Lag, NotRecovered, Snapshot, Value
+from headrace.testing.proxy import TcpProxy
 from tests.gateway.house import UPGRADE, Raw
-from tests.promises.account import Account, Arrived, Begun, Fact, Lagged
+from tests.promises.account import Account, Arrived, Begun, Fact, Lagged, Pictured
 
 RECEIVE_BUFFER_BYTES = 4096
+QUEUE = 16
 
 
 class Follower(Protocol):
@@ -42,6 +47,7 @@ class ByHand:
         self._reads.set()
         self._raw: Raw | None = None
         self._position: Position | None = None
+        self._items: list[tuple[int, dict[str, Any]]] = []
 
     def stall(self, *, stalled: bool) -> None:
         if stalled:
@@ -74,33 +80,104 @@ class ByHand:
                 return
             message = json.loads(payload)
             if message["type"] == "ping":
+                self._reached(message["data"]["tops"])
                 raw.ask("pong")
             elif (fact := self._fact(message)) is not None:
                 self.account.take(fact)
                 self.heard.set()
 
+    def _reached(self, tops: dict[str, str]) -> None:
+        """Everything up to there has come: it may be gone on from there."""
+        top = tops.get(self.account.wish.topic)
+        if top is not None and self._position is not None:
+            self._position = Position(self._position.epoch, max(self._position.offset, int(top)))
+
     def _fact(self, message: dict[str, Any]) -> Fact | None:
         data: Any = message.get("data")
         match message["type"]:
             case "subscribed":
+                self._items = []
                 if not data["recovered"]:
-                    self._position = Position(data["epoch"], int(data["offset"]))
+                    snapshot = self.account.wish.snapshot
+                    self._position = None if snapshot else Position(data["epoch"], int(data["offset"]))
                 return Begun(data["epoch"], int(data["offset"]), data["recovered"])
             case "event":
                 self._position = Position(message["epoch"], int(message["offset"]))
                 return Arrived(message["epoch"], int(message["offset"]), data)
+            case "snapshot":
+                self._items += [(int(item["offset"]), item["data"]) for item in data["items"]]
+                if data["next"] is not None:
+                    return None
+                self._position = Position(message["epoch"], int(message["offset"]))
+                return Pictured(*self._position, self._items, data["complete"])
             case "lag":
-                assert self._position is not None
-                self._position = Position(self._position.epoch, int(data["to_offset"]))
-                return Lagged(int(data["from_offset"]), int(data["to_offset"]), data["dropped"])
+                if self.account.wish.on_slow != "conflate":  # else what is left of them comes now
+                    self._position = Position(data["epoch"], int(data["to_offset"]))
+                return Lagged(data["epoch"], int(data["from_offset"]), int(data["to_offset"]), data["dropped"])
             case "error":
                 raise AssertionError(f"refused: {data}")
         return None
 
 
+class BySdk:
+    """`headrace.sdk.Client`, by way of a proxy that can cut it; its queue is so short that a stall is noticed."""
+
+    def __init__(self, account: Account, where: Callable[[], int]) -> None:
+        self.account, self._where = account, where
+        self.heard = asyncio.Event()
+        self._reads = asyncio.Event()
+        self._reads.set()
+        self._proxy: TcpProxy | None = None
+        self._items: list[tuple[int, dict[str, Any]]] = []
+
+    def stall(self, *, stalled: bool) -> None:
+        if stalled:
+            self._reads.clear()
+        else:
+            self._reads.set()
+
+    def cut(self) -> None:
+        if self._proxy is not None:
+            self._proxy.cut()
+
+    async def run(self) -> None:
+        wishes = _wishes(self.account)
+        async with TcpProxy("127.0.0.1", self._where()) as self._proxy:
+            url = f"ws://127.0.0.1:{self._proxy.port}/ws"
+            async with Client(url, queue=QUEUE, backoff=Backoff(0.001, 0.01)) as client:
+                subscription = await client.subscribe(**wishes).started()
+                if subscription.position is not None:
+                    self._take(Begun(*subscription.position, recovered=False))
+                await self._reads.wait()
+                async for value in subscription:
+                    for fact in self._facts(value):
+                        self._take(fact)
+                    await self._reads.wait()
+
+    def _take(self, fact: Fact) -> None:
+        self.account.take(fact)
+        self.heard.set()
+
+    def _facts(self, value: Value) -> Iterator[Fact]:
+        match value:
+            case Event():
+                yield Arrived(*value.position, value.data)
+            case Lag():
+                yield Lagged(value.position.epoch, value.from_offset, value.to_offset, value.dropped)
+            case NotRecovered() if value.now is not None:
+                yield Begun(*value.now, recovered=False)
+            case Snapshot():
+                if value.first:
+                    self._items = []
+                    yield Begun(*value.position, recovered=False)
+                self._items += [(item.position.offset, item.data) for item in value.items]
+                if value.last:
+                    yield Pictured(*value.position, self._items, value.complete)
+
+
 def _wishes(account: Account) -> dict[str, Any]:
     wish = account.wish
-    wishes: dict[str, Any] = {"topic": wish.topic, "on_slow": wish.on_slow}
+    wishes: dict[str, Any] = {"topic": wish.topic, "on_slow": wish.on_slow, "snapshot": wish.snapshot}
     if wish.lanes is not None:
         wishes["filter"] = {"key": "lane", "cmp": "in", "vals": list(wish.lanes)}
     if wish.conflated:

@@ -5,20 +5,32 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.promises.account import Wish
-from tests.promises.followers import ByHand
-from tests.promises.world import World
+from tests.promises.followers import ByHand, BySdk
+from tests.promises.world import FollowerFactory, World
 
-TOPICS = ("trades:pump", "events:pump")
+STATEFUL = "accounts:pump"
+TOPICS = ("trades:pump", STATEFUL)
 LANES = ("a", "b", "c")
 FOLLOWERS_MAX = 4
 EXAMPLES = int(os.environ.get("PROMISES_EXAMPLES", "15"))
 
-wishes = st.builds(Wish, st.sampled_from(TOPICS), st.none(), st.just(False), st.just("disconnect"))
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    topic = draw(st.sampled_from(TOPICS))
+    lanes = draw(st.none() | st.lists(st.sampled_from(LANES), min_size=1, max_size=2, unique=True))
+    conflated = draw(st.booleans())
+    on_slow = draw(st.sampled_from(["disconnect", "drop_oldest", *(["conflate"] if conflated else [])]))
+    snapshot = draw(st.booleans()) and topic == STATEFUL
+    return Wish(topic, None if lanes is None else tuple(lanes), conflated, on_slow, snapshot)
+
+
 picks = st.integers(0, FOLLOWERS_MAX - 1)
 
 
@@ -45,10 +57,10 @@ class Promises(RuleBasedStateMachine):
         await task
 
     @precondition(lambda self: len(self.world.followers) < FOLLOWERS_MAX)
-    @rule(wish=wishes)
-    def join(self, wish: Wish) -> None:
+    @rule(make=st.sampled_from([ByHand, BySdk]), wish=wishes())
+    def join(self, make: FollowerFactory, wish: Wish) -> None:
         self.do(asyncio.sleep(0))
-        self.world.join(ByHand, wish)
+        self.world.join(make, wish)
         self.do(asyncio.sleep(0.002))
 
     @rule(topic=st.sampled_from(TOPICS), lanes=st.lists(st.sampled_from(LANES), min_size=1, max_size=10))
@@ -90,6 +102,7 @@ class Promises(RuleBasedStateMachine):
             self.runner.close()
 
 
+@pytest.mark.timeout(60 + 4 * EXAMPLES)
 def test_promises_hold() -> None:
     run_state_machine_as_test(
         Promises,

@@ -91,12 +91,12 @@ class World:
     async def publish(self, topic: str, lanes: Sequence[str], size: int) -> None:
         """One message for each of the lanes, in one batch, each of about `size` bytes."""
         await self.up()
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for lane in lanes:
             self._count += 1
-            rows.append({"n": self._count, "lane": lane, "pad": "x" * size})
+            rows.append({"n": self._count, "lane": lane, "pubkey": lane, "pad": "x" * size})
         batch = [
-            Publication(topic, "event", b'"event_id":"e","data":%b,"chain":{}' % json.dumps(row).encode())
+            Publication(topic, "event", b'"event_id":"e%d","data":%b,"chain":{}' % (row["n"], json.dumps(row).encode()))
             for row in rows
         ]
         # Followers may hear of a message before `publish` returns, so it is written down as the bus hands it out.
