@@ -32,6 +32,7 @@ from headrace.ingest.pipeline import Pipeline
 from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
+from headrace.model.errors import ConfigError, TransientError
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -166,6 +167,8 @@ class Service:
                 orders.start(tasks, self.bus, self.metrics)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
+            if orders is not None:
+                _log.info("orders_on", **orders.kept)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
             background = [
@@ -198,19 +201,32 @@ class Service:
         raise KeyError(name)
 
     async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
+        """What is on without having been asked for must not keep the rest from running."""
         settings = self.config.section(ExecutionSettings)
         if not (settings.enabled and self._take_orders):
             return None
-        return await stack.enter_async_context(
-            open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
-        )
+        try:
+            return await stack.enter_async_context(
+                open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
+            )
+        except (ConfigError, TransientError) as error:
+            if self.config.origins["orders.enabled"].kind != "default":
+                raise
+            _log.warning("orders_off", error=str(error), meaning="nobody asked for orders, so the stream goes on alone")
+            return None
 
     async def _open_inbox(self, stack: contextlib.AsyncExitStack) -> Inbox:
         """A service that plays a recording keeps nothing beyond its own life."""
         settings, database_url = self.config.section(InboxSettings), self.config.section(CoreSettings).database_url
         if self._play:
             settings, database_url = msgspec.structs.replace(settings, file=":memory:"), None
-        inbox = await open_inbox(database_url, settings, self.clock)
+        try:
+            inbox = await open_inbox(database_url, settings, self.clock)
+        except ConfigError as error:
+            if error.key != "INBOX_FILE" or self.config.origins["inbox.file"].kind != "default":
+                raise
+            _log.warning("inbox_in_memory", error=str(error), meaning="what users did not acknowledge ends with this")
+            inbox = await open_inbox(None, msgspec.structs.replace(settings, file=":memory:"), self.clock)
         stack.push_async_callback(inbox.close)
         return inbox
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -42,13 +44,14 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
 
 @dataclass
 class OrderHalf:
-    """What takes and executes orders. `worker` is None where other processes execute them."""
+    """What takes and executes orders. `worker` is None where other processes execute them; `kept`: where they are."""
 
     store: Store
     chain: Chain
     intake: Intake
     worker: Worker | None
     finality: Finality | None
+    kept: Mapping[str, str]
 
     def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
         """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices."""
@@ -74,12 +77,18 @@ async def open_orders(
 ) -> AsyncIterator[OrderHalf]:
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
+    Raises ConfigError for what can't be used, TransientError for a database that is away.
+
+
     `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
+    kind, place = _where(core.database_url, settings.file)
+    ledger = config.section(MockChainSettings).file
+    await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(core.database_url, settings.file, clock)
+        store = await open_store(kind, place, clock)
         stack.push_async_callback(store.close)
         chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
         stack.push_async_callback(chain.close)
@@ -98,34 +107,48 @@ async def open_orders(
             )
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
-        yield OrderHalf(store, chain, Intake(store, settings, clock), worker, finality)
+        kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
+        yield OrderHalf(store, chain, Intake(store, settings, clock), worker, finality, kept)
 
 
-async def open_store(database_url: str | None, file: str, clock: Clock) -> Store:
-    """What the URL names, else the given SQLite file. Raises ConfigError for a database that is not supported."""
-    opener, place = _adapter(STORES, database_url, file)
-    store: Store = await opener.open(place, clock)
+def _where(database_url: str | None, file: str) -> tuple[str, str]:
+    """Which kind of database, and where: what the URL names, else the given SQLite file."""
+    if not database_url:
+        return "sqlite", file
+    if database_url.startswith("sqlite:"):
+        return "sqlite", database_url.removeprefix("sqlite:").removeprefix("//")
+    return "postgres", database_url
+
+
+def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
+    """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
+    try:
+        return load(register[kind])
+    except ModuleNotFoundError as error:
+        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
+
+
+def _check_writable(key: str, file: str) -> None:
+    """Raises ConfigError for a file that SQLite can't make, or can't write with its log beside it."""
+    path = Path(file)
+    usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
+    if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(key, file, "a file that can be written, in a folder that can be")
+
+
+async def open_store(kind: str, place: str, clock: Clock) -> Store:
+    """The store of this kind. Raises ConfigError for one that can't be used, TransientError for one that is away."""
+    if kind == "sqlite":
+        await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+    store: Store = await _adapter(STORES, kind, place).open(place, clock)
     return store
 
 
 async def open_inbox(database_url: str | None, settings: InboxSettings, clock: Clock) -> Inbox:
-    """As `open_store`; the file is that of the settings."""
-    opener, place = _adapter(INBOXES, database_url, settings.file)
-    inbox: Inbox = await opener.open(place, clock, settings)
+    """What the URL names, else the file of the settings. Raises as `open_store` does."""
+    kind, place = _where(database_url, settings.file)
+    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings)
     return inbox
-
-
-def _adapter(register: Mapping[str, str], database_url: str | None, file: str) -> tuple[Any, str]:
-    """The class for the database that is configured, and where that is."""
-    kind, place = "sqlite", file
-    if database_url and database_url.startswith("sqlite:"):
-        place = database_url.removeprefix("sqlite:").removeprefix("//")
-    elif database_url:
-        kind, place = "postgres", database_url
-    try:
-        return load(register[kind]), place
-    except ModuleNotFoundError as error:
-        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
 
 
 async def run_worker(

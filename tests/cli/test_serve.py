@@ -168,3 +168,47 @@ async def test_wrong_subscriptions_stop_the_start(tmp_path: Path) -> None:
         assert result.status == 2
         assert "SUBSCRIPTIONS: got account:nobody" in result.err
         assert "serving" not in result.err
+
+
+async def test_orders_are_on_and_it_says_where_they_are_kept(tmp_path: Path) -> None:
+    async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE) as command:
+        told = await command.says("orders_on")
+        url = await command.url()
+        async with httpx.AsyncClient(trust_env=False) as http:
+            body = {"tokenIn": "SOL", "tokenOut": "USDC", "uiAmount": "1.5"}
+            answer = await http.post(f"{url}/api/orders/execute", json=body)
+        command.tell(signal.SIGTERM)
+        result = await command.end()
+    assert answer.status_code == 201
+    assert "headrace-orders.db" in told.string
+    assert (tmp_path / "headrace-orders.db").is_file()
+    assert result.status == 0
+
+
+async def test_where_nothing_can_be_written_it_streams(tmp_path: Path) -> None:
+    for taken in ("headrace-orders.db", "headrace-inbox.db"):
+        (tmp_path / taken).mkdir()
+    async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE) as command:
+        await command.says("orders_off")
+        await command.says("inbox_in_memory")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"{await command.url()}/health/live")).status_code == 200
+        command.tell(signal.SIGTERM)
+        assert (await command.end()).status == 0
+
+
+@pytest.mark.parametrize("setting", ["ORDERS_FILE", "MOCK_CHAIN_FILE"])
+async def test_orders_that_nobody_asked_for_do_not_keep_the_stream_from_running(tmp_path: Path, setting: str) -> None:
+    gone = str(tmp_path / "gone" / "file.db")
+    async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, **{setting: gone}) as command:
+        told = await command.says("orders_off")
+        url = await command.url()
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"{url}/api/orders")).status_code == 404
+            assert (await http.get(f"{url}/health/live")).status_code == 200
+        command.tell(signal.SIGTERM)
+        assert (await command.end()).status == 0
+    assert setting in told.string
+    refused = await run(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, ORDERS_ENABLED="true", **{setting: gone})
+    assert refused.status == 2
+    assert setting in refused.err

@@ -263,6 +263,27 @@ async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(stor
     assert not await store.trigger("d", {})
 
 
+async def test_a_user_has_only_so_many_orders_that_rest(store: Store) -> None:
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+
+    def resting(order_id: str, user_id: str = "u") -> Order:
+        order = new_order(order_id, 1, user_id=user_id)
+        return replace(order, request=replace(order.request, trigger=trigger))
+
+    asked = [store.accept(resting(f"o{n}"), [f"key:{n}"], "print", 3) for n in range(5)]
+    answers = await asyncio.gather(*asked, store.accept(resting("else", "v"), [], "", 3), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, OrderRefused)]
+    assert [(each.status, each.reason) for each in refused] == [(409, "too_many_resting")] * 2
+    assert (await store.accept(resting("again"), ["key:0"], "print", 3)).replayed, "a known key is no new order"
+    await place(store, "market")
+    assert await store.trigger("o0", {})
+    await store.accept(resting("room"), [], "", 3)
+    with pytest.raises(OrderRefused):
+        await store.accept(resting("none"), [], "", 3)
+    await store.cancel("o1", None)
+    await store.accept(resting("room again"), [], "", 3)
+
+
 async def test_the_rate_holds_back_new_orders_and_no_others(store: Store) -> None:
     await place(store, *[f"o{n}" for n in range(9)])
     first = await store.claim(9, 0, Rate(4))

@@ -1,4 +1,4 @@
-"""One order's life on a real SQLite store and a scripted chain, worker after worker, until it is over."""
+"""One order's life on a real store and a scripted chain, worker after worker, until it is over."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,10 +10,11 @@ from headrace.execution.settings import ExecutionSettings
 from headrace.model.errors import TransientError
 from headrace.model.orders import TERMINAL, LeaseLost, Order
 from headrace.runtime.clock import SystemClock
-from headrace.store import Rate
-from headrace.store.sqlite import SqliteStore
+from headrace.runtime.registry import load
+from headrace.store import STORES, Rate, Store
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from headrace.venues import Venue
+from tests.store.servers import place_for
 
 SETTINGS = ExecutionSettings(retry_ms=1, resend_ms=60_000, look_ms=1)
 LIVES_MAX = 50
@@ -28,7 +29,7 @@ class Life:
 
     order_id = "order-1"
 
-    def __init__(self, store: SqliteStore, chain: ScriptedChain) -> None:
+    def __init__(self, store: Store, chain: ScriptedChain) -> None:
         self.store, self.chain, self.clock = store, chain, SystemClock()
         self.venues: Sequence[Venue] = [FixedVenue()]
         self.engine: type[Engine] = Engine
@@ -112,9 +113,10 @@ class Mortal:
 
 
 @asynccontextmanager
-async def begin(folder: Path, chain: ScriptedChain | None = None) -> AsyncIterator[Life]:
-    store = await SqliteStore.open(str(folder / "orders.db"), SystemClock())
-    try:
-        yield Life(store, chain or ScriptedChain())
-    finally:
-        await store.close()
+async def begin(folder: Path, kind: str = "sqlite", server_url: str = "") -> AsyncIterator[Life]:
+    async with place_for(kind, folder, server_url) as place:
+        store: Store = await load(STORES[kind]).open(place, SystemClock())
+        try:
+            yield Life(store, ScriptedChain())
+        finally:
+            await store.close()

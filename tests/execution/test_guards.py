@@ -1,4 +1,7 @@
-"""Each guard taken away by itself: then the scenario that it is there for must fail, or guard or test is idle."""
+"""Each guard taken away by itself: then the scenario that it is there for must fail, or guard or test is idle.
+
+On every store: two of the guards are the store's own, and the others rely on it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +20,8 @@ from headrace.execution.steps import Steps
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
 from headrace.model.orders import Attempt, Change, LeaseLost, Order, Quote
-from headrace.store import Rate, sqlite_orders
+from headrace.store import Rate, postgres_batch, sqlite_orders
+from headrace.store.postgres_batch import Batch
 from headrace.testing.orders import ScriptedChain, new_order
 from tests.execution.life import Life, begin
 from tests.execution.test_engine import ERR
@@ -153,12 +157,18 @@ def no_epoch(patch: pytest.MonkeyPatch, _: Life) -> None:
         epoch = db.execute("select epoch from orders where id = ?", (order.id,)).fetchone()[0]
         return apply(replace(order, epoch=epoch), change, now_ms, db)
 
+    def unfenced_row(order: Order, batch: Batch) -> Order:
+        return batch.now[order.id]
+
     patch.setattr(sqlite_orders, "apply", unfenced)
+    patch.setattr(postgres_batch, "_held", unfenced_row)
 
 
 def no_unique_key(patch: pytest.MonkeyPatch, _: Life) -> None:
     accept = sqlite_orders.accept
-    patch.setattr(sqlite_orders, "accept", lambda order, _keys, fingerprint, db: accept(order, (), fingerprint, db))
+    accept_in_batch = postgres_batch.accept
+    patch.setattr(sqlite_orders, "accept", lambda order, _keys, *more: accept(order, (), *more))
+    patch.setattr(postgres_batch, "accept", lambda order, _keys, *more: accept_in_batch(order, (), *more))
 
 
 def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
@@ -208,16 +218,22 @@ GUARDS: list[tuple[Scenario, Mutation]] = [
 
 
 @pytest.mark.parametrize(("scenario", "mutation"), GUARDS)
-async def test_the_scenario_holds_with_its_guard(scenario: Scenario, mutation: Mutation, tmp_path: Path) -> None:
-    async with begin(tmp_path) as life:
+async def test_the_scenario_holds_with_its_guard(
+    scenario: Scenario, mutation: Mutation, tmp_path: Path, kind_of_store: tuple[str, str]
+) -> None:
+    async with begin(tmp_path, *kind_of_store) as life:
         await scenario(life)
 
 
 @pytest.mark.parametrize(("scenario", "mutation"), GUARDS)
 async def test_the_scenario_fails_without_its_guard(
-    scenario: Scenario, mutation: Mutation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario,
+    mutation: Mutation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind_of_store: tuple[str, str],
 ) -> None:
-    async with begin(tmp_path) as life:
+    async with begin(tmp_path, *kind_of_store) as life:
         mutation(monkeypatch, life)
         with pytest.raises((AssertionError, pytest.fail.Exception)):
             await scenario(life)

@@ -15,6 +15,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate
+from headrace.store.sqlite import SqliteStore
 from headrace.testing.orders import FixedVenue, new_order
 from tests.execution.life import Life, begin
 
@@ -192,6 +193,7 @@ async def test_by_a_fast_clock_of_the_database_it_expires_rather_than_being_exec
     async with begin(tmp_path) as life:
         life.chain.on_send = life.chain.land
         await life.store.accept(resting(life.order_id, expires_at_ms=2**50), [], "")
+        assert isinstance(life.store, SqliteStore)
         await life.store._thread.ask(lambda db: db.execute("update orders set lease_until = 1"))
         await life.end()
         assert (await life.check()).status is OrderStatus.EXPIRED

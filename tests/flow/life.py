@@ -22,6 +22,7 @@ PATIENCE_S = 30.0
 
 QUICK = {
     "SERVER_PORT": "0",
+    "ORDERS_ENABLED": "false",
     "INBOX_FILE": ":memory:",
     "SUBSCRIPTIONS": "logs:pump",
     "SOLANA_BACKOFF_INITIAL_S": "0.01",

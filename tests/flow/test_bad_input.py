@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.execution.limits import AmountLimits
+from headrace.model.errors import ConfigError
 from tests.flow.desk import BODY, KEY, Desk, ask, desk
 
 FIELDS = [
@@ -119,6 +121,33 @@ async def test_limits_of_amount_and_user_are_kept(tmp_path: Path) -> None:
         assert 0 < problem["retryAfterMs"] <= 30_000
         assert int(over.headers["Retry-After"]) >= 1
         assert (await client.post({**BODY, "userId": "bob"})).status_code == 201
+
+
+async def test_amounts_have_limits_by_token_and_user(tmp_path: Path) -> None:
+    limits = "SOL=2000000000,ann:SOL=3000000000,bob:SOL=0,USDC=1"
+    async with desk(tmp_path, ORDERS_WORK_HERE="false", ORDER_AMOUNT_LIMITS=limits) as client:
+        for user, most in (("eve", 2), ("ann", 3)):
+            assert await client.place(userId=user, amount=most)
+            await refused(client, {**BODY, "userId": user, "amount": most + 0.000000001}, "amount")
+        await refused(client, {**BODY, "userId": "bob", "amount": "1"}, "amount")
+        await refused(client, {**BODY, "tokenIn": "USDC", "tokenOut": "SOL", "amount": "2"}, "amount")
+        assert await client.place(tokenIn="USDT", amount="999")
+
+
+async def test_resting_orders_of_a_user_have_a_limit(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false", RESTING_ORDERS_PER_USER="2") as client:
+        body = {**BODY, "type": "limit", "limitPrice": "100", "slippage": None, "userId": "ann"}
+        assert [(await client.post(body)).status_code for _ in range(3)] == [201, 201, 409]
+        problem = (await client.post(body)).json()
+        assert (problem["code"], problem["fate"], problem["retryable"]) == ("too_many_resting", "not_executed", False)
+        assert (await client.post({**body, "userId": "bob"})).status_code == 201
+        assert (await client.post({**BODY, "userId": "ann"})).status_code == 201
+
+
+@pytest.mark.parametrize("text", ["SOL", "SOL=", "SOL=1.5", "SOL=-1", "nothing=1", "a b:SOL=1", "=1", "SOL=١"])
+def test_limits_that_can_not_be_read_are_refused_at_the_start(text: str) -> None:
+    with pytest.raises(ConfigError, match="ORDER_AMOUNT_LIMITS"):
+        AmountLimits.parse([text])
 
 
 async def test_mints(tmp_path: Path) -> None:

@@ -14,17 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 import headrace
 from headrace.bench import add_write, progress, tell
+from headrace.bench.cpu import spent_s, used_s
 from headrace.testing import postgres
 
 START_S: Final = 15.0
@@ -53,6 +54,13 @@ NODE: Final = {
 }
 
 
+class Served(NamedTuple):
+    """The processes of an engine, and where it listens."""
+
+    port: int
+    pids: tuple[int, ...]
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Every contender in turn, `args.runs` times; the report has the median of each number."""
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -68,10 +76,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             progress("without the Node peer: it needs --peer with its packages installed, and a redis-server")
         for number in range(args.runs):
             for contender in contenders:
-                place = _database(url, f"run{number}_{contenders.index(contender)}")
+                place = new_database(url, f"run{number}_{contenders.index(contender)}")
                 commands, env = _server(contender, args, folder, place, redis_port)
-                with _serving(commands, env, folder / "server.log") as port:
-                    for kind, measured in _measure(contender, driver, port, args):
+                with serving(commands, env, folder / "server.log") as served:
+                    for kind, measured in _measure(contender, driver, served, args):
                         results.setdefault(contender, {}).setdefault(kind, []).append(measured)
                         progress(
                             f"{number + 1}/{args.runs} {contender} {kind}: {msgspec.json.encode(measured).decode()}"
@@ -91,17 +99,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(
-    contender: str, driver: Path | None, port: int, args: argparse.Namespace
+    contender: str, driver: Path | None, served: Served, args: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """`http`: as fast as it goes; `steady`: orders arrive at a fixed rate, whatever the server does; `ws`: over /ws."""
-    base = [driver, "-u", f"http://127.0.0.1:{port}", "-c", CONNECTIONS]
+    base = [driver, "-u", f"http://127.0.0.1:{served.port}", "-c", CONNECTIONS]
     if driver is not None:
-        yield "http", _driven([*base, "-n", args.orders, "-i", IN_FLIGHT])
-        yield "steady", _driven([*base, "-n", args.rate * args.secs, "-r", args.rate])
+        yield "http", _costed(served, args.orders, lambda: _driven([*base, "-n", args.orders, "-i", IN_FLIGHT]))
+        steady = args.rate * args.secs
+        yield "steady", _costed(served, steady, lambda: _driven([*base, "-n", steady, "-r", args.rate]))
     if contender != PEER:
-        module = [sys.executable, "-m", "headrace.bench.orders_clients"]
-        done = subprocess.run([*module, str(port), str(args.orders), "4", str(IN_FLIGHT)], stdout=-1, check=True)  # noqa: S603
-        yield "ws", _chosen(msgspec.json.decode(done.stdout), "missing_or_out_of_order", "never_over")
+        yield "ws", _costed(served, args.orders, lambda: _over_ws(served.port, args.orders))
+
+
+def _over_ws(port: int, orders: int) -> dict[str, Any]:
+    words = [sys.executable, "-m", "headrace.bench.orders_clients", str(port), str(orders), "4", str(IN_FLIGHT)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    return _chosen(msgspec.json.decode(done.stdout), "missing_or_out_of_order", "never_over")
+
+
+def _costed(served: Served, orders: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """With the processor time of an order: the engine's own, and all, with its database and queue but not the load."""
+    before = used_s(os.getpid())
+    measured = measure()
+    after = used_s(os.getpid())
+    engine_ms, all_ms = (spent_s(before, after, pids) / orders * 1000 for pids in (served.pids, ()))
+    return {**measured, "engine_cpu_ms": round(engine_ms, 3), "all_cpu_ms": round(all_ms, 3)}
 
 
 def _driven(command: Sequence[object]) -> dict[str, Any]:
@@ -147,7 +169,7 @@ def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
     return port
 
 
-def _database(url: str, name: str) -> str:
+def new_database(url: str, name: str) -> str:
     """A new database, by the server's own client library."""
     import asyncio
 
@@ -180,19 +202,22 @@ def _server(
 
 
 @contextmanager
-def _serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[int]:
+def serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[Served]:
+    """Start them one after the other; all of them end with the block."""
     port = _free_port()
     given = {**os.environ, **env, "PORT": str(port)}
     with ExitStack() as stack, log.open("wb") as output:
+        pids = []
         for command in commands:
             process = subprocess.Popen(command, env=given, stdout=output, stderr=output)  # noqa: S603
             stack.callback(_end, process)
+            pids.append(process.pid)
             end_s = time.monotonic() + START_S
             while not _is_taken(port):
                 if process.poll() is not None or time.monotonic() > end_s:
                     raise SystemExit(f"{command} does not serve: {log.read_text()[-1000:]}")
                 time.sleep(0.1)
-        yield port
+        yield Served(port, tuple(pids))
 
 
 def _is_taken(port: int) -> bool:
@@ -224,12 +249,14 @@ def table(report: dict[str, Any]) -> str:
     ]
     lines.append(
         "                                   orders/s  answer p50  p99 ms  confirm p50     p99 ms  wrong  unfinished"
+        "  cpu ms of the engine   of all"
     )
     for who, kinds in report["results"].items():
         for kind, row in kinds.items():
             lines.append(
                 f"{who:26}{kind:7}{row['orders_per_s']:10,.0f}{row['answer_p50_ms']:12.1f}{row['answer_p99_ms']:8.1f}"
                 f"{row['confirm_p50_ms']:13.1f}{row['confirm_p99_ms']:11.1f}{row['updates_wrong']:7.0f}{row['unfinished']:12.0f}"
+                f"{row['engine_cpu_ms']:22.2f}{row['all_cpu_ms']:9.2f}"
             )
     return "\n".join(lines)
 

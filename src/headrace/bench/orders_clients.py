@@ -30,7 +30,7 @@ class _Frame(msgspec.Struct):
 
 
 class Placed(msgspec.Struct):
-    """Times are ms from placing the order: to the answer, and to the message that it is over."""
+    """Times are ms from placing the order: to the answer, and to the message that it is over (`took_ms`: of each)."""
 
     orders: int
     seconds: float
@@ -43,23 +43,24 @@ class Placed(msgspec.Struct):
     refused: int
     missing_or_out_of_order: int
     never_over: int
+    took_ms: dict[str, float]
 
 
 class _Load:
     """What all connections share: how many may still be placed, and what became of the others."""
 
-    def __init__(self, orders: int) -> None:
-        self.left, self.total = orders, orders
+    def __init__(self, orders: int, *, paced: bool) -> None:
+        self.left, self.total = 0 if paced else orders, orders
         self.answers_s: list[float] = []
-        self.confirms_s: list[float] = []
+        self.confirms_s: dict[str, float] = {}
         self.statuses: Counter[str] = Counter()
         self.refused = self.holes = 0
         self.last_s = 0.0
         self.over = asyncio.Event()
 
-    def end(self, status: str, took_s: float) -> None:
+    def end(self, order_id: str, status: str, took_s: float) -> None:
         self.statuses[status] += 1
-        self.confirms_s.append(took_s)
+        self.confirms_s[order_id] = took_s
         self.last_s = time.monotonic()
         if len(self.confirms_s) + self.refused == self.total:
             self.over.set()
@@ -156,13 +157,12 @@ class _Client(asyncio.Protocol):
     def _settle(self, order_id: str, now_s: float) -> None:
         _, status = self._seen.get(order_id, (0, ""))
         if status in TERMINAL and order_id in self._placed_s:
-            self._load.end(status, now_s - self._placed_s.pop(order_id))
-            del self._seen[order_id]
+            self._load.end(order_id, status, now_s - self._placed_s.pop(order_id))
 
 
-async def drive(port: int, orders: int, connections: int, in_flight: int) -> Placed:
-    """Place `orders` over `connections`, with at most `in_flight` unfinished at once."""
-    load = _Load(orders)
+async def drive(port: int, orders: int, connections: int, in_flight: int, per_s: int = 0) -> Placed:
+    """Place `orders` over `connections`, with at most `in_flight` unfinished at once, and so many a second (0: any)."""
+    load = _Load(orders, paced=per_s > 0)
     clients = [_Client(load, number, in_flight // connections) for number in range(connections)]
     for client in clients:
         await asyncio.get_running_loop().create_connection(partial(_same, client), "127.0.0.1", port)
@@ -173,17 +173,30 @@ async def drive(port: int, orders: int, connections: int, in_flight: int) -> Pla
         client.fill()
     try:
         async with asyncio.timeout(DEADLINE_S):
+            if per_s:
+                await _pace(load, clients, per_s)
             await load.over.wait()
     except TimeoutError:
         pass
     for client in clients:
         client.transport.abort()
+    took_s = list(load.confirms_s.values())
     seconds = (load.last_s or time.monotonic()) - began_s
     return Placed(
-        orders, round(seconds, 3), round(len(load.confirms_s) / seconds, 1),
-        _ms(load.answers_s, 0.5), _ms(load.answers_s, 0.99), _ms(load.confirms_s, 0.5), _ms(load.confirms_s, 0.99),
-        dict(load.statuses), load.refused, load.holes, orders - len(load.confirms_s) - load.refused,
+        orders, round(seconds, 3), round(len(took_s) / seconds, 1),
+        _ms(load.answers_s, 0.5), _ms(load.answers_s, 0.99), _ms(took_s, 0.5), _ms(took_s, 0.99),
+        dict(load.statuses), load.refused, load.holes, orders - len(took_s) - load.refused,
+        {order_id: round(each_s * 1000, 2) for order_id, each_s in load.confirms_s.items()},
     )  # fmt: skip
+
+
+async def _pace(load: _Load, clients: list[_Client], per_s: int) -> None:
+    """Let an order go whenever its time has come, on one connection after the other."""
+    began_s = time.monotonic()
+    for number in range(load.total):
+        await asyncio.sleep(began_s + number / per_s - time.monotonic())
+        load.left += 1
+        clients[number % len(clients)].fill()
 
 
 def _same(client: _Client) -> _Client:
@@ -195,5 +208,5 @@ def _ms(seconds: list[float], quantile: float) -> float:
 
 
 if __name__ == "__main__":
-    report = uvloop.run(drive(*map(int, sys.argv[1:5])))
+    report = uvloop.run(drive(*map(int, sys.argv[1:])))
     sys.stdout.write(msgspec.json.encode(report).decode())

@@ -114,7 +114,7 @@ class Engine:
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: Trace | None = None) -> None:
         """Look, and send the same bytes again, until the chain has decided; then write down what it was.
 
-        `sent`: they were a moment ago. Else they are sent again only after a look.
+        `sent`: they were a moment ago. Else they are sent again only after a look, and not while they are in a block.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -123,9 +123,10 @@ class Engine:
             verdict = judge(attempt.last_valid_height, sighting)
             if verdict == "expired":
                 return await self._settle_expired(held, order, attempt)
-            if verdict != "undecided" and sighting.answer is not None and sighting.answer.landing is not None:
-                return await self._settle_landed(order, attempt, sighting.answer.landing)
-            if self._clock.monotonic() >= resend_at_s and not held.cancel_wanted:
+            landing = sighting.answer.landing if sighting.answer is not None else None
+            if verdict != "undecided" and landing is not None:
+                return await self._settle_landed(order, attempt, landing)
+            if landing is None and self._clock.monotonic() >= resend_at_s and not held.cancel_wanted:
                 sent = await self._send(attempt)
                 resend_at_s = self._clock.monotonic() + resend_s
             if sent:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.execution.limits import AmountLimits
 from headrace.execution.portfolio import Portfolio, view
 from headrace.execution.requests import decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
@@ -26,10 +27,14 @@ FILLS_PAGE: Final = 500
 
 
 class Intake:
-    """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable."""
+    """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable.
+
+    Raises ConfigError for limits that can't be read.
+    """
 
     def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock) -> None:
         self._store, self._settings, self._clock = store, settings, clock
+        self._amounts = AmountLimits.parse(settings.amount_limits)
         self._users: OrderedDict[str, TokenBucket] = OrderedDict()
 
     async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
@@ -39,6 +44,7 @@ class Intake:
         """
         now_ms = self._clock.wall_ns() // 1_000_000
         request = read_request(body, now_ms=now_ms, amount_max=self._settings.amount_max, user_id=user_id)
+        self._amounts.check(request)
         keys = _keys(request, key)
         self._check_rate(request.user_id)
         order = Order(
@@ -54,7 +60,7 @@ class Intake:
         )
         fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         try:
-            return await self._store.accept(order, keys, fingerprint)
+            return await self._store.accept(order, keys, fingerprint, self._settings.resting_per_user)
         except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
             raise _unavailable("unknown") from error
 

@@ -19,19 +19,19 @@ class Quotes(NamedTuple):
 async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: float) -> Quotes:
     """Quotes in the order of `venues`; takes as long as the slowest, at most `timeout_s`."""
     async with asyncio.TaskGroup() as group:
-        asked = [(venue.name, group.create_task(_ask(venue, request, timeout_s))) for venue in venues]
-    answers = [(name, task.result()) for name, task in asked]
+        asked = {venue.name: group.create_task(_ask(venue, request)) for venue in venues}
+        _, late = await asyncio.wait(asked.values(), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+    answers = [(name, "too slow" if task.cancelled() else task.result()) for name, task in asked.items()]
     return Quotes(
         tuple(answer for _, answer in answers if isinstance(answer, Quote)),
         {name: answer for name, answer in answers if isinstance(answer, str)},
     )
 
 
-async def _ask(venue: Venue, request: OrderRequest, timeout_s: float) -> Quote | str:
+async def _ask(venue: Venue, request: OrderRequest) -> Quote | str:
     try:
-        async with asyncio.timeout(timeout_s):
-            return await venue.quote(request)
-    except TimeoutError:
-        return "too slow"
+        return await venue.quote(request)
     except TransientError as error:
         return str(error)

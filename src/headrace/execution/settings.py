@@ -13,8 +13,8 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
 
     enabled: Annotated[
-        bool, Setting("take orders and execute them: a preview, on mock venues", env=("ORDERS_ENABLED",))
-    ] = False
+        bool, Setting("take orders and execute them, on mock venues and a mock chain", env=("ORDERS_ENABLED",))
+    ] = True
     work_here: Annotated[
         bool, Setting("execute orders in this process too; off: `headrace worker` does", env=("ORDERS_WORK_HERE",))
     ] = True
@@ -37,13 +37,25 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     resend_ms: Annotated[int, _Ms, Setting("the same bytes are sent again after", env=("ORDER_RESEND_MS",))] = 2_000
     look_ms: Annotated[
         int, _Ms, Setting("longest pause between two looks at a transaction", env=("ORDER_LOOK_MS",))
-    ] = 500
+    ] = 1_000
     finality_ms: Annotated[
         int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
     ] = 1_000
     amount_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("most base units of one order", env=("ORDER_AMOUNT_MAX",))
     ] = 2**64 - 1
+    amount_limits: Annotated[
+        tuple[str, ...],
+        Setting(
+            "most base units of one order by token (`SOL=5000000000`), or for one user (`ann:SOL=9000000000`)",
+            env=("ORDER_AMOUNT_LIMITS",),
+        ),
+    ] = ()
+    resting_per_user: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting("limit and stop orders of one user that may wait at once; 0: any", env=("RESTING_ORDERS_PER_USER",)),
+    ] = 1_000
     orders_per_minute_per_user: Annotated[
         int, msgspec.Meta(ge=0), Setting("orders that one user may place a minute; 0: any", env=("ORDERS_PER_USER",))
     ] = 0

@@ -1,5 +1,6 @@
 """The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -40,21 +41,26 @@ class OrderStreams:
     ) -> None:
         self.intake, self.supervisor, self.keeper, self.auth = intake, supervisor, keeper, auth
         self._streams: dict[str, set[OrderStream]] = {}
+        self._count = 0
 
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
         """The endpoint for one connection. With authentication on, its handshake must show whose it is."""
         credential = credential_of(opening, wanted=self.auth is not None)
         if self.auth is not None and credential is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "a token as subprotocol, or a ticket, is needed")
-        if sum(map(len, self._streams.values())) >= self.keeper.settings.connections_max:
+        if self._count >= self.keeper.settings.connections_max:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         return OrderStream(self, connection, opening.parameter, _from_seq(opening), credential)
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
         """A sink for the store."""
+        heard: dict[OrderStream, None] = {}
         for event in events:
             for stream in self._streams.get(event.order_id, ()):
                 stream.hear(event)
+                heard[stream] = None
+        for stream in heard:
+            stream.flush()
 
     async def run(self) -> None:
         """Heartbeats, for ever."""
@@ -72,12 +78,14 @@ class OrderStreams:
 
     def add(self, stream: "OrderStream") -> None:
         self._streams.setdefault(stream.order_id, set()).add(stream)
+        self._count += 1
 
     def remove(self, stream: "OrderStream") -> None:
-        streams = self._streams.get(stream.order_id, set())
-        streams.discard(stream)
+        streams = self._streams[stream.order_id]
+        streams.remove(stream)
+        self._count -= 1
         if not streams:
-            self._streams.pop(stream.order_id, None)
+            del self._streams[stream.order_id]
 
 
 class OrderStream:
@@ -96,6 +104,7 @@ class OrderStream:
         self.order_id, self.seq, self.known = order_id, from_seq, 0
         self._streams, self._connection, self._credential = streams, connection, credential
         self._open, self._full, self._reading = False, False, False
+        self._unsent: list[bytes] = []
         self._ends_s = math.inf
 
     def opened(self) -> None:
@@ -104,7 +113,7 @@ class OrderStream:
         self._read(first=True)
 
     def hear(self, event: OrderEvent) -> None:
-        """A committed event of this order."""
+        """A committed event of this order; `flush` follows."""
         self.known = max(self.known, event.seq)
         if self._reading or self._full or not self._open:
             return  # whoever reads, or reads again, will find it in the log
@@ -116,6 +125,7 @@ class OrderStream:
     def beat(self) -> None:
         if self._open and not self._full and not self._reading:
             self._write(heartbeat_frame(self.order_id, self.known))
+            self.flush()
 
     def end(self, code: CloseCode) -> None:
         self._connection.close(code)
@@ -152,21 +162,23 @@ class OrderStream:
             self._streams.supervisor.start("orders", "stream", partial(self._catch_up, first))
 
     async def _catch_up(self, first: bool) -> None:
-        """Write what the log has beyond `seq`, until there is no more."""
+        """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""
         try:
-            if first:
-                await self._write_snapshot()
-            while self._open and not self._full:
-                events = await self._streams.intake.events(self.order_id, self.seq, PAGE)
+            events = await (self._begin() if first else self._next_page())
+            while True:
                 for event in events:
                     self._write_update(event)
-                if len(events) < PAGE and self.seq >= self.known:
+                self.flush()
+                if self._full or not self._open or (len(events) < PAGE and self.seq >= self.known):
                     return
+                events = await self._next_page()
         except OrderRefused as refused:
             self._write(frames.error(refused))
+            self.flush()
             self._connection.close(CloseCode.DENIED if not refused.temporary else CloseCode.INSUFFICIENT_STATE)
         except RequestError as failure:
             self._write(frames.error(failure))
+            self.flush()
             self._connection.close(CLOSES.get(failure.code, CloseCode.INSUFFICIENT_STATE))
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
@@ -188,13 +200,18 @@ class OrderStream:
             keeper = self._streams.keeper
             keeper.alarms.set(self, self._ends_s, keeper.clock.monotonic())
 
-    async def _write_snapshot(self) -> None:
-        intake = self._streams.intake
-        order = await intake.get(self.order_id, user_id=await self._identify())
+    async def _begin(self) -> Sequence[OrderEvent]:
+        """Write the snapshot; the events that follow it, which are asked for together with the order."""
+        intake, user_id = self._streams.intake, await self._identify()
+        order, events = await asyncio.gather(intake.get(self.order_id, user_id=user_id), self._next_page())
         self.seq = min(self.seq, order.seq)
         as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
         self.known = max(self.known, order.seq)
         self._write(snapshot_frame(order, as_of))
+        return events
+
+    async def _next_page(self) -> Sequence[OrderEvent]:
+        return await self._streams.intake.events(self.order_id, self.seq, PAGE)
 
     def _write_update(self, event: OrderEvent) -> None:
         self.seq = event.seq
@@ -202,8 +219,13 @@ class OrderStream:
         self._write(event_frame(event))
 
     def _write(self, payload: bytes) -> None:
-        if self._open:
-            self._connection.transport.write(text_header(len(payload)) + payload)
+        self._unsent += (text_header(len(payload)), payload)
+
+    def flush(self) -> None:
+        """Write what waits, by one call into the kernel."""
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._open:
+            self._connection.transport.write(b"".join(unsent))
 
 
 def _from_seq(opening: Opening) -> int:

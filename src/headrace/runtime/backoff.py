@@ -20,14 +20,14 @@ class Backoff:
         self.initial_s, self.max_s, self.factor = initial_s, max_s, factor
         self.tries = 0
         self._ceiling_s = initial_s
-        self._rng = rng or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._uniform = rng.uniform if rng is not None else random.uniform
 
     def next_s(self) -> float:
         """The next delay; each call without `reset` may wait longer, up to `max_s`."""
         ceiling_s = self._ceiling_s
         self._ceiling_s = min(self.max_s, ceiling_s * self.factor)
         self.tries += 1
-        return self._rng.uniform(ceiling_s / 2, ceiling_s)
+        return self._uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
         """It worked: the next failure starts from `initial_s` again."""

@@ -57,10 +57,12 @@ class Store(Protocol):
     Each verb raises TransientError when the store is away: then it may or may not have happened.
     """
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
 
-        Raises OrderRefused 422 when one of them is known with another `fingerprint`.
+        Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
+        `resting_max` (0: any number) of this user do already. Processes that accept at the same moment may each take
+        that many more than there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

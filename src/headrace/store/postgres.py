@@ -91,9 +91,12 @@ class PostgresStore:
         store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
         return store
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
-        decide = partial(postgres_batch.accept, order, keys, fingerprint)
-        accepted: Accepted = await self._lane.ask(Job(decide, keys=[(order.request.user_id, key) for key in keys]))
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
+        user_id = order.request.user_id
+        counted = user_id if order.awaits_trigger and resting_max else None
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max)
+        job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
+        accepted: Accepted = await self._lane.ask(job)
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

@@ -57,6 +57,7 @@ class Job(NamedTuple):
     keys: Sequence[Key] = ()
     moves_attempt: bool = False
     claim: Claim | None = None
+    counts_resting_of: str | None = None
 
 
 class Batch:
@@ -68,6 +69,7 @@ class Batch:
         self.known: dict[Key, Known] = {}
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
+        self.resting: dict[str, int] = {}
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
@@ -85,7 +87,7 @@ class Batch:
         return sorted(touched | self.leases.keys() & self.was.keys())
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, batch: Batch) -> Accepted:
+def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, batch: Batch) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
         known = batch.known.get((user_id, key))
@@ -95,6 +97,9 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, batch: Batch) ->
             if known.order_id not in batch.now:
                 raise InvariantError(f"order {known.order_id} is named by a key but is not there")
             return Accepted(batch.now[known.order_id], replayed=True)
+    if order.awaits_trigger and resting_max:
+        rows.check_resting(batch.resting.get(user_id, 0), resting_max)
+        batch.resting[user_id] = batch.resting.get(user_id, 0) + 1
     for key in keys:
         batch.known[user_id, key] = Known(fingerprint, order.id)
         batch.new_keys.append(((user_id, key), batch.known[user_id, key]))

@@ -28,6 +28,8 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
     from unnest($1::text[], $2::text[]) as asked (user_id, key)
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
     join orders o on o.id = k.order_id"""
+_RESTING: Final = """select user_id, count(*) from orders
+    where user_id = any($1::text[]) and status = 'PENDING' and lease_until > '-infinity' group by user_id"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 _WRITE: Final = f"""with updated as (
     update orders o
@@ -112,11 +114,11 @@ async def transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
 
 
 def _is_one_statement(jobs: Sequence[Job]) -> bool:
-    """A claim alone, or new orders without keys."""
+    """A claim alone, or new orders without keys and triggers."""
     claim = jobs[0].claim
     if claim is not None:
         return len(jobs) == 1 and not claim.rate.per_minute
-    return not any(job.order_ids or job.keys or job.claim for job in jobs)
+    return not any(job.order_ids or job.keys or job.claim or job.counts_resting_of for job in jobs)
 
 
 async def _transact(db: Db, jobs: Sequence[Job], now_ms: int) -> list[Any]:
@@ -140,6 +142,9 @@ async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
             order = rows.order(row)
             batch.known[user_id, key] = Known(fingerprint, order.id)
             batch.now.setdefault(order.id, order)
+    users = sorted({job.counts_resting_of for job in jobs if job.counts_resting_of})
+    if users:
+        batch.resting = dict(map(tuple, await db.fetch(_RESTING, users)))
     moving = sorted({order_id for job in jobs if job.moves_attempt for order_id in job.order_ids})
     if moving:
         for order_id, number, status in await db.fetch(_ATTEMPTS, moving):

@@ -1,5 +1,6 @@
 """Between rows and nouns: the columns that both databases have, in one order."""
 
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from headrace.model.orders import (
     Fill,
     Order,
     OrderEvent,
+    OrderRefused,
     OrderRequest,
     OrderStatus,
     Outcome,
@@ -73,6 +75,13 @@ def rests_until(it: Order) -> int:
     if not it.awaits_trigger:
         return 0
     return FOREVER_MS if it.request.expires_at_ms is None else it.request.expires_at_ms
+
+
+def check_resting(resting: int, resting_max: int) -> None:
+    """Raises OrderRefused for a user of whom `resting` orders await their trigger."""
+    if resting >= resting_max:
+        message = f"{resting} orders of this user wait for their price already"
+        raise OrderRefused(HTTPStatus.CONFLICT, "too_many_resting", message)
 
 
 def event(row: Any) -> OrderEvent:

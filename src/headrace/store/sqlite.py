@@ -39,8 +39,8 @@ class SqliteStore:
             raise
         return store
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str) -> Accepted:
-        return await self._thread.ask(partial(sql.accept, order, keys, fingerprint))
+    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
+        return await self._thread.ask(partial(sql.accept, order, keys, fingerprint, resting_max))
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         return await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))

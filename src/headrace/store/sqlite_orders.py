@@ -39,7 +39,7 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent], int]:
     return [rows.event(row[1:]) for row in found], found[-1][0] if found else mark
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, db: _Db) -> Accepted:
+def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, db: _Db) -> Accepted:
     user_id, now_ms = order.request.user_id, order.created_at_ms
     for key in keys:
         sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
@@ -48,6 +48,9 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, db: _Db) -> Acce
             if known[0] != fingerprint:
                 raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
             return Accepted(_must_get(known[1], db), replayed=True)
+    if order.awaits_trigger and resting_max:
+        sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
+        rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
     columns = f"{ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until"
     db.execute(
         f"insert into orders ({columns}) values ({_marks(14)})",

@@ -104,8 +104,8 @@ class _Outer:
         await self._app(scope, receive, send_guarded)
 
 
-def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
-    """Of two values for one parameter, none is surely meant."""
+async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
+    """Of two values for one parameter, none is surely meant. Async, as Litestar runs what is not in a thread."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
     if errors:
