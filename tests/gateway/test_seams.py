@@ -468,7 +468,7 @@ def test_one_that_joined_within_a_window_and_stalled_then(missed: int) -> None:
     if missed:
         seams.publish(TOPICS[0], ["c"] * missed, 0)
     seams.hub.resume(newcomer)
-    seams.run(asyncio.sleep(0))
+    seams.run(seams.hub.flush())
     assert newcomer.wishes[TOPICS[0]].place == 3 + missed
     seams.teardown()
 

@@ -181,7 +181,9 @@ class Replays:
         then the default is to close the connection with 4008.
         """
         if subscription.on_slow == "drop_oldest" and not subscription.behind:
-            self._skip(subscription)
+            # Not at once: this is called from within the socket's write, and asyncio trips over another that fails then.
+            self._pumping[subscription] = None
+            self._wake()
         else:
             self.go_on(subscription)
 
@@ -218,7 +220,11 @@ class Replays:
             if subscription not in self._pumping:
                 continue
             self._pumping.move_to_end(subscription)
-            if subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
+            skips = not subscription.behind
+            if skips:
+                self._pumping.pop(subscription)
+                self._skip(subscription)
+            elif subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
                 room -= self._write_replay(subscription)
                 if not subscription.behind:
                     self._pumping.pop(subscription, None)
