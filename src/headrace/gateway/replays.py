@@ -181,7 +181,7 @@ class Replays:
         then the default is to close the connection with 4008.
         """
         if subscription.on_slow == "drop_oldest" and not subscription.behind:
-            # Not at once: this is called from within the socket's write, and asyncio trips over another that fails then.
+            # Not at once: this comes from within the socket's write, and asyncio trips over another that fails there.
             self._pumping[subscription] = None
             self._wake()
         else:
