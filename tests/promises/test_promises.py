@@ -27,8 +27,7 @@ def wishes(draw: st.DrawFn) -> Wish:
     lanes = draw(st.none() | st.lists(st.sampled_from(LANES), min_size=1, max_size=2, unique=True))
     conflated = draw(st.booleans())
     on_slow = draw(st.sampled_from(["disconnect", "drop_oldest", *(["conflate"] if conflated else [])]))
-    snapshot = draw(st.booleans()) and topic == STATEFUL
-    return Wish(topic, None if lanes is None else tuple(lanes), conflated, on_slow, snapshot)
+    return Wish(topic, None if lanes is None else tuple(lanes), conflated, on_slow, snapshot=topic == STATEFUL)
 
 
 picks = st.integers(0, FOLLOWERS_MAX - 1)
@@ -43,6 +42,7 @@ class Promises(RuleBasedStateMachine):
         self.world = World()
         self.life = self.runner.get_loop().create_task(self.world.live())
         self.do(self.world.up())
+        self.do(self.world.publish(STATEFUL, LANES, 10))
 
     def do(self, work: Coroutine[Any, Any, object]) -> None:
         """Let the loop run until `work` is done, or until a follower finds a promise broken: then fail as it did."""
