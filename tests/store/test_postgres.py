@@ -12,6 +12,7 @@ from headrace.model.orders import OrderEvent, OrderStatus
 from headrace.runtime.clock import SystemClock
 from headrace.store import Rate, postgres_tail
 from headrace.store.postgres import PostgresStore
+from headrace.store.postgres_session import connect
 from headrace.testing.orders import new_order
 from tests.store.servers import empty_database
 
@@ -119,7 +120,7 @@ async def test_a_session_that_stands_still_in_a_transaction_does_not_keep_its_or
 ) -> None:
     await store.accept(new_order("a", 1), [], "")
     await store.claim(1, 0, Rate(0))
-    frozen = await store._connect()  # as a process that is stopped between two of its statements
+    frozen = await connect(url)  # as a process that is stopped between two of its statements
     try:
         await frozen.execute("set idle_in_transaction_session_timeout = '100ms'")
         await frozen.execute("begin")
@@ -129,7 +130,7 @@ async def test_a_session_that_stands_still_in_a_transaction_does_not_keep_its_or
                 await asyncio.sleep(0.02)
     finally:
         frozen.terminate()
-    shown = await store._connect()
+    shown = await connect(url)
     assert await shown.fetchval("show idle_in_transaction_session_timeout") == "2s"
     shown.terminate()
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -23,32 +23,18 @@ from headrace.store import (
     Renewal,
     migrations,
     postgres_batch,
+    postgres_claims,
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
 from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
+from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
 
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
-TIMEOUT_S: Final = 10.0
-OLDEST: Final = 14
-SESSION: Final = {
-    "application_name": "headrace",
-    "search_path": "headrace",
-    "default_transaction_isolation": "read committed",
-    # A process that stands still in a transaction must let go of its rows before their leases end.
-    "idle_in_transaction_session_timeout": "2s",
-    "lock_timeout": "5s",
-    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
-    "enable_seqscan": "off",
-    "plan_cache_mode": "force_generic_plan",
-}
-_DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
-    where current_setting('synchronous_commit') = 'off'"""
-_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
 class PostgresStore:
@@ -62,9 +48,9 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._reconnect, self._transact, self._tell_committed)
-        self._claims = Lane[sql.Claim](self._reconnect, self._claim, self._look_for_news)
-        self._looks = Lane[sql.Look](self._reconnect, sql.look, _nothing)
+        self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
+        self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._look_for_news)
+        self._looks = Lane[sql.Look](partial(reconnect, url), sql.look, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark, self._told = "", postgres_tail.Told()
         self._committed: Sequence[OrderEvent] = ()
@@ -76,7 +62,7 @@ class PostgresStore:
     async def open(cls, url: str, clock: Clock) -> "PostgresStore":
         """Connect, creating or migrating the tables. Raises ConfigError or TransientError when that can't be done."""
         store = cls(url, clock)
-        db = await store._connect()
+        db = await connect(url)
         try:
             await migrations.migrate_postgres(db)
             store._mark = await postgres_tail.mark(db)
@@ -105,7 +91,7 @@ class PostgresStore:
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed: list[Claimed] = await self._claims.ask(sql.Claim(limit, lease_ms, rate))
+        claimed: list[Claimed] = await self._claims.ask(postgres_claims.Claim(limit, lease_ms, rate))
         return claimed
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
@@ -185,7 +171,7 @@ class PostgresStore:
             return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
 
     async def follow(self) -> None:
-        db = await self._reconnect()
+        db = await reconnect(self._url)
         self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
         try:
@@ -224,33 +210,6 @@ class PostgresStore:
         if self._readers is not None:
             self._readers.terminate()
 
-    async def _connect(self) -> sql.Db:
-        """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
-        try:
-            db = await asyncpg.connect(self._url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=SESSION)
-        except _REFUSED as error:
-            raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
-        except ValueError as error:
-            raise ConfigError("DATABASE_URL", "a URL that can't be read", "postgresql://user@host/name") from error
-        except AWAY as error:
-            raise away(error) from error
-        if db.get_server_version().major < OLDEST:
-            db.terminate()
-            raise ConfigError("DATABASE_URL", f"PostgreSQL {db.get_server_version().major}", f"{OLDEST} or newer")
-        try:
-            await db.execute(_DURABLE)
-        except AWAY as error:
-            db.terminate()
-            raise away(error) from error
-        return db
-
-    async def _reconnect(self) -> sql.Db:
-        """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
-        try:
-            return await self._connect()
-        except ConfigError as error:
-            raise TransientError(str(error)) from error
-
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[sql.Db]:
         if self._readers is None or self._closed:
@@ -268,8 +227,8 @@ class PostgresStore:
         found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
         return found
 
-    async def _claim(self, db: sql.Db, claims: Sequence[sql.Claim]) -> Sequence[Sequence[Claimed]]:
-        return await sql.claim(db, claims, self._now_ms())
+    async def _claim(self, db: sql.Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed]]:
+        return await postgres_claims.claim(db, claims, self._now_ms())
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
         """Of what this process committed itself it knows already."""

@@ -9,7 +9,7 @@ import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import Attempt, AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
-from headrace.store import Page, Rate, rows
+from headrace.store import Page, rows
 from headrace.store.postgres_batch import READY, Batch, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -17,20 +17,19 @@ _READY: Final = datetime.min.replace(tzinfo=UTC)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
 CHANNEL: Final = "headrace_orders"
-LAST_TURN: Final = 2
 
 # A row is not as it was believed to be, or a key is not new.
 _MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 
 Db: TypeAlias = "asyncpg.Connection[Any]"
 
-_OF_ORDER: Final = ", ".join(f"o.{column}" for column in ORDER_COLUMNS.split(", "))
+OF_ORDER: Final = ", ".join(f"o.{column}" for column in ORDER_COLUMNS.split(", "))
 _OF_EVENT: Final = ", ".join(f"e.{column}" for column in EVENT_COLUMNS.split(", "))
 _ORDER_WIDTH: Final = ORDER_COLUMNS.count(",") + 1
-_IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
+IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
 
 _LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) order by id for update"
-_KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {_OF_ORDER}
+_KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
     from unnest($1::text[], $2::text[]) as asked (user_id, key)
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
     join orders o on o.id = k.order_id"""
@@ -42,7 +41,7 @@ _WRITE: Final = f"""with updated as (
     update orders o
     set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
         updated_at = n.updated_at, lease_until = case when n.lease_ms = {READY} then '-infinity'
-            else coalesce({_IN_MS.format("n.lease_ms")}, o.lease_until) end
+            else coalesce({IN_MS.format("n.lease_ms")}, o.lease_until) end
     from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
         $8::text[], $9::bigint[], $10::bigint[], $11::integer[])
         as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms, was_seq)
@@ -50,7 +49,7 @@ _WRITE: Final = f"""with updated as (
     returning 1),
   accepted as (
     insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
-    select {ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, coalesce({_IN_MS.format("n.lease_ms")}, n.rests_until)
+    select {ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, coalesce({IN_MS.format("n.lease_ms")}, n.rests_until)
     from unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::integer[], $17::bigint[],
         $18::boolean[], $19::bigint[], $20::bigint[], $21::text[], $22::smallint[], $23::text[], $24::text[],
         $25::timestamptz[], $26::bigint[])
@@ -75,55 +74,14 @@ _WRITE: Final = f"""with updated as (
         and (select count(*) from learnt) = cardinality($40))::integer,
     case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
 _WRITE_WIDTHS: Final = (11, 15, 5, 8, 4, 7)
-# In turn: what somebody left behind, what expired while it waited for its trigger, what is new. The time is that of the
-# statement: with one that runs on, PostgreSQL would go through the whole index.
-_CLAIM: Final = f"""with left_behind as (
-    select id, 0 as turn, row_number() over () as place from (select id from orders
-        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= statement_timestamp()
-        order by lease_until limit $1 for update skip locked) found),
-  expired as (
-    select id, 1, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until > '-infinity' and lease_until <= statement_timestamp()
-        order by lease_until limit $1 for update skip locked) found),
-  ready as (
-    select id, 2, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until = '-infinity'
-        order by priority, id limit $2 for update skip locked) found),
-  due as (
-    select * from (table left_behind union all table expired union all table ready) found
-    order by turn, place limit $1),
-  begun as (
-    update orders o set epoch = o.epoch + 1, lease_until = {_IN_MS.format("$3::bigint")},
-        status = case turn when 0 then o.status else 'ROUTING' end,
-        seq = case turn when 0 then o.seq else o.seq + 1 end,
-        updated_at = case turn when 0 then o.updated_at else $4 end
-    from due where o.id = due.id returning turn, place, user_id, {_OF_ORDER}),
-  logged as (
-    insert into order_events ({EVENT_COLUMNS})
-    select id, user_id, seq, 'claimed', status, $4, '{{}}' from begun where turn > 0 returning 1)
-  select turn, place, {ORDER_COLUMNS}, case when exists (select from logged) then pg_notify('{CHANNEL}', '') end
-  from begun"""
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
-_LOOK: Final = f"""select number, {_OF_ORDER}, {_OF_EVENT}
+_LOOK: Final = f"""select number, {OF_ORDER}, {_OF_EVENT}
     from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number)
     left join orders o on o.id = asked.id
     left join lateral (select * from order_events where order_id = asked.id and seq > asked.after_seq
         order by seq limit asked.most) e on true
     order by number, e.seq"""
-_TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
-    on conflict (name) do update set at = clock_timestamp(), tokens = least($1::float8,
-        r.tokens + greatest(0, extract(epoch from clock_timestamp() - r.at)) * $1::float8 / 60)
-    returning tokens"""
-_SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
-
-
-class Claim(NamedTuple):
-    """Asks for orders to work on."""
-
-    limit: int
-    lease_ms: int
-    rate: Rate
 
 
 async def transact(db: Db, jobs: Sequence[Job]) -> tuple[list[Any], list[OrderEvent]]:
@@ -230,38 +188,15 @@ def _rests_until(order: Order) -> datetime:
     return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
-async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claimed]]:
-    """Each claim's orders. One alone, without a rate, is one statement, which is a transaction by itself."""
-    if len(claims) == 1 and not claims[0].rate.per_minute:
-        return [await _claim(db, claims[0], now_ms)]
-    async with db.transaction():
-        return [await _claim(db, each, now_ms) for each in claims]
-
-
-async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed]:
-    new = claim.limit
-    if claim.rate.per_minute:
-        new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms)
-    found.sort(key=lambda row: row[:2])
-    turns = [row[0] for row in found]
-    orders = [rows.order(row[2:]) for row in found]
-    if claim.rate.per_minute and LAST_TURN in turns:
-        await db.execute(_SPEND, turns.count(LAST_TURN))
-    unfinished = [order.id for turn, order in zip(turns, orders, strict=True) if turn == 0]
-    last = await _last_attempts(db, unfinished)
-    return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
-
-
 async def unfinal(db: Db, limit: int) -> list[Claimed]:
     sql = f"""select {ORDER_COLUMNS} from orders
         where status = 'CONFIRMED' and lease_until > '-infinity' order by lease_until limit $1"""
     orders = [rows.order(row) for row in await db.fetch(sql, limit)]
-    last = await _last_attempts(db, [order.id for order in orders])
+    last = await last_attempts(db, [order.id for order in orders])
     return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
 
 
-async def _last_attempts(db: Db, order_ids: list[str]) -> dict[str, Attempt]:
+async def last_attempts(db: Db, order_ids: list[str]) -> dict[str, Attempt]:
     found = await db.fetch(_LAST_ATTEMPTS, order_ids) if order_ids else []
     return {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
 
