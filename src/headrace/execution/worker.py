@@ -18,6 +18,9 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate, Store
 
+AT_EASE_MAX: Final = 16
+"""With fewer orders in hand, one is claimed as it is accepted; with more it costs less CPU to claim several at once."""
+
 _HINTS: Final = frozenset({"accepted", "triggered"})
 
 _log = structlog.get_logger("execution")
@@ -76,11 +79,11 @@ class Worker:
     def promise(self) -> Iterator[int]:
         """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
 
-        It queues when there is no room, when orders that came before it wait, and when all workers share a rate. If
-        it was claimed so, call `begin` before the end of the block.
+        It queues when there is no room, when orders that came before it wait, when all workers share a rate, and when
+        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the end of the block.
         """
-        queues = self._tasks is None or self._more or self.rate.per_minute > 0 or self._free() <= 0
-        if queues:
+        busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
+        if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
             yield 0
             return
         self._promised += 1
