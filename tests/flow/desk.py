@@ -49,7 +49,10 @@ class Desk:
 
     def connect(self, query: str = "") -> connect:
         """A connection to `/ws`."""
-        return connect(f"ws://127.0.0.1:{self.port}/ws{query}")
+        return self.connect_to(f"/ws{query}")
+
+    def connect_to(self, path: str) -> connect:
+        return connect(f"ws://127.0.0.1:{self.port}{path}")
 
 
 async def ask(socket: ClientConnection, kind: str, data: Any, number: int = 1) -> dict[str, Any]:
