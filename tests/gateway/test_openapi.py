@@ -69,7 +69,7 @@ async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
     refusals = {
         "/api/topics": {"400", "503"},
         "/api/topics/{topic}/history": {"400", "404", "410", "503"},
-        "/api/topics/{topic}/sse": {"400", "404", "503"},
+        "/api/topics/{topic}/sse": {"400", "404", "429", "503"},
     }
     for path, statuses in refusals.items():
         assert set(document["paths"][path]["get"]["responses"]) == {"200", "default", *statuses}

@@ -1,5 +1,6 @@
 """A topic as server-sent events, for clients that can't do WebSocket."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, cast
 
@@ -9,7 +10,7 @@ from litestar.params import HeaderParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
-from headrace.gateway.problems import Refused, wrong
+from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic
 from headrace.gateway.routes.context import context_of
@@ -44,7 +45,9 @@ _HEADERS: Final = (
             media_type=MEDIA_TYPE,
             generate_examples=False,
         ),
-        **problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+        **problems(
+            HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE
+        ),
     },
 )
 def follow_topic(
@@ -66,7 +69,9 @@ def follow_topic(
     guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    return _Answer(context.gate, topic, since, guards.identity_of(request))
+    peer = request.client.host if request.client else ""
+    address = context.keeper.admission.address_of(peer, request.headers.getall("x-forwarded-for", []))
+    return _Answer(context.gate, address, topic, since, guards.identity_of(request))
 
 
 def _position(event_id: str) -> Position:
@@ -80,23 +85,33 @@ def _position(event_id: str) -> Position:
 class _Answer:
     """Writes the head of the answer, and leaves the socket to the stream."""
 
-    def __init__(self, gate: Gate, topic: str, since: Position | None, identity: Identity | None) -> None:
-        self._gate, self._topic, self._since, self._identity = gate, topic, since, identity
+    def __init__(self, gate: Gate, address: str, topic: str, since: Position | None, identity: Identity | None) -> None:
+        self._gate, self._address, self._identity = gate, address, identity
+        self._stream = partial(EventStream, gate, address, topic, since, identity)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        _check_room(self._gate)  # from here to the stream nothing waits, so the limit holds
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
-        take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-        if not take_over(EventStream(self._gate, self._topic, self._since, self._identity)):
+        _check_room(self._gate, self._identity)  # from here to the stream nothing waits, so the limits hold
+        admission, taken = self._gate.keeper.admission, False
+        admission.enter(self._address)
+        try:
+            await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
+            take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
+            taken = take_over(self._stream())
+        finally:
+            if not taken:
+                admission.leave(self._address)
+        if not taken:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _check_room(gate: Gate) -> None:
-    headers = {"Retry-After": str(RETRY_AFTER_S)}
+def _check_room(gate: Gate, identity: Identity | None) -> None:
+    headers = retry_after(RETRY_AFTER_S)
     if gate.keeper.draining:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=headers)
     if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", headers=headers)
+    if identity is not None and gate.has_enough(identity.subject):
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", headers=headers)
 
 
 HANDLERS: Final = (follow_topic,)
