@@ -196,7 +196,8 @@ def test_no_more_is_read_than_a_key_set_may_have() -> None:
 async def test_nobody_there() -> None:
     async with door(RS256) as opened:
         assert await opened.show(signed(opened, TWO, "k2")) == 108
-        assert not opened.health.components()["auth"].ready
+        shown = opened.health.components()["auth"]
+        assert (shown.ready, shown.detail) == (False, "the issuer's keys can't be had")  # no address, no system's text
 
 
 async def test_keys_that_can_not_be_looked_at_again_are_dropped_in_the_end() -> None:
