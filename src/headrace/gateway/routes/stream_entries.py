@@ -42,8 +42,6 @@ class Command(NamedTuple):
     answers: Sequence[type] = ()
 
 
-_NOT_OFFERED: Final = "Not offered by this server: answered with error 107"
-
 COMMANDS: Final[Mapping[str, Command]] = {
     "subscribe": Command(
         "Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Snapshot, shapes.Error)
