@@ -78,8 +78,6 @@ async def open_orders(
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
     Raises ConfigError for what can't be used, TransientError for a database that is away.
-
-
     `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """

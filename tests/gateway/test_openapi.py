@@ -1,5 +1,6 @@
 """The OpenAPI document is whole: every route is in it, each with what it is, takes, answers and refuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ async def test_every_operation_is_told_whole(document: dict[str, Any]) -> None:
             assert content["schema"], (which, status)
             if status.startswith(("4", "5")) and status != "503":
                 assert list(response["content"]) == [PROBLEM_TYPE], (which, status)
+
+
+async def test_patterns_are_those_of_json_schema(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert '"pattern"' in text
+    assert not any(json.dumps(anchor)[1:-1] in text for anchor in (r"\A", r"\Z"))  # Python's
 
 
 async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:

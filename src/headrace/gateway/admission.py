@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Sequence
 from http import HTTPStatus
-from math import ceil
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -184,7 +183,7 @@ class Admission:
             self._gone.set(address, now_s)
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
-            raise _too_many("too many new connections from this address", ceil(wait_s))
+            raise _too_many("too many new connections from this address", wait_s)
         if visitor.count >= self.settings.per_address_max:
             raise _too_many("too many connections from this address", FULL_RETRY_AFTER_S)
         visitor.count += 1
@@ -203,7 +202,7 @@ class Admission:
         return any(address in network for network in self._proxies)
 
 
-def _too_many(what: str, retry_after_s: int) -> Refused:
+def _too_many(what: str, retry_after_s: float) -> Refused:
     return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
 
 

@@ -13,7 +13,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from headrace.gateway.auth.authenticator import Authenticator
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes.context import context_of
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
@@ -91,8 +91,7 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         connection.scope["user"] = await auth.identify(credential)
     except RequestError as failure:
         if failure.temporary:
-            wait_s = -(-(failure.retry_after_ms or 1000) // 1000)
-            headers = {"Retry-After": str(wait_s)}
+            headers = retry_after((failure.retry_after_ms or 1000) / 1000)
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, failure.message, headers) from None
         detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
