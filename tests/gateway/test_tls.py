@@ -2,11 +2,13 @@
 
 import asyncio
 import datetime
+import socket
 import ssl
 from pathlib import Path
 from typing import cast
 
 import pytest
+import uvloop
 import websockets
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -150,3 +152,19 @@ async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
         await house.gateway.stop(5.0)
         await client.wait_closed()
         assert client.close_code == 4001
+
+
+def test_a_handshake_that_comes_with_the_connection_is_answered_on_uvloop(tmp_path: Path) -> None:
+    tls = write_pair(tmp_path, "early")
+
+    def shake_hands(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            client_context().wrap_socket(plain).close()
+
+    async def many() -> None:
+        async with open_house(tls=tls) as house:
+            for _ in range(30):
+                await asyncio.to_thread(shake_hands, house.port)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(many())
