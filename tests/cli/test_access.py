@@ -1,6 +1,7 @@
 """`headrace listen` and `orders` where the server asks who they are, and where its certificate is a private one."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from tests.gateway.issuer import HS256, SECRET, token
 from tests.gateway.test_tls import write_pair
 
 OTHER: Final = "another-secret-that-is-long-enough-0123456789"
+HOW_TO: Final = (Path(__file__).parents[2] / "docs" / "how-to" / "authenticate.md").read_text()
 WANTS: Final = "it wants a token: --token-file FILE, or HEADRACE_TOKEN"
 
 
@@ -26,8 +28,8 @@ def made(sub: str = "42", **more: object) -> str:
     return token(sub, now_s=time.time(), **more)  # type: ignore[arg-type]
 
 
-def kept(folder: Path, text: str) -> str:
-    file = folder / "token"
+def kept(folder: Path, text: str, name: str = "token") -> str:
+    file = folder / name
     file.write_text(f"{text}\n")
     return str(file)
 
@@ -245,3 +247,26 @@ async def test_a_token_does_not_follow_a_redirect(tmp_path: Path) -> None:
                 with pytest.raises(Refused, match=r"HTTP Found \(302\)"):
                     await anext(client.subscribe("slots"))
     assert heard == []
+
+
+async def test_the_how_to_page(headrace: Headrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands as they stand, against a server of their own."""
+    mint, listen, orders = re.findall(r"^headrace .*token\.txt$", HOW_TO, re.MULTILINE)
+    secret = re.findall(r"AUTH_MODE=hs256 JWT_SECRET=(\S+) headrace serve", HOW_TO)[0]
+    async with server(tmp_path, AUTH_MODE="hs256", JWT_SECRET=secret) as (_, url):
+        monkeypatch.setenv("AUTH_MODE", "hs256")
+        monkeypatch.setenv("JWT_SECRET", secret)
+        words, file = mint.split(" > ")
+        minted = await in_thread(headrace, *words.split()[1:])
+        kept(tmp_path, minted.out, file)
+        listed = await in_thread(headrace, *orders.split()[1:], "--url", url)
+        assert (listed.status, listed.out.split()[0]) == (0, "ORDER"), listed.err
+        words, topic = listen.split()[1:], "orders:42"
+        words[1] = topic  # which can be brought about here
+        async with running(tmp_path, *words, "--url", f"ws{url[4:]}/ws", "--count", "1") as command:
+            async with asyncio.timeout(20):
+                while command.process.returncode is None:
+                    place = ("orders", "place", "SOL", "USDC", "1", "--token-file", file, "--url", url, "--watch")
+                    assert (await in_thread(headrace, *place)).status == 0
+            result = await command.end()
+        assert (result.status, topic in result.out) == (0, True), result.err
