@@ -60,7 +60,7 @@ export interface Gap extends Recorded {
 export interface Lag {
   type: "lag";
   topic: string;
-  data: { from_offset: string; to_offset: string; dropped: number };
+  data: { epoch: string; from_offset: string; to_offset: string; dropped: number };
 }
 
 /** A page of the topic's state: the `first` one replaces what you have; after the `last` one events go on. */

@@ -140,8 +140,14 @@ export class Subscription {
 
   _lag(frame) {
     const last = this.#last;
-    if (last && BigInt(frame.data.to_offset) <= BigInt(last.offset)) return; // of messages that were read here
-    this.#put(frame, (this.#last = { epoch: last?.epoch ?? "", offset: frame.data.to_offset }));
+    const { epoch = last?.epoch ?? "", from_offset, to_offset } = frame.data;
+    if (last?.epoch === epoch && BigInt(to_offset) <= BigInt(last.offset)) return; // of messages that were read here
+    if (last && this.#options.onSlow === "conflate") return this.#put(frame, last); // what is left of them comes now
+    if (last && last.epoch !== epoch && !this._implicit) {
+      const now = { epoch, offset: `${BigInt(from_offset) - 1n}` };
+      this.#put({ type: "not_recovered", topic: this.topic, before: last, now }, now);
+    }
+    this.#put(frame, (this.#last = { epoch, offset: to_offset }));
   }
 
   _snapshot(frame) {
@@ -180,7 +186,7 @@ export class Subscription {
 
   /** Say a loss that is seen only here, in the server's words. */
   #drop(first, to) {
-    const data = { from_offset: `${first}`, to_offset: to.offset, dropped: Number(BigInt(to.offset) - first + 1n) };
+    const data = { epoch: to.epoch, from_offset: `${first}`, to_offset: to.offset, dropped: Number(BigInt(to.offset) - first + 1n) };
     this.#put({ type: "lag", topic: this.topic, data }, (this.#last = to));
   }
 

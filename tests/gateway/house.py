@@ -24,8 +24,8 @@ from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
-from headrace.model.events import Position, Publication
-from headrace.protocol.frames import Head
+from headrace.model.events import MessageKind, Position, Publication
+from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -63,11 +63,26 @@ class House:
         body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
         return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
 
+    async def tell(self, topic: str, *datas: Any, kind: MessageKind = "event") -> list[Position]:
+        """Messages with these data."""
+        return await self.bus.publish([Publication(topic, kind, b'"data":%b' % json.dumps(d).encode()) for d in datas])
+
     async def subscriptions(self, count: int) -> None:
         """Wait until all clients together have this many topics."""
         async with asyncio.timeout(5):
             while self.gateway.hub.subscriptions != count:  # noqa: ASYNC110  (as below)
                 await asyncio.sleep(0.001)
+
+    async def listened_to(self, topic: str) -> None:
+        """Wait until a client was told that it has the topic: what is published before that is its past."""
+        async with asyncio.timeout(15):
+            while not any(  # noqa: ASYNC110  (the hub tells nobody)
+                subscription.acknowledged
+                for client in self.gateway.hub.clients
+                for name, subscription in client.subscriptions.items()
+                if name == topic
+            ):
+                await asyncio.sleep(0.005)
 
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
@@ -86,6 +101,7 @@ async def open_house(
     demo: bool = False,
     handlers: Sequence[Any] = (),
     head: Callable[[], Head] = Head,
+    framer: Framer | None = None,
     admission: AdmissionSettings | None = None,
     tls: TlsSettings | None = None,
     clock: Clock | None = None,
@@ -115,6 +131,7 @@ async def open_house(
             demo=demo,
             endpoints={"/echo": Echo},
             handlers=handlers,
+            framer=framer,
             admission=admission,
             tls=tls,
             auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,

@@ -128,7 +128,7 @@ async def test_real_frames_are_as_told() -> None:
     met.add(shape_of(json.loads(frames.snapshot("slots", Position("g", 1), 7, [item], None, complete=True))))
     met.add(shape_of(json.loads(frames.acknowledged("user:42", 1, 17))))
     shape_of(json.loads(frames.letter("user:42", "e", 1, "app:1", "{}", ack=True)))
-    met.add(shape_of(json.loads(frames.lag("slots", 1, 2, 2))))
+    met.add(shape_of(json.loads(frames.lag("slots", "e", 1, 2, 2))))
     welcome = frames.welcome(connection_id="c", user_id=None, server_id="s", ping_s=1, pong_s=0.5, limits=Limits())
     met.add(shape_of(json.loads(welcome)))
     met.add(shape_of(json.loads(frames.authenticated(1, "42", 60))))
@@ -189,6 +189,6 @@ def test_a_field_that_is_not_told_is_found() -> None:
     with pytest.raises(jsonschema.ValidationError):
         shape_of({**frame, "more": 1})
     with pytest.raises(jsonschema.ValidationError):
-        shape_of(json.loads(frames.lag("slots", 1, 2, 2).replace(b'"2"', b"2")))
+        shape_of(json.loads(frames.lag("slots", "e", 1, 2, 2).replace(b'"2"', b"2")))
     assert validator("SubscribeCommand").is_valid({"type": "subscribe", "data": {"topic": "slots"}, "new": 1})
     assert Envelope.__struct_fields__ == ("type", "id", "data")

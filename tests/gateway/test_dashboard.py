@@ -120,7 +120,7 @@ async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
     async with open_browser() as page:
         await page.open(f"http://127.0.0.1:{house.port}/")
         await page.until("document.querySelector('#connection').textContent === 'connected'")
-        await subscribed(house, "trades:pump")
+        await house.listened_to("trades:pump")
         await publish(house, "event", "trades:pump", trade(), "e1", slot=7)
         await publish(house, "event", "trades:pump", trade(), "e2", slot=8)
         await page.until(state(2, "processed"))
@@ -150,7 +150,7 @@ async def test_any_topic_is_shown_raw(house: House) -> None:
         await page.until("[...document.querySelector('#known').options].some(({ text }) => text === 'events:pump')")
         await follow(page, "events:pump")
         await page.until("document.querySelectorAll('#raw li').length === 1")
-        await subscribed(house, "events:pump")
+        await house.listened_to("events:pump")
         await follow(page, "nonsense")
         await page.until("document.querySelector('#raw-state').textContent === 'unknown topic (102)'")
         assert await page.evaluate("document.querySelectorAll('#raw li').length") == 0
@@ -162,7 +162,7 @@ async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> No
     example.write_text(BROWSER_EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{house.port}"))
     async with open_browser() as page:
         await page.open(example.as_uri())
-        await subscribed(house, "trades:pump")
+        await house.listened_to("trades:pump")
         await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
         await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
         for client in list(house.gateway.hub.clients):
@@ -177,13 +177,6 @@ async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> No
 async def follow(page: Page, topic: str) -> None:
     await page.evaluate(f"document.querySelector('#topic').value = '{topic}'")
     await page.evaluate("document.querySelector('#chooser').requestSubmit()")
-
-
-async def subscribed(house: House, topic: str) -> None:
-    """Wait until a client follows the topic."""
-    async with asyncio.timeout(15):
-        while topic not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
-            await asyncio.sleep(0.005)
 
 
 async def gap(house: House, state: str) -> None:

@@ -12,10 +12,13 @@ import pytest
 from litestar import MediaType, Response, get
 
 from headrace.gateway.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
+from headrace.gateway.feeds import Feed
 from headrace.gateway.framings import events
-from headrace.gateway.groups import Client, Group, Subscription
+from headrace.gateway.groups import Client, Subscription
+from headrace.gateway.windows import Windows
 from headrace.model.events import Message, MessageKind, Position, Publication
 from headrace.protocol.frames import EventFramer, Head
+from headrace.runtime.clock import ManualClock
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.house import House, Raw, join, open_house
 from tests.gateway.test_seams import Wire
@@ -174,10 +177,11 @@ async def test_cut_off_again_and_again_it_misses_and_repeats_nothing() -> None:
 
 
 def test_all_who_follow_a_topic_share_its_bytes() -> None:
-    group, clients = Group(TOPIC), [Client(Wire(), framing=events) for _ in range(3)]
+    feed = Feed(TOPIC, Windows(ManualClock(), lambda group: None))
+    group, clients = feed.add(None, None, 0), [Client(Wire(), framing=events) for _ in range(3)]
     for client in clients:
         group.join(Subscription(client, group, None), Position("g", 0))
-    group.pending.append(Message(TOPIC, "event", "g", 1, b'"data":{}'))
+    feed.take(Message(TOPIC, "event", "g", 1, b'"data":{}'), [])
     group.cut(EventFramer(), [])
     assert clients[0].out
     assert all(client.out[0] is clients[0].out[0] for client in clients)
@@ -294,7 +298,7 @@ async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() ->
         lag, close = told[-2:]
         assert offsets == list(range(1, len(offsets) + 1))
         assert lag["data"] == {
-            "from_offset": str(len(offsets) + 1), "to_offset": "2000", "dropped": 2000 - len(offsets),
+            "epoch": "g", "from_offset": str(len(offsets) + 1), "to_offset": "2000", "dropped": 2000 - len(offsets),
         }  # fmt: skip
         assert close["data"]["code"] == 4008
         assert house.metric("gateway_dropped_messages_total") == 2000 - len(offsets)

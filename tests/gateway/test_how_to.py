@@ -28,13 +28,6 @@ def programs(page: Path, language: str) -> list[str]:
     return found
 
 
-async def listened_to(house: House) -> None:
-    """Wait until a client has the topic."""
-    async with asyncio.timeout(15):
-        while "trades:pump" not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
-            await asyncio.sleep(0.005)
-
-
 async def test_the_python_program() -> None:
     async with open_house() as house:
         text = programs(HOW_TO, "python")[0].replace(":8080", f":{house.port}")
@@ -42,7 +35,7 @@ async def test_the_python_program() -> None:
         process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
-            await listened_to(house)
+            await house.listened_to("trades:pump")
             await house.bus.publish([EVENT])
             async with asyncio.timeout(15):
                 assert await process.stdout.readline() == b"buy M 1.5\n"
@@ -100,7 +93,7 @@ async def opened(text: str) -> AsyncIterator[tuple[House, Page]]:
 @needs_chromium
 async def test_the_browser_program() -> None:
     async with opened(programs(HOW_TO, "html")[0]) as (house, browser):
-        await listened_to(house)
+        await house.listened_to("trades:pump")
         await house.bus.publish([EVENT])
         await browser.until("heard.includes('event trades:pump 2')")
 
@@ -108,7 +101,7 @@ async def test_the_browser_program() -> None:
 @needs_chromium
 async def test_the_page_of_the_readme() -> None:
     async with opened(programs(ROOT / "README.md", "html")[0]) as (house, browser):
-        await listened_to(house)
+        await house.listened_to("trades:pump")
         await house.bus.publish([EVENT])
         await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
 
@@ -117,7 +110,7 @@ async def test_the_page_of_the_readme() -> None:
 async def test_the_pages_of_the_tutorial() -> None:
     first, second = programs(TUTORIAL, "html")
     async with opened(first) as (house, browser):
-        await listened_to(house)
+        await house.listened_to("trades:pump")
         await house.bus.publish([EVENT])
         await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
         await house.bus.renew()
@@ -126,7 +119,7 @@ async def test_the_pages_of_the_tutorial() -> None:
         )
         await browser.until("document.querySelectorAll('#trades li').length === 0")
     async with opened(second) as (house, browser):
-        await listened_to(house)
+        await house.listened_to("trades:pump")
         await house.bus.publish([EVENT])
         await browser.until("heard.join() === '1 trades before 1,event 2'")
         await house.clients(0)

@@ -16,7 +16,7 @@ from headrace.model.events import Publication
 from headrace.runtime.clock import SystemClock
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.house import House, open_house
-from tests.gateway.test_how_to import EVENT, listened_to
+from tests.gateway.test_how_to import EVENT
 from tests.gateway.test_reference import HAPPENINGS, lines_of, matches
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -51,7 +51,7 @@ async def test_the_stream_is_as_shown() -> None:
         await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[happened[0]]])
         async with http.stream("GET", "/api/topics/trades:pump/sse") as response:
             for name in happened[1:]:
-                await listened_to(house)
+                await house.listened_to("trades:pump")
                 await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[name]])
             stopping = asyncio.create_task(house.gateway.stop(5))
             real = (await response.aread()).decode()
@@ -93,7 +93,7 @@ async def test_the_python_program() -> None:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(30):
-                await listened_to(house)
+                await house.listened_to("trades:pump")
                 await house.bus.publish([EVENT])
                 assert await process.stdout.readline() == b"buy M 1.5\n"
                 await drop_the_client(house)
@@ -116,7 +116,7 @@ async def test_the_browser_program() -> None:
 
     async with open_house(handlers=(page,), history_size=3) as house, open_browser() as browser:
         await browser.open(f"http://127.0.0.1:{house.port}/try")
-        await listened_to(house)
+        await house.listened_to("trades:pump")
         await house.bus.publish([Publication("trades:pump", "event", b'"event_id":"e1","data":{"type":"Trade"}')])
         await house.bus.publish([Publication("trades:pump", "retract", b'"data":{"event_ids":["e1"],"reason":"fork"}')])
         await browser.until("heard.includes('undo e1')")

@@ -1,4 +1,4 @@
-"""docs/reference/wire-protocol.md is true: its conversations happen, its tables are those of the code."""
+"""The protocol's reference, and how to filter, are true: conversations happen, tables are those of the code."""
 
 import json
 import re
@@ -22,8 +22,10 @@ from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.house import TEXT, House, Raw, frame, open_house
 from tests.gateway.issuer import HS256, token
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "wire-protocol.md").read_text()
-CONVERSATIONS = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "reference" / "wire-protocol.md").read_text()
+HOW_TO = (DOCS / "how-to" / "filter.md").read_text()
+CONVERSATIONS = re.findall(r"^```text\n(.*?)^```", PAGE + HOW_TO, re.MULTILINE | re.DOTALL)
 
 TRADE = (
     b'"event_id":"447200011:5sigABC:3.1:0","data":{"type":"Trade","program":"pump","side":"buy","sol":"1.5"},'
@@ -33,6 +35,11 @@ TRADE = (
 HAPPENINGS: dict[str, list[tuple[MessageKind, bytes]]] = {
     "a trade happens": [("event", TRADE)],
     "five trades happen": [("event", TRADE)] * 5,
+    "a trade of 1.5 SOL happens": [("event", TRADE)],
+    "a trade of 0.2 SOL happens": [("event", TRADE.replace(b"1.5", b"0.2"))],
+    "three trades of mint A happen, then one of mint B": [
+        ("event", TRADE.replace(b'"side"', b'"mint":"%b","side"' % mint)) for mint in (b"A", b"A", b"A", b"B")
+    ],
     "its slot is confirmed": [("promote", b'"data":{"slot":"447200011","commitment":"confirmed"}')],
     "a fork takes it back": [("retract", b'"data":{"event_ids":["447200011:5sigABC:3.1:0"],"reason":"fork"}')],
     "the node loses some slots": [
@@ -127,7 +134,7 @@ def test_a_wrong_frame_would_be_noticed() -> None:
     assert not matches({"a": "5sig…"}, {"a": "5sigX", "b": 1})
     assert not matches({"a": ["1"]}, {"a": [1]})
     assert not matches({"a": False}, {"a": 0})
-    assert len(CONVERSATIONS) >= 9
+    assert len(CONVERSATIONS) >= 12
 
 
 def rows(title: str) -> list[list[str]]:

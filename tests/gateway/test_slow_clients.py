@@ -14,10 +14,10 @@ from tests.gateway.house import PING, TEXT, House, Raw, frame, join, open_house
 TOPIC = "trades:pump"
 
 
-async def stalled_client(house: House) -> Raw:
+async def stalled_client(house: House, **wishes: Any) -> Raw:
     """One that is subscribed and then never reads."""
     raw = await narrow_client(house)
-    await subscribe(raw)
+    await subscribe(raw, **wishes)
     return raw
 
 
@@ -43,8 +43,8 @@ def only_connection(house: House) -> Connection:
     return connection
 
 
-async def subscribe(raw: Raw) -> None:
-    raw.ask("subscribe", 1, topic=TOPIC)
+async def subscribe(raw: Raw, **wishes: Any) -> None:
+    raw.ask("subscribe", 1, topic=TOPIC, **wishes)
     assert (await raw.json())["type"] == "subscribed"
 
 
@@ -124,7 +124,7 @@ async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> No
             assert int(got["offset"]) == last + 1
             last += 1
         assert 0 < last < 2000
-        lost = {"from_offset": str(last + 1), "to_offset": "2000", "dropped": 2000 - last}
+        lost = {"epoch": "g", "from_offset": str(last + 1), "to_offset": "2000", "dropped": 2000 - last}
         assert got == {"type": "lag", "topic": TOPIC, "data": lost}
         assert await stalled.closed() == 4008
         assert house.metric("gateway_dropped_messages_total") == 2000 - last

@@ -283,7 +283,7 @@ class Snapshots(RuleBasedStateMachine):
                 while self.bus.waiting:
                     self.bus.let_go(0)
                 self.run(self.hub.flush())
-        assert not any(group.holding for group in self.hub._groups.values())
+        assert not any(feed.holding for feed in self.hub._feeds.values())
         for listener in self.listeners:
             if listener.closed_with is not None:
                 assert listener.closed_with in (CloseCode.SLOW, CloseCode.INSUFFICIENT_STATE)

@@ -137,7 +137,10 @@ async def test_what_was_dropped_is_told() -> None:
         raw, position = await enter(house)
         assert (position["offset"], position["replayed"]) == ("5", 2)
         lag = await raw.json()
-        assert (lag["type"], lag["data"]) == ("lag", {"from_offset": "1", "to_offset": "3", "dropped": 3})
+        assert (lag["type"], lag["data"]) == (
+            "lag",
+            {"epoch": position["epoch"], "from_offset": "1", "to_offset": "3", "dropped": 3},
+        )
         assert [(await raw.json())["offset"] for _ in range(2)] == ["4", "5"]
     await inbox.close()
 

@@ -57,7 +57,7 @@ def test_an_answer_moves_the_id_unless_what_was_missed_follows(recovered: bool, 
 
 
 def test_what_has_no_place_has_no_id() -> None:
-    for payload in (frames.ping(1, frames.Head(), {"slots": 3}), frames.lag("slots", 1, 2, 2)):
+    for payload in (frames.ping(1, frames.Head(), {"slots": 3}), frames.lag("slots", "e", 1, 2, 2)):
         assert "id" not in fields(sse.server_sent(payload))
 
 

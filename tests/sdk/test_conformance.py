@@ -226,7 +226,7 @@ async def a_jump_is_asked_for_again_and_then_told(open_client: Maker) -> None:
         await visit.events(6)
         await client.until(counted(client, 6))
         assert client.offsets() == [1, 2, 3, 6]
-        data = {"from_offset": "4", "to_offset": "5", "dropped": 2}
+        data = {"epoch": "e", "from_offset": "4", "to_offset": "5", "dropped": 2}
         assert client.of_type("lag") == [{"type": "lag", "topic": TOPIC, "data": data}]
 
 

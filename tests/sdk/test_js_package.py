@@ -59,8 +59,7 @@ async def test_the_example_runs_in_node() -> None:
             "trades:pump", "2", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(30):
-            while "trades:pump" not in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
-                await asyncio.sleep(0.005)
+            await house.listened_to("trades:pump")
             await house.bus.publish([Publication("trades:pump", "event", TRADE)] * 2)
             out, _ = await process.communicate()
     assert (process.returncode, out.decode().splitlines()) == (0, ["buy 7 of M for 1.5 SOL"] * 2)

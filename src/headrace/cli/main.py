@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(config)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
-    benches = ("decode", "pipeline", "gateway", "orders", "orders_overhead", "orders_chaos")
+    benches = ("decode", "pipeline", "gateway", "filters", "orders", "orders_overhead", "orders_chaos")
     bench = _command(commands, "bench", _bench, f"measure this machine: {', '.join(benches)}")
     bench.add_argument("what", choices=benches, help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")

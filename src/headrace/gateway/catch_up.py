@@ -1,7 +1,7 @@
 """Where the past of a topic ends and its live messages begin: the seam, found while both move."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from headrace.bus import Bus
 from headrace.model.errors import TransientError
@@ -10,11 +10,15 @@ from headrace.model.events import Message, Position
 PAGE: Final = 1000
 READS_MAX: Final = 8
 
+Sift: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
+"""Takes a page of the log, returns what of it is wanted; may let others run meanwhile."""
+
 
 class CatchUp(NamedTuple):
     """`replay` then `tail` then what comes live follow `since` (if `recovered`) without a hole or a repeat.
 
-    `top` is the place between replay and tail: what a client is told it has when the replay is through.
+    `top` is the place between replay and tail: what a client is told it has when the replay is through. `replay` was
+    sifted, `tail` was not.
     """
 
     top: Position
@@ -29,7 +33,9 @@ class _Past(NamedTuple):
     recovered: bool
 
 
-async def catch_up(bus: Bus, topic: str, since: Position | None, held: Sequence[Message], replay_max: int) -> CatchUp:
+async def catch_up(
+    bus: Bus, topic: str, since: Position | None, held: Sequence[Message], replay_max: int, sift: Sift
+) -> CatchUp:
     """Read what came after `since` (None: only the newest position) and join it to `held`.
 
     `held` grows while this waits: the caller appends every live message of the topic from before the call on, until
@@ -38,14 +44,14 @@ async def catch_up(bus: Bus, topic: str, since: Position | None, held: Sequence[
     """
     for _ in range(READS_MAX):
         known = len(held)
-        past = await _read(bus, topic, since, replay_max)
+        past = await _read(bus, topic, since, replay_max, sift)
         tail = _after(past.top, held, known)
         if tail is not None:
             return CatchUp(past.top, past.replay, tail, past.recovered)
     raise TransientError("the topic's past and present could not be joined")
 
 
-async def _read(bus: Bus, topic: str, since: Position | None, replay_max: int) -> _Past:
+async def _read(bus: Bus, topic: str, since: Position | None, replay_max: int, sift: Sift) -> _Past:
     if since is None:
         return _Past(await bus.top(topic), [], recovered=False)
     replay: list[Message] = []
@@ -56,7 +62,7 @@ async def _read(bus: Bus, topic: str, since: Position | None, replay_max: int) -
         whole = page.complete and page.top.epoch == since.epoch and ends - last == len(page.messages)
         if not whole or ends > page.top.offset or page.top.offset - since.offset > replay_max:
             return _Past(page.top, [], recovered=False)
-        replay += page.messages
+        replay += await sift(page.messages)
         if ends == page.top.offset:
             return _Past(page.top, replay, recovered=True)
         if not page.messages:

@@ -26,6 +26,7 @@ async def drain(hub: Hub, keeper: Doorkeeper, end_s: float) -> None:
     clock = keeper.clock
     now_s = clock.monotonic()
     answered_s = now_s + (end_s - now_s) * ANSWERING_SHARE
+    hub.windows.end_all()
     while (hub.busy or hub.owing) and clock.monotonic() < answered_s:
         await hub.flush()
         await clock.sleep(0 if hub.busy else POLL_S)

@@ -8,9 +8,11 @@ from typing import Final
 from headrace.bus import Bus
 from headrace.cache import Cache
 from headrace.gateway.catch_up import CatchUp
+from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import Client, Group, Subscription
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once, Replays
+from headrace.gateway.windows import Windows
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message
 from headrace.protocol import frames
@@ -32,8 +34,8 @@ class Hub:
     """Delivers the bus to clients.
 
     Order: a client gets each topic in offset order; after an ack come replay, then live, without a hole or a repeat.
-    A client whose socket is full leaves its groups. When it takes data again it is brought up to date from the topic's
-    log; if that no longer reaches back to it, it is told its `lag` and closed with 4008. Nothing is queued for it.
+    A client whose socket is full leaves its groups, and nothing is queued for it. What becomes of each subscription
+    when it takes data again is told in `Replays.resume`.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Hub:
         self._framer: Framer = framer or frames.EventFramer()
         self.clients: dict[Client, None] = {}
         self.users: Counter[str] = Counter()
-        self._groups: dict[str, Group] = {}
+        self._feeds: dict[str, Feed] = {}
         self._dirty: list[Group] = []
         self._answering: set[asyncio.Task[object]] = set()
         self._wake = asyncio.Event()
+        self.windows = Windows(keeper.clock, self._soon)
         self._replays = Replays(
             bus, cache, keeper, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
         )
@@ -65,7 +68,7 @@ class Hub:
 
     @property
     def subscriptions(self) -> int:
-        return sum(group.subscriptions for group in self._groups.values())
+        return sum(feed.subscriptions for feed in self._feeds.values())
 
     @property
     def busy(self) -> bool:
@@ -75,23 +78,21 @@ class Hub:
     @property
     def owing(self) -> bool:
         """Whether somebody waits for an answer that the bus has yet to give."""
-        return bool(self._answering) or any(group.holding for group in self._groups.values())
+        return bool(self._answering) or any(feed.holding for feed in self._feeds.values())
 
     def topics(self) -> dict[str, int]:
         """Topics that someone listens to, with how many do."""
-        return {topic: group.subscriptions for topic, group in self._groups.items()}
+        return {topic: feed.subscriptions for topic, feed in self._feeds.items()}
 
     def sink(self, messages: Sequence[Message]) -> None:
         """Take live messages; see `bus.Sink`."""
-        groups = self._groups
+        feeds, dirty = self._feeds, self._dirty
         for message in messages:
-            group = groups.get(message.topic)
-            if group is not None:
-                if not group.pending:
-                    self._dirty.append(group)
-                group.pending.append(message)
-                if group.holding:
-                    self._replays.hold(group, message)
+            feed = feeds.get(message.topic)
+            if feed is not None:
+                feed.take(message, dirty)
+                if feed.holding:
+                    self._replays.hold(feed, message)
         if self._dirty:
             self._wake.set()
 
@@ -116,12 +117,15 @@ class Hub:
         """One tick; returns whether it left something for the next."""
         dirty, self._dirty = self._dirty, []
         touched: list[Client] = []
+        sent_frames = sent_bytes = 0
         for group in dirty:
             sent = group.cut(self._framer, touched)
-            self._frames.inc(sent.frames)
-            self._bytes.inc(sent.bytes)
+            sent_frames += sent.frames
+            sent_bytes += sent.bytes
             if group.pending:
                 self._dirty.append(group)
+        self._frames.inc(sent_frames)
+        self._bytes.inc(sent_bytes)
         more = self.busy
         for start in range(0, len(touched), WRITES_PER_TURN):
             for client in touched[start : start + WRITES_PER_TURN]:
@@ -152,15 +156,19 @@ class Hub:
 
     def subscribe(self, client: Client, wanted: Subscribe) -> None:
         """Begin delivery, answer with `subscribed` or an error, replay first if asked to."""
-        group = self._groups.get(wanted.topic)
-        if group is None:
-            group = self._groups[wanted.topic] = Group(wanted.topic)
-        subscription = client.subscriptions[wanted.topic] = Subscription(
-            client, group, wanted.request_id, snapshot=wanted.snapshot
-        )
-        group.subscriptions += 1
+        feed = self._feeds.get(wanted.topic) or Feed(wanted.topic, self.windows)
+        try:
+            group = feed.add(wanted.filter, wanted.conflate, self._keeper.settings.filter_nodes_max)
+        except RequestError as failure:
+            client.not_subscribed(wanted.topic)
+            self._fail(client, wanted.request_id, failure)
+            return
+        self._feeds[wanted.topic] = feed
+        subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
+        client.subscriptions[wanted.topic] = subscription
         top = group.top
         if wanted.recover is None and top is not None and not wanted.snapshot:
+            subscription.is_at(top)
             self._replays.acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
             self._replays.go_on(subscription)
         else:
@@ -174,9 +182,10 @@ class Hub:
         self._replays.end(subscription)
         group = subscription.group
         group.leave(subscription)
-        group.subscriptions -= 1
-        if not group.subscriptions:
-            del self._groups[topic]
+        group.feed.holding.pop(subscription, None)
+        group.feed.remove(group)
+        if not group.feed.subscriptions:
+            del self._feeds[topic]
         return subscription
 
     def history(self, client: Client, wanted: History) -> None:
@@ -192,20 +201,24 @@ class Hub:
         client.paused = True
         for subscription in client.subscriptions.values():
             self._replays.rest(subscription)
-            if subscription not in subscription.group.holding:
-                subscription.group.leave(subscription)
+            subscription.group.leave(subscription)
 
     def resume(self, client: Client) -> None:
-        """It takes data again: everything it missed is read from the log."""
+        """It takes data again."""
         client.paused = False
-        for subscription in client.subscriptions.values():
-            if subscription.task is None:
-                self._replays.go_on(subscription)
+        for subscription in list(client.subscriptions.values()):
+            if client.open and subscription.task is None:
+                self._replays.resume(subscription)
 
     def tops(self, client: Client) -> dict[str, int]:
-        """The newest offset of each of its topics."""
-        tops = {topic: subscription.group.top for topic, subscription in client.subscriptions.items()}
+        """For each of its topics the offset up to which it has got everything that it gets."""
+        tops = {topic: self._replays.place(subscription) for topic, subscription in client.subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}
+
+    def _soon(self, group: Group) -> None:
+        """It has something to send now."""
+        self._dirty.append(group)
+        self._wake.set()
 
     def _refuse(self, subscription: Subscription, failure: RequestError) -> None:
         """What was asked for can't be had."""

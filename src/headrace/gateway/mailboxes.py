@@ -189,7 +189,7 @@ class Mailbox:
             self.topic, None, box.top, was_recovering=False, recovered=False, replayed=box.waiting
         )
         self._client.send(answer)
-        self._tell_lost(box.lost)
+        self._tell_lost(box)
         if not box.waiting:
             self._sent = self._floor
 
@@ -211,18 +211,19 @@ class Mailbox:
         if waiting:
             self._sent = self._floor
             box = await self._mailboxes.inbox.box(self.user_id) or NOTHING
-            self._tell_lost(box.lost)  # what was dropped while it was being read
+            self._tell_lost(box)  # what was dropped while it was being read
         elif self._sent < self._known:
             self._tell_gone(self._known)
         return True
 
-    def _tell_lost(self, lost: Lost | None) -> None:
+    def _tell_lost(self, box: Box) -> None:
+        lost = box.lost
         if lost is not None and lost != self._lost:
-            self._client.send(frames.lag(self.topic, lost.first, lost.last, lost.letters))
+            self._client.send(frames.lag(self.topic, box.top.epoch, lost.first, lost.last, lost.letters))
         self._lost = lost
 
     def _tell_gone(self, last: int) -> None:
-        self._client.send(frames.lag(self.topic, self._sent + 1, last, last - self._sent))
+        self._client.send(frames.lag(self.topic, self._epoch, self._sent + 1, last, last - self._sent))
         self._sent = last
 
     def _send(self, kept: Kept) -> None:

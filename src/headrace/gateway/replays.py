@@ -8,8 +8,9 @@ import structlog
 
 from headrace.bus import Bus
 from headrace.cache import Cache, Snapshot
-from headrace.gateway.catch_up import CatchUp, catch_up
-from headrace.gateway.groups import CUT_BYTES, Group, Subscription
+from headrace.gateway.catch_up import CatchUp, Sift, catch_up
+from headrace.gateway.feeds import Feed
+from headrace.gateway.groups import CUT_BYTES, Subscription
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.snapshots import Pages, read_state
 from headrace.model.errors import RequestError, TransientError
@@ -71,18 +72,19 @@ class Replays:
             subscription.task.cancel()
         self._pumping.pop(subscription, None)
 
-    def hold(self, group: Group, message: Message) -> None:
+    def hold(self, feed: Feed, message: Message) -> None:
         """Keep a live message for those whose past is still being read, or whose snapshot is on its way.
 
         A snapshot may take longer to send than the log reaches back. Who takes even longer must do with the log.
         """
         held_max = self._keeper.settings.recover_max
-        for subscription in list(group.holding):
+        for subscription in list(feed.holding):
             if subscription.task is None:
-                if len(subscription.replay) < held_max:
-                    subscription.follow_up((message,))
+                if len(subscription.held) < held_max:
+                    subscription.held += subscription.group.sieve.passed([message])
+                    subscription.is_at(_position(message))
                 else:
-                    group.holding.pop(subscription)
+                    feed.holding.pop(subscription)
                 continue
             subscription.held.append(message)
             if len(subscription.held) > held_max:
@@ -91,60 +93,77 @@ class Replays:
     def begin(self, subscription: Subscription, since: Position | None) -> None:
         """Read what came after `since` in a task, while live messages are held."""
         subscription.held = []
-        subscription.group.holding[subscription] = None
+        subscription.group.feed.holding[subscription] = None
         work = Once(lambda: self._catch_up(subscription, since), lambda: self._give_up(subscription, INTERNAL))
         subscription.task = self._supervisor.start("gateway", "catch_up", work, restart=Backoff(0.05, 0.1))
 
     async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
-        group, client = subscription.group, subscription.client
+        group, client, sieve = subscription.group, subscription.client, subscription.group.sieve
+
+        async def sift(page: list[Message]) -> list[Message]:
+            if sieve.filter is None:
+                return page
+            await self._keeper.clock.sleep(0)
+            return sieve.passed(page)
+
         try:
-            found, snapshot = await self._read(subscription, since)
+            found, snapshot = await self._read(subscription, since, sift)
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
         # From here to the join nothing may yield to the loop, or a message could fall between.
         subscription.task = None
         subscription.held = []
-        group.holding.pop(subscription, None)
-        if subscription.acknowledged:
-            if not found.recovered:
-                self._too_slow(subscription, found.top)
-                return
-        else:
-            self.acknowledge(subscription, found, recovering=since is not None)
-        subscription.follow_up([*found.replay, *found.tail])
+        group.feed.holding.pop(subscription, None)
+        if subscription.acknowledged and not found.recovered:
+            self._fall_behind(subscription, found.top)
+            return
+        now = _position(found.tail[-1]) if found.tail else found.top
+        subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
+        subscription.is_at(now)
         if snapshot is not None:
             subscription.pages = Pages(group.topic, snapshot)
-            group.holding[subscription] = None
-        if not subscription.behind:
-            subscription.position = found.top
-        elif client.paused:
-            return
-        elif client.wire.get_write_buffer_size() < CUT_BYTES:
+            group.feed.holding[subscription] = None
+        if subscription.behind and not client.paused and client.wire.get_write_buffer_size() < CUT_BYTES:
             self._write_replay(subscription)
         if subscription.behind:
             self.go_on(subscription)
         elif not client.paused and client.open:
-            group.holding.pop(subscription, None)
-            group.join(subscription, subscription.position or found.top)
+            group.feed.holding.pop(subscription, None)
+            group.join(subscription, now)
 
-    async def _read(self, subscription: Subscription, since: Position | None) -> tuple[CatchUp, Snapshot | None]:
+    def _replay(self, subscription: Subscription, found: CatchUp, now: Position, *, recovering: bool) -> list[Message]:
+        """What of the found messages is to be sent; says before how many those are, or how many are left out."""
+        sieve = subscription.group.sieve
+        tail = sieve.passed(found.tail)
+        if not subscription.acknowledged:
+            replay = sieve.thinned(found.replay)
+            self.acknowledge(subscription, found._replace(replay=replay), recovering=recovering)
+            return replay + sieve.thinned(tail)
+        missed = found.replay + tail
+        replay = sieve.thinned(missed)
+        if subscription.on_slow == "conflate":
+            self._tell_lag(subscription, now, len(missed) - len(replay))
+        return replay
+
+    async def _read(
+        self, subscription: Subscription, since: Position | None, sift: Sift
+    ) -> tuple[CatchUp, Snapshot | None]:
         """What the client lacks: the messages after `since`, or, if it wants that and they can't be had, the state."""
         topic, held, replay_max = subscription.group.topic, subscription.held, self._keeper.settings.recover_max
         wanted = subscription.snapshot and not subscription.acknowledged
         if since is not None or not wanted:
-            found = await catch_up(self._bus, topic, since, held, replay_max)
+            found = await catch_up(self._bus, topic, since, held, replay_max, sift)
             if found.recovered or not wanted:
                 return found, None
         if self._cache is None:
             raise TransientError("there is no cache")
-        snapshot, found = await read_state(self._bus, self._cache, topic, held, replay_max)
+        snapshot, found = await read_state(self._bus, self._cache, topic, held, replay_max, sift)
         return found._replace(recovered=False), snapshot
 
     def acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
         """Answer with `subscribed`; what follows is in order after it."""
         subscription.acknowledged = True
-        subscription.position = found.top
         answer = frames.subscribed(
             subscription.group.topic,
             subscription.request_id,
@@ -155,6 +174,29 @@ class Replays:
         )
         subscription.client.send(answer)
 
+    def resume(self, subscription: Subscription) -> None:
+        """Its client takes data again. One that drops the oldest goes on with what is next for those who kept up, and
+        is told by `lag` what it missed. All others are brought up to date from the topic's log (a snapshot or replay
+        that had begun goes on in any case). Where that no longer reaches back far enough, `lag` tells the loss, and
+        then the default is to close the connection with 4008.
+        """
+        if subscription.on_slow == "drop_oldest" and not subscription.behind:
+            # Not at once: this comes from within the socket's write, and asyncio trips over another that fails there.
+            self._pumping[subscription] = None
+            self._wake()
+        else:
+            self.go_on(subscription)
+
+    def place(self, subscription: Subscription) -> Position | None:
+        """Up to where its client has got everything that it gets; None before that is known."""
+        if subscription.group.is_live(subscription):
+            return subscription.group.delivered[0]
+        if subscription.pages is not None:
+            return None
+        if subscription.behind:
+            return _before((subscription.replay or subscription.held)[0])
+        return subscription.position if subscription.acknowledged else None
+
     def go_on(self, subscription: Subscription) -> None:
         """Send what is left to replay, then join the others if nothing came meanwhile, else read that."""
         if subscription.client.paused:
@@ -163,9 +205,9 @@ class Replays:
             self._pumping[subscription] = None
             self._wake()
             return
-        subscription.group.holding.pop(subscription, None)
-        if subscription.position is not None and subscription.position == subscription.group.top:
-            subscription.group.join(subscription, subscription.position)
+        subscription.group.feed.holding.pop(subscription, None)
+        if (top := subscription.group.present(subscription)) is not None:
+            subscription.group.join(subscription, top)
         else:
             self.begin(subscription, subscription.position)
 
@@ -178,7 +220,11 @@ class Replays:
             if subscription not in self._pumping:
                 continue
             self._pumping.move_to_end(subscription)
-            if subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
+            skips = not subscription.behind
+            if skips:
+                self._pumping.pop(subscription)
+                self._skip(subscription)
+            elif subscription.client.wire.get_write_buffer_size() < CUT_BYTES:
                 room -= self._write_replay(subscription)
                 if not subscription.behind:
                     self._pumping.pop(subscription, None)
@@ -191,17 +237,43 @@ class Replays:
         client.wire.write(data)
         return len(data)
 
-    def _too_slow(self, subscription: Subscription, top: Position) -> None:
-        """The log no longer reaches back to where this client is: say what it lost, and end it."""
-        client, at = subscription.client, subscription.position
+    def _fall_behind(self, subscription: Subscription, top: Position) -> None:
+        """The log no longer reaches back to where this client is: say what it lost, and end it unless it may go on."""
+        client, at, group = subscription.client, subscription.position, subscription.group
+        top, dropped = group.top or top, group.passed - subscription.seen
         if at is None or at.epoch != top.epoch or at.offset >= top.offset:
             client.cut_off(CloseCode.INSUFFICIENT_STATE)
+        elif dropped and subscription.on_slow == "disconnect":
+            _log.info("client_too_slow", topic=group.topic, dropped=dropped)
+            self._tell_lag(subscription, top, dropped)
+            client.cut_off(CloseCode.SLOW)
+        elif not client.paused:
+            self._skip(subscription)
+
+    def _skip(self, subscription: Subscription) -> None:
+        """Leave out what came meanwhile, say so, and let it get what its group gets next."""
+        group, client, at = subscription.group, subscription.client, subscription.position
+        to, count = group.delivered
+        ahead = at is not None and to is not None and to.offset < at.offset
+        if ahead:  # of those who are live: what comes next for them it has already
+            to, count = group.top, group.passed
+        if at is None or to is None or to.epoch != at.epoch:
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)
             return
-        dropped = top.offset - at.offset
-        self._dropped.inc(dropped)
-        _log.info("client_too_slow", topic=subscription.group.topic, dropped=dropped)
-        client.send(frames.lag(subscription.group.topic, at.offset + 1, top.offset, dropped))
-        client.cut_off(CloseCode.SLOW)
+        self._tell_lag(subscription, to, count - subscription.seen)
+        subscription.position, subscription.seen = to, count
+        if client.paused or not client.open:
+            return
+        if ahead:
+            group.join(subscription, to)
+        else:
+            group.rejoin(subscription)
+
+    def _tell_lag(self, subscription: Subscription, to: Position, dropped: int) -> None:
+        at = subscription.position
+        if dropped and at is not None:
+            self._dropped.inc(dropped)
+            subscription.client.send(frames.lag(subscription.group.topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: Subscription, failure: RequestError) -> None:
         """The past can't be read now: the request fails, or, if it was granted before, the connection ends."""
@@ -210,6 +282,14 @@ class Replays:
             subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
         else:
             self._refuse(subscription, failure)
+
+
+def _position(message: Message) -> Position:
+    return Position(message.epoch, message.offset)
+
+
+def _before(message: Message) -> Position:
+    return Position(message.epoch, message.offset - 1)
 
 
 class Once:

@@ -134,6 +134,7 @@ class Gateway:
         self._detach.callback(self._bus.attach(self.hub.sink))
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
+        self._tasks.append(start("windows", self.hub.windows.run))
         self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
         await self._server.ready.wait()
         if self.order_streams is not None:

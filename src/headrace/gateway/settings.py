@@ -64,6 +64,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             live=True,
         ),
     ] = 10_000
+    filter_nodes_max: Annotated[
+        int,
+        _Count,
+        Setting(
+            "Nodes of all distinct filters on one topic; another filter is refused",
+            ("WEBSOCKET_MAX_FILTER_NODES",),
+            live=True,
+        ),
+    ] = 20_000
     tick_ms: Annotated[
         float,
         msgspec.Meta(ge=0, le=1000),

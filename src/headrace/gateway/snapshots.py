@@ -1,12 +1,13 @@
 """The state of a topic on its way to one client: read as of a place in the log, sent page by page."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from headrace.bus import Bus
 from headrace.cache import Cache, Snapshot
-from headrace.gateway.catch_up import CatchUp, catch_up
+from headrace.gateway.catch_up import PAGE, CatchUp, Sift, catch_up
 from headrace.model.errors import TransientError
 from headrace.model.events import Message
 from headrace.protocol import frames
@@ -46,16 +47,21 @@ class Pages:
 
 
 async def read_state(
-    bus: Bus, cache: Cache, topic: str, held: Sequence[Message], replay_max: int
+    bus: Bus, cache: Cache, topic: str, held: Sequence[Message], replay_max: int, sift: Sift
 ) -> tuple[Snapshot, CatchUp]:
-    """The state, and what follows it: the log after it joined to `held`, as `catch_up` says.
+    """The state, and what follows it: the log after it joined to `held`, as `catch_up` says. Both are sifted.
 
     Raises TransientError when bus or cache is away, or when the log never reaches back to the state.
     """
     for _ in range(READS_MAX):
         top = await bus.top(topic)  # before the cache is asked: what comes in between is in the log after it
         snapshot = await cache.snapshot(topic) or Snapshot(top, [], top.offset == 0, None)
-        found = await catch_up(bus, topic, snapshot.at, held, replay_max)
+        pages = [await sift(page) for page in _in_pages(snapshot.items)]
+        found = await catch_up(bus, topic, snapshot.at, held, replay_max, sift)
         if found.recovered:
-            return snapshot, found
+            return snapshot._replace(items=list(chain.from_iterable(pages))), found
     raise TransientError("the topic's state and its log could not be joined")
+
+
+def _in_pages(items: Sequence[Message]) -> Iterator[list[Message]]:
+    return (list(items[start : start + PAGE]) for start in range(0, len(items), PAGE))

@@ -11,6 +11,9 @@ from headrace.model.orders import OrderRefused
 from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
 from headrace.protocol.codes import ErrorCode
 
+OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
+"""What becomes of a subscription whose client can't keep up."""
+
 FrameId: TypeAlias = str | int | None
 """What a client may put into `id`; echoed as it came."""
 
@@ -54,7 +57,7 @@ class SubscribeData(msgspec.Struct, frozen=True):
     filter: msgspec.Raw = msgspec.Raw(b"null")
     conflate: msgspec.Raw = msgspec.Raw(b"null")
     snapshot: bool = False
-    on_slow: Literal["disconnect", "conflate", "drop_oldest"] = "disconnect"
+    on_slow: OnSlow = "disconnect"
 
 
 class UnsubscribeData(msgspec.Struct, frozen=True):
@@ -224,8 +227,8 @@ def ping(ts_ms: int, head: Head, tops: Mapping[str, int]) -> bytes:
     return _frame("ping", data=data)
 
 
-def lag(topic: str, from_offset: int, to_offset: int, dropped: int) -> bytes:
-    data = {"from_offset": str(from_offset), "to_offset": str(to_offset), "dropped": dropped}
+def lag(topic: str, epoch: str, from_offset: int, to_offset: int, dropped: int) -> bytes:
+    data = {"epoch": epoch, "from_offset": str(from_offset), "to_offset": str(to_offset), "dropped": dropped}
     return _frame("lag", topic=topic, data=data)
 
 

@@ -13,6 +13,8 @@ from headrace.model.events import Position
 from headrace.model.states import state_key
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.conflation import Conflate, parse_conflate
+from headrace.protocol.filters import Filter, parse_filter
 from headrace.protocol.frames import (
     AckData,
     AuthData,
@@ -20,6 +22,7 @@ from headrace.protocol.frames import (
     FrameId,
     HistoryData,
     Limits,
+    OnSlow,
     SubscribeData,
     UnsubscribeData,
 )
@@ -51,12 +54,16 @@ class Authenticate(NamedTuple):
 class Subscribe(NamedTuple):
     """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
 
+    `filter` and `conflate` say which of the messages, `on_slow` what is to happen when the client can't keep up;
     `snapshot`: where nothing is recovered, send the topic's state first.
     """
 
     topic: str
     request_id: FrameId
     recover: Position | None
+    filter: Filter | None = None
+    conflate: Conflate | None = None
+    on_slow: OnSlow = "disconnect"
     snapshot: bool = False
 
 
@@ -195,7 +202,7 @@ class Session:
         actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
-                actions += self._subscribe(topic, None, None)
+                actions += self._subscribe(Subscribe(topic, None, None))
             except RequestError as failure:
                 actions.append(Send(frames.error(failure, topic=topic)))
         return actions
@@ -226,25 +233,27 @@ class Session:
         )
         return [Send(frames.error(failure, request_id))]
 
-    def _subscribe(
-        self, topic: str, request_id: FrameId, recover: Position | None, *, snapshot: bool = False
-    ) -> list[Action]:
-        topics.parse(topic)
-        self._admit(topic)
-        if snapshot and state_key(topic) is None:
+    def _subscribe(self, wanted: Subscribe) -> list[Action]:
+        topics.parse(wanted.topic)
+        self._admit(wanted.topic)
+        if wanted.snapshot and state_key(wanted.topic) is None:
             raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
-        if topic in self.topics:
+        if wanted.topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
             raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
-        self.topics.add(topic)
-        return [Subscribe(topic, request_id, recover, snapshot)]
+        self.topics.add(wanted.topic)
+        return [wanted]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
         data = read_data(_subscribe, envelope)
-        _refuse_unbuilt(data)
         recover = data.recover.position() if data.recover else None
-        return self._subscribe(data.topic, envelope.id, recover, snapshot=data.snapshot)
+        conflate = parse_conflate(data.conflate)
+        if data.on_slow == "conflate" and conflate is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "on_slow conflate needs a conflate")
+        chosen = parse_filter(data.filter)
+        wanted = Subscribe(data.topic, envelope.id, recover, chosen, conflate, data.on_slow, data.snapshot)
+        return self._subscribe(wanted)
 
     def _on_unsubscribe(self, envelope: Envelope) -> list[Action]:
         topic = read_data(_unsubscribe, envelope).topic
@@ -277,9 +286,6 @@ class Session:
     def _on_unknown(self, envelope: Envelope) -> list[Action]:
         raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
 
-    def _on_unbuilt(self, envelope: Envelope) -> list[Action]:
-        raise RequestError(ErrorCode.BAD_REQUEST, f"{envelope.type} is not available on this server")
-
     _COMMANDS: Final[Mapping[str, Callable[["Session", Envelope], list[Action]]]] = MappingProxyType(
         {
             "subscribe": _on_subscribe,
@@ -292,16 +298,6 @@ class Session:
             "ack": _on_ack,
         }
     )
-
-
-def _refuse_unbuilt(data: SubscribeData) -> None:
-    """A wish that this server can't fulfil is refused, never dropped in silence."""
-    if bytes(data.filter) != b"null":
-        raise RequestError(ErrorCode.BAD_FILTER, "filters are not available on this server")
-    if bytes(data.conflate) != b"null":
-        raise RequestError(ErrorCode.BAD_REQUEST, "conflate is not available on this server")
-    if data.on_slow != "disconnect":
-        raise RequestError(ErrorCode.BAD_REQUEST, "on_slow can only be disconnect on this server")
 
 
 def read_data(decoder: "msgspec.json.Decoder[Data]", envelope: Envelope) -> Data:

@@ -242,8 +242,9 @@ class Acknowledged(_Frame, tag="acknowledged"):
 
 
 class LagData(_Data):
-    """`dropped` messages, both ends included."""
+    """`dropped` messages of those between these offsets, both ends included, do not come."""
 
+    epoch: str
     from_offset: U64
     to_offset: U64
     dropped: int

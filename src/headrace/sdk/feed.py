@@ -133,9 +133,15 @@ class Feed:
     def lag(self, frame: Frame, text: str) -> None:
         """The server dropped some; what comes next follows them."""
         data = incoming.lag_data.decode(frame.data)
-        if self.last and data.to_offset <= self.last.offset:
+        epoch = data.epoch or (self.last.epoch if self.last else "")
+        if self.last and epoch == self.last.epoch and data.to_offset <= self.last.offset:
             return  # what a new connection says of messages that were read here
-        position = Position(self.last.epoch if self.last else frame.epoch, data.to_offset)
+        position = Position(epoch, data.to_offset)
+        if self.wanted.on_slow == "conflate" and self.last:
+            position = self.last  # what is left of them comes now
+        elif self.last and epoch != self.last.epoch and not self.wanted.implicit:
+            now = Position(epoch, data.from_offset - 1)
+            self._put(NotRecovered(topic=frame.topic, before=self.last, now=now), now)
         value = Lag(
             topic=frame.topic,
             position=position,
@@ -193,7 +199,7 @@ class Feed:
     def _drop(self, first: int, to: Position) -> None:
         """Say a loss that is seen only here, in the server's words."""
         topic, dropped = self.wanted.topic, to.offset - first + 1
-        frame = frames.lag(topic, first, to.offset, dropped).decode()
+        frame = frames.lag(topic, to.epoch, first, to.offset, dropped).decode()
         lag = Lag(topic=topic, position=to, from_offset=first, to_offset=to.offset, dropped=dropped, frame=frame)
         self._put(lag, to)
         self.last = to

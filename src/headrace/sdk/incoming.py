@@ -61,6 +61,7 @@ class LagData(msgspec.Struct, frozen=True):
     from_offset: Offset
     to_offset: Offset
     dropped: Offset
+    epoch: str = ""
 
 
 class SnapshotData(msgspec.Struct, frozen=True):

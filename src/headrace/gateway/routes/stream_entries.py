@@ -42,8 +42,6 @@ class Command(NamedTuple):
     answers: Sequence[type] = ()
 
 
-_NOT_OFFERED: Final = "Not offered by this server: answered with error 107"
-
 COMMANDS: Final[Mapping[str, Command]] = {
     "subscribe": Command(
         "Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Snapshot, shapes.Error)
@@ -64,14 +62,14 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UNKNOWN_TOPIC: "no topic can have this name",
     ErrorCode.DENIED: "not for this user",
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
-    ErrorCode.LIMIT: "too many topics on this connection",
-    ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server does not offer",
+    ErrorCode.LIMIT: "too many topics on this connection, or filters on this topic",
+    ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server has switched off",
     ErrorCode.UNAVAILABLE: "the history, the state, the inbox or the keys of tokens can't be had just now",
     ErrorCode.TOKEN_EXPIRED: "the credential is too old",
     ErrorCode.RATE_LIMITED: "too many commands; wait retry_after_ms",
     ErrorCode.UNRECOVERABLE: "the position of a history is gone",
-    ErrorCode.BAD_FILTER: "the filter can't be used",
-    ErrorCode.DECODER_UNAVAILABLE: "what decodes this is not here",
+    ErrorCode.BAD_FILTER: "the filter is none, or beyond a limit",
+    ErrorCode.DECODER_UNAVAILABLE: "reserved; not sent",
 }
 
 CLOSES: Final[Mapping[CloseCode, str]] = {

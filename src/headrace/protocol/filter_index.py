@@ -1,0 +1,109 @@
+"""Many filters asked at once: one that needs a certain value in a field is found by it, the rest are asked in turn."""
+
+from collections.abc import Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from headrace.protocol.filters import Filter, Leaf, Node
+from headrace.protocol.predicates import Predicate, View
+
+T = TypeVar("T")
+
+
+class Guard(NamedTuple):
+    """A field and a value of it."""
+
+    key: str
+    val: str
+
+
+class _Entry(Generic[T]):
+    """`passes` is None where finding it by its guard already says all."""
+
+    __slots__ = ("guards", "passes", "what")
+
+    def __init__(self, filter_: Filter, passes: Predicate, what: T) -> None:
+        self.what = what
+        self.guards = guards_of(filter_.node)
+        exact = isinstance(filter_.node, Leaf) and self.guards is not None
+        self.passes = None if exact else passes
+
+
+class FilterIndex(Generic[T]):
+    """What belongs to each of many distinct filters; `match` gives what belongs to those that an event passes.
+
+    A thousand filters of the kind "mint is X", also with more conditions, cost as much as those of them whose X it is.
+    The rest costs one call each.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Nodes of all filters."""
+        self._entries: dict[str, _Entry[T]] = {}
+        self._guarded: dict[str, dict[str, dict[str, _Entry[T]]]] = {}  # key → value → text → entry
+        self._others: dict[str, _Entry[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[T]:
+        """What was added, of all filters."""
+        return (entry.what for entry in self._entries.values())
+
+    def get(self, filter_: Filter) -> T | None:
+        """What was added with it."""
+        entry = self._entries.get(filter_.text)
+        return None if entry is None else entry.what
+
+    def add(self, filter_: Filter, passes: Predicate, what: T) -> None:
+        """`passes` is the filter, compiled; it is not here yet."""
+        entry = self._entries[filter_.text] = _Entry(filter_, passes, what)
+        self.size += filter_.size
+        if entry.guards is None:
+            self._others[filter_.text] = entry
+            return
+        for key, val in entry.guards:
+            self._guarded.setdefault(key, {}).setdefault(val, {})[filter_.text] = entry
+
+    def remove(self, filter_: Filter) -> None:
+        entry = self._entries.pop(filter_.text)
+        self.size -= filter_.size
+        if entry.guards is None:
+            del self._others[filter_.text]
+            return
+        for key, val in entry.guards:
+            by_value = self._guarded[key]
+            del by_value[val][filter_.text]
+            if not by_value[val]:
+                del by_value[val]
+            if not by_value:
+                del self._guarded[key]
+
+    def match(self, view: View) -> list[T]:
+        """In no order; each once."""
+        found: dict[str, _Entry[T]] = {}
+        for key, by_value in self._guarded.items():
+            text = view.text(key)
+            if text is not None and text in by_value:
+                found.update(by_value[text])
+        matching = [entry.what for entry in found.values() if entry.passes is None or entry.passes(view)]
+        for entry in self._others.values():
+            passes = entry.passes
+            if passes is None or passes(view):
+                matching.append(entry.what)
+        return matching
+
+
+def guards_of(node: Node) -> frozenset[Guard] | None:
+    """Field values of which an event needs one to pass; None if there are none such, or too many."""
+    guards: frozenset[Guard] | None = None
+    if isinstance(node, Leaf):
+        if node.cmp in ("eq", "in"):
+            guards = frozenset(Guard(node.key, val) for val in node.vals)
+    elif node.op == "and":
+        guards = min(filter(None, map(guards_of, node.nodes)), key=len, default=None)
+    elif node.op == "or":
+        every = [guards_of(inner) for inner in node.nodes]
+        known = [each for each in every if each is not None]
+        if len(known) == len(every):
+            guards = frozenset().union(*known)
+    return guards

@@ -1,0 +1,83 @@
+"""Conflation over real sockets: the latest of each key, records untouched, shared by those who ask for the same."""
+
+import asyncio
+from typing import Any
+
+from headrace.protocol.conflation import KEYS_MAX
+from tests.gateway.house import join, open_house
+from tests.gateway.test_filters import TOPIC, feed_of, listen, mint_is, offsets
+
+SLOWLY = {"key": "mint", "every_ms": 60_000}
+"""A window that no test waits for: only what ends it before its time is seen."""
+
+QUICKLY = {"key": "mint", "every_ms": 50}
+
+
+def mints(names: str) -> list[Any]:
+    return [{"mint": name} for name in names]
+
+
+async def test_the_latest_of_each_key_comes_at_the_end_of_the_window() -> None:
+    async with open_house() as house:
+        first, second = [await listen(house, conflate=QUICKLY) for _ in range(2)]
+        assert len(feed_of(house).groups()) == 1
+        await house.tell(TOPIC, *mints("ABCABA"))
+        for raw in (first, second):
+            assert await offsets(raw, 3) == [3, 5, 6]
+        await house.tell(TOPIC, *mints("AA"))
+        assert await offsets(first, 1) == [8]
+
+
+async def test_records_and_events_without_the_key_are_never_left_out() -> None:
+    async with open_house() as house:
+        raw = await listen(house, conflate=QUICKLY)
+        await house.tell(TOPIC, *mints("A"))
+        await house.tell(TOPIC, {"event_ids": ["e"]}, kind="retract")
+        await house.tell(TOPIC, {"mint": None}, {"other": 1}, {"mint": None}, *mints("AB"))
+        await house.tell(TOPIC, {"gap_id": "g1"}, kind="gap")
+        await house.tell(TOPIC, *mints("B"))
+        assert await offsets(raw, 7) == [2, 3, 4, 5, 6, 8, 9]
+
+
+async def test_a_filter_goes_first() -> None:
+    async with open_house() as house:
+        raw = await listen(house, conflate=QUICKLY, filter=mint_is("A", "B"))
+        await house.tell(TOPIC, *mints("ACBCAC"))
+        assert await offsets(raw, 2) == [3, 5]
+
+
+async def test_one_who_joins_in_the_middle_of_a_window_gets_only_what_is_newer_than_its_ack() -> None:
+    async with open_house() as house:
+        early = await listen(house, conflate={"key": "mint", "every_ms": 300})
+        await house.tell(TOPIC, *mints("ABA"))
+        late = await listen(house, conflate={"key": "mint", "every_ms": 300})
+        await house.tell(TOPIC, *mints("C"))
+        assert await offsets(early, 3) == [2, 3, 4]
+        assert await offsets(late, 1) == [4]
+
+
+async def test_recovery_is_one_window() -> None:
+    async with open_house() as house:
+        await house.tell(TOPIC, *mints("ABABAC"))
+        raw = await join(house)
+        raw.ask("subscribe", 1, topic=TOPIC, conflate=SLOWLY, recover={"epoch": "g", "offset": "1"})
+        data = (await raw.json())["data"]
+        assert (data["offset"], data["recovered"], data["replayed"]) == ("6", True, 3)
+        assert await offsets(raw, 3) == [4, 5, 6]
+
+
+async def test_more_keys_than_may_wait_end_the_window() -> None:
+    async with open_house() as house:
+        raw = await listen(house, conflate=SLOWLY)
+        await house.tell(TOPIC, *({"mint": str(n)} for n in range(KEYS_MAX + 1)))
+        assert await offsets(raw, KEYS_MAX + 1) == list(range(1, KEYS_MAX + 2))
+
+
+async def test_stopping_sends_what_waits() -> None:
+    async with open_house() as house:
+        raw = await listen(house, conflate=SLOWLY)
+        await house.tell(TOPIC, *mints("ABA"))
+        stopping = asyncio.create_task(house.gateway.stop(5.0))
+        assert await offsets(raw, 2) == [2, 3]
+        assert await raw.closed() == 4001
+        await stopping

@@ -1,0 +1,112 @@
+"""Random connects, publishes, stalls, cuts and restarts: no loss, repeat or reordering that nobody declared."""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.promises.account import Wish
+from tests.promises.followers import ByHand, BySdk
+from tests.promises.world import FollowerFactory, World
+
+STATEFUL = "accounts:pump"
+TOPICS = ("trades:pump", STATEFUL)
+LANES = ("a", "b", "c")
+FOLLOWERS_MAX = 4
+EXAMPLES = int(os.environ.get("PROMISES_EXAMPLES", "15"))
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    topic = draw(st.sampled_from(TOPICS))
+    lanes = draw(st.none() | st.lists(st.sampled_from(LANES), min_size=1, max_size=2, unique=True))
+    conflated = draw(st.booleans())
+    on_slow = draw(st.sampled_from(["disconnect", "drop_oldest", *(["conflate"] if conflated else [])]))
+    return Wish(topic, None if lanes is None else tuple(lanes), conflated, on_slow, snapshot=topic == STATEFUL)
+
+
+picks = st.integers(0, FOLLOWERS_MAX - 1)
+
+
+class Promises(RuleBasedStateMachine):
+    """Each rule is one thing that happens; every follower checks what it is told the moment it is told."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.world = World()
+        self.life = self.runner.get_loop().create_task(self.world.live())
+        self.do(self.world.up())
+        self.do(self.world.publish(STATEFUL, LANES, 10))
+
+    def do(self, work: Coroutine[Any, Any, object]) -> None:
+        """Let the loop run until `work` is done, or until a follower finds a promise broken: then fail as it did."""
+        self.runner.run(self._race(work))
+
+    async def _race(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        await asyncio.wait([task, self.life], return_when=asyncio.FIRST_COMPLETED)
+        if self.life.done():
+            task.cancel()
+            self.life.result()
+        await task
+
+    @precondition(lambda self: len(self.world.followers) < FOLLOWERS_MAX)
+    @rule(make=st.sampled_from([ByHand, BySdk]), wish=wishes())
+    def join(self, make: FollowerFactory, wish: Wish) -> None:
+        self.do(asyncio.sleep(0))
+        self.world.join(make, wish)
+        self.do(asyncio.sleep(0.002))
+
+    @rule(topic=st.sampled_from(TOPICS), lanes=st.lists(st.sampled_from(LANES), min_size=1, max_size=10))
+    def publish(self, topic: str, lanes: Sequence[str]) -> None:
+        self.do(self.world.publish(topic, lanes, 10))
+
+    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 80))
+    def flood(self, topic: str, count: int) -> None:
+        """More than the buffers of one who does not read can take, a little at a time."""
+        for n in range(0, count, 5):
+            self.do(self.world.publish(topic, [LANES[n % 3]] * 5, 5000))
+            self.do(asyncio.sleep(0.002))
+
+    @precondition(lambda self: self.world.followers)
+    @rule(pick=picks, stalled=st.booleans())
+    def stall(self, pick: int, stalled: bool) -> None:
+        self.world.followers[pick % len(self.world.followers)].stall(stalled=stalled)
+
+    @precondition(lambda self: self.world.followers)
+    @rule(pick=picks)
+    def cut(self, pick: int) -> None:
+        self.world.followers[pick % len(self.world.followers)].cut()
+        self.do(asyncio.sleep(0.002))
+
+    @rule(keep_log=st.booleans())
+    def restart(self, keep_log: bool) -> None:
+        self.do(self.world.restart(keep_log=keep_log))
+
+    @rule()
+    def settle(self) -> None:
+        self.do(self.world.settle())
+
+    def teardown(self) -> None:
+        try:
+            self.do(self.world.settle())
+        finally:
+            self.runner.run(self.world.end())
+            self.runner.run(asyncio.wait([self.life]))
+            self.runner.close()
+
+
+@pytest.mark.timeout(60 + 4 * EXAMPLES)
+def test_promises_hold() -> None:
+    run_state_machine_as_test(
+        Promises,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,129 @@
+"""A server that may end and begin again, followers of its topics, and a log of all that was published."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from headrace.bus import BusSettings
+from headrace.bus.memory import MemoryBus
+from headrace.model.events import Publication
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.supervise import Supervisor
+from tests.gateway.house import House, open_house
+from tests.promises.account import Account, Published, Wish
+from tests.promises.followers import Follower
+
+PATIENCE_S = 10.0
+HISTORY_SIZE = 60
+"""Small, so that who is away long falls off the end of the log."""
+
+QUICK: Final[dict[str, Any]] = {
+    "send_buffer_bytes": 4096,
+    "write_buffer_bytes": 16_384,
+    "slow_abort_s": 1,
+    "cmd_per_s": 10_000,
+    "ping_s": 1,
+}
+
+FollowerFactory = Callable[[Account, Callable[[], int]], Follower]
+
+
+class World:
+    """Everything that the rules of the test act upon. Live it in a task of its own: `live` returns after `end`."""
+
+    def __init__(self) -> None:
+        self.published = Published()
+        self.followers: list[Follower] = []
+        self.house: House | None = None
+        self._epochs = 0
+        self._count = 0
+        self._bus = self._new_bus()
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._ended = False
+        self._keep_log = True
+        self._port = 0
+        self._tasks: Supervisor | None = None
+        self._running: list[asyncio.Task[object]] = []
+
+    async def live(self) -> None:
+        """Serve, again and again, until `end`."""
+        async with Supervisor(SystemClock()) as self._tasks:
+            while not self._ended:
+                async with open_house(bus=self._bus, port=self._port, **QUICK) as self.house:
+                    self._port = self.house.port
+                    self._down.clear()
+                    self._up.set()
+                    await self._leave.wait()
+                    self._leave.clear()
+                    self._up.clear()
+                if not self._keep_log:
+                    self._bus = self._new_bus()
+                    self.published.forget()
+                self._down.set()
+            self._tasks.cancel()
+
+    async def end(self) -> None:
+        self._ended = True
+        for task in self._running:
+            task.cancel()
+        self._leave.set()
+
+    async def up(self) -> None:
+        await self._up.wait()
+
+    async def restart(self, *, keep_log: bool) -> None:
+        """Stop in good order and begin again on the same port; without its log it has nothing to recover from."""
+        await self.up()
+        self._keep_log = keep_log
+        self._leave.set()
+        await self._down.wait()
+        await self.up()
+
+    def join(self, make: FollowerFactory, wish: Wish) -> None:
+        follower = make(Account(self.published, wish), lambda: self._port)
+        assert self._tasks is not None
+        self._running.append(self._tasks.start("promises", f"follower{len(self.followers)}", follower.run))
+        self.followers.append(follower)
+
+    async def publish(self, topic: str, lanes: Sequence[str], size: int) -> None:
+        """One message for each of the lanes, in one batch, each of about `size` bytes."""
+        await self.up()
+        rows: list[dict[str, Any]] = []
+        for lane in lanes:
+            self._count += 1
+            rows.append({"n": self._count, "lane": lane, "pubkey": lane, "pad": "x" * size})
+        batch = [
+            Publication(topic, "event", b'"event_id":"e%d","data":%b,"chain":{}' % (row["n"], json.dumps(row).encode()))
+            for row in rows
+        ]
+        # Followers may hear of a message before `publish` returns, so it is written down as the bus hands it out.
+        top = await self._bus.top(topic)
+        for index, row in enumerate(rows, 1):
+            self.published.add(topic, top.epoch, top.offset + index, row)
+        await self._bus.publish(batch)
+
+    async def settle(self) -> None:
+        """Let everyone read; return when each has got, or knows that it lost, everything."""
+        await self.up()
+        for follower in self.followers:
+            follower.stall(stalled=False)
+        for follower in self.followers:
+            await self._until_current(follower)
+
+    async def _until_current(self, follower: Follower) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not follower.account.is_current():
+                    follower.heard.clear()
+                    await follower.heard.wait()
+        except TimeoutError as error:
+            account, newest = follower.account, self.published.newest(follower.account.wish)
+            at = f"{account.epoch}/{account.offset}"
+            raise AssertionError(f"{account.wish} is at {at}, the newest that it wants is {newest}") from error
+
+    def _new_bus(self) -> MemoryBus:
+        self._epochs += 1
+        return MemoryBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")

@@ -1,0 +1,123 @@
+"""Both clients against a real gateway, where a scripted server could only pretend: filters, state, letters, tokens."""
+
+import asyncio
+import time
+
+import pytest
+
+from headrace.model.events import Publication
+from headrace.runtime.clock import SystemClock
+from headrace.store.inbox import InboxSettings
+from headrace.store.sqlite_inbox import SqliteInbox
+from headrace.testing.proxy import TcpProxy
+from tests.gateway.house import House, open_house
+from tests.gateway.issuer import HS256, token
+from tests.gateway.test_users import send
+from tests.sdk.clients import Maker, Wanted, node, python
+from tests.sdk.scripted import TOPIC
+from tests.sdk.test_conformance import counted, needs_node, url_of
+
+ACCOUNTS = "accounts:pump"
+
+pytestmark = pytest.mark.parametrize("open_client", [python, pytest.param(node, marks=needs_node)])
+
+
+def sols(*amounts: str) -> list[dict[str, str]]:
+    return [{"sol": sol} for sol in amounts]
+
+
+async def test_a_filter(open_client: Maker) -> None:
+    """Also over a cut, before which nothing that passes came for longer than the history reaches back."""
+    options = {"filter": {"key": "sol", "cmp": "gte", "val": "1"}}
+    async with (
+        open_house(history_size=8, ping_s=0.05, pong_s=5) as house,
+        TcpProxy("127.0.0.1", house.port) as proxy,
+        open_client(Wanted(url_of(proxy), options=options)) as client,
+    ):
+        await client.go_on()
+        await house.tell(TOPIC, *sols("2", "0.5", "30"))
+        await client.until(counted(client, 3))
+        for last in range(5, 30, 5):
+            await house.tell(TOPIC, *sols("0.1", "0.2", "0.3", "0.4", "1"))
+            proxy.cut()
+            await client.until(counted(client, last + 3))
+        assert client.offsets() == [1, 3, 8, 13, 18, 23, 28]
+        assert client.values == client.of_type("event")
+
+
+async def test_conflation(open_client: Maker) -> None:
+    options = {"conflate": {"key": "mint", "every_ms": 50}, "onSlow": "conflate"}
+    async with open_house() as house, open_client(Wanted(url_of(house), options=options)) as client:
+        await client.go_on()
+        await house.tell(TOPIC, *({"mint": mint} for mint in "AABA"))
+        await client.until(counted(client, 4))
+        await house.tell(TOPIC, {"mint": "B"})
+        await client.until(counted(client, 5))
+        assert client.offsets() == [3, 4, 5]
+        assert client.values == client.of_type("event")
+
+
+async def test_a_snapshot_of_what_passes(open_client: Maker) -> None:
+    options = {"snapshot": True, "filter": {"key": "pubkey", "cmp": "in", "vals": ["A", "C"]}}
+    async with (
+        open_house() as house,
+        TcpProxy("127.0.0.1", house.port) as proxy,
+    ):
+        await change(house, "A", "B", "C")
+        async with open_client(Wanted(url_of(proxy), ACCOUNTS, options)) as client:
+            await client.go_on()
+            await client.until(lambda: bool(client.values))
+            (state,) = client.values
+            assert [item["data"]["pubkey"] for item in state["data"]["items"]] == ["A", "C"]
+            assert (state["first"], state["last"], state["data"]["complete"]) == (True, True, True)
+            await change(house, "B", "C")
+            await client.until(counted(client, 5))
+            proxy.cut()
+            await change(house, "A")
+            await client.until(counted(client, 6))
+            assert client.offsets() == [5, 6]
+            assert len(client.values) == 3
+
+
+async def test_letters_are_acknowledged(open_client: Maker) -> None:
+    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    async with open_house(inbox=inbox) as house:
+        await send(house, n=1)
+        wanted = Wanted(f"{url_of(house)}?user_id=42", "user:42")
+        async with open_client(wanted) as client:
+            await client.go_on()
+            await send(house, n=2)
+            await client.until(counted(client, 2))
+            assert [event["data"]["n"] for event in client.of_type("event")] == [1, 2]
+            async with asyncio.timeout(5):
+                while (box := await inbox.box("42")) is None or box.waiting:
+                    await client.look()
+    await inbox.close()
+
+
+async def test_tokens(open_client: Maker) -> None:
+    now_s = time.time()
+    good, bad = (
+        token(now_s=now_s, topics=[TOPIC]),
+        token(now_s=now_s, key="another-secret-that-is-long-enough-0123456789"),
+    )
+    async with open_house(auth=HS256) as house:
+        for more in ({"tokens": [good]}, {"client": {"token": good, "credential": "frame"}}):
+            async with open_client(Wanted(url_of(house), **more)) as client:
+                await client.go_on()
+                await house.publish(TOPIC)
+                await client.until(lambda: bool(client.offsets()))
+        assert await refusal(open_client, Wanted(url_of(house), tokens=[bad])) == 101
+        assert await refusal(open_client, Wanted(url_of(house), "slots", tokens=[good])) == 103
+
+
+async def refusal(open_client: Maker, wanted: Wanted) -> int:
+    async with open_client(wanted) as client:
+        await client.until(lambda: bool(client.of("refused")))
+        return int(client.of("refused")[0])
+
+
+async def change(house: House, *pubkeys: str) -> None:
+    """Accounts change."""
+    bodies = [b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode()) for n, key in enumerate(pubkeys)]
+    await house.bus.publish([Publication(ACCOUNTS, "event", body) for body in bodies])
