@@ -243,7 +243,7 @@ async def test_a_token_does_not_follow_a_redirect(tmp_path: Path) -> None:
         other = thief.sockets[0].getsockname()[1]
         async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server_there:
             url = f"ws://127.0.0.1:{server_there.sockets[0].getsockname()[1]}/ws"
-            async with Client(url, token=made()) as client:
+            async with asyncio.timeout(10), Client(url, token=made()) as client:
                 with pytest.raises(Refused, match=r"HTTP Found \(302\)"):
                     await anext(client.subscribe("slots"))
     assert heard == []
