@@ -32,16 +32,18 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
 
     per_address_max: Annotated[
-        int, _Count, Setting("WebSocket connections of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True)
+        int,
+        _Count,
+        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
     ] = 5000
     per_user_max: Annotated[
-        int, _Count, Setting("WebSocket connections of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
+        int, _Count, Setting("WebSockets and event streams of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
     ] = 100
     connects_per_s: Annotated[
         int,
         _Count,
         Setting(
-            "New WebSocket connections of one address a second, and as many at once",
+            "New WebSockets and event streams of one address a second, and as many at once",
             ("WEBSOCKET_CONNECTS_PER_S",),
             live=True,
         ),
@@ -49,7 +51,11 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     http_per_address_max: Annotated[
         int,
         _Count,
-        Setting("Connections of one peer at once that are not (yet) WebSockets", ("HTTP_MAX_PER_ADDRESS",), live=True),
+        Setting(
+            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
+            ("HTTP_MAX_PER_ADDRESS",),
+            live=True,
+        ),
     ] = 512
     trusted_proxies: Annotated[
         tuple[str, ...],
