@@ -11,7 +11,6 @@ import httpx
 import pytest
 from litestar import MediaType, Response, get
 
-from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
 from headrace.gateway.feeds import Feed
 from headrace.gateway.framings import events
@@ -22,7 +21,6 @@ from headrace.protocol.frames import EventFramer, Head
 from headrace.runtime.clock import ManualClock
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.house import House, Raw, join, open_house
-from tests.gateway.issuer import HS256, token
 from tests.gateway.test_seams import Wire
 from tests.gateway.test_slow_clients import SMALL, publish_slowly
 
@@ -234,38 +232,6 @@ async def test_streams_leave_room_for_requests() -> None:
         httpx.AsyncClient() as http,
     ):
         assert (await http.get(f"http://127.0.0.1:{house.port}/health/live")).status_code == 200
-
-
-async def test_one_address_has_a_limit_and_gets_its_place_back() -> None:
-    """However they follow, by event stream or by WebSocket, they are counted together."""
-    admission = AdmissionSettings(per_address_max=2, trusted_proxies=("127.0.0.1",))
-    me = {"X-Forwarded-For": "203.0.113.2"}
-    async with open_house(admission=admission) as house, httpx.AsyncClient() as http:
-        raw = await join(house, more="X-Forwarded-For: 203.0.113.2\r\n")
-        for _ in range(3):
-            async with http.stream("GET", f"http://127.0.0.1:{house.port}{PATH}", headers=me) as response:
-                assert response.status_code == 200
-                full = await refused(house, PATH, **me)
-                assert (full.status_code, full.headers["retry-after"]) == (429, "60")
-                async with follow(house):
-                    pass  # another address
-            await http.head(f"http://127.0.0.1:{house.port}{PATH}", headers=me)  # takes no place
-            await house.clients(1)
-        raw.leave()
-
-
-async def test_one_user_has_a_limit() -> None:
-    admission = AdmissionSettings(per_user_max=1)
-    async with open_house(auth=HS256, admission=admission) as house, httpx.AsyncClient() as http:
-        url, now_s = f"http://127.0.0.1:{house.port}{PATH}", house.gateway.gate.keeper.clock.wall_ns() / 1e9
-        mine, another = ({"Authorization": f"Bearer {token(sub, now_s=now_s)}"} for sub in ("42", "43"))
-        async with http.stream("GET", url, headers=mine) as first, http.stream("GET", url, headers=another) as second:
-            assert (first.status_code, second.status_code) == (200, 200)
-            assert (await refused(house, PATH, **mine)).status_code == 429
-        await house.clients(0)
-        async with http.stream("GET", url, headers=mine) as again:
-            assert again.status_code == 200
-        await house.clients(0)
 
 
 async def test_a_stop_sends_what_waits_and_asks_to_come_back_later() -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import datetime
+import socket
 import ssl
 from pathlib import Path
 from typing import cast
 
 import pytest
+import uvloop
 import websockets
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -166,3 +168,27 @@ async def test_a_handshake_that_fails_as_nobody_foresaw_costs_its_client_alone(t
         certificate.door = sound
         assert await name_shown(house.port) == "here"
         await nobody_waits(house)
+
+
+def hello() -> bytes:
+    """What a client says first."""
+    sent, tls = ssl.MemoryBIO(), client_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.wrap_bio(ssl.MemoryBIO(), sent).do_handshake()
+    return sent.read()
+
+
+def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvloop(tmp_path: Path) -> None:
+    tls = write_pair(tmp_path, "early")
+
+    async def many() -> None:
+        async with open_house(tls=tls) as house, asyncio.timeout(5):
+            for _ in range(10):
+                with socket.socket() as client:
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", house.port))  # the kernel accepts it
+                    client.send(hello())
+                    assert (await asyncio.get_running_loop().sock_recv(client, 1)) == b"\x16"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(many())

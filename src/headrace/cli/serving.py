@@ -19,6 +19,7 @@ from headrace.app import Service
 from headrace.cli.listening import print_values
 from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.model.errors import BadInputError
@@ -73,7 +74,7 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
         print(f"  orders     {place}\n\n  Ctrl-C ends it.\n", file=sys.stderr)
         if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             await asyncio.to_thread(webbrowser.open, f"{url}/")
-        if follow_here:
+        if follow_here and service.config.section(AuthSettings).mode == "off":
             topics = [f"trades:{program}" for program in sorted(service.programs.by_name)]
             await print_values(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
 

@@ -52,7 +52,11 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     http_per_address_max: Annotated[
         int,
         _Count,
-        Setting("Connections of one peer at once that are not (yet) WebSockets", ("HTTP_MAX_PER_ADDRESS",), live=True),
+        Setting(
+            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
+            ("HTTP_MAX_PER_ADDRESS",),
+            live=True,
+        ),
     ] = 512
     trusted_proxies: Annotated[
         tuple[str, ...],

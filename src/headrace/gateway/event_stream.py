@@ -33,13 +33,13 @@ class EventStream(Client, asyncio.Protocol):
     """One client that reads a topic over HTTP, from `open` to `close`; the rules are those of a WebSocket.
 
     It is told its topic with `subscribed` first, and why it ends with `close` last. Nobody answers a heartbeat here:
-    a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged. `address` is whom the
-    stream is counted under at the door; its place is given back when the connection is lost.
+    a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged.
     """
 
     def __init__(
-        self, gate: Gate, address: str, topic: str, recover: Position | None, identity: Identity | None = None
+        self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None, address: str
     ) -> None:
+        """Under `address` it was counted on entering; it leaves there when its socket is gone."""
         self._gate, self._keeper, self._address = gate, gate.keeper, address
         self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf

@@ -26,6 +26,7 @@ from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.mailboxes import Mailboxes
 from headrace.gateway.order_streams import OrderStreams
+from headrace.gateway.order_topics import OrderTopics
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
 from headrace.gateway.routes import orders as order_routes
@@ -89,7 +90,8 @@ class Gateway:
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
         self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth)
+        owners = OrderTopics(orders, supervisor) if orders is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth, owners)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:

@@ -1,6 +1,5 @@
 """A topic as server-sent events, for clients that can't do WebSocket."""
 
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, cast
 
@@ -22,6 +21,8 @@ from headrace.protocol.sse import position_of
 
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
+RETRY_FULL_S: Final = 60
+"""When a user may come back who has all the connections that one may have."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -37,7 +38,6 @@ _HEADERS: Final = (
     summary="Follow a topic",
     tags=["topics"],
     opt=guards.BY_TICKET,
-    sync_to_thread=False,
     responses={
         200: ResponseSpec(
             str,
@@ -46,11 +46,14 @@ _HEADERS: Final = (
             generate_examples=False,
         ),
         **problems(
-            HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     },
 )
-def follow_topic(
+async def follow_topic(
     request: Request[Any, Any, Any],
     topic: TopicPath,
     last_event_id: Annotated[
@@ -66,11 +69,12 @@ def follow_topic(
     """
     context = context_of(request)
     check_topic(topic)
-    guards.admit(request, topic)
+    await guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    peer = request.client.host if request.client else ""
-    address = context.keeper.admission.address_of(peer, request.headers.getall("x-forwarded-for", []))
+    address = context.keeper.admission.address_of(
+        request.client.host if request.client else "", request.headers.getall("x-forwarded-for", [])
+    )
     return _Answer(context.gate, address, topic, since, guards.identity_of(request))
 
 
@@ -83,20 +87,26 @@ def _position(event_id: str) -> Position:
 
 
 class _Answer:
-    """Writes the head of the answer, and leaves the socket to the stream."""
+    """Writes the head of the answer, and leaves the socket to the stream, which counts as a WebSocket does."""
 
     def __init__(self, gate: Gate, address: str, topic: str, since: Position | None, identity: Identity | None) -> None:
-        self._gate, self._address, self._identity = gate, address, identity
-        self._stream = partial(EventStream, gate, address, topic, since, identity)
+        self._gate, self._address, self._topic, self._since, self._identity = gate, address, topic, since, identity
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        _check_room(self._gate, self._identity)  # from here to the stream nothing waits, so the limits hold
-        admission, taken = self._gate.keeper.admission, False
-        admission.enter(self._address)
+        """From the checks to the stream nothing waits, so the limits hold."""
+        admission = self._gate.keeper.admission
+        try:
+            _check_room(self._gate, self._identity)
+            admission.enter(self._address)
+        except Refused as refused:
+            self._gate.keeper.refused.labels(str(int(refused.status))).inc()
+            raise
+        taken = False
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
             take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-            taken = take_over(self._stream())
+            stream = EventStream(self._gate, self._topic, self._since, self._identity, self._address)
+            taken = take_over(stream)
         finally:
             if not taken:
                 admission.leave(self._address)
@@ -105,13 +115,12 @@ class _Answer:
 
 
 def _check_room(gate: Gate, identity: Identity | None) -> None:
-    headers = retry_after(RETRY_AFTER_S)
     if gate.keeper.draining:
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=headers)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
     if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", headers=headers)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
     if identity is not None and gate.has_enough(identity.subject):
-        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", headers=headers)
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 
 HANDLERS: Final = (follow_topic,)
