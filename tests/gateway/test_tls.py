@@ -155,6 +155,21 @@ async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
         assert client.close_code == 4001
 
 
+async def test_a_handshake_that_fails_as_nobody_foresaw_costs_its_client_alone(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "here")) as house:
+        certificate = house.gateway._certificate
+        assert certificate is not None
+        sound, certificate.door = certificate.door, None  # type: ignore[assignment]  # start_tls raises TypeError
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        certificate.door = sound
+        assert await name_shown(house.port) == "here"
+        await nobody_waits(house)
+
+
 def hello() -> bytes:
     """What a client says first."""
     sent, tls = ssl.MemoryBIO(), client_context()

@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from headrace import app, assembly
+from headrace import assembly
 from headrace.app import Service
 from headrace.cli.listening import print_values
 from headrace.cli.ordering import URL
@@ -27,6 +27,7 @@ from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording, header_of
 
@@ -48,7 +49,7 @@ def work(config: Config) -> int:
 
     async def until_signal() -> None:
         stop = asyncio.Event()
-        with app.stopped_by_signals(stop):
+        with stopped_by_signals(stop):
             _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
             await assembly.run_worker(config, SystemClock(), Metrics(), stop)
 
@@ -116,7 +117,7 @@ def _player(config: Config, file: Path, *, speed: float | None, loop: bool, orde
 async def _serve_until_signal(service: Service, greet: Greeting | None = None) -> None:
     garbage.settle()
     stop = asyncio.Event()
-    with app.stopped_by_signals(stop):
+    with stopped_by_signals(stop):
         async with Supervisor(service.clock) as tasks:
             serving = tasks.start("serve", "service", partial(service.run, stop))
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))

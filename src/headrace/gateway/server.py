@@ -52,9 +52,8 @@ class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
     `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
-    are sent nothing. `head` tells how far the chain is known (shown in
-    heartbeats). `demo` marks a server that plays a recording.
-    `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
+    are sent nothing. `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a
+    recording. `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
     `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
     `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
@@ -109,10 +108,10 @@ class Gateway:
             framer,
             Broadcasts(bus, inbox, server_id),
             server_id,
-            demo,
-            dashboard,
-            expose_metrics,
-            auth,
+            demo=demo,
+            dashboard=dashboard,
+            expose_metrics=expose_metrics,
+            auth=auth,
         )
         self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
         self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headrace.gateway.auth.keys import SharedSecret
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tokens import Tokens
+from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
@@ -247,6 +248,10 @@ def test_settings_that_do_not_go_together(given: dict[str, Any], key: str) -> No
     assert key in refused.value.key
     assert "short-secret" not in str(refused.value)
     assert "BEGIN" not in str(refused.value)
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    assert SECRET not in repr((HS256, SharedSecret(SECRET), Credential("token", SECRET)))
 
 
 async def test_while_secrets_are_exchanged_tokens_of_both_count() -> None:

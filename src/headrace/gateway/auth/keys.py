@@ -117,7 +117,8 @@ class IssuerKeys:
             looked.set()
         if problem:
             _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
-        detail = problem or f"{len(self._keys)} keys of the issuer"
+        # /health/ready shows this to anyone; what exactly is wrong stands in the log.
+        detail = "the issuer's keys can't be had" if problem else f"{len(self._keys)} keys of the issuer"
         self._health.report("auth", ready=bool(self._keys), detail=detail)
         return problem
 

@@ -97,6 +97,10 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         float, _Seconds, Setting("seconds between two looks for a key that is not known", env=("JWKS_REST_S",))
     ] = 10
 
+    def __repr__(self) -> str:
+        """Without the secret, whoever prints it."""
+        return f"<AuthSettings {self.mode}>"
+
     def __post_init__(self) -> None:
         """Raises ConfigError that names the setting which is missing or too much."""
         if self.mode == "hs256":

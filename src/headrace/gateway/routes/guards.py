@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
@@ -110,8 +109,7 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
 def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
     """What the request shows (RFC 6750 §2.1). Raises Refused 401 for nothing, 400 for more than one."""
     given = connection.headers.getall("authorization", [])
-    query = parse_qs(connection.scope["query_string"].decode("latin-1"), max_num_fields=64) if by_ticket else {}
-    tickets = query.get("ticket", [])
+    tickets = connection.query_params.getall("ticket", []) if by_ticket else []
     if len(given) + len(tickets) > 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
     if tickets:
@@ -123,7 +121,7 @@ def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
 
 
 def _not_now(failure: RequestError) -> Refused:
-    wait_s = -(-(failure.retry_after_ms or 1000) // 1000)
+    wait_s = (failure.retry_after_ms or 1000) / 1000
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, failure.message, retry_after(wait_s))
 
 
