@@ -80,7 +80,7 @@ class Worker:
         """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
 
         It queues when there is no room, when orders that came before it wait, when all workers share a rate, and when
-        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the end of the block.
+        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the block ends.
         """
         busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
         if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
