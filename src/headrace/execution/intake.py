@@ -75,7 +75,12 @@ class Intake:
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
         """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
-        order, _ = await self.read(order_id, 0, 0, user_id=user_id)
+        try:
+            order = await self._store.get(order_id)
+        except TransientError as error:
+            raise _unavailable() from error
+        if order is None or user_id not in (None, order.request.user_id):
+            raise _unknown()
         return order
 
     async def read(
@@ -87,7 +92,7 @@ class Intake:
         except TransientError as error:
             raise _unavailable() from error
         if found is None or user_id not in (None, found[0].request.user_id):
-            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+            raise _unknown()
         return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
@@ -97,7 +102,7 @@ class Intake:
         except TransientError as error:
             raise _unavailable("unknown") from error
         if cancelled is None:
-            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+            raise _unknown()
         return cancelled
 
     async def list(
@@ -195,6 +200,10 @@ def _keys(request: OrderRequest, key: str | None) -> list[str]:
     if request.client_order_id is not None:
         keys.append(f"client:{request.client_order_id}")
     return keys
+
+
+def _unknown() -> OrderRefused:
+    return OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
 
 
 def _unavailable(fate: Fate = "not_executed") -> OrderRefused:
