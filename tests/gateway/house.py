@@ -83,6 +83,14 @@ class House:
             ):
                 await asyncio.sleep(0.005)
 
+    async def all_sent(self, topic: str) -> None:
+        """Wait until everything that came is written to those who can take it, and no window of the topic is open."""
+        async with asyncio.timeout(5):
+            while (feed := self.gateway.hub._feeds.get(topic)) is not None and any(
+                group.delivered[0] != group.top for group in feed.groups()
+            ):
+                await asyncio.sleep(0.001)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):
