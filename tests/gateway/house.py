@@ -91,6 +91,14 @@ class House:
             ):
                 await asyncio.sleep(0.001)
 
+    async def live(self, topic: str) -> None:
+        """Wait until everyone who has the topic gets it as it happens; somebody must have it."""
+        async with asyncio.timeout(5):
+            while not (has := [c.subscriptions[topic] for c in self.gateway.hub.clients if topic in c.subscriptions]) or (
+                not all(subscription.group.is_live(subscription) for subscription in has)
+            ):
+                await asyncio.sleep(0.001)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):

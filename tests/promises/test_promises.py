@@ -146,3 +146,25 @@ async def test_one_that_is_too_slow(
             await world.settle()
             assert follower.account.lags == round_ * lags
         await world.end()
+
+
+@pytest.mark.parametrize("make", FOLLOWERS)
+@pytest.mark.parametrize("on_slow", ["drop_oldest", "disconnect"])
+async def test_a_snapshot_that_fills_the_socket(make: FollowerFactory, on_slow: str) -> None:
+    """Nothing comes until it is read; what comes after it comes live, and not once more when the socket is full again."""
+    world = World(slow_abort_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.live())
+        await world.publish(STATEFUL, LANES, 60_000)
+        world.join(ByHand, Wish(STATEFUL))
+        assert world.house is not None
+        await world.house.live(STATEFUL)
+        follower = world.join(make, Wish(STATEFUL, on_slow=on_slow, snapshot=True))
+        await world.settle()
+        await world.house.live(STATEFUL)
+        await world.publish(STATEFUL, LANES, 10)
+        await world.settle()
+        await world.overwhelm(follower, 10)
+        await world.settle()
+        assert follower.account.lags == (on_slow == "drop_oldest")
+        await world.end()
