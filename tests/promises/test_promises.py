@@ -108,12 +108,25 @@ class Promises(RuleBasedStateMachine):
             self.runner.close()
 
 
+class PromisesByJs(Promises):
+    """The same with the JavaScript client alone, of which each costs a process."""
+
+    @precondition(lambda self: len(self.world.followers) < FOLLOWERS_MAX)
+    @rule(make=st.just(ByJs), wish=wishes())
+    def join(self, make: FollowerFactory, wish: Wish) -> None:
+        super().join(make, wish)
+
+
 @pytest.mark.timeout(60 + 4 * EXAMPLES)
-def test_promises_hold() -> None:
+@pytest.mark.parametrize(
+    ("machine", "examples"),
+    [(Promises, EXAMPLES), pytest.param(PromisesByJs, max(1, EXAMPLES // 5), marks=needs_node)],
+)
+def test_promises_hold(machine: type[Promises], examples: int) -> None:
     run_state_machine_as_test(
-        Promises,
+        machine,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
@@ -151,7 +164,7 @@ async def test_one_that_is_too_slow(
 @pytest.mark.parametrize("make", FOLLOWERS)
 @pytest.mark.parametrize("on_slow", ["drop_oldest", "disconnect"])
 async def test_a_snapshot_that_fills_the_socket(make: FollowerFactory, on_slow: str) -> None:
-    """Nothing comes until it is read; what comes after it comes live, and not once more when the socket is full again."""
+    """What comes after it comes live, and not once more when the socket is full again."""
     world = World(slow_abort_s=3600)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(world.live())
