@@ -1,27 +1,24 @@
-"""The one place that constructs everything and joins the rooms: sources → pipeline → bus → gateway."""
+"""Joins the rooms to one service: sources → pipeline → bus → gateway, orders beside them; and ends them in order."""
 
 import asyncio
 import contextlib
 import secrets
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import structlog
 
 from headrace import assembly
-from headrace.assembly import OrderHalf, open_inbox, open_orders
+from headrace.assembly import OrderHalf, enter_inbox, enter_orders
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
-from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
-from headrace.decoders.registry import Programs
-from headrace.execution.settings import ExecutionSettings
+from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
@@ -29,42 +26,27 @@ from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
-from headrace.market.stats import Stats
-from headrace.model.errors import ConfigError, TransientError
-from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.breaker import Breaker
-from headrace.runtime.channel import Channel
 from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
-from headrace.solana.rpc import Rpc, RpcSettings
+from headrace.solana.rpc import RpcSettings
 from headrace.sources import Outlet, Source
-from headrace.sources.recording import Recorder, RecorderSettings
-from headrace.sources.recording_file import RecordingHeader
-from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings, http_urls
+from headrace.sources.recording import RecorderSettings
+from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.sources.rpc_pubsub.subscriptions import parse_all
 from headrace.store.inbox import Inbox, InboxSettings
 from headrace.stream import Stream
+from headrace.upstream import COMMCOIN, ProgramSettings, load_programs, new_outlet, new_recorder, open_market, open_rpc
 
-COMMCOIN: Final = "commcoin"
-OUTLET_CAPACITY: Final = 65_536
 DRAIN_S: Final = 10.0
 
 _log = structlog.get_logger("app")
-
-
-class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[programs]`"""
-
-    idl_folder: Annotated[
-        str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
-    ] = ""
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
@@ -88,30 +70,6 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
 """The sections of `headrace.toml`; each room declares its own."""
 
 SourceFactory = Callable[["Service"], Source]
-
-
-def load_programs(config: Config) -> Programs:
-    """The shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
-    folder = config.section(ProgramSettings).idl_folder
-    addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
-    return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
-
-
-def open_rpc(config: Config, clock: Clock) -> Rpc:
-    """The HTTP client for the configured nodes; close it."""
-    settings = config.section(RpcSettings)
-    urls = settings.urls or http_urls(config.section(RpcPubSubSettings).ws_urls)
-    return Rpc(urls, clock=clock, settings=settings, breakers=[Breaker() for _ in urls])
-
-
-def open_market(config: Config, metrics: Metrics) -> Stats | None:
-    """The market statistics, unless they are switched off."""
-    settings = config.section(MarketSettings)
-    if not settings.enabled:
-        return None
-    stats = Stats(settings)
-    metrics.registry.register(MarketMeasures(stats))
-    return stats
 
 
 class Service:
@@ -152,7 +110,7 @@ class Service:
         self._play, self._take_orders = play, orders
         self.stream = Stream(config, self.health, partial(source or open_nodes, self))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
-        self._outlet: Outlet = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="ingest")
+        self._outlet: Outlet = new_outlet("ingest")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
@@ -160,8 +118,10 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
-            orders = await self._open_orders(stack)
-            inbox = await self._open_inbox(stack)
+            orders = None
+            if self._take_orders:
+                orders = await enter_orders(stack, self.config, self.clock, self.metrics)
+            inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.bus, self.metrics)
@@ -200,36 +160,6 @@ class Service:
             return self.config.section(CoreSettings).commcoin_program_id
         raise KeyError(name)
 
-    async def _open_orders(self, stack: contextlib.AsyncExitStack) -> OrderHalf | None:
-        """What is on without having been asked for must not keep the rest from running."""
-        settings = self.config.section(ExecutionSettings)
-        if not (settings.enabled and self._take_orders):
-            return None
-        try:
-            return await stack.enter_async_context(
-                open_orders(self.config, self.clock, self.metrics, work=settings.work_here)
-            )
-        except (ConfigError, TransientError) as error:
-            if self.config.origins["orders.enabled"].kind != "default":
-                raise
-            _log.warning("orders_off", error=str(error), meaning="nobody asked for orders, so the stream goes on alone")
-            return None
-
-    async def _open_inbox(self, stack: contextlib.AsyncExitStack) -> Inbox:
-        """A service that plays a recording keeps nothing beyond its own life."""
-        settings, database_url = self.config.section(InboxSettings), self.config.section(CoreSettings).database_url
-        if self._play:
-            settings, database_url = msgspec.structs.replace(settings, file=":memory:"), None
-        try:
-            inbox = await open_inbox(database_url, settings, self.clock)
-        except ConfigError as error:
-            if error.key != "INBOX_FILE" or self.config.origins["inbox.file"].kind != "default":
-                raise
-            _log.warning("inbox_in_memory", error=str(error), meaning="what users did not acknowledge ends with this")
-            inbox = await open_inbox(None, msgspec.structs.replace(settings, file=":memory:"), self.clock)
-        stack.push_async_callback(inbox.close)
-        return inbox
-
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
@@ -266,7 +196,7 @@ class Service:
         """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
             return self._outlet, []
-        intake = Channel[AnyUpdate](OUTLET_CAPACITY, "block", name="recorder")
+        intake = new_outlet("recorder")
         recorder = new_recorder(self._record, self.config, self.clock, self.health)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
@@ -318,34 +248,3 @@ def open_nodes(service: Service) -> Source:
         breakers=[Breaker() for _ in settings.ws_urls],
         covered=service.stream.covered,
     )
-
-
-def new_recorder(
-    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
-) -> Recorder:
-    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
-    header = RecordingHeader(
-        id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
-    )
-    interval_s = config.section(RecorderSettings).flush_interval_s
-    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)
-
-
-@contextlib.contextmanager
-def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def on_signal() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""Puts the order half together: store, chain, venues, engine, worker, intake. The service or a worker runs it."""
+"""Puts together what has a database: the order half (store, chain, venues, engine, worker, intake), and the inboxes."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from headrace.bus import Bus
 from headrace.chains import CHAINS, Chain
@@ -24,7 +25,7 @@ from headrace.execution.publisher import Publisher
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.triggers import Triggers
 from headrace.execution.worker import Worker
-from headrace.model.errors import ConfigError
+from headrace.model.errors import ConfigError, TransientError
 from headrace.model.redact import redact
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -40,6 +41,8 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"orders": ExecutionSettings, "mock_chain": MockChainSettings, "mock_venues": MockMarketSettings}
 )
 """The sections of `headrace.toml` that belong to orders."""
+
+_log = structlog.get_logger("assembly")
 
 
 @dataclass
@@ -78,8 +81,6 @@ async def open_orders(
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
     Raises ConfigError for what can't be used, TransientError for a database that is away.
-
-
     `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
@@ -148,6 +149,37 @@ async def open_inbox(database_url: str | None, settings: InboxSettings, clock: C
     """What the URL names, else the file of the settings. Raises as `open_store` does."""
     kind, place = _where(database_url, settings.file)
     inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings)
+    return inbox
+
+
+async def enter_orders(
+    stack: contextlib.AsyncExitStack, config: Config, clock: Clock, metrics: Metrics
+) -> OrderHalf | None:
+    """The order half, if it is on. What is on without having been asked for must not keep the rest from running."""
+    settings = config.section(ExecutionSettings)
+    if not settings.enabled:
+        return None
+    try:
+        return await stack.enter_async_context(open_orders(config, clock, metrics, work=settings.work_here))
+    except (ConfigError, TransientError) as error:
+        if config.origins["orders.enabled"].kind != "default":
+            raise
+        _log.warning("orders_off", error=str(error), meaning="nobody asked for orders, so the stream goes on alone")
+        return None
+
+
+async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: Clock, *, keep: bool) -> Inbox:
+    """The inboxes; in memory unless they are to `keep` anything, or where nobody chose the file and it can't be had."""
+    settings, database_url = config.section(InboxSettings), config.section(CoreSettings).database_url
+    in_memory = msgspec.structs.replace(settings, file=":memory:")
+    try:
+        inbox = await open_inbox(database_url if keep else None, settings if keep else in_memory, clock)
+    except ConfigError as error:
+        if error.key != "INBOX_FILE" or config.origins["inbox.file"].kind != "default":
+            raise
+        _log.warning("inbox_in_memory", error=str(error), meaning="what users did not acknowledge ends with this")
+        inbox = await open_inbox(None, in_memory, clock)
+    stack.push_async_callback(inbox.close)
     return inbox
 
 

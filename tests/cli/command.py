@@ -56,7 +56,7 @@ class Running:
 
     async def url(self) -> str:
         """Where it serves, from what it says."""
-        return (await self.says(r"http://[\w.]+:\d+"))[0]
+        return (await self.says(r"https?://[\w.]+:\d+"))[0]
 
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -127,7 +127,10 @@ async def test_listen_to_a_topic_that_is_none(tmp_path: Path) -> None:
         wrong_topic = await run(tmp_path, "listen", "no such", "--url", f"{url}/ws")
         wrong_path = await run(tmp_path, "listen", "slots", "--url", f"{url}/wss")
     assert wrong_topic == (1, "", "headrace: the server refused: no such: unknown topic (102)")
-    assert (wrong_path.status, wrong_path.err) == (1, "headrace: the server refused: HTTP Not Found (404)")
+    assert (wrong_path.status, wrong_path.err) == (
+        1,
+        "headrace: the server refused: HTTP Not Found: no WebSocket here (404)",
+    )
 
 
 def test_listen_to_what_is_no_address(headrace: Headrace) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Landing, Signed
+from headrace.chains import Blockhash, Landing, Signed
 from headrace.model.amounts import BaseUnits
+from headrace.model.errors import TransientError
 from headrace.model.orders import OrderStatus
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.execution.life import Life, Mortal, begin
@@ -27,7 +28,7 @@ async def test_the_best_quote_after_fees_is_executed_once(tmp_path: Path) -> Non
         await life.end()
         order = await life.check()
         assert (order.status, order.outcome.venue, order.outcome.amount_out) == (OrderStatus.CONFIRMED, "b", 7)
-        assert order.outcome.left_out == {"c": "c is away"}
+        assert order.outcome.left_out == {"c": "no answer"}
         assert order.outcome.min_out == 99
         assert await kinds(life) == ["accepted", "claimed", "quoted", "journaled", "landed"]
 
@@ -51,6 +52,18 @@ async def test_without_a_quote_it_rests_and_gives_up_after_three_tries(tmp_path:
         assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "no_quote")
         assert await kinds(life) == ["accepted", "claimed", "retried", "retried", "failed"]
         assert not life.chain.sent
+
+
+async def test_the_owner_is_not_told_what_a_node_says_of_itself(tmp_path: Path) -> None:
+    async def blockhash() -> Blockhash:
+        raise TransientError("http://user:secret@10.0.0.5:8899 refused")
+
+    async with begin(tmp_path) as life:
+        life.chain.blockhash = blockhash  # type: ignore[method-assign]
+        await life.accept()
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "chain_unavailable")
 
 
 async def test_what_the_chain_would_refuse_is_not_sent(tmp_path: Path) -> None:

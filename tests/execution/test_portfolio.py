@@ -6,13 +6,13 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.execution.portfolio import USDC, USDT, Holding, Portfolio, money_of, view
+from headrace.execution.portfolio import Holding, Portfolio, money_of, view
 from headrace.execution.requests import TOKENS, decimals_of
 from headrace.model.amounts import BaseUnits
-from headrace.model.keys import WSOL_MINT
+from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import U64_MAX, Fill
 
-SOL, X = WSOL_MINT, "4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R"
+SOL, USDC, USDT, X = WSOL_MINT, USDC_MINT, USDT_MINT, "4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R"
 
 amounts = st.integers(1, 50) | st.integers(1, U64_MAX)
 mints = st.sampled_from([SOL, USDC, USDT, X])

@@ -47,9 +47,12 @@ class Desk:
                     break
         return frames
 
+    def connect_to(self, path: str) -> connect:
+        return connect(f"ws://127.0.0.1:{self.port}{path}")
+
     def connect(self, query: str = "") -> connect:
         """A connection to `/ws`."""
-        return connect(f"ws://127.0.0.1:{self.port}/ws{query}")
+        return self.connect_to(f"/ws{query}")
 
 
 async def ask(socket: ClientConnection, kind: str, data: Any, number: int = 1) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Orders over `/ws`: the same verbs, answers and refusals as over HTTP."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.flow.desk import BODY, answer_to, ask, desk
 
@@ -98,3 +101,23 @@ async def test_a_server_without_orders_says_so(tmp_path: Path) -> None:
             "temporary": False,
             "retry_after_ms": None,
         }
+
+
+async def test_an_order_that_can_not_be_read_is_the_trouble_of_who_asks_for_it_alone(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
+        broken, whole = await client.place(), await client.place()
+        with closing(sqlite3.connect(tmp_path / "orders.db")) as db, db:
+            db.execute("update orders set request = '{}' where id = ?", (broken,))
+        for verb in ("order.get", "order.cancel"):
+            answer = await ask(socket, verb, {"orderId": broken})
+            assert (answer["type"], answer["data"]["code"], answer["data"]["message"]) == (
+                "error",
+                100,
+                "internal error",
+            )
+        async with client.connect_to(f"/api/orders/{broken}/stream") as stream:
+            with pytest.raises(ConnectionClosed):
+                await stream.recv()
+            assert stream.close_code == 1011
+        assert (await client.http.get(f"/api/orders/{broken}")).status_code == 500
+        assert (await ask(socket, "order.get", {"orderId": whole}))["data"]["orderId"] == whole

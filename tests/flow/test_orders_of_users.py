@@ -113,4 +113,7 @@ async def test_over_ws(tmp_path: Path) -> None:
         assert (await ask(bob, "order.cancel", about, 4))["data"]["status"] == 404
         assert (await ask(alice, "subscribe", {"topic": "orders:alice"}, 5))["type"] == "subscribed"
         assert (await ask(bob, "subscribe", {"topic": "orders:alice"}, 5))["data"]["code"] == 103
-        assert (await ask(bob, "subscribe", {"topic": f"order:{about['orderId']}"}, 6))["data"]["code"] == 103
+        topic = {"topic": f"order:{about['orderId']}"}
+        assert (await ask(bob, "subscribe", topic, 6))["data"]["code"] == 103
+        assert (await ask(alice, "subscribe", topic, 6))["type"] == "subscribed"
+        assert (await ask(alice, "history", topic, 7))["data"]["items"][0]["data"]["orderId"] == about["orderId"]

@@ -17,6 +17,7 @@ from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
+from headrace.execution.intake import Intake
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
@@ -125,6 +126,7 @@ async def open_house(
     clock: Clock | None = None,
     auth: AuthSettings | None = None,
     inbox: Inbox | None = None,
+    orders: Intake | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
@@ -141,6 +143,7 @@ async def open_house(
             clock,
             cache=cache,
             inbox=inbox,
+            orders=orders,
             supervisor=supervisor,
             server_id="server-1",
             head=head,

@@ -9,7 +9,7 @@ from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.problems import Refused
 from headrace.model.errors import ConfigError
 from headrace.runtime.clock import SystemClock
-from tests.gateway.house import TEXT, House, Raw, frame, join, open_house
+from tests.gateway.house import TEXT, UPGRADE, House, Raw, frame, join, open_house
 
 ME = "127.0.0.1"
 
@@ -263,6 +263,48 @@ async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> N
         assert (await http.post("/api/topics")).status_code == 405
         preflight = await http.options("/api/topics", headers={**page, "Access-Control-Request-Method": "POST"})
         assert "access-control-allow-methods" not in preflight.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "fits"),
+    [
+        ("127.0.0.1:8080", True), ("localhost:8080", True), ("LOCALHOST.", True), ("[::1]:8080", True),
+        ("app.localhost:8080", True), ("192.168.1.5", True), ("headrace", True), ("", True),
+        ("evil.example", False), ("evil.example:8080", False), ("127.0.0.1.evil.example", False),
+        ("Evil.Example.", False), ("notlocalhost.evil.example", False),
+    ],
+)  # fmt: skip
+def test_a_server_of_one_machine_has_no_public_name(host: str, fits: bool) -> None:
+    for settings, local, expected in (
+        ({}, True, fits),
+        ({}, False, True),
+        ({"trusted_proxies": (ME,)}, True, True),
+        ({"origins": ("*",)}, True, True),
+        ({"origins": (f"https://{host.lower()}",)} if host else {}, True, True),
+        ({"origins": ("https://other.example",)}, True, fits),
+    ):
+        door, _ = admission(**settings)
+        door.local = local
+        try:
+            door.check_host([host])
+            told = True
+        except Refused as refused:
+            assert refused.status == 421
+            told = False
+        assert told is expected, (settings, local)
+
+
+async def test_a_page_whose_name_was_made_to_mean_this_machine_gets_nothing() -> None:
+    """DNS rebinding: for the browser the page and this server are one site, so a GET bears no Origin."""
+    async with open_house() as house, web(house) as http:
+        for page in ({}, {"Origin": "http://evil.example"}):
+            for method in ("GET", "POST", "OPTIONS"):
+                answer = await http.request(method, "/api/topics", headers={"Host": "evil.example", **page})
+                assert (answer.status_code, answer.json()["status"]) == (421, 421)
+        raw = await Raw.connect(house.port)
+        raw.send(UPGRADE.format(path="/ws", more="").replace("Host: test", "Host: evil.example").encode())
+        assert b" 421 " in await raw.read_head()
+        raw.leave()
 
 
 async def test_a_client_that_asks_for_nothing_is_let_go() -> None:

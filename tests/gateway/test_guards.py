@@ -140,6 +140,11 @@ async def test_two_credentials_are_one_too_many(house: House, http: httpx.AsyncC
     assert both.status_code == 400
 
 
+async def test_a_query_with_very_many_parameters_is_a_refusal_like_others(http: httpx.AsyncClient) -> None:
+    many = "&".join(f"a{number}=1" for number in range(200))
+    assert is_refusal(await http.get(f"/api/by-ticket?ticket=x&{many}"), 401, "invalid_token")
+
+
 async def test_admins_only(house: House, http: httpx.AsyncClient) -> None:
     for path in ("/api/admins", "/api/ws/connections"):
         assert is_refusal(await http.get(path), 401)

@@ -1,5 +1,6 @@
 """The OpenAPI document is whole: every route is in it, each with what it is, takes, answers and refuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,17 @@ async def test_every_operation_is_told_whole(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == [PROBLEM_TYPE], (which, status)
 
 
+async def test_patterns_are_those_of_json_schema(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert '"pattern"' in text
+    assert not any(json.dumps(anchor)[1:-1] in text for anchor in (r"\A", r"\Z"))  # Python's
+
+
 async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
     refusals = {
         "/api/topics": {"400", "503"},
         "/api/topics/{topic}/history": {"400", "404", "410", "503"},
-        "/api/topics/{topic}/sse": {"400", "404", "503"},
+        "/api/topics/{topic}/sse": {"400", "404", "429", "503"},
     }
     for path, statuses in refusals.items():
         assert set(document["paths"][path]["get"]["responses"]) == {"200", "default", *statuses}

@@ -1,12 +1,15 @@
 """TLS on a real socket with a real certificate: exchanged, broken, too old a version, and never-ending handshakes."""
 
 import asyncio
+import contextlib
 import datetime
+import socket
 import ssl
 from pathlib import Path
 from typing import cast
 
 import pytest
+import uvloop
 import websockets
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -150,3 +153,42 @@ async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
         await house.gateway.stop(5.0)
         await client.wait_closed()
         assert client.close_code == 4001
+
+
+async def test_a_handshake_that_fails_as_nobody_foresaw_costs_its_client_alone(tmp_path: Path) -> None:
+    async with open_house(tls=write_pair(tmp_path, "here")) as house:
+        certificate = house.gateway._certificate
+        assert certificate is not None
+        sound, certificate.door = certificate.door, None  # type: ignore[assignment]  # start_tls raises TypeError
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        certificate.door = sound
+        assert await name_shown(house.port) == "here"
+        await nobody_waits(house)
+
+
+def hello() -> bytes:
+    """What a client says first."""
+    sent, tls = ssl.MemoryBIO(), client_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.wrap_bio(ssl.MemoryBIO(), sent).do_handshake()
+    return sent.read()
+
+
+def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvloop(tmp_path: Path) -> None:
+    tls = write_pair(tmp_path, "early")
+
+    async def many() -> None:
+        async with open_house(tls=tls) as house, asyncio.timeout(5):
+            for _ in range(10):
+                with socket.socket() as client:
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", house.port))  # the kernel accepts it
+                    client.send(hello())
+                    assert (await asyncio.get_running_loop().sock_recv(client, 1)) == b"\x16"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(many())

@@ -1,8 +1,8 @@
 """Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
 
-Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, assembly of the event
-frame. Not measured: sockets. The frames are those of the shipped demo recording in the envelope of RPC PubSub; each has
-a signature or a key of its own, as on the chain, so that none is a duplicate.
+Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
+snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the shipped demo recording in the
+envelope of RPC PubSub; each has a signature or a key of its own, as on the chain, so that none is a duplicate.
 """
 
 import argparse
@@ -24,6 +24,8 @@ import headrace
 from headrace.bench import add_write, at_least_one, progress, tell
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.cache import CacheSettings
+from headrace.cache.memory import MemoryCache
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import BATCH_MAX, Pipeline
@@ -100,6 +102,7 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
     clock = SystemClock()
     flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
     bus = MemoryBus(BusSettings(), clock, "bench")
+    bus.attach(MemoryCache(CacheSettings(), Metrics()).apply)
     framer = EventFramer()
     sent = [0, 0]
 

@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from headrace import app
 from headrace.config import Config
 from headrace.ingest.inspect import Result, inspect
 from headrace.ingest.readable import render_text
 from headrace.ingest.recognise import chain_name, pieces
 from headrace.model.errors import BadInputError
 from headrace.runtime.clock import SystemClock
+from headrace.upstream import load_programs, open_rpc
 
 STDIN: Final = "-"
 BARE_LENGTH_MIN: Final = 89
@@ -32,7 +32,7 @@ def decode(config: Config, name: str, *, owner: str | None, as_json: bool) -> in
     shown = "standard input" if name == STDIN else name
     with _naming(shown):
         texts = pieces(_read(config, name, owner))
-    programs, bad = app.load_programs(config), 0
+    programs, bad = load_programs(config), 0
     for number, text in enumerate(texts, 1):
         try:
             with _naming(shown if len(texts) == 1 else f"{shown}, line {number}"):
@@ -67,7 +67,7 @@ def _read(config: Config, name: str, owner: str | None) -> bytes:
 
 async def _fetch(config: Config, name: str) -> bytes:
     """The transaction or account of this name, as the node's own JSON. Raises BadInputError when there is none."""
-    rpc = app.open_rpc(config, SystemClock())
+    rpc = open_rpc(config, SystemClock())
     try:
         if chain_name(name) == "signature":
             found = await rpc.get_transaction(name)

@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from headrace.cli.access import Access, untrusted
 from headrace.model.redact import redact
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
@@ -15,18 +16,25 @@ from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused, Retract, Subscription, Value
 
 
-def listen(url: str, topics: Sequence[str], *, whole_frames: bool, count: int | None) -> int:
+def listen(url: str, topics: Sequence[str], access: Access, *, whole_frames: bool, count: int | None) -> int:
     """Print events until `count` have come, or until interrupted; 1 if the server refused."""
+    access.warn(url)
+    known = partial(Client, token=access.token(), tls=access.tls(url))
     try:
-        asyncio.run(print_values(url, topics, whole_frames=whole_frames, count=count))
+        asyncio.run(print_values(url, topics, known, whole_frames=whole_frames, count=count))
     except Refused as refused:
-        print(f"headrace: the server refused: {refused}", file=sys.stderr)
+        print(f"headrace: the server refused: {printable(str(refused))}{access.hint(refused.code)}", file=sys.stderr)
         return 1
     return 0
 
 
 async def print_values(
-    url: str, topics: Sequence[str], *, whole_frames: bool = False, count: int | None = None
+    url: str,
+    topics: Sequence[str],
+    connect: Callable[..., Client] = Client,
+    *,
+    whole_frames: bool = False,
+    count: int | None = None,
 ) -> None:
     """Print every value of the topics as one line: JSON as it came, or the gist of it."""
     told, seen = False, 0
@@ -35,14 +43,14 @@ async def print_values(
     def tell(why: str, delay_s: float) -> None:
         nonlocal told
         if not told:
-            print(f"headrace: {redact(url)}: {why}; trying again until it is there", file=sys.stderr)
+            print(f"headrace: {redact(url)}: {why}{untrusted(why)}; trying again until it is there", file=sys.stderr)
         told = True
 
     async def follow(subscription: Subscription) -> None:
         async for value in subscription:
             await values.put(value)
 
-    async with Client(url, on_loss=tell) as client, Supervisor(SystemClock()) as tasks:
+    async with connect(url, on_loss=tell) as client, Supervisor(SystemClock()) as tasks:
         for topic in dict.fromkeys(topics):
             tasks.start("listen", topic, partial(follow, client.subscribe(topic)))
         while count is None or seen < count:

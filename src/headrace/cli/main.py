@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace import __version__, app
-from headrace.cli import decoding, listening, minting, ordering, recordings, serving
+from headrace.cli import access, decoding, listening, minting, ordering, recordings, serving
 from headrace.config import Config, CoreSettings, WrongSettings, load, render
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.runtime.log import configure
@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     listen = _command(commands, "listen", _listen, "subscribe to topics of a running server and print what comes")
     listen.add_argument("topics", nargs="+", metavar="TOPIC", help="such as trades:pump or slots")
     listen.add_argument("--url", default="ws://127.0.0.1:8080/ws", help="the server's address (default %(default)s)")
+    access.add_options(listen)
     listen.add_argument("--json", action="store_true", help="print whole frames, one a line")
     listen.add_argument("--count", type=_count, metavar="N", help="stop after N events")
 
@@ -235,7 +236,8 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
-    return listening.listen(arguments.url, arguments.topics, whole_frames=arguments.json, count=arguments.count)
+    shown = access.Access.of(arguments)
+    return listening.listen(arguments.url, arguments.topics, shown, whole_frames=arguments.json, count=arguments.count)
 
 
 def _token(arguments: argparse.Namespace) -> int:

@@ -10,14 +10,15 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from headrace.cli.access import Access, add_options, untrusted
 from headrace.cli.listening import printable
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.model.orders import TERMINAL
 from headrace.protocol.codes import may_reconnect
 from headrace.runtime.backoff import Backoff
+from headrace.sdk.dialing import dial, refusal
 
 URL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 15.0
@@ -71,6 +72,7 @@ def add_to(commands: Any) -> None:
 def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
     parser.add_argument("--url", default=URL, help="the server's address (default %(default)s)")
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="print what the server says, one JSON object a line")
     parser.set_defaults(run=run)
     return parser
@@ -96,23 +98,23 @@ def _place(arguments: argparse.Namespace) -> int:
     body = {name: value for name, value in wanted.items() if value is not None}
     key = arguments.key or str(uuid.uuid4())
     try:
-        order = _ask(arguments.url, "POST", "/api/orders/execute", json=body, headers={"Idempotency-Key": key})
+        order = _ask(arguments, "POST", "/api/orders/execute", json=body, headers={"Idempotency-Key": key})
     except Problem as problem:
         if "fate unknown" not in str(problem):
             raise
         raise Problem(f"{problem}; ask again with --key {key}") from problem
     print(json.dumps(order) if arguments.json else order["orderId"], flush=True)
-    return _follow(arguments.url, order["orderId"], 0, as_json=arguments.json) if arguments.watch else 0
+    return _follow(arguments, order["orderId"], 0) if arguments.watch else 0
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    return _follow(arguments.url, arguments.order, arguments.from_seq, as_json=arguments.json)
+    return _follow(arguments, arguments.order, arguments.from_seq)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     names = ("user", "status", "mint", "limit", "cursor")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    page = _ask(arguments.url, "GET", "/api/orders", params=given)
+    page = _ask(arguments, "GET", "/api/orders", params=given)
     if arguments.json:
         for order in page["orders"]:
             print(json.dumps(order))
@@ -124,7 +126,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    order = _ask(arguments.url, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
+    order = _ask(arguments, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
     over = order["status"] == "CANCELLED"
     said = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
     print(json.dumps(order) if arguments.json else said)
@@ -133,7 +135,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _events(arguments: argparse.Namespace) -> int:
     path, seq = f"/api/orders/{quote(arguments.order, safe='')}/events", 0
-    while events := _ask(arguments.url, "GET", path, params={"fromSeq": seq})["events"]:
+    while events := _ask(arguments, "GET", path, params={"fromSeq": seq})["events"]:
         for event in events:
             print(json.dumps(event) if arguments.json else line_of(event))
         seq = events[-1]["seq"]
@@ -171,21 +173,25 @@ def _details(event: Json) -> Iterable[str]:
             yield f"{name} {event[name]}"
 
 
-def _follow(url: str, order_id: str, from_seq: int, *, as_json: bool) -> int:
-    return 0 if asyncio.run(_until_over(url, order_id, from_seq, as_json=as_json)) == "CONFIRMED" else 1
+def _follow(arguments: argparse.Namespace, order_id: str, from_seq: int) -> int:
+    over = _until_over(arguments.url, Access.of(arguments), order_id, from_seq, as_json=arguments.json)
+    return 0 if asyncio.run(over) == "CONFIRMED" else 1
 
 
-async def _until_over(url: str, order_id: str, seq: int, *, as_json: bool) -> str:
+async def _until_over(url: str, access: Access, order_id: str, seq: int, *, as_json: bool) -> str:
     """Print the order's updates to its end, over as many connections as it takes; the status in which it ended."""
     backoff = Backoff(initial_s=0.2, max_s=5.0)
     address = f"ws{_checked(url)[4:]}/api/orders/{quote(order_id, safe='')}/stream"
+    tls = await asyncio.to_thread(access.tls, url)
     while True:
         try:
-            async with connect(f"{address}?fromSeq={seq}") as socket:
+            token = await asyncio.to_thread(access.read)
+            async with dial(f"{address}?fromSeq={seq}", token, compression=False, tls=tls) as socket:
                 async for text in socket:
                     frame: Json = json.loads(text)
                     if frame["type"] == "error":
-                        raise Problem(f"the server refused: {printable(frame['data']['message'])}")
+                        hint = access.hint(frame["data"].get("code", 0))
+                        raise Problem(f"the server refused: {printable(frame['data']['message'])}{hint}")
                     if frame["type"] == "update":
                         backoff.reset()
                         seq = frame["seq"]
@@ -195,12 +201,14 @@ async def _until_over(url: str, order_id: str, seq: int, *, as_json: bool) -> st
                         return str(over)
         except ConnectionClosed as closed:
             if closed.rcvd is not None and not may_reconnect(closed.rcvd.code):
-                raise Problem(f"the server ended it: {closed.rcvd.code}") from closed
+                raise Problem(f"the server ended it: {closed.rcvd.code}{access.hint(closed.rcvd.code)}") from closed
         except InvalidStatus as error:
-            raise Problem(f"the server refused: HTTP {error.response.status_code}") from error
+            said = refusal(error) or f"HTTP {error.response.status_code}"
+            hint = access.hint(error.response.status_code)
+            raise Problem(f"the server refused: {printable(str(said))}{hint}") from error
         except (OSError, InvalidHandshake, TimeoutError) as error:
             if seq == 0:
-                raise Problem(f"{url}: {error}") from error
+                raise Problem(f"{url}: {error}{untrusted(str(error))}") from error
         await asyncio.sleep(backoff.next_s())
 
 
@@ -210,16 +218,20 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _ask(url: str, method: str, path: str, **more: Any) -> Json:
+def _ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
     """The answer's object. Raises Problem with what the server says is wrong."""
+    url, access = arguments.url, Access.of(arguments)
+    address, tls = _checked(url) + path, access.tls(url)
+    headers = {**more.pop("headers", {}), **access.headers()}
+    access.warn(url)
     try:
-        answer = httpx.request(method, _checked(url) + path, timeout=TIMEOUT_S, **more)
+        answer = httpx.request(method, address, headers=headers, timeout=TIMEOUT_S, verify=tls or False, **more)
         body = answer.json()
     except httpx.InvalidURL as error:
         raise ConfigError("--url", url, "an http:// or https:// URL") from error
     except httpx.HTTPError as error:
         fate = "" if isinstance(error, httpx.ConnectError) or method == "GET" else "; fate unknown"
-        raise Problem(f"{url}: {error or type(error).__name__}{fate}") from error
+        raise Problem(f"{url}: {error or type(error).__name__}{untrusted(str(error))}{fate}") from error
     except ValueError as error:
         raise Problem(f"{url}: HTTP {answer.status_code}, and no JSON: is that a Headrace server?") from error
     if answer.is_success and isinstance(body, dict):
@@ -228,4 +240,4 @@ def _ask(url: str, method: str, path: str, **more: Any) -> Json:
     said += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]
     if body.get("fate") == "unknown":
         said.append("fate unknown")
-    raise Problem(printable(f"{answer.status_code} {'; '.join(said)}"))
+    raise Problem(printable(f"{answer.status_code} {'; '.join(said)}{access.hint(answer.status_code)}"))

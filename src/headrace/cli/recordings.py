@@ -15,13 +15,13 @@ from headrace.config import Config
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import BadInputError
 from headrace.model.events import Message
-from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import EventFramer
-from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording
+from headrace.upstream import load_programs, new_outlet, new_recorder
 
 PROGRESS_S = 5.0
 
@@ -38,8 +38,8 @@ def record(config: Config, file: Path, *, seconds: float | None, append: bool = 
 async def _record(config: Config, file: Path, seconds: float | None, append: bool) -> None:
     stop = asyncio.Event()
     service = app.Service(config)
-    intake = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="recorder")
-    recorder = app.new_recorder(file, config, service.clock, append=append)
+    intake = new_outlet("recorder")
+    recorder = new_recorder(file, config, service.clock, append=append)
 
     async def tell() -> None:
         while True:
@@ -51,7 +51,7 @@ async def _record(config: Config, file: Path, seconds: float | None, append: boo
             await service.clock.sleep(seconds)
             stop.set()
 
-    with app.stopped_by_signals(stop):
+    with stopped_by_signals(stop):
         async with Supervisor(service.clock) as tasks:
             writing = tasks.start("recorder", "run", partial(recorder.run, intake))
             source = app.open_nodes(service)
@@ -81,8 +81,8 @@ def print_replay(
 async def _print_replay(config: Config, file: Path, speed: float | None, topics: frozenset[str], out: BinaryIO) -> None:
     clock = SystemClock()
     bus = MemoryBus(config.section(BusSettings), clock, generation_of(file))
-    pipeline = Pipeline(app.load_programs(config), clock, Metrics())
-    outlet = Channel[AnyUpdate](app.OUTLET_CAPACITY, "block", name="ingest")
+    pipeline = Pipeline(load_programs(config), clock, Metrics())
+    outlet = new_outlet("ingest")
     frame = EventFramer()
 
     def write(messages: Sequence[Message]) -> None:

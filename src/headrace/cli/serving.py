@@ -14,11 +14,12 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from headrace import app, assembly
+from headrace import assembly
 from headrace.app import Service
 from headrace.cli.listening import print_values
 from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.model.errors import BadInputError
@@ -26,6 +27,7 @@ from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.recording import Recording, header_of
 
@@ -47,7 +49,7 @@ def work(config: Config) -> int:
 
     async def until_signal() -> None:
         stop = asyncio.Event()
-        with app.stopped_by_signals(stop):
+        with stopped_by_signals(stop):
             _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
             await assembly.run_worker(config, SystemClock(), Metrics(), stop)
 
@@ -72,7 +74,7 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
         print(f"  orders     {place}\n\n  Ctrl-C ends it.\n", file=sys.stderr)
         if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             await asyncio.to_thread(webbrowser.open, f"{url}/")
-        if follow_here:
+        if follow_here and service.config.section(AuthSettings).mode == "off":
             topics = [f"trades:{program}" for program in sorted(service.programs.by_name)]
             await print_values(f"{url.replace('http', 'ws', 1)}/ws", [*topics, "token_updates"])
 
@@ -115,7 +117,7 @@ def _player(config: Config, file: Path, *, speed: float | None, loop: bool, orde
 async def _serve_until_signal(service: Service, greet: Greeting | None = None) -> None:
     garbage.settle()
     stop = asyncio.Event()
-    with app.stopped_by_signals(stop):
+    with stopped_by_signals(stop):
         async with Supervisor(service.clock) as tasks:
             serving = tasks.start("serve", "service", partial(service.run, stop))
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))

@@ -14,6 +14,9 @@ from headrace.model.errors import ConfigError
 from headrace.model.redact import redact
 
 OWN_PREFIX: Final = "HEADRACE_"
+_OF_CLIENTS: Final = frozenset({"HEADRACE_TOKEN"})
+"""What `headrace listen` and `headrace orders` read; whoever exports it for them can still run a server."""
+
 _NEAR_MISS: Final = 0.85
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$")
 
@@ -94,7 +97,7 @@ def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[Conf
     own = [
         given
         for name, given in inputs.environment.items()
-        if name.startswith(OWN_PREFIX) and not _is_service_link(name, given.value)
+        if name.startswith(OWN_PREFIX) and name not in _OF_CLIENTS and not _is_service_link(name, given.value)
     ]
     for given in (*inputs.dotenv.values(), *own):
         if (name := _variable(given)) not in known:

@@ -26,6 +26,9 @@ from headrace.venues import Venue
 
 REST_MAX_S: Final = 60.0
 TOO_LITTLE: Final = "quote_below_min_out"
+NO_QUOTE: Final = "no_quote"
+NO_BLOCKHASH: Final = "chain_unavailable"
+"""Why a try failed, as the owner is told: constants, never the words of a node's or a venue's error."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Engine:
         """ROUTING → BUILDING with the best quote. Raises TransientError when no venue gave any, or too little."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
-            raise TransientError("no_quote")
+            raise TransientError(NO_QUOTE)
         quote = best(quotes)
         if quote.amount_out < (order.request.min_out or 0):
             raise TransientError(TOO_LITTLE)  # the chain would refuse it
@@ -76,7 +79,11 @@ class Engine:
         return self._steps.take_later(order, Step.QUOTED, outcome), quote
 
     async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Signed bytes, in memory only."""
+        """Signed bytes, in memory only. Raises TransientError when no blockhash can be had."""
+        try:
+            blockhash = await self._chain.blockhash()
+        except TransientError as error:
+            raise TransientError(NO_BLOCKHASH) from error
         swap = Swap(
             memo=order.id,
             venue=quote.venue,
@@ -86,7 +93,7 @@ class Engine:
             quoted_out=quote.amount_out,
             min_out=least_out(order.request, quote),
         )
-        return self._chain.sign(swap, await self._chain.blockhash())
+        return self._chain.sign(swap, blockhash)
 
     async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
         """BUILDING → SUBMITTED: returns when the bytes are on disk, and not one of them leaves before."""

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.model.amounts import decimal_string
-from headrace.model.keys import WSOL_MINT
+from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import Fill
 
-USDC: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
-USDT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
-MONEY: Final = (USDC, USDT, WSOL_MINT)
+MONEY: Final = (USDC_MINT, USDT_MINT, WSOL_MINT)
 """In which of a pair's mints costs are counted: the first that is here, else the one whose text sorts first."""
 
 AVERAGE_DECIMALS: Final = 9

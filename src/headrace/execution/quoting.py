@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.model.errors import TransientError
 from headrace.model.orders import OrderRequest, Quote
 from headrace.venues import Venue
+
+TOO_SLOW: Final = "too slow"
+NO_ANSWER: Final = "no answer"
+"""Why a venue is left out, as the owner is told: never the words of its error."""
 
 
 class Quotes(NamedTuple):
@@ -23,7 +27,7 @@ async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: flo
         _, late = await asyncio.wait(asked.values(), timeout=timeout_s)
         for task in late:
             task.cancel()
-    answers = [(name, "too slow" if task.cancelled() else task.result()) for name, task in asked.items()]
+    answers = [(name, TOO_SLOW if task.cancelled() else task.result()) for name, task in asked.items()]
     return Quotes(
         tuple(answer for _, answer in answers if isinstance(answer, Quote)),
         {name: answer for name, answer in answers if isinstance(answer, str)},
@@ -33,5 +37,5 @@ async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: flo
 async def _ask(venue: Venue, request: OrderRequest) -> Quote | str:
     try:
         return await venue.quote(request)
-    except TransientError as error:
-        return str(error)
+    except TransientError:
+        return NO_ANSWER

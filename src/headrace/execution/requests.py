@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from headrace.model.amounts import BaseUnits, Bps
-from headrace.model.keys import WSOL_MINT, is_key
+from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
 from headrace.model.topics import OWNER_LENGTH_MAX, is_owner
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
@@ -16,8 +16,8 @@ from headrace.runtime.registry import load
 
 TOKENS: Final = {
     "SOL": Token(WSOL_MINT, 9),
-    "USDC": Token("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", 6),
-    "USDT": Token("Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", 6),
+    "USDC": Token(USDC_MINT, 6),
+    "USDT": Token(USDT_MINT, 6),
 }
 """Tokens that have a name here; any other is given by its mint."""
 

@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Sequence
 from http import HTTPStatus
-from math import ceil
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -21,6 +20,8 @@ _ADDRESS_BITS: Final = 64
 
 _ORIGINS_LOGGED_MAX: Final = 100
 
+FULL_RETRY_AFTER_S: Final = 60
+
 _Count = msgspec.Meta(ge=1)
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,16 +33,18 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
 
     per_address_max: Annotated[
-        int, _Count, Setting("WebSocket connections of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True)
+        int,
+        _Count,
+        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
     ] = 5000
     per_user_max: Annotated[
-        int, _Count, Setting("WebSocket connections of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
+        int, _Count, Setting("WebSockets and event streams of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
     ] = 100
     connects_per_s: Annotated[
         int,
         _Count,
         Setting(
-            "New WebSocket connections of one address a second, and as many at once",
+            "New WebSockets and event streams of one address a second, and as many at once",
             ("WEBSOCKET_CONNECTS_PER_S",),
             live=True,
         ),
@@ -49,7 +52,11 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     http_per_address_max: Annotated[
         int,
         _Count,
-        Setting("Connections of one peer at once that are not (yet) WebSockets", ("HTTP_MAX_PER_ADDRESS",), live=True),
+        Setting(
+            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
+            ("HTTP_MAX_PER_ADDRESS",),
+            live=True,
+        ),
     ] = 512
     trusted_proxies: Annotated[
         tuple[str, ...],
@@ -85,7 +92,7 @@ class _Visitor:
 
 
 class Admission:
-    """Judges who comes, from outside to inside: `check_origin`, `address_of`, `enter`, and in the end `leave`.
+    """Judges who comes, from outside to inside: `check_host`, `check_origin`, `address_of`, `enter`, at last `leave`.
 
     `local`: this server listens on this machine alone, so pages of this machine are no strangers. `demo`: what it plays
     is public, so a page opened as a file may read it. Raises ConfigError for settings that mean nothing.
@@ -117,6 +124,20 @@ class Admission:
         if not separator or scheme not in ("http", "https"):
             return False
         return site == host.lower() or (self.local and _is_loopback(site))
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Raises Refused (421) for a public name, where this server listens on this machine alone.
+
+        A page may let its own name stand for 127.0.0.1 (DNS rebinding): then it is of our site for every browser. A
+        proxy on this machine may well pass such names on; it is among the trusted ones, or its name among the origins.
+        """
+        if not self.local or self._proxies or "*" in self._origins:
+            return
+        for host in hosts:
+            named = any(origin.partition("://")[2] == host.lower() for origin in self._origins)
+            if _is_public_name(host) and not named:
+                hint = "behind a proxy set TRUSTED_PROXIES, or name the site in ALLOWED_ORIGINS"
+                raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server is for its own machine; {hint}")
 
     def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
         """Raises Refused for a browser whose page is of another site than ours and not on the list."""
@@ -168,15 +189,9 @@ class Admission:
             self._gone.set(address, now_s)
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too many new connections from this address",
-                headers=retry_after(ceil(wait_s)),
-            )
+            raise _too_many("too many new connections from this address", wait_s)
         if visitor.count >= self.settings.per_address_max:
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS, "too many connections from this address", headers=retry_after(60)
-            )
+            raise _too_many("too many connections from this address", FULL_RETRY_AFTER_S)
         visitor.count += 1
         self.inside += 1
         self._gone.clear(address)
@@ -193,7 +208,7 @@ class Admission:
         return any(address in network for network in self._proxies)
 
 
-def _too_many(what: str, retry_after_s: int) -> Refused:
+def _too_many(what: str, retry_after_s: float) -> Refused:
     return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
 
 
@@ -236,3 +251,9 @@ def _origin(given: str) -> str:
 def _is_loopback(site: str) -> bool:
     address = _address(site)
     return site.partition(":")[0] == "localhost" or (address is not None and address.is_loopback)
+
+
+def _is_public_name(host: str) -> bool:
+    """Whether somebody else may say which address the name stands for: no address, and not of this machine's own."""
+    name = host.lower().partition(":")[0].removesuffix(".")
+    return "." in name and _address(host) is None and not name.endswith(".localhost")

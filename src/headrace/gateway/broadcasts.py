@@ -15,15 +15,15 @@ from headrace.model import topics
 from headrace.model.application import missing_members
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Position, Publication
+from headrace.model.identity import SUBJECT_LENGTH_MAX
 from headrace.store.inbox import Inbox, Letter
 
 DATA_BYTES_MAX: Final = 32_768
 USERS_MAX: Final = 1_000
 SERVERS_MAX: Final = 100
-USER_ID_MAX: Final = 128
 
 _Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=topics.TOPIC_LENGTH_MAX)]
-_UserId = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]+\Z", max_length=USER_ID_MAX)]
+_UserId = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]+\Z", max_length=SUBJECT_LENGTH_MAX)]
 _Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=200)]
 
 

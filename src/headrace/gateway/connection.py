@@ -179,9 +179,7 @@ class Connection(asyncio.Protocol):
     def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
         """Raises Refused."""
         if self._keeper.draining:
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=retry_after(self._keeper.retry_after_s())
-            )
+            raise self._not_now("shutting down")
         factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
@@ -190,6 +188,7 @@ class Connection(asyncio.Protocol):
         headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
         if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
             raise self._not_now("full")
+        admission.check_host(headers.get_all("Host"))
         admission.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
         address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
         asked = opening(request, address, parameter)

@@ -36,8 +36,12 @@ class EventStream(Client, asyncio.Protocol):
     a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged.
     """
 
-    def __init__(self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None = None) -> None:
-        self._gate, self._keeper = gate, gate.keeper
+    def __init__(
+        self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None, address: str
+    ) -> None:
+        """Under `address` it was counted on entering; it leaves there when its socket is gone."""
+        self._gate, self._keeper, self._address = gate, gate.keeper, address
+        self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf
         if gate.auth is not None and identity is not None:
             self._ends_s = self._keeper.clock.monotonic() + gate.auth.valid_s(identity) + gate.auth.settings.grace_s
@@ -50,7 +54,7 @@ class EventStream(Client, asyncio.Protocol):
         settings = self._keeper.settings
         self.transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
         _give_up_after(self.transport, settings.ping_s + settings.pong_s)
-        self._gate.hub.add(self, None)
+        self._gate.hub.add(self, self._user_id)
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.wire.write(chunk(sse.retry(_rng.randint(*RETRY_MS))))
         self._gate.hub.subscribe(self, self._wanted)
@@ -66,6 +70,7 @@ class EventStream(Client, asyncio.Protocol):
         self._leave()
         self._keeper.closing.clear(self)
         self._keeper.stuck.clear(self)
+        self._keeper.admission.leave(self._address)
 
     def pause_writing(self) -> None:
         self._watch_unsent()
@@ -126,7 +131,7 @@ class EventStream(Client, asyncio.Protocol):
         self.open = False
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
-        self._gate.hub.remove(self, None)
+        self._gate.hub.remove(self, self._user_id)
 
 
 def _give_up_after(transport: asyncio.Transport, silent_s: float) -> None:

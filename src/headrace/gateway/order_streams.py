@@ -7,6 +7,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+import structlog
+
 from headrace.execution.intake import Intake
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
@@ -14,13 +16,15 @@ from headrace.gateway.connection import Connection
 from headrace.gateway.handshake import Opening
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import Refused
+from headrace.gateway.replays import Once
 from headrace.model.credentials import Credential
-from headrace.model.errors import RequestError, TransientError
+from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.orders import OrderEvent, OrderRefused
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
 from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 HEARTBEAT_S: Final = 5.0
@@ -31,6 +35,8 @@ CLOSES: Final[Mapping[int, CloseCode]] = {
     ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
 }
 """How a stream ends whose credential is no good."""
+
+_log = structlog.get_logger("gateway")
 
 
 class OrderStreams:
@@ -159,7 +165,8 @@ class OrderStream:
     def _read(self, *, first: bool = False) -> None:
         if not self._reading:
             self._reading = True
-            self._streams.supervisor.start("orders", "stream", partial(self._catch_up, first))
+            work = Once(partial(self._catch_up, first), partial(self.end, CloseCode.INTERNAL))
+            self._streams.supervisor.start("orders", "stream", work, restart=Backoff(0.05, 0.1))
 
     async def _catch_up(self, first: bool) -> None:
         """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""
@@ -182,6 +189,9 @@ class OrderStream:
             self._connection.close(CLOSES.get(failure.code, CloseCode.INSUFFICIENT_STATE))
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
+        except InvariantError as error:  # a person must look; until then it is one order's trouble
+            _log.error("order_unreadable", order=self.order_id, error=str(error), exc_info=error)
+            self._connection.close(CloseCode.INTERNAL)
         finally:
             self._reading = False
 

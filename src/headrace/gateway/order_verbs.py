@@ -4,19 +4,25 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
+import structlog
+
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
 from headrace.gateway.groups import Client
-from headrace.model.errors import RequestError
+from headrace.gateway.replays import INTERNAL, Once
+from headrace.model.errors import InvariantError, RequestError
 from headrace.model.orders import OrderRefused
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.orders import order_view
 from headrace.protocol.session import OrderCommand
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
 """Commands of all connections that wait for the store; each connection is bounded by its rate besides."""
+
+_log = structlog.get_logger("gateway")
 
 
 class OrderVerbs:
@@ -36,7 +42,9 @@ class OrderVerbs:
             client.send(frames.error(failure, command.request_id))
             return
         self._running += 1
-        task = self._supervisor.start("orders", command.verb, partial(self._perform, client, command, user_id))
+        failed = partial(client.send, frames.error(INTERNAL, command.request_id))
+        work = Once(partial(self._perform, client, command, user_id), failed)
+        task = self._supervisor.start("orders", command.verb, work, restart=Backoff(0.05, 0.1))
         task.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:
@@ -47,6 +55,9 @@ class OrderVerbs:
             answer = await self._answer(command, user_id)
         except OrderRefused as refused:
             answer = frames.order_error(refused, command.request_id)
+        except InvariantError as error:  # a person must look; until then it is one order's trouble
+            _log.error("order_unreadable", verb=command.verb, error=str(error), exc_info=error)
+            answer = frames.error(INTERNAL, command.request_id)
         if client.open:
             client.send(answer)
 

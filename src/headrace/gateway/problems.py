@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 
 import msgspec
 
@@ -33,6 +34,6 @@ class Refused(Exception):  # noqa: N818  (an answer)
         super().__init__(f"{status} {detail}")
 
 
-def retry_after(seconds: int) -> dict[str, str]:
-    """The header that says when to come back."""
-    return {"Retry-After": str(seconds)}
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header that says when to come back: in whole seconds, never too soon."""
+    return {"Retry-After": str(ceil(seconds))}

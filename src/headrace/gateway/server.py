@@ -26,6 +26,7 @@ from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.mailboxes import Mailboxes
 from headrace.gateway.order_streams import OrderStreams
+from headrace.gateway.order_topics import OrderTopics
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
 from headrace.gateway.routes import orders as order_routes
@@ -51,9 +52,8 @@ class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
     `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
-    are sent nothing. `head` tells how far the chain is known (shown in
-    heartbeats). `demo` marks a server that plays a recording.
-    `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
+    are sent nothing. `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a
+    recording. `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
     `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
     `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
@@ -90,7 +90,8 @@ class Gateway:
         self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
         self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth)
+        owners = OrderTopics(orders, supervisor) if orders is not None else None
+        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth, owners)
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
@@ -107,10 +108,10 @@ class Gateway:
             framer,
             Broadcasts(bus, inbox, server_id),
             server_id,
-            demo,
-            dashboard,
-            expose_metrics,
-            auth,
+            demo=demo,
+            dashboard=dashboard,
+            expose_metrics=expose_metrics,
+            auth=auth,
         )
         self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
         self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)

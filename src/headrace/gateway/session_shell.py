@@ -17,6 +17,7 @@ from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.mailboxes import Mailbox, Mailboxes
+from headrace.gateway.order_topics import Asked, OrderTopics
 from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.problems import Refused
 from headrace.model.errors import RequestError
@@ -32,6 +33,7 @@ from headrace.protocol.session import (
     Close,
     History,
     OrderCommand,
+    OwnerOnly,
     Revoke,
     Send,
     Session,
@@ -55,8 +57,8 @@ _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
 class Gate:
     """What every session shares. `head` tells how far the chain is known at the moment of the call.
 
-    `orders` is None on a server that takes none, `mailboxes` on one that keeps nothing for users, `auth` on one that
-    asks nobody who they are.
+    `orders` and `order_topics` are None on a server that takes none, `mailboxes` on one that keeps nothing for users,
+    `auth` on one that asks nobody who they are.
     """
 
     hub: Hub
@@ -67,11 +69,16 @@ class Gate:
     orders: OrderVerbs | None = None
     mailboxes: Mailboxes | None = None
     auth: Authenticator | None = None
+    order_topics: OrderTopics | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         self.closed = self.metrics.counter("gateway_closed", "Connections that this server closed", ("code",))
         self.commands = self.metrics.counter("gateway_commands", "Frames received from clients")
+
+    def has_enough(self, user_id: str | None) -> bool:
+        """Whether the user has all the connections that one may have."""
+        return user_id is not None and self.hub.users[user_id] >= self.keeper.admission.settings.per_user_max
 
 
 class SessionShell(Client):
@@ -84,6 +91,7 @@ class SessionShell(Client):
         self._claimed = _user_id(opening.query)
         """The user that the URL names; who it really is shows when the session says welcome."""
         self._mailbox: Mailbox | None = None
+        self._asked: Asked | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
         batch = _one(opening.query, "batch") == "1"
         super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
@@ -165,11 +173,6 @@ class SessionShell(Client):
     def not_subscribed(self, topic: str) -> None:
         self._session.lost(topic)
 
-    def _is_one_too_many(self, user_id: str | None) -> bool:
-        """Whether the user has all the connections that one may have."""
-        per_user_max = self._keeper.admission.settings.per_user_max
-        return user_id is not None and self._gate.hub.users[user_id] >= per_user_max
-
     def _is_used(self) -> None:
         if self._keeper.admission.settings.idle_s:
             self._keeper.idle.set(self, self._keeper.clock.monotonic())
@@ -193,6 +196,8 @@ class SessionShell(Client):
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
                     self._gate.hub.history(self, action)
+                case OwnerOnly():
+                    self._ask_owner(action)
                 case Acknowledge():
                     self._acknowledge(action)
                 case OrderCommand():
@@ -204,6 +209,12 @@ class SessionShell(Client):
                     self.cut_off(code)
                 case _:
                     assert_never(action)
+
+    def _ask_owner(self, wanted: OwnerOnly) -> None:
+        if self._asked is None:
+            assert self._gate.order_topics is not None
+            self._asked = Asked(self._gate.order_topics, self, lambda action: self._perform([action]))
+        self._asked.ask(wanted)
 
     def _acknowledge(self, wanted: Acknowledge) -> None:
         if self._mailbox is None or wanted.topic != self._mailbox.topic:
@@ -226,7 +237,7 @@ class SessionShell(Client):
     def _welcome(self) -> None:
         settings = self._keeper.settings
         user_id = self._claimed if self._gated is None else self._gated.standing.subject
-        if self._is_one_too_many(user_id):
+        if self._gate.has_enough(user_id):
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
         self._user_id = user_id
@@ -273,6 +284,10 @@ class SessionShell(Client):
 
     def _unsubscribe(self, topic: str, failure: RequestError) -> bool:
         """End delivery; whether it had begun. If not, whoever asked for it gets `failure`."""
+        undecided = self._asked.withdraw(topic) if self._asked is not None else None
+        if undecided is not None:
+            self.send(frames.error(failure, undecided.request_id))
+            return False
         ended = self._gate.hub.unsubscribe(self, topic)
         if ended is not None and not ended.acknowledged:
             self.send(frames.error(failure, ended.request_id))

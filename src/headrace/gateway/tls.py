@@ -11,7 +11,9 @@ import structlog
 
 from headrace.config import Setting
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.replays import Once
 from headrace.model.errors import ConfigError
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 _log = structlog.get_logger("gateway")
@@ -89,6 +91,7 @@ class TlsDoor(asyncio.Protocol):
     ) -> None:
         self._certificate, self._keeper, self._supervisor, self._http = certificate, keeper, supervisor, http
         self._peer = ""
+        self._early = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -100,8 +103,31 @@ class TlsDoor(asyncio.Protocol):
             self._keeper.stop_waiting(self._peer)
             self._transport.abort()
             return
-        self._transport.pause_reading()
-        self._supervisor.start("gateway", "tls", self._shake_hands)
+        self._transport.pause_reading()  # uvloop reads on all the same, until the handshake begins
+        work = Once(self._shake_hands, self._transport.abort)
+        self._supervisor.start("gateway", "tls", work, restart=Backoff(0.05, 0.1))
+        asyncio.get_running_loop().call_soon(self._hand_on)
+
+    def data_received(self, data: bytes) -> None:
+        """What came before the handshake began, at most what one read gives."""
+        self._early += data
+
+    def _hand_on(self) -> None:
+        """Once the handshake has begun, after what that has scheduled, give it what came before."""
+        if self._early:
+            asyncio.get_running_loop().call_soon(self._hand_on_now)
+
+    def _hand_on_now(self) -> None:
+        early, begun = memoryview(bytes(self._early)), self._transport.get_protocol()
+        if self._transport.is_closing() or begun is self:
+            return
+        begun = cast("asyncio.BufferedProtocol", begun)  # asyncio's and uvloop's both are
+        while early:
+            room = memoryview(begun.get_buffer(len(early)))
+            count = min(len(room), len(early))
+            room[:count] = early[:count]
+            begun.buffer_updated(count)
+            early = early[count:]
 
     async def _shake_hands(self) -> None:
         early, loop = _Early(), asyncio.get_running_loop()

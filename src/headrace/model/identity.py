@@ -47,7 +47,7 @@ class Identity(NamedTuple):
     def may_read(self, topic: str) -> bool:
         """Whether this subject may have `topic`, a name that `topics.parse` accepts.
 
-        `order:<id>` is never allowed here: who has the order at hand decides.
+        `order:<id>` is never allowed here: whoever can look at the order decides.
         """
         kind, _, key = topic.partition(":")
         if kind in OF_AN_OWNER:

@@ -40,6 +40,10 @@ OWNER_LENGTH_MAX: Final = 64
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
+ORDER_PREFIX: Final = "order:"
+"""What one order is told. Whose it is, its name does not say."""
+
+
 class Topic(NamedTuple):
     """A parsed topic: `("trades", "pump")`, `("slots", "")`."""
 

@@ -8,9 +8,21 @@ import msgspec
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity
+from headrace.model.topics import ORDER_PREFIX
 from headrace.protocol import frames
 from headrace.protocol.frames import AuthData, Envelope, FrameId, Limits
-from headrace.protocol.session import Action, Authenticate, Close, Revoke, Send, Session, read_data
+from headrace.protocol.session import (
+    Action,
+    Authenticate,
+    Close,
+    History,
+    OwnerOnly,
+    Revoke,
+    Send,
+    Session,
+    Subscribe,
+    read_data,
+)
 from headrace.protocol.standing import UNAUTHORIZED, End, Entered, Refuse, Renewed, Standing, Warn
 
 HELD_MAX: Final = 32
@@ -23,6 +35,7 @@ _auth = msgspec.json.Decoder(AuthData)
 class GatedSession(Session):
     """A session whose commands pass only while its `standing` is good, for topics that its identity may have.
 
+    What is asked of an order's topic becomes an OwnerOnly action, where this server has `orders`; else it is denied.
     `credential` came with the handshake. Commands sent right behind a first credential wait until it is checked. The
     shell calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
     `standing.wake_at_s`; for each it performs the actions that come back.
@@ -59,7 +72,7 @@ class GatedSession(Session):
         match outcome:
             case Entered():
                 welcome, *subscribed = super().open(self._wanted)
-                return [welcome, *answer, *subscribed, *self._release(), *self.wake(now_s)]
+                return [welcome, *answer, *self._to_owner(subscribed), *self._release(), *self.wake(now_s)]
             case Renewed():
                 return [*answer, *self._revoke(), *self.wake(now_s)]
             case Refuse(failure):
@@ -90,10 +103,26 @@ class GatedSession(Session):
         if self.standing.checking and self.standing.identity is None:
             return self._hold(envelope)
         self.standing.check_command()
-        return super()._obey(envelope)
+        return self._to_owner(super()._obey(envelope))
 
     def _admit(self, topic: str) -> None:
-        self.standing.check_topic(topic)
+        if not self._is_for_owner(topic):
+            self.standing.check_topic(topic)
+
+    def _is_for_owner(self, topic: str) -> bool:
+        return self._orders and topic.startswith(ORDER_PREFIX)
+
+    def _to_owner(self, actions: Sequence[Action]) -> list[Action]:
+        """The actions; those on the topic of an order only for whom it belongs to."""
+        user_id = self.standing.subject
+        if user_id is None:
+            return list(actions)
+        return [
+            OwnerOnly(user_id, action)
+            if isinstance(action, Subscribe | History) and self._is_for_owner(action.topic)
+            else action
+            for action in actions
+        ]
 
     def _attempt(self, credential: Credential, request_id: FrameId, *, asked: bool) -> list[Action]:
         self.standing.attempt()
@@ -119,11 +148,11 @@ class GatedSession(Session):
         return actions
 
     def _revoke(self) -> list[Action]:
-        """End the topics that the newer credential does not allow."""
+        """End the topics that the newer credential does not allow. Orders stay: it is for the same subject."""
         lost = [topic for topic in sorted(self.topics) if not self._may_read(topic)]
         self.topics.difference_update(lost)
         return [Revoke(topic) for topic in lost]
 
     def _may_read(self, topic: str) -> bool:
         identity = self.standing.identity
-        return identity is not None and identity.may_read(topic)
+        return identity is not None and (self._is_for_owner(topic) or identity.may_read(topic))

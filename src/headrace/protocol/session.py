@@ -84,6 +84,13 @@ class History(NamedTuple):
     reverse: bool
 
 
+class OwnerOnly(NamedTuple):
+    """Do `then` if the order of its topic is `user_id`'s, else deny it: whose it is, only the order itself tells."""
+
+    user_id: str
+    then: Subscribe | History
+
+
 class Acknowledge(NamedTuple):
     """The client has everything of `topic`, which must be its user's, up to `offset`; answer `request_id`, if any."""
 
@@ -113,7 +120,17 @@ class Close(NamedTuple):
 
 
 Action: TypeAlias = (
-    Send | Welcome | Authenticate | Subscribe | Unsubscribe | History | Acknowledge | OrderCommand | Revoke | Close
+    Send
+    | Welcome
+    | Authenticate
+    | Subscribe
+    | Unsubscribe
+    | History
+    | OwnerOnly
+    | Acknowledge
+    | OrderCommand
+    | Revoke
+    | Close
 )
 
 

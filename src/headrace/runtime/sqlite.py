@@ -18,6 +18,9 @@ BATCH_MAX: Final = 512
 BUSY_S: Final = 5.0
 SWITCH_S: Final = 0.0002
 
+_DEFECTS: Final = (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError)
+"""How a defect in a job shows itself (an integer beyond 64 bits: OverflowError): that job fails, not the thread."""
+
 Tail = Callable[[sqlite3.Connection, int], tuple[list[E], int]]
 """What is new in the database beyond a mark, and the new mark; runs inside the transaction, just before its commit."""
 
@@ -68,10 +71,6 @@ class SqliteThread(Generic[E]):
     def tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Run the job, with nobody waiting for it; what it raises is dropped."""
         self._put(_Piece(work, None, writes=True))
-
-    def set_mark(self, mark: int) -> None:
-        """What is new from now on is what lies beyond `mark`. Only before the first job that reads the tail."""
-        self._mark = mark
 
     async def close(self) -> None:
         """Finish what waits, then end the thread. Idempotent."""
@@ -165,7 +164,7 @@ class SqliteThread(Generic[E]):
                 failure: HeadraceError = error
             except sqlite3.OperationalError:
                 raise
-            except (sqlite3.Error, ValueError, TypeError, LookupError) as error:  # a defect in one job fails that job
+            except _DEFECTS as error:
                 failure = InvariantError(f"{type(error).__name__}: {error}")
             if connection.total_changes != before:
                 results[number] = _Spoilt(failure)

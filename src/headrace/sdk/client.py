@@ -1,33 +1,28 @@
 """The client that users hold: one connection that comes back, and all that is followed over it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import ssl
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
-from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from headrace.model.errors import ConfigError
 from headrace.model.events import Position
-from headrace.model.redact import redact
 from headrace.protocol.codes import CloseCode, may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock, SystemClock
-from headrace.runtime.http_answers import is_final
 from headrace.runtime.supervise import Supervisor
+from headrace.sdk.dialing import checked, dial, refusal
 from headrace.sdk.feed import Feed, Wanted
 from headrace.sdk.incoming import Unreadable
 from headrace.sdk.session import Again, Answered, Ask, Auth, Call, Given, Notice, Refresh, Session, history_call
 from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, Page, Refused
 
-FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
-CLOSE_S: Final = 2.0
 PATIENCE_S: Final = 2.0
 """How long a full subscription holds up the connection before it alone falls behind; far below `pong_s`."""
 
@@ -45,7 +40,8 @@ class Client:
     `token` is text, or called for a fresh one before each connection and whenever the server says that the old one runs
     out; what it raises ends the client, an OSError counts as a lost network. `credential`: the token goes into the
     handshake as a subprotocol, or is sent as the first frame. `queue` is how many values a subscription holds that its
-    reader has not taken. Raises ConfigError for a `url` that is none.
+    reader has not taken. `tls` says whom to trust at a wss:// URL; without it that is whom this machine trusts, or the
+    certificates in the file that the environment's `SSL_CERT_FILE` names. Raises ConfigError for a `url` that is none.
     """
 
     def __init__(
@@ -56,13 +52,15 @@ class Client:
         credential: Literal["subprotocol", "frame"] = "subprotocol",
         queue: int = 1024,
         compression: bool = False,
+        tls: ssl.SSLContext | None = None,
         on_loss: OnLoss | None = None,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         if queue < 1:
             raise ConfigError("queue", str(queue), "1 or more")
-        self._url, self._token, self._credential = _batched(url), token, credential
+        self._url, self._token, self._credential = checked(url, tls), token, credential
+        self._tls = tls
         self._queue, self._compression, self._on_loss = queue, compression, on_loss
         self._clock, self._backoff = clock or SystemClock(), backoff or Backoff(initial_s=0.2, max_s=10.0)
         self._tasks = Supervisor(self._clock)
@@ -170,24 +168,14 @@ class Client:
         """One connection; returns why it was lost. Raises Refused."""
         try:
             token = await self._fresh_token()
-            protocols: Sequence[Subprotocol] | None = None
-            if token is not None and self._credential == "subprotocol":
-                protocols = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
-            async with connect(
-                self._url,
-                subprotocols=protocols,
-                max_size=FRAME_BYTES_MAX,
-                compression="deflate" if self._compression else None,
-                ping_interval=None,
-                close_timeout=CLOSE_S,
-            ) as socket:
-                self._session.opened(token if self._credential == "frame" else None)
+            first, shown = (token, None) if self._credential == "frame" else (None, token)
+            async with dial(self._url, shown, compression=self._compression, tls=self._tls) as socket:
+                self._session.opened(first)
                 self._open = True
                 return self._reason(await self._converse(socket))
         except InvalidStatus as error:
-            if is_final(error.response.status_code):
-                phrase = error.response.reason_phrase
-                raise Refused(error.response.status_code, f"HTTP {phrase}".strip()) from error
+            if (refused := refusal(error)) is not None:
+                raise refused from error
             return str(error)
         except (OSError, InvalidHandshake, TimeoutError) as error:
             return str(error) or type(error).__name__
@@ -229,7 +217,8 @@ class Client:
         code, why = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "connection lost")
         why = why or "the server ended the connection"
         outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
-        if outdated or not (code == CloseCode.NORMAL or may_reconnect(code)):
+        unnamed = code == CloseCode.AUTH_TIMEOUT and self._token is None  # nor will there be one next time
+        if outdated or unnamed or not (code == CloseCode.NORMAL or may_reconnect(code)):
             raise Refused(code, why) from end
         return why
 
@@ -311,15 +300,3 @@ class Client:
         self._session.leave(feed)
         self._subscriptions.pop(feed, None)
         self._flush()
-
-
-def _batched(url: str) -> str:
-    """The URL, asking for several objects a frame. Raises ConfigError for one that is none."""
-    try:
-        parse_uri(url)
-        parts = urlsplit(url)
-    except (InvalidURI, ValueError) as error:
-        raise ConfigError("url", redact(url), "a ws:// or wss:// URL") from error
-    if "batch" in parse_qs(parts.query):
-        return url
-    return parts._replace(query=f"{parts.query}&batch=1" if parts.query else "batch=1").geturl()

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
+from headrace.protocol.codes import ErrorCode
 from headrace.store.inbox import KEY_KEPT_MS, PENDING_MS, Box, Compose, InboxSettings, Kept, Known, Letter, Lost
 
 R = TypeVar("R")
 Row: TypeAlias = Sequence[Any]
-RATE_LIMITED: Final = 111
 
 OLD_PER_TIDY: Final = 10_000
 """Letters forgotten in one transaction, so that it stays short."""
@@ -70,7 +70,7 @@ def begin(key: str, fingerprint: str, keys_max: int, now_ms: int) -> Verb[Known 
     if not known:
         ((count,),) = yield Statement(_KEYS, [])
         if count >= keys_max:
-            raise RequestError(RATE_LIMITED, "too many idempotency keys", temporary=True)
+            raise RequestError(ErrorCode.RATE_LIMITED, "too many idempotency keys", temporary=True)
         if (yield Statement(_TAKE_KEY, [key, fingerprint, now_ms])):
             return None
         known = yield Statement(_KEY, [key])

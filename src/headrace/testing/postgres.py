@@ -17,7 +17,6 @@ from typing import Final
 from headrace.model.errors import ConfigError
 
 START_S: Final = 30.0
-SOCKET: Final = ".s.PGSQL.5432"
 NOBODY: Final = "nobody"
 
 

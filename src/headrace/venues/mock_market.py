@@ -8,12 +8,9 @@ import msgspec
 from headrace.config import Setting
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
-from headrace.model.keys import WSOL_MINT
+from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import BPS_WHOLE, OrderRequest, Quote
 from headrace.runtime.clock import Clock
-
-USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
-USDT_MINT: Final = "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"
 
 REFERENCE: Final = {
     (WSOL_MINT, USDC_MINT): (150 * 10**6, 10**9),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headrace.gateway.auth.keys import SharedSecret
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tokens import Tokens
+from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
@@ -247,3 +248,27 @@ def test_settings_that_do_not_go_together(given: dict[str, Any], key: str) -> No
     assert key in refused.value.key
     assert "short-secret" not in str(refused.value)
     assert "BEGIN" not in str(refused.value)
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    assert SECRET not in repr((HS256, SharedSecret(SECRET), Credential("token", SECRET)))
+
+
+async def test_while_secrets_are_exchanged_tokens_of_both_count() -> None:
+    old = "the-secret-that-was-in-use-until-today-0123"
+    both = AuthSettings(mode="hs256", jwt_secret=SECRET, jwt_secret_previous=old)
+    async with door(both) as there:
+        for key in (SECRET, old):
+            assert isinstance(await there.show(there.token(key=key)), Identity)
+        assert await there.show(there.token(key="x" * 32)) == 101
+        assert await there.show(there.token(key=old, ttl_s=-60)) == 109
+        assert await there.show(there.token(ttl_s=-60)) == 109
+        assert there.outcomes() == {"accepted": 2, "bad_signature": 1, "expired": 2}
+    async with door(HS256) as there:
+        assert await there.show(there.token(key=old)) == 101
+
+
+def test_a_previous_secret_is_held_to_the_same_rules() -> None:
+    with pytest.raises(ConfigError, match="JWT_SECRET_PREVIOUS: got a shorter one") as refused:
+        AuthSettings(mode="hs256", jwt_secret=SECRET, jwt_secret_previous="hush")
+    assert "hush" not in str(refused.value)

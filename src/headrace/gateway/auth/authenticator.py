@@ -110,7 +110,7 @@ def unavailable(error: TransientError) -> RequestError:
 
 def _key_ring(settings: AuthSettings, clock: Clock, health: Health) -> KeyRing:
     if settings.mode == "hs256":
-        return SharedSecret(settings.jwt_secret or "")
+        return SharedSecret(settings.jwt_secret or "", settings.jwt_secret_previous)
     algorithm = cast("Literal['RS256', 'ES256']", settings.mode.upper())
     if settings.jwks_file is not None:
         return IssuerKeys(from_file(settings.jwks_file), algorithm, settings, clock, health)

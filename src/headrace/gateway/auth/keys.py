@@ -1,7 +1,7 @@
 """The keys that tokens are checked with: one secret, or the issuer's public keys, looked at again when they change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,24 +29,25 @@ _log = structlog.get_logger("auth")
 class KeyRing(Protocol):
     """Where keys are found."""
 
-    async def find(self, kid: str | None) -> Any:
-        """The key that a token names. Raises BadInputError when there is none, TransientError when that is not known.
+    async def find(self, kid: str | None) -> Sequence[Any]:
+        """The keys that may have signed a token which names this one, at least one.
 
-        Calls wait for one look at the issuer at most, and all for the same.
+        Raises BadInputError when there is none, TransientError when that is not known. Calls wait for one look at the
+        issuer at most, and all for the same.
         """
 
 
 class SharedSecret:
-    """One key for all tokens, whatever `kid` they name."""
+    """One key for all tokens, whatever `kid` they name; and while secrets are exchanged, the former one too."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
+    def __init__(self, secret: str, previous: str | None = None) -> None:
+        self._secrets = [each.encode() for each in (secret, previous) if each]
 
     def __repr__(self) -> str:
         return "<SharedSecret>"
 
-    async def find(self, kid: str | None) -> bytes:
-        return self._secret
+    async def find(self, kid: str | None) -> Sequence[bytes]:
+        return self._secrets
 
 
 class IssuerKeys:
@@ -73,10 +74,10 @@ class IssuerKeys:
         self._looking = False
         self._failed = False
 
-    async def find(self, kid: str | None) -> Any:
+    async def find(self, kid: str | None) -> Sequence[Any]:
         key = self._get(kid)
         if key is not None:
-            return key
+            return [key]
         if kid is None and self._keys:
             raise BadInputError("unknown_key")  # of several keys a token must say which; looking again won't tell
         rest_s = self._rested_at_s - self._clock.monotonic()
@@ -90,7 +91,7 @@ class IssuerKeys:
             if self._failed:
                 raise TransientError("the issuer's keys can't be had", retry_after_s=self._settings.jwks_rest_s)
             raise BadInputError("unknown_key")
-        return key
+        return [key]
 
     def start(self, tasks: Supervisor) -> None:
         """Look at once, then whenever it is time."""
@@ -116,7 +117,8 @@ class IssuerKeys:
             looked.set()
         if problem:
             _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
-        detail = problem or f"{len(self._keys)} keys of the issuer"
+        # /health/ready shows this to anyone; what exactly is wrong stands in the log.
+        detail = "the issuer's keys can't be had" if problem else f"{len(self._keys)} keys of the issuer"
         self._health.report("auth", ready=bool(self._keys), detail=detail)
         return problem
 

@@ -29,6 +29,14 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str | None,
         Setting("secret that HS256 tokens are signed with, 32 bytes or more", env=("JWT_SECRET",), secret=True),
     ] = None
+    jwt_secret_previous: Annotated[
+        str | None,
+        Setting(
+            "the secret before this one, whose tokens still count: for the time of an exchange",
+            env=("JWT_SECRET_PREVIOUS",),
+            secret=True,
+        ),
+    ] = None
     jwks_url: Annotated[
         str | None,
         Setting(
@@ -89,10 +97,16 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         float, _Seconds, Setting("seconds between two looks for a key that is not known", env=("JWKS_REST_S",))
     ] = 10
 
+    def __repr__(self) -> str:
+        """Without the secret, whoever prints it."""
+        return f"<AuthSettings {self.mode}>"
+
     def __post_init__(self) -> None:
         """Raises ConfigError that names the setting which is missing or too much."""
         if self.mode == "hs256":
             check_secret(self.jwt_secret)
+            if self.jwt_secret_previous is not None:
+                check_secret(self.jwt_secret_previous, "JWT_SECRET_PREVIOUS")
         if self.mode in PUBLIC_KEYS:
             if (self.jwks_url is None) == (self.jwks_file is None):
                 given = "neither" if self.jwks_url is None else "both"
@@ -106,12 +120,12 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return Terms(self.connect_s, self.notice_s, self.grace_s)
 
 
-def check_secret(secret: str | None) -> None:
+def check_secret(secret: str | None, name: str = "JWT_SECRET") -> None:
     """Raises ConfigError for a secret that HS256 should not be used with."""
     expected = f"{SECRET_LENGTH_MIN} bytes or more (openssl rand -base64 48 makes some)"
     if secret is None:
-        raise ConfigError("JWT_SECRET", "nothing", expected)
+        raise ConfigError(name, "nothing", expected)
     if len(secret.encode()) < SECRET_LENGTH_MIN:
-        raise ConfigError("JWT_SECRET", "a shorter one", expected)
+        raise ConfigError(name, "a shorter one", expected)
     if "-----BEGIN" in secret or secret.startswith("ssh-"):
-        raise ConfigError("JWT_SECRET", "a key file", "a secret; for key pairs use AUTH_MODE=rs256 or es256")
+        raise ConfigError(name, "a key file", "a secret; for key pairs use AUTH_MODE=rs256 or es256")

@@ -1,13 +1,11 @@
 """Which topics there are to ask for over HTTP, and which are named to anyone; who may read them is said by guards."""
 
 from http import HTTPStatus
-from typing import Final
 
 from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
 from headrace.model.errors import RequestError
-
-_PERSONAL: Final = frozenset({"user", "orders", "order"})
+from headrace.model.identity import OF_AN_OWNER
 
 
 def check_topic(name: str) -> None:
@@ -22,4 +20,4 @@ def check_topic(name: str) -> None:
 
 def is_listed(name: str) -> bool:
     """Whether a topic may be named to anyone: those of users and their orders are not."""
-    return name.partition(":")[0] not in _PERSONAL
+    return name.partition(":")[0] not in OF_AN_OWNER

@@ -12,7 +12,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, wrong
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, retry_after, wrong
 from headrace.gateway.routes import (
     asyncapi,
     broadcast,
@@ -139,7 +139,7 @@ def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[by
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
     """The members of an order's problem, beside those of RFC 9457, are a promise to clients."""
     wait_ms = error.retry_after_ms
-    headers = None if wait_ms is None else {"Retry-After": str(-(-wait_ms // 1000))}
+    headers = None if wait_ms is None else retry_after(wait_ms / 1000)
     return answer(
         error.status,
         error.message,

@@ -10,8 +10,10 @@ from litestar import MediaType, Response, get
 from headrace import __version__
 from headrace.gateway.handshake import SUBPROTOCOL
 from headrace.gateway.routes import guards
+from headrace.gateway.routes.described import with_anchors
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
 from headrace.model import topics
+from headrace.model.identity import SUBJECT_LENGTH_MAX
 from headrace.protocol import frames
 from headrace.protocol.codes import may_reconnect
 
@@ -33,10 +35,7 @@ def document() -> Document:
     commands = {name: _without_raw(command.data) for name, command in COMMANDS.items() if command.data}
     sent = dict.fromkeys((*STREAM, *OVER_HTTP, *ORDER))
     _, schemas = msgspec.json.schema_components([*sent, *commands.values()], ref_template=_SCHEMA)
-    for schema in schemas.values():
-        for field in schema.get("properties", {}).values():
-            if pattern := field.get("pattern"):  # Python's anchors are not those of JSON Schema
-                field["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    with_anchors(schemas)
     for name, command in COMMANDS.items():
         schemas[_name(name)] = _command_schema(name, command, commands.get(name))
     messages = {shape.__name__: _message(_tag(shape), shape.__name__, _first(shape)) for shape in sent}
@@ -69,7 +68,7 @@ def _channels() -> Document:
         "type": "object",
         "properties": {
             "subscriptions": {"type": "string", "description": "topics to begin with, separated by commas"},
-            "user_id": {"type": "string", "minLength": 1, "maxLength": 128},
+            "user_id": {"type": "string", "minLength": 1, "maxLength": SUBJECT_LENGTH_MAX},
             "ticket": {"type": "string", "description": "from POST /api/ws/tickets, where authentication is on"},
             "batch": {"enum": ["1"], "description": "a frame may hold several objects, one a line"},
         },

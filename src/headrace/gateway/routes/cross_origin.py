@@ -1,4 +1,4 @@
-"""Pages of other sites: which may read our answers (CORS), and that none can make a browser act for its user."""
+"""Pages of other sites: which may read our answers (CORS), and that none makes a browser act, or seems to be ours."""
 
 from http import HTTPStatus
 from typing import Final
@@ -30,17 +30,25 @@ class CrossOrigin:
         self._app, self._admission = app, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origins = _values(scope, b"origin")
-        if scope["type"] != ScopeType.HTTP or not origins:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        origins, hosts = _values(scope, b"origin"), _values(scope, b"host")
+        try:
+            self._admission.check_host(hosts)
+        except Refused as refused:
+            await _refuse(send, refused)
+            return
+        if not origins:
             await self._app(scope, receive, send)
             return
         try:
-            self._admission.check_origin(origins, _values(scope, b"host"))
+            self._admission.check_origin(origins, hosts)
         except Refused as refused:
             if scope["method"] in _READING:
                 await self._app(scope, receive, send)  # without our leave the browser keeps the answer from the page
             else:
-                await _answer(send, refused.status, problem(refused.status, refused.detail))
+                await _refuse(send, refused)
             return
         leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), (b"vary", b"origin"), _EXPOSED)
         if scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method"):
@@ -57,6 +65,10 @@ class CrossOrigin:
 
 def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
+
+
+async def _refuse(send: Send, refused: Refused) -> None:
+    await _answer(send, refused.status, problem(refused.status, refused.detail))
 
 
 async def _answer(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:

@@ -9,7 +9,7 @@ from litestar.params import HeaderParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
-from headrace.gateway.problems import Refused, wrong
+from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic
 from headrace.gateway.routes.context import context_of
@@ -21,6 +21,8 @@ from headrace.protocol.sse import position_of
 
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
+RETRY_FULL_S: Final = 60
+"""When a user may come back who has all the connections that one may have."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -36,7 +38,6 @@ _HEADERS: Final = (
     summary="Follow a topic",
     tags=["topics"],
     opt=guards.BY_TICKET,
-    sync_to_thread=False,
     responses={
         200: ResponseSpec(
             str,
@@ -44,10 +45,15 @@ _HEADERS: Final = (
             media_type=MEDIA_TYPE,
             generate_examples=False,
         ),
-        **problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+        **problems(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
     },
 )
-def follow_topic(
+async def follow_topic(
     request: Request[Any, Any, Any],
     topic: TopicPath,
     last_event_id: Annotated[
@@ -63,10 +69,13 @@ def follow_topic(
     """
     context = context_of(request)
     check_topic(topic)
-    guards.admit(request, topic)
+    await guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    return _Answer(context.gate, topic, since, guards.identity_of(request))
+    address = context.keeper.admission.address_of(
+        request.client.host if request.client else "", request.headers.getall("x-forwarded-for", [])
+    )
+    return _Answer(context.gate, address, topic, since, guards.identity_of(request))
 
 
 def _position(event_id: str) -> Position:
@@ -78,25 +87,40 @@ def _position(event_id: str) -> Position:
 
 
 class _Answer:
-    """Writes the head of the answer, and leaves the socket to the stream."""
+    """Writes the head of the answer, and leaves the socket to the stream, which counts as a WebSocket does."""
 
-    def __init__(self, gate: Gate, topic: str, since: Position | None, identity: Identity | None) -> None:
-        self._gate, self._topic, self._since, self._identity = gate, topic, since, identity
+    def __init__(self, gate: Gate, address: str, topic: str, since: Position | None, identity: Identity | None) -> None:
+        self._gate, self._address, self._topic, self._since, self._identity = gate, address, topic, since, identity
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        _check_room(self._gate)  # from here to the stream nothing waits, so the limit holds
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
-        take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-        if not take_over(EventStream(self._gate, self._topic, self._since, self._identity)):
+        """From the checks to the stream nothing waits, so the limits hold."""
+        admission = self._gate.keeper.admission
+        try:
+            _check_room(self._gate, self._identity)
+            admission.enter(self._address)
+        except Refused as refused:
+            self._gate.keeper.refused.labels(str(int(refused.status))).inc()
+            raise
+        taken = False
+        try:
+            await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
+            take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
+            stream = EventStream(self._gate, self._topic, self._since, self._identity, self._address)
+            taken = take_over(stream)
+        finally:
+            if not taken:
+                admission.leave(self._address)
+        if not taken:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _check_room(gate: Gate) -> None:
-    headers = {"Retry-After": str(RETRY_AFTER_S)}
+def _check_room(gate: Gate, identity: Identity | None) -> None:
     if gate.keeper.draining:
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", headers=headers)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
     if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", headers=headers)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
+    if identity is not None and gate.has_enough(identity.subject):
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 
 HANDLERS: Final = (follow_topic,)

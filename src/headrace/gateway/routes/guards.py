@@ -1,25 +1,26 @@
 """Who may use which route. Every route needs a credential unless it says otherwise; nothing here applies with auth off.
 
-A handler asks `identity_of(request)` who calls, `admit(request, topic)` before it shows a topic, `acting_user` before
-it acts for a user, and has `guards=[admin_only]` where only an admin may come.
+A handler asks `identity_of(request)` who calls, `await admit(request, topic)` before it shows a topic,
+`acting_user` before it acts for a user, and has `guards=[admin_only]` where only an admin may come.
 """
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from headrace.gateway.auth.authenticator import Authenticator
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes.context import context_of
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity
+from headrace.model.topics import ORDER_PREFIX
 from headrace.protocol.codes import ErrorCode
+from headrace.protocol.standing import DENIED
 
 OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
 """`opt` of a handler that needs no credential."""
@@ -67,10 +68,17 @@ def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: Tr
     return anyone if identity is None else identity.may_read
 
 
-def admit(connection: _Connection, topic: str) -> None:
-    """Raises Refused 403 for a topic that the caller may not read."""
-    if not reader(connection)(topic):
-        raise _forbidden("permission denied")
+async def admit(connection: _Connection, topic: str) -> None:
+    """Raises Refused 403 for a topic that the caller may not read; 503 while it can't be told whose an order is."""
+    identity, owners = identity_of(connection), context_of(connection).gate.order_topics
+    if identity is None or identity.may_read(topic):
+        return
+    if owners is None or not topic.startswith(ORDER_PREFIX):
+        raise _forbidden(DENIED.message)
+    try:
+        await owners.check(topic, identity.subject)
+    except RequestError as failure:
+        raise _not_now(failure) if failure.temporary else _forbidden(failure.message) from None
 
 
 def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
@@ -92,9 +100,7 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         connection.scope["user"] = await auth.identify(credential)
     except RequestError as failure:
         if failure.temporary:
-            wait_s = -(-(failure.retry_after_ms or 1000) // 1000)
-            headers = {"Retry-After": str(wait_s)}
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, failure.message, headers) from None
+            raise _not_now(failure) from None
         detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
@@ -103,8 +109,7 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
 def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
     """What the request shows (RFC 6750 §2.1). Raises Refused 401 for nothing, 400 for more than one."""
     given = connection.headers.getall("authorization", [])
-    query = parse_qs(connection.scope["query_string"].decode("latin-1"), max_num_fields=64) if by_ticket else {}
-    tickets = query.get("ticket", [])
+    tickets = connection.query_params.getall("ticket", []) if by_ticket else []
     if len(given) + len(tickets) > 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
     if tickets:
@@ -113,6 +118,11 @@ def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
     if scheme.lower() != "bearer" or not token.strip():
         raise Refused(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", {"WWW-Authenticate": CHALLENGE})
     return Credential("token", token.strip())
+
+
+def _not_now(failure: RequestError) -> Refused:
+    wait_s = (failure.retry_after_ms or 1000) / 1000
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, failure.message, retry_after(wait_s))
 
 
 def _forbidden(detail: str) -> Refused:

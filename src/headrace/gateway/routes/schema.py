@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.gateway.routes import broadcast, guards
-from headrace.gateway.routes.described import Problem, with_bodies
+from headrace.gateway.routes.described import Problem, with_anchors, with_bodies
 from headrace.gateway.routes.order_shapes import describe
 from headrace.protocol import shapes
 
@@ -44,7 +44,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
     return answer
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
+def complete(document: dict[str, Any]) -> Any:
     """The document made whole, in place: frames have shapes, and whatever else is answered is a problem."""
     (frame, problem), components = msgspec.json.schema_components([shapes.Logged, Problem], ref_template=_REF)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -54,4 +54,4 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].setdefault("default", unforeseen)
-    return describe(with_bodies(document, broadcast.BODIES))
+    return with_anchors(describe(with_bodies(document, broadcast.BODIES)))

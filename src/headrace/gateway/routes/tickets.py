@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, post
 
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import problems
@@ -35,8 +35,8 @@ async def issue(request: Request[Any, Any, Any]) -> Ticket:
     try:
         ticket = await auth.tickets.issue(identity)
     except RequestError as failure:
-        wait_s = -(-(failure.retry_after_ms or 1000) // 1000)
-        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, failure.message, {"Retry-After": str(wait_s)}) from None
+        headers = retry_after((failure.retry_after_ms or 1000) / 1000)
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, failure.message, headers) from None
     return Ticket(ticket, auth.settings.ticket_s)
 
 

@@ -109,7 +109,7 @@ async def read_history(
     """
     context = context_of(request)
     check_topic(topic)
-    guards.admit(request, topic)
+    await guards.admit(request, topic)
     since = position(epoch, offset)
     try:
         page = await context.bus.history(topic, since, limit, reverse=reverse)

@@ -1,0 +1,129 @@
+"""What `headrace` shows a server that asks who it is, and whom it believes to be that server."""
+
+import argparse
+import asyncio
+import os
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from headrace.model.errors import ConfigError
+from headrace.protocol.codes import CloseCode, ErrorCode
+
+ENV: Final = "HEADRACE_TOKEN"
+TOKEN_BYTES_MAX: Final = 16_384
+
+_BAD: Final = "it does not take this token: it was made for another server, or cut off"
+_HINTS: Final[Mapping[int, str]] = {
+    401: _BAD,
+    403: "this token does not allow it",
+    ErrorCode.UNAUTHORIZED: _BAD,
+    ErrorCode.DENIED: "this token does not allow it",
+    ErrorCode.TOKEN_EXPIRED: "get a newer token",
+    CloseCode.EXPIRED: "get a newer token",
+    CloseCode.BAD_TOKEN: _BAD,
+    CloseCode.DENIED: "it is not for the user of this token",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How to get in. The token itself is no argument: everybody on the machine can read those."""
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file with the token to show, read again for each connection (default: what {ENV} holds)",
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificates (PEM) to trust, in place of this machine's"
+    )
+
+
+class Access(NamedTuple):
+    """Where the token is, if there is one, and whom to trust."""
+
+    token_file: Path | None = None
+    text: str | None = None
+    ca_file: Path | None = None
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Self:
+        """What the options and the environment say. Raises ConfigError for a token that can't be one."""
+        file: Path | None = arguments.token_file
+        text = os.environ.get(ENV, "").strip() if file is None else ""
+        access = cls(file, _checked(text, ENV) if text else None, arguments.ca_file)
+        access.read()
+        return access
+
+    def read(self) -> str | None:
+        """The token as it is now. Raises ConfigError for a file without one."""
+        if self.token_file is None:
+            return self.text
+        try:
+            with self.token_file.open("rb") as file:
+                given = file.read(TOKEN_BYTES_MAX + 1)
+        except OSError as error:
+            raise ConfigError("--token-file", str(self.token_file), f"a file to read ({error.strerror})") from None
+        return _checked(given.decode("latin-1").strip(), "--token-file")
+
+    def token(self) -> str | Callable[[], Awaitable[str]] | None:
+        """For the SDK: text that stays, or what is asked again for each connection."""
+        return self.text if self.token_file is None else self._again
+
+    def headers(self) -> dict[str, str]:
+        """For HTTP."""
+        token = self.read()
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def tls(self, url: str) -> ssl.SSLContext | None:
+        """Whom to trust at this URL; None for one without TLS. Raises ConfigError for a file without certificates."""
+        if urlsplit(url).scheme not in ("https", "wss"):
+            if self.ca_file is not None:
+                raise ConfigError("--ca-file", str(self.ca_file), "an https:// or wss:// --url to go with it")
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            wanted = f"a PEM file with certificates ({error.strerror or error})"
+            raise ConfigError("--ca-file", str(self.ca_file), wanted) from None
+
+    def warn(self, url: str) -> None:
+        """Say so when the token would travel where others can read it."""
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "ws") and not _is_here(parts.hostname or "") and self.read() is not None:
+            print(f"headrace: the token goes to {parts.hostname} unencrypted, as the URL is no TLS", file=sys.stderr)
+
+    def hint(self, code: int) -> str:
+        """What to do about a refusal with this HTTP status, error or close code; empty where that is plain."""
+        if self.token_file is None and self.text is None:
+            wanted = code in (401, ErrorCode.UNAUTHORIZED, CloseCode.AUTH_TIMEOUT)
+            return f"; it wants a token: --token-file FILE, or {ENV}" if wanted else ""
+        return f"; {_HINTS[code]}" if code in _HINTS else ""
+
+    async def _again(self) -> str:
+        return await asyncio.to_thread(self.read) or ""
+
+
+def untrusted(why: str) -> str:
+    """What to do about a certificate that is not trusted, where that is why there is no connection."""
+    return "; --ca-file FILE names whom to trust" if "CERTIFICATE_VERIFY_FAILED" in why else ""
+
+
+def _checked(text: str, origin: str) -> str:
+    """Raises ConfigError, which does not show it, for what would not pass as a header or a subprotocol."""
+    if not text:
+        raise ConfigError(origin, "nothing", "a token")
+    if len(text) > TOKEN_BYTES_MAX or not all(each.isalnum() or each in "-_." for each in text) or not text.isascii():
+        raise ConfigError(origin, "what is no token", "three parts of letters, digits, - and _, with dots between")
+    return text
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

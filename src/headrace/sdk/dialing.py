@@ -1,0 +1,82 @@
+"""Opens a connection: what the handshake shows and trusts, and what a server says that refuses it."""
+
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from headrace.model.errors import ConfigError
+from headrace.model.redact import redact
+from headrace.runtime.http_answers import is_final
+from headrace.sdk.values import Refused
+
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+CLOSE_S: Final = 2.0
+DETAIL_LENGTH_MAX: Final = 200
+
+
+class _Straight(connect):
+    """Goes nowhere else: a token is for the server that it was meant for, wherever that one would send us."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """What is read of a problem document (RFC 9457)."""
+
+    detail: str = ""
+
+
+_problem: Final = msgspec.json.Decoder(_Problem)
+
+
+def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
+    """A connection to be entered; a `token` is shown as a subprotocol, and then redirects are refused."""
+    shown: Sequence[Subprotocol] | None = None
+    if token is not None:
+        shown = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
+    trusted: dict[str, Any] = {} if tls is None else {"ssl": tls}
+    return (connect if token is None else _Straight)(
+        url,
+        subprotocols=shown,
+        max_size=FRAME_BYTES_MAX,
+        compression="deflate" if compression else None,
+        ping_interval=None,
+        close_timeout=CLOSE_S,
+        **trusted,
+    )
+
+
+def refusal(error: InvalidStatus) -> Refused | None:
+    """The HTTP answer in place of a WebSocket, if it would be the same next time; a redirect would."""
+    answer = error.response
+    if not is_final(answer.status_code) and not 300 <= answer.status_code < 400:
+        return None
+    said = [f"HTTP {answer.reason_phrase}".strip()]
+    if answer.headers.get("Content-Type", "").startswith("application/problem+json"):
+        try:
+            said.append(_problem.decode(answer.body or b"").detail[:DETAIL_LENGTH_MAX])
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass  # the status says enough
+    return Refused(answer.status_code, ": ".join(filter(None, said)))
+
+
+def checked(url: str, tls: ssl.SSLContext | None) -> str:
+    """The URL, asking for several objects a frame. Raises ConfigError for none, or one without TLS for `tls`."""
+    try:
+        secure = parse_uri(url).secure
+        parts = urlsplit(url)
+    except (InvalidURI, ValueError) as error:
+        raise ConfigError("url", redact(url), "a ws:// or wss:// URL") from error
+    if tls is not None and not secure:
+        raise ConfigError("url", redact(url), "a wss:// URL, as there are certificates to check")
+    if "batch" in parse_qs(parts.query):
+        return url
+    return parts._replace(query=f"{parts.query}&batch=1" if parts.query else "batch=1").geturl()

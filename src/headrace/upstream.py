@@ -1,0 +1,75 @@
+"""What stands before and beside the pipeline: the layouts it decodes by, the node's RPC, the recorder, the market."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from headrace.config import Config, CoreSettings, Setting
+from headrace.decoders.registry import Programs
+from headrace.market.measures import MarketMeasures
+from headrace.market.settings import MarketSettings
+from headrace.market.stats import Stats
+from headrace.model.updates import AnyUpdate
+from headrace.runtime.breaker import Breaker
+from headrace.runtime.channel import Channel
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.solana.rpc import Rpc, RpcSettings
+from headrace.sources import Outlet
+from headrace.sources.recording import Recorder, RecorderSettings
+from headrace.sources.recording_file import RecordingHeader
+from headrace.sources.rpc_pubsub import RpcPubSubSettings, http_urls
+
+COMMCOIN: Final = "commcoin"
+OUTLET_CAPACITY: Final = 65_536
+
+
+class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[programs]`"""
+
+    idl_folder: Annotated[
+        str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
+    ] = ""
+
+
+def new_outlet(name: str) -> Outlet:
+    """The queue behind a source: one that is full holds the source up, and nothing is dropped."""
+    return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name)
+
+
+def load_programs(config: Config) -> Programs:
+    """The shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
+    folder = config.section(ProgramSettings).idl_folder
+    addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
+    return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
+
+
+def open_rpc(config: Config, clock: Clock) -> Rpc:
+    """The HTTP client for the configured nodes; close it."""
+    settings = config.section(RpcSettings)
+    urls = settings.urls or http_urls(config.section(RpcPubSubSettings).ws_urls)
+    return Rpc(urls, clock=clock, settings=settings, breakers=[Breaker() for _ in urls])
+
+
+def open_market(config: Config, metrics: Metrics) -> Stats | None:
+    """The market statistics, unless they are switched off."""
+    settings = config.section(MarketSettings)
+    if not settings.enabled:
+        return None
+    stats = Stats(settings)
+    metrics.registry.register(MarketMeasures(stats))
+    return stats
+
+
+def new_recorder(
+    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
+) -> Recorder:
+    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
+    header = RecordingHeader(
+        id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
+    )
+    interval_s = config.section(RecorderSettings).flush_interval_s
+    return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)
