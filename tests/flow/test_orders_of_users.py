@@ -60,6 +60,21 @@ async def test_over_http(tmp_path: Path) -> None:
         assert (await shop.http.get("/api/portfolio?user=alice", headers=signed_in("alice"))).status_code == 200
 
 
+@pytest.mark.parametrize("sub", ["auth0|123", 'google-oauth2|7 "\\:/=', "s" * 128])
+async def test_whoever_a_token_can_name_has_orders(tmp_path: Path, sub: str) -> None:
+    async with desk(tmp_path, **ON) as shop, stream(shop, "/ws", sub) as socket:
+        subscribed = await ask(socket, "subscribe", {"topic": f"orders:{sub}"})
+        assert (subscribed["type"], subscribed["topic"]) == ("subscribed", f"orders:{sub}")
+        placed = await place(shop, sub)
+        assert (placed.status_code, placed.json()["userId"]) == (201, sub)
+        async for text in socket:
+            if (frame := json.loads(text))["type"] == "event":
+                break
+        assert (frame["topic"], frame["data"]["orderId"]) == (f"orders:{sub}", placed.json()["orderId"])
+        for path in ("orders", "portfolio"):
+            assert (await shop.http.get(f"/api/{path}", params={"user": sub}, headers=signed_in(sub))).is_success
+
+
 async def test_over_the_stream_of_the_order(tmp_path: Path) -> None:
     async with desk(tmp_path, **ON) as shop:
         order = (await place(shop, "alice")).json()["orderId"]
