@@ -29,6 +29,7 @@ from headrace.model.errors import ConfigError, TransientError
 from headrace.model.redact import redact
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor
@@ -56,8 +57,21 @@ class OrderHalf:
     finality: Finality | None
     kept: Mapping[str, str]
 
-    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices."""
+    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics, health: Health | None = None) -> None:
+        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices.
+
+        An order that can't be read is left alone and told here: as a metric, and as a component that is not ready.
+        """
+        unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
+
+        def told(count: int) -> None:
+            unreadable.set(count)
+            if health is not None and count:
+                detail = f"{count} orders can't be read: order_unreadable in the log names them"
+                health.report("orders", ready=False, detail=detail, required=False)
+
+        self.store.parked.heard = told
+        told(len(self.store.parked.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
         tasks.start("orders", "follow", self.store.follow, restart=again())
         if bus is not None:

@@ -26,6 +26,7 @@ from headrace.store import (
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
+from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres_batch import Claim, Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 
@@ -61,6 +62,7 @@ class PostgresStore:
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
+        self.parked = Parked()
         self._tasks = Supervisor(clock)
         self._lane = Lane[Job](self._reconnect, self._transact, self._committed)
         self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
@@ -100,12 +102,14 @@ class PostgresStore:
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed: list[Claimed] = await self._lane.ask(Job(lambda _: [], claim=Claim(limit, lease_ms, rate)))
-        return claimed
+        claimed: list[Claimed | Unreadable] = await self._lane.ask(
+            Job(lambda _: [], claim=Claim(limit, lease_ms, rate))
+        )
+        return self.parked.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
         async with self._reader() as db:
-            return await sql.resting(db, after_id, limit)
+            return self.parked.sift(await sql.resting(db, after_id, limit))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
         decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
@@ -127,7 +131,7 @@ class PostgresStore:
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
-            return await sql.unfinal(db, limit)
+            return self.parked.sift(await sql.unfinal(db, limit))
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
         decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
@@ -264,7 +268,8 @@ class PostgresStore:
     async def _read_news(self, db: sql.Db) -> None:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
-            events, self._mark = await postgres_tail.news(db, self._mark)
+            found, self._mark = await postgres_tail.news(db, self._mark)
+            events = self.parked.sift(found)
             if events:
                 with ExitStack() as stack:
                     for sink in reversed(self._sinks):
