@@ -90,3 +90,20 @@ async def test_an_order_and_an_event_that_others_write_while_we_run(tmp_path: Pa
         await until_told(client)
         resting = await client.place(**LIMIT)
         assert (await client.http.get(f"/api/orders/{resting}")).status_code == 200
+
+
+async def test_a_database_that_refuses_to_be_written(tmp_path: Path) -> None:
+    """What breaks all orders breaks them alone, and only as long as it lasts."""
+    async with desk(tmp_path, **IDLE) as client:
+        waiting = await client.place()
+    with closing(sqlite3.connect(tmp_path / "orders.db")) as db:
+        db.execute("create trigger no before update on orders begin select raise(abort, 'garbage'); end")
+    async with desk(tmp_path, **BUSY) as client:
+        shown: dict[str, Any] = {}
+        async with asyncio.timeout(20):
+            while "orders" not in shown:
+                shown = (await client.http.get("/health/ready")).json()["components"]
+        assert not shown["orders"]["ready"]
+        with closing(sqlite3.connect(tmp_path / "orders.db", timeout=30)) as db:
+            db.execute("drop trigger no")
+        await client.follow(f"/ws/{waiting}")

@@ -1,7 +1,7 @@
 """What only PostgreSQL can do to a store: commits out of order, connections that break, sessions that stand still."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -47,7 +47,7 @@ async def append(session: "asyncpg.Connection[Any]", order_id: str, seq: int) ->
     await session.execute(sql, order_id, seq)
 
 
-def names(events: list[OrderEvent | Unreadable]) -> list[str]:
+def names(events: Sequence[OrderEvent | Unreadable]) -> list[str]:
     return [f"{event.order_id}{event.seq}" for event in Parked().sift(events)]
 
 
