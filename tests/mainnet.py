@@ -81,29 +81,40 @@ WEIRD: list[Any] = [
 ]  # fmt: skip
 
 
-@st.composite
-def spoiled(draw: st.DrawFn, documents: list[Any]) -> Any:
-    """A real document with one to three of its values replaced, removed or repeated, at any depth."""
-    document = copy.deepcopy(draw(st.sampled_from(documents)))
-    for _ in range(draw(st.integers(1, 3))):
-        holder: Any = document
-        for _ in range(draw(st.integers(0, 9))):
-            inner = [each for each in _values(holder) if isinstance(each, dict | list) and each]
-            if not inner:
-                break
-            holder = draw(st.sampled_from(inner))
-        places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
-        if not places:
-            continue
-        place = draw(st.sampled_from(places))
-        how = draw(st.sampled_from(["replace", "replace", "replace", "remove", "swap"]))
-        if how == "replace":
-            holder[place] = copy.deepcopy(draw(st.sampled_from(WEIRD)))
-        elif how == "remove":
-            del holder[place]
-        else:
-            holder[place] = copy.deepcopy(holder[draw(st.sampled_from(places))])
-    return document
+def spoiled(documents: list[Any]) -> st.SearchStrategy[Any]:
+    """A real document with one to three of its values replaced, removed or repeated, at any depth.
+
+    Documents are drawn by number: Hypothesis may show a strategy with what it draws from, and that would be long.
+    """
+
+    @st.composite
+    def spoil(draw: st.DrawFn) -> Any:
+        document = copy.deepcopy(documents[draw(st.integers(0, len(documents) - 1))])
+        for _ in range(draw(st.integers(1, 3))):
+            _spoil_once(draw, document)
+        return document
+
+    return spoil()
+
+
+def _spoil_once(draw: st.DrawFn, document: Any) -> None:
+    holder: Any = document
+    for _ in range(draw(st.integers(0, 9))):
+        inner = [each for each in _values(holder) if isinstance(each, dict | list) and each]
+        if not inner:
+            break
+        holder = inner[draw(st.integers(0, len(inner) - 1))]
+    places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+    if not places:
+        return
+    place = draw(st.sampled_from(places))
+    how = draw(st.sampled_from(["replace", "replace", "replace", "remove", "swap"]))
+    if how == "replace":
+        holder[place] = copy.deepcopy(draw(st.sampled_from(WEIRD)))
+    elif how == "remove":
+        del holder[place]
+    else:
+        holder[place] = copy.deepcopy(holder[draw(st.sampled_from(places))])
 
 
 def _values(holder: Any) -> list[Any]:

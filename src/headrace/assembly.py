@@ -146,7 +146,7 @@ async def open_orders(
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
         kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
-        yield OrderHalf(store, chain, Intake(store, settings, clock), worker, finality, kept)
+        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept)
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:

@@ -95,6 +95,68 @@ async def log(store: Store, order_id: str) -> list[tuple[int, str, str]]:
     return [(event.seq, event.kind, event.status) for event in await store.events(order_id, 0, 100)]
 
 
+async def test_an_order_may_be_claimed_with_its_acceptance(store: Store) -> None:
+    heard: list[OrderEvent] = []
+    store.attach(heard.extend)
+    accepted = await store.accept(new_order("a", 1), ["key:k"], "print", lease_ms=LEASE_MS)
+    order = accepted.order
+    assert (accepted.claimed, order.status, order.epoch, order.seq) == (True, OrderStatus.ROUTING, 1, 2)
+    assert await store.get("a") == order
+    assert await log(store, "a") == [(1, "accepted", "PENDING"), (2, "claimed", "ROUTING")]
+    assert [(event.order_id, event.seq) for event in heard] == [("a", 1), ("a", 2)]
+    assert await store.claim(1, LEASE_MS, FREE) == [], "it is under a lease"
+    again = await store.accept(new_order("b", 1), ["key:k"], "print", lease_ms=LEASE_MS)
+    assert (again.replayed, again.claimed, again.order) == (True, False, order)
+    assert (await submit(store, order)).status is OrderStatus.SUBMITTED
+
+
+async def test_an_order_that_was_claimed_with_its_acceptance_and_left_is_taken_over(store: Store) -> None:
+    left = await store.accept(new_order("a", 1), [], "print", lease_ms=1)
+    await asyncio.sleep(0.005)
+    [taken] = await store.claim(1, LEASE_MS, FREE)
+    assert (taken.order.id, taken.order.epoch, taken.order.status) == ("a", 2, OrderStatus.ROUTING)
+    with pytest.raises(LeaseLost):
+        await submit(store, left.order)
+    await submit(store, taken.order)
+
+
+async def test_what_awaits_its_trigger_is_not_claimed_with_its_acceptance(store: Store) -> None:
+    order = new_order("a", 1)
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+    resting = replace(order, request=replace(order.request, trigger=trigger))
+    accepted = await store.accept(resting, [], "print", lease_ms=LEASE_MS)
+    assert (accepted.claimed, accepted.order.status) == (False, OrderStatus.PENDING)
+
+
+async def test_a_stale_belief_in_one_order_harms_no_other_of_the_same_commit(store: Store) -> None:
+    await place(store, "a", "b", "c")
+    a, b, c = [claimed.order for claimed in await store.claim(3, LEASE_MS, FREE)]
+    a, c = await submit(store, a), await submit(store, c)
+    await store.cancel("a", None)  # whoever holds it does not know yet
+    await store.cancel("b", None)  # its lease is lost
+    steps = Steps(store)
+    done = await asyncio.gather(
+        steps.take(a, Step.LANDED, attempt=attempt_of(a), trace=machine.Trace.LANDED_OK),
+        submit(store, b),
+        steps.take(c, Step.LANDED, attempt=attempt_of(c), trace=machine.Trace.LANDED_OK),
+        return_exceptions=True,
+    )
+    assert [getattr(each, "seq", type(each)) for each in done] == [6, LeaseLost, 5]
+    for order_id in "abc":
+        seqs = [seq for seq, _, _ in await log(store, order_id)]
+        assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_an_order_and_its_log_are_of_one_moment(store: Store) -> None:
+    await place(store, "a")
+    order = await claim_one(store)
+    found = await store.read("a", 1, 10)
+    assert found is not None
+    assert (found[0], [event.seq for event in found[1]]) == (order, [2])
+    assert await store.read("a", 2, 10) == (order, [])
+    assert await store.read("none", 0, 10) is None
+
+
 async def test_an_order_goes_its_way_with_a_gapless_log(store: Store) -> None:
     await place(store, "a")
     order = await submit(store, await claim_one(store))

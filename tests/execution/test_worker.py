@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from headrace.execution.engine import Engine
+from headrace.execution.intake import Intake
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
 from headrace.model.orders import OrderStatus
@@ -15,6 +16,7 @@ from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 
 SETTINGS = ExecutionSettings()
 LEASE_S = SETTINGS.lease_ms / 1000
+BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1500000000", "type": "market"}
 
 
 async def settled(store: SqliteStore) -> None:
@@ -73,6 +75,65 @@ async def test_a_worker_that_lives_keeps_its_leases(tmp_path: Path) -> None:
             order = await store.get("o")
             assert order is not None
             assert (order.status, order.epoch) == (OrderStatus.SUBMITTED, 1)
+            tasks.cancel()
+    finally:
+        await store.close()
+
+
+async def test_an_order_is_begun_with_its_acceptance_while_nothing_waits(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    chain.on_send = chain.land
+    engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    intake = Intake(store, SETTINGS, clock, worker)
+    try:
+        with worker.promise() as lease_ms:
+            assert lease_ms == 0, "it does not run yet"
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            accepted = await intake.execute(BODY)
+            assert (accepted.claimed, accepted.order.epoch) == (True, 1)
+            await settled(store)
+            done = await store.get(accepted.order.id)
+            assert done is not None
+            assert (done.status, done.epoch) == (OrderStatus.CONFIRMED, 1)
+            with worker.promise() as lease_ms:
+                assert lease_ms == SETTINGS.lease_ms
+                with worker.promise() as second_ms:
+                    assert second_ms == 0, "there is room for one"
+            tasks.cancel()
+    finally:
+        await store.close()
+
+
+async def test_what_was_begun_as_the_worker_stopped_is_given_back(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    engine = Engine(store, ScriptedChain(), [FixedVenue()], SETTINGS, SystemClock())
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    try:
+        accepted = await store.accept(new_order("o", clock.wall_ns() // 1_000_000), [], "", lease_ms=SETTINGS.lease_ms)
+        worker.begin(accepted.order)
+        await worker.release()
+        [taken] = await store.claim(1, SETTINGS.lease_ms, Rate(0))
+        assert taken.order.epoch == 2
+    finally:
+        await store.close()
+
+
+async def test_with_a_shared_rate_every_order_queues(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    engine = Engine(store, ScriptedChain(), [FixedVenue()], SETTINGS, SystemClock())
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=10, per_minute=100)
+    try:
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            with worker.promise() as lease_ms:
+                assert lease_ms == 0
             tasks.cancel()
     finally:
         await store.close()

@@ -84,6 +84,25 @@ class House:
             ):
                 await asyncio.sleep(0.005)
 
+    async def all_sent(self, topic: str) -> None:
+        """Wait until everything that came is written to those who can take it, and no window of the topic is open."""
+        async with asyncio.timeout(5):
+            while (feed := self.gateway.hub._feeds.get(topic)) is not None and any(  # noqa: ASYNC110  (as below)
+                group.delivered[0] != group.top for group in feed.groups()
+            ):
+                await asyncio.sleep(0.001)
+
+    async def live(self, topic: str) -> None:
+        """Wait until everyone who has the topic gets it as it happens; somebody must have it."""
+
+        def are_live() -> list[bool]:
+            having = [client.subscriptions.get(topic) for client in self.gateway.hub.clients]
+            return [one.group.is_live(one) for one in having if one is not None]
+
+        async with asyncio.timeout(5):
+            while not (told := are_live()) or not all(told):  # noqa: ASYNC110  (as below)
+                await asyncio.sleep(0.001)
+
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
         async with asyncio.timeout(5):

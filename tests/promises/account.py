@@ -99,8 +99,7 @@ class Account:
         self._published, self.wish = published, wish
         self.epoch: str | None = None
         self.offset = 0
-        self.events = 0
-        self.declared_lost = 0
+        self.lags = 0
         self._unpictured = False
         """Whether a snapshot must come before anything else."""
         self._owed: dict[str, int] = {}
@@ -132,7 +131,6 @@ class Account:
             assert offset >= self.offset, f"recovered to {offset}, before {self.offset}"
             return
         self.epoch, self.offset, self._lost_to = epoch, offset, 0
-        self.declared_lost += 1
         self._owed.clear()
         self._unpictured = self.wish.snapshot
 
@@ -155,7 +153,6 @@ class Account:
         assert offset > self.offset, f"{offset} came after {self.offset}: repeated or out of order"
         assert data == self._published.at(self.wish.topic, epoch, offset), "not what was published"
         assert self.wish.wants(data), f"{offset} was not asked for"
-        self.events += 1
         skipped = self._published.between(self.wish, epoch, self.offset, offset)
         if self.wish.conflated:
             self._owed |= {message["lane"]: passed for passed, message in skipped.items() if passed > self._lost_to}
@@ -165,12 +162,12 @@ class Account:
         self.offset = offset
 
     def _lag(self, lag: Lagged) -> None:
+        self.lags += 1
         assert lag.from_offset > self.offset, f"lag from {lag.from_offset}, but {self.offset} was there"
         assert lag.epoch == self.epoch, f"a lag of epoch {lag.epoch} within {self.epoch}"
         before = self._published.between(self.wish, self.epoch, self.offset, lag.from_offset)
         assert not before or self.wish.conflated, f"{list(before)} never came, and the lag begins after them"
         lost = self._published.between(self.wish, self.epoch, lag.from_offset - 1, lag.to_offset + 1)
-        self.declared_lost += lag.dropped
         latest = {message["lane"] for message in lost.values()}
         if self.wish.on_slow == "conflate" and lag.dropped == len(lost) - len(latest):
             return  # the latest of each lane comes now

@@ -4,16 +4,17 @@ import asyncio
 import json
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from headrace.model.events import Position
 from headrace.runtime.backoff import Backoff
 from headrace.sdk.client import Client
-from headrace.sdk.values import Event, Lag, NotRecovered, Snapshot, Value
 from headrace.testing.proxy import TcpProxy
 from tests.gateway.house import UPGRADE, Raw
 from tests.promises.account import Account, Arrived, Begun, Fact, Lagged, Pictured
+from tests.sdk.clients import Wanted, node, on_the_wire
 
 RECEIVE_BUFFER_BYTES = 4096
 QUEUE = 16
@@ -31,6 +32,10 @@ class Follower(Protocol):
     @abstractmethod
     def stall(self, *, stalled: bool) -> None:
         """Read nothing more, or again."""
+
+    @abstractmethod
+    def choke(self, *, choked: bool) -> None:
+        """Let nothing through from the server, so that it soon can't write, or again."""
 
     @abstractmethod
     def cut(self) -> None:
@@ -54,6 +59,9 @@ class ByHand:
             self._reads.clear()
         else:
             self._reads.set()
+
+    def choke(self, *, choked: bool) -> None:
+        self.stall(stalled=choked)
 
     def cut(self) -> None:
         if self._raw is not None:
@@ -119,16 +127,57 @@ class ByHand:
         return None
 
 
-class BySdk:
-    """`headrace.sdk.Client`, by way of a proxy that can cut it; its queue is so short that a stall is noticed."""
+class _Proxied:
+    """Behind a proxy that can cut it and choke it; told in the words of the wire, but for `not_recovered`."""
 
     def __init__(self, account: Account, where: Callable[[], int]) -> None:
         self.account, self._where = account, where
         self.heard = asyncio.Event()
-        self._reads = asyncio.Event()
-        self._reads.set()
         self._proxy: TcpProxy | None = None
         self._items: list[tuple[int, dict[str, Any]]] = []
+
+    def choke(self, *, choked: bool) -> None:
+        if self._proxy is not None:
+            self._proxy.stalled = choked
+
+    def cut(self) -> None:
+        if self._proxy is not None:
+            self._proxy.cut()
+
+    @asynccontextmanager
+    async def _url(self) -> AsyncIterator[str]:
+        async with TcpProxy("127.0.0.1", self._where(), waiting_bytes=RECEIVE_BUFFER_BYTES) as self._proxy:
+            yield f"ws://127.0.0.1:{self._proxy.port}/ws"
+
+    def _take(self, value: dict[str, Any]) -> None:
+        for fact in self._facts(value):
+            self.account.take(fact)
+            self.heard.set()
+
+    def _facts(self, value: dict[str, Any]) -> Iterator[Fact]:
+        match value:
+            case {"type": "event"}:
+                yield Arrived(*_place(value), value["data"])
+            case {"type": "lag", "data": data}:
+                yield Lagged(data["epoch"], int(data["from_offset"]), int(data["to_offset"]), data["dropped"])
+            case {"type": "not_recovered", "now": {} as now}:
+                yield Begun(*_place(now), recovered=False)
+            case {"type": "snapshot", "data": data}:
+                if value["first"]:
+                    self._items = []
+                    yield Begun(*_place(value), recovered=False)
+                self._items += [(int(item["offset"]), item["data"]) for item in data["items"]]
+                if value["last"]:
+                    yield Pictured(*_place(value), self._items, data["complete"])
+
+
+class BySdk(_Proxied):
+    """`headrace.sdk.Client`; its queue is so short that a stall is noticed."""
+
+    def __init__(self, account: Account, where: Callable[[], int]) -> None:
+        super().__init__(account, where)
+        self._reads = asyncio.Event()
+        self._reads.set()
 
     def stall(self, *, stalled: bool) -> None:
         if stalled:
@@ -136,43 +185,43 @@ class BySdk:
         else:
             self._reads.set()
 
-    def cut(self) -> None:
-        if self._proxy is not None:
-            self._proxy.cut()
+    async def run(self) -> None:
+        async with self._url() as url, Client(url, queue=QUEUE, backoff=Backoff(0.001, 0.01)) as client:
+            subscription = await client.subscribe(**_wishes(self.account)).started()
+            if subscription.position is not None:
+                self.account.take(Begun(*subscription.position, recovered=False))
+                self.heard.set()
+            await self._reads.wait()
+            async for value in subscription:
+                self._take(on_the_wire(value))
+                await self._reads.wait()
+
+
+class ByJs(_Proxied):
+    """The JavaScript client, in a Node of its own; it reads what comes, so a stall is one of its connection."""
+
+    def stall(self, *, stalled: bool) -> None:
+        self.choke(choked=stalled)
 
     async def run(self) -> None:
-        wishes = _wishes(self.account)
-        async with TcpProxy("127.0.0.1", self._where()) as self._proxy:
-            url = f"ws://127.0.0.1:{self._proxy.port}/ws"
-            async with Client(url, queue=QUEUE, backoff=Backoff(0.001, 0.01)) as client:
-                subscription = await client.subscribe(**wishes).started()
-                if subscription.position is not None:
-                    self._take(Begun(*subscription.position, recovered=False))
-                await self._reads.wait()
-                async for value in subscription:
-                    for fact in self._facts(value):
-                        self._take(fact)
-                    await self._reads.wait()
+        options = _wishes(self.account)
+        topic, options["onSlow"] = options.pop("topic"), options.pop("on_slow")
+        async with self._url() as url, node(Wanted(url, topic, options, {"queue": QUEUE})) as process:
+            await process.go()
+            while True:
+                told, process.told = process.told, []
+                for each in told:
+                    assert "refused" not in each, each
+                    if each.get("started"):
+                        self.account.take(Begun(*_place(each["started"]), recovered=False))
+                        self.heard.set()
+                    elif "value" in each:
+                        self._take(each["value"])
+                await process.look()
 
-    def _take(self, fact: Fact) -> None:
-        self.account.take(fact)
-        self.heard.set()
 
-    def _facts(self, value: Value) -> Iterator[Fact]:
-        match value:
-            case Event():
-                yield Arrived(*value.position, value.data)
-            case Lag():
-                yield Lagged(value.position.epoch, value.from_offset, value.to_offset, value.dropped)
-            case NotRecovered() if value.now is not None:
-                yield Begun(*value.now, recovered=False)
-            case Snapshot():
-                if value.first:
-                    self._items = []
-                    yield Begun(*value.position, recovered=False)
-                self._items += [(item.position.offset, item.data) for item in value.items]
-                if value.last:
-                    yield Pictured(*value.position, self._items, value.complete)
+def _place(value: dict[str, Any]) -> Position:
+    return Position(value["epoch"], int(value["offset"]))
 
 
 def _wishes(account: Account) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.promises.account import Wish
-from tests.promises.followers import ByHand, BySdk
-from tests.promises.world import FollowerFactory, World
+from tests.promises.followers import ByHand, ByJs, BySdk
+from tests.promises.world import HISTORY_SIZE, LANES, FollowerFactory, World
+from tests.sdk.test_conformance import needs_node
 
 STATEFUL = "accounts:pump"
 TOPICS = ("trades:pump", STATEFUL)
-LANES = ("a", "b", "c")
 FOLLOWERS_MAX = 4
 EXAMPLES = int(os.environ.get("PROMISES_EXAMPLES", "15"))
 
@@ -30,6 +30,7 @@ def wishes(draw: st.DrawFn) -> Wish:
     return Wish(topic, None if lanes is None else tuple(lanes), conflated, on_slow, snapshot=topic == STATEFUL)
 
 
+FOLLOWERS = [ByHand, BySdk, pytest.param(ByJs, marks=needs_node)]
 picks = st.integers(0, FOLLOWERS_MAX - 1)
 
 
@@ -80,6 +81,11 @@ class Promises(RuleBasedStateMachine):
         self.world.followers[pick % len(self.world.followers)].stall(stalled=stalled)
 
     @precondition(lambda self: self.world.followers)
+    @rule(pick=picks, missed=st.integers(1, HISTORY_SIZE + 20))
+    def overwhelm(self, pick: int, missed: int) -> None:
+        self.do(self.world.overwhelm(self.world.followers[pick % len(self.world.followers)], missed))
+
+    @precondition(lambda self: self.world.followers)
     @rule(pick=picks)
     def cut(self, pick: int) -> None:
         self.world.followers[pick % len(self.world.followers)].cut()
@@ -102,11 +108,76 @@ class Promises(RuleBasedStateMachine):
             self.runner.close()
 
 
+class PromisesByJs(Promises):
+    """The same with the JavaScript client alone, of which each costs a process."""
+
+    @precondition(lambda self: len(self.world.followers) < FOLLOWERS_MAX)
+    @rule(make=st.just(ByJs), wish=wishes())
+    def join(self, make: FollowerFactory, wish: Wish) -> None:
+        super().join(make, wish)
+
+
 @pytest.mark.timeout(60 + 4 * EXAMPLES)
-def test_promises_hold() -> None:
+@pytest.mark.parametrize(
+    ("machine", "examples"),
+    [(Promises, EXAMPLES), pytest.param(PromisesByJs, max(1, EXAMPLES // 5), marks=needs_node)],
+)
+def test_promises_hold(machine: type[Promises], examples: int) -> None:
     run_state_machine_as_test(
-        Promises,
+        machine,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+SLOW = [
+    pytest.param("drop_oldest", False, 10, 1, id="drops the oldest"),
+    pytest.param("drop_oldest", True, 10, 1, id="drops the oldest, conflated"),
+    pytest.param("conflate", True, 10, 1, id="conflates"),
+    pytest.param("conflate", True, HISTORY_SIZE + 20, 1, id="conflates, and the log is too short"),
+    pytest.param("disconnect", False, 10, 0, id="misses nothing"),
+    pytest.param("disconnect", False, HISTORY_SIZE + 20, 1, id="is cut off"),
+]
+
+
+@pytest.mark.parametrize("make", FOLLOWERS)
+@pytest.mark.parametrize(("on_slow", "conflated", "missed", "lags"), SLOW)
+async def test_one_that_is_too_slow(
+    make: FollowerFactory, on_slow: str, conflated: bool, missed: int, lags: int
+) -> None:
+    """Twice, as after the first time it must be where it would be without."""
+    world = World(slow_abort_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.live())
+        await world.up()
+        follower = world.join(make, Wish("trades:pump", conflated=conflated, on_slow=on_slow))
+        assert world.house is not None
+        for round_ in range(1, 3):
+            await world.house.listened_to("trades:pump")
+            await world.overwhelm(follower, missed)
+            await world.settle()
+            assert follower.account.lags == round_ * lags
+        await world.end()
+
+
+@pytest.mark.parametrize("make", FOLLOWERS)
+@pytest.mark.parametrize("on_slow", ["drop_oldest", "disconnect"])
+async def test_a_snapshot_that_fills_the_socket(make: FollowerFactory, on_slow: str) -> None:
+    """What comes after it comes live, and not once more when the socket is full again."""
+    world = World(slow_abort_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.live())
+        await world.publish(STATEFUL, LANES, 60_000)
+        world.join(ByHand, Wish(STATEFUL))
+        assert world.house is not None
+        await world.house.live(STATEFUL)
+        follower = world.join(make, Wish(STATEFUL, on_slow=on_slow, snapshot=True))
+        await world.settle()
+        await world.house.live(STATEFUL)
+        await world.publish(STATEFUL, LANES, 10)
+        await world.settle()
+        await world.overwhelm(follower, 10)
+        await world.settle()
+        assert follower.account.lags == (on_slow == "drop_oldest")
+        await world.end()

@@ -14,7 +14,9 @@ from tests.gateway.house import House, open_house
 from tests.promises.account import Account, Published, Wish
 from tests.promises.followers import Follower
 
+LANES = ("a", "b", "c")
 PATIENCE_S = 10.0
+BURSTS_MAX = 20
 HISTORY_SIZE = 60
 """Small, so that who is away long falls off the end of the log."""
 
@@ -32,7 +34,8 @@ FollowerFactory = Callable[[Account, Callable[[], int]], Follower]
 class World:
     """Everything that the rules of the test act upon. Live it in a task of its own: `live` returns after `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        self._settings = QUICK | settings
         self.published = Published()
         self.followers: list[Follower] = []
         self.house: House | None = None
@@ -52,7 +55,7 @@ class World:
         """Serve, again and again, until `end`."""
         async with Supervisor(SystemClock()) as self._tasks:
             while not self._ended:
-                async with open_house(bus=self._bus, port=self._port, **QUICK) as self.house:
+                async with open_house(bus=self._bus, port=self._port, **self._settings) as self.house:
                     self._port = self.house.port
                     self._down.clear()
                     self._up.set()
@@ -82,11 +85,12 @@ class World:
         await self._down.wait()
         await self.up()
 
-    def join(self, make: FollowerFactory, wish: Wish) -> None:
+    def join(self, make: FollowerFactory, wish: Wish) -> Follower:
         follower = make(Account(self.published, wish), lambda: self._port)
         assert self._tasks is not None
         self._running.append(self._tasks.start("promises", f"follower{len(self.followers)}", follower.run))
         self.followers.append(follower)
+        return follower
 
     async def publish(self, topic: str, lanes: Sequence[str], size: int) -> None:
         """One message for each of the lanes, in one batch, each of about `size` bytes."""
@@ -105,11 +109,28 @@ class World:
             self.published.add(topic, top.epoch, top.offset + index, row)
         await self._bus.publish(batch)
 
+    async def overwhelm(self, follower: Follower, missed: int) -> None:
+        """Send it more than it takes; then `missed` messages, of all the lanes in turn, which it can only miss."""
+        await self.up()
+        topic = follower.account.wish.topic
+        follower.choke(choked=True)
+        assert self.house is not None
+        paused = self.house.metric("gateway_paused_total")
+        for _ in range(BURSTS_MAX):
+            await self.publish(topic, LANES, 5000)
+            await self.house.all_sent(topic)
+            if self.house.metric("gateway_paused_total") > paused or topic not in self.house.gateway.hub.topics():
+                break
+        await self.publish(topic, [LANES[n % len(LANES)] for n in range(missed)], 10)
+        await self.house.all_sent(topic)
+        follower.choke(choked=False)
+
     async def settle(self) -> None:
         """Let everyone read; return when each has got, or knows that it lost, everything."""
         await self.up()
         for follower in self.followers:
             follower.stall(stalled=False)
+            follower.choke(choked=False)
         for follower in self.followers:
             await self._until_current(follower)
 

@@ -214,6 +214,26 @@ async def a_lag_is_told_and_gone_on_from(open_client: Maker) -> None:
 
 
 @scenario
+async def what_a_conflating_lag_leaves_is_not_taken_for_repeats(open_client: Maker) -> None:
+    options = {"conflate": {"key": "mint", "every_ms": 250}, "onSlow": "conflate"}
+    async with open_scripted() as server, open_client(Wanted(server.url, options=options)) as client:
+        visit = await first_visit(server.visit(), client)
+        await visit.events(1, 2)
+        lag = {"epoch": "e", "from_offset": "3", "to_offset": "40", "dropped": 35}
+        await visit.say("lag", lag, topic=TOPIC)
+        await visit.events(7, 38)
+        await visit.close(1011)  # before the third came: it is asked for again
+        visit = await server.visit()
+        await visit.welcome()
+        command = await visit.accept(40, recovered=True)
+        assert command["data"]["recover"] == {"epoch": "e", "offset": "38"}
+        await visit.events(40)
+        await client.until(counted(client, 40))
+        assert client.offsets() == [1, 2, 7, 38, 40]
+        assert [value["data"] for value in client.of_type("lag")] == [lag]
+
+
+@scenario
 async def a_jump_is_asked_for_again_and_then_told(open_client: Maker) -> None:
     async with open_scripted() as server, open_client(Wanted(server.url)) as client:
         visit = await first_visit(server.visit(), client)

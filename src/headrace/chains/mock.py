@@ -103,7 +103,9 @@ class MockChain:
         if before:
             raise TransientError("the node could not be reached")
         if self._luck.random() >= self._settings.drop:
-            await self._ledger.ask(partial(self._arrive, signed))
+            row = await self._ledger.ask(partial(self._arrive, signed))
+            if row is not None:
+                self._know(row)
         if after:
             raise TransientError("the node did not answer")
 
@@ -135,7 +137,7 @@ class MockChain:
     async def close(self) -> None:
         await self._ledger.close()
 
-    def _arrive(self, signed: Signed, db: sqlite3.Connection) -> None:
+    def _arrive(self, signed: Signed, db: sqlite3.Connection) -> dict[str, Any] | None:
         """Identical bytes land at most once: what came first stays. After their blockhash's end they never land.
 
         They arrive when they are written, not when they were sent: what was held up on its way must not land in a past
@@ -144,7 +146,8 @@ class MockChain:
         row = self._fate(signed, self._now_ms())
         names = ", ".join(row)
         marks = ", ".join(f":{name}" for name in row)
-        db.execute(f"insert or ignore into transactions ({names}) values ({marks})", row)
+        written = db.execute(f"insert or ignore into transactions ({names}) values ({marks})", row).rowcount
+        return row if written else None
 
     async def _find(self, signature: str) -> dict[str, Any] | None:
         """A row never changes, so one that was found need not be read again."""
@@ -152,10 +155,13 @@ class MockChain:
         if row is None:
             row = await self._ledger.ask(partial(_find, signature), writes=False)
             if row is not None:
-                self._found[signature] = row
-                if len(self._found) > FOUND_MAX:
-                    del self._found[next(iter(self._found))]
+                self._know(row)
         return row
+
+    def _know(self, row: dict[str, Any]) -> None:
+        self._found[row["signature"]] = row
+        if len(self._found) > FOUND_MAX:
+            del self._found[next(iter(self._found))]
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000

@@ -14,7 +14,7 @@ from headrace.model.orders import Claimed
 from headrace.runtime.clock import Clock
 from headrace.store import Store
 
-AT_ONCE: Final = 200
+AT_ONCE: Final = 50
 
 _log = structlog.get_logger("execution")
 
@@ -29,7 +29,7 @@ class Finality:
         """Look again and again, until cancelled. Raises TransientError when the store is away; run it again then."""
         while True:
             await self._clock.sleep(self._settings.finality_ms / 1000)
-            while await self.look_once() == AT_ONCE:
+            while await self.look_once() >= AT_ONCE // 2:
                 pass
 
     async def look_once(self) -> int:

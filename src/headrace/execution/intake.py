@@ -14,6 +14,7 @@ from headrace.execution.limits import AmountLimits
 from headrace.execution.portfolio import Portfolio, view
 from headrace.execution.requests import decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
+from headrace.execution.worker import Worker
 from headrace.model.errors import TransientError
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
@@ -29,11 +30,12 @@ FILLS_PAGE: Final = 500
 class Intake:
     """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable.
 
+    A `worker` of this process that has nothing else to do begins an order with its acceptance.
     Raises ConfigError for limits that can't be read.
     """
 
-    def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock) -> None:
-        self._store, self._settings, self._clock = store, settings, clock
+    def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock, worker: Worker | None = None) -> None:
+        self._store, self._settings, self._clock, self._worker = store, settings, clock, worker
         self._amounts = AmountLimits.parse(settings.amount_limits)
         self._users: OrderedDict[str, TokenBucket] = OrderedDict()
 
@@ -59,8 +61,15 @@ class Intake:
             updated_at_ms=now_ms,
         )
         fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        resting_max = self._settings.resting_per_user
         try:
-            return await self._store.accept(order, keys, fingerprint, self._settings.resting_per_user)
+            if self._worker is None:
+                return await self._store.accept(order, keys, fingerprint, resting_max)
+            with self._worker.promise() as lease_ms:
+                accepted = await self._store.accept(order, keys, fingerprint, resting_max, lease_ms)
+                if accepted.claimed:
+                    self._worker.begin(accepted.order)
+                return accepted
         except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
             raise _unavailable("unknown") from error
 
@@ -71,8 +80,20 @@ class Intake:
         except TransientError as error:
             raise _unavailable() from error
         if order is None or user_id not in (None, order.request.user_id):
-            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+            raise _unknown()
         return order
+
+    async def read(
+        self, order_id: str, after_seq: int, limit: int, *, user_id: str | None = None
+    ) -> tuple[Order, Sequence[OrderEvent]]:
+        """`get`, and `events` of the same moment."""
+        try:
+            found = await self._store.read(order_id, after_seq, limit)
+        except TransientError as error:
+            raise _unavailable() from error
+        if found is None or user_id not in (None, found[0].request.user_id):
+            raise _unknown()
+        return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
         """Cancel it, or, when its bytes may be on their way, note the wish. Refused with 409 when it is over."""
@@ -81,7 +102,7 @@ class Intake:
         except TransientError as error:
             raise _unavailable("unknown") from error
         if cancelled is None:
-            raise OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
+            raise _unknown()
         return cancelled
 
     async def list(
@@ -179,6 +200,10 @@ def _keys(request: OrderRequest, key: str | None) -> list[str]:
     if request.client_order_id is not None:
         keys.append(f"client:{request.client_order_id}")
     return keys
+
+
+def _unknown() -> OrderRefused:
+    return OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
 
 
 def _unavailable(fate: Fate = "not_executed") -> OrderRefused:

@@ -1,7 +1,8 @@
 """A worker: claims orders, keeps their leases, and lets each go as soon as it is done or lost."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -10,12 +11,15 @@ import structlog
 from headrace.execution.engine import Engine, Held
 from headrace.execution.settings import ExecutionSettings
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Claimed, LeaseLost, OrderEvent
+from headrace.model.orders import Claimed, LeaseLost, Order, OrderEvent
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate, Store
+
+AT_EASE_MAX: Final = 16
+"""With fewer orders in hand, one is claimed as it is accepted; with more it costs less CPU to claim several at once."""
 
 _HINTS: Final = frozenset({"accepted", "triggered"})
 
@@ -44,7 +48,9 @@ class Worker:
         self.concurrency, self.rate = concurrency, Rate(per_minute)
         self._held: dict[str, Held] = {}
         self._wake = asyncio.Event()
-        self._more = False
+        self._more = True
+        self._promised = 0
+        self._tasks: Supervisor | None = None
         self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
         self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
@@ -54,11 +60,13 @@ class Worker:
         detach = self._store.attach(self._hear)
         try:
             async with Supervisor(self._clock) as tasks:
+                self._tasks = tasks
                 again = partial(Backoff, initial_s=0.1, max_s=5.0)
                 tasks.start("worker", "scan", self._scan)
                 tasks.start("worker", "leases", self._keep_leases, restart=again())
-                tasks.start("worker", "claims", partial(self._claim, tasks), restart=again())
+                tasks.start("worker", "claims", self._claim, restart=again())
         finally:
+            self._tasks = None
             detach()
 
     async def release(self) -> None:
@@ -67,24 +75,51 @@ class Worker:
         if held:
             await self._store.release(held)
 
-    async def _claim(self, tasks: Supervisor) -> None:
+    @contextmanager
+    def promise(self) -> Iterator[int]:
+        """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
+
+        It queues when there is no room, when orders that came before it wait, when all workers share a rate, and when
+        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the block ends.
+        """
+        busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
+        if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
+            yield 0
+            return
+        self._promised += 1
+        try:
+            yield self._settings.lease_ms
+        finally:
+            self._promised -= 1
+            self._wake_for_more()
+
+    def begin(self, order: Order) -> None:
+        """Go on with an order that was claimed for this worker."""
+        self._start(Claimed(order=order, attempt=None))
+
+    async def _claim(self) -> None:
         while True:
             self._wake.clear()
-            free = self.concurrency - len(self._held)
+            free = self._free()
             claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
-            self._more = len(claimed) == free
+            self._more = len(claimed) >= free
             for each in claimed:
-                self._start(tasks, each)
-            if not self._more or len(self._held) >= self.concurrency:
+                self._start(each)
+            if not self._more or self._free() <= 0:
                 await self._wake.wait()
 
-    def _start(self, tasks: Supervisor, claimed: Claimed) -> None:
+    def _free(self) -> int:
+        return self.concurrency - len(self._held) - self._promised
+
+    def _start(self, claimed: Claimed) -> None:
         order = claimed.order
         held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested)
         self._held[order.id] = held
         self._claimed.labels(order.status.value).inc()
         self._running.set(len(self._held))
-        tasks.start("order", order.id, partial(self._work, held), restart=Backoff(initial_s=1.0))
+        if self._tasks is not None:
+            with suppress(RuntimeError):  # we are being stopped: `release` gives it back
+                self._tasks.start("order", order.id, partial(self._work, held), restart=Backoff(initial_s=1.0))
 
     async def _work(self, held: Held) -> None:
         """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
@@ -106,8 +141,12 @@ class Worker:
         if self._held.get(order_id) is held:
             del self._held[order_id]
             self._running.set(len(self._held))
-            if self._more:
-                self._wake.set()
+            self._wake_for_more()
+
+    def _wake_for_more(self) -> None:
+        """There is room again; the last claim took all that there was room for then."""
+        if self._more:
+            self._wake.set()
 
     async def _keep_leases(self) -> None:
         while True:
@@ -127,8 +166,9 @@ class Worker:
             self._wake.set()
 
     def _hear(self, events: Sequence[OrderEvent]) -> None:
+        begun = {event.order_id for event in events if event.kind == "claimed"}
         for event in events:
-            if event.kind in _HINTS:
+            if event.kind in _HINTS and event.order_id not in begun:
                 self._wake.set()
             elif event.kind == "cancel_requested":
                 self._want_cancelled(event.order_id)

@@ -1,6 +1,5 @@
 """The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -229,7 +228,7 @@ class OrderStream:
     async def _begin(self) -> Sequence[OrderEvent]:
         """Write the snapshot; the events that follow it, which are asked for together with the order."""
         intake, user_id = self._streams.intake, await self._identify()
-        order, events = await asyncio.gather(intake.get(self.order_id, user_id=user_id), self._next_page())
+        order, events = await intake.read(self.order_id, self.seq, PAGE, user_id=user_id)
         self.seq = min(self.seq, order.seq)
         as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
         self.known = max(self.known, order.seq)

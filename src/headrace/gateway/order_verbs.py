@@ -66,8 +66,9 @@ class OrderVerbs:
         if not isinstance(data, dict):
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
         if command.verb == "execute":
-            order, replayed = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey", None))
-            return frames.order(order_view(as_accepted(order)), command.request_id, replayed=replayed)
+            accepted = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey", None))
+            view = order_view(as_accepted(accepted.order))
+            return frames.order(view, command.request_id, replayed=accepted.replayed)
         order_id = _text(data, "orderId", "")
         if command.verb == "cancel":
             order, requested = await self._intake.cancel(order_id or "", user_id=user_id)

@@ -180,7 +180,11 @@ class Replays:
         that had begun goes on in any case). Where that no longer reaches back far enough, `lag` tells the loss, and
         then the default is to close the connection with 4008.
         """
-        if subscription.on_slow == "drop_oldest" and not subscription.behind:
+        feed = subscription.group.feed
+        missed_none = (
+            subscription in feed.holding or feed.top is None
+        )  # its past filled the socket, and none came since
+        if subscription.on_slow == "drop_oldest" and not (subscription.behind or missed_none):
             # Not at once: this comes from within the socket's write, and asyncio trips over another that fails there.
             self._pumping[subscription] = None
             self._wake()

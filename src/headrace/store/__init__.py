@@ -15,10 +15,14 @@ EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 
 
 class Accepted(NamedTuple):
-    """`replayed`: the key was known and `order` is the one that it made, with what was asked then."""
+    """`replayed`: the key was known and `order` is the one that it made, with what was asked then.
+
+    `claimed`: it is new and under the lease that was asked for with it.
+    """
 
     order: Order
     replayed: bool
+    claimed: bool = False
 
 
 class Cancelled(NamedTuple):
@@ -61,8 +65,12 @@ class Store(Protocol):
 
     parked: Parked
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
+    async def accept(
+        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+    ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
+
+        With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
         Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
         `resting_max` (0: any number) of this user do already. Processes that accept at the same moment may each take
@@ -119,6 +127,9 @@ class Store(Protocol):
 
     async def get(self, order_id: str) -> Order | None:
         """The order as committed."""
+
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        """`get` and `events`, of one moment."""
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int

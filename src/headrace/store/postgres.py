@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -23,37 +23,23 @@ from headrace.store import (
     Renewal,
     migrations,
     postgres_batch,
+    postgres_claims,
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
 from headrace.store.parked import Parked, Unreadable
-from headrace.store.postgres_batch import Claim, Job
+from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
+from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
 
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
-TIMEOUT_S: Final = 10.0
-OLDEST: Final = 14
-SESSION: Final = {
-    "application_name": "headrace",
-    "search_path": "headrace",
-    "default_transaction_isolation": "read committed",
-    # A process that stands still in a transaction must let go of its rows before their leases end.
-    "idle_in_transaction_session_timeout": "2s",
-    "lock_timeout": "5s",
-    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
-    "enable_seqscan": "off",
-    "plan_cache_mode": "force_generic_plan",
-}
-_DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
-    where current_setting('synchronous_commit') = 'off'"""
-_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
 class PostgresStore:
-    """The `Store` on PostgreSQL: one connection writes and one looks, both in groups; one hears of all commits.
+    """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one hears.
 
     Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
     costs time, not events.
@@ -64,10 +50,12 @@ class PostgresStore:
         self._sinks: tuple[EventSink, ...] = ()
         self.parked = Parked()
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._reconnect, self._transact, self._committed)
-        self._looks = Lane[sql.Look | sql.Log](self._reconnect, sql.read, _nothing)
+        self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
+        self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._look_for_news)
+        self._looks = Lane[sql.Look](partial(reconnect, url), sql.look, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
-        self._mark = ""
+        self._mark, self._told = "", postgres_tail.Told()
+        self._committed: Sequence[OrderEvent] = ()
         self._reading = asyncio.Lock()
         self._hint: asyncio.Event | None = None
         self._closed = False
@@ -76,7 +64,7 @@ class PostgresStore:
     async def open(cls, url: str, clock: Clock) -> "PostgresStore":
         """Connect, creating or migrating the tables. Raises ConfigError or TransientError when that can't be done."""
         store = cls(url, clock)
-        db = await store._connect()
+        db = await connect(url)
         try:
             await migrations.migrate_postgres(db)
             store._mark = await postgres_tail.mark(db)
@@ -90,21 +78,23 @@ class PostgresStore:
         await store._readers
         await store._tasks.__aenter__()
         store._tasks.start("store", "commits", store._lane.run, restart=Backoff(0.1, 5.0))
+        store._tasks.start("store", "claims", store._claims.run, restart=Backoff(0.1, 5.0))
         store._tasks.start("store", "looks", store._looks.run, restart=Backoff(0.1, 5.0))
         return store
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
+    async def accept(
+        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+    ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max)
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed: list[Claimed | Unreadable] = await self._lane.ask(
-            Job(lambda _: [], claim=Claim(limit, lease_ms, rate))
-        )
+        asked = postgres_claims.Claim(limit, lease_ms, rate)
+        claimed: list[Claimed | Unreadable] = await self._claims.ask(asked)
         return self.parked.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
@@ -127,7 +117,7 @@ class PostgresStore:
 
     def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
         decide = partial(postgres_batch.note, order, attempt, leaves)
-        self._lane.tell(Job(decide, [order.id], moves_attempt=True))
+        self._lane.tell(Job(decide, [order.id], moves_attempt=True, held=order))
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
@@ -135,7 +125,7 @@ class PostgresStore:
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
         decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
-        finalized: bool = await self._lane.ask(Job(decide, [order.id]))
+        finalized: bool = await self._lane.ask(Job(decide, [order.id], held=order))
         return finalized
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
@@ -156,8 +146,14 @@ class PostgresStore:
     async def get(self, order_id: str) -> Order | None:
         if not _storable(order_id):
             return None
-        order: Order | None = await self._looks.ask(sql.Look(order_id))
+        order, _ = await self._look(order_id, 0, 0)
         return order
+
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        if not _storable(order_id):
+            return None
+        order, events = await self._look(order_id, after_seq, limit)
+        return None if order is None else (order, events)
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
@@ -170,7 +166,7 @@ class PostgresStore:
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
             return []
-        events: Sequence[OrderEvent] = await self._looks.ask(sql.Log(order_id, after_seq, limit))
+        _, events = await self._look(order_id, after_seq, limit)
         return events
 
     async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
@@ -178,11 +174,11 @@ class PostgresStore:
             return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
 
     async def follow(self) -> None:
-        db = await self._reconnect()
+        db = await reconnect(self._url)
         self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
         try:
-            await db.add_listener(sql.CHANNEL, lambda *_: hint.set())
+            await db.add_listener(sql.CHANNEL, partial(self._notified, hint))
             while True:
                 hint.clear()
                 await self._read_news(db)
@@ -211,37 +207,11 @@ class PostgresStore:
             return
         self._closed = True
         self._lane.close()
+        self._claims.close()
         self._looks.close()
         await self._tasks.__aexit__(None, None, None)
         if self._readers is not None:
             self._readers.terminate()
-
-    async def _connect(self) -> sql.Db:
-        """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
-        try:
-            db = await asyncpg.connect(self._url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=SESSION)
-        except _REFUSED as error:
-            raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
-        except ValueError as error:
-            raise ConfigError("DATABASE_URL", "a URL that can't be read", "postgresql://user@host/name") from error
-        except AWAY as error:
-            raise away(error) from error
-        if db.get_server_version().major < OLDEST:
-            db.terminate()
-            raise ConfigError("DATABASE_URL", f"PostgreSQL {db.get_server_version().major}", f"{OLDEST} or newer")
-        try:
-            await db.execute(_DURABLE)
-        except AWAY as error:
-            db.terminate()
-            raise away(error) from error
-        return db
-
-    async def _reconnect(self) -> sql.Db:
-        """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
-        try:
-            return await self._connect()
-        except ConfigError as error:
-            raise TransientError(str(error)) from error
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[sql.Db]:
@@ -255,10 +225,34 @@ class PostgresStore:
         except asyncpg.PostgresError as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error
 
-    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
-        return await sql.transact(db, jobs, self._now_ms())
+    async def _look(self, order_id: str, after_seq: int, limit: int) -> tuple[Order | None, Sequence[OrderEvent]]:
+        found: tuple[Order | None, Sequence[OrderEvent]]
+        found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
+        return found
 
-    async def _committed(self, db: sql.Db) -> None:
+    async def _claim(
+        self, db: sql.Db, claims: Sequence[postgres_claims.Claim]
+    ) -> Sequence[Sequence[Claimed | Unreadable]]:
+        return await postgres_claims.claim(db, claims, self._now_ms())
+
+    def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
+        """Of what this process committed itself it knows already."""
+        if pid not in (self._lane.pid, self._claims.pid):
+            hint.set()
+
+    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
+        results, events = await sql.transact(db, jobs)
+        self._committed = (*self._committed, *events)
+        return results
+
+    async def _tell_committed(self, db: sql.Db) -> None:
+        committed, self._committed = self._committed, ()
+        told = self._told.next_of(committed)
+        self._deliver(told)
+        if len(told) < len(committed):
+            await self._look_for_news(db)
+
+    async def _look_for_news(self, db: sql.Db) -> None:
         """Whoever follows reads the news while the next transaction is on its way."""
         if self._hint is None:
             await self._read_news(db)
@@ -269,15 +263,17 @@ class PostgresStore:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             found, self._mark = await postgres_tail.news(db, self._mark)
-            events = self.parked.sift(found)
-            if events:
-                with ExitStack() as stack:
-                    for sink in reversed(self._sinks):
-                        stack.callback(sink, events)
+            self._deliver(self._told.beyond(self.parked.sift(found)))
+
+    def _deliver(self, events: Sequence[OrderEvent]) -> None:
+        if events:
+            with ExitStack() as stack:
+                for sink in reversed(self._sinks):
+                    stack.callback(sink, events)
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)
-        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves))
+        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves), held=order)
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000

@@ -18,7 +18,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
+from headrace.store import Accepted, Cancelled, Renewal, rows
 
 ENDED: Final = 0
 """A lease of so many ms ends at once."""
@@ -38,32 +38,35 @@ class Known(NamedTuple):
     order_id: str
 
 
-class Claim(NamedTuple):
-    """A claim takes what the database finds; the others name their rows."""
-
-    limit: int
-    lease_ms: int
-    rate: Rate
-
-
 class Job(NamedTuple):
     """One verb: which rows it must have, and what it does with them.
 
-    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing.
+    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing. `held` is its row
+    as the caller, who has the lease, believes it to be: good enough for a try that need not look first.
     """
 
     decide: Callable[["Batch"], Any]
     order_ids: Sequence[str] = ()
     keys: Sequence[Key] = ()
     moves_attempt: bool = False
-    claim: Claim | None = None
+    held: Order | None = None
     counts_resting_of: str | None = None
+
+    @property
+    def must_look(self) -> bool:
+        """What it will find can't be guessed. New keys can: hardly any was used before."""
+        return self.counts_resting_of is not None or (self.held is None and bool(self.order_ids))
 
 
 class Batch:
-    """The rows as found, then as changed; and what must be written. `was` are the rows as they are in the database."""
+    """The rows as found, then as changed; and what must be written. `was` are the rows as they are in the database.
 
-    def __init__(self) -> None:
+    A batch that only `assumes` has not looked: its rows are what the jobs hold, and the database must confirm, as it
+    writes, that each is still like that.
+    """
+
+    def __init__(self, *, assumes: bool = False) -> None:
+        self.assumes = assumes
         self.was: dict[str, Order] = {}
         self.now: dict[str, Order] = {}
         self.known: dict[Key, Known] = {}
@@ -73,7 +76,7 @@ class Batch:
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
-        self.moved_attempts: dict[tuple[str, int], AttemptStatus] = {}
+        self.moved_attempts: dict[tuple[str, int], tuple[Sequence[AttemptStatus], AttemptStatus]] = {}
         self.events: list[OrderEvent] = []
 
     def add(self, found: Iterable[Order]) -> None:
@@ -87,7 +90,9 @@ class Batch:
         return sorted(touched | self.leases.keys() & self.was.keys())
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, batch: Batch) -> Accepted:
+def accept(
+    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, batch: Batch
+) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
         known = batch.known.get((user_id, key))
@@ -103,11 +108,16 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int
     for key in keys:
         batch.known[user_id, key] = Known(fingerprint, order.id)
         batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
-    batch.now[order.id] = order
-    batch.new_orders.append(order.id)
     data = {"resting": True} if order.awaits_trigger else None
     batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
-    return Accepted(order, replayed=False)
+    claimed = lease_ms > 0 and not order.awaits_trigger
+    if claimed:
+        order = rows.begun(order, now_ms)
+        batch.leases[order.id] = lease_ms
+        batch.events.append(rows.event_of(order, "claimed", now_ms))
+    batch.now[order.id] = order
+    batch.new_orders.append(order.id)
+    return Accepted(order, replayed=False, claimed=claimed)
 
 
 def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:
@@ -198,10 +208,12 @@ def _held(order: Order, batch: Batch) -> Order:
 
 def _move(attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
     which = (attempt.order_id, attempt.number)
-    if batch.attempts.get(which) not in leaves:
+    known = batch.attempts.get(which)
+    if known not in leaves and not (known is None and batch.assumes):
         raise LeaseLost(attempt.order_id)
     batch.attempts[which] = attempt.status
     if which in batch.new_attempts:
         batch.new_attempts[which] = replace(batch.new_attempts[which], status=attempt.status)
     else:
-        batch.moved_attempts[which] = attempt.status
+        first_leaves, _ = batch.moved_attempts.get(which, (leaves, None))
+        batch.moved_attempts[which] = (first_leaves, attempt.status)

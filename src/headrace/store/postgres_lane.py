@@ -55,6 +55,11 @@ class Lane(Generic[J]):
         self._closed = False
         self._db: Db | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the server's process that works for it, while there is one."""
+        return None if self._db is None or self._db.is_closed() else self._db.get_server_pid()
+
     def ask(self, job: J) -> asyncio.Future[Any]:
         """The future of the job's result. Raises TransientError when closed."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,7 @@
-"""Which events became visible since the last look, in PostgreSQL.
+"""Which events the sinks of a process have not heard, in PostgreSQL.
+
+What the process committed itself it tells at once, unless somebody else's event of that order comes before; all else is
+what became visible since the last look.
 
 Positions can't tell: a transaction that began earlier may commit later, and its rows then appear below the mark. So
 the mark is a snapshot: new is what this one does not show. A step of an order waits for the commit of the step before
@@ -6,6 +9,7 @@ it, so whoever sees the second sees the first, and in the order of `seq` nothing
 transaction of somebody else holds nothing up; it only widens the range of the index that is looked through.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from headrace.model.orders import OrderEvent
@@ -21,6 +25,41 @@ _NEWS: Final = f"""select now.mark, {EVENT_COLUMNS} from ({_NOW} as mark) now
         and txid < pg_snapshot_xmax(pg_current_snapshot())
         and not pg_visible_in_snapshot(txid, $1::text::pg_snapshot)
     order by order_id, seq"""
+
+
+TOLD_MAX: Final = 65_536
+
+
+class Told:
+    """How far each order's log was told, so that every event is told once, and in the order of `seq`.
+
+    Orders of which nothing was heard for long are forgotten: what is new of them comes with the next look.
+    """
+
+    def __init__(self) -> None:
+        self._seqs: dict[str, int] = {}
+
+    def next_of(self, committed: Sequence[OrderEvent]) -> list[OrderEvent]:
+        """Those that follow on what was told, which are told now. For the others look."""
+        told = []
+        for event in committed:
+            if event.seq == self._seqs.get(event.order_id, 0) + 1:
+                self._note(event)
+                told.append(event)
+        return told
+
+    def beyond(self, found: Sequence[OrderEvent]) -> list[OrderEvent]:
+        """Those of a look that were not told, which are told now."""
+        told = [event for event in found if event.seq > self._seqs.get(event.order_id, 0)]
+        for event in told:
+            self._note(event)
+        return told
+
+    def _note(self, event: OrderEvent) -> None:
+        self._seqs.pop(event.order_id, None)
+        self._seqs[event.order_id] = event.seq
+        if len(self._seqs) > TOLD_MAX:
+            del self._seqs[next(iter(self._seqs))]
 
 
 async def mark(db: Db) -> str:

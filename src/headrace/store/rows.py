@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import (
@@ -75,6 +76,11 @@ def rests_until(it: Order) -> int:
     if not it.awaits_trigger:
         return 0
     return FOREVER_MS if it.request.expires_at_ms is None else it.request.expires_at_ms
+
+
+def begun(it: Order, now_ms: int) -> Order:
+    """A PENDING order as its first claim leaves it."""
+    return replace(it, status=OrderStatus.ROUTING, seq=it.seq + 1, epoch=it.epoch + 1, updated_at_ms=now_ms)
 
 
 def check_resting(resting: int, resting_max: int) -> None:

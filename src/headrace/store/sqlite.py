@@ -41,8 +41,11 @@ class SqliteStore:
             raise
         return store
 
-    async def accept(self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0) -> Accepted:
-        return await self._thread.ask(partial(sql.accept, order, keys, fingerprint, resting_max))
+    async def accept(
+        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+    ) -> Accepted:
+        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         claimed = await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
@@ -82,6 +85,9 @@ class SqliteStore:
 
     async def get(self, order_id: str) -> Order | None:
         return await self._thread.ask(partial(sql.get, order_id), writes=False)
+
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        return await self._thread.ask(partial(sql.read, order_id, after_seq, limit), writes=False)
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int

@@ -40,8 +40,10 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
     return read_each(rows.event, [row[1:] for row in found]), found[-1][0] if found else mark
 
 
-def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, db: _Db) -> Accepted:
-    user_id, now_ms = order.request.user_id, order.created_at_ms
+def accept(
+    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, db: _Db
+) -> Accepted:
+    user_id = order.request.user_id
     for key in keys:
         sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
         known = db.execute(sql, (user_id, key)).fetchone()
@@ -52,17 +54,25 @@ def accept(order: Order, keys: Sequence[str], fingerprint: str, resting_max: int
     if order.awaits_trigger and resting_max:
         sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
         rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
+    claimed = lease_ms > 0 and not order.awaits_trigger
+    events = [
+        rows.event_of(order, "accepted", order.created_at_ms, {"resting": True} if order.awaits_trigger else None)
+    ]
+    if claimed:
+        order = rows.begun(order, now_ms)
+        events.append(rows.event_of(order, "claimed", now_ms))
     columns = f"{ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until"
+    lease_until = now_ms + lease_ms if claimed else rows.rests_until(order)
     db.execute(
         f"insert into orders ({columns}) values ({_marks(14)})",
-        (*rows.of_order(order), *rows.of_request(order.request), rows.rests_until(order)),
+        (*rows.of_order(order), *rows.of_request(order.request), lease_until),
     )
     db.executemany(
         f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
-        [(user_id, key, fingerprint, order.id, now_ms) for key in keys],
+        [(user_id, key, fingerprint, order.id, order.created_at_ms) for key in keys],
     )
-    _log(db, [rows.event_of(order, "accepted", now_ms, {"resting": True} if order.awaits_trigger else None)])
-    return Accepted(order, replayed=False)
+    _log(db, events)
+    return Accepted(order, replayed=False, claimed=claimed)
 
 
 def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed | Unreadable]:
@@ -89,11 +99,8 @@ def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[C
     waiting = take(ready, (allowed,)) if allowed else []
     if rate.per_minute and waiting:
         _spend(db, tokens, len(waiting), now_ms)
-    begun = [
-        replace(each.order, status=OrderStatus.ROUTING, seq=each.order.seq + 1, updated_at_ms=now_ms)
-        for each in (*expired, *waiting)
-    ]
-    claimed = [replace(order, epoch=order.epoch + 1) for order in (*(each.order for each in unfinished), *begun)]
+    begun = [rows.begun(each.order, now_ms) for each in (*expired, *waiting)]
+    claimed = [replace(each.order, epoch=each.order.epoch + 1) for each in unfinished] + begun
     db.executemany(
         "update orders set epoch = ?, lease_until = ?, status = ?, seq = ?, updated_at = ? where id = ?",
         [(o.epoch, now_ms + lease_ms, o.status.value, o.seq, o.updated_at_ms, o.id) for o in claimed],
@@ -233,6 +240,11 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, db: _Db) -> Cancelle
 def get(order_id: str, db: _Db) -> Order | None:
     found = _select(db, "where id = ?", (order_id,))
     return found[0] if found else None
+
+
+def read(order_id: str, after_seq: int, limit: int, db: _Db) -> tuple[Order, list[OrderEvent]] | None:
+    order = get(order_id, db)
+    return None if order is None else (order, events(order_id, after_seq, limit, db))
 
 
 def _must_get(order_id: str, db: _Db) -> Order:

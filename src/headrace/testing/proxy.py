@@ -1,6 +1,7 @@
 """A TCP proxy on loopback that can refuse, cut at a byte, stall, delay and throttle what passes through it."""
 
 import asyncio
+import socket
 from collections import deque
 from functools import partial
 from typing import Self
@@ -16,11 +17,13 @@ class TcpProxy:
 
     Faults are attributes and methods, and may change at any time: `refuse` (accepted and closed at once), `stalled`
     (bytes wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`.
+    `waiting_bytes` is about how much waits towards the client before the server notices; the system says by default.
     """
 
-    def __init__(self, host: str, port: int, *, clock: Clock | None = None) -> None:
+    def __init__(self, host: str, port: int, *, clock: Clock | None = None, waiting_bytes: int | None = None) -> None:
         self.upstream = (host, port)
         """Where new connections go."""
+        self._waiting_bytes = waiting_bytes
         self._clock = clock or SystemClock()
         self.refuse = False
         self.delay_s = 0.0
@@ -91,7 +94,7 @@ class TcpProxy:
 
     async def _join(self, client: "_Pipe") -> None:
         try:
-            reader, writer = await asyncio.open_connection(*self.upstream)
+            reader, writer = await self._connect()
         except OSError:
             return
         server = _Pipe(reader, writer, None)
@@ -104,6 +107,19 @@ class TcpProxy:
         finally:
             self._pipes.discard(server)
             server.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._waiting_bytes is None:
+            return await asyncio.open_connection(*self.upstream)
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._waiting_bytes)
+            connection.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connection, self.upstream)
+            return await asyncio.open_connection(sock=connection, limit=self._waiting_bytes)
+        except BaseException:
+            connection.close()
+            raise
 
     async def _pump(self, source: "_Pipe", sink: "_Pipe", tasks: Supervisor, *, towards_client: bool) -> None:
         try:

@@ -228,9 +228,12 @@ async def test_a_standing_slot_head_while_other_things_arrive() -> None:
     async with rig(stall_s=0.2, stall_slots=10_000, http=False) as rigged:
         rigged.node.faults.dropped.add("slot")
         landed = []
-        while not rigged.count("source_reconnects_total", source="rpc-0", reason="head_stands"):
-            landed.append(rigged.node.emit_transaction([PROGRAM]))
-            await rigged.until(lambda: landed[-1].signature in rigged.signatures() or rigged.proxy.connections > 1)
+        async with asyncio.timeout(30):
+            while not rigged.count("source_reconnects_total", source="rpc-0", reason="head_stands"):
+                landed.append(rigged.node.emit_transaction([PROGRAM]))
+                await asyncio.sleep(
+                    0.005
+                )  # a connection that a busy machine kept silent too long is followed by another
         rigged.node.faults.dropped.clear()
         await rigged.settled()
         assert missing(rigged, [(each.signature, each.slot) for each in landed]) == set()

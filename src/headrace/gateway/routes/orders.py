@@ -83,8 +83,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most")] = 1000,
     ) -> Response[bytes]:
         """The order's log after `fromSeq`, as its stream tells it."""
-        order = await intake.get(order_id, user_id=guards.acting_user(request))
-        log = await intake.events(order_id, from_seq, limit)
+        order, log = await intake.read(order_id, from_seq, limit, user_id=guards.acting_user(request))
         return _json({"orderId": order.id, "lastSeq": order.seq, "events": [msgspec.Raw(event_frame(e)) for e in log]})
 
     @post(
