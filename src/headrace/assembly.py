@@ -25,13 +25,14 @@ from headrace.execution.publisher import Publisher
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.triggers import Triggers
 from headrace.execution.worker import Worker
-from headrace.model.errors import ConfigError, TransientError
+from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.registry import load
-from headrace.runtime.supervise import Supervisor
+from headrace.runtime.supervise import Supervisor, Work
 from headrace.store import STORES, Store
 from headrace.store.inbox import INBOXES, Inbox, InboxSettings
 from headrace.venues import VENUES, Venue
@@ -56,22 +57,58 @@ class OrderHalf:
     finality: Finality | None
     kept: Mapping[str, str]
 
-    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices."""
+    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics, health: Health | None = None) -> None:
+        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices.
+
+        An order that can't be read is left alone and told here: as a metric, and as a component that is not ready.
+        """
+        unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
+
+        def told(count: int) -> None:
+            unreadable.set(count)
+            if health is not None and count:
+                detail = f"{count} orders can't be read: order_unreadable in the log names them"
+                health.report("orders", ready=False, detail=detail, required=False)
+
+        def apart(work: Work) -> Work:
+            return partial(_apart, work, health)
+
+        self.store.parked.heard = told
+        told(len(self.store.parked.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
-        tasks.start("orders", "follow", self.store.follow, restart=again())
+        tasks.start("orders", "follow", apart(self.store.follow), restart=again())
         if bus is not None:
             publisher = Publisher(bus, metrics)
             self.store.attach(publisher.hear)
             triggers = Triggers(self.store, metrics)
             self.store.attach(triggers.hear_orders)
             bus.attach(triggers.hear_trades)
-            tasks.start("orders", "triggers", triggers.run, restart=again())
-            tasks.start("orders", "publish", publisher.run, restart=again())
+            tasks.start("orders", "triggers", apart(triggers.run), restart=again())
+            tasks.start("orders", "publish", apart(publisher.run), restart=again())
         if self.worker is not None:
-            tasks.start("orders", "worker", self.worker.run, restart=again())
+            tasks.start("orders", "worker", apart(self._work), restart=again())
         if self.finality is not None:
-            tasks.start("orders", "finality", self.finality.run, restart=again())
+            tasks.start("orders", "finality", apart(self.finality.run), restart=again())
+
+    async def _work(self) -> None:
+        """Other workers need not wait for the leases of one that broke."""
+        assert self.worker is not None
+        try:
+            await self.worker.run()
+        except InvariantError:
+            await self.worker.release()
+            raise
+
+
+async def _apart(work: Work, health: Health | None) -> None:
+    """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
+    try:
+        await work()
+    except InvariantError as error:
+        _log.error("orders_broken", error=str(error), meaning="a person must look", exc_info=error)
+        if health is not None:
+            health.report("orders", ready=False, detail="broken: orders_broken in the log", required=False)
+        raise TransientError("the orders are broken") from error
 
 
 @asynccontextmanager

@@ -22,8 +22,7 @@ SQL = [
     "%00",
 ]
 TRICKS = [
-    "a\u202eb", "a\u200bb", "\u0430nn", "ann\u0301", "\uff41nn", "a\x00b", "a b", "a/b", "a\nb", "*", "", "x" * 65,
-    "\u0661",
+    "a\u202eb", "a\u200bb", "\u0430nn", "ann\u0301", "\uff41nn", "a\x00b", "a\nb", "", "x" * 129, "\u0661",
 ]  # fmt: skip
 HUGE: list[Any] = [2**64, 2**63, 10**30, 1e308, 1e300, "9" * 21, "9" * 5000, -1, "-1", -(2**63), "0", 0]
 FRACTIONS: list[Any] = ["1.5", "1e3", "0x10", "1_000", " 1", "1 ", "+1", "٣", "½", "1,5"]
@@ -53,12 +52,16 @@ async def test_sql_in_every_field_and_path_and_query(tmp_path: Path) -> None:
             assert (mine.status_code, mine.json()["clientOrderId"]) == (201, sql)
             assert (await client.post({**BODY, "clientOrderId": sql})).json() == mine.json()
             assert len((await client.http.get("/api/orders")).json()["orders"]) == number
+        for sql in SQL:
+            theirs = await client.place(userId=sql)
+            listed = (await client.http.get("/api/orders", params={"user": sql})).json()["orders"]
+            assert [order["orderId"] for order in listed] == [theirs]
 
 
 async def _try_sql(client: Desk, sql: str, order_id: str) -> None:
     """Wherever text is read."""
     for field in FIELDS:
-        if field != "clientOrderId":
+        if field not in ("clientOrderId", "userId"):
             named = {"uiAmount": "amount", "slippageBps": "slippage"}.get(field, field)
             await refused(client, {**BODY, field: sql}, named)
     for name in ("user", "status", "mint", "cursor"):
@@ -69,7 +72,7 @@ async def _try_sql(client: Desk, sql: str, order_id: str) -> None:
     for path in ("{}", "{}/events", "{}/stream"):
         answer = await client.http.get("/api/orders/" + path.format(sql.replace("/", "").replace("%", "%25")))
         assert answer.status_code in (404, 426)
-    assert (await client.http.get("/api/portfolio", params={"user": sql})).status_code == 400
+    assert (await client.http.get("/api/portfolio", params={"user": sql})).json()["fills"] == 0
     await untouched(client, order_id)
 
 
@@ -79,8 +82,7 @@ async def test_unicode_tricks_in_ids(tmp_path: Path) -> None:
         order_id = await client.place(userId="ann")
         for trick in TRICKS:
             await refused(client, {**BODY, "userId": trick}, "userId")
-            if not (trick.isascii() and trick.isprintable() and trick):
-                await refused(client, {**BODY, "clientOrderId": trick}, "clientOrderId")
+            await refused(client, {**BODY, "clientOrderId": trick}, "clientOrderId")
             for kind in ("order.get", "order.cancel"):
                 unknown = await ask(socket, kind, {"orderId": trick})
                 assert unknown["data"]["reason"] == "unknown_order"
@@ -124,9 +126,9 @@ async def test_limits_of_amount_and_user_are_kept(tmp_path: Path) -> None:
 
 
 async def test_amounts_have_limits_by_token_and_user(tmp_path: Path) -> None:
-    limits = "SOL=2000000000,ann:SOL=3000000000,bob:SOL=0,USDC=1"
+    limits = "SOL=2000000000,ann:SOL=3000000000,auth0|a=b:SOL=7:SOL=4000000000,bob:SOL=0,USDC=1"
     async with desk(tmp_path, ORDERS_WORK_HERE="false", ORDER_AMOUNT_LIMITS=limits) as client:
-        for user, most in (("eve", 2), ("ann", 3)):
+        for user, most in (("eve", 2), ("ann", 3), ("auth0|a=b:SOL=7", 4)):
             assert await client.place(userId=user, amount=most)
             await refused(client, {**BODY, "userId": user, "amount": most + 0.000000001}, "amount")
         await refused(client, {**BODY, "userId": "bob", "amount": "1"}, "amount")
@@ -144,7 +146,7 @@ async def test_resting_orders_of_a_user_have_a_limit(tmp_path: Path) -> None:
         assert (await client.post({**BODY, "userId": "ann"})).status_code == 201
 
 
-@pytest.mark.parametrize("text", ["SOL", "SOL=", "SOL=1.5", "SOL=-1", "nothing=1", "a b:SOL=1", "=1", "SOL=١"])
+@pytest.mark.parametrize("text", ["SOL", "SOL=", "SOL=1.5", "SOL=-1", "nothing=1", "é:SOL=1", "=1", "SOL=١"])
 def test_limits_that_can_not_be_read_are_refused_at_the_start(text: str) -> None:
     with pytest.raises(ConfigError, match="ORDER_AMOUNT_LIMITS"):
         AmountLimits.parse([text])

@@ -97,7 +97,7 @@ async def test_the_portfolio_is_what_the_orders_came_to(tmp_path: Path) -> None:
         assert int(holding["realised"]) == got - -(-3 * 10**8 * 5 * 10**8 // bought)
         assert {int(balance["units"]) for balance in found["balances"]} == {bought - 5 * 10**8, got - 3 * 10**8}
         assert (await client.http.get("/api/portfolio", params={"user": "bob"})).json()["fills"] == 0
-        for wrong in ({}, {"user": ""}, {"user": "a b"}, {"user": "' or 1=1 --"}):
+        for wrong in ({}, {"user": ""}, {"user": "a\nb"}, {"user": "é"}):
             assert (await client.http.get("/api/portfolio", params=wrong)).status_code == 400
 
 
@@ -172,7 +172,7 @@ async def test_orders_on_their_way_when_the_server_stopped_are_finished_by_the_n
         ({"expiresAt": 1}, "expiresAt"),
         ({"userId": "a\u202eb"}, "userId"),
         ({"userId": None}, "userId"),
-        ({"userId": "a,b"}, "userId"),
+        ({"userId": "a" * 129}, "userId"),
         ({"clientOrderId": "x" * 129}, "clientOrderId"),
         ({"execution": {"mode": "live"}}, "execution"),
         ({"minOut": 5}, "minOut"),

@@ -60,6 +60,21 @@ async def test_over_http(tmp_path: Path) -> None:
         assert (await shop.http.get("/api/portfolio?user=alice", headers=signed_in("alice"))).status_code == 200
 
 
+@pytest.mark.parametrize("sub", ["auth0|123", 'google-oauth2|7 "\\:/=', "s" * 128])
+async def test_whoever_a_token_can_name_has_orders(tmp_path: Path, sub: str) -> None:
+    async with desk(tmp_path, **ON) as shop, stream(shop, "/ws", sub) as socket:
+        subscribed = await ask(socket, "subscribe", {"topic": f"orders:{sub}"})
+        assert (subscribed["type"], subscribed["topic"]) == ("subscribed", f"orders:{sub}")
+        placed = await place(shop, sub)
+        assert (placed.status_code, placed.json()["userId"]) == (201, sub)
+        async for text in socket:
+            if (frame := json.loads(text))["type"] == "event":
+                break
+        assert (frame["topic"], frame["data"]["orderId"]) == (f"orders:{sub}", placed.json()["orderId"])
+        for path in ("orders", "portfolio"):
+            assert (await shop.http.get(f"/api/{path}", params={"user": sub}, headers=signed_in(sub))).is_success
+
+
 async def test_over_the_stream_of_the_order(tmp_path: Path) -> None:
     async with desk(tmp_path, **ON) as shop:
         order = (await place(shop, "alice")).json()["orderId"]
@@ -117,3 +132,24 @@ async def test_over_ws(tmp_path: Path) -> None:
         assert (await ask(bob, "subscribe", topic, 6))["data"]["code"] == 103
         assert (await ask(alice, "subscribe", topic, 6))["type"] == "subscribed"
         assert (await ask(alice, "history", topic, 7))["data"]["items"][0]["data"]["orderId"] == about["orderId"]
+
+
+async def test_streams_of_orders_count_for_their_user_while_they_last(tmp_path: Path) -> None:
+    async with desk(tmp_path, **ON, WEBSOCKET_MAX_PER_USER="2") as shop:
+        assert shop.service.gateway is not None
+        users = shop.service.gateway.hub.users
+        order = (await place(shop, "alice")).json()["orderId"]
+        path = f"/api/orders/{order}/stream"
+        async with stream(shop, path, "alice") as one, stream(shop, f"/ws/{order}", "alice") as two:
+            assert [json.loads(await socket.recv())["type"] for socket in (one, two)] == ["snapshot", "snapshot"]
+            async with stream(shop, path, "alice") as socket:
+                assert await last_words(socket) == (["error"], 4504)
+            async with stream(shop, "/ws", "alice") as socket:
+                assert (await last_words(socket))[1] == 4504
+            async with stream(shop, path, "bob") as socket:
+                assert await last_words(socket) == (["error"], 4507)
+        async with asyncio.timeout(10):
+            while users:
+                await shop.http.get("/health/live")
+        async with stream(shop, path, "alice") as socket:
+            assert json.loads(await socket.recv())["type"] == "snapshot"

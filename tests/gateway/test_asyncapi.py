@@ -158,7 +158,7 @@ SAMPLES: list[tuple[dict[str, Any], bool]] = [
     ({"type": "subscribe", "data": {}}, False),
     ({"type": "subscribe"}, False),
     ({"type": "subscribe", "data": {"topic": 3}}, False),
-    ({"type": "subscribe", "data": {"topic": "s" * 129}}, False),
+    ({"type": "subscribe", "data": {"topic": "s" * 136}}, False),
     ({"type": "subscribe", "data": {"topic": "slots", "recover": {"epoch": "g", "offset": 1842}}}, False),
     ({"type": "subscribe", "data": {"topic": "slots", "recover": {"epoch": "g", "offset": "-1"}}}, False),
     ({"type": "subscribe", "data": {"topic": "slots", "on_slow": "never"}}, False),

@@ -11,6 +11,7 @@ from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.orders import OrderEvent, OrderStatus
 from headrace.runtime.clock import SystemClock
 from headrace.store import Rate, postgres_tail
+from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres import PostgresStore
 from headrace.store.postgres_session import connect
 from headrace.testing.orders import new_order
@@ -47,8 +48,8 @@ async def append(session: "asyncpg.Connection[Any]", order_id: str, seq: int) ->
     await session.execute(sql, order_id, seq)
 
 
-def names(events: list[OrderEvent]) -> list[str]:
-    return [f"{event.order_id}{event.seq}" for event in events]
+def names(events: Sequence[OrderEvent | Unreadable]) -> list[str]:
+    return [f"{event.order_id}{event.seq}" for event in Parked().sift(events)]
 
 
 async def test_rows_that_become_visible_late_are_news_once(others: list["asyncpg.Connection[Any]"]) -> None:

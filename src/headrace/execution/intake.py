@@ -16,8 +16,8 @@ from headrace.execution.requests import decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
 from headrace.model.errors import TransientError
+from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
-from headrace.model.topics import is_owner
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 from headrace.store import Accepted, Cancelled, Page, Store
@@ -137,8 +137,8 @@ class Intake:
 
     async def portfolio(self, user_id: str) -> dict[str, Any]:
         """What the user's executed orders have come to, folded anew from the log each time."""
-        if not is_owner(user_id):
-            fields = {"user": "is not 1 to 64 letters, digits or _.@-"}
+        if not is_subject(user_id):
+            fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
         portfolio, after = Portfolio(), 0
         try:

@@ -6,8 +6,8 @@ from typing import Final
 
 from headrace.execution.requests import find_token
 from headrace.model.errors import ConfigError
+from headrace.model.identity import is_subject
 from headrace.model.orders import OrderRefused, OrderRequest
-from headrace.model.topics import is_owner
 
 EVERYONE: Final = ""
 _EXPECTED: Final = "TOKEN=BASE_UNITS for everyone, or USER:TOKEN=BASE_UNITS for one user"
@@ -21,13 +21,14 @@ class AmountLimits:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "AmountLimits":
-        """`SOL=5000000000`, `ann:USDC=1000000`. Raises ConfigError that names the one that is wrong."""
+        """`SOL=5000000000`, `ann:USDC=1000000`. What stands before the last colon is
+        the user, colons of its own included. Raises ConfigError that names the one that is wrong."""
         most: dict[tuple[str, str], int] = {}
         for text in texts:
             owner, _, limit = text.strip().rpartition(":")
             name, _, units = limit.partition("=")
             token = find_token(name)
-            if token is None or not (units.isascii() and units.isdigit()) or (owner and not is_owner(owner)):
+            if token is None or not (units.isascii() and units.isdigit()) or (owner and not is_subject(owner)):
                 raise ConfigError("ORDER_AMOUNT_LIMITS", text, _EXPECTED)
             most[owner or EVERYONE, token.mint] = int(units)
         return cls(most)

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
-from headrace.model.topics import OWNER_LENGTH_MAX, is_owner
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
 from headrace.runtime.registry import load
 
@@ -236,9 +236,9 @@ def _text(given: Any) -> str | None:
 
 
 def _user(given: Any) -> str:
-    if not isinstance(given, str) or not is_owner(given):
-        raise _Fault(f"is not 1 to {OWNER_LENGTH_MAX} letters, digits or _.@-")
-    return given
+    if not is_subject(given):
+        raise _Fault(f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters")
+    return str(given)
 
 
 def _one_of(given: Any, known: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from headrace.model.errors import InvariantError
 from headrace.model.events import Message
 from headrace.model.orders import Order, OrderEvent, OrderStatus
 from headrace.protocol.orders import rate_view
@@ -59,16 +60,31 @@ class Triggers:
             await self._wake.wait()
             self._wake.clear()
             for order_id in list(self._new):
-                order = await self._store.get(order_id)
-                self._new.discard(order_id)
-                if order is not None:
-                    self._add(order)
+                await self._look_at(order_id)
             while self._due:
                 due = list(self._due.items())[:AT_ONCE]
-                results = await asyncio.gather(*[self._store.trigger(order_id, data) for order_id, data in due])
+                results = await asyncio.gather(*[self._trigger(order_id, data) for order_id, data in due])
                 self._triggered.inc(sum(results))
                 for order_id, _ in due:
                     self._due.pop(order_id, None)
+
+    async def _look_at(self, order_id: str) -> None:
+        """A new order came to rest."""
+        order = None
+        try:
+            order = await self._store.get(order_id)
+        except InvariantError as error:
+            self._store.parked.park(order_id, str(error))
+        self._new.discard(order_id)
+        if order is not None:
+            self._add(order)
+
+    async def _trigger(self, order_id: str, data: dict[str, Any]) -> bool:
+        try:
+            return await self._store.trigger(order_id, data)
+        except InvariantError as error:
+            self._store.parked.park(order_id, str(error))
+            return False
 
     def hear_orders(self, events: Sequence[OrderEvent]) -> None:
         """A sink for the store: orders come to rest, and stop resting."""

@@ -38,7 +38,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
     ] = 5000
     per_user_max: Annotated[
-        int, _Count, Setting("WebSockets and event streams of one user at once", ("WEBSOCKET_MAX_PER_USER",), live=True)
+        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
     ] = 100
     connects_per_s: Annotated[
         int,

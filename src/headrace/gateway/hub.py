@@ -150,9 +150,13 @@ class Hub:
         for topic in list(client.subscriptions):
             self.unsubscribe(client, topic)
         if user_id is not None:
-            self.users[user_id] -= 1
-            if not self.users[user_id]:
-                del self.users[user_id]
+            self.leave(user_id)
+
+    def leave(self, user_id: str) -> None:
+        """The user has one connection less."""
+        self.users[user_id] -= 1
+        if not self.users[user_id]:
+            del self.users[user_id]
 
     def subscribe(self, client: Client, wanted: Subscribe) -> None:
         """Begin delivery, answer with `subscribed` or an error, replay first if asked to."""

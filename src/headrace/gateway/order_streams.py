@@ -13,6 +13,7 @@ from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.connection import Connection
 from headrace.gateway.handshake import Opening
+from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.problems import Refused
 from headrace.gateway.replays import Once
@@ -32,8 +33,9 @@ PAGE: Final = 500
 CLOSES: Final[Mapping[int, CloseCode]] = {
     ErrorCode.UNAUTHORIZED: CloseCode.BAD_TOKEN,
     ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
+    ErrorCode.LIMIT: CloseCode.CONNECTION_LIMIT,
 }
-"""How a stream ends whose credential is no good."""
+"""How a stream ends whose credential is no good, or whose user has all the connections that one may have."""
 
 _log = structlog.get_logger("gateway")
 
@@ -42,9 +44,9 @@ class OrderStreams:
     """Every open stream of this server, by order. Hears of events from the store; what it misses it reads there."""
 
     def __init__(
-        self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, auth: Authenticator | None = None
+        self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, hub: Hub, auth: Authenticator | None = None
     ) -> None:
-        self.intake, self.supervisor, self.keeper, self.auth = intake, supervisor, keeper, auth
+        self.intake, self.supervisor, self.keeper, self.hub, self.auth = intake, supervisor, keeper, hub, auth
         self._streams: dict[str, set[OrderStream]] = {}
         self._count = 0
 
@@ -111,6 +113,7 @@ class OrderStream:
         self._open, self._full, self._reading = False, False, False
         self._unsent: list[bytes] = []
         self._ends_s = math.inf
+        self._user_id: str | None = None
 
     def opened(self) -> None:
         self._open = True
@@ -160,6 +163,8 @@ class OrderStream:
         self._open = False
         self._streams.keeper.alarms.clear(self)
         self._streams.remove(self)
+        if self._user_id is not None:
+            self._streams.hub.leave(self._user_id)
 
     def _read(self, *, first: bool = False) -> None:
         if not self._reading:
@@ -202,7 +207,18 @@ class OrderStream:
         identity = await auth.identify(credential)
         self._ends_s = self._streams.keeper.clock.monotonic() + auth.valid_s(identity) + auth.settings.grace_s
         self._set_alarm()
+        self._count(identity.subject)
         return identity.subject
+
+    def _count(self, user_id: str) -> None:
+        """Among the connections of this user, while it lasts. Raises RequestError for one too many."""
+        if not self._open:
+            return
+        users = self._streams.hub.users
+        if users[user_id] >= self._streams.keeper.admission.settings.per_user_max:
+            raise RequestError(ErrorCode.LIMIT, "too many connections of this user", temporary=True)
+        users[user_id] += 1
+        self._user_id = user_id
 
     def _set_alarm(self) -> None:
         if self._open:

@@ -95,7 +95,7 @@ class Gateway:
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, self.hub, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         context = Context(

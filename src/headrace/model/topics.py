@@ -3,9 +3,10 @@
 from typing import Final, NamedTuple
 
 from headrace.model.errors import RequestError
+from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import is_key
 
-TOPIC_LENGTH_MAX: Final = 128
+TOPIC_LENGTH_MAX: Final = len("orders:") + SUBJECT_LENGTH_MAX
 UNKNOWN_TOPIC: Final = 102
 
 PLAIN: Final = frozenset({"token_updates", "market-data", "slots"})
@@ -32,12 +33,10 @@ APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
 USER_PREFIX: Final = "user:"
 """What a user is told, and nobody else: such a topic is had by being that user, not by subscribing."""
 
-OWNER_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@-")
-"""What ids of users and orders, and names that applications choose, are made of."""
-
-OWNER_LENGTH_MAX: Final = 64
-
-_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_LENGTH_MAX: Final = 64
+_PROGRAM_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_ID_CHARS: Final = _PROGRAM_CHARS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.@-")
+"""What ids of orders, and names that applications choose, are made of."""
 
 
 ORDER_PREFIX: Final = "order:"
@@ -54,7 +53,7 @@ class Topic(NamedTuple):
 def parse(name: str) -> Topic:
     """Split and check a topic name. Raises RequestError 102 for one that can't exist.
 
-    Only printable ASCII passes, so look-alike letters, control characters and wildcards are refused here, once.
+    Only printable ASCII passes, so look-alike letters and control characters are refused here, once.
     """
     kind, colon, key = name.partition(":")
     if len(name) > TOPIC_LENGTH_MAX:
@@ -64,13 +63,13 @@ def parse(name: str) -> Topic:
             return Topic(kind, "")
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
-    named = "program" in (expected or "") and 0 < len(key) <= 64 and _NAME_CHARS.issuperset(key)
-    owned = expected in ("order id", "user", "name") and is_owner(key)
-    if expected is None or not (named or owned or is_key(key)):
+    if expected is None or not (_fits(expected, key) or is_key(key)):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)
 
 
-def is_owner(key: str) -> bool:
-    """Whether `key` may be the id of a user or an order."""
-    return 0 < len(key) <= OWNER_LENGTH_MAX and OWNER_CHARS.issuperset(key)
+def _fits(expected: str, key: str) -> bool:
+    if expected == "user":
+        return is_subject(key)
+    chars = _ID_CHARS if expected in ("order id", "name") else _PROGRAM_CHARS if "program" in expected else frozenset()
+    return 0 < len(key) <= _LENGTH_MAX and chars.issuperset(key)

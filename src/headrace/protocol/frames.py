@@ -8,7 +8,7 @@ import msgspec
 from headrace.model.errors import RequestError
 from headrace.model.events import Message, Position
 from headrace.model.orders import OrderRefused
-from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
+from headrace.model.topics import TOPIC_LENGTH_MAX
 from headrace.protocol.codes import ErrorCode
 
 OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
@@ -78,7 +78,7 @@ class AuthData(msgspec.Struct, frozen=True):
 class AckData(msgspec.Struct, frozen=True):
     """The client has everything of its user's topic up to `offset`."""
 
-    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_LENGTH_MAX + len(USER_PREFIX))]
+    topic: _Topic
     offset: _U64
 
 

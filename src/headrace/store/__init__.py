@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.store.parked import Parked
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -58,8 +59,11 @@ class Store(Protocol):
     hear every event committed here, and those of other processes soon after, and a hole in `seq` can be filled by
     `events`. Time: leases and rests are measured by one clock for all processes (the database's, or the machine's).
     Fencing: a `Change` is applied only under the epoch of the newest claim.
-    Each verb raises TransientError when the store is away: then it may or may not have happened.
+    Each verb raises TransientError when the store is away: then it may or may not have happened. An order that can't be
+    read is `parked`: verbs that give many leave it out, those that name it raise InvariantError.
     """
+
+    parked: Parked
 
     async def accept(
         self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0

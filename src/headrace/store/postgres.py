@@ -27,6 +27,7 @@ from headrace.store import (
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
+from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
@@ -47,6 +48,7 @@ class PostgresStore:
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
         self._sinks: tuple[EventSink, ...] = ()
+        self.parked = Parked()
         self._tasks = Supervisor(clock)
         self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
         self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._look_for_news)
@@ -91,12 +93,13 @@ class PostgresStore:
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed: list[Claimed] = await self._claims.ask(postgres_claims.Claim(limit, lease_ms, rate))
-        return claimed
+        asked = postgres_claims.Claim(limit, lease_ms, rate)
+        claimed: list[Claimed | Unreadable] = await self._claims.ask(asked)
+        return self.parked.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
         async with self._reader() as db:
-            return await sql.resting(db, after_id, limit)
+            return self.parked.sift(await sql.resting(db, after_id, limit))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
         decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
@@ -118,7 +121,7 @@ class PostgresStore:
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
-            return await sql.unfinal(db, limit)
+            return self.parked.sift(await sql.unfinal(db, limit))
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
         decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
@@ -227,7 +230,9 @@ class PostgresStore:
         found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
         return found
 
-    async def _claim(self, db: sql.Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed]]:
+    async def _claim(
+        self, db: sql.Db, claims: Sequence[postgres_claims.Claim]
+    ) -> Sequence[Sequence[Claimed | Unreadable]]:
         return await postgres_claims.claim(db, claims, self._now_ms())
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
@@ -257,8 +262,8 @@ class PostgresStore:
     async def _read_news(self, db: sql.Db) -> None:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
-            events, self._mark = await postgres_tail.news(db, self._mark)
-            self._deliver(self._told.beyond(events))
+            found, self._mark = await postgres_tail.news(db, self._mark)
+            self._deliver(self._told.beyond(self.parked.sift(found)))
 
     def _deliver(self, events: Sequence[OrderEvent]) -> None:
         if events:

@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 from headrace.model.orders import Claimed
 from headrace.store import Rate, rows
-from headrace.store.postgres_orders import CHANNEL, IN_MS, OF_ORDER, Db, last_attempts
+from headrace.store.parked import Unreadable, read_each
+from headrace.store.postgres_orders import CHANNEL, IN_MS, OF_ORDER, Db, with_attempts
 from headrace.store.rows import EVENT_COLUMNS, ORDER_COLUMNS
 
 LAST_TURN: Final = 2
@@ -53,7 +54,7 @@ class Claim(NamedTuple):
     rate: Rate
 
 
-async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claimed]]:
+async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claimed | Unreadable]]:
     """Each claim's orders. One alone, without a rate, is one statement, which is a transaction by itself."""
     if len(claims) == 1 and not claims[0].rate.per_minute:
         return [await _claim(db, claims[0], now_ms)]
@@ -61,16 +62,14 @@ async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claim
         return [await _claim(db, each, now_ms) for each in claims]
 
 
-async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed]:
+async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed | Unreadable]:
     new = claim.limit
     if claim.rate.per_minute:
         new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
     found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms)
     found.sort(key=lambda row: row[:2])
     turns = [row[0] for row in found]
-    orders = [rows.order(row[2:]) for row in found]
+    orders = read_each(rows.order, [row[2:] for row in found])
     if claim.rate.per_minute and LAST_TURN in turns:
         await db.execute(_SPEND, turns.count(LAST_TURN))
-    unfinished = [order.id for turn, order in zip(turns, orders, strict=True) if turn == 0]
-    last = await last_attempts(db, unfinished)
-    return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
+    return await with_attempts(db, orders, [row[2] for row in found if row[0] == 0])

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
-from headrace.model.orders import Attempt, AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
+from headrace.model.orders import AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
 from headrace.store import Page, rows
+from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_batch import READY, Batch, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -188,23 +189,36 @@ def _rests_until(order: Order) -> datetime:
     return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
-async def unfinal(db: Db, limit: int) -> list[Claimed]:
+async def unfinal(db: Db, limit: int) -> list[Claimed | Unreadable]:
     sql = f"""select {ORDER_COLUMNS} from orders
         where status = 'CONFIRMED' and lease_until > '-infinity' order by lease_until limit $1"""
-    orders = [rows.order(row) for row in await db.fetch(sql, limit)]
-    last = await last_attempts(db, [order.id for order in orders])
-    return [Claimed(order=order, attempt=last.get(order.id)) for order in orders]
+    found = await db.fetch(sql, limit)
+    return await with_attempts(db, read_each(rows.order, found), [row[0] for row in found])
 
 
-async def last_attempts(db: Db, order_ids: list[str]) -> dict[str, Attempt]:
+async def with_attempts(
+    db: Db, orders: Sequence[Order | Unreadable], order_ids: Sequence[str]
+) -> list[Claimed | Unreadable]:
+    """The orders; those of `order_ids` with their last attempts. One whose attempt can't be read is not shown without
+    it: it would run twice."""
     found = await db.fetch(_LAST_ATTEMPTS, order_ids) if order_ids else []
-    return {attempt.order_id: attempt for attempt in map(rows.attempt, found)}
+    last = dict(zip([row[0] for row in found], read_each(rows.attempt, found), strict=True))
+    claimed: list[Claimed | Unreadable] = []
+    for order in orders:
+        attempt = None if isinstance(order, Unreadable) else last.get(order.id)
+        if isinstance(order, Unreadable):
+            claimed.append(order)
+        elif isinstance(attempt, Unreadable):
+            claimed.append(attempt)
+        else:
+            claimed.append(Claimed(order=order, attempt=attempt))
+    return claimed
 
 
-async def resting(db: Db, after_id: str, limit: int) -> list[Order]:
+async def resting(db: Db, after_id: str, limit: int) -> list[Order | Unreadable]:
     sql = f"""select {ORDER_COLUMNS} from orders
         where status = 'PENDING' and lease_until > '-infinity' and id > $1 order by id limit $2"""
-    return [rows.order(row) for row in await db.fetch(sql, after_id, limit)]
+    return read_each(rows.order, await db.fetch(sql, after_id, limit))
 
 
 async def fills(db: Db, user_id: str, after: int, limit: int) -> list[Fill]:

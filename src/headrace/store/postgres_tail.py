@@ -14,6 +14,7 @@ from typing import Final
 
 from headrace.model.orders import OrderEvent
 from headrace.store import rows
+from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_orders import Db
 from headrace.store.rows import EVENT_COLUMNS
 
@@ -66,7 +67,7 @@ async def mark(db: Db) -> str:
     return str(await db.fetchval(_NOW))
 
 
-async def news(db: Db, mark: str) -> tuple[list[OrderEvent], str]:
+async def news(db: Db, mark: str) -> tuple[list[OrderEvent | Unreadable], str]:
     """Events that became visible since `mark`, each order's by `seq`; and the next mark. Outside a transaction."""
     found = await db.fetch(_NEWS, mark)
-    return [rows.event(row[1:]) for row in found if row[1] is not None], found[0][0]
+    return read_each(rows.event, [row[1:] for row in found if row[1] is not None]), found[0][0]

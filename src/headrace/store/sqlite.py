@@ -10,6 +10,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
 from headrace.store import sqlite_orders as sql
+from headrace.store.parked import Parked, Unreadable
 
 FOLLOW_S: Final = 0.02
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
@@ -26,7 +27,8 @@ class SqliteStore:
     def __init__(self, path: str, clock: Clock) -> None:
         self._clock = clock
         self._sinks: tuple[EventSink, ...] = ()
-        self._thread: SqliteThread[OrderEvent] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
+        self.parked = Parked()
+        self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
 
     @classmethod
     async def open(cls, path: str, clock: Clock) -> "SqliteStore":
@@ -46,10 +48,11 @@ class SqliteStore:
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        return await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
+        claimed = await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
+        return self.parked.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
-        return await self._thread.ask(partial(sql.resting, after_id, limit), writes=False)
+        return self.parked.sift(await self._thread.ask(partial(sql.resting, after_id, limit), writes=False))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
         return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
@@ -66,7 +69,7 @@ class SqliteStore:
         self._thread.tell(partial(sql.note, order, attempt, leaves))
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
-        return await self._thread.ask(partial(sql.unfinal, limit), writes=False)
+        return self.parked.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
         return await self._thread.ask(partial(sql.finalize, order, outcome, self._now_ms()))
@@ -120,7 +123,8 @@ class SqliteStore:
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000
 
-    def _deliver(self, events: Sequence[OrderEvent]) -> None:
+    def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
+        events = self.parked.sift(news)
         with ExitStack() as stack:
             for sink in reversed(self._sinks):
                 stack.callback(sink, events)

@@ -22,6 +22,7 @@ from headrace.model.orders import (
     Outcome,
 )
 from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
+from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
 TAIL_MAX: Final = 2000
@@ -29,14 +30,14 @@ TAIL_MAX: Final = 2000
 _Db = sqlite3.Connection
 
 
-def tail(db: _Db, mark: int) -> tuple[list[OrderEvent], int]:
+def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
     """Events beyond position `mark`, whoever committed them; with mark 0 (just opened) only where the end is."""
     if mark == 0:
         top = db.execute("select coalesce(max(position), 0) from order_events").fetchone()[0]
         return [], top or -1
     sql = f"select position, {EVENT_COLUMNS} from order_events where position > ? order by position limit {TAIL_MAX}"
     found = db.execute(sql, (mark,)).fetchall()
-    return [rows.event(row[1:]) for row in found], found[-1][0] if found else mark
+    return read_each(rows.event, [row[1:] for row in found]), found[-1][0] if found else mark
 
 
 def accept(
@@ -74,32 +75,47 @@ def accept(
     return Accepted(order, replayed=False, claimed=claimed)
 
 
-def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed]:
+def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed | Unreadable]:
+    """What can't be read is out of the way for a lease, as if somebody worked on it."""
+    parked: list[Unreadable] = []
+
+    def take(rest: str, values: tuple[Any, ...], *, attempted: bool = False) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        for each in _select_claimed(db, rest, values, attempted=attempted):
+            if isinstance(each, Claimed):
+                claimed.append(each)
+            else:
+                parked.append(each)
+        return claimed
+
     leased = """where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= ?
         order by lease_until limit ?"""
-    unfinished = _select(db, leased, (now_ms, limit))
+    unfinished = take(leased, (now_ms, limit), attempted=True)
     tokens = _tokens(db, rate, now_ms) if rate.per_minute else float(limit)
     rested = "where status = 'PENDING' and lease_until > 0 and lease_until <= ? order by lease_until limit ?"
-    expired = _select(db, rested, (now_ms, limit - len(unfinished)))
+    expired = take(rested, (now_ms, limit - len(unfinished)))
     allowed = max(0, min(limit - len(unfinished) - len(expired), int(tokens)))
     ready = "where status = 'PENDING' and lease_until = 0 order by priority, id limit ?"
-    waiting = _select(db, ready, (allowed,)) if allowed else []
+    waiting = take(ready, (allowed,)) if allowed else []
     if rate.per_minute and waiting:
         _spend(db, tokens, len(waiting), now_ms)
-    begun = [rows.begun(order, now_ms) for order in (*expired, *waiting)]
-    claimed = [replace(order, epoch=order.epoch + 1) for order in unfinished] + begun
+    begun = [rows.begun(each.order, now_ms) for each in (*expired, *waiting)]
+    claimed = [replace(each.order, epoch=each.order.epoch + 1) for each in unfinished] + begun
     db.executemany(
         "update orders set epoch = ?, lease_until = ?, status = ?, seq = ?, updated_at = ? where id = ?",
         [(o.epoch, now_ms + lease_ms, o.status.value, o.seq, o.updated_at_ms, o.id) for o in claimed],
     )
     _log(db, [rows.event_of(order, "claimed", now_ms) for order in begun])
-    had = {order.id for order in unfinished}
-    return [Claimed(order=o, attempt=_last_attempt(db, o.id) if o.id in had else None) for o in claimed]
+    db.executemany(
+        "update orders set lease_until = ? where id = ?", [(now_ms + lease_ms, it.order_id) for it in parked]
+    )
+    attempts = {each.order.id: each.attempt for each in unfinished}
+    return [*(Claimed(order=order, attempt=attempts.get(order.id)) for order in claimed), *parked]
 
 
-def resting(after_id: str, limit: int, db: _Db) -> list[Order]:
+def resting(after_id: str, limit: int, db: _Db) -> list[Order | Unreadable]:
     sql = "where status = 'PENDING' and lease_until > 0 and id > ? order by id limit ?"
-    return _select(db, sql, (after_id, limit))
+    return read_each(rows.order, db.execute(f"select {ORDER_COLUMNS} from orders {sql}", (after_id, limit)).fetchall())
 
 
 def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, db: _Db) -> bool:
@@ -149,9 +165,9 @@ def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], db: _D
         _move_attempt(db, attempt, leaves)
 
 
-def unfinal(limit: int, db: _Db) -> list[Claimed]:
-    found = _select(db, "where status = 'CONFIRMED' and lease_until > 0 order by lease_until limit ?", (limit,))
-    return [Claimed(order=order, attempt=_last_attempt(db, order.id)) for order in found]
+def unfinal(limit: int, db: _Db) -> list[Claimed | Unreadable]:
+    sql = "where status = 'CONFIRMED' and lease_until > 0 order by lease_until limit ?"
+    return _select_claimed(db, sql, (limit,), attempted=True)
 
 
 def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
@@ -292,6 +308,14 @@ def _spend(db: _Db, tokens: float, count: int, now_ms: int) -> None:
 
 def _select(db: _Db, rest: str, values: Iterable[Any]) -> list[Order]:
     return [rows.order(row) for row in db.execute(f"select {ORDER_COLUMNS} from orders {rest}", tuple(values))]
+
+
+def _select_claimed(db: _Db, rest: str, values: tuple[Any, ...], *, attempted: bool) -> list[Claimed | Unreadable]:
+    """Orders, with their last attempts if `attempted`; none without one that can't be read: it would run twice."""
+    found = db.execute(f"select {ORDER_COLUMNS} from orders {rest}", values).fetchall()
+    return read_each(
+        lambda row: Claimed(order=rows.order(row), attempt=_last_attempt(db, row[0]) if attempted else None), found
+    )
 
 
 def _log(db: _Db, events: Sequence[OrderEvent]) -> None:

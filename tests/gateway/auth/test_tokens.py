@@ -117,7 +117,7 @@ REFUSED: Final = {
         made(topics=[7]),
         made(topics={"trades:*": True}),
         made(topics=None),
-        made(topics=["x" * 129]),
+        made(topics=["x" * 136]),
         made(topics=["a"] * 1001),
         signed(b"not JSON"),
         signed(b"[]"),

@@ -42,7 +42,7 @@ class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
     stop_rate: str | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
     expires_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    user_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.@-]{1,64}$")] = "anonymous"
+    user_id: Annotated[str, msgspec.Meta(pattern="^[ -~]{1,128}$")] = "anonymous"
     client_order_id: _Text | None = None
     execution: Execution = Execution()
 

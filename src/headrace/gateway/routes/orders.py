@@ -101,7 +101,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     @get("/api/portfolio", operation_id="readPortfolio", summary="Balances and holdings", tags=["orders"])
     async def portfolio(
         request: Request[Any, Any, Any],
-        user: Annotated[str, QueryParameter(min_length=1, max_length=64, description="Whose")],
+        user: Annotated[str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose")],
     ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
         return _json(await intake.portfolio(guards.acting_user(request, user) or user))

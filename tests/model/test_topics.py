@@ -1,0 +1,28 @@
+"""What stands behind a topic's colon: each kind its own rule, and a user is whoever a token can name."""
+
+import pytest
+
+from headrace.model import topics
+from headrace.model.errors import RequestError
+
+MINT = "So11111111111111111111111111111111111111112"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["orders:auth0|123", "orders:a:b c", f"orders:{'~' * 128}", "order:a-b.c@d_E", f"app:{'a' * 64}", "trades:pump",
+     f"trades:{MINT}", f"token:{MINT}", f"pool:{MINT}"],
+)  # fmt: skip
+def test_names_that_can_exist(name: str) -> None:
+    kind, _, key = name.partition(":")
+    assert topics.parse(name) == (kind, key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["orders:", "orders:é", "orders:a\n", f"orders:{'~' * 129}", "order:a|b", f"order:{'a' * 65}", "app:a b",
+     f"app:{'a' * 65}", "trades:Pump", "token:pump", "pool:", "user:ann", "nothing:a", "nothing"],
+)  # fmt: skip
+def test_names_that_can_not(name: str) -> None:
+    with pytest.raises(RequestError):
+        topics.parse(name)
