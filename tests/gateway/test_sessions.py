@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from headrace.model.events import Publication
+from headrace.model.topics import TOPIC_LENGTH_MAX
 from tests.gateway.house import BINARY, TEXT, House, Raw, frame, join, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -161,7 +162,7 @@ BAD_DATA: list[tuple[str, int]] = [
     ('{"type":"subscribe","data":[]}', 107),
     ('{"type":"subscribe","data":{"topic":7}}', 107),
     ('{"type":"subscribe","data":{"topic":""}}', 107),
-    ('{"type":"subscribe","data":{"topic":"%s"}}' % ("a" * 129), 107),
+    ('{"type":"subscribe","data":{"topic":"%s"}}' % ("a" * (TOPIC_LENGTH_MAX + 1)), 107),
     ('{"type":"subscribe","data":{"topic":"*"}}', 102),
     ('{"type":"subscribe","data":{"topic":"trades:"}}', 102),
     ('{"type":"subscribe","data":{"topic":"trades:*"}}', 102),
