@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeAlias
 from websockets.http11 import Request, Response
 
 from headrace.gateway.handshake import Opening, opening, refusal, shake_hands
-from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.limits import Doorkeeper, Stalling
 from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.rfc6455 import BINARY, CLOSE, PING, PONG, Inbound, Received, Text, Violation
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
@@ -53,7 +53,7 @@ class _Phase(Enum):
     OVER = 2
 
 
-class Connection(asyncio.Protocol):
+class Connection(Stalling, asyncio.Protocol):
     """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
 
     `write` is the transport's: event frames go out without passing through here. `heard` is set by anything that comes
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._frames = TokenBucket(frames_per_s, keeper.clock.monotonic())
         self._phase = _Phase.OPEN
         self._reading_paused = False
-        self._unsent = 0  # bytes that waited when the socket was last looked at
+        self._unsent = 0
         self._admitted: str | None = None  # the address under which it is counted
         self.heard = False
 
@@ -155,13 +155,6 @@ class Connection(asyncio.Protocol):
         if self._endpoint is not None:
             self._endpoint.socket_free()
 
-    def still_full(self) -> None:
-        """Drop it, unless it took some of what waits: then it is slow, not gone."""
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._watch_unsent()
-        else:
-            self.abort()
-
     def close(self, code: CloseCode) -> None:
         """Say goodbye and give the client `close_s` to answer; idempotent."""
         if self._phase is _Phase.OPEN:
@@ -171,10 +164,6 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection, whatever is buffered."""
         self.transport.abort()
-
-    def _watch_unsent(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
         """Raises Refused."""

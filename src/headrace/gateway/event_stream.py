@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, cast
 
 from headrace.gateway.framings import chunk, events
 from headrace.gateway.groups import Client
+from headrace.gateway.limits import Stalling
 from headrace.gateway.session_shell import Gate
 from headrace.model.events import Position
 from headrace.model.identity import Identity
@@ -29,7 +30,7 @@ RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
 _rng: Final = random.SystemRandom()
 
 
-class EventStream(Client, asyncio.Protocol):
+class EventStream(Client, Stalling, asyncio.Protocol):
     """One client that reads a topic over HTTP, from `open` to `close`; the rules are those of a WebSocket.
 
     It is told its topic with `subscribed` first, and why it ends with `close` last. Nobody answers a heartbeat here:
@@ -80,13 +81,6 @@ class EventStream(Client, asyncio.Protocol):
         self._keeper.stuck.clear(self)
         self._gate.hub.resume(self)
 
-    def still_full(self) -> None:
-        """Drop it, unless it took some of what waits: then it is slow, not gone."""
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._watch_unsent()
-        else:
-            self.abort()
-
     def abort(self) -> None:
         self.transport.abort()
 
@@ -122,10 +116,6 @@ class EventStream(Client, asyncio.Protocol):
     def not_subscribed(self, topic: str) -> None:
         """There is nothing else to wait for on this stream: come back, and ask again."""
         self.cut_off(CloseCode.INSUFFICIENT_STATE)
-
-    def _watch_unsent(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def _leave(self) -> None:
         self.open = False

@@ -11,14 +11,14 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from headrace.gateway.event_stream import TAKE_OVER
-from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.limits import Doorkeeper, Stalling
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 
 if TYPE_CHECKING:
     from headrace.gateway.connection import Connection
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(Stalling, HttpToolsProtocol):
     """Refuses what is too large, too slow or too much, and hands an upgrade on with the bytes that came behind it."""
 
     def __init__(self, *, keeper: Doorkeeper, **uvicorn: Any) -> None:
@@ -79,26 +79,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._keeper.stuck.clear(self)
         super().resume_writing()
 
-    def still_full(self) -> None:
-        """It takes nothing of its answer: a slot is too good for it. One that takes some is slow and stays."""
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._watch_unsent()
-        else:
-            self.transport.abort()
-
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.is_closing():
+        if self.transport.is_closing():  # it stays until its client took what waits for it, if it ever does
             self._watch_unsent()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         self._watch_unsent()
-
-    def _watch_unsent(self) -> None:
-        """A socket that is closing stays until its client took what waits for it, if it ever does."""
-        self._unsent = self.transport.get_write_buffer_size()
-        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -1,5 +1,6 @@
 """Who may come in, and how long each may take."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Hashable
@@ -28,6 +29,30 @@ class Filling(Hashable, Protocol):
 
     def still_full(self) -> None:
         """It was full for the whole time."""
+
+
+class Stalling:
+    """A socket that may be full, as `Filling`: from `_watch_unsent` on it must take some of what waits, or is dropped.
+
+    `_unsent` are the bytes that waited when it was last looked at. Attributes and slots are those of its subclasses.
+    """
+
+    __slots__ = ()
+
+    transport: asyncio.Transport
+    _keeper: "Doorkeeper"
+    _unsent: int
+
+    def still_full(self) -> None:
+        """Drop it, unless it took some of what waits: then it is slow, not gone."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
+    def _watch_unsent(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()  # type: ignore[misc]  # a slot of its subclasses
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
 
 class Beating(Hashable, Protocol):
