@@ -61,11 +61,9 @@ class TriggerView(_Shape):
     price: str | None
 
 
-class OrderView(_Shape):
-    """An order as it is now. Amounts are base units as text."""
+class Asked(_Shape):
+    """What was asked, in the client's words."""
 
-    order_id: str
-    status: OrderStatus
     type: str
     token_in: str
     token_out: str
@@ -80,6 +78,13 @@ class OrderView(_Shape):
     client_order_id: str | None
     user_id: str
     execution: Execution
+
+
+class OrderView(Asked):
+    """An order as it is now. Amounts are base units as text."""
+
+    order_id: str
+    status: OrderStatus
     dex: str | None
     quotes: list[QuoteView]
     left_out: dict[str, str]
@@ -114,25 +119,6 @@ class Update(msgspec.Struct, rename="camel", kw_only=True):
     status: OrderStatus
     event: str
     timestamp: int
-
-
-class Asked(_Shape):
-    """What was asked, in the client's words."""
-
-    type: str
-    token_in: str
-    token_out: str
-    mint_in: str
-    mint_out: str
-    amount: str
-    ui_amount: str | None
-    slippage_bps: int
-    trigger: TriggerView | None
-    priority: int
-    expires_at: int | None
-    client_order_id: str | None
-    user_id: str
-    execution: Execution
 
 
 class OrderSnapshot(_Shape, tag_field="type", tag="snapshot"):
