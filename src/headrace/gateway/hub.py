@@ -152,6 +152,10 @@ class Hub:
         if user_id is not None:
             self.leave(user_id)
 
+    def has_enough(self, user_id: str | None) -> bool:
+        """Whether the user has all the connections that one may have."""
+        return user_id is not None and self.users[user_id] >= self._keeper.admission.settings.per_user_max
+
     def leave(self, user_id: str) -> None:
         """The user has one connection less."""
         self.users[user_id] -= 1

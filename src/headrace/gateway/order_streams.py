@@ -214,10 +214,9 @@ class OrderStream:
         """Among the connections of this user, while it lasts. Raises RequestError for one too many."""
         if not self._open:
             return
-        users = self._streams.hub.users
-        if users[user_id] >= self._streams.keeper.admission.settings.per_user_max:
+        if self._streams.hub.has_enough(user_id):
             raise RequestError(ErrorCode.LIMIT, "too many connections of this user", temporary=True)
-        users[user_id] += 1
+        self._streams.hub.users[user_id] += 1
         self._user_id = user_id
 
     def _set_alarm(self) -> None:

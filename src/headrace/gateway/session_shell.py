@@ -76,10 +76,6 @@ class Gate:
         self.closed = self.metrics.counter("gateway_closed", "Connections that this server closed", ("code",))
         self.commands = self.metrics.counter("gateway_commands", "Frames received from clients")
 
-    def has_enough(self, user_id: str | None) -> bool:
-        """Whether the user has all the connections that one may have."""
-        return user_id is not None and self.hub.users[user_id] >= self.keeper.admission.settings.per_user_max
-
 
 class SessionShell(Client):
     """One client of the wire protocol, from `welcome` to close."""
@@ -237,7 +233,7 @@ class SessionShell(Client):
     def _welcome(self) -> None:
         settings = self._keeper.settings
         user_id = self._claimed if self._gated is None else self._gated.standing.subject
-        if self._gate.has_enough(user_id):
+        if self._gate.hub.has_enough(user_id):
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
         self._user_id = user_id

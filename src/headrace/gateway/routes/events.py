@@ -119,7 +119,7 @@ def _check_room(gate: Gate, identity: Identity | None) -> None:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
     if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
-    if identity is not None and gate.has_enough(identity.subject):
+    if identity is not None and gate.hub.has_enough(identity.subject):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 
