@@ -107,6 +107,8 @@ export interface ClientOptions {
   /** The first delay before coming back, and the longest. */
   retryMs?: number;
   retryMsMax?: number;
+  /** How long a connection may take to open before another is tried. */
+  openMs?: number;
   /** For runtimes without a WebSocket of their own. */
   WebSocket?: typeof WebSocket;
 }

@@ -7,7 +7,7 @@ export { Refused, Subscription };
 const ASKED_AT_ONCE = 8; // commands that may wait for their answers, well below the rate that servers allow
 const SILENCE_MS = 33_000; // how long nothing may come before the welcome said how often heartbeats do
 const ASK_AGAIN_MS = 1_000;
-const DEFAULTS = { queue: 1024, credential: "subprotocol", retryMs: 200, retryMsMax: 10_000 };
+const DEFAULTS = { queue: 1024, credential: "subprotocol", retryMs: 200, retryMsMax: 10_000, openMs: 10_000 };
 const CLOSE_FOLLOWS_MS = 50;
 const ACKED_MAX = 4_096;
 const RECORDS = new Set(["event", "promote", "retract", "gap"]); // what takes an offset in a topic's log
@@ -104,9 +104,13 @@ export class Client {
       if (progress) this.#attempts = 0;
       this.#lost(code, reason);
     };
-    this.#silenceMs = SILENCE_MS;
+    this.#silenceMs = this.#options.openMs; // not every Node says that a handshake was reset
     this.#heardAt = Date.now();
-    socket.onopen = () => shown && credential === "frame" && this.#authenticate(shown);
+    socket.onopen = () => {
+      this.#silenceMs = SILENCE_MS;
+      this.#heardAt = Date.now();
+      if (shown && credential === "frame") this.#authenticate(shown);
+    };
     socket.onclose = ({ code, reason }) => end(code, reason);
     socket.onerror = () => this.#later(CLOSE_FOLLOWS_MS, () => end(1006, "")); // not every Node says close, too
     socket.onmessage = ({ data }) => {
@@ -125,7 +129,7 @@ export class Client {
   /** A connection may be open and dead. */
   #watch(socket, end) {
     const leftMs = this.#heardAt + this.#silenceMs - Date.now();
-    if (leftMs <= 0) end(1006, "no heartbeat");
+    if (leftMs <= 0) end(1006, this.#silenceMs === this.#options.openMs ? "no answer to the handshake" : "no heartbeat");
     else this.#later(Math.min(leftMs, 1000), () => this.#socket === socket && this.#watch(socket, end));
   }
 

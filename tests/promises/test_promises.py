@@ -117,7 +117,7 @@ class PromisesByJs(Promises):
         super().join(make, wish)
 
 
-@pytest.mark.timeout(60 + 4 * EXAMPLES)
+@pytest.mark.timeout(300 + 20 * EXAMPLES)
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [(Promises, EXAMPLES), pytest.param(PromisesByJs, max(1, EXAMPLES // 5), marks=needs_node)],

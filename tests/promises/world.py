@@ -15,7 +15,7 @@ from tests.promises.account import Account, Published, Wish
 from tests.promises.followers import Follower
 
 LANES = ("a", "b", "c")
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 BURSTS_MAX = 20
 HISTORY_SIZE = 60
 """Small, so that who is away long falls off the end of the log."""

@@ -4,6 +4,7 @@ export async function follow(module, wanted, told, mayRead) {
   const { Client } = await import(module);
   const tokens = [...(wanted.tokens ?? [])];
   const client = new Client(wanted.url, {
+    openMs: 2_000,
     ...wanted.client,
     token: wanted.tokens ? () => (tokens.length > 1 ? tokens.shift() : tokens[0]) : wanted.client.token,
     retryMs: 1,

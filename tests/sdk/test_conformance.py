@@ -48,6 +48,7 @@ async def begins_now_and_knows_the_past(open_client: Maker) -> None:
         wanted = Wanted(url_of(house), history={"limit": 2, "reverse": True})
         async with open_client(wanted) as client:
             await client.go_on()
+            await client.until(lambda: bool(client.of("history")))
             await house.publish(TOPIC, 2)
             await client.until(counted(client, 5))
             assert client.offsets() == [4, 5]
@@ -477,6 +478,18 @@ async def test_in_python(name: str) -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_in_node(name: str) -> None:
     await SCENARIOS[name](node)
+
+
+@needs_node
+async def test_a_handshake_that_nobody_answers() -> None:
+    """Another is tried: some runtimes never say that a connection was reset before it was open."""
+    async with open_house() as house, TcpProxy("127.0.0.1", house.port) as proxy:
+        proxy.stalled = True
+        async with node(Wanted(url_of(proxy), client={"openMs": 100})) as client:
+            await client.until(lambda: proxy.connections > 1)
+            assert client.of("lost")[0] == "no answer to the handshake"
+            proxy.stalled = False
+            await client.go_on()
 
 
 @needs_chromium
