@@ -14,7 +14,9 @@ from headrace.model.orders import Claimed
 from headrace.runtime.clock import Clock
 from headrace.store import Store
 
-AT_ONCE: Final = 50
+AT_ONCE: Final = 20
+BREATH: Final = 3
+"""After a round that was full it rests this many times as long as that took: orders on their way go first."""
 
 _log = structlog.get_logger("execution")
 
@@ -27,10 +29,12 @@ class Finality:
 
     async def run(self) -> None:
         """Look again and again, until cancelled. Raises TransientError when the store is away; run it again then."""
+        pause_s = between_s = self._settings.finality_ms / 1000
         while True:
-            await self._clock.sleep(self._settings.finality_ms / 1000)
-            while await self.look_once() >= AT_ONCE // 2:
-                pass
+            await self._clock.sleep(pause_s)
+            began_s = self._clock.monotonic()
+            full = await self.look_once() >= AT_ONCE // 2
+            pause_s = min(between_s, BREATH * (self._clock.monotonic() - began_s)) if full else between_s
 
     async def look_once(self) -> int:
         """Look at the oldest that are not final yet; how many of them now are."""
