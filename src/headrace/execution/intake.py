@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.execution.limits import AmountLimits
 from headrace.execution.portfolio import Portfolio, view
+from headrace.execution.recent import RecentOrders
 from headrace.execution.requests import decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
@@ -30,7 +31,8 @@ FILLS_PAGE: Final = 500
 class Intake:
     """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable.
 
-    A `worker` of this process that has nothing else to do begins an order with its acceptance.
+    A `worker` of this process that has nothing else to do begins an order with its acceptance. `recent` knows the
+    newest orders without asking the store.
     Raises ConfigError for limits that can't be read.
     """
 
@@ -38,6 +40,8 @@ class Intake:
         self._store, self._settings, self._clock, self._worker = store, settings, clock, worker
         self._amounts = AmountLimits.parse(settings.amount_limits)
         self._users: OrderedDict[str, TokenBucket] = OrderedDict()
+        self.recent = RecentOrders()
+        store.attach(self.recent.hear)
 
     async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
         """Check and store an order; when this returns, it is on disk and will be executed, once.
@@ -62,6 +66,7 @@ class Intake:
         )
         fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         resting_max = self._settings.resting_per_user
+        self.recent.expect(order)
         try:
             if self._worker is None:
                 return await self._store.accept(order, keys, fingerprint, resting_max)

@@ -19,7 +19,7 @@ from headrace.gateway.problems import Refused
 from headrace.gateway.replays import Once
 from headrace.model.credentials import Credential
 from headrace.model.errors import InvariantError, RequestError, TransientError
-from headrace.model.orders import OrderEvent, OrderRefused
+from headrace.model.orders import OrderEvent, OrderRefused, OrderRequest
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
@@ -118,7 +118,16 @@ class OrderStream:
     def opened(self) -> None:
         self._open = True
         self._streams.add(self)
-        self._read(first=True)
+        recent = self._streams.intake.recent.get(self.order_id)
+        if recent is None or self._streams.auth is not None:
+            self._read(first=True)
+            return
+        request, events = recent
+        self.seq = min(self.seq, len(events))
+        self._write_snapshot(request, len(events), events[self.seq - 1] if self.seq else None)
+        for event in events[self.seq :]:
+            self._write_update(event)
+        self.flush()
 
     def hear(self, event: OrderEvent) -> None:
         """A committed event of this order; `flush` follows."""
@@ -230,12 +239,15 @@ class OrderStream:
         order, events = await intake.read(self.order_id, self.seq, PAGE, user_id=user_id)
         self.seq = min(self.seq, order.seq)
         as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
-        self.known = max(self.known, order.seq)
-        self._write(snapshot_frame(order, as_of))
+        self._write_snapshot(order.request, order.seq, as_of)
         return events
 
     async def _next_page(self) -> Sequence[OrderEvent]:
         return await self._streams.intake.events(self.order_id, self.seq, PAGE)
+
+    def _write_snapshot(self, request: OrderRequest, last_seq: int, as_of: OrderEvent | None) -> None:
+        self.known = max(self.known, last_seq)
+        self._write(snapshot_frame(self.order_id, request, last_seq, as_of))
 
     def _write_update(self, event: OrderEvent) -> None:
         self.seq = event.seq

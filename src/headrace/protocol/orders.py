@@ -143,16 +143,16 @@ def notification(event: OrderEvent) -> bytes | None:
     return _encode(notice)
 
 
-def snapshot_frame(order: Order, as_of: OrderEvent | None) -> bytes:
+def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: OrderEvent | None) -> bytes:
     """The stream's first frame: what was asked, and where the order was at the event that the client knows.
 
     Updates after `seq` follow, so a client that applies them in turn is never told an older status after a newer one;
     `lastSeq` is the newest of them.
     """
-    frame: dict[str, Any] = {"type": "snapshot", "orderId": order.id, "seq": as_of.seq if as_of else 0}
+    frame: dict[str, Any] = {"type": "snapshot", "orderId": order_id, "seq": as_of.seq if as_of else 0}
     if as_of is not None:
         frame["status"] = as_of.status.value
-    return _encode({**frame, "lastSeq": order.seq, "order": asked(order.request)})
+    return _encode({**frame, "lastSeq": last_seq, "order": asked(request)})
 
 
 def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
