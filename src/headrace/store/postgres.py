@@ -31,6 +31,7 @@ from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
+from headrace.store.postgres_writes import CHANNEL, Db
 
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
@@ -178,7 +179,7 @@ class PostgresStore:
         self._hint = hint = asyncio.Event()
         purge_at_s = 0.0
         try:
-            await db.add_listener(sql.CHANNEL, partial(self._notified, hint))
+            await db.add_listener(CHANNEL, partial(self._notified, hint))
             while True:
                 hint.clear()
                 await self._read_news(db)
@@ -214,7 +215,7 @@ class PostgresStore:
             self._readers.terminate()
 
     @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[sql.Db]:
+    async def _reader(self) -> AsyncIterator[Db]:
         if self._readers is None or self._closed:
             raise TransientError("the database is closed")
         try:
@@ -230,9 +231,7 @@ class PostgresStore:
         found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
         return found
 
-    async def _claim(
-        self, db: sql.Db, claims: Sequence[postgres_claims.Claim]
-    ) -> Sequence[Sequence[Claimed | Unreadable]]:
+    async def _claim(self, db: Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed | Unreadable]]:
         return await postgres_claims.claim(db, claims, self._now_ms())
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
@@ -240,26 +239,26 @@ class PostgresStore:
         if pid not in (self._lane.pid, self._claims.pid):
             hint.set()
 
-    async def _transact(self, db: sql.Db, jobs: Sequence[Job]) -> Sequence[Any]:
+    async def _transact(self, db: Db, jobs: Sequence[Job]) -> Sequence[Any]:
         results, events = await sql.transact(db, jobs)
         self._committed = (*self._committed, *events)
         return results
 
-    async def _tell_committed(self, db: sql.Db) -> None:
+    async def _tell_committed(self, db: Db) -> None:
         committed, self._committed = self._committed, ()
         told = self._told.next_of(committed)
         self._deliver(told)
         if len(told) < len(committed):
             await self._look_for_news(db)
 
-    async def _look_for_news(self, db: sql.Db) -> None:
+    async def _look_for_news(self, db: Db) -> None:
         """Whoever follows reads the news while the next transaction is on its way."""
         if self._hint is None:
             await self._read_news(db)
         else:
             self._hint.set()
 
-    async def _read_news(self, db: sql.Db) -> None:
+    async def _read_news(self, db: Db) -> None:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             found, self._mark = await postgres_tail.news(db, self._mark)

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 from headrace.model.orders import Claimed
 from headrace.store import Rate, rows
 from headrace.store.parked import Unreadable, read_each
-from headrace.store.postgres_orders import CHANNEL, IN_MS, OF_ORDER, Db, with_attempts
+from headrace.store.postgres_orders import OF_ORDER, with_attempts
+from headrace.store.postgres_writes import CHANNEL, IN_MS, Db
 from headrace.store.rows import EVENT_COLUMNS, ORDER_COLUMNS
 
 LAST_TURN: Final = 2

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
-from headrace.store.postgres_orders import Db
+from headrace.store.postgres_writes import Db
 
 J = TypeVar("J")
 

@@ -1,9 +1,8 @@
 """The statements of the PostgreSQL store: few, each for all jobs of a group commit, and locks in one order."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -11,23 +10,16 @@ from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
 from headrace.store import Page, rows
 from headrace.store.parked import Unreadable, read_each
-from headrace.store.postgres_batch import READY, Batch, Job, Known
+from headrace.store.postgres_batch import Batch, Job, Known
+from headrace.store.postgres_writes import Db, columns, write
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
-
-_READY: Final = datetime.min.replace(tzinfo=UTC)
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
-_NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
-CHANNEL: Final = "headrace_orders"
 
 # A row is not as it was believed to be, or a key is not new.
 _MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 
-Db: TypeAlias = "asyncpg.Connection[Any]"
-
 OF_ORDER: Final = ", ".join(f"o.{column}" for column in ORDER_COLUMNS.split(", "))
 _OF_EVENT: Final = ", ".join(f"e.{column}" for column in EVENT_COLUMNS.split(", "))
 _ORDER_WIDTH: Final = ORDER_COLUMNS.count(",") + 1
-IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
 
 _LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) order by id for update"
 _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
@@ -37,44 +29,6 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
 _RESTING: Final = """select user_id, count(*) from orders
     where user_id = any($1::text[]) and status = 'PENDING' and lease_until > '-infinity' group by user_id"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
-# A row that is not as the batch has it is not updated; then the statement divides by zero, and all of it is undone.
-_WRITE: Final = f"""with updated as (
-    update orders o
-    set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested, outcome = n.outcome,
-        updated_at = n.updated_at, lease_until = case when n.lease_ms = {READY} then '-infinity'
-            else coalesce({IN_MS.format("n.lease_ms")}, o.lease_until) end
-    from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
-        $8::text[], $9::bigint[], $10::bigint[], $11::integer[])
-        as n (id, was_epoch, was_status, status, seq, epoch, cancel_requested, outcome, updated_at, lease_ms, was_seq)
-    where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status and o.seq = n.was_seq
-    returning 1),
-  accepted as (
-    insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
-    select {ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, coalesce({IN_MS.format("n.lease_ms")}, n.rests_until)
-    from unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::integer[], $17::bigint[],
-        $18::boolean[], $19::bigint[], $20::bigint[], $21::text[], $22::smallint[], $23::text[], $24::text[],
-        $25::timestamptz[], $26::bigint[])
-        as n ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, rests_until, lease_ms)),
-  keyed as (
-    insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
-    select * from unnest($27::text[], $28::text[], $29::text[], $30::text[], $31::bigint[])),
-  journaled as (
-    insert into attempts ({ATTEMPT_COLUMNS})
-    select * from unnest($32::text[], $33::integer[], $34::text[], $35::text[], $36::bytea[], $37::bigint[],
-        $38::text[], $39::text[])),
-  learnt as (
-    update attempts a set status = n.status
-    from unnest($40::text[], $41::integer[], $42::text[], $43::text[]) as n (order_id, number, leaves, status)
-    where a.order_id = n.order_id and a.number = n.number and a.status = any(string_to_array(n.leaves, ' '))
-    returning 1),
-  logged as (
-    insert into order_events ({EVENT_COLUMNS})
-    select * from unnest($44::text[], $45::text[], $46::integer[], $47::text[], $48::text[], $49::bigint[],
-        $50::text[]) returning 1)
-  select 1 / ((select count(*) from updated) = cardinality($1)
-        and (select count(*) from learnt) = cardinality($40))::integer,
-    case when exists (select from logged) then pg_notify('{CHANNEL}', '') end"""
-_WRITE_WIDTHS: Final = (11, 15, 5, 8, 4, 7)
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
 _LOOK: Final = f"""select number, {OF_ORDER}, {_OF_EVENT}
@@ -96,13 +50,13 @@ async def transact(db: Db, jobs: Sequence[Job]) -> tuple[list[Any], list[OrderEv
         results = [_decide(job, batch) for job in jobs]
         if not any(isinstance(result, HeadraceError) for result in results):
             with contextlib.suppress(*_MISTAKEN):
-                await _write(db, batch)
+                await write(db, batch)
                 return results, batch.events
     async with db.transaction():
         batch = await _load(db, jobs)
         results = [_decide(job, batch) for job in jobs]
         try:
-            await _write(db, batch)
+            await write(db, batch)
         except asyncpg.DivisionByZeroError as error:
             raise InvariantError("locked rows changed") from error
         return results, batch.events
@@ -123,7 +77,7 @@ async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
         batch.add(map(rows.order, await db.fetch(_LOCK, order_ids)))
     keys = sorted({key for job in jobs for key in job.keys})
     if keys:
-        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *_columns(keys, 2)):
+        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *columns(keys)):
             order = rows.order(row)
             batch.known[user_id, key] = Known(fingerprint, order.id)
             batch.now.setdefault(order.id, order)
@@ -142,51 +96,6 @@ def _decide(job: Job, batch: Batch) -> Any:
         return job.decide(batch)
     except HeadraceError as error:
         return error
-
-
-async def _write(db: Db, batch: Batch) -> None:
-    tables: tuple[Iterable[Sequence[Any]], ...] = (
-        [_update(batch, order_id) for order_id in batch.changed()],
-        [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
-        sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
-        map(rows.of_attempt, batch.new_attempts.values()),
-        [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
-        map(rows.of_event, batch.events),
-    )
-    given = [column for table, width in zip(tables, _WRITE_WIDTHS, strict=True) for column in _columns(table, width)]
-    if any(given):
-        await db.fetchrow(_WRITE, *given)
-
-
-def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
-    was, now = batch.was[order_id], batch.now[order_id]
-    return (
-        order_id,
-        was.epoch,
-        was.status.value,
-        now.status.value,
-        now.seq,
-        now.epoch,
-        now.cancel_requested,
-        rows.encode(now.outcome),
-        now.updated_at_ms,
-        batch.leases.get(order_id),
-        was.seq,
-    )
-
-
-def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
-    columns = list(rows.of_order(order))
-    columns[6] = order.cancel_requested
-    return (*columns, *rows.of_request(order.request), _rests_until(order), lease_ms)
-
-
-def _rests_until(order: Order) -> datetime:
-    """asyncpg writes the ends of this type as `-infinity` and `infinity`; "never" and the far future are one."""
-    until_ms = rows.rests_until(order)
-    if until_ms == 0:
-        return _READY
-    return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)
 
 
 async def unfinal(db: Db, limit: int) -> list[Claimed | Unreadable]:
@@ -246,7 +155,7 @@ async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[O
     different = list(dict.fromkeys(asked))
     orders: dict[Look, Order] = {}
     events: dict[Look, list[OrderEvent]] = {it: [] for it in different}
-    for number, *row in await db.fetch(_LOOK, *_columns(different, 3)):
+    for number, *row in await db.fetch(_LOOK, *columns(different)):
         it, of_event = different[number - 1], row[_ORDER_WIDTH:]
         if row[0] is not None and it not in orders:
             orders[it] = rows.order(row)
@@ -265,8 +174,3 @@ async def page(
     sql = f"select {ORDER_COLUMNS} from orders where {where} order by id desc limit {limit + 1:d}"
     found = [rows.order(row) for row in await db.fetch(sql, *[value for _, value in given])]
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
-
-
-def _columns(table: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
-    """Rows to columns, as `unnest` takes them."""
-    return list(map(list, zip(*table, strict=True))) or [[] for _ in range(width)]

@@ -6,7 +6,7 @@ import asyncpg
 
 from headrace.model.errors import ConfigError, TransientError
 from headrace.store.postgres_lane import AWAY, away
-from headrace.store.postgres_orders import Db
+from headrace.store.postgres_writes import Db
 
 TIMEOUT_S: Final = 10.0
 OLDEST: Final = 14

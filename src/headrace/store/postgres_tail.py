@@ -15,7 +15,7 @@ from typing import Final
 from headrace.model.orders import OrderEvent
 from headrace.store import rows
 from headrace.store.parked import Unreadable, read_each
-from headrace.store.postgres_orders import Db
+from headrace.store.postgres_writes import Db
 from headrace.store.rows import EVENT_COLUMNS
 
 _NOW: Final = "select pg_current_snapshot()::text"
