@@ -59,12 +59,12 @@ async def test_rows_that_become_visible_late_are_news_once(others: list["asyncpg
     await slow.start()
     await append(early, "a", 1)  # has the lower number, and commits last
     await append(late, "b", 1)
-    first, mark = await postgres_tail.news(reader, mark)
+    first, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
     await append(late, "b", 2)
-    second, mark = await postgres_tail.news(reader, mark)
+    second, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
     await slow.commit()
-    third, mark = await postgres_tail.news(reader, mark)
-    fourth, mark = await postgres_tail.news(reader, mark)
+    third, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
+    fourth, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
     assert [names(found) for found in (first, second, third, fourth)] == [["b1"], ["b2"], ["a1"], []]
 
 
@@ -79,7 +79,7 @@ async def test_one_look_gives_an_order_in_its_order_whatever_the_transactions_nu
     await append(other, "a", 1)
     await append(numbered_first, "a", 2)
     await slow.commit()
-    found, _ = await postgres_tail.news(reader, mark)
+    found, _ = await postgres_tail.news(reader, mark, postgres_tail.Told())
     assert names(found) == ["a1", "a2", "z1"]
 
 
@@ -88,7 +88,7 @@ async def test_rows_of_a_restored_copy_are_not_news_for_ever(others: list["async
     mark = await postgres_tail.mark(reader)
     await append(session, "a", 1)
     await session.execute("update order_events set txid = '9000000000'::xid8")
-    assert (await postgres_tail.news(reader, mark))[0] == []
+    assert (await postgres_tail.news(reader, mark, postgres_tail.Told()))[0] == []
 
 
 async def test_a_broken_connection_is_transient_and_the_next_call_has_a_new_one(

@@ -52,7 +52,7 @@ class PostgresStore:
         self.parked = Parked()
         self._tasks = Supervisor(clock)
         self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
-        self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._look_for_news)
+        self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._tell_committed)
         self._looks = Lane[sql.Look](partial(reconnect, url), sql.look, _nothing)
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark, self._told = "", postgres_tail.Told()
@@ -232,7 +232,9 @@ class PostgresStore:
         return found
 
     async def _claim(self, db: Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed | Unreadable]]:
-        return await postgres_claims.claim(db, claims, self._now_ms())
+        taken = await postgres_claims.claim(db, claims, self._now_ms())
+        self._committed = (*self._committed, *(event for each in taken for event in each.events))
+        return [each.claimed for each in taken]
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
         """Of what this process committed itself it knows already."""
@@ -261,7 +263,7 @@ class PostgresStore:
     async def _read_news(self, db: Db) -> None:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
-            found, self._mark = await postgres_tail.news(db, self._mark)
+            found, self._mark = await postgres_tail.news(db, self._mark, self._told)
             self._deliver(self._told.beyond(self.parked.sift(found)))
 
     def _deliver(self, events: Sequence[OrderEvent]) -> None:

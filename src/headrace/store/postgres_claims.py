@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from headrace.model.orders import Claimed
+from headrace.model.orders import Claimed, Order, OrderEvent
 from headrace.store import Rate, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_orders import OF_ORDER, with_attempts
@@ -55,15 +55,22 @@ class Claim(NamedTuple):
     rate: Rate
 
 
-async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[list[Claimed | Unreadable]]:
-    """Each claim's orders. One alone, without a rate, is one statement, which is a transaction by itself."""
+class Taken(NamedTuple):
+    """A claim's orders, and what was logged of those that it began."""
+
+    claimed: list[Claimed | Unreadable]
+    events: list[OrderEvent]
+
+
+async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[Taken]:
+    """What each claim took. One alone, without a rate, is one statement, which is a transaction by itself."""
     if len(claims) == 1 and not claims[0].rate.per_minute:
         return [await _claim(db, claims[0], now_ms)]
     async with db.transaction():
         return [await _claim(db, each, now_ms) for each in claims]
 
 
-async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed | Unreadable]:
+async def _claim(db: Db, claim: Claim, now_ms: int) -> Taken:
     new = claim.limit
     if claim.rate.per_minute:
         new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
@@ -73,4 +80,6 @@ async def _claim(db: Db, claim: Claim, now_ms: int) -> list[Claimed | Unreadable
     orders = read_each(rows.order, [row[2:] for row in found])
     if claim.rate.per_minute and LAST_TURN in turns:
         await db.execute(_SPEND, turns.count(LAST_TURN))
-    return await with_attempts(db, orders, [row[2] for row in found if row[0] == 0])
+    claimed = await with_attempts(db, orders, [row[2] for row in found if row[0] == 0])
+    begun = [order for order, turn in zip(orders, turns, strict=True) if turn > 0 and isinstance(order, Order)]
+    return Taken(claimed, [rows.event_of(order, "claimed", now_ms) for order in begun])

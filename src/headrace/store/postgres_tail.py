@@ -39,18 +39,22 @@ class Told:
     def __init__(self) -> None:
         self._seqs: dict[str, int] = {}
 
+    def of(self, order_id: str) -> int:
+        """The newest `seq` that was told of this order; 0: none that is remembered."""
+        return self._seqs.get(order_id, 0)
+
     def next_of(self, committed: Sequence[OrderEvent]) -> list[OrderEvent]:
         """Those that follow on what was told, which are told now. For the others look."""
         told = []
         for event in committed:
-            if event.seq == self._seqs.get(event.order_id, 0) + 1:
+            if event.seq == self.of(event.order_id) + 1:
                 self._note(event)
                 told.append(event)
         return told
 
     def beyond(self, found: Sequence[OrderEvent]) -> list[OrderEvent]:
         """Those of a look that were not told, which are told now."""
-        told = [event for event in found if event.seq > self._seqs.get(event.order_id, 0)]
+        told = [event for event in found if event.seq > self.of(event.order_id)]
         for event in told:
             self._note(event)
         return told
@@ -67,7 +71,11 @@ async def mark(db: Db) -> str:
     return str(await db.fetchval(_NOW))
 
 
-async def news(db: Db, mark: str) -> tuple[list[OrderEvent | Unreadable], str]:
-    """Events that became visible since `mark`, each order's by `seq`; and the next mark. Outside a transaction."""
+async def news(db: Db, mark: str, told: Told) -> tuple[list[OrderEvent | Unreadable], str]:
+    """Events beyond `told` that became visible since `mark`, each order's by `seq`; and the next mark.
+
+    Outside a transaction.
+    """
     found = await db.fetch(_NEWS, mark)
-    return read_each(rows.event, [row[1:] for row in found if row[1] is not None]), found[0][0]
+    untold = [row[1:] for row in found if row["order_id"] is not None and row["seq"] > told.of(row["order_id"])]
+    return read_each(rows.event, untold), found[0]["mark"]
