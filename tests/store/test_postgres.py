@@ -145,6 +145,18 @@ async def test_a_session_that_stands_still_in_a_transaction_does_not_keep_its_or
     shown.terminate()
 
 
+async def test_who_follows_is_seen_by_the_others_while_it_does(others: list["asyncpg.Connection[Any]"]) -> None:
+    session, reader = others[0], others[1]
+    await postgres_tail.join(reader)
+    assert not await postgres_tail.others_follow(reader)
+    await postgres_tail.join(session)
+    assert await postgres_tail.others_follow(reader)
+    await session.close()
+    async with asyncio.timeout(30):
+        while await postgres_tail.others_follow(reader):  # noqa: ASYNC110  (the server ends the session when it likes)
+            await asyncio.sleep(0.02)
+
+
 async def test_what_the_database_cannot_take_fails_alone(store: PostgresStore) -> None:
     await store.accept(new_order("a", 1), [], "")
     results = await asyncio.gather(

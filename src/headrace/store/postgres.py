@@ -43,7 +43,7 @@ class PostgresStore:
     """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one hears.
 
     Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
-    costs time, not events.
+    costs time, not events. Who is alone gives none: it takes an eighth of the CPU of a commit.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -57,6 +57,7 @@ class PostgresStore:
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark, self._told = "", postgres_tail.Told()
         self._committed: Sequence[OrderEvent] = ()
+        self._others_follow = True
         self._reading = asyncio.Lock()
         self._hint: asyncio.Event | None = None
         self._closed = False
@@ -180,7 +181,9 @@ class PostgresStore:
         purge_at_s = 0.0
         try:
             await db.add_listener(CHANNEL, partial(self._notified, hint))
+            await postgres_tail.join(db)
             while True:
+                self._others_follow = hint.is_set() or await postgres_tail.others_follow(db)
                 hint.clear()
                 await self._read_news(db)
                 if self._clock.monotonic() >= purge_at_s:
@@ -192,7 +195,7 @@ class PostgresStore:
         except AWAY as error:
             raise away(error) from error
         finally:
-            self._hint = None
+            self._hint, self._others_follow = None, True
             db.terminate()
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
@@ -232,7 +235,7 @@ class PostgresStore:
         return found
 
     async def _claim(self, db: Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed | Unreadable]]:
-        taken = await postgres_claims.claim(db, claims, self._now_ms())
+        taken = await postgres_claims.claim(db, claims, self._now_ms(), hint=self._others_follow)
         self._committed = (*self._committed, *(event for each in taken for event in each.events))
         return [each.claimed for each in taken]
 
@@ -242,7 +245,7 @@ class PostgresStore:
             hint.set()
 
     async def _transact(self, db: Db, jobs: Sequence[Job]) -> Sequence[Any]:
-        results, events = await sql.transact(db, jobs)
+        results, events = await sql.transact(db, jobs, hint=self._others_follow)
         self._committed = (*self._committed, *events)
         return results
 

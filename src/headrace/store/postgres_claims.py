@@ -38,7 +38,7 @@ _CLAIM: Final = f"""with left_behind as (
   logged as (
     insert into order_events ({EVENT_COLUMNS})
     select id, user_id, seq, 'claimed', status, $4, '{{}}' from begun where turn > 0 returning 1)
-  select turn, place, {ORDER_COLUMNS}, case when exists (select from logged) then pg_notify('{CHANNEL}', '') end
+  select turn, place, {ORDER_COLUMNS}, case when $5 and exists (select from logged) then pg_notify('{CHANNEL}', '') end
   from begun"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
     on conflict (name) do update set at = clock_timestamp(), tokens = least($1::float8,
@@ -62,19 +62,19 @@ class Taken(NamedTuple):
     events: list[OrderEvent]
 
 
-async def claim(db: Db, claims: Sequence[Claim], now_ms: int) -> list[Taken]:
+async def claim(db: Db, claims: Sequence[Claim], now_ms: int, *, hint: bool = True) -> list[Taken]:
     """What each claim took. One alone, without a rate, is one statement, which is a transaction by itself."""
     if len(claims) == 1 and not claims[0].rate.per_minute:
-        return [await _claim(db, claims[0], now_ms)]
+        return [await _claim(db, claims[0], now_ms, hint)]
     async with db.transaction():
-        return [await _claim(db, each, now_ms) for each in claims]
+        return [await _claim(db, each, now_ms, hint) for each in claims]
 
 
-async def _claim(db: Db, claim: Claim, now_ms: int) -> Taken:
+async def _claim(db: Db, claim: Claim, now_ms: int, hint: bool) -> Taken:
     new = claim.limit
     if claim.rate.per_minute:
         new = min(new, int(await db.fetchval(_TOKENS, float(claim.rate.per_minute))))
-    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms)
+    found = await db.fetch(_CLAIM, claim.limit, new, claim.lease_ms, now_ms, hint)
     found.sort(key=lambda row: row[:2])
     turns = [row[0] for row in found]
     orders = read_each(rows.order, [row[2:] for row in found])

@@ -39,7 +39,7 @@ _LOOK: Final = f"""select number, {OF_ORDER}, {_OF_EVENT}
     order by number, e.seq"""
 
 
-async def transact(db: Db, jobs: Sequence[Job]) -> tuple[list[Any], list[OrderEvent]]:
+async def transact(db: Db, jobs: Sequence[Job], *, hint: bool = True) -> tuple[list[Any], list[OrderEvent]]:
     """All jobs in one transaction; each one's result, or the HeadraceError that it alone failed with; what is logged.
 
     First by one statement, which is a transaction by itself, on what the jobs believe; if one of them is mistaken,
@@ -50,13 +50,13 @@ async def transact(db: Db, jobs: Sequence[Job]) -> tuple[list[Any], list[OrderEv
         results = [_decide(job, batch) for job in jobs]
         if not any(isinstance(result, HeadraceError) for result in results):
             with contextlib.suppress(*_MISTAKEN):
-                await write(db, batch)
+                await write(db, batch, hint=hint)
                 return results, batch.events
     async with db.transaction():
         batch = await _load(db, jobs)
         results = [_decide(job, batch) for job in jobs]
         try:
-            await write(db, batch)
+            await write(db, batch, hint=hint)
         except asyncpg.DivisionByZeroError as error:
             raise InvariantError("locked rows changed") from error
         return results, batch.events

@@ -25,7 +25,10 @@ _NEWS: Final = f"""select now.mark, {EVENT_COLUMNS} from ({_NOW} as mark) now
         and txid < pg_snapshot_xmax(pg_current_snapshot())
         and not pg_visible_in_snapshot(txid, $1::text::pg_snapshot)
     order by order_id, seq"""
-
+_FOLLOWERS: Final = 0x6865_6164  # nobody else's lock, it is to be hoped; if it is, hints are given in vain
+_JOIN: Final = f"select pg_advisory_lock_shared({_FOLLOWERS})"
+_OTHERS: Final = f"""select count(*) > 1 from pg_locks where locktype = 'advisory' and objid = {_FOLLOWERS}
+    and database = (select oid from pg_database where datname = current_database())"""
 
 TOLD_MAX: Final = 65_536
 
@@ -69,6 +72,16 @@ class Told:
 async def mark(db: Db) -> str:
     """What is visible now is not new."""
     return str(await db.fetchval(_NOW))
+
+
+async def join(db: Db) -> None:
+    """Be seen as one who follows, for as long as the connection lasts."""
+    await db.execute(_JOIN)
+
+
+async def others_follow(db: Db) -> bool:
+    """Whether anybody but who joined on this connection wants to be told when there is news."""
+    return bool(await db.fetchval(_OTHERS))
 
 
 async def news(db: Db, mark: str, told: Told) -> tuple[list[OrderEvent | Unreadable], str]:

@@ -59,8 +59,11 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _CHECKED: Final = ("updated", "learnt")
 
 
-async def write(db: Db, batch: Batch) -> None:
-    """All that the batch changes. Raises DivisionByZeroError, and nothing is written, if a row is not as it has it."""
+async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
+    """All that the batch changes, with a `hint` for other processes that events came.
+
+    Raises DivisionByZeroError, and nothing is written, if a row is not as the batch has it.
+    """
     tables: dict[str, Sequence[Sequence[Any]]] = {
         "updated": [_update(batch, order_id) for order_id in batch.changed()],
         "accepted": [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
@@ -71,7 +74,7 @@ async def write(db: Db, batch: Batch) -> None:
     }
     names = tuple(name for name, table in tables.items() if table)
     if names:
-        await db.fetchrow(_statement(names), *[column for name in names for column in columns(tables[name])])
+        await db.fetchrow(_statement(names, hint=hint), *[column for name in names for column in columns(tables[name])])
 
 
 def columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
@@ -80,7 +83,7 @@ def columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 
 @cache
-def _statement(names: tuple[str, ...]) -> str:
+def _statement(names: tuple[str, ...], *, hint: bool) -> str:
     """Of the parts of these names, each of which counts its parameters from 1. It divides by zero where a row was not
     updated.
     """
@@ -89,7 +92,7 @@ def _statement(names: tuple[str, ...]) -> str:
         parts.append(f"{name} as ({_PLACE.sub(partial(_moved, before), _PARTS[name])})")
         if name in _CHECKED:
             results.append(f"1 / ((select count(*) from {name}) = cardinality(${before + 1}))::integer")
-        elif name == "logged":
+        elif name == "logged" and hint:
             results.append(f"pg_notify('{CHANNEL}', '')")
         before += len(_PLACE.findall(_PARTS[name]))
     return f"with {', '.join(parts)} select {', '.join(results)}"
