@@ -32,6 +32,18 @@ async def test_an_existing_client_places_an_order_and_sees_it_through(tmp_path: 
         assert log["events"] == updates
 
 
+async def test_a_stream_from_memory_says_what_one_from_the_database_says(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        order_id = await client.place()
+        await client.follow(f"/ws/{order_id}")
+        assert client.service.gateway is not None and client.service.gateway.order_streams is not None
+        known = client.service.gateway.order_streams.intake.recent.get(order_id)
+        assert known is not None and [event.seq for event in known.events] == [1, 2, 3, 4, 5]
+        from_memory = [await client.follow(f"/ws/{order_id}?fromSeq={seq}") for seq in range(7)]
+    async with desk(tmp_path) as client:
+        assert [await client.follow(f"/ws/{order_id}?fromSeq={seq}") for seq in range(7)] == from_memory
+
+
 async def test_the_owner_hears_of_all_orders_on_one_topic(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         async with connect(f"ws://127.0.0.1:{client.port}/ws?subscriptions=orders:ann") as socket:
