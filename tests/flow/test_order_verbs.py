@@ -104,10 +104,11 @@ async def test_a_server_without_orders_says_so(tmp_path: Path) -> None:
 
 
 async def test_an_order_that_can_not_be_read_is_the_trouble_of_who_asks_for_it_alone(tmp_path: Path) -> None:
-    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
         broken, whole = await client.place(), await client.place()
-        with closing(sqlite3.connect(tmp_path / "orders.db")) as db, db:
-            db.execute("update orders set request = '{}' where id = ?", (broken,))
+    with closing(sqlite3.connect(tmp_path / "orders.db")) as db, db:
+        db.execute("update orders set request = '{}' where id = ?", (broken,))
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
         for verb in ("order.get", "order.cancel"):
             answer = await ask(socket, verb, {"orderId": broken})
             assert (answer["type"], answer["data"]["code"], answer["data"]["message"]) == (
