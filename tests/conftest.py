@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from headrace.runtime import log
 
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
+
+settings.register_profile("busy_machine", deadline=None)  # how long an example takes is no matter of right or wrong
+settings.load_profile("busy_machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
