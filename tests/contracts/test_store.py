@@ -29,7 +29,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.registry import load
 from headrace.store import STORES, Rate, Store
 from headrace.testing.orders import new_order
-from tests.store.servers import place_for
+from tests.store.servers import place_for, write
 
 FREE = Rate(0)
 LEASE_MS = 60_000
@@ -38,20 +38,26 @@ Open = Callable[[], Awaitable[Store]]
 
 
 @pytest.fixture
-async def open_one(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens the same database each time, as another process would."""
+async def store_place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
+    """Where the database is."""
     kind, server_url = kind_of_store
-    opened: list[Store] = []
     async with place_for(kind, tmp_path, server_url) as place:
+        yield place
 
-        async def another() -> Store:
-            store: Store = await load(STORES[kind]).open(place, SystemClock())
-            opened.append(store)
-            return store
 
-        yield another
-        for store in opened:
-            await store.close()
+@pytest.fixture
+async def open_one(kind_of_store: tuple[str, str], store_place: str) -> AsyncIterator[Open]:
+    """Opens the same database each time, as another process would."""
+    opened: list[Store] = []
+
+    async def another() -> Store:
+        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, SystemClock())
+        opened.append(store)
+        return store
+
+    yield another
+    for store in opened:
+        await store.close()
 
 
 @pytest.fixture
@@ -392,13 +398,43 @@ async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(stor
         outcome = replace(order.outcome, amount_out=BaseUnits(2**64 - 1))
         await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
     await Steps(store).take(claimed["b"], Step.FAILED)
-    first, second = await store.fills("u", 0, 9)
-    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in (first, second)] == [
+    found = await store.fills("u", 0, 9)
+    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in found.fills] == [
         ("c", 10**9, 2**64 - 1),
         ("a", 10**9, 2**64 - 1),
     ]
-    assert [fill.order_id for fill in await store.fills("u", first.position, 9)] == ["a"]
-    assert await store.fills("nobody' or 1=1 --", 0, 9) == []
+    assert found.after is None
+    first, after, _ = await store.fills("u", 0, 1)
+    assert [fill.order_id for fill in first] == ["c"]
+    assert after == first[-1].position
+    assert [fill.order_id for fill in (await store.fills("u", after, 9)).fills] == ["a"]
+    assert await store.fills("nobody' or 1=1 --", 0, 9) == ([], None, 0)
+
+
+async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store_place: str, store: Store) -> None:
+    await place(store, "a", "b", "c", "d")
+    for each in await store.claim(9, LEASE_MS, FREE):
+        order = await submit(store, each.order)
+        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    await write(store_place, "update orders set outcome = '{garbage' where id = ?", "b")
+    await write(store_place, "update orders set request = '[]' where id = ?", "d")
+    heard: list[int] = []
+    store.parked.heard = heard.append
+    cursor: str | None = None
+    pages: list[tuple[list[str], int]] = []
+    while not pages or cursor is not None:
+        page = await store.list(user_id="u", status=None, mint=None, cursor=cursor, limit=1)
+        cursor = page.cursor
+        pages.append(([order.id for order in page.orders], page.unreadable))
+    assert pages == [([], 1), (["c"], 0), ([], 1), (["a"], 0)]
+    after: int | None = 0
+    fills: list[tuple[list[str], int]] = []
+    while after is not None:
+        moved, after, unreadable = await store.fills("u", after, 2)
+        fills.append(([fill.order_id for fill in moved], unreadable))
+    assert fills == [(["a"], 1), (["c"], 1), ([], 0)]
+    assert store.parked.order_ids == {"b", "d"}
+    assert heard == [1, 2]
 
 
 async def test_sinks_hear_every_commit_of_every_process_in_order(store: Store, open_one: Open) -> None:

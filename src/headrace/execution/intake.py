@@ -140,12 +140,14 @@ class Intake:
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
-        portfolio, after = Portfolio(), 0
+        portfolio = Portfolio()
+        after: int | None = 0
         try:
-            while fills := await self._store.fills(user_id, after, FILLS_PAGE):
+            while after is not None:
+                fills, after, unreadable = await self._store.fills(user_id, after, FILLS_PAGE)
+                portfolio.unreadable += unreadable
                 for fill in fills:
                     portfolio.apply(fill)
-                after = fills[-1].position
         except TransientError as error:
             raise _unavailable() from error
         return view(user_id, portfolio, decimals_of)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
-from headrace.store.parked import Parked
+from headrace.store.parked import Parked, Unreadable
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -33,10 +33,30 @@ class Cancelled(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Orders, newest first; `cursor` asks for those after the last of them, None: there are none."""
+    """Orders, newest first, without the `unreadable` ones among them; `cursor` asks for what follows, None: nothing."""
 
     orders: list[Order]
     cursor: str | None
+    unreadable: int = 0
+
+    @classmethod
+    def of(cls, found: Sequence[Order | Unreadable], cursor: str | None, parked: Parked) -> "Page":
+        orders = parked.sift(found)
+        return cls(orders, cursor, len(found) - len(orders))
+
+
+class Fills(NamedTuple):
+    """What orders moved, in the order of the log, without `unreadable` ones; beyond `after` there may be more."""
+
+    fills: list[Fill]
+    after: int | None
+    unreadable: int = 0
+
+    @classmethod
+    def of(cls, found: Sequence[Fill | Unreadable | None], after: int | None, parked: Parked) -> "Fills":
+        """None stands for a landing that was lost: it moved nothing."""
+        readable = parked.sift(found)
+        return cls([fill for fill in readable if fill is not None], after, len(found) - len(readable))
 
 
 class Renewal(NamedTuple):
@@ -139,7 +159,7 @@ class Store(Protocol):
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         """The order's log after `after_seq`."""
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         """What the user's orders moved, in the order in which it was logged, beyond position `after`."""
 
     async def follow(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
@@ -18,6 +18,7 @@ from headrace.store import (
     Accepted,
     Cancelled,
     EventSink,
+    Fills,
     Page,
     Rate,
     Renewal,
@@ -161,7 +162,7 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id, mint, cursor):
                 return Page([], None)
-            return await sql.page(db, user_id, status, mint, cursor, limit)
+            return Page.of(*await sql.page(db, user_id, status, mint, cursor, limit), self.parked)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
@@ -169,9 +170,11 @@ class PostgresStore:
         _, events = await self._look(order_id, after_seq, limit)
         return events
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         async with self._reader() as db:
-            return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
+            if not _storable(user_id):
+                return Fills([], None)
+            return Fills.of(*await sql.fills(db, user_id, after, limit), self.parked)
 
     async def follow(self) -> None:
         db = await reconnect(self._url)

@@ -1,5 +1,6 @@
 """Between rows and nouns: the columns that both databases have, in one order."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from headrace.model.orders import (
     Quote,
 )
 from headrace.store import FOREVER_MS
+from headrace.store.parked import Unreadable, read_each
 
 ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
 EVENT_COLUMNS: Final = "order_id, user_id, seq, kind, status, at, data"
@@ -121,18 +123,30 @@ def event_of(it: Order, kind: str, at_ms: int, data: dict[str, Any] | None = Non
     )
 
 
-def fill(row: Any) -> Fill:
-    """Of a `landed` event's position and time, and its order's id, request and outcome."""
+def fill(row: Any) -> Fill | None:
+    """Of an order's id, its `landed` event's position and time, its request and outcome; None if that was lost."""
     request, outcome = _requests.decode(row[3]), _outcomes.decode(row[4])
+    if outcome.finality == "lost":
+        return None
     return Fill(
-        position=row[0],
-        order_id=row[2],
+        position=row[1],
+        order_id=row[0],
         mint_in=request.token_in.mint,
         mint_out=request.token_out.mint,
         amount_in=request.amount,
         amount_out=outcome.amount_out or BaseUnits(0),
-        at_ms=row[1],
+        at_ms=row[2],
     )
+
+
+def page(found: Sequence[Any], limit: int) -> tuple[list[Order | Unreadable], str | None]:
+    """Of `limit` + 1 rows of ORDER_COLUMNS, or fewer: the orders, and the cursor for those that follow."""
+    return read_each(order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
+
+
+def fills(found: Sequence[Any], limit: int) -> tuple[list[Fill | Unreadable | None], int | None]:
+    """Of up to `limit` rows as `fill` takes them: the fills, and the position to go on from."""
+    return read_each(fill, found), found[-1][1] if len(found) == limit else None
 
 
 def attempt(row: Any) -> Attempt:

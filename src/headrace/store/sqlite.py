@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
-from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
+from headrace.store import Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, migrations
 from headrace.store import sqlite_orders as sql
 from headrace.store.parked import Parked, Unreadable
 
@@ -92,13 +92,14 @@ class SqliteStore:
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:
-        return await self._thread.ask(partial(sql.page, user_id, status, mint, cursor, limit), writes=False)
+        page = partial(sql.page, user_id, status, mint, cursor, limit)
+        return Page.of(*await self._thread.ask(page, writes=False), self.parked)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
-        return await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
+        return Fills.of(*await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False), self.parked)
 
     async def follow(self) -> None:
         purge_at_s = 0.0

@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
+from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -256,7 +256,8 @@ def _must_get(order_id: str, db: _Db) -> Order:
 
 def page(
     user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int, db: _Db
-) -> Page:
+) -> tuple[list[Order | Unreadable], str | None]:
+    """A page's orders, and the cursor for the next."""
     wanted: list[tuple[str, tuple[Any, ...]]] = []
     if user_id is not None:
         wanted.append(("user_id = ?", (user_id,)))
@@ -268,8 +269,8 @@ def page(
         wanted.append(("id < ?", (cursor,)))
     where = "where " + " and ".join(condition for condition, _ in wanted) if wanted else ""
     values = [value for _, given in wanted for value in given]
-    found = _select(db, f"{where} order by id desc limit ?", (*values, limit + 1))
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    sql = f"select {ORDER_COLUMNS} from orders {where} order by id desc limit ?"
+    return rows.page(db.execute(sql, (*values, limit + 1)).fetchall(), limit)
 
 
 def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
@@ -277,11 +278,11 @@ def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEven
     return [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
 
 
-def fills(user_id: str, after: int, limit: int, db: _Db) -> list[Fill]:
-    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = ? and e.kind = 'landed' and e.position > ?
-        and json_extract(o.outcome, '$.finality') is not 'lost' order by e.position limit ?"""
-    return [rows.fill(row) for row in db.execute(sql, (user_id, after, limit))]
+def fills(user_id: str, after: int, limit: int, db: _Db) -> tuple[list[Fill | Unreadable | None], int | None]:
+    """Fills (None: lost), and the position to go on from."""
+    sql = """select o.id, e.position, e.at, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = ? and e.kind = 'landed' and e.position > ? order by e.position limit ?"""
+    return rows.fills(db.execute(sql, (user_id, after, limit)).fetchall(), limit)
 
 
 def _last_attempt(db: _Db, order_id: str) -> Any:
