@@ -72,6 +72,16 @@ class Rate(NamedTuple):
     per_minute: int
 
 
+class Room(NamedTuple):
+    """How many orders may await their trigger at once: of one user, and of all users together. 0: any number."""
+
+    of_user: int = 0
+    in_all: int = 0
+
+
+ANY_ROOM: Final = Room()
+
+
 class Store(Protocol):
     """Atomicity: every verb is one transaction, or nothing. Several verbs may share a commit.
 
@@ -86,15 +96,15 @@ class Store(Protocol):
     parked: Parked
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
 
         With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
         Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
-        `resting_max` (0: any number) of this user do already. Processes that accept at the same moment may each take
-        that many more than there is room for.
+        there is no `room` for another of this user, 503 when there is none for anybody's. Processes that accept at the
+        same moment may each take that many more than there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

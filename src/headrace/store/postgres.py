@@ -15,6 +15,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
 from headrace.store import (
+    ANY_ROOM,
     Accepted,
     Cancelled,
     EventSink,
@@ -22,6 +23,7 @@ from headrace.store import (
     Page,
     Rate,
     Renewal,
+    Room,
     migrations,
     postgres_batch,
     postgres_claims,
@@ -84,11 +86,11 @@ class PostgresStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
         user_id = order.request.user_id
-        counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        counted = user_id if order.awaits_trigger and any(room) else None
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted

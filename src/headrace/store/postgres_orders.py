@@ -34,8 +34,8 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
     from unnest($1::text[], $2::text[]) as asked (user_id, key)
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
     join orders o on o.id = k.order_id"""
-_RESTING: Final = """select user_id, count(*) from orders
-    where user_id = any($1::text[]) and status = 'PENDING' and lease_until > '-infinity' group by user_id"""
+_RESTING: Final = """select case when user_id = any($1::text[]) then user_id else '' end as of_whom, count(*)
+    from orders where status = 'PENDING' and lease_until > '-infinity' group by of_whom"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 # A row that is not as the batch has it is not updated; then the statement divides by zero, and all of it is undone.
 _WRITE: Final = f"""with updated as (
@@ -129,7 +129,7 @@ async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
             batch.now.setdefault(order.id, order)
     users = sorted({job.counts_resting_of for job in jobs if job.counts_resting_of})
     if users:
-        batch.resting = dict(map(tuple, await db.fetch(_RESTING, users)))
+        batch.resting.update(dict(map(tuple, await db.fetch(_RESTING, users))))
     moving = sorted({order_id for job in jobs if job.moves_attempt for order_id in job.order_ids})
     if moving:
         for order_id, number, status in await db.fetch(_ATTEMPTS, moving):

@@ -20,7 +20,7 @@ from headrace.model.orders import (
     Outcome,
     Quote,
 )
-from headrace.store import FOREVER_MS
+from headrace.store import FOREVER_MS, Room
 from headrace.store.parked import Unreadable, read_each
 
 ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
@@ -85,11 +85,14 @@ def begun(it: Order, now_ms: int) -> Order:
     return replace(it, status=OrderStatus.ROUTING, seq=it.seq + 1, epoch=it.epoch + 1, updated_at_ms=now_ms)
 
 
-def check_resting(resting: int, resting_max: int) -> None:
-    """Raises OrderRefused for a user of whom `resting` orders await their trigger."""
-    if resting >= resting_max:
-        message = f"{resting} orders of this user wait for their price already"
+def check_room(taken: Room, room: Room) -> None:
+    """Raises OrderRefused where the orders that await their trigger leave no room for one more."""
+    if room.of_user and taken.of_user >= room.of_user:
+        message = f"{taken.of_user} orders of this user wait for their price already"
         raise OrderRefused(HTTPStatus.CONFLICT, "too_many_resting", message)
+    if room.in_all and taken.in_all >= room.in_all:
+        message = "so many orders wait for their price already that this server takes no more of them for now"
+        raise OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_resting_in_all", message, retry_after_ms=60_000)
 
 
 def event(row: Any) -> OrderEvent:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
-from headrace.store import Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, migrations
+from headrace.store import ANY_ROOM, Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, Room, migrations
 from headrace.store import sqlite_orders as sql
 from headrace.store.parked import Parked, Unreadable
 
@@ -42,9 +42,9 @@ class SqliteStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
-        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

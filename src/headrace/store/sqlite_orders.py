@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
+from headrace.store import Accepted, Cancelled, Rate, Renewal, Room, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -41,7 +41,7 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, db: _Db
+    order: Order, keys: Sequence[str], fingerprint: str, room: Room, lease_ms: int, now_ms: int, db: _Db
 ) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
@@ -51,9 +51,10 @@ def accept(
             if known[0] != fingerprint:
                 raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
             return Accepted(_must_get(known[1], db), replayed=True)
-    if order.awaits_trigger and resting_max:
-        sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
-        rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
+    if order.awaits_trigger and any(room):
+        sql = "select count(*) from orders where status = 'PENDING' and lease_until > 0"
+        of_user = db.execute(f"{sql} and user_id = ?", (user_id,)).fetchone()[0]
+        rows.check_room(Room(of_user, db.execute(sql).fetchone()[0]), room)
     claimed = lease_ms > 0 and not order.awaits_trigger
     events = [
         rows.event_of(order, "accepted", order.created_at_ms, {"resting": True} if order.awaits_trigger else None)
