@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.store import (
     ANY_ROOM,
@@ -50,7 +51,7 @@ class PostgresStore:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
-        self._sinks: tuple[EventSink, ...] = ()
+        self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
         self._tasks = Supervisor(clock)
         self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
@@ -200,12 +201,7 @@ class PostgresStore:
             db.terminate()
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
-        self._sinks = (*self._sinks, sink)
-
-        def detach() -> None:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-        return detach
+        return self._sinks.attach(sink)
 
     async def close(self) -> None:
         if self._closed:
@@ -253,7 +249,7 @@ class PostgresStore:
     async def _tell_committed(self, db: sql.Db) -> None:
         committed, self._committed = self._committed, ()
         told = self._told.next_of(committed)
-        self._deliver(told)
+        self._sinks.deliver(told)
         if len(told) < len(committed):
             await self._look_for_news(db)
 
@@ -268,13 +264,7 @@ class PostgresStore:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             found, self._mark = await postgres_tail.news(db, self._mark)
-            self._deliver(self._told.beyond(self.parked.sift(found)))
-
-    def _deliver(self, events: Sequence[OrderEvent]) -> None:
-        if events:
-            with ExitStack() as stack:
-                for sink in reversed(self._sinks):
-                    stack.callback(sink, events)
+            self._sinks.deliver(self._told.beyond(self.parked.sift(found)))
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)

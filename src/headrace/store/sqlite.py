@@ -1,12 +1,12 @@
 """Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import ANY_ROOM, Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, Room, migrations
 from headrace.store import sqlite_orders as sql
@@ -26,7 +26,7 @@ class SqliteStore:
 
     def __init__(self, path: str, clock: Clock) -> None:
         self._clock = clock
-        self._sinks: tuple[EventSink, ...] = ()
+        self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
         self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
 
@@ -111,12 +111,7 @@ class SqliteStore:
             await self._clock.sleep(FOLLOW_S)
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
-        self._sinks = (*self._sinks, sink)
-
-        def detach() -> None:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-        return detach
+        return self._sinks.attach(sink)
 
     async def close(self) -> None:
         await self._thread.close()
@@ -125,7 +120,4 @@ class SqliteStore:
         return self._clock.wall_ns() // 1_000_000
 
     def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
-        events = self.parked.sift(news)
-        with ExitStack() as stack:
-            for sink in reversed(self._sinks):
-                stack.callback(sink, events)
+        self._sinks.deliver(self.parked.sift(news))
