@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,21 +28,13 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.registry import load
 from headrace.store import STORES, Rate, Room, Store
 from headrace.testing.orders import new_order
-from tests.store.servers import place_for, write
+from tests.store.servers import write
 
 FREE = Rate(0)
 LEASE_MS = 60_000
 THREE = Room(of_user=3)
 
 Open = Callable[[], Awaitable[Store]]
-
-
-@pytest.fixture
-async def store_place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
-    """Where the database is."""
-    kind, server_url = kind_of_store
-    async with place_for(kind, tmp_path, server_url) as place:
-        yield place
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Garbage in the row of one order: that order is left alone and told, the others and the stream go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from tests.flow.desk import BODY, WAY, Desk, desk
-from tests.store.servers import place_for, write
+from tests.store.servers import write
 
 LIMIT: Final = {"type": "limit", "limitPrice": "100", "slippage": None}
 IDLE: Final = {"ORDERS_WORK_HERE": "false"}
@@ -20,17 +20,9 @@ OpenDesk: TypeAlias = Callable[..., AbstractAsyncContextManager[Desk]]
 
 
 @pytest.fixture
-async def place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
-    """Where the database is, of each kind in turn."""
-    kind, server_url = kind_of_store
-    async with place_for(kind, tmp_path, server_url) as place:
-        yield place
-
-
-@pytest.fixture
-def opened(place: str, tmp_path: Path) -> OpenDesk:
+def opened(store_place: str, tmp_path: Path) -> OpenDesk:
     """Opens a desk whose orders are there."""
-    return partial(desk, tmp_path, DATABASE_URL=place if "://" in place else f"sqlite://{place}")
+    return partial(desk, tmp_path, DATABASE_URL=store_place if "://" in store_place else f"sqlite://{store_place}")
 
 
 async def until_told(client: Desk) -> None:
@@ -54,14 +46,14 @@ async def is_well(client: Desk) -> None:
 @pytest.mark.parametrize("column", ["request", "outcome", "status"])
 @pytest.mark.parametrize("more", [{}, LIMIT], ids=["waiting", "resting"])
 async def test_an_order_that_waits(
-    opened: OpenDesk, place: str, column: str, more: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    opened: OpenDesk, store_place: str, column: str, more: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with opened(**IDLE) as client:
         spoilt = await client.place(**more)
     if column == "status":
-        await write(place, "update order_events set status = 'garbage' where order_id = ?", spoilt)
+        await write(store_place, "update order_events set status = 'garbage' where order_id = ?", spoilt)
         column = "outcome"
-    await write(place, f"update orders set {column} = '{{garbage' where id = ?", spoilt)
+    await write(store_place, f"update orders set {column} = '{{garbage' where id = ?", spoilt)
     async with opened(**BUSY) as client:
         await until_told(client)
         await is_well(client)
@@ -79,25 +71,25 @@ async def test_an_order_that_waits(
         ("CONFIRMED", "update orders set outcome = '{garbage' where id = ?"),
     ],
 )
-async def test_an_order_that_was_begun(opened: OpenDesk, place: str, status: str, sql: str) -> None:
+async def test_an_order_that_was_begun(opened: OpenDesk, store_place: str, status: str, sql: str) -> None:
     async with opened() as client:
         spoilt = await client.place()
         await client.follow(f"/ws/{spoilt}")
-    ended = "'epoch'" if "://" in place else "1"
-    await write(place, f"update orders set status = ?, lease_until = {ended} where id = ?", status, spoilt)
-    await write(place, sql, spoilt)
+    ended = "'epoch'" if "://" in store_place else "1"
+    await write(store_place, f"update orders set status = ?, lease_until = {ended} where id = ?", status, spoilt)
+    await write(store_place, sql, spoilt)
     async with opened(**BUSY) as client:
         await until_told(client)
         await is_well(client)
         assert client.service.health.ready
 
 
-async def test_an_order_and_an_event_that_others_write_while_we_run(opened: OpenDesk, place: str) -> None:
+async def test_an_order_and_an_event_that_others_write_while_we_run(opened: OpenDesk, store_place: str) -> None:
     async with opened(**IDLE) as client:
         spoilt = (await client.post(BODY)).json()["orderId"]
         columns = "order_id, user_id, seq, kind, status, at, data"
         await write(
-            place,
+            store_place,
             f"insert into order_events ({columns}) values (?, 'ann', 2, 'garbage', 'garbage', 0, '{{}}')",
             spoilt,
         )
@@ -106,14 +98,14 @@ async def test_an_order_and_an_event_that_others_write_while_we_run(opened: Open
         assert (await client.http.get(f"/api/orders/{resting}")).status_code == 200
 
 
-async def test_what_was_executed_and_can_not_be_read_is_missing_and_told(opened: OpenDesk, place: str) -> None:
+async def test_what_was_executed_and_can_not_be_read_is_missing_and_told(opened: OpenDesk, store_place: str) -> None:
     async with opened() as client:
         placed = [await client.place(userId="ann") for _ in range(3)]
         for order_id in placed:
             await client.follow(f"/ws/{order_id}")
         whole = (await client.http.get("/api/portfolio?user=ann")).json()
         assert (whole["fills"], whole["unreadable"]) == (3, 0)
-        await write(place, "update orders set outcome = '{garbage' where id = ?", placed[1])
+        await write(store_place, "update orders set outcome = '{garbage' where id = ?", placed[1])
         page = (await client.http.get("/api/orders?user=ann")).json()
         assert [order["orderId"] for order in page["orders"]] == [placed[2], placed[0]]
         assert page["unreadable"] == 1
@@ -124,25 +116,27 @@ async def test_what_was_executed_and_can_not_be_read_is_missing_and_told(opened:
 
 
 @pytest.fixture
-def refusal(place: str) -> tuple[str, str]:
+def refusal(store_place: str) -> tuple[str, str]:
     """What makes the database refuse, and what ends that."""
-    if "://" in place:
+    if "://" in store_place:
         table = "alter table orders"
         return f"{table} add constraint no check (seq < 0) not valid", f"{table} drop constraint no"
     return "create trigger no before update on orders begin select raise(abort, 'garbage'); end", "drop trigger no"
 
 
-async def test_a_database_that_refuses_to_be_written(opened: OpenDesk, place: str, refusal: tuple[str, str]) -> None:
+async def test_a_database_that_refuses_to_be_written(
+    opened: OpenDesk, store_place: str, refusal: tuple[str, str]
+) -> None:
     """What breaks all orders breaks them alone, and only as long as it lasts."""
     refuse, relent = refusal
     async with opened(**IDLE) as client:
         waiting = await client.place()
-    await write(place, refuse)
+    await write(store_place, refuse)
     async with opened(**BUSY) as client:
         shown: dict[str, Any] = {}
         async with asyncio.timeout(60):
             while "orders" not in shown:
                 shown = (await client.http.get("/health/ready")).json()["components"]
         assert not shown["orders"]["ready"]
-        await write(place, relent)
+        await write(store_place, relent)
         await client.follow(f"/ws/{waiting}")

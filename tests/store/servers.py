@@ -59,6 +59,14 @@ async def place_for(kind: str, folder: Path, server_url: str) -> AsyncIterator[s
             yield url
 
 
+@pytest.fixture
+async def store_place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
+    """What to give to the `open` of each kind of store in turn."""
+    kind, server_url = kind_of_store
+    async with place_for(kind, tmp_path, server_url) as place:
+        yield place
+
+
 async def write(place: str, sql: str, *values: Any) -> None:
     """Do this to the database at a store's place, behind the store's back; some row must be there to do it to."""
     if "://" in place:
