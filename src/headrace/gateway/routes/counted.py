@@ -17,9 +17,9 @@ _COUNTED: Final = "counted_for"
 
 
 class Counted:
-    """Refuses what comes too fast before anything else is done for it, even for a credential that it may bear.
+    """Refuses what comes too fast before anything else is done for it: no credential is looked at.
 
-    So an address that has used up its rate gets no credential checked; but users who share it use none of it up.
+    Users who share an address use none of its rate up, but for the requests that are beyond their own.
     """
 
     def __init__(self, app: ASGIApp, keeper: Doorkeeper) -> None:
@@ -27,18 +27,22 @@ class Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["path"] not in PROBES:
+            asker = Asker("address", address_of(scope, self._keeper.admission))
             try:
-                _count(scope, self._keeper.rates, Asker("address", address_of(scope, self._keeper.admission)))
+                self._keeper.rates.take(asker)
             except Refused as refused:
                 await refuse(send, refused)
                 return
+            scope["state"][_COUNTED] = asker
         await self._app(scope, receive, send)
 
 
 def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
     """It is this user's request, and no longer its address'. Raises Refused (429) for one too many."""
+    asker = Asker("user", user_id)
+    rates.take(asker)
     discount(scope, rates)
-    _count(scope, rates, Asker("user", user_id))
+    scope["state"][_COUNTED] = asker
 
 
 def discount(scope: Scope, rates: RequestRates) -> None:
@@ -46,8 +50,3 @@ def discount(scope: Scope, rates: RequestRates) -> None:
     asker = scope["state"].pop(_COUNTED, None)
     if asker is not None:
         rates.give_back(asker)
-
-
-def _count(scope: Scope, rates: RequestRates, asker: Asker) -> None:
-    rates.take(asker)
-    scope["state"][_COUNTED] = asker
