@@ -108,9 +108,11 @@ class Access(NamedTuple):
         return await asyncio.to_thread(self.read) or ""
 
 
-def untrusted(why: str) -> str:
-    """What to do about a certificate that is not trusted, where that is why there is no connection."""
-    return "; --ca-file FILE names whom to trust" if "CERTIFICATE_VERIFY_FAILED" in why else ""
+def remedy(why: str) -> str:
+    """What to do about a connection that failed; empty where that is plain."""
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return "; --ca-file FILE names whom to trust"
+    return "; does a server run there?" if "Connection refused" in why else ""
 
 
 def _checked(text: str, origin: str) -> str:
