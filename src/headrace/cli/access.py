@@ -1,4 +1,4 @@
-"""What `headrace` shows a server that asks who it is, and whom it believes to be that server."""
+"""The token that `headrace` shows a server, and the certificates by which it trusts one."""
 
 import argparse
 import asyncio
@@ -31,7 +31,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How to get in. The token itself is no argument: everybody on the machine can read those."""
+    """Add `--token-file` and `--ca-file`. A token itself is no argument: everybody on the machine can read those."""
     parser.add_argument(
         "--token-file",
         type=Path,
