@@ -24,7 +24,11 @@ def listen(url: str, topics: Sequence[str], access: Access, *, whole_frames: boo
     try:
         asyncio.run(print_values(url, topics, known, whole_frames=whole_frames, count=count))
     except Refused as refused:
-        hint = "; the address of a stream ends in /ws" if refused.code == HTTPStatus.NOT_FOUND else access.hint(refused.code)
+        hint = (
+            "; the address of a stream ends in /ws"
+            if refused.code == HTTPStatus.NOT_FOUND
+            else access.hint(refused.code)
+        )
         print(f"headrace: the server refused: {printable(str(refused))}{hint}", file=sys.stderr)
         return 1
     return 0

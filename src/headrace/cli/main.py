@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--topic", action="append", metavar="TOPIC", help="with --print: only this topic (repeatable)")
 
-    worker = _command(commands, "worker", _worker, "execute the orders that a server takes; as many as you like may run")
+    worker = _command(commands, "worker", _worker, "execute the orders that servers take; as many as you like may run")
     _add_settings(worker)
 
     ordering.add_to(commands)

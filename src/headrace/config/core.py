@@ -39,7 +39,9 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = None
     database_url: Annotated[
         str | None,
-        Setting("PostgreSQL for orders and messages to users; else SQLite files", env=("DATABASE_URL",), kind="database_url"),
+        Setting(
+            "PostgreSQL for orders and messages to users; else SQLite files", env=("DATABASE_URL",), kind="database_url"
+        ),
     ] = None
     queue_max_concurrency: Annotated[
         int,
@@ -64,7 +66,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
     dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",))] = True
     metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",))] = True
-    broker: Annotated[bool, Setting("a bus between servers; not used by this version", env=("MESSAGE_BROKER_ENABLED",))] = False
+    broker: Annotated[
+        bool, Setting("a bus between servers; not used by this version", env=("MESSAGE_BROKER_ENABLED",))
+    ] = False
 
 
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
