@@ -43,6 +43,7 @@ _HANDLERS: Final = (
     *live.HANDLERS,
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
+    *dashboard.CLIENT_HANDLERS,
 )
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
 

@@ -68,4 +68,5 @@ def icon(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _ICON.answer(request)
 
 
-HANDLERS: Final = (page, style, script, client, subscription, icon)
+HANDLERS: Final = (page, style, script, icon)
+CLIENT_HANDLERS: Final = (client, subscription)
