@@ -141,6 +141,23 @@ async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
 
 
 @needs_chromium
+async def test_a_log_that_begins_anew_is_said_once(house: House) -> None:
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        for topic in ("trades:pump", "slots"):
+            await house.listened_to(topic)
+            await publish(house, "event", topic, trade(), f"{topic}:1")
+        await page.until("document.querySelectorAll('#trades tr').length === 2")
+        await house.bus.renew()
+        for topic in ("trades:pump", "slots"):
+            await publish(house, "event", topic, trade("42"), f"{topic}:2")
+        await page.until("document.querySelectorAll('#trades tr').length === 5")
+        assert await page.evaluate(
+            "[...document.querySelectorAll('.notice')].map((row) => row.textContent).join()"
+        ) == ("A new log begins here.")
+
+
+@needs_chromium
 async def test_any_topic_is_shown_raw(house: House) -> None:
     await publish(house, "event", "events:pump", {"type": "Event", "program": "pump"}, "e1")
     async with open_browser() as page:
