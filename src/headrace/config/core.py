@@ -40,7 +40,9 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     database_url: Annotated[
         str | None,
         Setting(
-            "PostgreSQL for orders and messages to users; else SQLite files", env=("DATABASE_URL",), kind="database_url"
+            "where orders and messages to users are kept; without it: SQLite files",
+            env=("DATABASE_URL",),
+            kind="database_url",
         ),
     ] = None
     queue_max_concurrency: Annotated[
