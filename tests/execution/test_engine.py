@@ -1,14 +1,17 @@
 """The order flow on a scripted chain: each danger by itself, and a death at every step."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from headrace.chains import Blockhash, Landing, Signed
+from headrace.execution.engine import Engine, Held
 from headrace.model.amounts import BaseUnits
-from headrace.model.errors import TransientError
-from headrace.model.orders import OrderStatus
+from headrace.model.errors import InvariantError, TransientError
+from headrace.model.orders import Change, Order, OrderStatus
+from headrace.store import Rate
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.execution.life import Life, Mortal, begin
 
@@ -160,12 +163,54 @@ async def test_a_late_cancel_ends_as_the_chain_decides_and_stops_resending(tmp_p
         assert len(chain.sent) == 1
 
 
+async def test_a_cancel_that_comes_as_the_bytes_are_proven_expired_is_not_forgotten(tmp_path: Path) -> None:
+    """The owner was told 202; the worker had not heard of it when it gave the order another try."""
+    async with begin(tmp_path) as life:
+        chain, store = life.chain, life.store
+
+        class Unheard:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+            async def apply(self, order: Order, change: Change) -> Order:
+                if change.kind == "retried":
+                    cancelled = await store.cancel(order.id, None)
+                    assert cancelled is not None
+                    assert cancelled.requested
+                return await store.apply(order, change)
+
+        def wait() -> None:
+            chain.move(chain.height + 200)
+            chain.on_send = chain.land
+
+        chain.on_wait = wait
+        await life.accept()
+        await life.live(store=Unheard())
+        again = await life.order()
+        assert (again.status, again.cancel_requested) == (OrderStatus.ROUTING, True)
+        await life.end()
+        assert (await life.check()).status is OrderStatus.CANCELLED
+        assert len({signed.signature for signed in chain.sent}) == 1
+
+
 async def test_an_order_that_is_late_is_not_begun(tmp_path: Path) -> None:
     async with begin(tmp_path) as life:
         await life.accept(expires_at_ms=1)
         await life.end()
         assert (await life.check()).status is OrderStatus.EXPIRED
         assert not life.chain.sent
+
+
+async def test_nothing_is_said_of_bytes_that_are_not_there(tmp_path: Path) -> None:
+    """SUBMITTED means that bytes may be out, also if somebody deleted ours and the order's time is over."""
+    async with begin(tmp_path) as life:
+        await life.accept(expires_at_ms=1)
+        [claimed] = await life.store.claim(1, 0, Rate(0))
+        submitted = replace(claimed.order, status=OrderStatus.SUBMITTED)
+        engine = Engine(life.store, life.chain, life.venues, life.settings, life.clock)
+        with pytest.raises(InvariantError):
+            await engine.execute(Held(submitted, None))
+        assert (await life.order()).outcome.fate is None
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -17,7 +17,7 @@ from headrace.execution.quoting import ask_all
 from headrace.execution.router import best, least_out
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.steps import Steps
-from headrace.model.errors import TransientError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -53,8 +53,12 @@ class Engine:
     async def execute(self, held: Held) -> None:
         """From wherever the order was left to its end, or to the rest before its next try."""
         order, attempt = held.order, held.attempt
-        if order.status is OrderStatus.SUBMITTED and attempt is not None:
+        if order.status is OrderStatus.SUBMITTED:
+            if attempt is None:
+                raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
             return await self._confirm(held, order, attempt)  # its bytes may be anywhere: these, and no others
+        if order.cancel_requested:  # the wish and the proof that its bytes had expired crossed each other
+            return await self._end(order, Step.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._steps.take_later(order, Step.RESTARTED)
         if self._is_late(order):
