@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.store.parked import Parked
 
 FOREVER_MS: Final = 2**52
@@ -66,15 +77,23 @@ class Store(Protocol):
     parked: Parked
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        resting_max: int = 0,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
 
         With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
-        Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
-        `resting_max` (0: any number) of this user do already. Processes that accept at the same moment may each take
-        that many more than there is room for.
+        A known key gives the order that it made, and the other keys name it too from then on. Raises OrderRefused 422
+        when one of them is known with another `fingerprint`; `refusal`, if there is one, when none is known (what can't
+        be taken now may have been taken when it was first asked); 409 when it awaits its trigger and `resting_max` (0:
+        any number) of this user do already. Processes that accept at the same moment may each take that many more than
+        there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

@@ -10,7 +10,18 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
@@ -83,11 +94,18 @@ class PostgresStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        resting_max: int = 0,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        now_ms = self._now_ms()
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, refusal, now_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
@@ -161,7 +179,8 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id, mint, cursor):
                 return Page([], None)
-            return await sql.page(db, user_id, status, mint, cursor, limit)
+            found, after = await sql.page(db, user_id, status, mint, cursor, limit)
+            return Page(self.parked.sift(found), after)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):

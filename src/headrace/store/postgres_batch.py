@@ -74,7 +74,7 @@ class Batch:
         self.leases: dict[str, int] = {}
         self.resting: dict[str, int] = {}
         self.new_orders: list[str] = []
-        self.new_keys: list[tuple[Key, Known]] = []
+        self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
         self.moved_attempts: dict[tuple[str, int], tuple[Sequence[AttemptStatus], AttemptStatus]] = {}
         self.events: list[OrderEvent] = []
@@ -91,23 +91,30 @@ class Batch:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, batch: Batch
+    order: Order,
+    keys: Sequence[str],
+    fingerprint: str,
+    resting_max: int,
+    lease_ms: int,
+    refusal: OrderRefused | None,
+    now_ms: int,
+    batch: Batch,
 ) -> Accepted:
     user_id = order.request.user_id
-    for key in keys:
-        known = batch.known.get((user_id, key))
-        if known is not None:
-            if known.fingerprint != fingerprint:
-                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
-            if known.order_id not in batch.now:
-                raise InvariantError(f"order {known.order_id} is named by a key but is not there")
-            return Accepted(batch.now[known.order_id], replayed=True)
+    found = {known for key in keys if (known := batch.known.get((user_id, key))) is not None}
+    if any(known.fingerprint != fingerprint for known in found):
+        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    for known in found:
+        if known.order_id not in batch.now:
+            raise InvariantError(f"order {known.order_id} is named by a key but is not there")
+        _name(batch, known, [(user_id, key) for key in keys], order.created_at_ms)
+        return Accepted(batch.now[known.order_id], replayed=True)
+    if refusal is not None:
+        raise refusal
     if order.awaits_trigger and resting_max:
         rows.check_resting(batch.resting.get(user_id, 0), resting_max)
         batch.resting[user_id] = batch.resting.get(user_id, 0) + 1
-    for key in keys:
-        batch.known[user_id, key] = Known(fingerprint, order.id)
-        batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
+    _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
     data = {"resting": True} if order.awaits_trigger else None
     batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
     claimed = lease_ms > 0 and not order.awaits_trigger
@@ -197,6 +204,14 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Can
     kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
     batch.events.append(rows.event_of(after, kind, now_ms, data))
     return Cancelled(after, requested)
+
+
+def _name(batch: Batch, known: Known, keys: Iterable[Key], at_ms: int) -> None:
+    """From now on the order is found under these keys."""
+    for key in keys:
+        if key not in batch.known:
+            batch.known[key] = known
+            batch.new_keys.append((key, known, at_ms))
 
 
 def _held(order: Order, batch: Batch) -> Order:

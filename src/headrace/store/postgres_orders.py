@@ -9,7 +9,7 @@ import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
-from headrace.store import Page, rows
+from headrace.store import rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_batch import READY, Batch, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
@@ -148,7 +148,7 @@ async def _write(db: Db, batch: Batch) -> None:
     tables: tuple[Iterable[Sequence[Any]], ...] = (
         [_update(batch, order_id) for order_id in batch.changed()],
         [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
-        sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
+        sorted((*key, *known, at_ms) for key, known, at_ms in batch.new_keys),
         map(rows.of_attempt, batch.new_attempts.values()),
         [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
         map(rows.of_event, batch.events),
@@ -257,14 +257,15 @@ async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[O
 
 async def page(
     db: Db, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
-) -> Page:
+) -> tuple[list[Order | Unreadable], str | None]:
+    """The orders of a page, and its cursor."""
     wanted = [("user_id = ${}", user_id), ("status = ${}", status and status.value)]
     wanted += [("${0} in (mint_in, mint_out)", mint), ("id < ${}", cursor)]
     given = [(condition, value) for condition, value in wanted if value is not None]
     where = " and ".join(condition.format(number) for number, (condition, _) in enumerate(given, start=1)) or "true"
     sql = f"select {ORDER_COLUMNS} from orders where {where} order by id desc limit {limit + 1:d}"
-    found = [rows.order(row) for row in await db.fetch(sql, *[value for _, value in given])]
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    found = await db.fetch(sql, *[value for _, value in given])
+    return read_each(rows.order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
 
 
 def _columns(table: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:

@@ -5,7 +5,18 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
@@ -42,9 +53,15 @@ class SqliteStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        resting_max: int = 0,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
-        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, refusal, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -92,7 +109,9 @@ class SqliteStore:
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:
-        return await self._thread.ask(partial(sql.page, user_id, status, mint, cursor, limit), writes=False)
+        page = partial(sql.page, user_id, status, mint, cursor, limit)
+        found, after = await self._thread.ask(page, writes=False)
+        return Page(self.parked.sift(found), after)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)

@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
+from headrace.store import Accepted, Cancelled, Rate, Renewal, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -41,16 +41,26 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, db: _Db
+    order: Order,
+    keys: Sequence[str],
+    fingerprint: str,
+    resting_max: int,
+    lease_ms: int,
+    refusal: OrderRefused | None,
+    now_ms: int,
+    db: _Db,
 ) -> Accepted:
     user_id = order.request.user_id
-    for key in keys:
-        sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
-        known = db.execute(sql, (user_id, key)).fetchone()
-        if known is not None:
-            if known[0] != fingerprint:
-                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
-            return Accepted(_must_get(known[1], db), replayed=True)
+    sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
+    found = {key: known for key in keys if (known := db.execute(sql, (user_id, key)).fetchone()) is not None}
+    if any(known[0] != fingerprint for known in found.values()):
+        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    for _, order_id in found.values():
+        before = _must_get(order_id, db)
+        _name(db, before, [key for key in keys if key not in found], fingerprint, order.created_at_ms)
+        return Accepted(before, replayed=True)
+    if refusal is not None:
+        raise refusal
     if order.awaits_trigger and resting_max:
         sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
         rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
@@ -67,12 +77,17 @@ def accept(
         f"insert into orders ({columns}) values ({_marks(14)})",
         (*rows.of_order(order), *rows.of_request(order.request), lease_until),
     )
-    db.executemany(
-        f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
-        [(user_id, key, fingerprint, order.id, order.created_at_ms) for key in keys],
-    )
+    _name(db, order, keys, fingerprint, order.created_at_ms)
     _log(db, events)
     return Accepted(order, replayed=False, claimed=claimed)
+
+
+def _name(db: _Db, order: Order, keys: Iterable[str], fingerprint: str, at_ms: int) -> None:
+    """From now on the order is found under these keys."""
+    db.executemany(
+        f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
+        [(order.request.user_id, key, fingerprint, order.id, at_ms) for key in keys],
+    )
 
 
 def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed | Unreadable]:
@@ -256,7 +271,8 @@ def _must_get(order_id: str, db: _Db) -> Order:
 
 def page(
     user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int, db: _Db
-) -> Page:
+) -> tuple[list[Order | Unreadable], str | None]:
+    """The orders of a page, and its cursor."""
     wanted: list[tuple[str, tuple[Any, ...]]] = []
     if user_id is not None:
         wanted.append(("user_id = ?", (user_id,)))
@@ -268,8 +284,9 @@ def page(
         wanted.append(("id < ?", (cursor,)))
     where = "where " + " and ".join(condition for condition, _ in wanted) if wanted else ""
     values = [value for _, given in wanted for value in given]
-    found = _select(db, f"{where} order by id desc limit ?", (*values, limit + 1))
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    sql = f"select {ORDER_COLUMNS} from orders {where} order by id desc limit ?"
+    found = db.execute(sql, (*values, limit + 1)).fetchall()
+    return read_each(rows.order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
 
 
 def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
