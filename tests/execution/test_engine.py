@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from headrace.chains import Blockhash, Landing, Signed
 from headrace.execution.engine import Engine, Held
-from headrace.model.amounts import BaseUnits
+from headrace.execution.router import least_out
+from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Change, Order, OrderStatus
+from headrace.model.orders import Change, Order, OrderRequest, OrderStatus, Quote
 from headrace.store import Rate
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.execution.life import Life, Mortal, begin
@@ -78,6 +79,35 @@ async def test_what_the_chain_would_refuse_is_not_sent(tmp_path: Path) -> None:
         order = await life.check()
         assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "quote_below_min_out")
         assert not life.chain.sent
+
+
+async def test_nothing_is_given_for_nothing(tmp_path: Path) -> None:
+    """So little that a venue's answer is cut to 0; with any slippage."""
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [FixedVenue(amount_out=0)]
+        order = new_order(life.order_id, 1)
+        await life.store.accept(replace(order, request=replace(order.request, slippage_bps=Bps(10_000))), [], "")
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "quote_below_min_out")
+        assert least_out(order.request, await FixedVenue(amount_out=2).quote(order.request)) == 1
+
+
+@pytest.mark.parametrize("defect", [ValueError("nonsense"), InvariantError("nonsense")])
+async def test_a_venue_that_breaks_is_left_out_as_one_that_is_away(tmp_path: Path, defect: Exception) -> None:
+    class Broken(FixedVenue):
+        async def quote(self, request: OrderRequest) -> Quote:
+            raise defect
+
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [Broken("broken"), FixedVenue("well")]
+        await life.accept()
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.venue) == (OrderStatus.CONFIRMED, "well")
+        assert order.outcome.left_out == {"broken": "no answer"}
 
 
 async def test_a_dropped_send_is_resent_as_it_was_and_signed_anew_only_after_its_end(tmp_path: Path) -> None:

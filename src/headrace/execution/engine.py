@@ -77,7 +77,7 @@ class Engine:
         if not quotes:
             raise TransientError(NO_QUOTE)
         quote = best(quotes)
-        if quote.amount_out < (order.request.min_out or 0):
+        if quote.amount_out < max(1, order.request.min_out or 0):
             raise TransientError(TOO_LITTLE)  # the chain would refuse it
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
         return self._steps.take_later(order, Step.QUOTED, outcome), quote
