@@ -56,6 +56,7 @@ class OrderHalf:
     worker: Worker | None
     finality: Finality | None
     kept: Mapping[str, str]
+    clock: Clock
 
     def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics, health: Health | None = None) -> None:
         """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices.
@@ -80,7 +81,7 @@ class OrderHalf:
         if bus is not None:
             publisher = Publisher(bus, metrics)
             self.store.attach(publisher.hear)
-            triggers = Triggers(self.store, metrics)
+            triggers = Triggers(self.store, self.clock, metrics)
             self.store.attach(triggers.hear_orders)
             bus.attach(triggers.hear_trades)
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
@@ -146,7 +147,7 @@ async def open_orders(
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
         kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
-        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept)
+        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept, clock)
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:

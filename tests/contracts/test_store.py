@@ -324,7 +324,7 @@ async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: St
 async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
-    await Steps(store).take(a, Step.RETRIED, rest_ms=3_600_000)
+    await Steps(store).take(a, Step.RETRIED, rest_ms=300_000)
     await Steps(store).take(b, Step.RETRIED, rest_ms=0)
     assert [each.order.id for each in await store.claim(2, LEASE_MS, FREE)] == ["b"]
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.execution.triggers import Triggers
+from headrace.execution.triggers import Triggers, pause_s
 from headrace.model.amounts import BaseUnits
 from headrace.model.events import Message
 from headrace.model.orders import Order, OrderStatus, Trigger
-from headrace.runtime.clock import SystemClock
+from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate
@@ -45,7 +45,8 @@ class Market:
 
     def __init__(self, life: Life) -> None:
         self.life = life
-        self.triggers = Triggers(life.store, Metrics())
+        self.clock = ManualClock()
+        self.triggers = Triggers(life.store, self.clock, Metrics())
         life.store.attach(self.triggers.hear_orders)
 
     async def hears(self, *messages: Message) -> None:
@@ -156,11 +157,43 @@ async def test_when_the_venues_give_less_than_the_limit_it_rests_again(tmp_path:
         assert not (await life.store.renew([life.held.order], 0)).held, "its former worker can't end its rest"
         assert await life.store.claim(1, 0, FREE) == []
         life.venues = [FixedVenue(amount_out=101)]
+        await market.clock.advance(1)
         await market.hears(trade(order, 1, 10))
         await life.end()
         assert (await life.check()).status is OrderStatus.CONFIRMED
         kinds = [event.kind for event in await life.store.events(life.order_id, 0, 99)]
         assert kinds[:6] == ["accepted", "triggered", "claimed", "rested", "triggered", "claimed"]
+
+
+async def test_a_price_that_the_venues_never_have_costs_little(tmp_path: Path) -> None:
+    """The bus is a market, the venues are another. Trades come by the hundred; the log must not grow with them."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        order = replace(order, request=replace(order.request, min_out=BaseUnits(101)))
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        async with Supervisor(SystemClock()) as tasks:
+            running = tasks.start("test", "triggers", market.triggers.run)
+            await market._settled()
+
+            async def rests_after(trades: int) -> int:
+                for _ in range(trades):
+                    market.triggers.hear_trades([trade(order, 1, 10)])
+                    await market._settled()
+                    await life.live()
+                    await market._settled()
+                events = await life.store.events(life.order_id, 0, 1000)
+                return sum(event.kind == "rested" for event in events)
+
+            assert await rests_after(5) == 1
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2, "longer each time"
+            await market.clock.advance(1)
+            assert await rests_after(5) == 3
+            running.cancel()
+        assert [pause_s(seq) for seq in (4, 7, 10, 22, 10**9)] == [1, 2, 4, 60, 60]
 
 
 async def test_a_resting_order_is_cancelled_and_stays_so(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from headrace.model.errors import InvariantError
 from headrace.model.events import Message
 from headrace.model.orders import Order, OrderEvent, OrderStatus
 from headrace.protocol.orders import rate_view
+from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.store import Store
 
 PAGE: Final = 500
 AT_ONCE: Final = 100
+PAUSE_S: Final = 1.0
+PAUSE_MAX_S: Final = 60.0
 _PREFIX: Final = "trades:"
 
 _log = structlog.get_logger("execution")
@@ -39,15 +42,19 @@ _messages = msgspec.json.Decoder(_Message)
 class Triggers:
     """Holds the resting orders by mint, and compares each trade of those mints with what they wait for.
 
-    Only trades that come after an order is known here count. Several processes may do this at once: the store lets one
-    of them trigger an order, once. What is held here is only a copy: it is read from the store at each start.
+    Only trades that come after an order is known here count. One whose price the venues did not have pauses, longer
+    each time: else each trade would cost a claim, quotes and three lines of its log, and other orders their turn.
+
+    Several processes may do this at once: the store lets one of them trigger an order, once. What is held here is only
+    a copy: it is read from the store at each start.
     """
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._store, self._clock = store, clock
         self._resting: dict[str, Order] = {}
         self._of_mint: dict[str, set[str]] = {}
         self._new: set[str] = set()
+        self._pauses_until_s: dict[str, float] = {}
         self._due: dict[str, dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
@@ -92,6 +99,8 @@ class Triggers:
             if event.status is not OrderStatus.PENDING or event.kind == "triggered":
                 self._remove(event.order_id)
             elif b'"resting":true' in bytes(event.data):
+                if event.kind == "rested":
+                    self._pauses_until_s[event.order_id] = self._clock.monotonic() + pause_s(event.seq)
                 self._new.add(event.order_id)
                 self._wake.set()
 
@@ -111,7 +120,10 @@ class Triggers:
             return  # a trade without known mints or amounts is no price
         if base <= 0 or quote <= 0:
             return
+        now_s = self._clock.monotonic()
         for order_id in list(waiting):
+            if self._pauses_until_s.get(order_id, now_s) > now_s:
+                continue
             request = self._resting[order_id].request
             match (request.token_in.mint, request.token_out.mint):
                 case (trade.data.mint, trade.data.quote_mint):
@@ -141,6 +153,7 @@ class Triggers:
                 self._of_mint.setdefault(mint, set()).add(order.id)
 
     def _remove(self, order_id: str) -> None:
+        self._pauses_until_s.pop(order_id, None)
         order = self._resting.pop(order_id, None)
         if order is None:
             return
@@ -148,6 +161,12 @@ class Triggers:
             self._of_mint[mint].discard(order_id)
             if not self._of_mint[mint]:
                 del self._of_mint[mint]
+
+
+def pause_s(seq: int) -> float:
+    """How long to wait after an order came to rest with this line of its log. Each time in vain takes three lines
+    (triggered, claimed, rested), so `seq` tells how often it was, in whichever process."""
+    return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(seq // 3 - 1, 10))
 
 
 def _mints(order: Order) -> tuple[str, str]:

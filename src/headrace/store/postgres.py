@@ -47,6 +47,8 @@ READERS: Final = 2
 FOLLOW_S: Final = 0.5
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
+PURGE_MAX: Final = 10_000
+"""At a time: many more would take longer than a statement may."""
 
 
 class PostgresStore:
@@ -202,8 +204,9 @@ class PostgresStore:
                 hint.clear()
                 await self._read_news(db)
                 if self._clock.monotonic() >= purge_at_s:
-                    purge_at_s = self._clock.monotonic() + PURGE_S
-                    await sql.purge(db, self._now_ms() - KEYS_KEPT_MS)
+                    purged = await sql.purge(db, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
+                    if purged < PURGE_MAX:
+                        purge_at_s = self._clock.monotonic() + PURGE_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FOLLOW_S):
                         await hint.wait()

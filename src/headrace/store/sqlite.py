@@ -26,6 +26,8 @@ from headrace.store.parked import Parked, Unreadable
 FOLLOW_S: Final = 0.02
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
+PURGE_MAX: Final = 1_000
+"""At a time: orders wait for the same thread."""
 
 
 class SqliteStore:
@@ -124,8 +126,9 @@ class SqliteStore:
         while True:
             await self._thread.ask(lambda _: None, writes=False)
             if self._clock.monotonic() >= purge_at_s:
-                purge_at_s = self._clock.monotonic() + PURGE_S
-                await self._thread.ask(partial(sql.purge, self._now_ms() - KEYS_KEPT_MS))
+                purge = partial(sql.purge, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
+                if await self._thread.ask(purge) < PURGE_MAX:
+                    purge_at_s = self._clock.monotonic() + PURGE_S
             await self._clock.sleep(FOLLOW_S)
 
     def attach(self, sink: EventSink) -> Callable[[], None]:

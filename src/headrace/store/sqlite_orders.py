@@ -26,6 +26,8 @@ from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
 TAIL_MAX: Final = 2000
+FAR_MS: Final = 600_000
+"""No lease, and no rest of what was begun, is as long: one that is was given before the clock was set back."""
 
 _Db = sqlite3.Connection
 
@@ -103,9 +105,10 @@ def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[C
                 parked.append(each)
         return claimed
 
-    leased = """where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= ?
-        order by lease_until limit ?"""
-    unfinished = take(leased, (now_ms, limit), attempted=True)
+    leased = "where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until {} ? order by lease_until limit ?"
+    unfinished = take(leased.format("<="), (now_ms, limit), attempted=True)
+    far_ms = now_ms + max(FAR_MS, lease_ms)
+    unfinished += take(leased.format(">"), (far_ms, limit - len(unfinished)), attempted=True)
     tokens = _tokens(db, rate, now_ms) if rate.per_minute else float(limit)
     rested = "where status = 'PENDING' and lease_until > 0 and lease_until <= ? order by lease_until limit ?"
     expired = take(rested, (now_ms, limit - len(unfinished)))
@@ -307,14 +310,19 @@ def _last_attempt(db: _Db, order_id: str) -> Any:
     return None if found is None else rows.attempt(found)
 
 
-def purge(before_ms: int, db: _Db) -> None:
-    db.execute("delete from idempotency_keys where created_at < ?", (before_ms,))
+def purge(before_ms: int, limit: int, db: _Db) -> int:
+    """Forget up to so many old keys; how many there were."""
+    sql = """delete from idempotency_keys where (user_id, key) in
+        (select user_id, key from idempotency_keys where created_at < ? limit ?)"""
+    return db.execute(sql, (before_ms, limit)).rowcount
 
 
 def _tokens(db: _Db, rate: Rate, now_ms: int) -> float:
     """What is in the bucket now: `per_minute` at most, refilled evenly. Nothing is taken."""
     found = db.execute("select tokens, at from rate where name = 'orders'").fetchone()
     tokens, at_ms = found or (float(rate.per_minute), now_ms)
+    if at_ms > now_ms:  # the clock was set back: what was filled stays, and from now on it is filled again
+        _spend(db, float(tokens), 0, now_ms)
     return min(float(rate.per_minute), float(tokens) + max(0, now_ms - at_ms) * rate.per_minute / 60_000)
 
 
