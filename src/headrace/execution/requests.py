@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
-from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.amounts import BaseUnits, Bps, decimal_of
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
@@ -171,14 +171,12 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
 
 def _scaled(given: Any, token: Token) -> BaseUnits:
     """Whole tokens to base units, exactly."""
-    if isinstance(given, bool) or not isinstance(given, int | Decimal | str):
-        raise _Fault("is not a number")
     if token.decimals is None:
         raise _Fault("the decimals of this mint are not known: give amount as text, in base units")
     try:
-        number = Decimal(given)
-    except InvalidOperation:
-        raise _Fault("is not a number") from None
+        number = decimal_of(given)
+    except ValueError as error:
+        raise _Fault(str(error)) from None
     sign, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
         raise _Fault("is beyond what a token has")

@@ -101,10 +101,16 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     @get("/api/portfolio", operation_id="readPortfolio", summary="Balances and holdings", tags=["orders"])
     async def portfolio(
         request: Request[Any, Any, Any],
-        user: Annotated[str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose")],
+        user: Annotated[
+            str | None, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose; by default the caller's")
+        ] = None,
     ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
-        return _json(await intake.portfolio(guards.acting_user(request, user) or user))
+        owner = guards.acting_user(request, user)
+        if owner is None:  # with authentication off nobody knows who calls
+            fields = {"user": "is missing"}
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "whose portfolio is not said", fields=fields)
+        return _json(await intake.portfolio(owner))
 
     @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
