@@ -29,14 +29,15 @@ def resting(order_id: str, trigger: Trigger = LIMIT, **more: Any) -> Order:
     return replace(order, request=replace(order.request, trigger=trigger))
 
 
-def trade(order: Order, base: int, quote: int, *, flipped: bool = False) -> Message:
+def trade(order: Order, base: int, quote: int, *, flipped: bool = False, slot: int | None = None) -> Message:
     """One on the bus: so much of the order's token in, for so much of its token out."""
     mints = [order.request.token_in.mint, order.request.token_out.mint]
     amounts = [str(base), str(quote)]
     if flipped:
         mints, amounts = mints[::-1], amounts[::-1]
     data = {"mint": mints[0], "quote_mint": mints[1], "base_amount": amounts[0], "quote_amount": amounts[1]}
-    body = b'"event_id":"e1","data":%b,"chain":{}' % json.dumps(data).encode()
+    chain = {} if slot is None else {"slot": str(slot)}
+    body = b'"event_id":"e1","data":%b,"chain":%b' % (json.dumps(data).encode(), json.dumps(chain).encode())
     return Message(topic=f"trades:{mints[0]}", epoch="e", offset=1, kind="event", body=body)
 
 
@@ -46,7 +47,8 @@ class Market:
     def __init__(self, life: Life) -> None:
         self.life = life
         self.clock = ManualClock()
-        self.triggers = Triggers(life.store, self.clock, Metrics())
+        self.head: int | None = None
+        self.triggers = Triggers(life.store, self.clock, Metrics(), lambda: self.head)
         life.store.attach(self.triggers.hear_orders)
 
     async def hears(self, *messages: Message) -> None:
@@ -100,6 +102,23 @@ async def test_what_is_no_price_wakes_nobody(tmp_path: Path) -> None:
             replace(none, kind="retract"), replace(none, topic="trades:pump"),
         )  # fmt: skip
         assert await life.store.claim(1, 0, FREE) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "slot", "wakes"),
+    [(1000, 849, False), (1000, 850, True), (None, 1, True), (9, 9, True), (1000, None, True)],
+)
+async def test_what_fills_a_gap_of_long_ago_is_no_price(
+    tmp_path: Path, head: int | None, slot: int | None, wakes: bool
+) -> None:
+    """It may be older than the order, and the market elsewhere by now."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id, STOP)
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        market.head = head
+        await market.hears(trade(order, 100, 1, slot=slot))
+        assert len(await life.store.claim(1, 0, FREE)) == wakes
 
 
 async def test_many_prices_and_many_processes_trigger_once(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Wakes resting orders: hears the trades on the bus, and lets an order go when the market is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,8 @@ PAGE: Final = 500
 AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 60.0
+STALE_SLOTS: Final = 150
+"""About a minute, and as long as a transaction can wait to land: what comes of an earlier past is no price."""
 _PREFIX: Final = "trades:"
 
 _log = structlog.get_logger("execution")
@@ -31,9 +33,14 @@ class _Trade(msgspec.Struct, frozen=True):
     quote_amount: str
 
 
+class _Place(msgspec.Struct, frozen=True):
+    slot: str | None = None
+
+
 class _Message(msgspec.Struct, frozen=True):
     event_id: str
     data: _Trade
+    chain: _Place = _Place()
 
 
 _messages = msgspec.json.Decoder(_Message)
@@ -42,15 +49,18 @@ _messages = msgspec.json.Decoder(_Message)
 class Triggers:
     """Holds the resting orders by mint, and compares each trade of those mints with what they wait for.
 
-    Only trades that come after an order is known here count. One whose price the venues did not have pauses, longer
-    each time: else each trade would cost a claim, quotes and three lines of its log, and other orders their turn.
+    Only trades that come after an order is known here count, and not those that fill a gap of long ago: `head` tells
+    the highest slot, None where that is not known. An order whose price the venues did not have pauses, longer each
+    time: else each trade would cost a claim, quotes and three lines of its log, and other orders their turn.
 
     Several processes may do this at once: the store lets one of them trigger an order, once. What is held here is only
     a copy: it is read from the store at each start.
     """
 
-    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: Store, clock: Clock, metrics: Metrics, head: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._store, self._clock, self._head = store, clock, head
         self._resting: dict[str, Order] = {}
         self._of_mint: dict[str, set[str]] = {}
         self._new: set[str] = set()
@@ -116,9 +126,10 @@ class Triggers:
         try:
             trade = _messages.decode(b"{%b}" % message.body)
             base, quote = int(trade.data.base_amount), int(trade.data.quote_amount)
+            slot = None if trade.chain.slot is None else int(trade.chain.slot)
         except (msgspec.DecodeError, ValueError):
             return  # a trade without known mints or amounts is no price
-        if base <= 0 or quote <= 0:
+        if base <= 0 or quote <= 0 or self._is_stale(slot):
             return
         now_s = self._clock.monotonic()
         for order_id in list(waiting):
@@ -136,6 +147,10 @@ class Triggers:
                 self._remove(order_id)
                 self._due[order_id] = {"trigger": {**rate_view(request, out, per), "eventId": trade.event_id}}
                 self._wake.set()
+
+    def _is_stale(self, slot: int | None) -> bool:
+        head = self._head()
+        return slot is not None and head is not None and slot < head - STALE_SLOTS
 
     async def _load(self) -> None:
         """All that rest, as the store has them."""

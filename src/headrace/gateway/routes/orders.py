@@ -40,7 +40,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         body = read_body(request.headers.get("content-type", ""), await request.body())
         if isinstance(body, dict):
             body = of_user(body, guards.acting_user(request))
-        accepted = await intake.execute(body, request.headers.get("idempotency-key"))
+        accepted = await intake.execute(body, _key(request.headers.getall("idempotency-key", [])))
         headers = {"Location": f"/api/orders/{accepted.order.id}"}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -125,6 +125,14 @@ def read_body(content_type: str, body: bytes) -> Any:
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
     return read_json(body)
+
+
+def _key(given: Sequence[str]) -> str | None:
+    """The idempotency key. Of two none is surely meant."""
+    if len(given) > 1:
+        message = "more than one Idempotency-Key is given"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
+    return given[0] if given else None
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
