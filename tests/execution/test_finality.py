@@ -12,6 +12,7 @@ from headrace.chains import Answer, Landing, Signed
 from headrace.execution.confirmation import Sighting, judge_final
 from headrace.execution.finality import Finality
 from headrace.model.orders import OrderStatus
+from headrace.protocol.orders import notification
 from tests.execution.life import Life, begin
 
 LIMIT = 100
@@ -79,6 +80,9 @@ async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_
         assert await finality(life).look_once() == 1
         order = await life.order()
         assert (order.outcome.finality, order.outcome.fate) == ("lost", "not_executed")
-        assert (await life.store.events(life.order_id, 0, 99))[-1].kind == "landing_lost"
+        *_, landed, undone = await life.store.events(life.order_id, 0, 99)
+        assert undone.kind == "landing_lost"
+        notices = [json.loads(notification(event) or b"{}") for event in (landed, undone)]
+        assert [notice["notification_type"] for notice in notices] == ["order_confirmed", "order_undone"]
         assert await life.store.fills("u", 0, 9) == []
         assert len(life.chain.sent) == 1
