@@ -1,5 +1,6 @@
 """What a worker owes to the others: a dead one's orders go on within a lease and a second, on a clock that stands."""
 
+import asyncio
 from pathlib import Path
 
 from headrace.execution.engine import Engine
@@ -121,6 +122,23 @@ async def test_what_was_begun_as_the_worker_stopped_is_given_back(tmp_path: Path
         assert taken.order.epoch == 2
     finally:
         await store.close()
+
+
+async def test_a_worker_stops_in_peace_while_the_store_is_away(tmp_path: Path) -> None:
+    """It can't give back its leases; they end by themselves."""
+    clock = ManualClock()
+    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    await store.accept(new_order("o", 1), [], "")
+    async with Supervisor(clock) as tasks:
+        tasks.start("test", "worker", worker.run)
+        async with asyncio.timeout(30):
+            while not chain.sent:
+                await settled(store)
+        tasks.cancel()
+    await store.close()
+    await worker.release()
 
 
 async def test_with_a_shared_rate_every_order_queues(tmp_path: Path) -> None:

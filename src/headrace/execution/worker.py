@@ -73,7 +73,10 @@ class Worker:
         """Give back the leases of orders that were not finished; after `run` ended, before the store closes."""
         held, self._held = [held.order for held in self._held.values()], {}
         if held:
-            await self._store.release(held)
+            try:
+                await self._store.release(held)
+            except TransientError as error:
+                _log.warning("leases_not_given_back", error=str(error), meaning="others wait until they end")
 
     @contextmanager
     def promise(self) -> Iterator[int]:
