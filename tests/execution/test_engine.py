@@ -58,6 +58,20 @@ async def test_without_a_quote_it_rests_and_gives_up_after_three_tries(tmp_path:
         assert not life.chain.sent
 
 
+async def test_what_made_an_earlier_try_fail_is_no_reason_of_an_executed_order(tmp_path: Path) -> None:
+    """Whoever reads `errorReason` as "failed" would buy again."""
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [FixedVenue(away=True)]
+        await life.accept()
+        await life.live()
+        assert (await life.order()).outcome.error_reason == "no_quote"
+        life.venues = [FixedVenue()]
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.CONFIRMED, None)
+
+
 async def test_the_owner_is_not_told_what_a_node_says_of_itself(tmp_path: Path) -> None:
     async def blockhash() -> Blockhash:
         raise TransientError("http://user:secret@10.0.0.5:8899 refused")

@@ -148,7 +148,13 @@ class Engine:
     async def _settle_landed(self, order: Order, attempt: Attempt, landing: Landing) -> None:
         """It is in a block; `err` says whether it did anything."""
         if landing.err is None:
-            outcome = replace(order.outcome, amount_out=landing.amount_out, fate="executed", finality="confirmed")
+            outcome = replace(
+                order.outcome,
+                amount_out=landing.amount_out,
+                error_reason=None,  # of an earlier try
+                fate="executed",
+                finality="confirmed",
+            )
             await self._steps.take(order, Step.LANDED, outcome, attempt=attempt, trace=Trace.LANDED_OK)
         else:
             reason = landing.reason or "chain_error"
