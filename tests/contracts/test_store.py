@@ -402,7 +402,7 @@ async def test_finality_is_written_down_once(store: Store, open_one: Open) -> No
     assert [each.order.id for each in waiting] == ["a", "b"]
     assert waiting[0].attempt == replace(attempt_of(waiting[0].order), status=AttemptStatus.LANDED_OK)
     outcome = replace(waiting[0].order.outcome, finality="finalized", fate="executed")
-    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome) for n in range(6)])
+    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome, {}) for n in range(6)])
     assert sum(done) == 1
     assert (await log(store, "a"))[-1] == (6, "finalized", "CONFIRMED")
     assert [each.order.id for each in await other.unfinal(9)] == ["b"]

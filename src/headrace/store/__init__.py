@@ -129,8 +129,9 @@ class Store(Protocol):
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         """CONFIRMED orders whose finality is not written down yet, oldest first, each with its last attempt."""
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        """Write down, with an event, that the order's landing is final or was lost. False if that was done before."""
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        """Write down, with an event of this `data`, that the order's landing is final or was lost. False if that was
+        done before."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         """Prolong the leases of these orders, as far as they are worked on (what rests again is nobody's)."""

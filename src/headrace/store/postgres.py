@@ -143,8 +143,8 @@ class PostgresStore:
         async with self._reader() as db:
             return self.parked.sift(await sql.unfinal(db, limit))
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        decide = partial(postgres_batch.finalize, order.id, outcome, data, self._now_ms())
         finalized: bool = await self._lane.ask(Job(decide, [order.id], held=order))
         return finalized
 

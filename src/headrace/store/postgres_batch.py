@@ -167,7 +167,7 @@ def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch:
     _move(attempt, leaves, batch)
 
 
-def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool:
+def finalize(order_id: str, outcome: Outcome, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
     row = batch.now.get(order_id)
     if row is None or row.status is not OrderStatus.CONFIRMED or row.outcome.finality in ("finalized", "lost"):
         return False
@@ -175,7 +175,7 @@ def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool
     batch.now[order_id] = after
     batch.leases[order_id] = READY
     kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
-    batch.events.append(rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate}))
+    batch.events.append(rows.event_of(after, kind, now_ms, dict(data)))
     return True
 
 

@@ -90,8 +90,8 @@ class SqliteStore:
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         return self.parked.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        return await self._thread.ask(partial(sql.finalize, order, outcome, self._now_ms()))
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.finalize, order, outcome, data, self._now_ms()))
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))

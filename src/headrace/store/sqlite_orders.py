@@ -188,7 +188,7 @@ def unfinal(limit: int, db: _Db) -> list[Claimed | Unreadable]:
     return _select_claimed(db, sql, (limit,), attempted=True)
 
 
-def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
+def finalize(order: Order, outcome: Outcome, data: Mapping[str, Any], now_ms: int, db: _Db) -> bool:
     found = db.execute(
         """update orders set lease_until = 0, seq = seq + 1, outcome = ?, updated_at = ?
             where id = ? and status = 'CONFIRMED' and lease_until > 0 returning seq""",
@@ -198,7 +198,7 @@ def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
         return False
     after = replace(order, outcome=outcome, seq=found[0], updated_at_ms=now_ms)
     kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
-    _log(db, [rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate})])
+    _log(db, [rows.event_of(after, kind, now_ms, dict(data))])
     return True
 
 
