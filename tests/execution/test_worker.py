@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from headrace.execution.engine import Engine
+from headrace.execution.engine import Engine, Held
 from headrace.execution.intake import Intake
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
@@ -120,6 +120,32 @@ async def test_what_was_begun_as_the_worker_stopped_is_given_back(tmp_path: Path
         await worker.release()
         [taken] = await store.claim(1, SETTINGS.lease_ms, Rate(0))
         assert taken.order.epoch == 2
+    finally:
+        await store.close()
+
+
+async def test_an_order_on_which_the_engine_breaks_is_left_until_its_lease_ends(tmp_path: Path) -> None:
+    """Not tried again with what was known of it at first, nor kept from others by a lease that is renewed."""
+    clock, epochs = ManualClock(), list[int]()
+
+    class Broken(Engine):
+        async def execute(self, held: Held) -> None:
+            epochs.append(held.order.epoch)
+            raise ValueError("a defect")
+
+    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    engine = Broken(store, ScriptedChain(), [FixedVenue()], SETTINGS, clock)
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    try:
+        await store.accept(new_order("o", 1), [], "")
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            for _ in range(round(LEASE_S) + 5):
+                await clock.advance(1)
+                await settled(store)
+            tasks.cancel()
+        assert epochs == [1, 2]
     finally:
         await store.close()
 

@@ -127,8 +127,10 @@ class Worker:
     async def _work(self, held: Held) -> None:
         """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
         order_id = held.order.id
-        if self._held.get(order_id) is not held:
-            return  # it failed before, was logged by the supervisor, and is not ours any more
+        if held.begun:
+            self._drop(order_id, held)  # it broke, and the supervisor has logged how
+            return
+        held.begun = True
         try:
             await self._engine.execute(held)
         except LeaseLost:
