@@ -65,7 +65,7 @@ async def test_an_executed_order_becomes_final_once(tmp_path: Path) -> None:
         *_, landed, final = await life.store.events(life.order_id, 0, 99)
         assert (landed.kind, final.kind, final.status) == ("landed", "finalized", "CONFIRMED")
         assert json.loads(bytes(final.data)) == {"finality": "finalized", "fate": "executed"}
-        assert len(await life.store.fills("u", 0, 9)) == 1
+        assert len((await life.store.fills("u", 0, 9)).fills) == 1
 
 
 async def test_what_it_brought_is_what_it_brought_on_the_fork_that_became_final(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_what_it_brought_is_what_it_brought_on_the_fork_that_became_final(
         life.chain.landed[signed.signature] = replace(confirmed, depth="finalized", amount_out=BaseUnits(6))
         assert await finality(life).look_once() == 1
         assert (confirmed.amount_out, (await life.check()).outcome.amount_out) == (7, 6)
-        assert [fill.amount_out for fill in await life.store.fills("u", 0, 9)] == [6]
+        assert [fill.amount_out for fill in (await life.store.fills("u", 0, 9)).fills] == [6]
         final = (await life.store.events(life.order_id, 0, 99))[-1]
         assert json.loads(bytes(final.data))["amountOut"] == "6"
 
@@ -97,5 +97,5 @@ async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_
         assert undone.kind == "landing_lost"
         notices = [json.loads(notification(event) or b"{}") for event in (landed, undone)]
         assert [notice["notification_type"] for notice in notices] == ["order_confirmed", "order_undone"]
-        assert await life.store.fills("u", 0, 9) == []
+        assert await life.store.fills("u", 0, 9) == ([], None, 0)
         assert len(life.chain.sent) == 1
