@@ -22,7 +22,7 @@ def write(folder: Path, sql: str, *values: Any) -> None:
 
 async def until_told(client: Desk) -> None:
     shown: dict[str, Any] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while "orders" not in shown:
             shown = (await client.http.get("/health/ready")).json()["components"]
     told = client.service.health.components()["orders"]
@@ -100,7 +100,7 @@ async def test_a_database_that_refuses_to_be_written(tmp_path: Path) -> None:
         db.execute("create trigger no before update on orders begin select raise(abort, 'garbage'); end")
     async with desk(tmp_path, **BUSY) as client:
         shown: dict[str, Any] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while "orders" not in shown:
                 shown = (await client.http.get("/health/ready")).json()["components"]
         assert not shown["orders"]["ready"]

@@ -25,7 +25,7 @@ from tests.gateway.house import open_house
 CLIENT_JS = Path(__file__).parents[2] / "clients" / "js"
 FOLLOW_JS = Path(__file__).with_name("follow.js")
 NODE = shutil.which("node") or ""
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 Told = dict[str, Any]
 
