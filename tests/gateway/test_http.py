@@ -319,6 +319,8 @@ async def test_every_answer_has_security_headers(http: httpx.AsyncClient) -> Non
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
+        assert headers["vary"] == "origin"
+        assert headers["cache-control"] == ("no-cache" if path in ("/", "/dashboard.js") else "no-store")
         assert "server" not in headers
 
 

@@ -50,7 +50,7 @@ class CrossOrigin:
             else:
                 await _refuse(send, refused)
             return
-        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), (b"vary", b"origin"), _EXPOSED)
+        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), _EXPOSED)
         if scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method"):
             await _answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
             return
