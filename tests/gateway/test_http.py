@@ -313,6 +313,13 @@ async def test_head_is_get_without_a_body(http: httpx.AsyncClient, path: str) ->
         assert head_response.headers["content-length"] == get_response.headers["content-length"]
 
 
+async def test_a_request_to_two_hosts_is_to_none(house: House) -> None:
+    raw = await Raw.connect(house.port)
+    raw.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    assert b" 400 " in await raw.read_head()
+    raw.leave()
+
+
 async def test_every_answer_has_security_headers(http: httpx.AsyncClient) -> None:
     for path in ("/", "/nope", "/metrics", "/dashboard.js"):
         headers = (await http.get(path)).headers

@@ -126,11 +126,13 @@ class Admission:
         return site == host.lower() or (self.local and _is_loopback(site))
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Raises Refused (421) for a public name, where this server listens on this machine alone.
+        """Raises Refused: 400 for several names, 421 for a public one where this server listens on this machine alone.
 
         A page may let its own name stand for 127.0.0.1 (DNS rebinding): then it is of our site for every browser. A
         proxy on this machine may well pass such names on; it is among the trusted ones, or its name among the origins.
         """
+        if len(hosts) > 1:  # one of them may be meant for whoever looked at it before us
+            raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
         if not self.local or self._proxies or "*" in self._origins:
             return
         for host in hosts:
