@@ -243,7 +243,7 @@ class Client:
                 case Given(feed):
                     if (subscription := self._subscriptions.get(feed)) is not None:
                         subscription.wake()
-                        if feed.full and not feed.behind:
+                        if feed.full and not (feed.behind or feed.overflows):
                             await self._room(subscription)
                 case Answered(call):
                     if call in self._calls:
