@@ -47,6 +47,8 @@ class Hub:
         self._framer: Framer = framer or frames.EventFramer()
         self.clients: dict[Client, None] = {}
         self.users: Counter[str] = Counter()
+        self.subscriptions = 0
+        """Topics of all connections. Counted as they come and go: metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
         self._dirty: list[Group] = []
         self._histories = Histories(bus, supervisor, self._framer)
@@ -61,10 +63,6 @@ class Hub:
         self._flush_s = metrics.histogram("gateway_flush_seconds", "Time to frame and write one tick")
         metrics.gauge("gateway_connections", "Open WebSocket connections").set_function(lambda: len(self.clients))
         metrics.gauge("gateway_subscriptions", "Topics of all connections").set_function(lambda: self.subscriptions)
-
-    @property
-    def subscriptions(self) -> int:
-        return sum(feed.subscriptions for feed in self._feeds.values())
 
     @property
     def busy(self) -> bool:
@@ -169,6 +167,7 @@ class Hub:
             self._fail(client, wanted.request_id, failure)
             return
         self._feeds[wanted.topic] = feed
+        self.subscriptions += 1
         subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         client.subscriptions[wanted.topic] = subscription
         top = group.top
@@ -184,6 +183,7 @@ class Hub:
         subscription = client.subscriptions.pop(topic, None)
         if subscription is None:
             return None
+        self.subscriptions -= 1
         self._replays.end(subscription)
         group = subscription.group
         group.leave(subscription)
