@@ -189,6 +189,7 @@ class Admission:
             visitor = self._visitors[address] = _Visitor(TokenBucket(self.settings.connects_per_s, now_s))
         if not visitor.count:
             self._gone.set(address, now_s)
+        visitor.bucket.per_s = self.settings.connects_per_s  # it may have changed since the address was first seen
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
             raise _too_many("too many new connections from this address", wait_s)
