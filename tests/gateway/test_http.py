@@ -1,6 +1,7 @@
 """HTTP beside the WebSocket: routes, problems, bounds, headers."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,7 @@ import pytest
 import pytest_asyncio
 from litestar import get
 
+from headrace.gateway.http import PIPELINE_MAX
 from tests.gateway.house import House, Raw, join, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -407,10 +409,22 @@ async def test_an_answer_that_comes_after_a_refusal_is_dropped_in_silence(
     raw.leave()
 
 
+async def test_a_client_that_asks_without_end_and_waits_for_no_answer_is_dropped(house: House) -> None:
+    before = house.metric("gateway_refused_total", status="429")
+    raw = await Raw.connect(house.port)
+    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 7000)
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):
+            answers = await raw.reader.read()
+            assert answers.count(b" 200 ") < 7000
+    assert house.metric("gateway_refused_total", status="429") > before
+    raw.leave()
+
+
 async def test_pipelined_requests_are_all_answered(house: House) -> None:
     raw = await Raw.connect(house.port)
-    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
-    for _ in range(3):
+    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * PIPELINE_MAX)
+    for _ in range(PIPELINE_MAX):
         assert b" 200 " in await raw.read_head()
         await raw.reader.readexactly(len(b'{"status":"live"}'))
     raw.leave()
