@@ -52,6 +52,7 @@ DEFAULTS: Final = (
     (b"cache-control", b"no-store"),  # what is told is true for now, and often for whoever asked alone
 )
 """Headers of answers that do not say otherwise."""
+
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
 _log = structlog.get_logger("gateway")
