@@ -96,7 +96,10 @@ export interface Page extends Position {
 }
 
 export interface ClientOptions {
-  /** Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. */
+  /**
+   * Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. What
+   * it throws ends the client; what `fetch` throws when there is no network (a TypeError), or a TimeoutError, does not.
+   */
   token?: string | (() => string | Promise<string>);
   /** Whether the token goes into the handshake or is sent as the first frame. */
   credential?: "subprotocol" | "frame";

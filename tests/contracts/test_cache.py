@@ -109,6 +109,9 @@ async def test_topics_without_a_state_and_messages_without_a_key_are_left_alone(
     odd = [b'"event_id":"e","data":{"pubkey":5}', b'"event_id":"e","data":{}', b'"event_id":"f","data":[]']
     await desk.bus.publish([Publication(TOPIC, "event", body) for body in odd])
     assert (await desk.snapshot()).items == []
+    deep = b'"event_id":"e","data":{"pubkey":%b}' % (b"[" * 2000 + b"]" * 2000)
+    await desk.bus.publish([Publication(TOPIC, "event", deep)])
+    assert not (await desk.snapshot()).complete
 
 
 async def test_a_retract_brings_back_what_stood_before(desk: Desk) -> None:

@@ -160,7 +160,7 @@ async def test_users_act_for_themselves(house: House, http: httpx.AsyncClient) -
 
 
 async def test_topics_that_may_be_read(house: House, http: httpx.AsyncClient) -> None:
-    for topic in ("slots", "trades:pump", "orders:42", "orders:43"):
+    for topic in ("slots", "trades:pump", "orders:42", "orders:43", "user:42"):
         await house.publish(topic)
     headers = bearer(house, topics=["trades:*"])
     listed = (await http.get("/api/topics", headers=headers)).json()

@@ -263,6 +263,14 @@ async def test_the_same_key_at_once_sends_once(house: House) -> None:
     assert (await enter(house))[1]["offset"] == "1"
 
 
+def nested(levels: int) -> Any:
+    return {"mint": nested(levels - 1)} if levels > 1 else {}
+
+
+async def test_data_that_is_deep_but_not_too_deep(house: House) -> None:
+    assert (await post(house, topic="token_updates", data=nested(64))).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "names"),
     [
@@ -275,6 +283,8 @@ async def test_the_same_key_at_once_sends_once(house: House) -> None:
         ({"data": [], "topic": "app:x"}, {"data"}),
         ({"data": 1, "topic": "app:x"}, {"data"}),
         ({"data": {"a": "x" * 32_768}, "topic": "app:x"}, {"data"}),
+        ({"data": nested(65), "topic": "app:x"}, {"data"}),
+        ({"data": {"mint": [[1], {"a": [nested(61)]}, 2]}, "topic": "app:x"}, {"data"}),
         ({"data": NOTICE | {"type": "MarketData"}, "topic": "app:x"}, MARKET_MEMBERS),
         ({"data": {"type": 5}, "topic": "nonsense", "server_ids": ["elsewhere"]}, {"topic", "server_ids"}),
     ],

@@ -89,7 +89,7 @@ async def test_letters_are_acknowledged(open_client: Maker) -> None:
             await send(house, n=2)
             await client.until(counted(client, 2))
             assert [event["data"]["n"] for event in client.of_type("event")] == [1, 2]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (box := await inbox.box("42")) is None or box.waiting:
                     await client.look()
     await inbox.close()

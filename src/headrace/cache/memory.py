@@ -164,7 +164,7 @@ class MemoryCache:
                     self._take_back(name, topic, event_id)
             elif message.kind == "promote":
                 topic.confirmed = max(topic.confirmed, int(_promote.decode(b"{%b}" % message.body).data.slot))
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             topic.complete = False
             self._unread.inc()
 
