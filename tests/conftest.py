@@ -1,13 +1,20 @@
-"""What holds for every test: Headrace never blocks the loop, no task outlives its test, logs are the real ones."""
+"""What holds for every test: Headrace never blocks the loop, no task outlives its test, logs are the real ones, and a
+busy machine is no failure."""
 
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
 from headrace.runtime import log
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
 
