@@ -10,6 +10,7 @@ import pytest
 from headrace.cli.ordering import line_of, table
 from tests.cli.command import Result, Running, run, running
 from tests.cli.conftest import Headrace
+from tests.store.servers import write
 
 SERVER = {
     "TRANSACTION_LISTENER_ENABLED": "false",
@@ -70,6 +71,11 @@ async def test_what_rests_is_listed_and_cancelled(tmp_path: Path) -> None:
         assert (await orders(tmp_path, "cancel", url, order["orderId"])).out == "cancelled"
         watched = await orders(tmp_path, "watch", url, order["orderId"])
         assert (watched.status, watched.out.splitlines()[-1].split()[2:]) == (1, ["CANCELLED", "cancelled"])
+        spoil = "update orders set request = '{garbage' where id = ?"
+        await write(str(tmp_path / "headrace-orders.db"), spoil, order["orderId"])
+        left = await orders(tmp_path, "list", url, "--json")
+        assert [json.loads(line)["orderId"] for line in left.out.splitlines()] == [stop[0]]
+        assert left.err == "1 more can't be read there: its log names them"
 
 
 async def test_what_is_wrong_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from headrace.model.events import Position
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
 from headrace.store.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
-from tests.store.servers import place_for
 
 DAY_S = 86_400.0
 
@@ -26,21 +24,19 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def open_one(kind_of_store: tuple[str, str], tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
+async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: ManualClock) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
-    kind, server_url = kind_of_store
     opened: list[Inbox] = []
-    async with place_for(kind, tmp_path, server_url) as place:
 
-        async def another(**bounds: Any) -> Inbox:
-            settings = msgspec.convert(bounds, InboxSettings)
-            inbox: Inbox = await load(INBOXES[kind]).open(place, clock, settings)
-            opened.append(inbox)
-            return inbox
+    async def another(**bounds: Any) -> Inbox:
+        settings = msgspec.convert(bounds, InboxSettings)
+        inbox: Inbox = await load(INBOXES[kind_of_store[0]]).open(store_place, clock, settings)
+        opened.append(inbox)
+        return inbox
 
-        yield another
-        for inbox in opened:
-            await inbox.close()
+    yield another
+    for inbox in opened:
+        await inbox.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,31 +26,30 @@ from headrace.model.orders import (
 )
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.registry import load
-from headrace.store import STORES, Rate, Store
+from headrace.store import STORES, Rate, Room, Store
 from headrace.testing.orders import new_order
-from tests.store.servers import place_for
+from tests.store.servers import write
 
 FREE = Rate(0)
 LEASE_MS = 60_000
+THREE = Room(of_user=3)
 
 Open = Callable[[], Awaitable[Store]]
 
 
 @pytest.fixture
-async def open_one(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[Open]:
+async def open_one(kind_of_store: tuple[str, str], store_place: str) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
-    kind, server_url = kind_of_store
     opened: list[Store] = []
-    async with place_for(kind, tmp_path, server_url) as place:
 
-        async def another() -> Store:
-            store: Store = await load(STORES[kind]).open(place, SystemClock())
-            opened.append(store)
-            return store
+    async def another() -> Store:
+        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, SystemClock())
+        opened.append(store)
+        return store
 
-        yield another
-        for store in opened:
-            await store.close()
+    yield another
+    for store in opened:
+        await store.close()
 
 
 @pytest.fixture
@@ -64,6 +62,13 @@ async def place(store: Store, *ids: str, key: str | None = None, **more: Any) ->
         order = new_order(order_id, 1, **more)
         accepted = await store.accept(order, [f"key:{key}"] if key else [], "print")
     return accepted.order
+
+
+def resting(order_id: str, user_id: str = "u", expires_at_ms: int | None = None) -> Order:
+    """An order that awaits its trigger."""
+    order = new_order(order_id, 1, user_id=user_id, expires_at_ms=expires_at_ms)
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+    return replace(order, request=replace(order.request, trigger=trigger))
 
 
 async def claim_one(store: Store, lease_ms: int = LEASE_MS) -> Order:
@@ -121,10 +126,7 @@ async def test_an_order_that_was_claimed_with_its_acceptance_and_left_is_taken_o
 
 
 async def test_what_awaits_its_trigger_is_not_claimed_with_its_acceptance(store: Store) -> None:
-    order = new_order("a", 1)
-    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
-    resting = replace(order, request=replace(order.request, trigger=trigger))
-    accepted = await store.accept(resting, [], "print", lease_ms=LEASE_MS)
+    accepted = await store.accept(resting("a"), [], "print", lease_ms=LEASE_MS)
     assert (accepted.claimed, accepted.order.status) == (False, OrderStatus.PENDING)
 
 
@@ -305,10 +307,8 @@ async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
 
 async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(store: Store, open_one: Open) -> None:
     other = await open_one()
-    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
     for order_id, expires_at_ms in (("a", None), ("b", 2**50), ("c", 1)):
-        order = new_order(order_id, 1, expires_at_ms=expires_at_ms)
-        await store.accept(replace(order, request=replace(order.request, trigger=trigger)), [], "print")
+        await store.accept(resting(order_id, expires_at_ms=expires_at_ms), [], "print")
     assert [order.id for order in await store.resting("", 2)] == ["a", "b"]
     assert [order.id for order in await store.resting("b", 2)] == ["c"]
     [ended] = await store.claim(9, LEASE_MS, FREE)
@@ -326,24 +326,37 @@ async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(stor
 
 
 async def test_a_user_has_only_so_many_orders_that_rest(store: Store) -> None:
-    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
-
-    def resting(order_id: str, user_id: str = "u") -> Order:
-        order = new_order(order_id, 1, user_id=user_id)
-        return replace(order, request=replace(order.request, trigger=trigger))
-
-    asked = [store.accept(resting(f"o{n}"), [f"key:{n}"], "print", 3) for n in range(5)]
-    answers = await asyncio.gather(*asked, store.accept(resting("else", "v"), [], "", 3), return_exceptions=True)
+    asked = [store.accept(resting(f"o{n}"), [f"key:{n}"], "print", THREE) for n in range(5)]
+    answers = await asyncio.gather(*asked, store.accept(resting("else", "v"), [], "", THREE), return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, OrderRefused)]
     assert [(each.status, each.reason) for each in refused] == [(409, "too_many_resting")] * 2
-    assert (await store.accept(resting("again"), ["key:0"], "print", 3)).replayed, "a known key is no new order"
+    assert (await store.accept(resting("again"), ["key:0"], "print", THREE)).replayed, "a known key is no new order"
     await place(store, "market")
     assert await store.trigger("o0", {})
-    await store.accept(resting("room"), [], "", 3)
+    await store.accept(resting("room"), [], "", THREE)
     with pytest.raises(OrderRefused):
-        await store.accept(resting("none"), [], "", 3)
+        await store.accept(resting("none"), [], "", THREE)
     await store.cancel("o1", None)
-    await store.accept(resting("room again"), [], "", 3)
+    await store.accept(resting("room again"), [], "", THREE)
+
+
+async def test_all_users_together_have_only_so_many_orders_that_rest(store: Store) -> None:
+    room = Room(of_user=2, in_all=3)
+    asked = [store.accept(resting(f"o{n}", f"user {n}"), [], "", room) for n in range(5)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, OrderRefused)]
+    assert [(each.status, each.reason, each.temporary) for each in refused] == [
+        (503, "too_many_resting_in_all", True)
+    ] * 2
+    with pytest.raises(OrderRefused):
+        await store.accept(resting("none", "user 0"), [], "", Room(in_all=3))
+    await place(store, "market")
+    assert await store.trigger("o1", {})
+    await store.accept(resting("room", "user 0"), [], "", room)
+    await store.cancel("o2", None)
+    with pytest.raises(OrderRefused, match="of this user"):
+        await store.accept(resting("none of this user", "user 0"), [], "", room)
+    await store.accept(resting("room for another", "user 2"), [], "", room)
 
 
 async def test_the_rate_holds_back_new_orders_and_no_others(store: Store) -> None:
@@ -392,13 +405,43 @@ async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(stor
         outcome = replace(order.outcome, amount_out=BaseUnits(2**64 - 1))
         await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
     await Steps(store).take(claimed["b"], Step.FAILED)
-    first, second = await store.fills("u", 0, 9)
-    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in (first, second)] == [
+    found = await store.fills("u", 0, 9)
+    assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in found.fills] == [
         ("c", 10**9, 2**64 - 1),
         ("a", 10**9, 2**64 - 1),
     ]
-    assert [fill.order_id for fill in await store.fills("u", first.position, 9)] == ["a"]
-    assert await store.fills("nobody' or 1=1 --", 0, 9) == []
+    assert found.after is None
+    first, after, _ = await store.fills("u", 0, 1)
+    assert [fill.order_id for fill in first] == ["c"]
+    assert after == first[-1].position
+    assert [fill.order_id for fill in (await store.fills("u", after, 9)).fills] == ["a"]
+    assert await store.fills("nobody' or 1=1 --", 0, 9) == ([], None, 0)
+
+
+async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store_place: str, store: Store) -> None:
+    await place(store, "a", "b", "c", "d")
+    for each in await store.claim(9, LEASE_MS, FREE):
+        order = await submit(store, each.order)
+        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    await write(store_place, "update orders set outcome = '{garbage' where id = ?", "b")
+    await write(store_place, "update orders set request = '[]' where id = ?", "d")
+    heard: list[int] = []
+    store.parked.heard = heard.append
+    cursor: str | None = None
+    pages: list[tuple[list[str], int]] = []
+    while not pages or cursor is not None:
+        page = await store.list(user_id="u", status=None, mint=None, cursor=cursor, limit=1)
+        cursor = page.cursor
+        pages.append(([order.id for order in page.orders], page.unreadable))
+    assert pages == [([], 1), (["c"], 0), ([], 1), (["a"], 0)]
+    after: int | None = 0
+    fills: list[tuple[list[str], int]] = []
+    while after is not None:
+        moved, after, unreadable = await store.fills("u", after, 2)
+        fills.append(([fill.order_id for fill in moved], unreadable))
+    assert fills == [(["a"], 1), (["c"], 1), ([], 0)]
+    assert store.parked.order_ids == {"b", "d"}
+    assert heard == [1, 2]
 
 
 async def test_sinks_hear_every_commit_of_every_process_in_order(store: Store, open_one: Open) -> None:

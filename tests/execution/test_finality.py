@@ -63,7 +63,7 @@ async def test_an_executed_order_becomes_final_once(tmp_path: Path) -> None:
         *_, landed, final = await life.store.events(life.order_id, 0, 99)
         assert (landed.kind, final.kind, final.status) == ("landed", "finalized", "CONFIRMED")
         assert json.loads(bytes(final.data)) == {"finality": "finalized", "fate": "executed"}
-        assert len(await life.store.fills("u", 0, 9)) == 1
+        assert len((await life.store.fills("u", 0, 9)).fills) == 1
 
 
 async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_fill(tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_
         order = await life.order()
         assert (order.outcome.finality, order.outcome.fate) == ("lost", "not_executed")
         assert (await life.store.events(life.order_id, 0, 99))[-1].kind == "landing_lost"
-        assert await life.store.fills("u", 0, 9) == []
+        assert await life.store.fills("u", 0, 9) == ([], None, 0)
         assert len(life.chain.sent) == 1

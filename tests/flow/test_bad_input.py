@@ -146,6 +146,21 @@ async def test_resting_orders_of_a_user_have_a_limit(tmp_path: Path) -> None:
         assert (await client.post({**BODY, "userId": "ann"})).status_code == 201
 
 
+async def test_resting_orders_of_all_users_have_a_limit(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false", RESTING_ORDERS="2") as client:
+        body = {**BODY, "type": "limit", "limitPrice": "100", "slippage": None}
+        answers = [await client.post({**body, "userId": user}) for user in ("ann", "bob", "eve")]
+        assert [answer.status_code for answer in answers] == [201, 201, 503]
+        problem = answers[-1].json()
+        assert (problem["code"], problem["fate"]) == ("too_many_resting_in_all", "not_executed")
+        assert (problem["retryable"], problem["retryAfterMs"], answers[-1].headers["Retry-After"]) == (
+            True,
+            60_000,
+            "60",
+        )
+        assert (await client.post({**BODY, "userId": "eve"})).status_code == 201
+
+
 @pytest.mark.parametrize("text", ["SOL", "SOL=", "SOL=1.5", "SOL=-1", "nothing=1", "é:SOL=1", "=1", "SOL=١"])
 def test_limits_that_can_not_be_read_are_refused_at_the_start(text: str) -> None:
     with pytest.raises(ConfigError, match="ORDER_AMOUNT_LIMITS"):

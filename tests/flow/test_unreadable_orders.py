@@ -1,28 +1,33 @@
 """Garbage in the row of one order: that order is left alone and told, the others and the stream go on."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 
 from tests.flow.desk import BODY, WAY, Desk, desk
+from tests.store.servers import write
 
 LIMIT: Final = {"type": "limit", "limitPrice": "100", "slippage": None}
 IDLE: Final = {"ORDERS_WORK_HERE": "false"}
 BUSY: Final = {"QUEUE_MAX_CONCURRENCY": "1", "ORDER_FINALITY_MS": "1", "ORDER_SCAN_MS": "5", "ORDER_LEASE_MS": "100"}
 
+OpenDesk: TypeAlias = Callable[..., AbstractAsyncContextManager[Desk]]
 
-def write(folder: Path, sql: str, *values: Any) -> None:
-    with closing(sqlite3.connect(folder / "orders.db", timeout=30)) as db, db:
-        assert db.execute(sql, values).rowcount == 1
+
+@pytest.fixture
+def opened(store_place: str, tmp_path: Path) -> OpenDesk:
+    """Opens a desk whose orders are there."""
+    return partial(desk, tmp_path, DATABASE_URL=store_place if "://" in store_place else f"sqlite://{store_place}")
 
 
 async def until_told(client: Desk) -> None:
     shown: dict[str, Any] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "orders" not in shown:
             shown = (await client.http.get("/health/ready")).json()["components"]
     told = client.service.health.components()["orders"]
@@ -41,15 +46,15 @@ async def is_well(client: Desk) -> None:
 @pytest.mark.parametrize("column", ["request", "outcome", "status"])
 @pytest.mark.parametrize("more", [{}, LIMIT], ids=["waiting", "resting"])
 async def test_an_order_that_waits(
-    tmp_path: Path, column: str, more: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    opened: OpenDesk, store_place: str, column: str, more: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with desk(tmp_path, **IDLE) as client:
+    async with opened(**IDLE) as client:
         spoilt = await client.place(**more)
     if column == "status":
-        write(tmp_path, "update order_events set status = 'garbage' where order_id = ?", spoilt)
+        await write(store_place, "update order_events set status = 'garbage' where order_id = ?", spoilt)
         column = "outcome"
-    write(tmp_path, f"update orders set {column} = '{{garbage' where id = ?", spoilt)
-    async with desk(tmp_path, **BUSY) as client:
+    await write(store_place, f"update orders set {column} = '{{garbage' where id = ?", spoilt)
+    async with opened(**BUSY) as client:
         await until_told(client)
         await is_well(client)
     said = [line for line in capfd.readouterr().err.splitlines() if "order_unreadable" in line]
@@ -66,24 +71,25 @@ async def test_an_order_that_waits(
         ("CONFIRMED", "update orders set outcome = '{garbage' where id = ?"),
     ],
 )
-async def test_an_order_that_was_begun(tmp_path: Path, status: str, sql: str) -> None:
-    async with desk(tmp_path) as client:
+async def test_an_order_that_was_begun(opened: OpenDesk, store_place: str, status: str, sql: str) -> None:
+    async with opened() as client:
         spoilt = await client.place()
         await client.follow(f"/ws/{spoilt}")
-    write(tmp_path, "update orders set status = ?, lease_until = 1 where id = ?", status, spoilt)
-    write(tmp_path, sql, spoilt)
-    async with desk(tmp_path, **BUSY) as client:
+    ended = "'epoch'" if "://" in store_place else "1"
+    await write(store_place, f"update orders set status = ?, lease_until = {ended} where id = ?", status, spoilt)
+    await write(store_place, sql, spoilt)
+    async with opened(**BUSY) as client:
         await until_told(client)
         await is_well(client)
         assert client.service.health.ready
 
 
-async def test_an_order_and_an_event_that_others_write_while_we_run(tmp_path: Path) -> None:
-    async with desk(tmp_path, **IDLE) as client:
+async def test_an_order_and_an_event_that_others_write_while_we_run(opened: OpenDesk, store_place: str) -> None:
+    async with opened(**IDLE) as client:
         spoilt = (await client.post(BODY)).json()["orderId"]
         columns = "order_id, user_id, seq, kind, status, at, data"
-        write(
-            tmp_path,
+        await write(
+            store_place,
             f"insert into order_events ({columns}) values (?, 'ann', 2, 'garbage', 'garbage', 0, '{{}}')",
             spoilt,
         )
@@ -92,18 +98,45 @@ async def test_an_order_and_an_event_that_others_write_while_we_run(tmp_path: Pa
         assert (await client.http.get(f"/api/orders/{resting}")).status_code == 200
 
 
-async def test_a_database_that_refuses_to_be_written(tmp_path: Path) -> None:
+async def test_what_was_executed_and_can_not_be_read_is_missing_and_told(opened: OpenDesk, store_place: str) -> None:
+    async with opened() as client:
+        placed = [await client.place(userId="ann") for _ in range(3)]
+        for order_id in placed:
+            await client.follow(f"/ws/{order_id}")
+        whole = (await client.http.get("/api/portfolio?user=ann")).json()
+        assert (whole["fills"], whole["unreadable"]) == (3, 0)
+        await write(store_place, "update orders set outcome = '{garbage' where id = ?", placed[1])
+        page = (await client.http.get("/api/orders?user=ann")).json()
+        assert [order["orderId"] for order in page["orders"]] == [placed[2], placed[0]]
+        assert page["unreadable"] == 1
+        left = (await client.http.get("/api/portfolio?user=ann")).json()
+        assert (left["fills"], left["unreadable"]) == (2, 1)
+        assert (await client.http.get("/api/orders?user=bob")).json()["unreadable"] == 0
+        await until_told(client)
+
+
+@pytest.fixture
+def refusal(store_place: str) -> tuple[str, str]:
+    """What makes the database refuse, and what ends that."""
+    if "://" in store_place:
+        table = "alter table orders"
+        return f"{table} add constraint no check (seq < 0) not valid", f"{table} drop constraint no"
+    return "create trigger no before update on orders begin select raise(abort, 'garbage'); end", "drop trigger no"
+
+
+async def test_a_database_that_refuses_to_be_written(
+    opened: OpenDesk, store_place: str, refusal: tuple[str, str]
+) -> None:
     """What breaks all orders breaks them alone, and only as long as it lasts."""
-    async with desk(tmp_path, **IDLE) as client:
+    refuse, relent = refusal
+    async with opened(**IDLE) as client:
         waiting = await client.place()
-    with closing(sqlite3.connect(tmp_path / "orders.db")) as db:
-        db.execute("create trigger no before update on orders begin select raise(abort, 'garbage'); end")
-    async with desk(tmp_path, **BUSY) as client:
+    await write(store_place, refuse)
+    async with opened(**BUSY) as client:
         shown: dict[str, Any] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "orders" not in shown:
                 shown = (await client.http.get("/health/ready")).json()["components"]
         assert not shown["orders"]["ready"]
-        with closing(sqlite3.connect(tmp_path / "orders.db", timeout=30)) as db:
-            db.execute("drop trigger no")
+        await write(store_place, relent)
         await client.follow(f"/ws/{waiting}")

@@ -21,7 +21,7 @@ from headrace.protocol.frames import EventFramer, Head
 from headrace.runtime.clock import ManualClock
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.house import House, Raw, join, open_house
-from tests.gateway.test_seams import Wire
+from tests.gateway.hub_world import Wire
 from tests.gateway.test_slow_clients import SMALL, publish_slowly
 
 TOPIC = "trades:pump"

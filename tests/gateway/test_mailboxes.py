@@ -17,7 +17,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store.inbox import InboxSettings, Letter
 from headrace.store.sqlite_inbox import SqliteInbox
-from tests.gateway.test_seams import Wire
+from tests.gateway.hub_world import Wire
 
 USER = "42"
 

@@ -17,7 +17,7 @@ def test_the_defaults_are_these() -> None:
             setting = next(part for part in hint.__metadata__ if isinstance(part, Setting))
             defaults |= dict.fromkeys(setting.env, getattr(section, field))
     told = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([^|]+) \|", PAGE, re.MULTILINE)
-    assert len(told) == 9
+    assert len(told) == 10
     for name, default in told:
         number = default.strip().removesuffix(" s").replace(",", "")
         assert defaults[name] == (0 if number == "off" else float(number)), name

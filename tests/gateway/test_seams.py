@@ -2,32 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from headrace.bus import BusSettings, History, Sink
-from headrace.bus.memory import MemoryBus
 from headrace.gateway.catch_up import catch_up
-from headrace.gateway.groups import Client
 from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.settings import GatewaySettings
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
-from headrace.protocol.codes import CloseCode
 from headrace.protocol.conflation import Conflate
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import OnSlow
 from headrace.protocol.session import Subscribe
-from headrace.runtime.clock import ManualClock
-from headrace.runtime.metrics import Metrics
-from headrace.runtime.supervise import Supervisor
+from tests.gateway.hub_world import HesitatingBus, HubWorld, WiredClient
 
 T = TypeVar("T")
 TOPICS = ("slots", "token_updates")
@@ -39,66 +31,6 @@ HOW: tuple[tuple[bool, OnSlow], ...] = (
     (True, "conflate"),
 )
 """Whether a subscription conflates, and what it wishes when it is slow."""
-
-
-class HesitatingBus:
-    """A memory bus whose reads wait until they are released, with the answer of before or of after the wait."""
-
-    def __init__(self, bus: MemoryBus) -> None:
-        self.bus = bus
-        self.mode = "at once"
-        self.waiting: list[asyncio.Future[None]] = []
-        self.publish, self.renew, self.close, self.topics = bus.publish, bus.renew, bus.close, bus.topics
-
-    def attach(self, sink: Sink) -> Callable[[], None]:
-        return self.bus.attach(sink)
-
-    async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
-        return await self._hesitate(lambda: self.bus.history(topic, since, min(limit, 7), reverse=reverse))
-
-    async def top(self, topic: str) -> Position:
-        return await self._hesitate(lambda: self.bus.top(topic))
-
-    def let_go(self, which: int) -> None:
-        released = self.waiting.pop(which)
-        if not released.done():  # else its reader was cancelled
-            released.set_result(None)
-
-    async def _hesitate(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        before = await read()
-        if self.mode == "at once":
-            return before
-        mode, released = self.mode, asyncio.get_running_loop().create_future()
-        self.waiting.append(released)
-        await released
-        return before if mode == "old answer" else await read()
-
-
-class Wire:
-    """A transport that keeps what was written."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.buffered = 0
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def get_write_buffer_size(self) -> int:
-        return self.buffered
-
-    def frames(self) -> list[Any]:
-        """All whole frames so far, as objects; they are taken out."""
-        found: list[Any] = []
-        while self.data:
-            size, head = self.data[1], 2
-            if size == 126:
-                size, head = int.from_bytes(self.data[2:4], "big"), 4
-            elif size == 127:
-                size, head = int.from_bytes(self.data[2:10], "big"), 10
-            found += [json.loads(line) for line in bytes(self.data[head : head + size]).split(b"\n")]
-            del self.data[: head + size]
-        return found
 
 
 class Entry(NamedTuple):
@@ -153,20 +85,13 @@ WISHES = st.builds(
 KS = st.lists(st.sampled_from(["a", "a", "b", "c", None]), min_size=1, max_size=9)
 
 
-class Listener(Client):
+class Listener(WiredClient):
     """A client that checks every frame of each topic that it has."""
 
     def __init__(self, hub: Hub, batch: bool, model: "Seams") -> None:
-        self.pipe = Wire()
-        super().__init__(self.pipe, batch=batch)
-        self.hub, self.model = hub, model
+        super().__init__(hub, batch)
+        self.model = model
         self.wishes: dict[str, Wish] = {}
-        self.closed_with: CloseCode | None = None
-        hub.add(self, None)
-
-    def cut_off(self, code: CloseCode) -> None:
-        self.closed_with = code
-        self.hub.remove(self, None)
 
     def not_subscribed(self, topic: str) -> None:
         self.wishes.pop(topic)
@@ -241,51 +166,25 @@ class Listener(Client):
                 assert len(epochs) > 1 or not rest or rest[0].at.offset > offset, "tops are ahead"
 
 
-class Seams(RuleBasedStateMachine):
+class Seams(HubWorld[Listener]):
     """Rules are what may happen; `log` is everything that was ever published, in order."""
 
     @initialize(first=st.lists(st.tuples(st.booleans(), WISHES), min_size=1, max_size=5))
     def begin(self, first: list[tuple[bool, Wish]]) -> None:
-        self.loop = asyncio.new_event_loop()
         self.log: dict[str, list[Entry]] = {topic: [] for topic in TOPICS}
         self.begins: dict[tuple[str, str], int] = {}
-        self.listeners: list[Listener] = []
-        started = self.loop.create_future()
-        self.host = self.loop.create_task(self._host(started))
-        self.loop.run_until_complete(started)
+        self.start(history_size=25)
         for batch, wish in first:
             self.connect(batch)
             self._subscribe(self.listeners[-1], TOPICS[0], None, wish)
 
-    async def _host(self, started: "asyncio.Future[None]") -> None:
-        self.clock, metrics = ManualClock(), Metrics()
-        async with Supervisor(self.clock) as supervisor:
-            self.bus = HesitatingBus(MemoryBus(BusSettings(history_size=25), self.clock, "g"))
-            keeper = Doorkeeper(GatewaySettings(recover_max=20), self.clock, metrics)
-            self.hub = Hub(self.bus, keeper, metrics, supervisor)
-            self.bus.attach(self.hub.sink)
-            await self._note_epoch()
-            started.set_result(None)
-            await asyncio.Event().wait()
-
-    async def _note_epoch(self) -> None:
+    async def note_epoch(self) -> None:
         epoch = (await self.bus.bus.top("none")).epoch
         for topic in TOPICS:
             self.begins[topic, epoch] = len(self.log[topic])
 
     def index(self, topic: str, at: Position) -> int:
         return self.begins[topic, at.epoch] + at.offset
-
-    def run(self, work: Coroutine[Any, Any, object]) -> None:
-        async def settled() -> None:
-            await work
-            for _ in range(12):
-                await asyncio.sleep(0)
-
-        self.loop.run_until_complete(settled())
-        assert not self.host.done()
-        for listener in self.listeners:
-            listener.check()
 
     @rule(topic=st.sampled_from([TOPICS[0], *TOPICS]), ks=KS, size=st.sampled_from([0, 0, 20_000]))
     def publish(self, topic: str, ks: list[str | None], size: int) -> None:
@@ -329,28 +228,6 @@ class Seams(RuleBasedStateMachine):
         for listener in self.listeners:
             if listener.closed_with is None:
                 listener.check_tops()
-
-    @rule(mode=st.sampled_from(["at once", "old answer", "new answer"]))
-    def hesitate(self, mode: str) -> None:
-        self.bus.mode = mode
-
-    @precondition(lambda self: self.bus.waiting)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        self.bus.let_go(data.draw(st.integers(0, len(self.bus.waiting) - 1)))
-        self.run(asyncio.sleep(0))
-
-    @rule()
-    def tick(self) -> None:
-        self.run(self.hub.flush())
-
-    @rule()
-    def renew(self) -> None:
-        async def work() -> None:
-            await self.bus.renew()
-            await self._note_epoch()
-
-        self.run(work())
 
     @precondition(lambda self: len(self.listeners) < 6)
     @rule(batch=st.booleans())
@@ -403,55 +280,18 @@ class Seams(RuleBasedStateMachine):
     @rule(data=st.data())
     def fill_or_free(self, data: st.DataObject) -> None:
         listener = data.draw(st.sampled_from(self.listeners))
-        if listener.closed_with is not None:
-            return
-        listener.pipe.buffered = 0 if listener.paused else 10**6
-        (self.hub.resume if listener.paused else self.hub.pause)(listener)
-        self.run(asyncio.sleep(0))
+        if listener.closed_with is None:
+            self.fill(listener, full=not listener.paused)
+            self.run(asyncio.sleep(0))
 
-    @precondition(lambda self: self.listeners)
-    @rule(data=st.data())
-    def vanish(self, data: st.DataObject) -> None:
-        listener = data.draw(st.sampled_from(self.listeners))
-        self.hub.remove(listener, None)
-        self.listeners.remove(listener)
-        self.run(asyncio.sleep(0))
-
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            try:
-                self._end_well()
-            finally:
-                self.host.cancel()
-                self.loop.run_until_complete(asyncio.wait([self.host]))
-                self.loop.close()
-
-    def _end_well(self) -> None:
-        """Let everything through: then every listener that was not cut off has everything, and nothing is left."""
-        self.bus.mode = "at once"
-        for listener in self.listeners:
-            listener.pipe.buffered = 0
-            if listener.paused and listener.closed_with is None:
-                self.hub.resume(listener)
-        for _ in range(40):
-            while self.bus.waiting:
-                self.bus.let_go(0)
-            self.hub.windows.end_all()
-            self.run(self.hub.flush())
-        for listener in self.listeners:
-            if listener.closed_with is None:
-                for topic, wish in listener.wishes.items():
-                    assert not wish.of(self.log[topic][wish.place :]), "something never came"
-                    assert not wish.owed, "the latest never came"
-            else:
-                assert listener.closed_with in (CloseCode.SLOW, CloseCode.INSUFFICIENT_STATE)
-            self.hub.remove(listener, None)
-        assert (self.hub.subscriptions, self.hub.topics(), dict(self.hub.clients)) == (0, {}, {})
-        assert not len(self.hub.windows)
+    def check_end(self, listener: Listener) -> None:
+        for topic, wish in listener.wishes.items():
+            assert not wish.of(self.log[topic][wish.place :]), "something never came"
+            assert not wish.owed, "the latest never came"
 
 
 TestSeams = Seams.TestCase
-TestSeams.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestSeams.settings = settings(max_examples=200, stateful_step_count=50)
 
 
 @pytest.mark.parametrize("missed", [0, 3])

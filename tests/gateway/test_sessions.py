@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 import pytest_asyncio
@@ -76,6 +77,18 @@ async def test_subscriptions_in_the_url_are_answered_by_topic(house: House) -> N
         ("error", "slots", 105),
     }
     raw.leave()
+
+
+async def test_any_user_can_stand_in_the_url(house: House) -> None:
+    every = "".join(map(chr, range(32, 127)))
+    topics = [f"orders:{every}", "orders:,", "orders:%2C", "orders:%"]
+    listed = ",".join(quote(topic, safe="") for topic in topics)
+    raw = await join(house, "/ws?" + urlencode({"subscriptions": listed}))
+    assert {(await raw.json())["topic"] for _ in topics} == set(topics)
+    raw.leave()
+    plain = await join(house, f"/ws?subscriptions=orders:100%25,slots%2Ctoken_updates,orders:{quote('a b')}")
+    assert {(await plain.json())["topic"] for _ in range(4)} == {"orders:100%", "slots", "token_updates", "orders:a b"}
+    plain.leave()
 
 
 async def test_an_event_frame_is_exactly_as_promised(house: House, raw: Raw) -> None:

@@ -2,31 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
-from headrace.cache import CacheSettings, Snapshot
+from headrace.cache import Cache, CacheSettings, Snapshot
 from headrace.cache.memory import MemoryCache
-from headrace.gateway.groups import Client
 from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.snapshots import PAGE_BYTES
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
-from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
-from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.supervise import Supervisor
 from tests.gateway.house import House, Raw, join, open_house
-from tests.gateway.test_seams import HesitatingBus, Wire
+from tests.gateway.hub_world import HesitatingBus, HubWorld, WiredClient
 from tests.gateway.test_slow_clients import SMALL, stalled_client
 
 TOPIC = "accounts:pump"
@@ -63,16 +55,13 @@ class HesitatingCache:
         return await self.bus._hesitate(lambda: self.cache.snapshot(topic))
 
 
-class Listener(Client):
+class Listener(WiredClient):
     """A client that keeps the state. `place` is the index in the model's log of what must come next."""
 
     def __init__(self, hub: Hub, batch: bool, model: "Snapshots") -> None:
-        self.pipe = Wire()
-        super().__init__(self.pipe, batch=batch)
-        self.hub, self.model = hub, model
-        self.closed_with: CloseCode | None = None
+        super().__init__(hub, batch)
+        self.model = model
         self.subscribed = False
-        hub.add(self, None)
 
     def ask(self, since: Position | None) -> None:
         self.subscribed, self.since, self.fold = True, since, Fold()
@@ -80,10 +69,6 @@ class Listener(Client):
         self.page: int | None = None
         self.complete = True
         self.hub.subscribe(self, Subscribe(TOPIC, None, since, snapshot=True))
-
-    def cut_off(self, code: CloseCode) -> None:
-        self.closed_with = code
-        self.hub.remove(self, None)
 
     def not_subscribed(self, topic: str) -> None:
         self.subscribed = False
@@ -137,40 +122,26 @@ class Listener(Client):
             assert data["next"] == str(self.page)
 
 
-class Snapshots(RuleBasedStateMachine):
+class Snapshots(HubWorld[Listener]):
     """Rules are what may happen; `log` is everything that was ever published, in order."""
 
     @initialize(items_max=st.sampled_from([3, 1000]))
     def begin(self, items_max: int) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.items_max = items_max
         self.log: list[Position] = []
         self.frames: list[Any] = []
         self.begins: dict[str, int] = {}
-        self.listeners: list[Listener] = []
-        started = self.loop.create_future()
-        self.host = self.loop.create_task(self._host(started, items_max))
-        self.loop.run_until_complete(started)
+        self.start(history_size=15)
 
-    async def _host(self, started: "asyncio.Future[None]", items_max: int) -> None:
-        clock, metrics = ManualClock(), Metrics()
-        async with Supervisor(clock) as supervisor:
-            self.bus = HesitatingBus(MemoryBus(BusSettings(history_size=15), clock, "g"))
-            cache = HesitatingCache(MemoryCache(CacheSettings(items_max=items_max), metrics), self.bus)
-            keeper = Doorkeeper(GatewaySettings(recover_max=20), clock, metrics)
-            self.hub = Hub(self.bus, keeper, metrics, supervisor, cache=cache)
-            self.bus.attach(cache.apply)
-            self.bus.attach(self.hub.sink)
-            self.bus.attach(self._note)
-            await self._note_epoch()
-            started.set_result(None)
-            await asyncio.Event().wait()
+    def new_cache(self, metrics: Metrics) -> Cache:
+        return HesitatingCache(MemoryCache(CacheSettings(items_max=self.items_max), metrics), self.bus)
 
-    def _note(self, messages: Sequence[Message]) -> None:
+    def note(self, messages: Sequence[Message]) -> None:
         for message in messages:
             self.log.append(Position(message.epoch, message.offset))
             self.frames.append(json.loads(b'{"type":"%b",%b}' % (message.kind.encode(), message.body)))
 
-    async def _note_epoch(self) -> None:
+    async def note_epoch(self) -> None:
         self.begins[(await self.bus.bus.top("none")).epoch] = len(self.log)
 
     def index(self, at: Position) -> int:
@@ -182,17 +153,6 @@ class Snapshots(RuleBasedStateMachine):
         for frame in self.frames[self.begins[at.epoch] : self.index(at)]:
             fold.take(frame)
         return fold
-
-    def run(self, work: Coroutine[Any, Any, object]) -> None:
-        async def settled() -> None:
-            await work
-            for _ in range(12):
-                await asyncio.sleep(0)
-
-        self.loop.run_until_complete(settled())
-        assert not self.host.done()
-        for listener in self.listeners:
-            listener.check()
 
     def publish(self, kind: MessageKind, *shown: dict[str, Any]) -> None:
         self.run(self.bus.publish([publication(TOPIC, kind, each) for each in shown]))
@@ -208,28 +168,6 @@ class Snapshots(RuleBasedStateMachine):
         gone = [f"e{len(self.log) - each}" for each in back]
         self.publish("retract", {"data": {"event_ids": gone, "reason": "fork"}})
 
-    @rule(mode=st.sampled_from(["at once", "at once", "old answer", "new answer"]))
-    def hesitate(self, mode: str) -> None:
-        self.bus.mode = mode
-
-    @precondition(lambda self: self.bus.waiting)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        self.bus.let_go(data.draw(st.integers(0, len(self.bus.waiting) - 1)))
-        self.run(asyncio.sleep(0))
-
-    @rule()
-    def tick(self) -> None:
-        self.run(self.hub.flush())
-
-    @rule()
-    def renew(self) -> None:
-        async def work() -> None:
-            await self.bus.renew()
-            await self._note_epoch()
-
-        self.run(work())
-
     @rule(batch=st.booleans(), back=st.one_of(st.none(), st.integers(0, 25)), full=st.booleans())
     def come(self, batch: bool, back: int | None, full: bool) -> None:
         """Connect and subscribe, with the position of some messages ago; perhaps with a socket that is full at once."""
@@ -237,7 +175,7 @@ class Snapshots(RuleBasedStateMachine):
             listener = Listener(self.hub, batch, self)
             self.listeners.append(listener)
             if full:
-                self._fill(listener, full=True)
+                self.fill(listener, full=True)
             listener.ask(self.log[max(0, len(self.log) - 1 - back)] if self.log and back is not None else None)
             self.run(asyncio.sleep(0))
 
@@ -246,57 +184,24 @@ class Snapshots(RuleBasedStateMachine):
     def fill_or_free(self, data: st.DataObject, full: bool) -> None:
         listener = data.draw(st.sampled_from(self.listeners))
         if listener.closed_with is None and listener.paused != full:
-            self._fill(listener, full=full)
+            self.fill(listener, full=full)
         self.run(asyncio.sleep(0))
 
-    def _fill(self, listener: Listener, *, full: bool) -> None:
-        listener.pipe.buffered = 10**6 if full else 0
-        (self.hub.pause if full else self.hub.resume)(listener)
-
-    @precondition(lambda self: self.listeners)
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        listener = data.draw(st.sampled_from(self.listeners))
-        self.hub.remove(listener, None)
-        self.listeners.remove(listener)
-        self.run(asyncio.sleep(0))
-
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            try:
-                self._end_well()
-            finally:
-                self.host.cancel()
-                self.loop.run_until_complete(asyncio.wait([self.host]))
-                self.loop.close()
-
-    def _end_well(self) -> None:
-        """Let everything through: then who was not cut off has the state of the whole log, and nothing is left."""
-        self.bus.mode = "at once"
-        for listener in self.listeners:
-            if listener.closed_with is None and listener.paused:
-                self._fill(listener, full=False)
-        for last in (False, True):
-            if last:
-                self.publish("event", event("A", f"e{len(self.log)}"))
-            for _ in range(40):
-                while self.bus.waiting:
-                    self.bus.let_go(0)
-                self.run(self.hub.flush())
+    def let_through(self) -> None:
+        super().let_through()
+        self.publish("event", event("A", f"e{len(self.log)}"))
+        super().let_through()
         assert not any(feed.holding for feed in self.hub._feeds.values())
-        for listener in self.listeners:
-            if listener.closed_with is not None:
-                assert listener.closed_with in (CloseCode.SLOW, CloseCode.INSUFFICIENT_STATE)
-            elif listener.subscribed:
-                assert listener.place == len(self.log), "something never came"
-                state, real = listener.fold.state, self.fold(self.log[-1]).state
-                assert state == real if listener.complete else state.items() <= real.items()
-            self.hub.remove(listener, None)
-        assert (self.hub.subscriptions, self.hub.topics(), dict(self.hub.clients)) == (0, {}, {})
+
+    def check_end(self, listener: Listener) -> None:
+        if listener.subscribed:
+            assert listener.place == len(self.log), "something never came"
+            state, real = listener.fold.state, self.fold(self.log[-1]).state
+            assert state == real if listener.complete else state.items() <= real.items()
 
 
 TestSnapshots = Snapshots.TestCase
-TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40)
 
 
 def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:

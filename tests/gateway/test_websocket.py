@@ -178,6 +178,7 @@ async def test_a_session_frame_over_the_limit_ends_with_1009(house: House) -> No
         (UPGRADE.replace("{path}", "/ws?user_id=%00"), 400),
         (UPGRADE.replace("{path}", "/ws?user_id=%ff"), 400),
         (UPGRADE.replace("{path}", "/ws?subscriptions=" + "slots," * 200), 400),
+        (UPGRADE.replace("{path}", "/ws?subscriptions=slots,orders:%25ff"), 400),
         (UPGRADE.replace("{more}", "X-Large: " + "a" * 20_000 + "\r\n"), 431),
     ],
 )

@@ -1,9 +1,13 @@
 """A place for each kind of store: a file, or a database on a real server that the tests start."""
 
 import os
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -53,3 +57,26 @@ async def place_for(kind: str, folder: Path, server_url: str) -> AsyncIterator[s
     else:
         async with empty_database(server_url) as url:
             yield url
+
+
+@pytest.fixture
+async def store_place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
+    """What to give to the `open` of each kind of store in turn."""
+    kind, server_url = kind_of_store
+    async with place_for(kind, tmp_path, server_url) as place:
+        yield place
+
+
+async def write(place: str, sql: str, *values: Any) -> None:
+    """Do this to the database at a store's place, behind the store's back; some row must be there to do it to."""
+    if "://" in place:
+        numbers = count(1)
+        db = await asyncpg.connect(place, server_settings={"search_path": "headrace"})
+        try:
+            done = await db.execute(re.sub(r"\?", lambda _: f"${next(numbers)}", sql), *values)
+        finally:
+            await db.close()
+        assert done.split()[-1] != "0", done
+    else:
+        with closing(sqlite3.connect(place, timeout=30)) as file, file:
+            assert file.execute(sql, values).rowcount

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ def tell(text: str, report: dict[str, Any], folder: Path | None) -> None:
     if folder is not None:
         with (folder / "results.jsonl").open("ab") as results:
             results.write(msgspec.json.encode(report) + b"\n")
+
+
+def run_and_tell(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    run: Callable[[argparse.Namespace], dict[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+) -> int:
+    """Read the arguments, run with them, tell the report; the exit status."""
+    add_write(parser)
+    args = parser.parse_args(argv)
+    report = run(args)
+    tell(table(report), report, args.write)
+    return 0
 
 
 def at_least_one(text: str) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from solders.pubkey import Pubkey
 
-from headrace.bench import add_write, at_least_one, progress, tell
+from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.registry import SHIPPED, Programs
@@ -281,11 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench decode", description=__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=ROUNDS, help="default %(default)s")
     parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")
-    add_write(parser)
-    args = parser.parse_args(argv)
-    report = run(args)
-    tell(table(report), report, args.write)
-    return 0
+    return run_and_tell(parser, argv, run, table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 import headrace
-from headrace.bench import add_write, at_least_one, progress, tell
+from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.groups import Client
@@ -189,11 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--filters", type=at_least_one, default=1000, help="clients (default %(default)s)")
     parser.add_argument("--count", type=at_least_one, default=1000, help="messages of a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=5, help="runs of each case (default %(default)s)")
-    add_write(parser)
-    args = parser.parse_args(argv)
-    report = run(args)
-    tell(table(report), report, args.write)
-    return 0
+    return run_and_tell(parser, argv, run, table)
 
 
 if __name__ == "__main__":

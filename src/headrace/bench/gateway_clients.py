@@ -11,7 +11,11 @@ from typing import Final, cast
 import msgspec
 import uvloop
 
+from headrace.bench.server_frames import ServerFrames
+
 CONNECT_S: Final = 30
+FRONT_BYTES: Final = 48
+"""Of each message is read; what a reader looks at is in front."""
 
 _REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -53,8 +57,7 @@ class _Load:
 class _Reader(asyncio.Protocol):
     def __init__(self, load: _Load, *, sampled: bool) -> None:
         self._load, self._sampled = load, sampled
-        self._buffer = bytearray()
-        self._open = False
+        self._frames = ServerFrames()
         self._last = 0
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -63,28 +66,9 @@ class _Reader(asyncio.Protocol):
         self.transport.write(_REQUEST)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        if not self._open:
-            end = buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            del buffer[: end + 4]
-            self._open = True
         now_us = time.monotonic_ns() // 1000
-        at, have = 0, len(buffer)
-        while have - at >= 10:
-            length, head = buffer[at + 1], 2
-            if length == 126:
-                length, head = int.from_bytes(buffer[at + 2 : at + 4], "big"), 4
-            elif length == 127:
-                length, head = int.from_bytes(buffer[at + 2 : at + 10], "big"), 10
-            end = at + head + length
-            if end > have:
-                break
-            self._take(buffer[at + head : min(end, at + head + 48)], now_us)
-            at = end
-        del buffer[:at]
+        for front in self._frames.take(data, FRONT_BYTES):
+            self._take(front, now_us)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():

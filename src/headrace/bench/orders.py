@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 import headrace
-from headrace.bench import add_write, progress, tell
+from headrace.bench import progress, run_and_tell
 from headrace.bench.cpu import spent_s, used_s
 from headrace.testing import postgres
 
@@ -42,6 +42,7 @@ HEADRACE: Final = {
     "QUEUE_RATE_LIMIT_PER_MINUTE": "0",
     "QUEUE_MAX_CONCURRENCY": str(CONCURRENCY),
     "WEBSOCKET_COMMANDS_PER_S": "1000000",
+    "HTTP_REQUESTS_PER_S": "1000000",
     "LOG_LEVEL": "error",
 }
 NODE: Final = {
@@ -272,16 +273,12 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument("--driver", type=Path, metavar="FILE", help="C source of the load over HTTP (default: without)")
     it.add_argument("--peer", type=Path, metavar="FOLDER", help="the Node engine: server.mjs (default: without)")
     it.add_argument("--redis", default="redis-server", help="the program (default %(default)s)")
-    add_write(it)
     return it
 
 
 def main(argv: Sequence[str]) -> int:
     """`headrace bench orders`."""
-    args = _parser().parse_args(argv)
-    report = run(args)
-    tell(table(report), report, args.write)
-    return 0
+    return run_and_tell(_parser(), argv, run, table)
 
 
 if __name__ == "__main__":

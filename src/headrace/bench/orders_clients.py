@@ -10,6 +10,8 @@ from typing import Final, cast
 import msgspec
 import uvloop
 
+from headrace.bench.server_frames import ServerFrames
+
 CONNECT_S: Final = 10
 DEADLINE_S: Final = 60.0
 BODY: Final = b'"tokenIn":"SOL","tokenOut":"USDC","amount":1.5,"slippage":0.5,"type":"market"'
@@ -72,8 +74,7 @@ class _Client(asyncio.Protocol):
     def __init__(self, load: _Load, number: int, window: int) -> None:
         self._load, self._number, self._window = load, number, window
         self._decode = msgspec.json.Decoder(_Frame).decode
-        self._buffer = bytearray()
-        self._open = False
+        self._frames = ServerFrames()
         self._asked_s: dict[int, float] = {}
         self._placed_s: dict[str, float] = {}
         self._seen: dict[str, tuple[int, str]] = {}
@@ -102,29 +103,10 @@ class _Client(asyncio.Protocol):
             self.transport.write(b"".join(out))
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        if not self._open:
-            end = buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            del buffer[: end + 4]
-            self._open = True
         now_s = time.monotonic()
-        at, have = 0, len(buffer)
-        while have - at >= 2:
-            length, head = buffer[at + 1], 2
-            if length == 126:
-                length, head = int.from_bytes(buffer[at + 2 : at + 4], "big"), 4
-            elif length == 127:
-                length, head = int.from_bytes(buffer[at + 2 : at + 10], "big"), 10
-            end = at + head + length
-            if end > have:
-                break
-            for line in bytes(buffer[at + head : end]).split(b"\n"):
+        for frame in self._frames.take(data):
+            for line in frame.split(b"\n"):
                 self._take(line, now_s)
-            at = end
-        del buffer[:at]
         if self.ready.done():
             self.fill()
 
@@ -133,7 +115,7 @@ class _Client(asyncio.Protocol):
             self.ready.set_exception(exc or ConnectionError("closed by the server"))
         self._load.over.set()
 
-    def _take(self, line: bytes, now_s: float) -> None:
+    def _take(self, line: bytearray, now_s: float) -> None:
         if line.startswith(b'{"type":"event"'):
             if b'"type":"update"' not in line:  # the owner also gets what applications know an order's news by
                 return

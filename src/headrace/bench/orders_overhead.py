@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 import headrace
-from headrace.bench import add_write, progress, tell
+from headrace.bench import progress, run_and_tell
 from headrace.bench.orders import HEADRACE, new_database, serving
 from headrace.chains.mock import MockChainSettings
 from headrace.store import STORES
@@ -100,11 +100,7 @@ def main(argv: Sequence[str]) -> int:
         prog="headrace bench orders_overhead", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--in-flight", type=int, default=1000, help="orders at once (default %(default)s)")
-    add_write(parser)
-    args = parser.parse_args(argv)
-    report = run(args)
-    tell(table(report), report, args.write)
-    return 0
+    return run_and_tell(parser, argv, run, table)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import msgspec
 import pybase64
 
 import headrace
-from headrace.bench import add_write, at_least_one, progress, tell
+from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
@@ -174,11 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
-    add_write(parser)
-    args = parser.parse_args(argv)
-    report = run(args)
-    tell(table(report), report, args.write)
-    return 0
+    return run_and_tell(parser, argv, run, table)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import islice
 from typing import Final
 
@@ -10,6 +9,7 @@ from headrace.bus import BusSettings, History, Sink
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
 
 MESSAGE_BYTES: Final = 200
 """What a kept message weighs besides its body."""
@@ -82,7 +82,7 @@ class MemoryBus:
         self._logs: OrderedDict[str, _Log] = OrderedDict()  # least recently published first
         self._silent: OrderedDict[str, _Log] = OrderedDict()  # without messages, only the position; oldest first
         self._bytes = 0
-        self._sinks: tuple[Sink, ...] = ()
+        self._sinks = Sinks[Message]()
         self._closed = False
 
     async def publish(self, batch: Sequence[Publication]) -> list[Position]:
@@ -108,7 +108,7 @@ class MemoryBus:
             messages.append(message)
             positions.append(Position(log.epoch, offset))
         self._make_room()
-        self._deliver(messages)
+        self._sinks.deliver(messages)
         return positions
 
     async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
@@ -143,12 +143,7 @@ class MemoryBus:
 
     def attach(self, sink: Sink) -> Callable[[], None]:
         self._check_open()
-        self._sinks = (*self._sinks, sink)
-
-        def detach() -> None:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-        return detach
+        return self._sinks.attach(sink)
 
     def topics(self) -> Mapping[str, Position]:
         self._check_open()
@@ -163,7 +158,7 @@ class MemoryBus:
 
     async def close(self) -> None:
         self._closed = True
-        self._sinks = ()
+        self._sinks.detach_all()
         self._forget_all()
 
     def _forget_all(self) -> None:
@@ -216,11 +211,3 @@ class MemoryBus:
     def _next_epoch(self) -> None:
         self._epochs_over += 1
         self._epoch = f"{self._generation}-{self._epochs_over}"
-
-    def _deliver(self, messages: list[Message]) -> None:
-        """Call every sink in the order in which they were attached, also when one of them raises."""
-        if not messages:
-            return
-        with ExitStack() as stack:
-            for sink in reversed(self._sinks):
-                stack.callback(sink, messages)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -115,6 +116,8 @@ def _list(arguments: argparse.Namespace) -> int:
     names = ("user", "status", "mint", "limit", "cursor")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     page = _ask(arguments, "GET", "/api/orders", params=given)
+    if page.get("unreadable"):
+        print(f"{page['unreadable']} more can't be read there: its log names them", file=sys.stderr)
     if arguments.json:
         for order in page["orders"]:
             print(json.dumps(order))

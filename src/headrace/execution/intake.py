@@ -20,7 +20,7 @@ from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
-from headrace.store import Accepted, Cancelled, Page, Store
+from headrace.store import Accepted, Cancelled, Page, Room, Store
 
 USERS_MAX: Final = 10_000
 KEY_LENGTH_MAX: Final = 128
@@ -61,12 +61,12 @@ class Intake:
             updated_at_ms=now_ms,
         )
         fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
-        resting_max = self._settings.resting_per_user
+        room = Room(self._settings.resting_per_user, self._settings.resting_in_all)
         try:
             if self._worker is None:
-                return await self._store.accept(order, keys, fingerprint, resting_max)
+                return await self._store.accept(order, keys, fingerprint, room)
             with self._worker.promise() as lease_ms:
-                accepted = await self._store.accept(order, keys, fingerprint, resting_max, lease_ms)
+                accepted = await self._store.accept(order, keys, fingerprint, room, lease_ms)
                 if accepted.claimed:
                     self._worker.begin(accepted.order)
                 return accepted
@@ -140,12 +140,14 @@ class Intake:
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
-        portfolio, after = Portfolio(), 0
+        portfolio = Portfolio()
+        after: int | None = 0
         try:
-            while fills := await self._store.fills(user_id, after, FILLS_PAGE):
+            while after is not None:
+                fills, after, unreadable = await self._store.fills(user_id, after, FILLS_PAGE)
+                portfolio.unreadable += unreadable
                 for fill in fills:
                     portfolio.apply(fill)
-                after = fills[-1].position
         except TransientError as error:
             raise _unavailable() from error
         return view(user_id, portfolio, decimals_of)

@@ -46,10 +46,10 @@ class Holding:
 
 
 class Portfolio:
-    """Fold the fills in the order of the log; the same fills give the same portfolio."""
+    """Fold the fills in the order of the log; the same fills give the same portfolio. `unreadable` ones are missing."""
 
     def __init__(self) -> None:
-        self.fills = 0
+        self.fills = self.unreadable = 0
         self.balances: dict[str, int] = defaultdict(int)
         self.holdings: dict[tuple[str, str], Holding] = defaultdict(Holding)
 
@@ -90,6 +90,7 @@ def view(user_id: str, portfolio: Portfolio, decimals_of: Callable[[str], int | 
     return {
         "userId": user_id,
         "fills": portfolio.fills,
+        "unreadable": portfolio.unreadable,
         "balances": [
             {"mint": mint, "units": str(units), "amount": text(units, mint)}
             for mint, units in sorted(portfolio.balances.items())

@@ -56,6 +56,11 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         msgspec.Meta(ge=0),
         Setting("limit and stop orders of one user that may wait at once; 0: any", env=("RESTING_ORDERS_PER_USER",)),
     ] = 1_000
+    resting_in_all: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting("limit and stop orders of all users that may wait at once; 0: any", env=("RESTING_ORDERS",)),
+    ] = 10_000
     orders_per_minute_per_user: Annotated[
         int, msgspec.Meta(ge=0), Setting("orders that one user may place a minute; 0: any", env=("ORDERS_PER_USER",))
     ] = 0

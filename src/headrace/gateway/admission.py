@@ -58,6 +58,15 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             live=True,
         ),
     ] = 512
+    requests_per_s: Annotated[
+        int,
+        _Count,
+        Setting(
+            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
+            ("HTTP_REQUESTS_PER_S",),
+            live=True,
+        ),
+    ] = 2000
     trusted_proxies: Annotated[
         tuple[str, ...],
         msgspec.Meta(max_length=64),

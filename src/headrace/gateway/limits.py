@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from headrace.gateway.admission import Admission
 from headrace.gateway.alarms import Alarms
 from headrace.gateway.deadlines import Deadlines
+from headrace.gateway.request_rates import RequestRates
 from headrace.gateway.settings import GatewaySettings
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -87,6 +88,7 @@ class Doorkeeper:
         self.clock = clock
         self.draining = False
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
+        self.rates = RequestRates(clock, lambda: self.admission.settings.requests_per_s, self.refused)
         self.waiting: Counter[str] = Counter()
         """Connections that are not (yet) WebSockets, by peer."""
         self._waiting_all = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Final, assert_never
+from urllib.parse import unquote
 
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
@@ -308,7 +309,11 @@ def _user_id(query: Mapping[str, list[str]]) -> str | None:
 
 
 def _subscriptions(query: Mapping[str, list[str]], topics_max: int) -> list[str]:
+    """The topics that the URL names: split at commas, then decoded each, so that `%2C` stands for one in a name."""
     wanted = [name for name in (_one(query, "subscriptions") or "").split(",") if name]
     if len(wanted) > topics_max:
         raise Refused(HTTPStatus.BAD_REQUEST, f"more than {topics_max} subscriptions")
-    return wanted
+    try:
+        return [unquote(name, errors="strict") for name in wanted]
+    except UnicodeDecodeError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error

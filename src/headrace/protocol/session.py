@@ -150,6 +150,10 @@ class TokenBucket:
             return 0.0
         return (1 - self._tokens) / self.per_s
 
+    def give_back(self) -> None:
+        """What was taken last is not needed after all."""
+        self._tokens = min(self.per_s, self._tokens + 1)
+
 
 Data = TypeVar("Data", SubscribeData, UnsubscribeData, HistoryData, AuthData, AckData)
 

@@ -1,8 +1,6 @@
-"""Sources bring chain updates in. This is the port, its contract and the register."""
+"""Sources bring chain updates in. This is the port and its contract."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from headrace.model.updates import AnyUpdate
 from headrace.runtime.channel import Channel
@@ -33,12 +31,3 @@ class Source(Protocol):
 
     async def run(self, outlet: Outlet) -> Ending:
         """Deliver until the end; may be called once."""
-
-
-SOURCES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "rpc_pubsub": "headrace.sources.rpc_pubsub:RpcPubSub",
-        "recording": "headrace.sources.recording:Recording",
-    }
-)
-"""Name → "module:Class", imported when first used."""

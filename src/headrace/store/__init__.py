@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
-from headrace.store.parked import Parked
+from headrace.store.parked import Parked, Unreadable
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -33,10 +33,30 @@ class Cancelled(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Orders, newest first; `cursor` asks for those after the last of them, None: there are none."""
+    """Orders, newest first, without the `unreadable` ones among them; `cursor` asks for what follows, None: nothing."""
 
     orders: list[Order]
     cursor: str | None
+    unreadable: int = 0
+
+    @classmethod
+    def of(cls, found: Sequence[Order | Unreadable], cursor: str | None, parked: Parked) -> "Page":
+        orders = parked.sift(found)
+        return cls(orders, cursor, len(found) - len(orders))
+
+
+class Fills(NamedTuple):
+    """What orders moved, in the order of the log, without `unreadable` ones; beyond `after` there may be more."""
+
+    fills: list[Fill]
+    after: int | None
+    unreadable: int = 0
+
+    @classmethod
+    def of(cls, found: Sequence[Fill | Unreadable | None], after: int | None, parked: Parked) -> "Fills":
+        """None stands for a landing that was lost: it moved nothing."""
+        readable = parked.sift(found)
+        return cls([fill for fill in readable if fill is not None], after, len(found) - len(readable))
 
 
 class Renewal(NamedTuple):
@@ -50,6 +70,16 @@ class Rate(NamedTuple):
     """How many orders may be begun per minute by all workers together; as many at once after a pause. 0: no limit."""
 
     per_minute: int
+
+
+class Room(NamedTuple):
+    """How many orders may await their trigger at once: of one user, and of all users together. 0: any number."""
+
+    of_user: int = 0
+    in_all: int = 0
+
+
+ANY_ROOM: Final = Room()
 
 
 class Store(Protocol):
@@ -66,15 +96,15 @@ class Store(Protocol):
     parked: Parked
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
 
         With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
         Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
-        `resting_max` (0: any number) of this user do already. Processes that accept at the same moment may each take
-        that many more than there is room for.
+        there is no `room` for another of this user, 503 when there is none for anybody's. Processes that accept at the
+        same moment may each take that many more than there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -139,7 +169,7 @@ class Store(Protocol):
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         """The order's log after `after_seq`."""
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         """What the user's orders moved, in the order in which it was logged, beyond position `after`."""
 
     async def follow(self) -> None:

@@ -3,24 +3,28 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
 import asyncpg
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.store import (
+    ANY_ROOM,
     Accepted,
     Cancelled,
     EventSink,
+    Fills,
     Page,
     Rate,
     Renewal,
+    Room,
     migrations,
     postgres_batch,
     postgres_claims,
@@ -47,7 +51,7 @@ class PostgresStore:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
-        self._sinks: tuple[EventSink, ...] = ()
+        self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
         self._tasks = Supervisor(clock)
         self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
@@ -83,11 +87,11 @@ class PostgresStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
         user_id = order.request.user_id
-        counted = user_id if order.awaits_trigger and resting_max else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        counted = user_id if order.awaits_trigger and any(room) else None
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
@@ -161,7 +165,7 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id, mint, cursor):
                 return Page([], None)
-            return await sql.page(db, user_id, status, mint, cursor, limit)
+            return Page.of(*await sql.page(db, user_id, status, mint, cursor, limit), self.parked)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
@@ -169,9 +173,11 @@ class PostgresStore:
         _, events = await self._look(order_id, after_seq, limit)
         return events
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         async with self._reader() as db:
-            return await sql.fills(db, user_id, after, limit) if _storable(user_id) else []
+            if not _storable(user_id):
+                return Fills([], None)
+            return Fills.of(*await sql.fills(db, user_id, after, limit), self.parked)
 
     async def follow(self) -> None:
         db = await reconnect(self._url)
@@ -195,12 +201,7 @@ class PostgresStore:
             db.terminate()
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
-        self._sinks = (*self._sinks, sink)
-
-        def detach() -> None:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-        return detach
+        return self._sinks.attach(sink)
 
     async def close(self) -> None:
         if self._closed:
@@ -248,7 +249,7 @@ class PostgresStore:
     async def _tell_committed(self, db: sql.Db) -> None:
         committed, self._committed = self._committed, ()
         told = self._told.next_of(committed)
-        self._deliver(told)
+        self._sinks.deliver(told)
         if len(told) < len(committed):
             await self._look_for_news(db)
 
@@ -263,13 +264,7 @@ class PostgresStore:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             found, self._mark = await postgres_tail.news(db, self._mark)
-            self._deliver(self._told.beyond(self.parked.sift(found)))
-
-    def _deliver(self, events: Sequence[OrderEvent]) -> None:
-        if events:
-            with ExitStack() as stack:
-                for sink in reversed(self._sinks):
-                    stack.callback(sink, events)
+            self._sinks.deliver(self._told.beyond(self.parked.sift(found)))
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)

@@ -1,5 +1,6 @@
 """What one group commit changes, decided in memory while the database holds the rows for us. No SQL here."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Renewal, rows
+from headrace.store import Accepted, Cancelled, Renewal, Room, rows
 
 ENDED: Final = 0
 """A lease of so many ms ends at once."""
@@ -72,7 +73,8 @@ class Batch:
         self.known: dict[Key, Known] = {}
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
-        self.resting: dict[str, int] = {}
+        self.resting: Counter[str] = Counter()
+        """Orders that await their trigger, by user; those of users whom nobody asked about are under the empty name."""
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
@@ -91,7 +93,7 @@ class Batch:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, batch: Batch
+    order: Order, keys: Sequence[str], fingerprint: str, room: Room, lease_ms: int, now_ms: int, batch: Batch
 ) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
@@ -102,9 +104,9 @@ def accept(
             if known.order_id not in batch.now:
                 raise InvariantError(f"order {known.order_id} is named by a key but is not there")
             return Accepted(batch.now[known.order_id], replayed=True)
-    if order.awaits_trigger and resting_max:
-        rows.check_resting(batch.resting.get(user_id, 0), resting_max)
-        batch.resting[user_id] = batch.resting.get(user_id, 0) + 1
+    if order.awaits_trigger and any(room):
+        rows.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
+        batch.resting[user_id] += 1
     for key in keys:
         batch.known[user_id, key] = Known(fingerprint, order.id)
         batch.new_keys.append(((user_id, key), batch.known[user_id, key]))

@@ -9,7 +9,7 @@ import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
-from headrace.store import Page, rows
+from headrace.store import rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_batch import READY, Batch, Job, Known
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
@@ -34,8 +34,8 @@ _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
     from unnest($1::text[], $2::text[]) as asked (user_id, key)
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
     join orders o on o.id = k.order_id"""
-_RESTING: Final = """select user_id, count(*) from orders
-    where user_id = any($1::text[]) and status = 'PENDING' and lease_until > '-infinity' group by user_id"""
+_RESTING: Final = """select case when user_id = any($1::text[]) then user_id else '' end as of_whom, count(*)
+    from orders where status = 'PENDING' and lease_until > '-infinity' group by of_whom"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 # A row that is not as the batch has it is not updated; then the statement divides by zero, and all of it is undone.
 _WRITE: Final = f"""with updated as (
@@ -129,7 +129,7 @@ async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
             batch.now.setdefault(order.id, order)
     users = sorted({job.counts_resting_of for job in jobs if job.counts_resting_of})
     if users:
-        batch.resting = dict(map(tuple, await db.fetch(_RESTING, users)))
+        batch.resting.update(dict(map(tuple, await db.fetch(_RESTING, users))))
     moving = sorted({order_id for job in jobs if job.moves_attempt for order_id in job.order_ids})
     if moving:
         for order_id, number, status in await db.fetch(_ATTEMPTS, moving):
@@ -221,12 +221,12 @@ async def resting(db: Db, after_id: str, limit: int) -> list[Order | Unreadable]
     return read_each(rows.order, await db.fetch(sql, after_id, limit))
 
 
-async def fills(db: Db, user_id: str, after: int, limit: int) -> list[Fill]:
-    """A row that becomes visible below `after` meanwhile is left out; whoever reads again from 0 finds it."""
-    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = $1 and e.kind = 'landed' and e.position > $2
-        and o.outcome::json ->> 'finality' is distinct from 'lost' order by e.position limit $3"""
-    return [rows.fill(row) for row in await db.fetch(sql, user_id, after, limit)]
+async def fills(db: Db, user_id: str, after: int, limit: int) -> tuple[list[Fill | Unreadable | None], int | None]:
+    """Fills (None: lost), and the position to go on from. A row that becomes visible below it meanwhile is left out;
+    whoever reads again from 0 finds it."""
+    sql = """select o.id, e.position, e.at, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = $1 and e.kind = 'landed' and e.position > $2 order by e.position limit $3"""
+    return rows.fills(await db.fetch(sql, user_id, after, limit), limit)
 
 
 async def purge(db: Db, before_ms: int) -> None:
@@ -257,14 +257,14 @@ async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[O
 
 async def page(
     db: Db, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
-) -> Page:
+) -> tuple[list[Order | Unreadable], str | None]:
+    """A page's orders, and the cursor for the next."""
     wanted = [("user_id = ${}", user_id), ("status = ${}", status and status.value)]
     wanted += [("${0} in (mint_in, mint_out)", mint), ("id < ${}", cursor)]
     given = [(condition, value) for condition, value in wanted if value is not None]
     where = " and ".join(condition.format(number) for number, (condition, _) in enumerate(given, start=1)) or "true"
     sql = f"select {ORDER_COLUMNS} from orders where {where} order by id desc limit {limit + 1:d}"
-    found = [rows.order(row) for row in await db.fetch(sql, *[value for _, value in given])]
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    return rows.page(await db.fetch(sql, *[value for _, value in given]), limit)
 
 
 def _columns(table: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:

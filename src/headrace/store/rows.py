@@ -1,5 +1,6 @@
 """Between rows and nouns: the columns that both databases have, in one order."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from headrace.model.orders import (
     Outcome,
     Quote,
 )
-from headrace.store import FOREVER_MS
+from headrace.store import FOREVER_MS, Room
+from headrace.store.parked import Unreadable, read_each
 
 ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
 EVENT_COLUMNS: Final = "order_id, user_id, seq, kind, status, at, data"
@@ -83,11 +85,14 @@ def begun(it: Order, now_ms: int) -> Order:
     return replace(it, status=OrderStatus.ROUTING, seq=it.seq + 1, epoch=it.epoch + 1, updated_at_ms=now_ms)
 
 
-def check_resting(resting: int, resting_max: int) -> None:
-    """Raises OrderRefused for a user of whom `resting` orders await their trigger."""
-    if resting >= resting_max:
-        message = f"{resting} orders of this user wait for their price already"
+def check_room(taken: Room, room: Room) -> None:
+    """Raises OrderRefused where the orders that await their trigger leave no room for one more."""
+    if room.of_user and taken.of_user >= room.of_user:
+        message = f"{taken.of_user} orders of this user wait for their price already"
         raise OrderRefused(HTTPStatus.CONFLICT, "too_many_resting", message)
+    if room.in_all and taken.in_all >= room.in_all:
+        message = "so many orders wait for their price already that this server takes no more of them for now"
+        raise OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_resting_in_all", message, retry_after_ms=60_000)
 
 
 def event(row: Any) -> OrderEvent:
@@ -121,18 +126,30 @@ def event_of(it: Order, kind: str, at_ms: int, data: dict[str, Any] | None = Non
     )
 
 
-def fill(row: Any) -> Fill:
-    """Of a `landed` event's position and time, and its order's id, request and outcome."""
+def fill(row: Any) -> Fill | None:
+    """Of an order's id, its `landed` event's position and time, its request and outcome; None if that was lost."""
     request, outcome = _requests.decode(row[3]), _outcomes.decode(row[4])
+    if outcome.finality == "lost":
+        return None
     return Fill(
-        position=row[0],
-        order_id=row[2],
+        position=row[1],
+        order_id=row[0],
         mint_in=request.token_in.mint,
         mint_out=request.token_out.mint,
         amount_in=request.amount,
         amount_out=outcome.amount_out or BaseUnits(0),
-        at_ms=row[1],
+        at_ms=row[2],
     )
+
+
+def page(found: Sequence[Any], limit: int) -> tuple[list[Order | Unreadable], str | None]:
+    """Of `limit` + 1 rows of ORDER_COLUMNS, or fewer: the orders, and the cursor for those that follow."""
+    return read_each(order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
+
+
+def fills(found: Sequence[Any], limit: int) -> tuple[list[Fill | Unreadable | None], int | None]:
+    """Of up to `limit` rows as `fill` takes them: the fills, and the position to go on from."""
+    return read_each(fill, found), found[-1][1] if len(found) == limit else None
 
 
 def attempt(row: Any) -> Attempt:

@@ -1,14 +1,14 @@
 """Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
 from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.sqlite import SqliteThread
-from headrace.store import Accepted, Cancelled, EventSink, Page, Rate, Renewal, migrations
+from headrace.store import ANY_ROOM, Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, Room, migrations
 from headrace.store import sqlite_orders as sql
 from headrace.store.parked import Parked, Unreadable
 
@@ -26,7 +26,7 @@ class SqliteStore:
 
     def __init__(self, path: str, clock: Clock) -> None:
         self._clock = clock
-        self._sinks: tuple[EventSink, ...] = ()
+        self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
         self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
 
@@ -42,9 +42,9 @@ class SqliteStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, resting_max: int = 0, lease_ms: int = 0
+        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
     ) -> Accepted:
-        accept = partial(sql.accept, order, keys, fingerprint, resting_max, lease_ms, self._now_ms())
+        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -92,13 +92,14 @@ class SqliteStore:
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:
-        return await self._thread.ask(partial(sql.page, user_id, status, mint, cursor, limit), writes=False)
+        page = partial(sql.page, user_id, status, mint, cursor, limit)
+        return Page.of(*await self._thread.ask(page, writes=False), self.parked)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
 
-    async def fills(self, user_id: str, after: int, limit: int) -> Sequence[Fill]:
-        return await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
+        return Fills.of(*await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False), self.parked)
 
     async def follow(self) -> None:
         purge_at_s = 0.0
@@ -110,12 +111,7 @@ class SqliteStore:
             await self._clock.sleep(FOLLOW_S)
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
-        self._sinks = (*self._sinks, sink)
-
-        def detach() -> None:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-        return detach
+        return self._sinks.attach(sink)
 
     async def close(self) -> None:
         await self._thread.close()
@@ -124,7 +120,4 @@ class SqliteStore:
         return self._clock.wall_ns() // 1_000_000
 
     def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
-        events = self.parked.sift(news)
-        with ExitStack() as stack:
-            for sink in reversed(self._sinks):
-                stack.callback(sink, events)
+        self._sinks.deliver(self.parked.sift(news))

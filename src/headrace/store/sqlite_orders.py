@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Page, Rate, Renewal, rows
+from headrace.store import Accepted, Cancelled, Rate, Renewal, Room, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -41,7 +41,7 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, resting_max: int, lease_ms: int, now_ms: int, db: _Db
+    order: Order, keys: Sequence[str], fingerprint: str, room: Room, lease_ms: int, now_ms: int, db: _Db
 ) -> Accepted:
     user_id = order.request.user_id
     for key in keys:
@@ -51,9 +51,10 @@ def accept(
             if known[0] != fingerprint:
                 raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
             return Accepted(_must_get(known[1], db), replayed=True)
-    if order.awaits_trigger and resting_max:
-        sql = "select count(*) from orders where user_id = ? and status = 'PENDING' and lease_until > 0"
-        rows.check_resting(db.execute(sql, (user_id,)).fetchone()[0], resting_max)
+    if order.awaits_trigger and any(room):
+        sql = "select count(*) from orders where status = 'PENDING' and lease_until > 0"
+        of_user = db.execute(f"{sql} and user_id = ?", (user_id,)).fetchone()[0]
+        rows.check_room(Room(of_user, db.execute(sql).fetchone()[0]), room)
     claimed = lease_ms > 0 and not order.awaits_trigger
     events = [
         rows.event_of(order, "accepted", order.created_at_ms, {"resting": True} if order.awaits_trigger else None)
@@ -256,7 +257,8 @@ def _must_get(order_id: str, db: _Db) -> Order:
 
 def page(
     user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int, db: _Db
-) -> Page:
+) -> tuple[list[Order | Unreadable], str | None]:
+    """A page's orders, and the cursor for the next."""
     wanted: list[tuple[str, tuple[Any, ...]]] = []
     if user_id is not None:
         wanted.append(("user_id = ?", (user_id,)))
@@ -268,8 +270,8 @@ def page(
         wanted.append(("id < ?", (cursor,)))
     where = "where " + " and ".join(condition for condition, _ in wanted) if wanted else ""
     values = [value for _, given in wanted for value in given]
-    found = _select(db, f"{where} order by id desc limit ?", (*values, limit + 1))
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    sql = f"select {ORDER_COLUMNS} from orders {where} order by id desc limit ?"
+    return rows.page(db.execute(sql, (*values, limit + 1)).fetchall(), limit)
 
 
 def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
@@ -277,11 +279,11 @@ def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEven
     return [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
 
 
-def fills(user_id: str, after: int, limit: int, db: _Db) -> list[Fill]:
-    sql = """select e.position, e.at, o.id, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = ? and e.kind = 'landed' and e.position > ?
-        and json_extract(o.outcome, '$.finality') is not 'lost' order by e.position limit ?"""
-    return [rows.fill(row) for row in db.execute(sql, (user_id, after, limit))]
+def fills(user_id: str, after: int, limit: int, db: _Db) -> tuple[list[Fill | Unreadable | None], int | None]:
+    """Fills (None: lost), and the position to go on from."""
+    sql = """select o.id, e.position, e.at, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
+        where e.user_id = ? and e.kind = 'landed' and e.position > ? order by e.position limit ?"""
+    return rows.fills(db.execute(sql, (user_id, after, limit)).fetchall(), limit)
 
 
 def _last_attempt(db: _Db, order_id: str) -> Any:

@@ -25,7 +25,9 @@ from headrace.gateway.routes import (
     tickets,
     topics,
 )
+from headrace.gateway.routes.bare import refuse
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.counted import Counted
 from headrace.gateway.routes.cross_origin import CrossOrigin
 from headrace.model.orders import OrderRefused
 
@@ -44,6 +46,7 @@ _HANDLERS: Final = (
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
 )
+_TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 _log = structlog.get_logger("gateway")
@@ -73,7 +76,8 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         logging_config=None,
         request_max_body_size=context.keeper.settings.body_bytes_max,
     )
-    return _Outer(CrossOrigin(app, context.keeper.admission), context)
+    counted = Counted(app, context.keeper)
+    return _Outer(CrossOrigin(counted, context.keeper.admission), context)
 
 
 class _Outer:
@@ -97,7 +101,7 @@ class _Outer:
 
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not length.isdigit() or int(length) > self._context.keeper.settings.body_bytes_max:
-            await _too_large(send_guarded)
+            await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
             scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # uvicorn leaves the body out
@@ -155,14 +159,3 @@ def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("request_failed", path=request.url.path, error=repr(error), exc_info=error)
     return answer(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-async def _too_large(send: Send) -> None:
-    body = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    headers = [
-        (b"content-type", PROBLEM_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

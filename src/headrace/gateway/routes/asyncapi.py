@@ -67,7 +67,10 @@ def _channels() -> Document:
     query = {
         "type": "object",
         "properties": {
-            "subscriptions": {"type": "string", "description": "topics to begin with, separated by commas"},
+            "subscriptions": {
+                "type": "string",
+                "description": "topics to begin with, encoded each, separated by commas",
+            },
             "user_id": {"type": "string", "minLength": 1, "maxLength": SUBJECT_LENGTH_MAX},
             "ticket": {"type": "string", "description": "from POST /api/ws/tickets, where authentication is on"},
             "batch": {"enum": ["1"], "description": "a frame may hold several objects, one a line"},

@@ -7,7 +7,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.gateway.admission import Admission
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+from headrace.gateway.problems import Refused
+from headrace.gateway.routes.bare import answer, refuse, values
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -33,11 +34,11 @@ class CrossOrigin:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        origins, hosts = _values(scope, b"origin"), _values(scope, b"host")
+        origins, hosts = values(scope, b"origin"), values(scope, b"host")
         try:
             self._admission.check_host(hosts)
         except Refused as refused:
-            await _refuse(send, refused)
+            await refuse(send, refused)
             return
         if not origins:
             await self._app(scope, receive, send)
@@ -48,11 +49,11 @@ class CrossOrigin:
             if scope["method"] in _READING:
                 await self._app(scope, receive, send)  # without our leave the browser keeps the answer from the page
             else:
-                await _refuse(send, refused)
+                await refuse(send, refused)
             return
         leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), (b"vary", b"origin"), _EXPOSED)
-        if scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method"):
-            await _answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
+        if scope["method"] == "OPTIONS" and values(scope, b"access-control-request-method"):
+            await answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
             return
 
         async def send_marked(message: Message) -> None:
@@ -61,17 +62,3 @@ class CrossOrigin:
             await send(message)
 
         await self._app(scope, receive, send_marked)
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
-
-
-async def _refuse(send: Send, refused: Refused) -> None:
-    await _answer(send, refused.status, problem(refused.status, refused.detail))
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    kind = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())] if body else []
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -12,7 +12,9 @@ from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic
+from headrace.gateway.routes.bare import address_of
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.counted import discount
 from headrace.gateway.routes.described import EpochQuery, OffsetQuery, TopicPath, position, problems
 from headrace.gateway.session_shell import Gate
 from headrace.model.events import Position
@@ -72,9 +74,7 @@ async def follow_topic(
     await guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    address = context.keeper.admission.address_of(
-        request.client.host if request.client else "", request.headers.getall("x-forwarded-for", [])
-    )
+    address = address_of(request.scope, context.keeper.admission)
     return _Answer(context.gate, address, topic, since, guards.identity_of(request))
 
 
@@ -101,6 +101,7 @@ class _Answer:
         except Refused as refused:
             self._gate.keeper.refused.labels(str(int(refused.status))).inc()
             raise
+        discount(scope, self._gate.keeper.rates)
         taken = False
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})

@@ -15,6 +15,7 @@ from litestar.handlers.base import BaseRouteHandler
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.counted import count_for_user
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity
@@ -97,13 +98,15 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
 async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: bool) -> None:
     credential = _credential(connection, by_ticket=by_ticket)
     try:
-        connection.scope["user"] = await auth.identify(credential)
+        identity = await auth.identify(credential)
     except RequestError as failure:
         if failure.temporary:
             raise _not_now(failure) from None
         detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
+    connection.scope["user"] = identity
+    count_for_user(connection.scope, context_of(connection).keeper.rates, identity.subject)
 
 
 def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:

@@ -104,10 +104,11 @@ class OrderView(Asked):
 
 
 class OrderPage(_Shape):
-    """Newest first; `nextCursor` asks for those after the last."""
+    """Newest first; `nextCursor` asks for those after the last. `unreadable` ones are missing: a person must look."""
 
     orders: list[OrderView]
     next_cursor: str | None
+    unreadable: int
 
 
 class Update(msgspec.Struct, rename="camel", kw_only=True):
@@ -162,8 +163,11 @@ class HoldingView(_Shape):
 
 
 class PortfolioView(_Shape):
+    """What `unreadable` executed orders moved is missing."""
+
     user_id: str
     fills: int
+    unreadable: int
     balances: list[Balance]
     holdings: list[HoldingView]
 

@@ -69,7 +69,8 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         """Orders, newest first. `cursor` is the `nextCursor` of the page before."""
         user = guards.acting_user(request, user)
         page = await intake.list(user_id=user, status=status, mint=mint, cursor=cursor, limit=limit)
-        return _json({"orders": [order_view(order) for order in page.orders], "nextCursor": page.cursor})
+        orders = [order_view(order) for order in page.orders]
+        return _json({"orders": orders, "nextCursor": page.cursor, "unreadable": page.unreadable})
 
     @get(
         "/api/orders/{order_id:str}/events", operation_id="readOrderLog", summary="Read an order's log", tags=["orders"]

@@ -1,0 +1,36 @@
+"""What a WebSocket server sends, cut into frames by a client that has no time for more."""
+
+from collections.abc import Iterator
+
+
+class ServerFrames:
+    """The bytes that came and are not read yet. No frame is masked, fragmented or compressed: nobody asked for that."""
+
+    __slots__ = ("_buffer", "_open")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._open = False
+
+    def take(self, data: bytes, most: int | None = None) -> Iterator[bytearray]:
+        """The payloads that are whole now, `most` bytes of each; what answered the handshake is passed over."""
+        buffer = self._buffer
+        buffer += data
+        if not self._open:
+            end = buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            del buffer[: end + 4]
+            self._open = True
+        at, have = 0, len(buffer)
+        while have - at >= 2:
+            length, head = buffer[at + 1], 2
+            if length >= 126:
+                head = 4 if length == 126 else 10
+                length = int.from_bytes(buffer[at + 2 : at + head], "big")
+            begin = at + head
+            if begin + length > have:
+                break
+            yield buffer[begin : begin + (length if most is None else min(length, most))]
+            at = begin + length
+        del buffer[:at]

@@ -1,0 +1,35 @@
+"""Who hears of what happened, right when it happens."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Sinks(Generic[T]):
+    """Functions to call with news. One that raises, against the rule, keeps no other from hearing."""
+
+    def __init__(self) -> None:
+        self._sinks: tuple[Callable[[Sequence[T]], None], ...] = ()
+
+    def attach(self, sink: Callable[[Sequence[T]], None]) -> Callable[[], None]:
+        """Deliver to it from now on; call the result to stop."""
+        self._sinks = (*self._sinks, sink)
+
+        def detach() -> None:
+            self._sinks = tuple(other for other in self._sinks if other is not sink)
+
+        return detach
+
+    def detach_all(self) -> None:
+        """Nobody hears any more."""
+        self._sinks = ()
+
+    def deliver(self, news: Sequence[T]) -> None:
+        """Call every sink in the order in which they were attached, unless there is nothing new."""
+        if not news:
+            return
+        with ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(sink, news)
