@@ -175,6 +175,12 @@ async def test_what_is_certain_is_the_floor(desk: Desk) -> None:
     assert (await desk.snapshot()).complete
 
 
+async def test_what_was_certain_when_it_came_is_the_floor_at_once(desk: Desk) -> None:
+    await desk.put("A", "a1", 1)
+    await desk.put("A", "a2", 2, sure=True)
+    assert event_ids((await desk.snapshot()).items) == ["a2"]
+
+
 async def test_what_is_unchanged_longest_is_forgotten_and_the_snapshot_says_so(make: Make) -> None:
     desk = Desk(make, items_max=3)
     for key in "ABCAD":
