@@ -102,6 +102,8 @@ export interface ClientOptions {
   credential?: "subprotocol" | "frame";
   /** How many values a subscription holds that its reader has not taken. */
   queue?: number;
+  /** Told each time the server has welcomed a connection. */
+  onConnect?: () => void;
   /** Told of each lost connection and failed attempt. */
   onLoss?: (why: string, nextAttemptInMs: number) => void;
   /** The first delay before coming back, and the longest. */
@@ -132,6 +134,8 @@ export class Subscription implements AsyncIterable<Value> {
   readonly topic: string;
   /** That of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
   readonly position: Position | null;
+  /** Whether that value is from before the connection was there, and came by recovery. */
+  readonly catchingUp: boolean;
   /** Resolves when the server has accepted it; rejects with Refused. */
   started(): Promise<this>;
   close(): void;

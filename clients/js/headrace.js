@@ -197,6 +197,7 @@ export class Client {
       case "welcome":
         this.#silenceMs = (data.ping_s + data.pong_s) * 1000;
         this.connected = true;
+        this.#options.onConnect?.();
         for (const subscription of this.#subscriptions.values()) if (!subscription._behind) this.#enter(subscription);
         this.#pump();
         return false;

@@ -58,6 +58,7 @@ async def test_over_http(tmp_path: Path) -> None:
         assert (await shop.http.get("/api/orders?user=alice", headers=signed_in("bob"))).status_code == 403
         assert (await shop.http.get("/api/portfolio?user=alice", headers=signed_in("bob"))).status_code == 403
         assert (await shop.http.get("/api/portfolio?user=alice", headers=signed_in("alice"))).status_code == 200
+        assert (await shop.http.get("/api/portfolio", headers=signed_in("alice"))).json()["userId"] == "alice"
 
 
 @pytest.mark.parametrize("sub", ["auth0|123", 'google-oauth2|7 "\\:/=', "s" * 128])

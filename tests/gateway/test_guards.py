@@ -17,7 +17,7 @@ from tests.gateway.issuer import AUDIENCE, HS256, issuer, jwk, rsa_key, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OPEN: Final = ("/", "/dashboard.css", "/stream.js", "/health/live", "/health/ready", "/metrics", "/schema")
+OPEN: Final = ("/", "/dashboard.css", "/client/headrace.js", "/health/live", "/health/ready", "/metrics", "/schema")
 
 
 @get("/api/who", sync_to_thread=False)

@@ -1,4 +1,4 @@
-"""Conflated messages wait for the end of a window; here they wait, and here is when it ends."""
+"""Where conflated messages wait for the end of their window, and the clock that ends the windows."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ class Window:
     """What of a conflated group waits. The first message opens the window, and its end sends all that is left of it.
 
     Messages that are no events wait too, so that the order stays that of the topic; none of them is ever left out.
-    `numbers` are those of the group's `pending`: of each message the how manieth to come here it was.
+    `numbers` are those of the group's `pending`: each message's number among all that came here.
     """
 
     __slots__ = ("_windows", "every_s", "joining", "numbers", "tick", "waiting")

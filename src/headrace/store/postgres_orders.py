@@ -148,7 +148,7 @@ async def _write(db: Db, batch: Batch) -> None:
     tables: tuple[Iterable[Sequence[Any]], ...] = (
         [_update(batch, order_id) for order_id in batch.changed()],
         [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
-        sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
+        sorted((*key, *known, at_ms) for key, known, at_ms in batch.new_keys),
         map(rows.of_attempt, batch.new_attempts.values()),
         [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
         map(rows.of_event, batch.events),
@@ -229,8 +229,14 @@ async def fills(db: Db, user_id: str, after: int, limit: int) -> tuple[list[Fill
     return rows.fills(await db.fetch(sql, user_id, after, limit), limit)
 
 
-async def purge(db: Db, before_ms: int) -> None:
-    await db.execute("delete from idempotency_keys where created_at < $1", before_ms)
+async def purge(db: Db, before_ms: int, limit: int) -> int:
+    """Forget up to so many old keys; how many there were."""
+    sql = """with old as (
+        select user_id, key from idempotency_keys where created_at < $1 limit $2 for update skip locked),
+      gone as (
+        delete from idempotency_keys k using old where k.user_id = old.user_id and k.key = old.key returning 1)
+      select count(*) from gone"""
+    return int(await db.fetchval(sql, before_ms, limit))
 
 
 class Look(NamedTuple):

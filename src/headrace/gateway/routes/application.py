@@ -45,6 +45,7 @@ _HANDLERS: Final = (
     *live.HANDLERS,
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
+    *dashboard.CLIENT_HANDLERS,
 )
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
