@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
+from headrace.model.events import Label
 from headrace.runtime.clock import SystemClock
 from headrace.store.inbox import Inbox, InboxSettings, Letter
 from headrace.store.sqlite_inbox import SqliteInbox
@@ -214,6 +215,15 @@ async def test_a_broadcast_to_a_topic(house: House) -> None:
     assert answer.json() == {"status": "ok", "epoch": "g", "offset": "1", "users": {}, "duplicate": False}
     got = await raw.json()
     assert (got["offset"], got["data"]) == ("1", {"type": "Mine", "n": 12345678901234567890123, "x": "a\nb"})
+
+
+async def test_a_broadcast_belongs_to_the_state_of_its_topic(house: House) -> None:
+    for kind, mint in [("Mine", "M"), ("Mine", "N"), ("Mine", None)]:
+        await post(house, topic="token_updates", data={"type": kind, "mint": mint})
+    messages = (await house.bus.history("token_updates", None, 9)).messages
+    ids = [msgspec.json.decode(b"{%b}" % message.body)["event_id"] for message in messages]
+    labels = [Label("Mine M ", ids[0], None, certain=True), Label("Mine N ", ids[1], None, certain=True), None]
+    assert [message.label for message in messages] == labels
 
 
 async def test_a_broadcast_to_a_topic_and_users(house: House) -> None:

@@ -15,8 +15,9 @@ from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
 from headrace.model.application import missing_members
 from headrace.model.errors import RequestError, TransientError
-from headrace.model.events import Position, Publication
+from headrace.model.events import Label, Position, Publication
 from headrace.model.identity import SUBJECT_LENGTH_MAX
+from headrace.model.states import state_key
 from headrace.store.inbox import Inbox, Letter
 
 DATA_BYTES_MAX: Final = 32_768
@@ -81,7 +82,9 @@ class Broadcasts:
         place: Position | None = None
         if asked.topic is not None:
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
-            (place,) = await self._bus.publish([Publication(asked.topic, "event", body)])
+            key = state_key(asked.topic, msgspec.json.decode(data))
+            label = None if key is None else Label(key, event_id, None, certain=True)
+            (place,) = await self._bus.publish([Publication(asked.topic, "event", body, label)])
         letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
 
         def compose(positions: Sequence[Position]) -> str:

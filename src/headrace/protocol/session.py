@@ -10,7 +10,7 @@ from headrace.model import topics
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
-from headrace.model.states import state_key
+from headrace.model.states import has_state
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.conflation import Conflate, parse_conflate
@@ -244,7 +244,7 @@ class Session:
     def _subscribe(self, wanted: Subscribe) -> list[Action]:
         topics.parse(wanted.topic)
         self._admit(wanted.topic)
-        if wanted.snapshot and state_key(wanted.topic) is None:
+        if wanted.snapshot and not has_state(wanted.topic):
             raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if wanted.topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
