@@ -9,7 +9,10 @@ const client = new Client(url, { onLoss: (why) => console.error(`${why}, coming 
 let seen = 0;
 
 for await (const { type, data } of client.subscribe(topic)) {
-  if (type === "event") console.log(data.side, data.base_amount, "of", data.mint, "for", data.sol, "SOL");
+  if (type === "event") {
+    const paid = data.sol === null ? `${data.quote_amount} of ${data.quote_mint}` : `${data.sol} SOL`;
+    console.log(data.side, data.base_amount, "of", data.mint, "for", paid);
+  }
   if (type === "retract") console.log("did not happen after all:", ...data.event_ids);
   if (type === "gap") console.log("the node missed slots", data.from_slot, "to", data.to_slot, data.state);
   if (type === "lag") console.log("too slow:", data.dropped, "messages were not sent");

@@ -18,7 +18,9 @@ async def follow(url: str, topic: str, count: int | None = None) -> None:
         async for value in client.subscribe(topic):
             match value:
                 case Event(data=trade):
-                    print(trade["side"], trade["base_amount"], "of", trade["mint"], "for", trade["sol"], "SOL")
+                    sol, other = trade["sol"], f"{trade['quote_amount']} of {trade['quote_mint']}"
+                    paid = other if sol is None else f"{sol} SOL"
+                    print(trade["side"], trade["base_amount"], "of", trade["mint"], "for", paid)
                     seen += 1
                 case Retract():
                     print("did not happen after all:", *value.event_ids)

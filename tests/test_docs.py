@@ -55,6 +55,8 @@ def test_commands_are_as_shown(page: str, words: list[str]) -> None:
     if words[0] == "make":
         assert set(words[1:]) <= MAKE_TARGETS
         return
+    for path in (word for word in words if word.startswith("tests/")):
+        assert list(ROOT.glob(path)), path
     end = next((at for at, word in enumerate(words) if word in ("|", ">", "&", "<")), len(words))
     parser().parse_args(words[1:end])  # exits for a command or an option that there is not
 

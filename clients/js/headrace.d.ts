@@ -96,12 +96,17 @@ export interface Page extends Position {
 }
 
 export interface ClientOptions {
-  /** Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. */
+  /**
+   * Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. What
+   * it throws ends the client; what `fetch` throws when there is no network (a TypeError), or a TimeoutError, does not.
+   */
   token?: string | (() => string | Promise<string>);
   /** Whether the token goes into the handshake or is sent as the first frame. */
   credential?: "subprotocol" | "frame";
   /** How many values a subscription holds that its reader has not taken. */
   queue?: number;
+  /** Told each time the server has welcomed a connection. */
+  onConnect?: () => void;
   /** Told of each lost connection and failed attempt. */
   onLoss?: (why: string, nextAttemptInMs: number) => void;
   /** The first delay before coming back, and the longest. */
@@ -132,6 +137,8 @@ export class Subscription implements AsyncIterable<Value> {
   readonly topic: string;
   /** That of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
   readonly position: Position | null;
+  /** Whether that value is from before the connection was there, and came by recovery. */
+  readonly catchingUp: boolean;
   /** Resolves when the server has accepted it; rejects with Refused. */
   started(): Promise<this>;
   close(): void;

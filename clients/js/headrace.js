@@ -12,7 +12,10 @@ const CLOSE_FOLLOWS_MS = 50;
 const ACKED_MAX = 4_096;
 const RECORDS = new Set(["event", "promote", "retract", "gap"]); // what takes an offset in a topic's log
 const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // we sent something wrong and would only do so again
-const EXPIRED = 4005, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
+const AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
+
+/** Whether whoever gives tokens could not be reached: so fetch and AbortSignal.timeout say it. */
+const isAway = (error) => error instanceof TypeError || error?.name === "TimeoutError";
 
 /** One connection that comes back, and all that is followed over it. */
 export class Client {
@@ -35,6 +38,7 @@ export class Client {
   #heardAt = 0;
   #silenceMs = SILENCE_MS;
   #timers = new Set();
+  #renewing = false; // one token at a time: a server that checks one refuses the next
 
   constructor(url, options = {}) {
     this.#url = new URL(url, globalThis.location?.href);
@@ -87,15 +91,16 @@ export class Client {
 
   async #connect() {
     const { token, credential, WebSocket } = this.#options;
-    let shown;
+    let shown, socket;
     try {
       shown = typeof token === "function" ? await token() : token;
+      if (this.#failure) return;
+      if (shown && !/^[\w.-]+$/.test(shown)) throw new Refused(BAD_TOKEN, "bad token"); // the runtime's error would show it
+      const protocols = shown && credential === "subprotocol" ? ["stream.v1", `jwt.${shown}`] : [];
+      socket = this.#socket = new WebSocket(this.#url.href, protocols);
     } catch (error) {
-      return this.#fail(error);
+      return isAway(error) ? this.#lost(1006, `no token: ${error.message}`) : this.#fail(error);
     }
-    if (this.#failure) return;
-    const protocols = shown && credential === "subprotocol" ? ["stream.v1", `jwt.${shown}`] : [];
-    const socket = (this.#socket = new WebSocket(this.#url.href, protocols));
     let progress = false;
     const end = (code, reason) => {
       if (this.#socket !== socket) return;
@@ -134,19 +139,20 @@ export class Client {
   }
 
   #lost(code, reason) {
-    this.connected = false;
+    this.connected = this.#renewing = false;
     const calls = [...this.#asked.values(), ...this.#waiting].filter((ask) => ask.resolve);
     this.#asked.clear();
     this.#waiting = calls;
     for (const subscription of this.#subscriptions.values()) subscription._standing = "away";
-    const outdated = code === EXPIRED && typeof this.#options.token === "string"; // there is no newer one
-    if (code >= 4500 || USELESS_TO_RETRY.has(code) || outdated) {
+    const { retryMs, retryMsMax, token } = this.#options;
+    const outdated = code === EXPIRED && typeof token === "string"; // there is no newer one
+    const unnamed = code === AUTH_TIMEOUT && !token; // nor will there be one next time
+    if (code >= 4500 || USELESS_TO_RETRY.has(code) || outdated || unnamed) {
       return this.#fail(new Refused(code, reason || "the server ended the connection"));
     }
-    const { retryMs, retryMsMax } = this.#options;
     const delayMs = Math.min(retryMsMax, retryMs * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
-    this.#options.onLoss?.(reason || "connection lost", delayMs);
     this.#later(delayMs, () => this.#connect());
+    this.#options.onLoss?.(reason || "connection lost", delayMs); // may close the client
   }
 
   #fail(failure) {
@@ -172,16 +178,26 @@ export class Client {
     this.#timers.add(timer);
   }
 
-  async #refresh() {
+  #renew() {
+    if (this.#renewing || typeof this.#options.token !== "function") return;
+    this.#renewing = true;
+    this.#refresh(this.#socket);
+  }
+
+  /** Show a new token, on this connection only. */
+  async #refresh(socket) {
     const { token } = this.#options;
-    if (!token) return;
-    const socket = this.#socket;
     try {
       const shown = typeof token === "function" ? await token() : token;
-      if (socket && this.#socket === socket) this.#authenticate(shown);
+      if (shown && this.#socket === socket) this.#authenticate(shown);
     } catch (error) {
-      this.#fail(error);
+      if (!isAway(error)) this.#fail(error);
+      else this.#refreshLater(socket, ASK_AGAIN_MS); // the old one counts as long as it does
     }
+  }
+
+  #refreshLater(socket, delayMs) {
+    this.#later(delayMs, () => this.#socket === socket && this.#refresh(socket));
   }
 
   #authenticate(token) {
@@ -197,6 +213,7 @@ export class Client {
       case "welcome":
         this.#silenceMs = (data.ping_s + data.pong_s) * 1000;
         this.connected = true;
+        this.#options.onConnect?.();
         for (const subscription of this.#subscriptions.values()) if (!subscription._behind) this.#enter(subscription);
         this.#pump();
         return false;
@@ -221,10 +238,10 @@ export class Client {
         return true;
       case "unsubscribed":
       case "authenticated":
-        this.#answered(frame.id);
+        if (this.#answered(frame.id)?.auth) this.#renewing = false;
         break;
       case "auth_expiring":
-        if (typeof this.#options.token === "function") this.#refresh();
+        this.#renew();
         break;
       case "error":
         this.#error(frame.id === undefined ? this.#subscriptions.get(topic) : this.#answered(frame.id), frame);
@@ -246,10 +263,12 @@ export class Client {
   #error(ask, { id, data }) {
     const { code, message, temporary, retry_after_ms } = data;
     if (ask instanceof Subscription && ask._standing === "asked") ask._standing = "away";
-    if (code === TOKEN_EXPIRED && typeof this.#options.token === "function") this.#refresh();
+    const delayMs = retry_after_ms ?? ASK_AGAIN_MS;
+    if (ask?.auth && (temporary || code === TOKEN_EXPIRED)) return this.#refreshLater(this.#socket, delayMs);
+    if (code === TOKEN_EXPIRED) this.#renew();
     if (temporary || code === TOKEN_EXPIRED || (code === ALREADY_SUBSCRIBED && ask instanceof Subscription)) {
       if (code === ALREADY_SUBSCRIBED) this.#command("unsubscribe", { topic: ask.topic }, { leave: ask.topic });
-      if (ask) this.#later(retry_after_ms ?? ASK_AGAIN_MS, () => this.#again(ask));
+      if (ask) this.#later(delayMs, () => this.#again(ask));
     } else if (ask instanceof Subscription) {
       if (this.#subscriptions.get(ask.topic) === ask) this.#subscriptions.delete(ask.topic);
       ask._fail(new Refused(code, `${ask.topic}: ${message}`));
@@ -266,8 +285,6 @@ export class Client {
     } else if (ask.resolve) {
       this.#waiting.push(ask);
       this.#pump();
-    } else if (ask.auth) {
-      this.#refresh();
     } else if (this.connected && !this.#live(ask.leave)) {
       this.#command("unsubscribe", { topic: ask.leave }, ask);
     }

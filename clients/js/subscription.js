@@ -25,6 +25,7 @@ export class Subscription {
   #items = []; // {value, position}, of which `value` is missing where only the position moves on
   #last; // up to where everything is in #items or was read
   #position;
+  #missedTo = null; // the top of the log when this was last recovered
   #wake = null;
   #started;
   #begun;
@@ -48,6 +49,12 @@ export class Subscription {
   get position() {
     this.#skip();
     return this.#position;
+  }
+
+  /** Whether the value that the reader has got last is from before the connection was there, and came by recovery. */
+  get catchingUp() {
+    const [here, to] = [this.#position, this.#missedTo];
+    return to !== null && here?.epoch === to.epoch && BigInt(here.offset) <= BigInt(to.offset);
   }
 
   /** Resolves when the server has accepted it; rejects with Refused. */
@@ -103,7 +110,8 @@ export class Subscription {
   _subscribed({ epoch, offset, was_recovering, recovered }) {
     this._begin();
     this.#paging = false;
-    if (was_recovering && recovered) return;
+    this.#missedTo = was_recovering && recovered ? { epoch, offset } : null;
+    if (this.#missedTo) return;
     const now = this.#options.snapshot ? null : { epoch, offset };
     const lost = was_recovering && { type: "not_recovered", topic: this.topic, before: this.#last, now };
     this.#put(lost || undefined, (this.#last = now));

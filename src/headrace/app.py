@@ -124,7 +124,7 @@ class Service:
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.bus, self.metrics, self.health)
+                orders.start(tasks, self.bus, self.metrics, self.health, lambda: self.pipeline.head["processed"])
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
             if orders is not None:

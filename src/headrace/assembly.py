@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -56,9 +56,18 @@ class OrderHalf:
     worker: Worker | None
     finality: Finality | None
     kept: Mapping[str, str]
+    clock: Clock
 
-    def start(self, tasks: Supervisor, bus: Bus | None, metrics: Metrics, health: Health | None = None) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices.
+    def start(
+        self,
+        tasks: Supervisor,
+        bus: Bus | None,
+        metrics: Metrics,
+        health: Health | None = None,
+        head: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
+        newest slot is `head`.
 
         An order that can't be read is left alone and told here: as a metric, and as a component that is not ready.
         """
@@ -80,7 +89,7 @@ class OrderHalf:
         if bus is not None:
             publisher = Publisher(bus, metrics)
             self.store.attach(publisher.hear)
-            triggers = Triggers(self.store, metrics)
+            triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
             bus.attach(triggers.hear_trades)
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
@@ -146,7 +155,7 @@ async def open_orders(
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
         kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
-        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept)
+        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept, clock)
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:

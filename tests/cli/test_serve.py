@@ -157,8 +157,9 @@ async def test_parts_that_are_switched_off(tmp_path: Path) -> None:
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, **off) as command:
         url = await command.url()
         async with httpx.AsyncClient(trust_env=False) as http:
-            statuses = [(await http.get(f"{url}{path}")).status_code for path in ("/", "/metrics", "/health/ready")]
-    assert statuses == [404, 404, 200]
+            paths = ("/", "/metrics", "/client/headrace.js", "/health/ready")
+            statuses = [(await http.get(f"{url}{path}")).status_code for path in paths]
+    assert statuses == [404, 404, 200, 200]
 
 
 async def test_wrong_subscriptions_stop_the_start(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, get_args
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.bus import BUSES, Bus, BusSettings
 from headrace.model.errors import TransientError
-from headrace.model.events import Message, Position, Publication
+from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.runtime.clock import Clock, ManualClock
 
 TTL_S = 60.0
@@ -74,6 +74,16 @@ async def test_offsets_count_from_one_in_each_topic(desk: Desk) -> None:
     ]
     assert await desk.bus.top("a") == positions[2]
     assert desk.bus.topics() == {"a": positions[2], "b": positions[1]}
+
+
+async def test_a_message_is_carried_as_it_was_given(desk: Desk) -> None:
+    labels = [Label("key", "event", 5, certain=True), Label("", "app:1", None, certain=False), None]
+    given = [Publication("a", kind, b"x", label) for kind in get_args(MessageKind) for label in labels]
+    await desk.bus.publish(given)
+    for messages in (desk.seen, (await desk.bus.history("a", None, len(given))).messages):
+        assert [(m.kind, m.body, m.label) for m in messages] == [(p.kind, p.body, p.label) for p in given][
+            -len(messages) :
+        ]
 
 
 async def test_an_unknown_topic_is_where_its_first_message_will_follow(desk: Desk) -> None:

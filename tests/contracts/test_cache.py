@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CACHES, Cache, CacheSettings, Snapshot
-from headrace.model.events import Message, Publication
+from headrace.model.events import Label, Message, MessageKind, Publication
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 
@@ -68,10 +68,8 @@ class Desk:
 
 
 def state(topic: str, key: str, event_id: str, slot: int | None = 1, *, sure: bool = False) -> Publication:
-    shown: dict[str, Any] = {"event_id": event_id, "data": {"type": "Account", "pubkey": key, "n": event_id}}
-    if slot is not None:
-        shown["chain"] = {"slot": str(slot), "commitment": "confirmed" if sure else "processed"}
-    return Publication(topic, "event", msgspec.json.encode(shown)[1:-1])
+    shown = {"event_id": event_id, "data": {"pubkey": key}, "chain": {"slot": str(slot)}}
+    return Publication(topic, "event", msgspec.json.encode(shown)[1:-1], Label(key, event_id, slot, sure))
 
 
 def read(message: Message) -> Any:
@@ -103,12 +101,27 @@ async def test_the_newest_event_of_each_key_is_the_state(desk: Desk) -> None:
     assert (found.complete, found.as_of_slot) == (True, 7)
 
 
-async def test_topics_without_a_state_and_messages_without_a_key_are_left_alone(desk: Desk) -> None:
+async def test_topics_without_a_state_and_messages_without_a_label_are_left_alone(desk: Desk) -> None:
     await desk.put("A", "a1", topic="trades:pump")
     assert await desk.cache.snapshot("trades:pump") is None
-    odd = [b'"event_id":"e","data":{"pubkey":5}', b'"event_id":"e","data":{}', b'"event_id":"f","data":[]']
-    await desk.bus.publish([Publication(TOPIC, "event", body) for body in odd])
-    assert (await desk.snapshot()).items == []
+    await desk.bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}')])
+    found = await desk.snapshot()
+    assert (found.items, found.complete, found.as_of_slot) == ([], True, None)
+
+
+async def test_no_body_of_an_event_is_looked_at(desk: Desk) -> None:
+    await desk.bus.publish([Publication(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False))])
+    found = await desk.snapshot()
+    assert ([message.body for message in found.items], found.complete, found.as_of_slot) == ([b"no JSON"], True, 5)
+
+
+@pytest.mark.parametrize("kind", ["retract", "promote"])
+@pytest.mark.parametrize("body", [b"no JSON", b'"data":' + b"[" * 2000 + b"]" * 2000])
+async def test_a_record_that_can_not_be_read_leaves_a_doubt(desk: Desk, kind: MessageKind, body: bytes) -> None:
+    await desk.put("A", "a1")
+    await desk.bus.publish([Publication(TOPIC, kind, body)])
+    found = await desk.snapshot()
+    assert (event_ids(found.items), found.complete) == (["a1"], False)
 
 
 async def test_a_retract_brings_back_what_stood_before(desk: Desk) -> None:
@@ -128,8 +141,7 @@ async def test_a_retract_brings_back_what_stood_before(desk: Desk) -> None:
 async def test_one_event_may_be_of_several_keys(desk: Desk) -> None:
     topic = "token_updates"
     for kind in ("TokenCreated", "MarketData"):
-        body = msgspec.json.encode({"event_id": "e", "data": {"type": kind, "mint": "M"}})[1:-1]
-        await desk.bus.publish([Publication(topic, "event", body)])
+        await desk.put(f"{kind} M ", "e", topic=topic)
     assert len((await desk.snapshot(topic)).items) == 2
     await desk.retract("e", topic=topic)
     assert (await desk.snapshot(topic)).items == []
@@ -142,7 +154,7 @@ async def test_an_event_that_comes_again_takes_its_own_place(desk: Desk) -> None
     assert await desk.ids() == ["a2"]
     await desk.retract("a2")
     (again,) = (await desk.snapshot()).items
-    assert (read(again)["event_id"], read(again)["chain"]["slot"]) == ("a1", "3")
+    assert again.label == Label("A", "a1", 3, certain=False)
 
 
 async def test_a_retract_beyond_what_is_remembered_is_told(desk: Desk) -> None:
@@ -162,6 +174,12 @@ async def test_what_is_certain_is_the_floor(desk: Desk) -> None:
     await desk.retract("a3")
     assert await desk.ids() == ["a2"]
     assert (await desk.snapshot()).complete
+
+
+async def test_what_was_certain_when_it_came_is_the_floor_at_once(desk: Desk) -> None:
+    await desk.put("A", "a1", 1)
+    await desk.put("A", "a2", 2, sure=True)
+    assert event_ids((await desk.snapshot()).items) == ["a2"]
 
 
 async def test_what_is_unchanged_longest_is_forgotten_and_the_snapshot_says_so(make: Make) -> None:

@@ -45,7 +45,7 @@ def test_its_fields_are_its_own(order_type: OrderType, name: str) -> None:
 
 
 def test_a_good_order_is_read_and_the_trigger_is_exact(order_type: OrderType, name: str) -> None:
-    request = read_request({**good(order_type), "type": name}, now_ms=1, amount_max=U64_MAX)
+    request = read_request({**good(order_type), "type": name}, amount_max=U64_MAX)
     assert request.type == name
     assert (request.trigger is not None) == bool(order_type.fields)
     if request.trigger is not None:
@@ -62,7 +62,7 @@ def test_the_fields_of_another_type_are_refused(order_type: OrderType, name: str
             if field in order_type.fields:
                 continue
             with pytest.raises(OrderRefused) as refused:
-                read_request({**good(order_type), "type": name, field: "1"}, now_ms=1, amount_max=U64_MAX)
+                read_request({**good(order_type), "type": name, field: "1"}, amount_max=U64_MAX)
             assert field in refused.value.fields
 
 

@@ -206,6 +206,32 @@ async def test_a_key_belongs_to_one_request_and_one_user(store: Store) -> None:
     assert not (await store.accept(new_order("c", 1, user_id="else"), ["key:k"], "print")).replayed
 
 
+async def test_what_can_not_be_taken_any_more_is_found_under_its_key(store: Store) -> None:
+    late = OrderRefused(400, "invalid_order", "it is too late")
+    with pytest.raises(OrderRefused) as refused:
+        await store.accept(new_order("a", 1), ["key:k"], "print", refusal=late)
+    assert refused.value is late
+    assert await store.get("a") is None
+    await place(store, "b", key="k")
+    again = await store.accept(new_order("c", 1), ["key:k"], "print", refusal=late)
+    assert (again.replayed, again.order.id) == (True, "b")
+    with pytest.raises(OrderRefused) as reused:
+        await store.accept(new_order("d", 1), ["key:k"], "another print", refusal=late)
+    assert reused.value.status == 422
+
+
+async def test_a_key_that_found_an_order_by_another_name_belongs_to_it(store: Store) -> None:
+    await store.accept(new_order("a", 1), ["key:1", "client:c"], "print")
+    again = await store.accept(new_order("b", 1), ["key:2", "client:c"], "print")
+    assert (again.replayed, again.order.id) == (True, "a")
+    with pytest.raises(OrderRefused) as reused:
+        await store.accept(new_order("c", 1), ["key:2"], "another print")
+    assert reused.value.status == 422
+    with pytest.raises(OrderRefused):
+        await store.accept(new_order("d", 1), ["key:1", "key:3"], "another print")
+    assert not (await store.accept(new_order("e", 1), ["key:3"], "third print")).replayed, "a refusal names nothing"
+
+
 async def test_urgent_orders_overtake_and_equals_keep_their_turn(store: Store) -> None:
     await place(store, "a", "b")
     await place(store, "z", priority=0)
@@ -300,7 +326,7 @@ async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: St
 async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
-    await Steps(store).take(a, Step.RETRIED, rest_ms=3_600_000)
+    await Steps(store).take(a, Step.RETRIED, rest_ms=300_000)
     await Steps(store).take(b, Step.RETRIED, rest_ms=0)
     assert [each.order.id for each in await store.claim(2, LEASE_MS, FREE)] == ["b"]
 
@@ -389,7 +415,7 @@ async def test_finality_is_written_down_once(store: Store, open_one: Open) -> No
     assert [each.order.id for each in waiting] == ["a", "b"]
     assert waiting[0].attempt == replace(attempt_of(waiting[0].order), status=AttemptStatus.LANDED_OK)
     outcome = replace(waiting[0].order.outcome, finality="finalized", fate="executed")
-    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome) for n in range(6)])
+    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome, {}) for n in range(6)])
     assert sum(done) == 1
     assert (await log(store, "a"))[-1] == (6, "finalized", "CONFIRMED")
     assert [each.order.id for each in await other.unfinal(9)] == ["b"]

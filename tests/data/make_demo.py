@@ -1,7 +1,7 @@
 """Builds src/headrace/data/demo.hrec from the mainnet material beside this file: `python -m tests.data.make_demo`.
 
 Real: every transaction and account in it, their slots and their order. Made up: when they arrive. Years of chain are
-re-spaced to one lap of under a minute, and each slot is told as processed, confirmed and finalized.
+re-spaced to one lap of half a minute, and each slot is told as processed, confirmed and finalized.
 """
 
 import sys
@@ -19,8 +19,11 @@ from headrace.sources.recording_file import RecordingHeader, encode_block, encod
 OUTPUT = Path(__file__).parents[2] / "src" / "headrace" / "data" / "demo.hrec"
 SOURCE = "demo"
 
-TRANSACTION_MS = 1_100
-ACCOUNT_MS = 60
+PUMP = "logs:6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
+"""Who follows this program alone, as the examples do, should not wait long for the next trade."""
+PUMP_MS = 1_000
+TRANSACTION_MS = 350
+ACCOUNT_MS = 20
 CONFIRMED_MS = 700
 FINALIZED_MS = 4_000
 START_NS = 1_792_942_614_000_000_000
@@ -53,12 +56,18 @@ def lap() -> list[AnyUpdate]:
         now_ms += ACCOUNT_MS
         timed.append((now_ms, status(slot, "processed")))
         for update in updates:
-            now_ms += TRANSACTION_MS if isinstance(update, TransactionUpdate) else ACCOUNT_MS
+            now_ms += duration_ms(update)
             timed.append((now_ms, update))
         timed.append((now_ms + CONFIRMED_MS, status(slot, "confirmed")))
         timed.append((now_ms + FINALIZED_MS, status(slot, "finalized")))
     timed.sort(key=lambda each: each[0])
     return [msgspec.structs.replace(update, received_ns=START_NS + at_ms * 1_000_000) for at_ms, update in timed]
+
+
+def duration_ms(update: TransactionUpdate | AccountUpdate) -> int:
+    if isinstance(update, AccountUpdate):
+        return ACCOUNT_MS
+    return PUMP_MS if update.feed == PUMP else TRANSACTION_MS
 
 
 def status(slot: int, reached: SlotStatus) -> SlotUpdate:

@@ -1,14 +1,18 @@
 """The order flow on a scripted chain: each danger by itself, and a death at every step."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from headrace.chains import Blockhash, Landing, Signed
-from headrace.model.amounts import BaseUnits
-from headrace.model.errors import TransientError
-from headrace.model.orders import OrderStatus
+from headrace.execution.engine import Engine, Held
+from headrace.execution.router import least_out
+from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.errors import InvariantError, TransientError
+from headrace.model.orders import Change, Order, OrderRequest, OrderStatus, Quote
+from headrace.store import Rate
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.execution.life import Life, Mortal, begin
 
@@ -54,6 +58,20 @@ async def test_without_a_quote_it_rests_and_gives_up_after_three_tries(tmp_path:
         assert not life.chain.sent
 
 
+async def test_what_made_an_earlier_try_fail_is_no_reason_of_an_executed_order(tmp_path: Path) -> None:
+    """Whoever reads `errorReason` as "failed" would buy again."""
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [FixedVenue(away=True)]
+        await life.accept()
+        await life.live()
+        assert (await life.order()).outcome.error_reason == "no_quote"
+        life.venues = [FixedVenue()]
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.CONFIRMED, None)
+
+
 async def test_the_owner_is_not_told_what_a_node_says_of_itself(tmp_path: Path) -> None:
     async def blockhash() -> Blockhash:
         raise TransientError("http://user:secret@10.0.0.5:8899 refused")
@@ -75,6 +93,35 @@ async def test_what_the_chain_would_refuse_is_not_sent(tmp_path: Path) -> None:
         order = await life.check()
         assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "quote_below_min_out")
         assert not life.chain.sent
+
+
+async def test_nothing_is_given_for_nothing(tmp_path: Path) -> None:
+    """So little that a venue's answer is cut to 0; with any slippage."""
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [FixedVenue(amount_out=0)]
+        order = new_order(life.order_id, 1)
+        await life.store.accept(replace(order, request=replace(order.request, slippage_bps=Bps(10_000))), [], "")
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "quote_below_min_out")
+        assert least_out(order.request, await FixedVenue(amount_out=2).quote(order.request)) == 1
+
+
+@pytest.mark.parametrize("defect", [ValueError("nonsense"), InvariantError("nonsense")])
+async def test_a_venue_that_breaks_is_left_out_as_one_that_is_away(tmp_path: Path, defect: Exception) -> None:
+    class Broken(FixedVenue):
+        async def quote(self, request: OrderRequest) -> Quote:
+            raise defect
+
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        life.venues = [Broken("broken"), FixedVenue("well")]
+        await life.accept()
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.venue) == (OrderStatus.CONFIRMED, "well")
+        assert order.outcome.left_out == {"broken": "no answer"}
 
 
 async def test_a_dropped_send_is_resent_as_it_was_and_signed_anew_only_after_its_end(tmp_path: Path) -> None:
@@ -160,12 +207,54 @@ async def test_a_late_cancel_ends_as_the_chain_decides_and_stops_resending(tmp_p
         assert len(chain.sent) == 1
 
 
+async def test_a_cancel_that_comes_as_the_bytes_are_proven_expired_is_not_forgotten(tmp_path: Path) -> None:
+    """The owner was told 202; the worker had not heard of it when it gave the order another try."""
+    async with begin(tmp_path) as life:
+        chain, store = life.chain, life.store
+
+        class Unheard:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+            async def apply(self, order: Order, change: Change) -> Order:
+                if change.kind == "retried":
+                    cancelled = await store.cancel(order.id, None)
+                    assert cancelled is not None
+                    assert cancelled.requested
+                return await store.apply(order, change)
+
+        def wait() -> None:
+            chain.move(chain.height + 200)
+            chain.on_send = chain.land
+
+        chain.on_wait = wait
+        await life.accept()
+        await life.live(store=Unheard())
+        again = await life.order()
+        assert (again.status, again.cancel_requested) == (OrderStatus.ROUTING, True)
+        await life.end()
+        assert (await life.check()).status is OrderStatus.CANCELLED
+        assert len({signed.signature for signed in chain.sent}) == 1
+
+
 async def test_an_order_that_is_late_is_not_begun(tmp_path: Path) -> None:
     async with begin(tmp_path) as life:
         await life.accept(expires_at_ms=1)
         await life.end()
         assert (await life.check()).status is OrderStatus.EXPIRED
         assert not life.chain.sent
+
+
+async def test_nothing_is_said_of_bytes_that_are_not_there(tmp_path: Path) -> None:
+    """SUBMITTED means that bytes may be out, also if somebody deleted ours and the order's time is over."""
+    async with begin(tmp_path) as life:
+        await life.accept(expires_at_ms=1)
+        [claimed] = await life.store.claim(1, 0, Rate(0))
+        submitted = replace(claimed.order, status=OrderStatus.SUBMITTED)
+        engine = Engine(life.store, life.chain, life.venues, life.settings, life.clock)
+        with pytest.raises(InvariantError):
+            await engine.execute(Held(submitted, None))
+        assert (await life.order()).outcome.fate is None
 
 
 @pytest.mark.parametrize("after", [False, True])

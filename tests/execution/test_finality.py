@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from headrace.chains import Answer, Landing, Signed
 from headrace.execution.confirmation import Sighting, judge_final
 from headrace.execution.finality import Finality
+from headrace.model.amounts import BaseUnits
 from headrace.model.orders import OrderStatus
+from headrace.protocol.orders import notification
 from tests.execution.life import Life, begin
 
 LIMIT = 100
@@ -66,6 +68,18 @@ async def test_an_executed_order_becomes_final_once(tmp_path: Path) -> None:
         assert len((await life.store.fills("u", 0, 9)).fills) == 1
 
 
+async def test_what_it_brought_is_what_it_brought_on_the_fork_that_became_final(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        signed = await executed(life)
+        confirmed = life.chain.landed[signed.signature]
+        life.chain.landed[signed.signature] = replace(confirmed, depth="finalized", amount_out=BaseUnits(6))
+        assert await finality(life).look_once() == 1
+        assert (confirmed.amount_out, (await life.check()).outcome.amount_out) == (7, 6)
+        assert [fill.amount_out for fill in (await life.store.fills("u", 0, 9)).fills] == [6]
+        final = (await life.store.events(life.order_id, 0, 99))[-1]
+        assert json.loads(bytes(final.data))["amountOut"] == "6"
+
+
 async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_fill(tmp_path: Path) -> None:
     async with begin(tmp_path) as life:
         signed = await executed(life)
@@ -79,6 +93,9 @@ async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_
         assert await finality(life).look_once() == 1
         order = await life.order()
         assert (order.outcome.finality, order.outcome.fate) == ("lost", "not_executed")
-        assert (await life.store.events(life.order_id, 0, 99))[-1].kind == "landing_lost"
+        *_, landed, undone = await life.store.events(life.order_id, 0, 99)
+        assert undone.kind == "landing_lost"
+        notices = [json.loads(notification(event) or b"{}") for event in (landed, undone)]
+        assert [notice["notification_type"] for notice in notices] == ["order_confirmed", "order_undone"]
         assert await life.store.fills("u", 0, 9) == ([], None, 0)
         assert len(life.chain.sent) == 1

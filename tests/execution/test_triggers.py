@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.execution.triggers import Triggers
+from headrace.execution.triggers import Triggers, pause_s
 from headrace.model.amounts import BaseUnits
 from headrace.model.events import Message
 from headrace.model.orders import Order, OrderStatus, Trigger
-from headrace.runtime.clock import SystemClock
+from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.store import Rate
@@ -29,14 +29,15 @@ def resting(order_id: str, trigger: Trigger = LIMIT, **more: Any) -> Order:
     return replace(order, request=replace(order.request, trigger=trigger))
 
 
-def trade(order: Order, base: int, quote: int, *, flipped: bool = False) -> Message:
+def trade(order: Order, base: int, quote: int, *, flipped: bool = False, slot: int | None = None) -> Message:
     """One on the bus: so much of the order's token in, for so much of its token out."""
     mints = [order.request.token_in.mint, order.request.token_out.mint]
     amounts = [str(base), str(quote)]
     if flipped:
         mints, amounts = mints[::-1], amounts[::-1]
     data = {"mint": mints[0], "quote_mint": mints[1], "base_amount": amounts[0], "quote_amount": amounts[1]}
-    body = b'"event_id":"e1","data":%b,"chain":{}' % json.dumps(data).encode()
+    chain = {} if slot is None else {"slot": str(slot)}
+    body = b'"event_id":"e1","data":%b,"chain":%b' % (json.dumps(data).encode(), json.dumps(chain).encode())
     return Message(topic=f"trades:{mints[0]}", epoch="e", offset=1, kind="event", body=body)
 
 
@@ -45,7 +46,9 @@ class Market:
 
     def __init__(self, life: Life) -> None:
         self.life = life
-        self.triggers = Triggers(life.store, Metrics())
+        self.clock = ManualClock()
+        self.head: int | None = None
+        self.triggers = Triggers(life.store, self.clock, Metrics(), lambda: self.head)
         life.store.attach(self.triggers.hear_orders)
 
     async def hears(self, *messages: Message) -> None:
@@ -99,6 +102,23 @@ async def test_what_is_no_price_wakes_nobody(tmp_path: Path) -> None:
             replace(none, kind="retract"), replace(none, topic="trades:pump"),
         )  # fmt: skip
         assert await life.store.claim(1, 0, FREE) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "slot", "wakes"),
+    [(1000, 849, False), (1000, 850, True), (None, 1, True), (9, 9, True), (1000, None, True)],
+)
+async def test_what_fills_a_gap_of_long_ago_is_no_price(
+    tmp_path: Path, head: int | None, slot: int | None, wakes: bool
+) -> None:
+    """It may be older than the order, and the market elsewhere by now."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id, STOP)
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        market.head = head
+        await market.hears(trade(order, 100, 1, slot=slot))
+        assert len(await life.store.claim(1, 0, FREE)) == wakes
 
 
 async def test_many_prices_and_many_processes_trigger_once(tmp_path: Path) -> None:
@@ -156,11 +176,43 @@ async def test_when_the_venues_give_less_than_the_limit_it_rests_again(tmp_path:
         assert not (await life.store.renew([life.held.order], 0)).held, "its former worker can't end its rest"
         assert await life.store.claim(1, 0, FREE) == []
         life.venues = [FixedVenue(amount_out=101)]
+        await market.clock.advance(1)
         await market.hears(trade(order, 1, 10))
         await life.end()
         assert (await life.check()).status is OrderStatus.CONFIRMED
         kinds = [event.kind for event in await life.store.events(life.order_id, 0, 99)]
         assert kinds[:6] == ["accepted", "triggered", "claimed", "rested", "triggered", "claimed"]
+
+
+async def test_a_price_that_the_venues_never_have_costs_little(tmp_path: Path) -> None:
+    """The bus is a market, the venues are another. Trades come by the hundred; the log must not grow with them."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        order = replace(order, request=replace(order.request, min_out=BaseUnits(101)))
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        async with Supervisor(SystemClock()) as tasks:
+            running = tasks.start("test", "triggers", market.triggers.run)
+            await market._settled()
+
+            async def rests_after(trades: int) -> int:
+                for _ in range(trades):
+                    market.triggers.hear_trades([trade(order, 1, 10)])
+                    await market._settled()
+                    await life.live()
+                    await market._settled()
+                events = await life.store.events(life.order_id, 0, 1000)
+                return sum(event.kind == "rested" for event in events)
+
+            assert await rests_after(5) == 1
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2, "longer each time"
+            await market.clock.advance(1)
+            assert await rests_after(5) == 3
+            running.cancel()
+        assert [pause_s(seq) for seq in (4, 7, 10, 22, 10**9)] == [1, 2, 4, 60, 60]
 
 
 async def test_a_resting_order_is_cancelled_and_stays_so(tmp_path: Path) -> None:

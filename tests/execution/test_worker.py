@@ -1,8 +1,9 @@
 """What a worker owes to the others: a dead one's orders go on within a lease and a second, on a clock that stands."""
 
+import asyncio
 from pathlib import Path
 
-from headrace.execution.engine import Engine
+from headrace.execution.engine import Engine, Held
 from headrace.execution.intake import Intake
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
@@ -121,6 +122,49 @@ async def test_what_was_begun_as_the_worker_stopped_is_given_back(tmp_path: Path
         assert taken.order.epoch == 2
     finally:
         await store.close()
+
+
+async def test_an_order_on_which_the_engine_breaks_is_left_until_its_lease_ends(tmp_path: Path) -> None:
+    """Not tried again with what was known of it at first, nor kept from others by a lease that is renewed."""
+    clock, epochs = ManualClock(), list[int]()
+
+    class Broken(Engine):
+        async def execute(self, held: Held) -> None:
+            epochs.append(held.order.epoch)
+            raise ValueError("a defect")
+
+    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    engine = Broken(store, ScriptedChain(), [FixedVenue()], SETTINGS, clock)
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    try:
+        await store.accept(new_order("o", 1), [], "")
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            for _ in range(round(LEASE_S) + 5):
+                await clock.advance(1)
+                await settled(store)
+            tasks.cancel()
+        assert epochs == [1, 2]
+    finally:
+        await store.close()
+
+
+async def test_a_worker_stops_in_peace_while_the_store_is_away(tmp_path: Path) -> None:
+    """It can't give back its leases; they end by themselves."""
+    clock = ManualClock()
+    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    await store.accept(new_order("o", 1), [], "")
+    async with Supervisor(clock) as tasks:
+        tasks.start("test", "worker", worker.run)
+        async with asyncio.timeout(30):
+            while not chain.sent:
+                await settled(store)
+        tasks.cancel()
+    await store.close()
+    await worker.release()
 
 
 async def test_with_a_shared_rate_every_order_queues(tmp_path: Path) -> None:

@@ -26,6 +26,23 @@ TRICKS = [
 ]  # fmt: skip
 HUGE: list[Any] = [2**64, 2**63, 10**30, 1e308, 1e300, "9" * 21, "9" * 5000, -1, "-1", -(2**63), "0", 0]
 FRACTIONS: list[Any] = ["1.5", "1e3", "0x10", "1_000", " 1", "1 ", "+1", "٣", "½", "1,5"]
+NO_NUMBERS: list[Any] = [
+    "1_0",
+    " 1.5",
+    "1.5\n",
+    "+1",
+    "1.",
+    ".5",
+    "１.５",
+    "٣",
+    "½",
+    "1,5",
+    "0x10",
+    "NaN",
+    "Infinity",
+    True,
+    [],
+]
 
 
 async def untouched(client: Desk, order_id: str) -> None:
@@ -109,6 +126,9 @@ async def test_numbers_that_are_none_and_numbers_beyond_all_bounds(tmp_path: Pat
             await refused(client, {**BODY, "amount": value}, "amount")
             await refused(client, {**BODY, "minOut": value}, "minOut")
             await refused(client, {**BODY, "type": "stop", "stopRate": value}, "stopRate")
+        for value in NO_NUMBERS:
+            await refused(client, {**BODY, "amount": ..., "uiAmount": value}, "amount")
+            await refused(client, {**BODY, "type": "limit", "limitPrice": value}, "limitPrice")
         await refused(client, {**BODY, "amount": ..., "uiAmount": "0.0000000001"}, "amount")
         await untouched(client, order_id)
 

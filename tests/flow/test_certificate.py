@@ -23,7 +23,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         assert service.gateway is not None
         assert await name_shown(service.gateway.port) == "old"
         write_pair(tmp_path, "new")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while await name_shown(service.gateway.port) != "new":  # noqa: ASYNC110  (seen from outside only)
                 await asyncio.sleep(0.05)
         stop.set()

@@ -77,6 +77,8 @@ async def test_an_idempotency_key_gives_the_first_answer_again(tmp_path: Path) -
         assert again.headers["Idempotency-Replayed"] == "true"
         other = await client.post({**BODY, "amount": 2}, **{"Idempotency-Key": "k1"})
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        two = await client.http.post("/api/orders/execute", json=BODY, headers=[("idempotency-key", k) for k in "ab"])
+        assert (two.status_code, two.json()["code"]) == (400, "invalid_idempotency_key")
         named = [await client.place(clientOrderId="mine") for _ in range(2)]
         assert named[0] == named[1]
 

@@ -57,6 +57,8 @@ async def test_an_order_that_waits(
     async with opened(**BUSY) as client:
         await until_told(client)
         await is_well(client)
+        listed = await client.http.get("/api/orders")
+        assert spoilt not in [order["orderId"] for order in listed.json()["orders"]]
     said = [line for line in capfd.readouterr().err.splitlines() if "order_unreadable" in line]
     assert len(said) == 1
     assert spoilt in said[0]

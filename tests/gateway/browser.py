@@ -43,7 +43,7 @@ class Page:
         call_id = next(self._ids)
         call = {"id": call_id, "method": method, "params": params}
         await self._socket.send(json.dumps(call | ({"sessionId": self._session_id} if self._session_id else {})))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 heard = await self._hear()
                 if heard.get("id") == call_id:
@@ -69,7 +69,7 @@ class Page:
         """Go there and wait until it is loaded."""
         self._loaded = False
         await self.call("Page.navigate", url=url)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self._loaded:
                 await self._hear()
 
@@ -82,7 +82,7 @@ class Page:
     async def until(self, condition: str) -> None:
         """Wait in the page, frame by frame, for a condition."""
         look = f"() => ({condition}) ? done(true) : Date.now() > end ? done(false) : requestAnimationFrame(look)"
-        kept = await self.evaluate(f"new Promise(done => {{ const end = Date.now() + 15000, look = {look}; look(); }})")
+        kept = await self.evaluate(f"new Promise(done => {{ const end = Date.now() + 60000, look = {look}; look(); }})")
         assert kept, (condition, await self.evaluate("document.body.innerText"), self.complaints)
 
 
@@ -98,7 +98,7 @@ async def open_browser() -> AsyncIterator[Page]:
         assert process.stderr is not None
         drain: asyncio.Task[bytes] | None = None
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while b"DevTools listening on " not in (line := await process.stderr.readline()):
                     assert line, "chromium ended before it listened"
             drain = asyncio.create_task(process.stderr.read())

@@ -37,6 +37,7 @@ UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+PATIENCE_S = 30.0
 
 
 _opened: list["Raw"] = []
@@ -69,13 +70,13 @@ class House:
 
     async def subscriptions(self, count: int) -> None:
         """Wait until all clients together have this many topics."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.gateway.hub.subscriptions != count:  # noqa: ASYNC110  (as below)
                 await asyncio.sleep(0.001)
 
     async def listened_to(self, topic: str) -> None:
         """Wait until a client was told that it has the topic: what is published before that is its past."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(  # noqa: ASYNC110  (the hub tells nobody)
                 subscription.acknowledged
                 for client in self.gateway.hub.clients
@@ -86,7 +87,7 @@ class House:
 
     async def all_sent(self, topic: str) -> None:
         """Wait until everything that came is written to those who can take it, and no window of the topic is open."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while (feed := self.gateway.hub._feeds.get(topic)) is not None and any(  # noqa: ASYNC110  (as below)
                 group.delivered[0] != group.top for group in feed.groups()
             ):
@@ -99,13 +100,13 @@ class House:
             having = [client.subscriptions.get(topic) for client in self.gateway.hub.clients]
             return [one.group.is_live(one) for one in having if one is not None]
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not (told := are_live()) or not all(told):  # noqa: ASYNC110  (as below)
                 await asyncio.sleep(0.001)
 
     async def clients(self, count: int) -> None:
         """Wait until the hub has this many clients."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.gateway.hub.clients) != count:  # noqa: ASYNC110  (the hub tells nobody when one leaves)
                 await asyncio.sleep(0.001)
 
@@ -218,7 +219,7 @@ class Raw:
         return int((self.writer.get_extra_info("peername") or ("", 0))[1])
 
     async def read_head(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             self.head = await self.reader.readuntil(b"\r\n\r\n")
         return self.head
 
@@ -234,7 +235,7 @@ class Raw:
 
     async def receive(self) -> tuple[int | str, bytes]:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 first, second = await self.reader.readexactly(2)
                 size = second & 127
                 if size == 126:

@@ -3,12 +3,19 @@
 import asyncio
 from typing import Any
 
-from headrace.protocol.conflation import KEYS_MAX
+from headrace.gateway.feeds import Feed
+from headrace.gateway.groups import Group
+from headrace.gateway.windows import Windows
+from headrace.model.events import Message
+from headrace.protocol.conflation import KEYS_MAX, Conflate
+from headrace.runtime.clock import ManualClock
 from tests.gateway.house import join, open_house
 from tests.gateway.test_filters import TOPIC, feed_of, listen, mint_is, offsets
 
 SLOWLY = {"key": "mint", "every_ms": 60_000}
 """A window that no test waits for: only what ends it before its time is seen."""
+
+NODES_MAX = 1
 
 QUICKLY = {"key": "mint", "every_ms": 50}
 
@@ -71,6 +78,28 @@ async def test_more_keys_than_may_wait_end_the_window() -> None:
         raw = await listen(house, conflate=SLOWLY)
         await house.tell(TOPIC, *({"mint": str(n)} for n in range(KEYS_MAX + 1)))
         assert await offsets(raw, KEYS_MAX + 1) == list(range(1, KEYS_MAX + 2))
+
+
+def test_more_messages_than_may_wait_in_all_windows_end_them() -> None:
+    """Each of many clients may ask for a window of its own, a minute long."""
+    ended: list[Group] = []
+    windows = Windows(ManualClock(), ended.append, held_max=5)
+    feed = Feed(TOPIC, windows)
+    groups = [feed.add(None, Conflate("mint", every_ms), NODES_MAX) for every_ms in (1000, 2000)]
+    dirty: list[Group] = []
+
+    def tell(mint: str, offset: int) -> None:
+        feed.take(Message(TOPIC, "event", "e", offset, b'"data":{"mint":"%b"}' % mint.encode()), dirty)
+
+    for offset, mint in enumerate("ABBA", 1):
+        tell(mint, offset)
+    assert (windows.held, dirty) == (4, [])
+    tell("C", 5)
+    assert (windows.held, dirty) == (3, [groups[1]])
+    assert [item.message.offset for item in groups[1].pending] == [3, 4, 5]
+    for group in groups:
+        feed.remove(group)
+    assert (windows.held, len(windows), ended) == (0, 0, [])
 
 
 async def test_stopping_sends_what_waits() -> None:

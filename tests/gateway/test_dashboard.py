@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 
 import headrace
@@ -67,7 +66,6 @@ async def test_the_files_are_served_strictly(house: House) -> None:
         "/": "text/html",
         "/dashboard.css": "text/css",
         "/dashboard.js": "text/javascript",
-        "/stream.js": "text/javascript",
         "/client/headrace.js": "text/javascript",
         "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
@@ -143,6 +141,23 @@ async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
 
 
 @needs_chromium
+async def test_a_log_that_begins_anew_is_said_once(house: House) -> None:
+    async with open_browser() as page:
+        await page.open(f"http://127.0.0.1:{house.port}/")
+        for topic in ("trades:pump", "slots"):
+            await house.listened_to(topic)
+            await publish(house, "event", topic, trade(), f"{topic}:1")
+        await page.until("document.querySelectorAll('#trades tr').length === 2")
+        await house.bus.renew()
+        for topic in ("trades:pump", "slots"):
+            await publish(house, "event", topic, trade("42"), f"{topic}:2")
+        await page.until("document.querySelectorAll('#trades tr').length === 5")
+        assert await page.evaluate(
+            "[...document.querySelectorAll('.notice')].map((row) => row.textContent).join()"
+        ) == ("A new log begins here.")
+
+
+@needs_chromium
 async def test_any_topic_is_shown_raw(house: House) -> None:
     await publish(house, "event", "events:pump", {"type": "Event", "program": "pump"}, "e1")
     async with open_browser() as page:
@@ -152,7 +167,7 @@ async def test_any_topic_is_shown_raw(house: House) -> None:
         await page.until("document.querySelectorAll('#raw li').length === 1")
         await house.listened_to("events:pump")
         await follow(page, "nonsense")
-        await page.until("document.querySelector('#raw-state').textContent === 'unknown topic (102)'")
+        await page.until("document.querySelector('#raw-state').textContent === 'nonsense: unknown topic (102)'")
         assert await page.evaluate("document.querySelectorAll('#raw li').length") == 0
 
 
@@ -187,11 +202,12 @@ async def gap(house: House, state: str) -> None:
 
 @needs_chromium
 async def test_with_a_token_behind_the_address_it_comes_in() -> None:
-    auth = msgspec.structs.replace(HS256, connect_s=0.5)
-    async with open_house(auth=auth) as house, open_browser() as page:
+    async with open_house(auth=HS256) as house, open_browser() as page:
         url = f"http://127.0.0.1:{house.port}/"
         await page.open(url)
         await page.until("document.body.innerText.includes('this server wants a token')")
+        await page.open(f"{url}?bad#token=x.y.z")
+        await page.until("document.body.innerText.includes('this server refuses the token')")
         await page.open(f"{url}?again#token={token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
         await page.until("document.body.innerText.includes('connected')")
         assert await page.evaluate("location.href") == url

@@ -68,7 +68,7 @@ class Reader:
 
     async def _line(self) -> str:
         if not self._lines:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 size = int(await self._raw.reader.readuntil(b"\r\n"), 16)
                 chunk = (await self._raw.reader.readexactly(size + 2)).decode()
             assert chunk.endswith("\n\n\r\n" if size else "\r\n")  # an event is never cut
@@ -272,7 +272,7 @@ async def stalled_stream(house: House) -> Raw:
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", house.port))
     raw = Raw(*await asyncio.open_connection(sock=connection, limit=4096))
     raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await raw.reader.readuntil(b'"replayed":0}}\n\n\r\n')
     return raw
 
@@ -290,7 +290,7 @@ async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() ->
     async with open_house(slow_abort_s=30, history_size=50, **SMALL) as house:
         stalled = await stalled_stream(house)
         await publish_slowly(house, 2000, 1000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             body = await stalled.reader.read()
         assert body.endswith(b"0\r\n\r\n")
         told = [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: ")]
@@ -311,7 +311,7 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         await publish_slowly(house, 1000, 1000)
         assert house.metric("gateway_paused_total") >= 1
         for offset in range(1, 1001):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await stalled.reader.readuntil(b"id: ")
                 assert await stalled.reader.readline() == b"g:%d\n" % offset
         stalled.leave()
@@ -324,7 +324,7 @@ async def test_one_that_goes_on_talking_is_not_answered_and_then_dropped() -> No
         assert b"text/event-stream" in await raw.read_head()
         assert b"retry" in await raw.reader.readuntil(b"event: subscribed")
         raw.send(b"x" * 20_000)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 assert b"live" not in await raw.reader.readexactly(100_000)
         await house.clients(0)

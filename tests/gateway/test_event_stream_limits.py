@@ -43,7 +43,7 @@ async def refused(house: House, detail: bytes, more: str = "") -> None:
 async def gone(house: House, raw: Raw, left: int) -> None:
     raw.leave()
     await house.clients(left)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while house.gateway.admission.inside != left:  # noqa: ASYNC110  (a socket tells nobody when it is gone)
             await asyncio.sleep(0.001)
 

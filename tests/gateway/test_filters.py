@@ -154,6 +154,36 @@ async def test_filters_of_a_topic_are_bounded_together() -> None:
         assert (await raw.json())["type"] == "subscribed"
 
 
+async def test_a_value_counts_as_much_as_a_node() -> None:
+    async with open_house(filter_nodes_max=5) as house:
+        await listen(house, filter=mint_is("A", "B", "C"))
+        raw = await join(house)
+        raw.ask("subscribe", 1, topic=TOPIC, filter=mint_is("D", "E", "F"))
+        assert (await raw.json())["data"]["code"] == 106
+        raw.ask("subscribe", 2, topic=TOPIC, filter=mint_is("D", "E"))
+        assert (await raw.json())["type"] == "subscribed"
+
+
+async def test_filters_of_a_connection_are_bounded_together() -> None:
+    """Each of a hundred topics could have one that takes a hundred kilobytes."""
+    largest = mint_is(*(f"M{number}" for number in range(256)))
+    async with open_house(cmd_per_s=1000) as house:
+        raw = await join(house)
+        for number in range(4):
+            raw.ask("subscribe", number, topic=f"app:{number}", filter=largest)
+            assert (await raw.json())["type"] == "subscribed"
+        raw.ask("subscribe", 4, topic="app:4", filter=mint_is("A"))
+        assert (await raw.json())["data"] == {
+            "code": 106, "message": "too many filters on this connection", "temporary": False, "retry_after_ms": None,
+        }  # fmt: skip
+        raw.ask("subscribe", 5, topic="app:5")
+        assert (await raw.json())["type"] == "subscribed"
+        raw.ask("unsubscribe", 6, topic="app:0")
+        assert (await raw.json())["type"] == "unsubscribed"
+        raw.ask("subscribe", 7, topic="app:4", filter=mint_is("A"))
+        assert (await raw.json())["type"] == "subscribed"
+
+
 async def come_and_go(raw: Raw, house: House, numbers: range) -> None:
     for number in numbers:
         wishes: dict[str, Any] = {"filter": mint_is(f"M{number}", "A")}

@@ -17,7 +17,7 @@ from tests.gateway.issuer import AUDIENCE, HS256, issuer, jwk, rsa_key, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OPEN: Final = ("/", "/dashboard.css", "/stream.js", "/health/live", "/health/ready", "/metrics", "/schema")
+OPEN: Final = ("/", "/dashboard.css", "/client/headrace.js", "/health/live", "/health/ready", "/metrics", "/schema")
 
 
 @get("/api/who", sync_to_thread=False)
@@ -160,7 +160,7 @@ async def test_users_act_for_themselves(house: House, http: httpx.AsyncClient) -
 
 
 async def test_topics_that_may_be_read(house: House, http: httpx.AsyncClient) -> None:
-    for topic in ("slots", "trades:pump", "orders:42", "orders:43"):
+    for topic in ("slots", "trades:pump", "orders:42", "orders:43", "user:42"):
         await house.publish(topic)
     headers = bearer(house, topics=["trades:*"])
     listed = (await http.get("/api/topics", headers=headers)).json()

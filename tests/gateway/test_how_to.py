@@ -37,7 +37,7 @@ async def test_the_python_program() -> None:
         try:
             await house.listened_to("trades:pump")
             await house.bus.publish([EVENT])
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 assert await process.stdout.readline() == b"buy M 1.5\n"
         finally:
             process.kill()
@@ -56,7 +56,7 @@ async def test_the_programs_that_notify_and_that_are_notified() -> None:
         ]
         assert listening.stdout is not None
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 assert await sending.wait() == 0
                 assert await listening.stdout.readline() == b"Order filled\n"
                 while await inbox.after("42", 0, 1, unacknowledged=True):  # noqa: ASYNC110  (as above)

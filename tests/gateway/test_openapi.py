@@ -19,7 +19,6 @@ NOT_TOLD = {
     "/": "a page",
     "/dashboard.css": "a page's",
     "/dashboard.js": "a page's",
-    "/stream.js": "a page's",
     "/icon.svg": "a page's",
     "/client/headrace.js": "a program",
     "/client/subscription.js": "a part of it",

@@ -71,7 +71,7 @@ async def enter(house: House, path: str = "/ws", sub: str = "42", **claims: Any)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110  (the store tells nobody who waits)
             await asyncio.sleep(0.001)
 

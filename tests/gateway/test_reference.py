@@ -13,7 +13,7 @@ from headrace.bus.memory import MemoryBus
 from headrace.config import Setting
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.settings import GatewaySettings
-from headrace.model.events import MessageKind, Publication
+from headrace.model.events import Label, MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
 from headrace.protocol.frames import Head
 from headrace.runtime.clock import ManualClock, SystemClock
@@ -57,7 +57,8 @@ LETTER = b'{"type":"Notification","user_id":"42","title":"Hello","message":"Ther
 
 def state(change: str) -> Publication:
     body = b'"event_id":"447200011:%b","data":{"pubkey":"%b"},"chain":{"slot":"447200011"}'
-    return Publication("accounts:pump", "event", body % (change.encode(), change[:1].encode()))
+    label = Label(change[:1], f"447200011:{change}", 447200011, certain=False)
+    return Publication("accounts:pump", "event", body % (change.encode(), change[:1].encode()), label)
 
 
 async def happen(house: House, what: str, inbox: Inbox) -> None:

@@ -1,5 +1,6 @@
 """The frame reader alone: any cut of the same bytes gives the same messages, and no bytes break it."""
 
+import tracemalloc
 import zlib
 from typing import NamedTuple
 
@@ -121,7 +122,21 @@ def test_empty_fragments_leave_nothing_behind() -> None:
     list(inbound.receive(frame(BINARY, b"", fin=False) + frame(CONTINUATION, b"", fin=False) * 5000))
     fragments = inbound._fragments
     assert fragments is not None
-    assert fragments._parts == []
+    assert fragments.data == b""
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_in_crumbs_weighs_little_more_than_whole(opcode: int) -> None:
+    inbound = Inbound()
+    inbound.message_bytes_max = 65_536
+    crumbs = [frame(opcode if n == 0 else CONTINUATION, b"\xc3\xa9", fin=False) for n in range(20_000)]
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for crumb in crumbs:
+        list(inbound.receive(crumb))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 2 * inbound.message_bytes_max
 
 
 def test_a_close_comes_out_as_it_is() -> None:

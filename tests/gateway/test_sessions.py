@@ -38,6 +38,27 @@ async def subscribed(raw: Raw, topic: str, **data: Any) -> Any:
     return answer["data"]
 
 
+async def test_metrics_are_read_while_topics_come_and_go() -> None:
+    """In a thread: what the loop changes meanwhile must not be walked through."""
+    async with open_house(cmd_per_s=1_000_000, topics_max=1000) as house:
+        raw = await join(house)
+        for number in range(300):
+            raw.ask("subscribe", topic=f"app:{number}")
+        await house.subscriptions(300)
+
+        def read() -> None:
+            for _ in range(300):
+                house.metrics.registry.get_sample_value("headrace_gateway_subscriptions")
+
+        reading = asyncio.create_task(asyncio.to_thread(read))
+        while not reading.done():
+            raw.ask("unsubscribe", topic="app:7")
+            raw.ask("subscribe", topic="app:7")
+            await asyncio.sleep(0)
+        await reading
+        raw.leave()
+
+
 async def test_welcome_tells_who_and_how_much(house: House) -> None:
     raw = await Raw.open(house.port, "/ws?user_id=42")
     welcome = await raw.json()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from headrace.gateway.connection import Connection
+from headrace.gateway.histories import PAGE_BYTES
 from tests.gateway.house import PING, TEXT, House, Raw, frame, join, open_house
 
 TOPIC = "trades:pump"
@@ -263,3 +264,20 @@ async def test_a_client_that_does_not_answer_our_close_is_aborted() -> None:
         assert await raw.closed() == 4501
         assert (await raw.receive())[0] == "eof"
         raw.leave()
+
+
+async def test_one_that_asks_for_much_of_the_past_and_takes_nothing_is_owed_a_page() -> None:
+    async with open_house(slow_abort_s=3600, **SMALL) as house:
+        await house.publish(TOPIC, 10, 60_000)
+        greedy = await narrow_client(house)
+        asked = [json.dumps({"type": "history", "id": n, "data": {"topic": TOPIC}}).encode() for n in range(20)]
+        greedy.send(*(frame(TEXT, each) for each in asked))
+        async with asyncio.timeout(30):
+            while not (house.metric("gateway_paused_total") and house.metric("gateway_commands_total") == 20):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            while house.gateway.hub.owing:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert only_connection(house).transport.get_write_buffer_size() < 2 * PAGE_BYTES
+        answers = [await greedy.json() for _ in range(20)]
+        assert [(answer["id"], len(answer["data"]["items"])) for answer in answers] == [(n, 8) for n in range(20)]
+        greedy.leave()

@@ -14,7 +14,7 @@ from headrace.cache import Cache, CacheSettings, Snapshot
 from headrace.cache.memory import MemoryCache
 from headrace.gateway.hub import Hub
 from headrace.gateway.snapshots import PAGE_BYTES
-from headrace.model.events import Message, MessageKind, Position, Publication
+from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
 from tests.gateway.house import House, Raw, join, open_house
@@ -155,7 +155,7 @@ class Snapshots(HubWorld[Listener]):
         return fold
 
     def publish(self, kind: MessageKind, *shown: dict[str, Any]) -> None:
-        self.run(self.bus.publish([Publication(TOPIC, kind, msgspec.json.encode(each)[1:-1]) for each in shown]))
+        self.run(self.bus.publish([publication(TOPIC, kind, each) for each in shown]))
 
     @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=6), size=st.sampled_from([0, 0, 30_000]))
     def change(self, keys: list[str], size: int) -> None:
@@ -209,9 +209,14 @@ def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:
     return {"event_id": event_id, "data": data, "chain": {"slot": "7", "commitment": "processed"}}
 
 
+def publication(topic: str, kind: MessageKind, shown: dict[str, Any]) -> Publication:
+    """The message, and for an event its label."""
+    label = Label(shown["data"]["pubkey"], shown["event_id"], 7, certain=False) if kind == "event" else None
+    return Publication(topic, kind, msgspec.json.encode(shown)[1:-1], label)
+
+
 async def change(house: House, *keys: str, size: int = 0, topic: str = TOPIC) -> None:
-    shown = [msgspec.json.encode(event(key, f"{key}-id", size))[1:-1] for key in keys]
-    await house.bus.publish([Publication(topic, "event", body) for body in shown])
+    await house.bus.publish([publication(topic, "event", event(key, f"{key}-id", size)) for key in keys])
 
 
 async def snapshot_of(raw: Raw) -> tuple[list[str], list[Any]]:

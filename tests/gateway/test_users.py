@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
+from headrace.model.events import Label
 from headrace.runtime.clock import SystemClock
 from headrace.store.inbox import Inbox, InboxSettings, Letter
 from headrace.store.sqlite_inbox import SqliteInbox
@@ -216,6 +217,15 @@ async def test_a_broadcast_to_a_topic(house: House) -> None:
     assert (got["offset"], got["data"]) == ("1", {"type": "Mine", "n": 12345678901234567890123, "x": "a\nb"})
 
 
+async def test_a_broadcast_belongs_to_the_state_of_its_topic(house: House) -> None:
+    for kind, mint in [("Mine", "M"), ("Mine", "N"), ("Mine", None)]:
+        await post(house, topic="token_updates", data={"type": kind, "mint": mint})
+    messages = (await house.bus.history("token_updates", None, 9)).messages
+    ids = [msgspec.json.decode(b"{%b}" % message.body)["event_id"] for message in messages]
+    labels = [Label("Mine M ", ids[0], None, certain=True), Label("Mine N ", ids[1], None, certain=True), None]
+    assert [message.label for message in messages] == labels
+
+
 async def test_a_broadcast_to_a_topic_and_users(house: House) -> None:
     raw, _ = await enter(house)
     raw.ask("subscribe", 1, topic="app:news")
@@ -263,6 +273,14 @@ async def test_the_same_key_at_once_sends_once(house: House) -> None:
     assert (await enter(house))[1]["offset"] == "1"
 
 
+def nested(levels: int) -> Any:
+    return {"mint": nested(levels - 1)} if levels > 1 else {}
+
+
+async def test_data_that_is_deep_but_not_too_deep(house: House) -> None:
+    assert (await post(house, topic="token_updates", data=nested(64))).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "names"),
     [
@@ -275,6 +293,8 @@ async def test_the_same_key_at_once_sends_once(house: House) -> None:
         ({"data": [], "topic": "app:x"}, {"data"}),
         ({"data": 1, "topic": "app:x"}, {"data"}),
         ({"data": {"a": "x" * 32_768}, "topic": "app:x"}, {"data"}),
+        ({"data": nested(65), "topic": "app:x"}, {"data"}),
+        ({"data": {"mint": [[1], {"a": [nested(61)]}, 2]}, "topic": "app:x"}, {"data"}),
         ({"data": NOTICE | {"type": "MarketData"}, "topic": "app:x"}, MARKET_MEMBERS),
         ({"data": {"type": 5}, "topic": "nonsense", "server_ids": ["elsewhere"]}, {"topic", "server_ids"}),
     ],

@@ -166,6 +166,8 @@ async def test_a_session_frame_over_the_limit_ends_with_1009(house: House) -> No
         (UPGRADE.replace("Version: 13", "Version: 8"), 400),
         (UPGRADE.replace("Sec-WebSocket-Version: 13\r\n", ""), 400),
         (UPGRADE.replace("GET", "POST"), 405),
+        (UPGRADE.replace("Host: test\r\n", ""), 400),
+        (UPGRADE.replace("Host: test", "Host: test\r\nHost: other"), 400),
         (UPGRADE.replace("HTTP/1.1", "HTTP/1.0"), 505),
         (UPGRADE.replace("{path}", "/"), 404),
         (UPGRADE.replace("{path}", "/ws/"), 404),

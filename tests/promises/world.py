@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.model.events import Publication
+from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from tests.gateway.house import House, open_house
@@ -100,7 +100,12 @@ class World:
             self._count += 1
             rows.append({"n": self._count, "lane": lane, "pubkey": lane, "pad": "x" * size})
         batch = [
-            Publication(topic, "event", b'"event_id":"e%d","data":%b,"chain":{}' % (row["n"], json.dumps(row).encode()))
+            Publication(
+                topic,
+                "event",
+                b'"event_id":"e%d","data":%b,"chain":{}' % (row["n"], json.dumps(row).encode()),
+                Label(row["lane"], f"e{row['n']}", None, certain=False),
+            )
             for row in rows
         ]
         # Followers may hear of a message before `publish` returns, so it is written down as the bus hands it out.

@@ -88,6 +88,20 @@ def test_a_newer_token_counts_in_every_state(at_s: float) -> None:
     assert machine.identity.admin
 
 
+def test_who_shows_the_same_token_again_is_not_warned_at_once() -> None:
+    """Or clients whose tokens come from a cache would do nothing else for a minute."""
+    machine, now_s, warned = entered(60), 0.0, 0
+    while machine.state is not State.EXPIRED:
+        for told in machine.wake(now_s):
+            assert isinstance(told, Warn)
+            warned += 1
+            if now_s < 59:
+                machine.attempt()
+                assert machine.accept(WHO, 60 - now_s, now_s) == Renewed()
+        now_s += 0.25
+    assert warned <= 8
+
+
 @pytest.mark.parametrize("at_s", [0, 45, 100])
 @pytest.mark.parametrize("failure", [BAD_TOKEN, EXPIRED, AWAY])
 def test_a_bad_refresh_changes_nothing(at_s: float, failure: RequestError) -> None:

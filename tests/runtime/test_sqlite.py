@@ -3,10 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from headrace.model.errors import InvariantError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.runtime.sqlite import SqliteThread
 
 DEFECTS: list[Callable[[sqlite3.Connection], object]] = [
@@ -29,5 +30,18 @@ async def test_a_defect_fails_its_job_and_no_other(defect: Callable[[sqlite3.Con
                 await bad
             assert (await before, await after) == (1, 2)
             assert await thread.ask(lambda _: 3) == 3
+    finally:
+        await thread.close()
+
+
+async def test_a_file_that_is_no_database_can_not_be_had_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "orders.db"
+    file.write_bytes(b"these are not the pages of a database" * 100)
+    thread: SqliteThread[None] = SqliteThread(str(file))
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                with pytest.raises(TransientError):
+                    await thread.ask(lambda _: 1)
     finally:
         await thread.close()

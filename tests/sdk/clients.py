@@ -25,19 +25,21 @@ from tests.gateway.house import open_house
 CLIENT_JS = Path(__file__).parents[2] / "clients" / "js"
 FOLLOW_JS = Path(__file__).with_name("follow.js")
 NODE = shutil.which("node") or ""
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 Told = dict[str, Any]
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a scenario asks of a client. Each call for a token gives the next of `tokens`, at last the same again."""
+    """What a scenario asks of a client. Each call for a token gives the next of `tokens`, at last the same again; None:
+    whoever gives them can't be reached.
+    """
 
     url: str
     topic: str = "trades:pump"
     options: dict[str, Any] = {}
     client: dict[str, Any] = {}
-    tokens: list[str] | None = None
+    tokens: list[str | None] | None = None
     history: dict[str, Any] | None = None
 
 
@@ -105,7 +107,10 @@ class _PythonFollower(Follower):
         tokens = list(wanted.tokens or [])
 
         async def token() -> str:
-            return tokens.pop(0) if len(tokens) > 1 else tokens[0]
+            following = tokens.pop(0) if len(tokens) > 1 else tokens[0]
+            if following is None:
+                raise ConnectionRefusedError
+            return following
 
         options = dict(wanted.client)
         if tokens:

@@ -3,10 +3,15 @@
 export async function follow(module, wanted, told, mayRead) {
   const { Client } = await import(module);
   const tokens = [...(wanted.tokens ?? [])];
+  const token = () => {
+    const next = tokens.length > 1 ? tokens.shift() : tokens[0];
+    if (next === null) throw new TypeError("fetch failed"); // as when there is no network
+    return next;
+  };
   const client = new Client(wanted.url, {
-    openMs: 2_000,
+    openMs: globalThis.process ? 3_000 : 20_000, // Node 20 never says that a handshake was reset; a busy browser is slow
     ...wanted.client,
-    token: wanted.tokens ? () => (tokens.length > 1 ? tokens.shift() : tokens[0]) : wanted.client.token,
+    token: wanted.tokens ? token : wanted.client.token,
     retryMs: 1,
     retryMsMax: 20,
     onLoss: (why) => told({ lost: why }),

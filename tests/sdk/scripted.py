@@ -9,7 +9,7 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 TOPIC = "trades:pump"
 PROTOCOL = Subprotocol("stream.v1")
 

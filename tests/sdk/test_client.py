@@ -13,7 +13,7 @@ from headrace.model.errors import ConfigError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.supervise import Supervisor
-from headrace.sdk import Client, Event, Head, Position, Refused, Subscription
+from headrace.sdk import Client, Event, Head, Lag, Position, Refused, Subscription
 from tests.gateway.house import House, open_house
 from tests.sdk.scripted import TOPIC, open_scripted
 
@@ -85,6 +85,22 @@ async def test_a_reader_that_is_stuck_holds_up_no_other() -> None:
         assert await read(other, 1) == [1]
         assert (await client.history("slots")).top.offset == 1
         assert await read(stuck, 50) == list(range(1, 51))
+
+
+async def test_letters_that_nobody_reads_hold_up_no_topic() -> None:
+    """What a user is sent can't be left: once it is full, the rest is told as dropped."""
+    async with open_scripted() as server, Client(server.url, queue=2) as client:
+        letters, trades = client.subscribe("user:42"), client.subscribe(TOPIC)
+        visit = await server.visit()
+        await visit.welcome()
+        await visit.accept(0)
+        await visit.events(*range(1, 101), topic="user:42")
+        await visit.events(1)
+        assert await read(trades, 1) == [1]
+        assert await read(letters, 2) == [1, 2]
+        lag = await anext(letters)
+        assert isinstance(lag, Lag)
+        assert (lag.from_offset, lag.to_offset) == (3, 100)
 
 
 async def test_a_topic_can_be_left_and_followed_again() -> None:

@@ -351,6 +351,54 @@ async def a_token_is_renewed(open_client: Maker) -> None:
 
 
 @scenario
+async def one_token_is_asked_for_at_a_time(open_client: Maker) -> None:
+    """A server that checks one refuses the next, and whoever gives them is not stormed."""
+    async with open_scripted() as server, open_client(Wanted(server.url, tokens=["one", "two", "three"])) as client:
+        visit = await first_visit(server.visit(), client)
+        for _ in range(3):
+            await visit.say("auth_expiring", {"in_s": 60})
+        too_old = await visit.heard("auth")
+        assert too_old["data"] == {"token": "two"}
+        await visit.say("auth_expiring", {"in_s": 30})
+        await visit.say("error", {"code": 109, "message": "token expired", "temporary": False}, id=too_old["id"])
+        newer = await visit.heard("auth")
+        assert newer["data"] == {"token": "three"}
+        await visit.say("authenticated", {"user_id": "42", "expires_in_s": 600}, id=newer["id"])
+        await visit.say("ping", {"ts": 5, "head": {}, "upstream_lag_ms": None, "tops": {}})
+        await visit.heard("pong")
+        await visit.say("auth_expiring", {"in_s": 60})
+        assert (await visit.heard("auth"))["data"] == {"token": "three"}
+
+
+@scenario
+async def whoever_gives_tokens_is_away_for_a_while(open_client: Maker) -> None:
+    tokens = [None, "one", None, "two"]
+    async with open_scripted() as server, open_client(Wanted(server.url, tokens=tokens)) as client:
+        visit = await first_visit(server.visit(), client)
+        assert visit.offered == ["stream.v1", "jwt.one"]
+        assert len(client.of("lost")) == 1
+        await visit.say("auth_expiring", {"in_s": 60})
+        assert (await visit.heard("auth"))["data"] == {"token": "two"}
+        await visit.events(1)
+        await client.until(counted(client, 1))
+
+
+@scenario
+async def a_token_that_can_not_be_shown(open_client: Maker) -> None:
+    async with open_house() as house, open_client(Wanted(url_of(house), client={"token": "not one"})) as client:
+        await client.until(lambda: bool(client.of("refused")))
+        assert client.of("refused") == [4500]
+
+
+@scenario
+async def who_has_no_token_does_not_come_back_for_one(open_client: Maker) -> None:
+    async with open_scripted() as server, open_client(Wanted(server.url)) as client:
+        await (await server.visit()).close(4002, "authentication timed out")
+        await client.until(lambda: bool(client.of("refused")))
+        assert client.of("refused") == [4002]
+
+
+@scenario
 async def a_token_in_the_first_frame(open_client: Maker) -> None:
     wanted = {"token": "one", "credential": "frame"}
     async with open_scripted() as server, open_client(Wanted(server.url, client=wanted)) as client:

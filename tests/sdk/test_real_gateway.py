@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from headrace.model.events import Publication
+from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.store.inbox import InboxSettings
 from headrace.store.sqlite_inbox import SqliteInbox
@@ -89,7 +89,7 @@ async def test_letters_are_acknowledged(open_client: Maker) -> None:
             await send(house, n=2)
             await client.until(counted(client, 2))
             assert [event["data"]["n"] for event in client.of_type("event")] == [1, 2]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (box := await inbox.box("42")) is None or box.waiting:
                     await client.look()
     await inbox.close()
@@ -119,5 +119,6 @@ async def refusal(open_client: Maker, wanted: Wanted) -> int:
 
 async def change(house: House, *pubkeys: str) -> None:
     """Accounts change."""
-    bodies = [b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode()) for n, key in enumerate(pubkeys)]
-    await house.bus.publish([Publication(ACCOUNTS, "event", body) for body in bodies])
+    for n, key in enumerate(pubkeys):
+        body = b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode())
+        await house.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])

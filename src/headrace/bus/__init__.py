@@ -49,6 +49,7 @@ class History(NamedTuple):
 class Bus(Protocol):
     """Every topic is a log: offsets count from 1 without a hole within an epoch.
 
+    A message is carried as it was published, body and label; neither is looked at.
     Order: `publish` appends a batch in its order; every sink sees each topic in offset order, without holes or repeats.
     Atomicity: a batch is appended as one; what `history` returned and what a sink gets next fit together by offset.
     Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`, all together `history_bytes`;

@@ -103,7 +103,7 @@ class MemoryBus:
                 logs.move_to_end(topic)
                 self._bytes -= log.expire(cutoff)
             log.offset = offset = log.offset + 1
-            message = Message(topic, publication.kind, log.epoch, offset, publication.body)
+            message = Message(topic, publication.kind, log.epoch, offset, publication.body, publication.label)
             self._bytes += log.append(message, now)
             messages.append(message)
             positions.append(Position(log.epoch, offset))

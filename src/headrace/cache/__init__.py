@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
 
 
 class Cache(Protocol):
-    """State is a fold: of a topic's messages in the order of their offsets, by the keys of `model.states`.
+    """State is a fold: of a topic's messages in the order of their offsets, by the keys of their labels.
 
     A newer event of the same key takes the place of the older; an event that comes again under its id takes its own, as
     far back as is remembered. A `retract` takes events back: what stood before them stands again. A new epoch begins

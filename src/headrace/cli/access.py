@@ -1,4 +1,4 @@
-"""What `headrace` shows a server that asks who it is, and whom it believes to be that server."""
+"""The token that `headrace` shows a server, and the certificates by which it trusts one."""
 
 import argparse
 import asyncio
@@ -31,7 +31,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How to get in. The token itself is no argument: everybody on the machine can read those."""
+    """Add `--token-file` and `--ca-file`. A token itself is no argument: everybody on the machine can read those."""
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -108,9 +108,11 @@ class Access(NamedTuple):
         return await asyncio.to_thread(self.read) or ""
 
 
-def untrusted(why: str) -> str:
-    """What to do about a certificate that is not trusted, where that is why there is no connection."""
-    return "; --ca-file FILE names whom to trust" if "CERTIFICATE_VERIFY_FAILED" in why else ""
+def remedy(why: str) -> str:
+    """What to do about a connection that failed; empty where that is plain."""
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return "; --ca-file FILE names whom to trust"
+    return "; does a server run there?" if "Connection refused" in why else ""
 
 
 def _checked(text: str, origin: str) -> str:

@@ -4,11 +4,12 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from headrace.cli.access import Access, untrusted
+from headrace.cli.access import Access, remedy
 from headrace.model.redact import redact
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
@@ -23,7 +24,12 @@ def listen(url: str, topics: Sequence[str], access: Access, *, whole_frames: boo
     try:
         asyncio.run(print_values(url, topics, known, whole_frames=whole_frames, count=count))
     except Refused as refused:
-        print(f"headrace: the server refused: {printable(str(refused))}{access.hint(refused.code)}", file=sys.stderr)
+        hint = (
+            "; the address of a stream ends in /ws"
+            if refused.code == HTTPStatus.NOT_FOUND
+            else access.hint(refused.code)
+        )
+        print(f"headrace: the server refused: {printable(str(refused))}{hint}", file=sys.stderr)
         return 1
     return 0
 
@@ -43,7 +49,7 @@ async def print_values(
     def tell(why: str, delay_s: float) -> None:
         nonlocal told
         if not told:
-            print(f"headrace: {redact(url)}: {why}{untrusted(why)}; trying again until it is there", file=sys.stderr)
+            print(f"headrace: {redact(url)}: {why}{remedy(why)}; trying again until it is there", file=sys.stderr)
         told = True
 
     async def follow(subscription: Subscription) -> None:

@@ -59,18 +59,18 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serve = _command(commands, "serve", _serve, "stream from Solana and serve clients")
-    _add_settings(serve)
+    serve = _command(commands, "serve", _serve, "stream from Solana to clients, and take their orders")
+    _add_settings(serve, serves=True)
     serve.add_argument("--record", type=Path, metavar="FILE", help="also write everything received to FILE")
 
-    demo = _command(commands, "demo", _demo, "replay recorded mainnet trades through everything; needs no network")
-    _add_settings(demo)
+    demo = _command(commands, "demo", _demo, "show it with recorded mainnet trades; needs no network")
+    _add_settings(demo, serves=True)
     demo.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times real time, or 'max' (default 1)")
     demo.add_argument("--quiet", action="store_true", help="do not print the trades here")
     demo.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
     replay = _command(commands, "replay", _replay, "replay a recording: serve it, or print its messages")
-    _add_settings(replay)
+    _add_settings(replay, serves=True)
     replay.add_argument("file", type=Path, metavar="FILE", help="a recording")
     replay.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times real time, or 'max' (default 1)")
     replay.add_argument("--loop", action="store_true", help="start over at the end, under a new epoch")
@@ -79,12 +79,12 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--topic", action="append", metavar="TOPIC", help="with --print: only this topic (repeatable)")
 
-    worker = _command(commands, "worker", _worker, "execute orders, and serve nobody; as many as you like may run")
+    worker = _command(commands, "worker", _worker, "execute the orders that servers take; as many as you like may run")
     _add_settings(worker)
 
     ordering.add_to(commands)
 
-    record = _command(commands, "record", _record, "write what the configured sources deliver to a file")
+    record = _command(commands, "record", _record, "write what the node delivers to a file")
     _add_settings(record)
     record.add_argument("file", type=Path, metavar="FILE", help="where to; one that exists is not overwritten")
     record.add_argument("--append", action="store_true", help="go on with a FILE that exists, or was cut off")
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     minting.add_options(token)
 
     config = _command(commands, "config", _config, "show the effective settings and where each came from")
-    _add_settings(config)
+    _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
     benches = ("decode", "pipeline", "gateway", "filters", "orders", "orders_overhead", "orders_chaos")
@@ -132,7 +132,7 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser, *, serves: bool = False) -> None:
     group = parser.add_argument_group("settings")
     group.add_argument(
         "--config", type=Path, default=Path("headrace.toml"), metavar="FILE", help="settings (default %(default)s)"
@@ -140,7 +140,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--env-file", type=Path, default=Path(".env"), metavar="FILE", help="more settings (default %(default)s)"
     )
-    group.add_argument("--port", type=_port, metavar="PORT", help="SERVER_PORT for this run; 0 takes a free one")
+    if serves:
+        group.add_argument("--port", type=_port, metavar="PORT", help="SERVER_PORT for this run; 0 takes a free one")
+    else:
+        parser.set_defaults(port=None)
 
 
 def _speed(text: str) -> float | None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from headrace.cli.access import Access, add_options, untrusted
+from headrace.cli.access import Access, add_options, remedy
 from headrace.cli.listening import printable
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.model.orders import TERMINAL
@@ -211,7 +211,7 @@ async def _until_over(url: str, access: Access, order_id: str, seq: int, *, as_j
             raise Problem(f"the server refused: {printable(str(said))}{hint}") from error
         except (OSError, InvalidHandshake, TimeoutError) as error:
             if seq == 0:
-                raise Problem(f"{url}: {error}{untrusted(str(error))}") from error
+                raise Problem(f"{url}: {error}{remedy(str(error))}") from error
         await asyncio.sleep(backoff.next_s())
 
 
@@ -234,7 +234,7 @@ def _ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> 
         raise ConfigError("--url", url, "an http:// or https:// URL") from error
     except httpx.HTTPError as error:
         fate = "" if isinstance(error, httpx.ConnectError) or method == "GET" else "; fate unknown"
-        raise Problem(f"{url}: {error or type(error).__name__}{untrusted(str(error))}{fate}") from error
+        raise Problem(f"{url}: {error or type(error).__name__}{remedy(str(error))}{fate}") from error
     except ValueError as error:
         raise Problem(f"{url}: HTTP {answer.status_code}, and no JSON: is that a Headrace server?") from error
     if answer.is_success and isinstance(body, dict):

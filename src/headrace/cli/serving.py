@@ -1,4 +1,4 @@
-"""The commands that run the service: serve, demo and replay."""
+"""The commands that run the service: serve, worker, demo and replay."""
 
 import asyncio
 import os

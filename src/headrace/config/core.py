@@ -35,11 +35,15 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = msgspec.field(default_factory=_server_id)
     redis_url: Annotated[
         str | None,
-        Setting("Redis or Valkey for bus, cache and shared limits", env=("REDIS_URL",), kind="redis_url"),
+        Setting("Redis or Valkey; not used by this version", env=("REDIS_URL",), kind="redis_url"),
     ] = None
     database_url: Annotated[
         str | None,
-        Setting("PostgreSQL or SQLite for orders", env=("DATABASE_URL",), kind="database_url"),
+        Setting(
+            "where orders and messages to users are kept; without it: SQLite files",
+            env=("DATABASE_URL",),
+            kind="database_url",
+        ),
     ] = None
     queue_max_concurrency: Annotated[
         int,
@@ -64,7 +68,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
     dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",))] = True
     metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",))] = True
-    broker: Annotated[bool, Setting("use Redis as the bus between servers", env=("MESSAGE_BROKER_ENABLED",))] = False
+    broker: Annotated[
+        bool, Setting("a bus between servers; not used by this version", env=("MESSAGE_BROKER_ENABLED",))
+    ] = False
 
 
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(

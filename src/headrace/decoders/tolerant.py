@@ -1,4 +1,4 @@
-"""Reads what the compiled path leaves: older and shorter layouts, cut data, variants that no IDL knows yet.
+"""Reads what the compiled decoders can't: older and shorter layouts, cut data, variants that no IDL knows yet.
 
 Field by field and plain; it never raises on bad bytes and allocates no more than the data that is there asks for.
 """

@@ -17,7 +17,7 @@ from headrace.execution.quoting import ask_all
 from headrace.execution.router import best, least_out
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.steps import Steps
-from headrace.model.errors import TransientError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -33,12 +33,14 @@ NO_BLOCKHASH: Final = "chain_unavailable"
 
 @dataclass
 class Held:
-    """An order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
+    """An order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment; `begun` by
+    the worker, as what broke once is left to whoever claims it next."""
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
+    begun: bool = False
 
 
 class Engine:
@@ -53,8 +55,12 @@ class Engine:
     async def execute(self, held: Held) -> None:
         """From wherever the order was left to its end, or to the rest before its next try."""
         order, attempt = held.order, held.attempt
-        if order.status is OrderStatus.SUBMITTED and attempt is not None:
+        if order.status is OrderStatus.SUBMITTED:
+            if attempt is None:
+                raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
             return await self._confirm(held, order, attempt)  # its bytes may be anywhere: these, and no others
+        if order.cancel_requested:  # the wish and the proof that its bytes had expired crossed each other
+            return await self._end(order, Step.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._steps.take_later(order, Step.RESTARTED)
         if self._is_late(order):
@@ -73,7 +79,7 @@ class Engine:
         if not quotes:
             raise TransientError(NO_QUOTE)
         quote = best(quotes)
-        if quote.amount_out < (order.request.min_out or 0):
+        if quote.amount_out < max(1, order.request.min_out or 0):
             raise TransientError(TOO_LITTLE)  # the chain would refuse it
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
         return self._steps.take_later(order, Step.QUOTED, outcome), quote
@@ -144,7 +150,13 @@ class Engine:
     async def _settle_landed(self, order: Order, attempt: Attempt, landing: Landing) -> None:
         """It is in a block; `err` says whether it did anything."""
         if landing.err is None:
-            outcome = replace(order.outcome, amount_out=landing.amount_out, fate="executed", finality="confirmed")
+            outcome = replace(
+                order.outcome,
+                amount_out=landing.amount_out,
+                error_reason=None,  # of an earlier try
+                fate="executed",
+                finality="confirmed",
+            )
             await self._steps.take(order, Step.LANDED, outcome, attempt=attempt, trace=Trace.LANDED_OK)
         else:
             reason = landing.reason or "chain_error"

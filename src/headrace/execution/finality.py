@@ -11,6 +11,7 @@ from headrace.execution.confirmation import judge_final
 from headrace.execution.observation import observe
 from headrace.execution.settings import ExecutionSettings
 from headrace.model.orders import Claimed
+from headrace.protocol.orders import told
 from headrace.runtime.clock import Clock
 from headrace.store import Store
 
@@ -45,11 +46,16 @@ class Finality:
         order, attempt = each.order, each.attempt
         if attempt is None:
             return False
-        verdict = judge_final(attempt.last_valid_height, await observe(self._chain, attempt.signature))
+        sighting = await observe(self._chain, attempt.signature)
+        verdict = judge_final(attempt.last_valid_height, sighting)
         if verdict == "undecided":
             return False
         outcome = replace(order.outcome, finality=verdict)
         if verdict == "lost":
             outcome = replace(outcome, fate="not_executed")
             _log.error("landing_lost", order=order.id, signature=attempt.signature, meaning="a person must look")
-        return await self._store.finalize(order, outcome)
+        landing = sighting.answer.landing if sighting.answer is not None else None
+        if verdict == "finalized" and landing is not None and landing.amount_out is not None:
+            outcome = replace(outcome, amount_out=landing.amount_out)  # another fork may have had another price
+        data = told(order.request, order.status, outcome, before=order.outcome)
+        return await self._store.finalize(order, outcome, data)

@@ -13,12 +13,12 @@ import msgspec
 from headrace.execution.limits import AmountLimits
 from headrace.execution.portfolio import Portfolio, view
 from headrace.execution.recent import RecentOrders
-from headrace.execution.requests import decimals_of, find_token, read_request
+from headrace.execution.requests import check_time, decimals_of, find_token, read_request
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
 from headrace.model.errors import TransientError
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
-from headrace.model.orders import Fate, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
+from headrace.model.orders import Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 from headrace.store import Accepted, Cancelled, Page, Room, Store
@@ -49,10 +49,11 @@ class Intake:
         `key` is the client's idempotency key: the same key with the same body gives the first order again.
         """
         now_ms = self._clock.wall_ns() // 1_000_000
-        request = read_request(body, now_ms=now_ms, amount_max=self._settings.amount_max, user_id=user_id)
-        self._amounts.check(request)
+        request = read_request(body, amount_max=self._settings.amount_max, user_id=user_id)
         keys = _keys(request, key)
-        self._check_rate(request.user_id)
+        refusal = self._refusal(request, now_ms)
+        if refusal is not None and not keys:
+            raise refusal
         order = Order(
             id=new_id(now_ms),
             request=request,
@@ -69,14 +70,14 @@ class Intake:
         self.recent.expect(order)
         try:
             if self._worker is None:
-                return await self._store.accept(order, keys, fingerprint, room)
+                return await self._store.accept(order, keys, fingerprint, room, 0, refusal)
             with self._worker.promise() as lease_ms:
-                accepted = await self._store.accept(order, keys, fingerprint, room, lease_ms)
+                accepted = await self._store.accept(order, keys, fingerprint, room, lease_ms, refusal)
                 if accepted.claimed:
                     self._worker.begin(accepted.order)
                 return accepted
         except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
-            raise _unavailable("unknown") from error
+            raise _unavailable() from error
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
         """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
@@ -105,7 +106,7 @@ class Intake:
         try:
             cancelled = await self._store.cancel(order_id, user_id)
         except TransientError as error:
-            raise _unavailable("unknown") from error
+            raise _unavailable() from error
         if cancelled is None:
             raise _unknown()
         return cancelled
@@ -156,6 +157,17 @@ class Intake:
         except TransientError as error:
             raise _unavailable() from error
         return view(user_id, portfolio, decimals_of)
+
+    def _refusal(self, request: OrderRequest, now_ms: int) -> OrderRefused | None:
+        """Why the order can't be taken now. Under a key it may have been taken before: then it must not be said that
+        nothing was executed."""
+        try:
+            check_time(request, now_ms)
+            self._amounts.check(request)
+            self._check_rate(request.user_id)
+        except OrderRefused as refusal:
+            return refusal
+        return None
 
     def _check_rate(self, user_id: str) -> None:
         """A bucket per user; the least recently seen user is forgotten when there are too many."""
@@ -213,6 +225,7 @@ def _unknown() -> OrderRefused:
     return OrderRefused(HTTPStatus.NOT_FOUND, "unknown_order", "no such order")
 
 
-def _unavailable(fate: Fate = "not_executed") -> OrderRefused:
+def _unavailable() -> OrderRefused:
+    """Whatever was asked: who gets this must not believe that nothing was executed."""
     message = "the orders can't be reached for now"
-    return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate=fate)
+    return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate="unknown")

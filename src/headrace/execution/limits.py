@@ -1,4 +1,4 @@
-"""How much one order may be of: for everyone by token, and for single users by token. Pure."""
+"""The most that one order may give of a token: for everyone, or for single users. Pure."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
-from headrace.model.amounts import BaseUnits, Bps
+from headrace.model.amounts import BaseUnits, Bps, decimal_of
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
@@ -70,7 +70,7 @@ def find_token(text: str) -> Token | None:
     return TOKENS.get(text) or _BY_MINT.get(text) or (Token(text) if is_key(text) else None)
 
 
-def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None = None) -> OrderRequest:
+def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> OrderRequest:
     """Check everything and name all that is wrong. Numbers with a fraction must come as Decimal. Unknown fields are
     ignored. Raises OrderRefused 400; `user_id` given (by authentication) overrides the body's."""
     if not isinstance(body, dict):
@@ -94,7 +94,7 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         "type": take("type", lambda: _one_of(body.get("type", "market"), tuple(ORDER_TYPES))),
         "min_out": take("minOut", lambda: _base_units(body["minOut"]) if body.get("minOut") is not None else None),
         "priority": take("priority", lambda: _integer(body.get("priority", 5), 0, 9)),
-        "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"), now_ms)),
+        "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"))),
         "client_order_id": take("clientOrderId", lambda: _text(body.get("clientOrderId"))),
         "user_id": user_id or take("userId", lambda: _user(body.get("userId", ANONYMOUS))),
         "mode": take("execution", lambda: _mode(body.get("execution", {}))),
@@ -116,6 +116,13 @@ def read_request(body: Any, *, now_ms: int, amount_max: int, user_id: str | None
         trigger=terms.trigger,
         **request,
     )
+
+
+def check_time(request: OrderRequest, now_ms: int) -> None:
+    """Raises OrderRefused 400 for an order whose time is over."""
+    if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
+        fields = {"expiresAt": "is in the past (milliseconds since 1970 are expected)"}
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", "the order can't be taken any more", fields=fields)
 
 
 @cache
@@ -164,14 +171,12 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
 
 def _scaled(given: Any, token: Token) -> BaseUnits:
     """Whole tokens to base units, exactly."""
-    if isinstance(given, bool) or not isinstance(given, int | Decimal | str):
-        raise _Fault("is not a number")
     if token.decimals is None:
         raise _Fault("the decimals of this mint are not known: give amount as text, in base units")
     try:
-        number = Decimal(given)
-    except InvalidOperation:
-        raise _Fault("is not a number") from None
+        number = decimal_of(given)
+    except ValueError as error:
+        raise _Fault(str(error)) from None
     sign, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
         raise _Fault("is beyond what a token has")
@@ -218,13 +223,8 @@ def _integer(given: Any, low: int, high: int) -> int:
     return given
 
 
-def _expiry(given: Any, now_ms: int) -> int | None:
-    if given is None:
-        return None
-    expires_at_ms = _integer(given, 0, 2**53)
-    if expires_at_ms <= now_ms:
-        raise _Fault("is in the past (milliseconds since 1970 are expected)")
-    return expires_at_ms
+def _expiry(given: Any) -> int | None:
+    return None if given is None else _integer(given, 0, 2**53)
 
 
 def _text(given: Any) -> str | None:

@@ -14,7 +14,7 @@ def best(quotes: Sequence[Quote]) -> Quote:
 def least_out(request: OrderRequest, quote: Quote) -> BaseUnits:
     """What the chain must not fill below: the quote less the slippage, rounded up, or the owner's own limit if higher.
 
-    Rounding up favours the owner: the swap is refused rather than filled one unit short.
+    Rounding up favours the owner: the swap is refused rather than filled one unit short. Nothing is given for nothing.
     """
     by_slippage = -(-quote.amount_out * (BPS_WHOLE - request.slippage_bps) // BPS_WHOLE)
-    return BaseUnits(max(by_slippage, request.min_out or 0))
+    return BaseUnits(max(1, by_slippage, request.min_out or 0))

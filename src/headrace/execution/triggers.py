@@ -1,21 +1,28 @@
 """Wakes resting orders: hears the trades on the bus, and lets an order go when the market is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import msgspec
 import structlog
 
+from headrace.execution.waiting import Waiting
 from headrace.model.errors import InvariantError
 from headrace.model.events import Message
 from headrace.model.orders import Order, OrderEvent, OrderStatus
 from headrace.protocol.orders import rate_view
+from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.store import Store
 
 PAGE: Final = 500
 AT_ONCE: Final = 100
+PAUSE_S: Final = 1.0
+PAUSE_MAX_S: Final = 60.0
+STALE_SLOTS: Final = 150
+"""About a minute, and as long as a transaction can wait to land: what comes of an earlier past is no price."""
 _PREFIX: Final = "trades:"
 
 _log = structlog.get_logger("execution")
@@ -28,26 +35,39 @@ class _Trade(msgspec.Struct, frozen=True):
     quote_amount: str
 
 
+class _Place(msgspec.Struct, frozen=True):
+    slot: str | None = None
+
+
 class _Message(msgspec.Struct, frozen=True):
     event_id: str
     data: _Trade
+    chain: _Place = _Place()
 
 
 _messages = msgspec.json.Decoder(_Message)
 
 
 class Triggers:
-    """Holds the resting orders by mint, and compares each trade of those mints with what they wait for.
+    """Holds the resting orders by pair and rate, and compares each trade of their mints with what they wait for.
 
-    Only trades that come after an order is known here count. Several processes may do this at once: the store lets one
-    of them trigger an order, once. What is held here is only a copy: it is read from the store at each start.
+    Only trades that come after an order is known here count, and not those that fill a gap of long ago: `head` tells
+    the highest slot, None where that is not known. An order whose price the venues did not have pauses, longer each
+    time: else each trade would cost a claim, quotes and three lines of its log, and other orders their turn.
+
+    Several processes may do this at once: the store lets one of them trigger an order, once. What is held here is only
+    a copy: it is read from the store at each start.
     """
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        self._store = store
-        self._resting: dict[str, Order] = {}
-        self._of_mint: dict[str, set[str]] = {}
+    def __init__(
+        self, store: Store, clock: Clock, metrics: Metrics, head: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._store, self._clock, self._head = store, clock, head
+        self._waiting = Waiting()
         self._new: set[str] = set()
+        self._pauses_until_s: dict[str, float] = {}
+        self._pausing: dict[str, Order] = {}
+        self._pauses: list[tuple[float, str]] = []
         self._due: dict[str, dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
@@ -76,7 +96,11 @@ class Triggers:
         except InvariantError as error:
             self._store.parked.park(order_id, str(error))
         self._new.discard(order_id)
-        if order is not None:
+        until_s = self._pauses_until_s.get(order_id, 0.0)
+        if order is not None and until_s > self._clock.monotonic():
+            self._pausing[order_id] = order
+            heappush(self._pauses, (until_s, order_id))
+        elif order is not None:
             self._add(order)
 
     async def _trigger(self, order_id: str, data: dict[str, Any]) -> bool:
@@ -92,38 +116,45 @@ class Triggers:
             if event.status is not OrderStatus.PENDING or event.kind == "triggered":
                 self._remove(event.order_id)
             elif b'"resting":true' in bytes(event.data):
+                if event.kind == "rested":
+                    self._pauses_until_s[event.order_id] = self._clock.monotonic() + pause_s(event.seq)
                 self._new.add(event.order_id)
                 self._wake.set()
 
     def hear_trades(self, messages: Sequence[Message]) -> None:
         """A sink for the bus. What nobody waits for is not even parsed."""
+        self._end_pauses()
         for message in messages:
-            if message.kind == "event" and message.topic.startswith(_PREFIX):
-                waiting = self._of_mint.get(message.topic[len(_PREFIX) :])
-                if waiting:
-                    self._compare(waiting, message)
+            of_mint = message.kind == "event" and message.topic.startswith(_PREFIX)
+            if of_mint and self._waiting.has(message.topic[len(_PREFIX) :]):
+                self._compare(message)
 
-    def _compare(self, waiting: set[str], message: Message) -> None:
+    def _compare(self, message: Message) -> None:
         try:
             trade = _messages.decode(b"{%b}" % message.body)
             base, quote = int(trade.data.base_amount), int(trade.data.quote_amount)
+            slot = None if trade.chain.slot is None else int(trade.chain.slot)
         except (msgspec.DecodeError, ValueError):
             return  # a trade without known mints or amounts is no price
-        if base <= 0 or quote <= 0:
+        if base <= 0 or quote <= 0 or self._is_stale(slot):
             return
-        for order_id in list(waiting):
-            request = self._resting[order_id].request
-            match (request.token_in.mint, request.token_out.mint):
-                case (trade.data.mint, trade.data.quote_mint):
-                    out, per = quote, base
-                case (trade.data.quote_mint, trade.data.mint):
-                    out, per = base, quote
-                case _:
-                    continue
-            if request.trigger is not None and request.trigger.is_met(out, per):
-                self._remove(order_id)
-                self._due[order_id] = {"trigger": {**rate_view(request, out, per), "eventId": trade.event_id}}
+        mint, quote_mint = trade.data.mint, trade.data.quote_mint
+        for mint_in, mint_out, out, per in ((mint, quote_mint, quote, base), (quote_mint, mint, base, quote)):
+            for order in self._waiting.take(mint_in, mint_out, out, per):
+                self._due[order.id] = {"trigger": {**rate_view(order.request, out, per), "eventId": trade.event_id}}
                 self._wake.set()
+
+    def _end_pauses(self) -> None:
+        now_s = self._clock.monotonic()
+        while self._pauses and self._pauses[0][0] <= now_s:
+            _, order_id = heappop(self._pauses)
+            if order_id in self._pausing and self._pauses_until_s[order_id] <= now_s:  # not cancelled, nor paused anew
+                self._pauses_until_s.pop(order_id)
+                self._add(self._pausing.pop(order_id))
+
+    def _is_stale(self, slot: int | None) -> bool:
+        head = self._head()
+        return slot is not None and head is not None and slot < head - STALE_SLOTS
 
     async def _load(self) -> None:
         """All that rest, as the store has them."""
@@ -132,23 +163,20 @@ class Triggers:
             for order in page:
                 self._add(order)
             after_id = page[-1].id
-        _log.debug("resting_orders_read", count=len(self._resting))
+        _log.debug("resting_orders_read", count=len(self._waiting))
 
     def _add(self, order: Order) -> None:
-        if order.awaits_trigger and order.status is OrderStatus.PENDING and order.id not in self._due:
-            self._resting[order.id] = order
-            for mint in _mints(order):
-                self._of_mint.setdefault(mint, set()).add(order.id)
+        elsewhere = order.id in self._due or order.id in self._pausing
+        if order.awaits_trigger and order.status is OrderStatus.PENDING and not elsewhere:
+            self._waiting.add(order)
 
     def _remove(self, order_id: str) -> None:
-        order = self._resting.pop(order_id, None)
-        if order is None:
-            return
-        for mint in _mints(order):
-            self._of_mint[mint].discard(order_id)
-            if not self._of_mint[mint]:
-                del self._of_mint[mint]
+        self._pauses_until_s.pop(order_id, None)
+        self._pausing.pop(order_id, None)
+        self._waiting.remove(order_id)
 
 
-def _mints(order: Order) -> tuple[str, str]:
-    return order.request.token_in.mint, order.request.token_out.mint
+def pause_s(seq: int) -> float:
+    """How long to wait after an order came to rest with this line of its log. Each time in vain takes three lines
+    (triggered, claimed, rested), so `seq` tells how often it was, in whichever process."""
+    return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(seq // 3 - 1, 10))

@@ -73,7 +73,10 @@ class Worker:
         """Give back the leases of orders that were not finished; after `run` ended, before the store closes."""
         held, self._held = [held.order for held in self._held.values()], {}
         if held:
-            await self._store.release(held)
+            try:
+                await self._store.release(held)
+            except TransientError as error:
+                _log.warning("leases_not_given_back", error=str(error), meaning="others wait until they end")
 
     @contextmanager
     def promise(self) -> Iterator[int]:
@@ -124,8 +127,10 @@ class Worker:
     async def _work(self, held: Held) -> None:
         """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
         order_id = held.order.id
-        if self._held.get(order_id) is not held:
-            return  # it failed before, was logged by the supervisor, and is not ours any more
+        if held.begun:
+            self._drop(order_id, held)  # it broke, and the supervisor has logged how
+            return
+        held.begun = True
         try:
             await self._engine.execute(held)
         except LeaseLost:

@@ -135,11 +135,13 @@ class Admission:
         return site == host.lower() or (self.local and _is_loopback(site))
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Raises Refused (421) for a public name, where this server listens on this machine alone.
+        """Raises Refused: 400 for several names, 421 for a public one where this server listens on this machine alone.
 
         A page may let its own name stand for 127.0.0.1 (DNS rebinding): then it is of our site for every browser. A
         proxy on this machine may well pass such names on; it is among the trusted ones, or its name among the origins.
         """
+        if len(hosts) > 1:  # one of them may be meant for whoever looked at it before us
+            raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
         if not self.local or self._proxies or "*" in self._origins:
             return
         for host in hosts:
@@ -196,6 +198,7 @@ class Admission:
             visitor = self._visitors[address] = _Visitor(TokenBucket(self.settings.connects_per_s, now_s))
         if not visitor.count:
             self._gone.set(address, now_s)
+        visitor.bucket.per_s = self.settings.connects_per_s  # it may have changed since the address was first seen
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
             raise _too_many("too many new connections from this address", wait_s)

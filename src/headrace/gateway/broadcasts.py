@@ -4,7 +4,8 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Final
+from itertools import chain
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -14,11 +15,15 @@ from headrace.gateway.problems import Refused, wrong
 from headrace.model import topics
 from headrace.model.application import missing_members
 from headrace.model.errors import RequestError, TransientError
-from headrace.model.events import Position, Publication
+from headrace.model.events import Label, Position, Publication
 from headrace.model.identity import SUBJECT_LENGTH_MAX
+from headrace.model.states import state_key
 from headrace.store.inbox import Inbox, Letter
 
 DATA_BYTES_MAX: Final = 32_768
+DATA_DEPTH_MAX: Final = 64
+"""Nothing that reads it later, here or at a client, comes to the end of its stack."""
+
 USERS_MAX: Final = 1_000
 SERVERS_MAX: Final = 100
 
@@ -77,7 +82,9 @@ class Broadcasts:
         place: Position | None = None
         if asked.topic is not None:
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
-            (place,) = await self._bus.publish([Publication(asked.topic, "event", body)])
+            key = state_key(asked.topic, msgspec.json.decode(data))
+            label = None if key is None else Label(key, event_id, None, certain=True)
+            (place,) = await self._bus.publish([Publication(asked.topic, "event", body, label)])
         letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
 
         def compose(positions: Sequence[Position]) -> str:
@@ -133,11 +140,25 @@ class Broadcasts:
             faults["data"] = "is not a JSON object"
         elif len(data) > DATA_BYTES_MAX:
             faults["data"] = f"is longer than {DATA_BYTES_MAX} bytes"
+        elif _is_deep(found):
+            faults["data"] = f"is deeper than {DATA_DEPTH_MAX} levels"
         else:
             faults |= {f"data.{member}": f"is missing in a {found['type']}" for member in missing_members(found)}
         if faults:
             raise _wrong(faults)
         return data
+
+
+def _is_deep(data: Any) -> bool:
+    """Whether there are more than DATA_DEPTH_MAX objects and lists within one another."""
+    level = [data]
+    for _ in range(DATA_DEPTH_MAX + 1):
+        lists = [one for one in level if isinstance(one, list)]
+        lists += [list(one.values()) for one in level if isinstance(one, dict)]
+        if not lists:
+            return False
+        level = list(chain.from_iterable(lists))
+    return True
 
 
 def _may_be_published_on(name: str) -> bool:

@@ -177,8 +177,10 @@ class Connection(Stalling, asyncio.Protocol):
         headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
         if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
             raise self._not_now("full")
-        admission.check_host(headers.get_all("Host"))
-        admission.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
+        if not (hosts := headers.get_all("Host")):  # RFC 6455 §4.2.1
+            raise Refused(HTTPStatus.BAD_REQUEST, "no Host")
+        admission.check_host(hosts)
+        admission.check_origin(headers.get_all("Origin"), hosts)
         address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
         asked = opening(request, address, parameter)
         admission.enter(address)

@@ -98,7 +98,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
             self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
 
     def no_pong(self) -> None:
-        """Never asked for one."""
+        """Never called: its pings need no answer."""
 
     def cut_off(self, code: CloseCode) -> None:
         if not self.open:

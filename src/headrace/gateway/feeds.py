@@ -84,7 +84,7 @@ class Feed:
         group.subscriptions -= 1
         if group.subscriptions:
             return
-        self._windows.close(group)
+        self._windows.forget(group)
         filter_, conflate = group.sieve.filter, group.sieve.conflate
         if filter_ is None:
             del self._unfiltered[conflate]

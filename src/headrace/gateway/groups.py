@@ -266,7 +266,7 @@ class Group:
         """What waited for its end is to be sent; returns whether there was nothing to send before."""
         assert self.window is not None
         before = len(self.pending)
-        kept = self.window.waiting.take()
+        kept = self.window.take()
         numbers = [number for number, _ in kept]
         for subscription, since in self.window.joining.items():
             self.joining[subscription] = before + bisect_right(numbers, since)

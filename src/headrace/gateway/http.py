@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -16,6 +16,11 @@ from headrace.gateway.problems import PROBLEM_TYPE, problem
 
 if TYPE_CHECKING:
     from headrace.gateway.connection import Connection
+
+
+PIPELINE_MAX: Final = 32
+"""Requests of one connection that may wait for the one before them. Uvicorn would take as many as come, and each takes
+a hundred times its bytes."""
 
 
 class BoundedHttp(Stalling, HttpToolsProtocol):
@@ -104,6 +109,8 @@ class BoundedHttp(Stalling, HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if len(self.pipeline) >= PIPELINE_MAX:
+            self._drop()
         if not self._refused:
             super().on_headers_complete()
             if self.cycle is not None:
@@ -187,6 +194,13 @@ class BoundedHttp(Stalling, HttpToolsProtocol):
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         return True
+
+    def _drop(self) -> None:
+        """Answers are still to come, so nothing can be said; hear no more."""
+        if not self._refused:
+            self._refused = True
+            self._keeper.refused.labels(str(int(HTTPStatus.TOO_MANY_REQUESTS))).inc()
+            self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
         """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""

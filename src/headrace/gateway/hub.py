@@ -10,24 +10,20 @@ from headrace.cache import Cache
 from headrace.gateway.catch_up import CatchUp
 from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import Client, Group, Subscription
+from headrace.gateway.histories import Histories
 from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once, Replays
+from headrace.gateway.replays import Replays
 from headrace.gateway.windows import Windows
-from headrace.model.errors import RequestError, TransientError
+from headrace.model.errors import RequestError
 from headrace.model.events import Message
 from headrace.protocol import frames
-from headrace.protocol.codes import ErrorCode
 from headrace.protocol.frames import FrameId, Framer
 from headrace.protocol.session import History, Subscribe
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 WRITES_PER_TURN: Final = 512
 """Clients written to before the event loop gets a turn for everything else."""
-
-HISTORY_BYTES: Final = 524_288
-"""Frames in one history answer; a page that would be longer has fewer messages."""
 
 
 class Hub:
@@ -47,13 +43,15 @@ class Hub:
         framer: Framer | None = None,
         cache: Cache | None = None,
     ) -> None:
-        self._bus, self._keeper, self._supervisor = bus, keeper, supervisor
+        self._keeper = keeper
         self._framer: Framer = framer or frames.EventFramer()
         self.clients: dict[Client, None] = {}
         self.users: Counter[str] = Counter()
+        self.subscriptions = 0
+        """Topics of all connections. Counted as they come and go: metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
         self._dirty: list[Group] = []
-        self._answering: set[asyncio.Task[object]] = set()
+        self._histories = Histories(bus, supervisor, self._framer)
         self._wake = asyncio.Event()
         self.windows = Windows(keeper.clock, self._soon)
         self._replays = Replays(
@@ -67,10 +65,6 @@ class Hub:
         metrics.gauge("gateway_subscriptions", "Topics of all connections").set_function(lambda: self.subscriptions)
 
     @property
-    def subscriptions(self) -> int:
-        return sum(feed.subscriptions for feed in self._feeds.values())
-
-    @property
     def busy(self) -> bool:
         """Whether a tick would send something."""
         return bool(self._dirty)
@@ -78,7 +72,7 @@ class Hub:
     @property
     def owing(self) -> bool:
         """Whether somebody waits for an answer that the bus has yet to give."""
-        return bool(self._answering) or any(feed.holding for feed in self._feeds.values())
+        return self._histories.reading or any(feed.holding for feed in self._feeds.values())
 
     def topics(self) -> dict[str, int]:
         """Topics that someone listens to, with how many do."""
@@ -147,6 +141,7 @@ class Hub:
             return
         client.open = False
         client.out.clear()
+        self._histories.forget(client)
         for topic in list(client.subscriptions):
             self.unsubscribe(client, topic)
         if user_id is not None:
@@ -172,6 +167,7 @@ class Hub:
             self._fail(client, wanted.request_id, failure)
             return
         self._feeds[wanted.topic] = feed
+        self.subscriptions += 1
         subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         client.subscriptions[wanted.topic] = subscription
         top = group.top
@@ -187,6 +183,7 @@ class Hub:
         subscription = client.subscriptions.pop(topic, None)
         if subscription is None:
             return None
+        self.subscriptions -= 1
         self._replays.end(subscription)
         group = subscription.group
         group.leave(subscription)
@@ -197,11 +194,8 @@ class Hub:
         return subscription
 
     def history(self, client: Client, wanted: History) -> None:
-        """Answer with a page of a topic's log, as soon as the bus has it."""
-        answer = Once(lambda: self._history(client, wanted), lambda: self._fail(client, wanted.request_id, INTERNAL))
-        task = self._supervisor.start("gateway", "history", answer, restart=Backoff(0.05, 0.1))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        """Answer with a page of a topic's log."""
+        self._histories.ask(client, wanted)
 
     def pause(self, client: Client) -> None:
         """Its socket is full: it leaves its groups until `resume`."""
@@ -217,6 +211,7 @@ class Hub:
         for subscription in list(client.subscriptions.values()):
             if client.open and subscription.task is None:
                 self._replays.resume(subscription)
+        self._histories.go_on(client)
 
     def tops(self, client: Client) -> dict[str, int]:
         """For each of its topics the offset up to which it has got everything that it gets."""
@@ -234,19 +229,6 @@ class Hub:
         self.unsubscribe(client, topic)
         client.not_subscribed(topic)
         self._fail(client, subscription.request_id, failure)
-
-    async def _history(self, client: Client, wanted: History) -> None:
-        try:
-            page = await self._bus.history(wanted.topic, wanted.since, wanted.limit, reverse=wanted.reverse)
-        except TransientError:
-            self._fail(client, wanted.request_id, UNAVAILABLE)
-            return
-        if not page.complete:
-            failure = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
-            self._fail(client, wanted.request_id, failure)
-            return
-        items = frames.items_within(page.messages, self._framer, HISTORY_BYTES)
-        client.send(frames.history(wanted.topic, wanted.request_id, page.top, items))
 
     @staticmethod
     def _fail(client: Client, request_id: FrameId, failure: RequestError) -> None:

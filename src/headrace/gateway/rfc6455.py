@@ -68,31 +68,25 @@ class _Frame(NamedTuple):
 
 
 class _Fragments:
-    """The pieces so far of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), if not compressed."""
+    """What there is of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), if not compressed.
 
-    __slots__ = ("_parts", "_texts", "_utf8", "compressed", "opcode", "size")
+    The pieces are joined at once: kept one by one they would weigh many times what they hold.
+    """
+
+    __slots__ = ("_utf8", "compressed", "data", "opcode")
 
     def __init__(self, opcode: int, *, compressed: bool) -> None:
         self.opcode, self.compressed = opcode, compressed
-        self.size = 0
-        self._parts: list[bytes] = []
-        self._texts: list[str] = []
+        self.data = bytearray()
         self._utf8 = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT and not compressed else None
 
     def add(self, payload: bytes, *, last: bool) -> None:
-        self.size += len(payload)
-        if self._utf8 is None:
-            if payload:  # or empty ones would pile up without end
-                self._parts.append(payload)
-            return
-        try:
-            if text := self._utf8.decode(payload, final=last):
-                self._texts.append(text)
-        except UnicodeDecodeError as error:
-            raise Violation(CloseCode.INVALID_DATA) from error
-
-    def whole(self) -> str | bytes:
-        return b"".join(self._parts) if self._utf8 is None else "".join(self._texts)
+        self.data += payload
+        if self._utf8 is not None:
+            try:
+                self._utf8.decode(payload, final=last)
+            except UnicodeDecodeError as error:
+                raise Violation(CloseCode.INVALID_DATA) from error
 
 
 class Inbound:
@@ -154,7 +148,7 @@ class Inbound:
             raise Violation(CloseCode.PROTOCOL_ERROR)
 
     def _check_size(self, first: int, size: int) -> None:
-        before = self._fragments.size if self._fragments is not None else 0
+        before = len(self._fragments.data) if self._fragments is not None else 0
         if first & 0x0F < CLOSE and before + size > self.message_bytes_max:
             raise Violation(CloseCode.TOO_BIG)
 
@@ -174,11 +168,9 @@ class Inbound:
         if not last:
             return _PIECE
         self._fragments = None
-        return self._message(fragments.opcode, fragments.whole(), compressed=fragments.compressed)
+        return self._message(fragments.opcode, bytes(fragments.data), compressed=fragments.compressed)
 
-    def _message(self, opcode: int, data: str | bytes, *, compressed: bool) -> Received:
-        if isinstance(data, str):
-            return Text(data)
+    def _message(self, opcode: int, data: bytes, *, compressed: bool) -> Received:
         if compressed:
             data = inflate(data, self.message_bytes_max)
         if opcode == BINARY:

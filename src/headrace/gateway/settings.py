@@ -68,7 +68,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         _Count,
         Setting(
-            "Nodes of all distinct filters on one topic; another filter is refused",
+            "Nodes of all distinct filters on one topic, each as often as it has values; another filter is refused",
             ("WEBSOCKET_MAX_FILTER_NODES",),
             live=True,
         ),

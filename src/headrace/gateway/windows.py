@@ -1,4 +1,4 @@
-"""Conflated messages wait for the end of a window; here they wait, and here is when it ends."""
+"""Where conflated messages wait for the end of their window, and the clock that ends the windows."""
 
 import asyncio
 import math
@@ -15,11 +15,15 @@ GRAIN_S: Final = 0.01
 """How exactly windows end: not before their time, and at most about so long after it."""
 
 
+HELD_MAX: Final = 500_000
+"""Messages that may wait in all windows together, some 250 bytes each; beyond it windows end early."""
+
+
 class Window:
     """What of a conflated group waits. The first message opens the window, and its end sends all that is left of it.
 
     Messages that are no events wait too, so that the order stays that of the topic; none of them is ever left out.
-    `numbers` are those of the group's `pending`: of each message the how manieth to come here it was.
+    `numbers` are those of the group's `pending`: each message's number among all that came here.
     """
 
     __slots__ = ("_windows", "every_s", "joining", "numbers", "tick", "waiting")
@@ -36,20 +40,30 @@ class Window:
 
     def put(self, group: "Group", item: "Item") -> bool:
         """Take a message; returns whether the group has something to send now, and had nothing before."""
+        windows, before = self._windows, len(self.waiting)
         self.waiting.put(group.sieve.key(item.message, item.view), (group.passed, item))
-        if len(self.waiting) > KEYS_MAX:
-            self._windows.close(group)
+        windows.held += len(self.waiting) - before
+        if len(self.waiting) > KEYS_MAX or windows.held > windows.held_max:
+            windows.close(group)
             return group.end_window()
         if self.tick is None:
-            self._windows.open(group)
+            windows.open(group)
         return False
+
+    def take(self) -> "list[tuple[int, Item]]":
+        """All that waits; nothing does then."""
+        kept = self.waiting.take()
+        self._windows.held -= len(kept)
+        return kept
 
 
 class Windows:
     """All open windows, by the moment of their end; opening and closing one costs O(1)."""
 
-    def __init__(self, clock: "Clock", ended: "Callable[[Group], None]") -> None:
+    def __init__(self, clock: "Clock", ended: "Callable[[Group], None]", held_max: int = HELD_MAX) -> None:
         self._clock, self._ended = clock, ended
+        self.held, self.held_max = 0, held_max
+        """Messages that wait, in all windows together, and how many may."""
         self._ticks: dict[int, dict[Group, None]] = {}
         self._some = asyncio.Event()
 
@@ -62,6 +76,12 @@ class Windows:
         tick = group.window.tick = math.ceil((self._clock.monotonic() + group.window.every_s) / GRAIN_S)
         self._ticks.setdefault(tick, {})[group] = None
         self._some.set()
+
+    def forget(self, group: "Group") -> None:
+        """Nobody is left to whom its messages could be sent."""
+        self.close(group)
+        if group.window is not None:
+            group.window.take()
 
     def close(self, group: "Group") -> None:
         """It has no window any more."""

@@ -1,1 +1,1 @@
-"""The update flow: source → dedupe → decode → enrich → publish."""
+"""The update flow: source → dedupe → decode → enrich → market → publish."""

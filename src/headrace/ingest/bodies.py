@@ -13,7 +13,7 @@ import pybase64
 from headrace.ingest.enrich import TokenCreated
 from headrace.ingest.gaps import Gap
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
-from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction, Label
 from headrace.model.keys import WSOL_MINT
 from headrace.model.trades import Derived, Trade
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotStatus, TransactionUpdate
@@ -37,6 +37,7 @@ class TransactionText:
     def __init__(self, update: LogsUpdate | TransactionUpdate, commitment: Commitment) -> None:
         self.signature = json_text(update.signature)
         self.version = json_text(update.version) if isinstance(update, TransactionUpdate) else b"null"
+        self._slot, self._certain = update.slot, commitment != "processed"
         self._id = f"{update.slot}:{update.signature}:"
         self._head = b'"event_id":"%d:%b:' % (update.slot, self.signature[1:-1])
         self._chain = b',"chain":{"slot":"%d","signature":%b,"ix":[' % (update.slot, self.signature)
@@ -51,6 +52,10 @@ class TransactionText:
         place = f"{dotted}:{event.ordinal}"
         tail = b'%b%b%b%b,"via":"%b"}' % (self._chain, listed, self._rest, _BOOL[event.truncated], event.via.encode())
         return self._id + place, b'%b%b","data":' % (self._head, place.encode()), tail
+
+    def label(self, key: str, event_id: str) -> Label:
+        """For an event of the transaction that tells the state of `key`."""
+        return Label(key, event_id, self._slot, self._certain)
 
     def whole(self, *, truncated: bool) -> Frame:
         """For what concerns the transaction as a whole: no instruction, no `via`."""

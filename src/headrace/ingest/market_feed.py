@@ -8,7 +8,7 @@ from headrace.ingest.chain_time import ChainTime
 from headrace.ingest.forks import Forks, Settlement
 from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.mints import Mints
-from headrace.model.events import DecodedEvent, Publication
+from headrace.model.events import DecodedEvent, Label, Publication
 from headrace.model.trades import Derived, Place, SeenTrade, Trade
 from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
 
@@ -110,8 +110,9 @@ class MarketFeed:
                 commitment = "confirmed"
             event_id = f"{place.slot}:{each.name}"
             body = derived_body(each, event_id, commitment)
+            label = Label(each.key, event_id, place.slot, commitment != "processed")
             topics = (each.topic, each.single)
-            publications += [Publication(topic, "event", body) for topic in topics]
+            publications += [Publication(topic, "event", body, label) for topic in topics]
             if commitment == "processed":
                 self._forks.provisional.add(place.slot, [(topic, event_id) for topic in topics])
             for topic in topics:

@@ -59,13 +59,13 @@ class Measures(Collector):
             ("bad", "updates that could not be used", "reason", self.bad),
         ):
             family = CounterMetricFamily(f"headrace_ingest_{name}", about, labels=[label])
-            for value, count in counts.items():
+            for value, count in list(counts.items()):  # this is another thread
                 family.add_metric([value], count)
             yield family
         skipped = CounterMetricFamily(
             "headrace_ingest_skipped", "updates left out on purpose", labels=["kind", "reason"]
         )
-        for (kind, reason), count in self.skipped.items():
+        for (kind, reason), count in list(self.skipped.items()):
             skipped.add_metric([kind, reason], count)
         yield skipped
         yield from self._drift()

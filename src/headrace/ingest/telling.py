@@ -20,7 +20,7 @@ from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS
 from headrace.ingest.enrich import LOGS_ONLY, Context, Pools, created_of, is_told_again, trade_of
 from headrace.ingest.mints import Mints
 from headrace.ingest.provisional import Sent
-from headrace.model.events import DecodedEvent, DecodedInstruction, Publication
+from headrace.model.events import DecodedEvent, DecodedInstruction, Label, Publication
 from headrace.model.trades import Trade
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
 
@@ -51,12 +51,12 @@ class Outbox:
         self.singles: list[str] = []
         self.trades: list[tuple[Trade, DecodedEvent]] = []
 
-    def add(self, topic: str, event_id: str, body: bytes) -> None:
-        self.publications.append(Publication(topic, "event", body))
+    def add(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
+        self.publications.append(Publication(topic, "event", body, label))
         self.sent.append((topic, event_id))
 
-    def add_single(self, topic: str, event_id: str, body: bytes) -> None:
-        self.add(topic, event_id, body)
+    def add_single(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
+        self.add(topic, event_id, body, label)
         self.singles.append(topic)
 
 
@@ -138,8 +138,9 @@ class Teller:
         self._mints.learn_event(event, None if created is None else created.mint)
         if created is not None:
             body = head + created_data(created) + tail
-            outbox.add(CREATED_TOPIC, event_id, body)
-            outbox.add_single(f"token:{created.mint}", event_id, body)
+            label = text.label(f"TokenCreated {created.mint} ", event_id)
+            outbox.add(CREATED_TOPIC, event_id, body, label)
+            outbox.add_single(f"token:{created.mint}", event_id, body, label)
 
     def _tell_whole(
         self,
@@ -180,8 +181,9 @@ class Teller:
         outbox = Outbox()
         event_id, head, tail = account_frame(update, commitment, version)
         body = head + account_data(update, program, account, fields) + tail
-        outbox.add(self._topics_of(program).accounts, event_id, body)
-        outbox.add_single(f"account:{update.pubkey}", event_id, body)
+        label = Label(update.pubkey, event_id, update.slot, commitment != "processed")
+        outbox.add(self._topics_of(program).accounts, event_id, body, label)
+        outbox.add_single(f"account:{update.pubkey}", event_id, body, label)
         return outbox
 
     def _topics_of(self, program: str) -> ProgramTopics:

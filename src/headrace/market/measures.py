@@ -24,7 +24,7 @@ class MarketMeasures(Collector):
             ("messages", "messages about mints", "type", self._stats.messages),
         ):  # fmt: skip
             family = CounterMetricFamily(f"headrace_market_{name}", about, labels=[label])
-            for value, count in counts.items():
+            for value, count in list(counts.items()):  # this is another thread
                 family.add_metric([value], count)
             yield family
         about = "series forgotten to keep within the bounds"

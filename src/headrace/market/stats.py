@@ -126,10 +126,10 @@ class Stats:
             return []
         trade = series.trade
         series.token_id = series.token_id or token_id_of(trade.mint)
-        told = [self._derived("market", trade.mint, market_data(series.token_id, view, trade), view)]
+        told = [self._derived("market", trade, market_data(series.token_id, view, trade), view)]
         price = price_data(series.token_id, view, trade)
         if price is not None:
-            told.append(self._derived("price", trade.mint, price, view))
+            told.append(self._derived("price", trade, price, view))
         return told
 
     def _not_due(self, series: Series) -> None:
@@ -140,11 +140,12 @@ class Stats:
                 del self._due[series.due]
             series.due = None
 
-    def _derived(self, kind: str, mint: str, data: bytes, view: View) -> Derived:
+    def _derived(self, kind: str, trade: SeenTrade, data: bytes, view: View) -> Derived:
         self._told += 1
         type_name, topic, single = _KINDS[kind]
         self.messages[type_name] += 1
-        return Derived(topic, single + mint, f"{mint}:{kind}:{self._told}", data, view.place, view.final)
+        mint, key = trade.mint, f"{type_name} {trade.mint} {trade.quote_mint}"
+        return Derived(topic, single + mint, key, f"{mint}:{kind}:{self._told}", data, view.place, view.final)
 
     def _series_of(self, trade: SeenTrade) -> Series:
         key = (trade.mint, trade.quote_mint)

@@ -1,6 +1,8 @@
 """Amounts of money and sizes of steps: integers in base units, never floats."""
 
-from typing import Final, NewType
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NewType
 
 BaseUnits = NewType("BaseUnits", int)
 """Any token in its mint's base units; the mint's `decimals` say how many make one."""
@@ -10,6 +12,21 @@ Bps = NewType("Bps", int)
 
 SOL_DECIMALS: Final = 9
 """1 SOL is 10**9 lamports."""
+
+
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def decimal_of(given: Any) -> Decimal:
+    """What a client gave as a number or as the text of one, exactly. Text is written as in JSON: Decimal would take
+    `1_0` for ten, and digits of any script. Raises ValueError."""
+    text = isinstance(given, str) and _NUMBER.fullmatch(given)
+    if isinstance(given, bool) or not (text or isinstance(given, int | Decimal)):
+        raise ValueError("is not a number")
+    try:
+        return Decimal(given)
+    except InvalidOperation:
+        raise ValueError("is not a number") from None
 
 
 def decimal_string(units: int, decimals: int) -> str:

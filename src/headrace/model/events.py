@@ -61,16 +61,31 @@ class Position(NamedTuple):
     offset: int
 
 
+class Label(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is written on the outside of an event that tells the state of something, so that nobody need open it.
+
+    `key` says of what, as `model.states` makes it. `event_id` and `slot` (None for what no slot told) are those of the
+    body; `certain`: no fork can take the event back. As JSON it is one short text.
+    """
+
+    key: str
+    event_id: str
+    slot: int | None
+    certain: bool
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message to append to one topic.
 
     `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
     `"event_id":"…","data":{…},"chain":{…}`. It is encoded once and shared by all topics that the event goes to.
+    An event that belongs to the topic's state has a `label`.
     """
 
     topic: str
     kind: MessageKind
     body: bytes
+    label: Label | None = None
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -81,3 +96,4 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     epoch: str
     offset: int
     body: bytes
+    label: Label | None = None

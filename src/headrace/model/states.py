@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "account": ("pubkey",),
         "accounts": ("pubkey",),
-        "token": ("type", "quote_mint"),
+        "token": ("type", "mint", "quote_mint"),
         "token_updates": ("type", "mint", "quote_mint"),
         "market-data": ("type", "mint", "quote_mint"),
         "pool": ("type",),
@@ -17,10 +17,21 @@ STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Kind of topic → the members of `data` that together are the key; a `quote_mint` may be missing.
 
 The state of a topic is, for each key, the newest event that has one and was not retracted. `market-data` and
-`market-data:<mint>` are of one kind.
+`market-data:<mint>` are of one kind. On `token:<mint>` the mint is that of the topic, whatever `data` says.
 """
 
 
-def state_key(topic: str) -> tuple[str, ...] | None:
-    """The members that make the key on this topic; None for a topic that only tells what happened."""
-    return STATEFUL.get(topic.partition(":")[0])
+def has_state(topic: str) -> bool:
+    """Whether its messages add up to a state; other topics only tell what happened."""
+    return topic.partition(":")[0] in STATEFUL
+
+
+def state_key(topic: str, data: Mapping[str, Any]) -> str | None:
+    """The key of an event with these `data` on the topic: the members, joined by spaces; None if it has none."""
+    kind, _, name = topic.partition(":")
+    told = {"quote_mint": "", **data}
+    if kind == "token":
+        told["mint"] = name
+    members = STATEFUL.get(kind, ())
+    parts = [part for member in members if isinstance(part := told.get(member), str)]
+    return " ".join(parts) if parts and len(parts) == len(members) else None

@@ -1,11 +1,10 @@
 """How clients say at which rate an order is to act: a price in whole tokens, or a rate in base units."""
 
 import re
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, Final
 
-from headrace.model.amounts import BaseUnits
+from headrace.model.amounts import BaseUnits, decimal_of
 from headrace.model.orders import U64_MAX
 from headrace.order_types import Asked, WrongTerms
 
@@ -33,12 +32,7 @@ def _of_price(asked: Asked, price: Any) -> Fraction:
     decimals_in, decimals_out = asked.token_in.decimals, asked.token_out.decimals
     if decimals_in is None or decimals_out is None:
         raise ValueError("the decimals of a mint are not known: give a rate in base units")
-    if isinstance(price, bool) or not isinstance(price, int | Decimal | str):
-        raise ValueError("is not a number")  # noqa: TRY004  (the client's mistake, not ours)
-    try:
-        number = Decimal(price)
-    except InvalidOperation:
-        raise ValueError("is not a number") from None
+    number = decimal_of(price)
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
         raise ValueError("is beyond what a price can be")

@@ -37,7 +37,7 @@ class FilterIndex(Generic[T]):
 
     def __init__(self) -> None:
         self.size = 0
-        """Nodes of all filters."""
+        """Of all filters together."""
         self._entries: dict[str, _Entry[T]] = {}
         self._guarded: dict[str, dict[str, dict[str, _Entry[T]]]] = {}  # key → value → text → entry
         self._others: dict[str, _Entry[T]] = {}

@@ -150,7 +150,8 @@ class GatedSession(Session):
     def _revoke(self) -> list[Action]:
         """End the topics that the newer credential does not allow. Orders stay: it is for the same subject."""
         lost = [topic for topic in sorted(self.topics) if not self._may_read(topic)]
-        self.topics.difference_update(lost)
+        for topic in lost:
+            del self.topics[topic]
         return [Revoke(topic) for topic in lost]
 
     def _may_read(self, topic: str) -> bool:

@@ -14,8 +14,9 @@ _NOTICES: Final = {
     "failed": ("Order failed", "Order %s failed; nothing was executed."),
     "cancelled": ("Order cancelled", "Order %s was cancelled; nothing was executed."),
     "expired": ("Order expired", "Order %s expired; nothing was executed."),
+    "landing_lost": ("Order undone", "Order %s was executed on a fork that died; nothing of it remains."),
 }
-"""Kind of the event that ends an order → title and message."""
+"""Kind of the event that ends an order, or takes its end back → title and message."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -129,7 +130,7 @@ def transaction_update(event: OrderEvent) -> bytes:
 
 
 def notification(event: OrderEvent) -> bytes | None:
-    """`Notification` for people, when the order is over; None before."""
+    """`Notification` for people, when the order is over, or was and is not executed after all; None before."""
     if event.kind not in _NOTICES:
         return None
     title, message = _NOTICES[event.kind]
@@ -138,7 +139,7 @@ def notification(event: OrderEvent) -> bytes | None:
         "user_id": event.user_id,
         "title": title,
         "message": message % event.order_id,
-        "notification_type": f"order_{event.status.value.lower()}",
+        "notification_type": "order_undone" if event.kind == "landing_lost" else f"order_{event.status.value.lower()}",
     }
     return _encode(notice)
 

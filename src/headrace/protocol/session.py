@@ -10,7 +10,7 @@ from headrace.model import topics
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
-from headrace.model.states import state_key
+from headrace.model.states import has_state
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.conflation import Conflate, parse_conflate
@@ -29,6 +29,9 @@ from headrace.protocol.frames import (
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""
+
+FILTERS_SIZE_MAX: Final = 1024
+"""Of the filters of one connection together; see `Filter.size`. What few clients ask for must not fill the memory."""
 
 PATIENCE_S: Final = 5
 """Seconds' worth of refused commands before a connection that ignores 111 is closed with 4013."""
@@ -173,7 +176,8 @@ class Session:
     def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits
         self._orders = orders
-        self.topics: set[str] = set()
+        self.topics: dict[str, int] = {}
+        """With the size of the filter, 0 where there is none."""
         self._commands = TokenBucket(limits.cmd_per_s, now_s)
         self._malformed = 0
         self._refused = 0
@@ -213,7 +217,7 @@ class Session:
 
     def lost(self, topic: str) -> None:
         """The subscription could not be made: the client may ask again."""
-        self.topics.discard(topic)
+        self.topics.pop(topic, None)
 
     def _obey(self, envelope: Envelope) -> list[Action]:
         """What a command asks for. Raises RequestError."""
@@ -240,13 +244,16 @@ class Session:
     def _subscribe(self, wanted: Subscribe) -> list[Action]:
         topics.parse(wanted.topic)
         self._admit(wanted.topic)
-        if wanted.snapshot and state_key(wanted.topic) is None:
+        if wanted.snapshot and not has_state(wanted.topic):
             raise RequestError(ErrorCode.BAD_REQUEST, "this topic has no snapshot")
         if wanted.topic in self.topics:
             raise RequestError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed")
         if len(self.topics) >= self.limits.topics:
             raise RequestError(ErrorCode.LIMIT, "too many topics on this connection")
-        self.topics.add(wanted.topic)
+        size = 0 if wanted.filter is None else wanted.filter.size
+        if size and size + sum(self.topics.values()) > FILTERS_SIZE_MAX:
+            raise RequestError(ErrorCode.LIMIT, "too many filters on this connection")
+        self.topics[wanted.topic] = size
         return [wanted]
 
     def _on_subscribe(self, envelope: Envelope) -> list[Action]:
@@ -263,7 +270,7 @@ class Session:
         topic = read_data(_unsubscribe, envelope).topic
         if topic not in self.topics:
             raise RequestError(ErrorCode.BAD_REQUEST, "not subscribed")
-        self.topics.discard(topic)
+        del self.topics[topic]
         return [Unsubscribe(topic, envelope.id)]
 
     def _on_history(self, envelope: Envelope) -> list[Action]:

@@ -110,7 +110,10 @@ class Standing:
         self.identity = identity
         self.state = State.VALID
         self._expires_s = now_s + valid_s
-        self._due_s = self._expires_s - self._terms.notice_s
+        notice_s = self._terms.notice_s
+        if not first and valid_s <= notice_s:
+            notice_s = valid_s / 2  # told at once, who has no newer one would show the same again and again
+        self._due_s = self._expires_s - notice_s
         return Entered() if first else Renewed()
 
     def refuse(self, failure: RequestError) -> Refuse | End | None:

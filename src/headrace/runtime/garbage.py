@@ -1,4 +1,4 @@
-"""Python's cycle collector, told what a process like this is like."""
+"""Tunes Python's cycle collector for a process that makes millions of short-lived objects without cycles."""
 
 import gc
 from typing import Final

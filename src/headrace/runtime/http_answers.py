@@ -1,4 +1,4 @@
-"""What an HTTP answer says about asking again."""
+"""Whether and when to ask again, from an HTTP status and its `Retry-After`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What the operating system says to the process."""
+"""SIGINT and SIGTERM as an event that ends the service in order."""
 
 import asyncio
 import signal

@@ -86,18 +86,27 @@ class SqliteThread(Generic[E]):
 
     def _run(self) -> None:
         try:
-            connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+            connection = self._connect()
         except sqlite3.Error as error:
             self._refuse(TransientError(f"the database can't be opened: {error}"))
             return
         try:
-            with contextlib.suppress(sqlite3.OperationalError):  # another process is setting it right now
-                connection.execute("pragma journal_mode = wal")
-            connection.execute(f"pragma synchronous = {'full' if self._durable else 'off'}")
             while pieces := self._next():
                 self._transact(connection, pieces)
         finally:
             connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        """Raises sqlite3.Error for a file that can't be opened, or is no database."""
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        try:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process is setting it right now
+                connection.execute("pragma journal_mode = wal")
+            connection.execute(f"pragma synchronous = {'full' if self._durable else 'off'}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
 
     def _refuse(self, failure: TransientError) -> None:
         """Answer every job with the failure, until closed."""

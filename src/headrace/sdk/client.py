@@ -19,7 +19,19 @@ from headrace.runtime.supervise import Supervisor
 from headrace.sdk.dialing import checked, dial, refusal
 from headrace.sdk.feed import Feed, Wanted
 from headrace.sdk.incoming import Unreadable
-from headrace.sdk.session import Again, Answered, Ask, Auth, Call, Given, Notice, Refresh, Session, history_call
+from headrace.sdk.session import (
+    ASK_AGAIN_S,
+    Again,
+    Answered,
+    Ask,
+    Auth,
+    Call,
+    Given,
+    Notice,
+    Refresh,
+    Session,
+    history_call,
+)
 from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, Page, Refused
 
@@ -64,6 +76,7 @@ class Client:
         self._queue, self._compression, self._on_loss = queue, compression, on_loss
         self._clock, self._backoff = clock or SystemClock(), backoff or Backoff(initial_s=0.2, max_s=10.0)
         self._tasks = Supervisor(self._clock)
+        self._talk = self._tasks  # tasks that end with the connection
         self._session = Session()
         self._subscriptions: dict[Feed, Subscription] = {}
         self._calls: dict[Call, asyncio.Event] = {}
@@ -189,6 +202,7 @@ class Client:
         """
         self._heard_s = self._clock.monotonic()
         async with Supervisor(self._clock) as tasks:
+            self._talk = tasks
             tasks.start("sdk", "writer", partial(self._write, socket))
             tasks.start("sdk", "watch", partial(self._watch, socket))
             try:
@@ -229,15 +243,17 @@ class Client:
                 case Given(feed):
                     if (subscription := self._subscriptions.get(feed)) is not None:
                         subscription.wake()
-                        if feed.full and not feed.behind:
+                        if feed.full and not (feed.behind or feed.overflows):
                             await self._room(subscription)
                 case Answered(call):
                     if call in self._calls:
                         self._calls[call].set()
+                case Again(Auth(), delay_s):
+                    self._talk.start("sdk", "token", partial(self._refresh, delay_s))
                 case Again(ask, delay_s):
                     self._tasks.start("sdk", "again", partial(self._later, ask, delay_s))
                 case Refresh() if callable(self._token):
-                    self._tasks.start("sdk", "token", self._refresh)
+                    self._talk.start("sdk", "token", self._refresh)
 
     async def _room(self, subscription: Subscription) -> None:
         """Read no more until its reader has taken some, for a while."""
@@ -253,14 +269,18 @@ class Client:
 
     async def _later(self, ask: Ask, delay_s: float) -> None:
         await self._clock.sleep(delay_s)
-        if isinstance(ask, Auth):
-            await self._refresh()
-        else:
-            self._session.again(ask)
-            self._flush()
+        self._session.again(ask)
+        self._flush()
 
-    async def _refresh(self) -> None:
-        token = await self._fresh_token()
+    async def _refresh(self, delay_s: float = 0.0) -> None:
+        """Show a new token. While the network to whoever gives them is away, the old one counts as long as it does."""
+        await self._clock.sleep(delay_s)
+        while True:
+            try:
+                token = await self._fresh_token()
+                break
+            except OSError:
+                await self._clock.sleep(ASK_AGAIN_S)
         if token is not None and self._open:
             self._session.authenticate(token)
             self._flush()

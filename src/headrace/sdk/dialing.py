@@ -1,5 +1,6 @@
 """Opens a connection: what the handshake shows and trusts, and what a server says that refuses it."""
 
+import re
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,12 +14,15 @@ from websockets.uri import parse_uri
 
 from headrace.model.errors import ConfigError
 from headrace.model.redact import redact
+from headrace.protocol.codes import CloseCode
 from headrace.runtime.http_answers import is_final
 from headrace.sdk.values import Refused
 
 FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 CLOSE_S: Final = 2.0
 DETAIL_LENGTH_MAX: Final = 200
+
+_TOKEN: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class _Straight(connect):
@@ -38,9 +42,14 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 
 
 def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
-    """A connection to be entered; a `token` is shown as a subprotocol, and then redirects are refused."""
+    """A connection to be entered; a `token` is shown as a subprotocol, and then redirects are refused.
+
+    Raises Refused for a token that is none: the library's own error would show it.
+    """
     shown: Sequence[Subprotocol] | None = None
     if token is not None:
+        if _TOKEN.fullmatch(token) is None:
+            raise Refused(CloseCode.BAD_TOKEN, "bad token")
         shown = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
     trusted: dict[str, Any] = {} if tls is None else {"ssl": tls}
     return (connect if token is None else _Straight)(

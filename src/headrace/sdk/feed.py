@@ -67,6 +67,8 @@ class Feed:
         self.began = False
         """Whether the server accepted it once."""
         self.behind = False
+        self.overflows = False
+        """Whether it is full of what a user was sent, and the newest is dropped: nobody need wait for its reader."""
         self.closed = False
         self.last = recover
         """Up to where everything is in `items` or was read. None: not known yet."""
@@ -117,11 +119,13 @@ class Feed:
                     return False
                 self._lost(last, here.offset - 1)
         if self.full:
-            if self.wanted.implicit:
+            self.overflows = self.wanted.implicit
+            if self.overflows:
                 self._overflow(here)
             else:
                 self.behind = True
             return True
+        self.overflows = False
         value = incoming.RECORDS[frame.type](frame, text)
         if last and here.epoch != last.epoch and not self.wanted.implicit:
             now = Position(here.epoch, here.offset - 1)

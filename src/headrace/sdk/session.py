@@ -20,7 +20,9 @@ ASKED_AT_ONCE: Final = 8
 SILENCE_S: Final = 33.0
 """How long nothing may come before the welcome said how often heartbeats do."""
 
-_ASK_AGAIN_S: Final = 1.0
+ASK_AGAIN_S: Final = 1.0
+"""How long to wait where the server does not say."""
+
 _ACKED_MAX: Final = 4096
 
 
@@ -60,14 +62,14 @@ class Answered(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Not now: call `again(ask)` in `delay_s` seconds; for an Auth, `authenticate`."""
+    """Not now: call `again(ask)` in `delay_s` seconds; for an Auth, `authenticate`, on this connection."""
 
     ask: Ask
     delay_s: float
 
 
 class Refresh(NamedTuple):
-    """The token runs out: call `authenticate` with a new one."""
+    """The token runs out: call `authenticate` with a new one, on this connection. Said once until that is answered."""
 
 
 Notice: TypeAlias = Given | Answered | Again | Refresh
@@ -93,6 +95,7 @@ class Session:
         self.progress = False
         """Whether this connection brought more than a greeting."""
         self._last_id = 0
+        self._renewing = False
         self._waiting: deque[Feed | Call] = deque()
         self._asked: dict[int | str, Ask] = {}
         self._acks: dict[tuple[str, int], None] = {}
@@ -106,7 +109,7 @@ class Session:
 
     def closed(self) -> None:
         """The connection is lost."""
-        self.live = False
+        self.live = self._renewing = False
         self.outbox.clear()
         calls = [ask for ask in (*self._asked.values(), *self._waiting) if isinstance(ask, Call)]
         self._asked.clear()
@@ -268,11 +271,12 @@ class Session:
         return [Given(feed)]
 
     def _on_auth_expiring(self, frame: Frame, text: str) -> list[Notice]:
-        return [Refresh()]
+        return self._renew()
 
     def _on_done(self, frame: Frame, text: str) -> list[Notice]:
         """The answer to `unsubscribe` or `auth`."""
-        self._answered(frame)
+        if isinstance(self._answered(frame), Auth):
+            self._renewing = False
         self._pump()
         return []
 
@@ -282,15 +286,23 @@ class Session:
         self._pump()
         if isinstance(ask, Feed) and ask.standing is Standing.ASKED:
             ask.standing = Standing.AWAY
-        delay_s = _ASK_AGAIN_S if data.retry_after_ms is None else data.retry_after_ms / 1000
+        delay_s = ASK_AGAIN_S if data.retry_after_ms is None else data.retry_after_ms / 1000
+        again: list[Notice] = [] if ask is None else [Again(ask, delay_s)]
         if data.code == ErrorCode.TOKEN_EXPIRED:
-            return [Refresh(), *([Again(ask, delay_s)] if isinstance(ask, Feed | Call) else [])]
+            return again if isinstance(ask, Auth) else [*self._renew(), *again]
         if data.temporary:
-            return [Again(ask, delay_s)] if ask else []
+            return again
         if data.code == ErrorCode.ALREADY_SUBSCRIBED and isinstance(ask, Feed):
             self._command("unsubscribe", Leave(ask.wanted.topic), {"topic": ask.wanted.topic})
             return [Again(ask, delay_s)]
         return self._refused(ask, Refused(data.code, data.message), told_to_nobody=frame.id is None)
+
+    def _renew(self) -> list[Notice]:
+        """One token at a time: a server that checks one refuses the next, and an issuer is not to be stormed."""
+        if self._renewing:
+            return []
+        self._renewing = True
+        return [Refresh()]
 
     def _refused(self, ask: Ask | None, failure: Refused, *, told_to_nobody: bool) -> list[Notice]:
         match ask:

@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Fill, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.store.parked import Parked, Unreadable
 
 FOREVER_MS: Final = 2**52
@@ -96,15 +107,23 @@ class Store(Protocol):
     parked: Parked
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        room: Room = ANY_ROOM,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for it.
 
         With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
-        Raises OrderRefused 422 when one of them is known with another `fingerprint`; 409 when it awaits its trigger and
-        there is no `room` for another of this user, 503 when there is none for anybody's. Processes that accept at the
-        same moment may each take that many more than there is room for.
+        A known key gives the order that it made, and the other keys name it too from then on. Raises OrderRefused 422
+        when one of them is known with another `fingerprint`; `refusal`, if there is one, when none is known (what can't
+        be taken now may have been taken when it was first asked); 409 when it awaits its trigger and there is no `room`
+        for another of this user, 503 when there is none for anybody's. Processes that accept at the same moment may
+        each take that many more than there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -140,8 +159,9 @@ class Store(Protocol):
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         """CONFIRMED orders whose finality is not written down yet, oldest first, each with its last attempt."""
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        """Write down, with an event, that the order's landing is final or was lost. False if that was done before."""
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        """Write down, with an event of this `data`, that the order's landing is final or was lost. False if that was
+        done before."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         """Prolong the leases of these orders, as far as they are worked on (what rests again is nobody's)."""

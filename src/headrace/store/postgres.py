@@ -10,7 +10,17 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
@@ -41,6 +51,8 @@ READERS: Final = 2
 FOLLOW_S: Final = 0.5
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
+PURGE_MAX: Final = 10_000
+"""At a time: many more would take longer than a statement may."""
 
 
 class PostgresStore:
@@ -89,11 +101,18 @@ class PostgresStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        room: Room = ANY_ROOM,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and any(room) else None
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
+        now_ms = self._now_ms()
+        decide = partial(postgres_batch.accept, order, keys, fingerprint, room, lease_ms, refusal, now_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
@@ -129,8 +148,8 @@ class PostgresStore:
         async with self._reader() as db:
             return self.parked.sift(await sql.unfinal(db, limit))
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        decide = partial(postgres_batch.finalize, order.id, outcome, self._now_ms())
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        decide = partial(postgres_batch.finalize, order.id, outcome, data, self._now_ms())
         finalized: bool = await self._lane.ask(Job(decide, [order.id], held=order))
         return finalized
 
@@ -193,8 +212,9 @@ class PostgresStore:
                 hint.clear()
                 await self._read_news(db)
                 if self._clock.monotonic() >= purge_at_s:
-                    purge_at_s = self._clock.monotonic() + PURGE_S
-                    await sql.purge(db, self._now_ms() - KEYS_KEPT_MS)
+                    purged = await sql.purge(db, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
+                    if purged < PURGE_MAX:
+                        purge_at_s = self._clock.monotonic() + PURGE_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FOLLOW_S):
                         await hint.wait()

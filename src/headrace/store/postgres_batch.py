@@ -76,7 +76,7 @@ class Batch:
         self.resting: Counter[str] = Counter()
         """Orders that await their trigger, by user; those of users whom nobody asked about are under the empty name."""
         self.new_orders: list[str] = []
-        self.new_keys: list[tuple[Key, Known]] = []
+        self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
         self.moved_attempts: dict[tuple[str, int], tuple[Sequence[AttemptStatus], AttemptStatus]] = {}
         self.events: list[OrderEvent] = []
@@ -93,23 +93,30 @@ class Batch:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, room: Room, lease_ms: int, now_ms: int, batch: Batch
+    order: Order,
+    keys: Sequence[str],
+    fingerprint: str,
+    room: Room,
+    lease_ms: int,
+    refusal: OrderRefused | None,
+    now_ms: int,
+    batch: Batch,
 ) -> Accepted:
     user_id = order.request.user_id
-    for key in keys:
-        known = batch.known.get((user_id, key))
-        if known is not None:
-            if known.fingerprint != fingerprint:
-                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
-            if known.order_id not in batch.now:
-                raise InvariantError(f"order {known.order_id} is named by a key but is not there")
-            return Accepted(batch.now[known.order_id], replayed=True)
+    found = {known for key in keys if (known := batch.known.get((user_id, key))) is not None}
+    if any(known.fingerprint != fingerprint for known in found):
+        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    for known in found:
+        if known.order_id not in batch.now:
+            raise InvariantError(f"order {known.order_id} is named by a key but is not there")
+        _name(batch, known, [(user_id, key) for key in keys], order.created_at_ms)
+        return Accepted(batch.now[known.order_id], replayed=True)
+    if refusal is not None:
+        raise refusal
     if order.awaits_trigger and any(room):
         rows.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
         batch.resting[user_id] += 1
-    for key in keys:
-        batch.known[user_id, key] = Known(fingerprint, order.id)
-        batch.new_keys.append(((user_id, key), batch.known[user_id, key]))
+    _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
     data = {"resting": True} if order.awaits_trigger else None
     batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
     claimed = lease_ms > 0 and not order.awaits_trigger
@@ -162,7 +169,7 @@ def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch:
     _move(attempt, leaves, batch)
 
 
-def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool:
+def finalize(order_id: str, outcome: Outcome, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
     row = batch.now.get(order_id)
     if row is None or row.status is not OrderStatus.CONFIRMED or row.outcome.finality in ("finalized", "lost"):
         return False
@@ -170,7 +177,7 @@ def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool
     batch.now[order_id] = after
     batch.leases[order_id] = READY
     kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
-    batch.events.append(rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate}))
+    batch.events.append(rows.event_of(after, kind, now_ms, dict(data)))
     return True
 
 
@@ -199,6 +206,14 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Can
     kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
     batch.events.append(rows.event_of(after, kind, now_ms, data))
     return Cancelled(after, requested)
+
+
+def _name(batch: Batch, known: Known, keys: Iterable[Key], at_ms: int) -> None:
+    """From now on the order is found under these keys."""
+    for key in keys:
+        if key not in batch.known:
+            batch.known[key] = known
+            batch.new_keys.append((key, known, at_ms))
 
 
 def _held(order: Order, batch: Batch) -> Order:

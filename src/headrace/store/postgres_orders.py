@@ -138,8 +138,14 @@ async def fills(db: Db, user_id: str, after: int, limit: int) -> tuple[list[Fill
     return rows.fills(await db.fetch(sql, user_id, after, limit), limit)
 
 
-async def purge(db: Db, before_ms: int) -> None:
-    await db.execute("delete from idempotency_keys where created_at < $1", before_ms)
+async def purge(db: Db, before_ms: int, limit: int) -> int:
+    """Forget up to so many old keys; how many there were."""
+    sql = """with old as (
+        select user_id, key from idempotency_keys where created_at < $1 limit $2 for update skip locked),
+      gone as (
+        delete from idempotency_keys k using old where k.user_id = old.user_id and k.key = old.key returning 1)
+      select count(*) from gone"""
+    return int(await db.fetchval(sql, before_ms, limit))
 
 
 class Look(NamedTuple):

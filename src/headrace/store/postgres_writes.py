@@ -67,7 +67,7 @@ async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
     tables: dict[str, Sequence[Sequence[Any]]] = {
         "updated": [_update(batch, order_id) for order_id in batch.changed()],
         "accepted": [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
-        "keyed": sorted((*key, *known, batch.now[known.order_id].created_at_ms) for key, known in batch.new_keys),
+        "keyed": sorted((*key, *known, at_ms) for key, known, at_ms in batch.new_keys),
         "journaled": [rows.of_attempt(attempt) for attempt in batch.new_attempts.values()],
         "learnt": [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
         "logged": [rows.of_event(event) for event in batch.events],

@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from headrace.model.orders import Attempt, AttemptStatus, Change, Claimed, Order, OrderEvent, OrderStatus, Outcome
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
 from headrace.runtime.sqlite import SqliteThread
@@ -15,6 +25,8 @@ from headrace.store.parked import Parked, Unreadable
 FOLLOW_S: Final = 0.02
 KEYS_KEPT_MS: Final = 48 * 3600 * 1000
 PURGE_S: Final = 3600.0
+PURGE_MAX: Final = 1_000
+"""At a time: orders wait for the same thread."""
 
 
 class SqliteStore:
@@ -42,9 +54,15 @@ class SqliteStore:
         return store
 
     async def accept(
-        self, order: Order, keys: Sequence[str], fingerprint: str, room: Room = ANY_ROOM, lease_ms: int = 0
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        room: Room = ANY_ROOM,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
     ) -> Accepted:
-        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, self._now_ms())
+        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -71,8 +89,8 @@ class SqliteStore:
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         return self.parked.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
 
-    async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        return await self._thread.ask(partial(sql.finalize, order, outcome, self._now_ms()))
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.finalize, order, outcome, data, self._now_ms()))
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
         return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))
@@ -106,8 +124,9 @@ class SqliteStore:
         while True:
             await self._thread.ask(lambda _: None, writes=False)
             if self._clock.monotonic() >= purge_at_s:
-                purge_at_s = self._clock.monotonic() + PURGE_S
-                await self._thread.ask(partial(sql.purge, self._now_ms() - KEYS_KEPT_MS))
+                purge = partial(sql.purge, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
+                if await self._thread.ask(purge) < PURGE_MAX:
+                    purge_at_s = self._clock.monotonic() + PURGE_S
             await self._clock.sleep(FOLLOW_S)
 
     def attach(self, sink: EventSink) -> Callable[[], None]:

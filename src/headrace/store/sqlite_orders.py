@@ -26,6 +26,8 @@ from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
 TAIL_MAX: Final = 2000
+FAR_MS: Final = 600_000
+"""No lease, and no rest of what was begun, is as long: one that is was given before the clock was set back."""
 
 _Db = sqlite3.Connection
 
@@ -41,16 +43,26 @@ def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
 
 
 def accept(
-    order: Order, keys: Sequence[str], fingerprint: str, room: Room, lease_ms: int, now_ms: int, db: _Db
+    order: Order,
+    keys: Sequence[str],
+    fingerprint: str,
+    room: Room,
+    lease_ms: int,
+    refusal: OrderRefused | None,
+    now_ms: int,
+    db: _Db,
 ) -> Accepted:
     user_id = order.request.user_id
-    for key in keys:
-        sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
-        known = db.execute(sql, (user_id, key)).fetchone()
-        if known is not None:
-            if known[0] != fingerprint:
-                raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
-            return Accepted(_must_get(known[1], db), replayed=True)
+    sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
+    found = {key: known for key in keys if (known := db.execute(sql, (user_id, key)).fetchone()) is not None}
+    if any(known[0] != fingerprint for known in found.values()):
+        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    for _, order_id in found.values():
+        before = _must_get(order_id, db)
+        _name(db, before, [key for key in keys if key not in found], fingerprint, order.created_at_ms)
+        return Accepted(before, replayed=True)
+    if refusal is not None:
+        raise refusal
     if order.awaits_trigger and any(room):
         sql = "select count(*) from orders where status = 'PENDING' and lease_until > 0"
         of_user = db.execute(f"{sql} and user_id = ?", (user_id,)).fetchone()[0]
@@ -68,12 +80,17 @@ def accept(
         f"insert into orders ({columns}) values ({_marks(14)})",
         (*rows.of_order(order), *rows.of_request(order.request), lease_until),
     )
-    db.executemany(
-        f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
-        [(user_id, key, fingerprint, order.id, order.created_at_ms) for key in keys],
-    )
+    _name(db, order, keys, fingerprint, order.created_at_ms)
     _log(db, events)
     return Accepted(order, replayed=False, claimed=claimed)
+
+
+def _name(db: _Db, order: Order, keys: Iterable[str], fingerprint: str, at_ms: int) -> None:
+    """From now on the order is found under these keys."""
+    db.executemany(
+        f"insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values ({_marks(5)})",
+        [(order.request.user_id, key, fingerprint, order.id, at_ms) for key in keys],
+    )
 
 
 def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[Claimed | Unreadable]:
@@ -89,9 +106,10 @@ def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: _Db) -> list[C
                 parked.append(each)
         return claimed
 
-    leased = """where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= ?
-        order by lease_until limit ?"""
-    unfinished = take(leased, (now_ms, limit), attempted=True)
+    leased = "where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until {} ? order by lease_until limit ?"
+    unfinished = take(leased.format("<="), (now_ms, limit), attempted=True)
+    far_ms = now_ms + max(FAR_MS, lease_ms)
+    unfinished += take(leased.format(">"), (far_ms, limit - len(unfinished)), attempted=True)
     tokens = _tokens(db, rate, now_ms) if rate.per_minute else float(limit)
     rested = "where status = 'PENDING' and lease_until > 0 and lease_until <= ? order by lease_until limit ?"
     expired = take(rested, (now_ms, limit - len(unfinished)))
@@ -171,7 +189,7 @@ def unfinal(limit: int, db: _Db) -> list[Claimed | Unreadable]:
     return _select_claimed(db, sql, (limit,), attempted=True)
 
 
-def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
+def finalize(order: Order, outcome: Outcome, data: Mapping[str, Any], now_ms: int, db: _Db) -> bool:
     found = db.execute(
         """update orders set lease_until = 0, seq = seq + 1, outcome = ?, updated_at = ?
             where id = ? and status = 'CONFIRMED' and lease_until > 0 returning seq""",
@@ -181,7 +199,7 @@ def finalize(order: Order, outcome: Outcome, now_ms: int, db: _Db) -> bool:
         return False
     after = replace(order, outcome=outcome, seq=found[0], updated_at_ms=now_ms)
     kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
-    _log(db, [rows.event_of(after, kind, now_ms, {"finality": outcome.finality, "fate": outcome.fate})])
+    _log(db, [rows.event_of(after, kind, now_ms, dict(data))])
     return True
 
 
@@ -292,14 +310,19 @@ def _last_attempt(db: _Db, order_id: str) -> Any:
     return None if found is None else rows.attempt(found)
 
 
-def purge(before_ms: int, db: _Db) -> None:
-    db.execute("delete from idempotency_keys where created_at < ?", (before_ms,))
+def purge(before_ms: int, limit: int, db: _Db) -> int:
+    """Forget up to so many old keys; how many there were."""
+    sql = """delete from idempotency_keys where (user_id, key) in
+        (select user_id, key from idempotency_keys where created_at < ? limit ?)"""
+    return db.execute(sql, (before_ms, limit)).rowcount
 
 
 def _tokens(db: _Db, rate: Rate, now_ms: int) -> float:
     """What is in the bucket now: `per_minute` at most, refilled evenly. Nothing is taken."""
     found = db.execute("select tokens, at from rate where name = 'orders'").fetchone()
     tokens, at_ms = found or (float(rate.per_minute), now_ms)
+    if at_ms > now_ms:  # the clock was set back: what was filled stays, and from now on it is filled again
+        _spend(db, float(tokens), 0, now_ms)
     return min(float(rate.per_minute), float(tokens) + max(0, now_ms - at_ms) * rate.per_minute / 60_000)
 
 

@@ -1,16 +1,14 @@
 // The page at `/`: trades and new tokens as they happen, and any topic you name.
 // Names on the chain are anyone's words: they only ever become textContent. Amounts stay strings and BigInt.
 
-import { getJson, Stream, useToken } from "/stream.js";
+import { Client } from "/client/headrace.js";
 
 const TRADES_MAX = 30, TOKENS_MAX = 12, RAW_MAX = 40, PROGRAMS_MAX = 12;
+const LOOKBACK = 25; // messages of a topic's past that are shown when it is first followed
 
 // What stands behind # never leaves the browser; it goes out of the address, so that nobody copies it along.
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
-if (token) {
-  useToken(token);
-  history.replaceState(null, "", location.pathname);
-}
+if (token) history.replaceState(null, "", location.pathname);
 
 // ---- What is known --------------------------------------------------------------------------------------------------
 
@@ -27,16 +25,19 @@ function add(entries, max, entry) {
   entries.length = Math.min(entries.length, max);
 }
 
-function take(frame, text, when) {
+/** What one topic brings: `when` is "earlier" (before we followed it), "caught up" (missed while away) or "live". */
+function take(frame, when) {
   const { type, topic, data } = frame;
   if (when === "live") perSecond[perSecond.length - 1] += 1;
   if (!recent.has(topic)) recent.set(topic, []);
-  add(recent.get(topic), RAW_MAX, { text });
+  add(recent.get(topic), RAW_MAX, { frame });
   if (followed.has(topic)) {
     if (type === "event") takeEvent(frame, when);
     else if (type === "promote") mark(frame, (told) => told.chain.slot === data.slot, data.commitment);
     else if (type === "retract") mark(frame, (told) => data.event_ids.includes(told.event_id), "retracted");
     else if (type === "gap") takeGap(data);
+    else if (type === "lag") notice(topic, `${topic}: this page was too slow for ${data.dropped} messages.`);
+    else if (type === "not_recovered") takeLoss(frame);
     if (type === "retract") retractCount += data.event_ids.length;
   }
   redraw();
@@ -68,13 +69,23 @@ function mark({ topic, epoch }, concerns, state) {
 
 const GAP_WORDS = { open: "being refilled", backfilled: "refilled, nothing is missing", unrecoverable: "can't be had" };
 
-/** A gap is told on every topic that it concerns, again when it is closed: here it is one line. */
+/** A gap is told on every topic that it concerns, again when it is closed. */
 function takeGap({ gap_id, from_slot, to_slot, state }) {
   gaps.set(gap_id, state);
-  const notice = `The node missed slots ${from_slot} to ${to_slot}: ${GAP_WORDS[state] ?? state}.`;
-  const known = trades.find((entry) => entry.gap_id === gap_id);
-  if (known) Object.assign(known, { notice, changed: true });
-  else add(trades, TRADES_MAX, { notice, gap_id });
+  notice(gap_id, `The node missed slots ${from_slot} to ${to_slot}: ${GAP_WORDS[state] ?? state}.`);
+}
+
+/** Told on every topic. The log itself is another when the server, or the recording that it plays, began anew. */
+function takeLoss({ before, now }) {
+  const anew = now.epoch !== before.epoch || BigInt(now.offset) < BigInt(before.offset);
+  notice(now.epoch, anew ? "A new log begins here." : "Too long away: some messages can't be had any more.");
+}
+
+/** A line among the trades; what is told again of the same thing changes the line that is there. */
+function notice(about, text) {
+  const known = trades.find((entry) => entry.notice && entry.about === about);
+  if (known) Object.assign(known, { notice: text, changed: true });
+  else add(trades, TRADES_MAX, { notice: text, about });
 }
 
 // ---- The page -------------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ function drawState(entry) {
 }
 
 function drawRaw(entry) {
-  entry.element ??= element("li", "", entry.text);
+  entry.element ??= element("li", "", JSON.stringify(entry.frame));
 }
 
 /** New entries on top, fallen-out ones away, changed ones drawn anew. */
@@ -242,20 +253,54 @@ async function drawHealth() {
 // ---- Which topics ---------------------------------------------------------------------------------------------------
 
 const followed = new Set(["token_updates", "slots", "trades:pump"]); // and the trades of every program that is heard of
-const stream = new Stream({
-  message: take,
-  lost(topic) {
-    add(trades, TRADES_MAX, { notice: `${topic}: too long away, some messages can't be had any more.` });
-    redraw();
-  },
-  refused(topic, error) {
-    if (topic === chosen) $("raw-state").textContent = `${error.message} (${error.code})`;
-  },
-  state(kind, text) {
-    $("connection").className = `state ${kind}`;
-    $("connection").textContent = text;
-  },
-});
+const following = new Map(); // topic → {subscription}, which is there once the past was asked for
+let client = null;
+
+function showConnection(kind, text) {
+  $("connection").className = `state ${kind}`;
+  $("connection").textContent = text;
+}
+
+function connect() {
+  client = new Client("/ws", {
+    token,
+    onConnect: () => showConnection("good", "connected"),
+    onLoss: (_, ms) => showConnection("bad", `disconnected, trying again in ${Math.ceil(ms / 1000)} s`),
+  });
+}
+
+/** First the past, over HTTP, then what goes on from there. */
+async function follow(topic) {
+  if (following.has(topic)) return;
+  const follower = {};
+  following.set(topic, follower);
+  const page = await getJson(`/api/topics/${encodeURIComponent(topic)}/history?reverse=true&limit=${LOOKBACK}`);
+  if (following.get(topic) !== follower) return; // left meanwhile
+  const { items = [], epoch, offset } = page ?? {};
+  for (const frame of items.reverse()) take(frame, "earlier");
+  const subscription = (follower.subscription = client.subscribe(topic, { recover: epoch ? { epoch, offset } : null }));
+  try {
+    for await (const value of subscription) take(value, subscription.catchingUp ? "caught up" : "live");
+  } catch (refused) {
+    if (refused.code >= 1000) showConnection("bad", `refused: ${refused.message}`); // the whole connection
+    else if (topic === chosen) $("raw-state").textContent = refused.message;
+  }
+}
+
+function leave(topic) {
+  following.get(topic)?.subscription?.close();
+  following.delete(topic);
+  recent.delete(topic);
+}
+
+/** What a path answers, of whatever status: problems are JSON too. `null` when there is no answer. */
+async function getJson(path) {
+  try {
+    return await (await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} })).json();
+  } catch {
+    return null;
+  }
+}
 
 /** `events:` topics are named after programs only, so they tell which programs there are. */
 async function findPrograms() {
@@ -263,7 +308,7 @@ async function findPrograms() {
   const programs = found.map(({ topic }) => topic.slice("events:".length));
   for (const program of programs) {
     followed.add(`trades:${program}`);
-    stream.follow(`trades:${program}`);
+    follow(`trades:${program}`);
   }
   const select = $("known");
   if (document.activeElement === select) return;
@@ -279,15 +324,12 @@ async function suggest() {
 }
 
 function choose(topic) {
-  if (chosen !== null && chosen !== topic && !followed.has(chosen)) {
-    stream.leave(chosen);
-    recent.delete(chosen);
-  }
+  if (!followed.has(chosen)) leave(chosen);
   chosen = topic;
   $("raw").replaceChildren();
   $("raw-state").textContent = "";
   for (const entry of recent.get(topic) ?? []) Object.assign(entry, { changed: true, element: null });
-  stream.follow(topic);
+  follow(topic);
   redraw();
 }
 
@@ -307,14 +349,23 @@ $("pause").onclick = ({ target }) => {
   redraw();
 };
 
-for (const topic of followed) stream.follow(topic);
-choose("trades:pump");
-stream.connect();
-for (const [work, every_ms] of [[everySecond, 1000], [drawHealth, 5000], [findPrograms, 2000]]) {
-  setInterval(work, every_ms);
-  work();
+function begin(works) {
+  for (const [work, every_ms] of works) {
+    setInterval(work, every_ms);
+    work();
+  }
 }
-getJson("/api/info").then((info) => {
+
+begin([[everySecond, 1000], [drawHealth, 5000]]);
+const info = await getJson("/api/info");
+if (info?.status === 401) {
+  const why = token ? "this server refuses the token" : "this server wants a token";
+  showConnection("bad", `${why}: open the page with #token=… behind its address`);
+} else {
   $("kind").textContent = info?.demo ? `${info.version} · demo: recorded mainnet trades` : (info?.version ?? "");
   $("kind").hidden = !info;
-});
+  connect();
+  followed.forEach(follow);
+  choose("trades:pump");
+  begin([[findPrograms, 2000]]);
+}

@@ -37,6 +37,7 @@ HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"vary", b"origin"),  # also where no page asked: a cache could give that answer to a page
 )
 _HANDLERS: Final = (
     *health.HANDLERS,
@@ -45,9 +46,15 @@ _HANDLERS: Final = (
     *live.HANDLERS,
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
+    *dashboard.CLIENT_HANDLERS,
 )
+DEFAULTS: Final = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),  # what is told is true for now, and often for whoever asked alone
+)
+"""Headers of answers that do not say otherwise."""
+
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
-STRICT_CSP: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 _log = structlog.get_logger("gateway")
 
@@ -93,10 +100,9 @@ class _Outer:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message["headers"])
-                if not any(name == b"content-security-policy" for name, _ in headers):
-                    headers.append((b"content-security-policy", STRICT_CSP))
-                message = {**message, "headers": [*headers, *HEADERS]}
+                names = {name for name, _ in message["headers"]}
+                more = [header for header in DEFAULTS if header[0] not in names]
+                message = {**message, "headers": [*message["headers"], *more, *HEADERS]}
             await send(message)
 
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")

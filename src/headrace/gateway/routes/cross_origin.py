@@ -51,7 +51,7 @@ class CrossOrigin:
             else:
                 await refuse(send, refused)
             return
-        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), (b"vary", b"origin"), _EXPOSED)
+        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), _EXPOSED)
         if scope["method"] == "OPTIONS" and values(scope, b"access-control-request-method"):
             await answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
             return

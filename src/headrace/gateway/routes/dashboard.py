@@ -32,7 +32,6 @@ class _Asset:
 _PAGE: Final = _Asset("index.html", "text/html")
 _STYLE: Final = _Asset("dashboard.css", "text/css")
 _SCRIPT: Final = _Asset("dashboard.js", "text/javascript")
-_STREAM: Final = _Asset("stream.js", "text/javascript")
 _CLIENT: Final = _Asset("headrace.js", "text/javascript")
 _SUBSCRIPTION: Final = _Asset("subscription.js", "text/javascript")
 _ICON: Final = _Asset("icon.svg", "image/svg+xml")
@@ -53,11 +52,6 @@ def script(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _SCRIPT.answer(request)
 
 
-@get("/stream.js", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
-def stream(request: Request[Any, Any, Any]) -> Response[bytes]:
-    return _STREAM.answer(request)
-
-
 @get("/client/headrace.js", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def client(request: Request[Any, Any, Any]) -> Response[bytes]:
     """For pages to import; this and the next are links to `clients/js`."""
@@ -74,4 +68,5 @@ def icon(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _ICON.answer(request)
 
 
-HANDLERS: Final = (page, style, script, stream, client, subscription, icon)
+HANDLERS: Final = (page, style, script, icon)
+CLIENT_HANDLERS: Final = (client, subscription)

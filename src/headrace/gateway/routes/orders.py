@@ -40,7 +40,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         body = read_body(request.headers.get("content-type", ""), await request.body())
         if isinstance(body, dict):
             body = of_user(body, guards.acting_user(request))
-        accepted = await intake.execute(body, request.headers.get("idempotency-key"))
+        accepted = await intake.execute(body, _key(request.headers.getall("idempotency-key", [])))
         headers = {"Location": f"/api/orders/{accepted.order.id}"}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -102,10 +102,16 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     @get("/api/portfolio", operation_id="readPortfolio", summary="Balances and holdings", tags=["orders"])
     async def portfolio(
         request: Request[Any, Any, Any],
-        user: Annotated[str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose")],
+        user: Annotated[
+            str | None, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose; by default the caller's")
+        ] = None,
     ) -> Response[bytes]:
         """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
-        return _json(await intake.portfolio(guards.acting_user(request, user) or user))
+        owner = guards.acting_user(request, user)
+        if owner is None:  # with authentication off nobody knows who calls
+            fields = {"user": "is missing"}
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "whose portfolio is not said", fields=fields)
+        return _json(await intake.portfolio(owner))
 
     @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
@@ -120,6 +126,14 @@ def read_body(content_type: str, body: bytes) -> Any:
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
     return read_json(body)
+
+
+def _key(given: Sequence[str]) -> str | None:
+    """The idempotency key. Of two none is surely meant."""
+    if len(given) > 1:
+        message = "more than one Idempotency-Key is given"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
+    return given[0] if given else None
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:

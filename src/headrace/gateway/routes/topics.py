@@ -15,7 +15,7 @@ from headrace.gateway.routes.access import check_topic, is_listed
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.described import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
 from headrace.model.errors import TransientError
-from headrace.model.topics import TOPIC_LENGTH_MAX
+from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
 from headrace.protocol.frames import items_within
 
 PAGE_BYTES: Final = 1_048_576
@@ -71,14 +71,14 @@ def list_topics(
     ] = "",
     limit: _Limit = 100,
 ) -> TopicList:
-    """Topics that have messages here and that you may read, by name."""
+    """Topics that have messages here and that you may read, by name. What users are sent has a log of its own."""
     context = context_of(request)
     try:
         tops = context.bus.topics()
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     listed = guards.reader(request, anyone=is_listed)
-    found = [name for name in tops if name.startswith(prefix) and listed(name)]
+    found = [name for name in tops if name.startswith(prefix) and listed(name) and not name.startswith(USER_PREFIX)]
     page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
     subscribers = context.hub.topics()
     entries = [
