@@ -41,6 +41,10 @@ class Follower(Protocol):
     def cut(self) -> None:
         """Lose the connection, if there is one."""
 
+    @abstractmethod
+    def ports(self) -> set[int]:
+        """By which the server knows it."""
+
 
 class ByHand:
     """A client that someone wrote from the protocol's page: a socket, and the position of the last message."""
@@ -66,6 +70,9 @@ class ByHand:
     def cut(self) -> None:
         if self._raw is not None:
             self._raw.leave()
+
+    def ports(self) -> set[int]:
+        return set() if self._raw is None else {self._raw.writer.get_extra_info("sockname")[1]}
 
     async def run(self) -> None:
         while True:
@@ -143,6 +150,9 @@ class _Proxied:
     def cut(self) -> None:
         if self._proxy is not None:
             self._proxy.cut()
+
+    def ports(self) -> set[int]:
+        return set() if self._proxy is None else self._proxy.upstream_ports
 
     @asynccontextmanager
     async def _url(self) -> AsyncIterator[str]:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
+from headrace.gateway.groups import Client
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
@@ -120,15 +121,21 @@ class World:
         topic = follower.account.wish.topic
         follower.choke(choked=True)
         assert self.house is not None
-        paused = self.house.metric("gateway_paused_total")
         for _ in range(BURSTS_MAX):
             await self.publish(topic, LANES, 5000)
             await self.house.all_sent(topic)
-            if self.house.metric("gateway_paused_total") > paused or topic not in self.house.gateway.hub.topics():
+            if self._is_deaf(follower):
                 break
         await self.publish(topic, [LANES[n % len(LANES)] for n in range(missed)], 10)
         await self.house.all_sent(topic)
         follower.choke(choked=False)
+
+    def _is_deaf(self, follower: Follower) -> bool:
+        """Whether the server can't write to it: others may be slow for a moment, too."""
+        assert self.house is not None
+        ports = follower.ports()
+        there = [client for client in self.house.gateway.hub.clients if _port_of(client) in ports]
+        return all(client.paused for client in there)
 
     async def settle(self) -> None:
         """Let everyone read; return when each has got, or knows that it lost, everything."""
@@ -153,3 +160,8 @@ class World:
     def _new_bus(self) -> MemoryBus:
         self._epochs += 1
         return MemoryBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")
+
+
+def _port_of(client: Client) -> int:
+    peer = cast("asyncio.Transport", client.wire).get_extra_info("peername")
+    return int(peer[1]) if peer else 0

@@ -54,6 +54,11 @@ class TcpProxy:
         await self._server.wait_closed()
 
     @property
+    def upstream_ports(self) -> set[int]:
+        """Our ports of the connections to the server: by these it knows us."""
+        return {pipe.writer.get_extra_info("sockname")[1] for pipe in self._pipes} - {self.port}
+
+    @property
     def stalled(self) -> bool:
         """Whether bytes wait, in both directions."""
         return not self._flowing.is_set()
