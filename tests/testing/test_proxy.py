@@ -1,6 +1,9 @@
 """The proxy cuts where it is told to."""
 
 import asyncio
+import contextlib
+import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -93,3 +96,23 @@ async def test_throttled_and_delayed_bytes_arrive_whole() -> None:
 async def test_a_server_that_is_away_closes_the_client() -> None:
     async with TcpProxy("127.0.0.1", 1) as proxy:
         assert await read_all(proxy) == b""
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_one_who_comes_as_it_ends_is_sent_away(turns: int, recwarn: pytest.WarningsRecorder) -> None:
+    """Whichever turn of the loop it is: no connection is left behind."""
+
+    with socket.socket() as visitor:
+
+        async def come_and_end() -> None:
+            async with TcpProxy("127.0.0.1", 1) as proxy:
+                visitor.connect(("127.0.0.1", proxy.port))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+        asyncio.run(come_and_end())
+        gc.collect()
+        assert not recwarn.list
+        visitor.settimeout(60)
+        with contextlib.suppress(ConnectionError):
+            assert visitor.recv(1) == b""

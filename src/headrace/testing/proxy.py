@@ -10,6 +10,8 @@ from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.supervise import Supervisor
 
 _CHUNK = 65_536
+_TURNS_TO_BEGIN = 5
+"""Of the loop: so long after it was accepted a connection is known here, and can be ended."""
 
 
 class TcpProxy:
@@ -47,6 +49,10 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        for listener in self._server.sockets:  # a server that is closed at once would lose whom it has just accepted
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(_TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
         self._server.close()
         self._flowing.set()
         self.cut()
