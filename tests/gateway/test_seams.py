@@ -15,6 +15,7 @@ from headrace.gateway.catch_up import catch_up
 from headrace.gateway.hub import Hub
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
+from headrace.protocol.codes import CloseCode
 from headrace.protocol.conflation import Conflate
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import OnSlow
@@ -310,6 +311,27 @@ def test_one_that_joined_within_a_window_and_stalled_then(missed: int) -> None:
     seams.hub.resume(newcomer)
     seams.run(seams.hub.flush())
     assert newcomer.wishes[TOPICS[0]].place == 3 + missed
+    seams.teardown()
+
+
+def test_a_log_begins_anew_while_one_that_conflates_reads_what_it_missed() -> None:
+    """A lag counts within one epoch: it must come back, and begin in the new one."""
+    seams = Seams()
+    seams.begin([(False, Wish(None, None, True, "conflate"))])
+    listener = seams.listeners[0]
+    seams.hub.pause(listener)
+    seams.publish(TOPICS[0], ["a", "a"], 0)
+    seams.hesitate("old answer")
+    seams.hub.resume(listener)
+    seams.run(asyncio.sleep(0))
+    seams.publish(TOPICS[0], ["a"], 0)
+    seams.renew()
+    seams.publish(TOPICS[0], ["a", "a"], 0)
+    while seams.bus.waiting:
+        seams.bus.let_go(0)
+        seams.run(asyncio.sleep(0))
+    seams.run(seams.hub.flush())
+    assert listener.closed_with == CloseCode.INSUFFICIENT_STATE
     seams.teardown()
 
 

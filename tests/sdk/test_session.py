@@ -86,7 +86,8 @@ class World:
 
     def lose(self, at: int) -> None:
         if at < len(self.wire) and self.wire[at]["type"] == "event":
-            self.lost[self.epoch, int(self.wire[at]["offset"])] += 1
+            event = self.wire[at]  # maybe of an earlier epoch
+            self.lost[int(event["epoch"][1:]), int(event["offset"])] += 1
             del self.wire[at]
 
     def withhold(self, count: int) -> None:

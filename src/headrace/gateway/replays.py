@@ -119,6 +119,9 @@ class Replays:
             self._fall_behind(subscription, found.top)
             return
         now = _position(found.tail[-1]) if found.tail else found.top
+        if subscription.acknowledged and subscription.on_slow == "conflate" and now.epoch != found.top.epoch:
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a lag is of one epoch
+            return
         subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)
         if snapshot is not None:
