@@ -21,6 +21,12 @@ from headrace.store.parked import Parked, Unreadable
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
 
+KEYS_KEPT_MS: Final = 48 * 3600 * 1000
+"""How long a key finds its order."""
+
+PURGE_S: Final = 3600.0
+"""How often older keys are forgotten."""
+
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
 

@@ -27,6 +27,8 @@ from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.store import (
     ANY_ROOM,
+    KEYS_KEPT_MS,
+    PURGE_S,
     Accepted,
     Cancelled,
     EventSink,
@@ -49,8 +51,6 @@ from headrace.store.postgres_writes import CHANNEL, Db
 
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
-KEYS_KEPT_MS: Final = 48 * 3600 * 1000
-PURGE_S: Final = 3600.0
 PURGE_MAX: Final = 10_000
 """At a time: many more would take longer than a statement may."""
 

@@ -103,9 +103,8 @@ def accept(
     batch: Batch,
 ) -> Accepted:
     user_id = order.request.user_id
-    found = {known for key in keys if (known := batch.known.get((user_id, key))) is not None}
-    if any(known.fingerprint != fingerprint for known in found):
-        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    found = [known for key in keys if (known := batch.known.get((user_id, key))) is not None]
+    rows.check_keys((known.fingerprint for known in found), fingerprint)
     for known in found:
         if known.order_id not in batch.now:
             raise InvariantError(f"order {known.order_id} is named by a key but is not there")
@@ -117,13 +116,11 @@ def accept(
         rows.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
         batch.resting[user_id] += 1
     _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
-    data = {"resting": True} if order.awaits_trigger else None
-    batch.events.append(rows.event_of(order, "accepted", order.created_at_ms, data))
     claimed = lease_ms > 0 and not order.awaits_trigger
     if claimed:
-        order = rows.begun(order, now_ms)
         batch.leases[order.id] = lease_ms
-        batch.events.append(rows.event_of(order, "claimed", now_ms))
+    order, events = rows.taken_in(order, now_ms, claimed=claimed)
+    batch.events += events
     batch.now[order.id] = order
     batch.new_orders.append(order.id)
     return Accepted(order, replayed=False, claimed=claimed)

@@ -1,6 +1,6 @@
 """Between rows and nouns: the columns that both databases have, in one order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -83,6 +83,22 @@ def rests_until(it: Order) -> int:
 def begun(it: Order, now_ms: int) -> Order:
     """A PENDING order as its first claim leaves it."""
     return replace(it, status=OrderStatus.ROUTING, seq=it.seq + 1, epoch=it.epoch + 1, updated_at_ms=now_ms)
+
+
+def taken_in(it: Order, now_ms: int, *, claimed: bool) -> tuple[Order, list[OrderEvent]]:
+    """A new order, with its first events; `claimed` at once or not."""
+    events = [event_of(it, "accepted", it.created_at_ms, {"resting": True} if it.awaits_trigger else None)]
+    if claimed:
+        it = begun(it, now_ms)
+        events.append(event_of(it, "claimed", now_ms))
+    return it, events
+
+
+def check_keys(known: Iterable[str], fingerprint: str) -> None:
+    """Raises OrderRefused where a key is `known` with the fingerprint of another request."""
+    if any(other != fingerprint for other in known):
+        message = "this key was used for another request"
+        raise OrderRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
 
 
 def check_room(taken: Room, room: Room) -> None:

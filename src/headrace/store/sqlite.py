@@ -18,13 +18,24 @@ from headrace.model.orders import (
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
 from headrace.runtime.sqlite import SqliteThread
-from headrace.store import ANY_ROOM, Accepted, Cancelled, EventSink, Fills, Page, Rate, Renewal, Room, migrations
+from headrace.store import (
+    ANY_ROOM,
+    KEYS_KEPT_MS,
+    PURGE_S,
+    Accepted,
+    Cancelled,
+    EventSink,
+    Fills,
+    Page,
+    Rate,
+    Renewal,
+    Room,
+    migrations,
+)
 from headrace.store import sqlite_orders as sql
 from headrace.store.parked import Parked, Unreadable
 
 FOLLOW_S: Final = 0.02
-KEYS_KEPT_MS: Final = 48 * 3600 * 1000
-PURGE_S: Final = 3600.0
 PURGE_MAX: Final = 1_000
 """At a time: orders wait for the same thread."""
 

@@ -55,8 +55,7 @@ def accept(
     user_id = order.request.user_id
     sql = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
     found = {key: known for key in keys if (known := db.execute(sql, (user_id, key)).fetchone()) is not None}
-    if any(known[0] != fingerprint for known in found.values()):
-        raise OrderRefused(422, "idempotency_key_reused", "this key was used for another request")
+    rows.check_keys((known[0] for known in found.values()), fingerprint)
     for _, order_id in found.values():
         before = _must_get(order_id, db)
         _name(db, before, [key for key in keys if key not in found], fingerprint, order.created_at_ms)
@@ -68,12 +67,7 @@ def accept(
         of_user = db.execute(f"{sql} and user_id = ?", (user_id,)).fetchone()[0]
         rows.check_room(Room(of_user, db.execute(sql).fetchone()[0]), room)
     claimed = lease_ms > 0 and not order.awaits_trigger
-    events = [
-        rows.event_of(order, "accepted", order.created_at_ms, {"resting": True} if order.awaits_trigger else None)
-    ]
-    if claimed:
-        order = rows.begun(order, now_ms)
-        events.append(rows.event_of(order, "claimed", now_ms))
+    order, events = rows.taken_in(order, now_ms, claimed=claimed)
     columns = f"{ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until"
     lease_until = now_ms + lease_ms if claimed else rows.rests_until(order)
     db.execute(
