@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.bus import Bus
 from headrace.gateway.groups import Client
-from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once
+from headrace.gateway.once import start_once
+from headrace.gateway.replays import INTERNAL, UNAVAILABLE
 from headrace.model.errors import RequestError, TransientError
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.frames import Framer
 from headrace.protocol.session import History
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Histories:
             del self._asked[client]
         self._reading.add(client)
         failed = partial(client.send, frames.error(INTERNAL, wanted.request_id))
-        work = Once(partial(self._answer, client, wanted), failed)
-        task = self._supervisor.start("gateway", "history", work, restart=Backoff(0.05, 0.1))
+        work = partial(self._answer, client, wanted)
+        task = start_once(self._supervisor, "gateway", "history", work, failed)
         task.add_done_callback(partial(self._done, client))
 
     def forget(self, client: Client) -> None:

@@ -8,7 +8,8 @@ import msgspec
 import structlog
 
 from headrace.gateway.groups import Client
-from headrace.gateway.replays import INTERNAL, UNAVAILABLE, Once
+from headrace.gateway.once import start_once
+from headrace.gateway.replays import INTERNAL, UNAVAILABLE
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.topics import USER_PREFIX
@@ -142,9 +143,9 @@ class Mailbox:
             failure = RequestError(ErrorCode.BAD_REQUEST, "this offset was not sent on this connection")
             self._client.send(frames.error(failure, request_id, self.topic))
             return
-        failed = frames.error(INTERNAL, request_id, self.topic)
-        work = Once(partial(self._acknowledge, offset, request_id), partial(self._client.send, failed))
-        self._mailboxes.supervisor.start("gateway", "ack", work, restart=Backoff(0.05, 0.1))
+        failed = partial(self._client.send, frames.error(INTERNAL, request_id, self.topic))
+        work = partial(self._acknowledge, offset, request_id)
+        start_once(self._mailboxes.supervisor, "gateway", "ack", work, failed)
 
     async def _acknowledge(self, offset: int, request_id: FrameId) -> None:
         try:
@@ -156,9 +157,8 @@ class Mailbox:
                 self._client.send(frames.acknowledged(self.topic, request_id, offset))
 
     def _read(self, *, first: bool) -> None:
-        work = Once(partial(self._catch_up, first), partial(self._client.cut_off, CloseCode.INTERNAL))
-        supervisor = self._mailboxes.supervisor
-        self._task = supervisor.start("gateway", "mailbox", work, restart=Backoff(0.05, 0.1))
+        work, failed = partial(self._catch_up, first), partial(self._client.cut_off, CloseCode.INTERNAL)
+        self._task = start_once(self._mailboxes.supervisor, "gateway", "mailbox", work, failed)
 
     async def _catch_up(self, first: bool) -> None:
         """Read until nothing is behind. While the database is away, try again."""

@@ -15,8 +15,8 @@ from headrace.gateway.connection import Connection
 from headrace.gateway.handshake import Opening
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.once import start_once
 from headrace.gateway.problems import Refused
-from headrace.gateway.replays import Once
 from headrace.model.credentials import Credential
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.orders import OrderEvent, OrderRefused, OrderRequest
@@ -24,7 +24,6 @@ from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
 from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 HEARTBEAT_S: Final = 5.0
@@ -178,8 +177,8 @@ class OrderStream:
     def _read(self, *, first: bool = False) -> None:
         if not self._reading:
             self._reading = True
-            work = Once(partial(self._catch_up, first), partial(self.end, CloseCode.INTERNAL))
-            self._streams.supervisor.start("orders", "stream", work, restart=Backoff(0.05, 0.1))
+            work, failed = partial(self._catch_up, first), partial(self.end, CloseCode.INTERNAL)
+            start_once(self._streams.supervisor, "orders", "stream", work, failed)
 
     async def _catch_up(self, first: bool) -> None:
         """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""

@@ -8,7 +8,8 @@ from typing import Final
 from headrace.execution.intake import Intake
 from headrace.gateway.auth.authenticator import RETRY_AFTER_S
 from headrace.gateway.groups import Client
-from headrace.gateway.replays import INTERNAL, Once
+from headrace.gateway.once import start_once
+from headrace.gateway.replays import INTERNAL
 from headrace.model.errors import RequestError
 from headrace.model.orders import OrderRefused
 from headrace.model.topics import ORDER_PREFIX
@@ -16,7 +17,6 @@ from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.session import History, OwnerOnly, Subscribe
 from headrace.protocol.standing import DENIED
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 1000
@@ -50,8 +50,8 @@ class OrderTopics:
             decided(AWAY)  # not even a task
             return
         self._checking += 1
-        work = Once(partial(self._decide, topic, user_id, decided), lambda: decided(INTERNAL))
-        task = self._supervisor.start("gateway", "owner", work, restart=Backoff(0.05, 0.1))
+        work = partial(self._decide, topic, user_id, decided)
+        task = start_once(self._supervisor, "gateway", "owner", work, partial(decided, INTERNAL))
         task.add_done_callback(self._done)
 
     async def _decide(self, topic: str, user_id: str, decided: Callable[[RequestError | None], None]) -> None:

@@ -9,14 +9,14 @@ import structlog
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
 from headrace.gateway.groups import Client
-from headrace.gateway.replays import INTERNAL, Once
+from headrace.gateway.once import start_once
+from headrace.gateway.replays import INTERNAL
 from headrace.model.errors import InvariantError, RequestError
 from headrace.model.orders import OrderRefused
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.orders import order_view
 from headrace.protocol.session import OrderCommand
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
@@ -43,8 +43,8 @@ class OrderVerbs:
             return
         self._running += 1
         failed = partial(client.send, frames.error(INTERNAL, command.request_id))
-        work = Once(partial(self._perform, client, command, user_id), failed)
-        task = self._supervisor.start("orders", command.verb, work, restart=Backoff(0.05, 0.1))
+        work = partial(self._perform, client, command, user_id)
+        task = start_once(self._supervisor, "orders", command.verb, work, failed)
         task.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:

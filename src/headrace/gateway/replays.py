@@ -1,7 +1,8 @@
 """Brings subscriptions up to date: their past is read, sent in pieces, and joined to what is live."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -12,13 +13,13 @@ from headrace.gateway.catch_up import CatchUp, Sift, catch_up
 from headrace.gateway.feeds import Feed
 from headrace.gateway.groups import CUT_BYTES, Subscription
 from headrace.gateway.limits import Doorkeeper
+from headrace.gateway.once import start_once
 from headrace.gateway.snapshots import Pages, read_state
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message, Position
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Framer
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
@@ -94,8 +95,8 @@ class Replays:
         """Read what came after `since` in a task, while live messages are held."""
         subscription.held = []
         subscription.group.feed.holding[subscription] = None
-        work = Once(lambda: self._catch_up(subscription, since), lambda: self._give_up(subscription, INTERNAL))
-        subscription.task = self._supervisor.start("gateway", "catch_up", work, restart=Backoff(0.05, 0.1))
+        work, failed = partial(self._catch_up, subscription, since), partial(self._give_up, subscription, INTERNAL)
+        subscription.task = start_once(self._supervisor, "gateway", "catch_up", work, failed)
 
     async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
         group, client, sieve = subscription.group, subscription.client, subscription.group.sieve
@@ -297,20 +298,3 @@ def _position(message: Message) -> Position:
 
 def _before(message: Message) -> Position:
     return Position(message.epoch, message.offset - 1)
-
-
-class Once:
-    """Work that is not repeated when it fails in a way that nobody foresaw: the second call says so instead.
-
-    The supervisor logs the failure and starts the work again; so a defect that one client meets stays with it.
-    """
-
-    def __init__(self, work: Callable[[], Awaitable[None]], failed: Callable[[], None]) -> None:
-        self._work, self._failed, self._called = work, failed, False
-
-    async def __call__(self) -> None:
-        if self._called:
-            self._failed()
-            return
-        self._called = True
-        await self._work()

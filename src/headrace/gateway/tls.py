@@ -11,9 +11,8 @@ import structlog
 
 from headrace.config import Setting
 from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.replays import Once
+from headrace.gateway.once import start_once
 from headrace.model.errors import ConfigError
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.supervise import Supervisor
 
 _log = structlog.get_logger("gateway")
@@ -104,8 +103,7 @@ class TlsDoor(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.pause_reading()  # uvloop reads on all the same, until the handshake begins
-        work = Once(self._shake_hands, self._transport.abort)
-        self._supervisor.start("gateway", "tls", work, restart=Backoff(0.05, 0.1))
+        start_once(self._supervisor, "gateway", "tls", self._shake_hands, self._transport.abort)
         asyncio.get_running_loop().call_soon(self._hand_on)
 
     def data_received(self, data: bytes) -> None:

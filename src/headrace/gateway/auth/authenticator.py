@@ -10,13 +10,13 @@ from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_f
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
 from headrace.gateway.auth.tokens import Tokens
-from headrace.gateway.replays import UNAVAILABLE, Once
+from headrace.gateway.once import start_once
+from headrace.gateway.replays import UNAVAILABLE
 from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
 from headrace.model.identity import Identity
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.standing import BAD_TOKEN, EXPIRED
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
@@ -72,8 +72,8 @@ class Authenticator:
     ) -> None:
         """Identify in a task: then `accepted(identity, seconds that it is good for)` or `refused(why)` is called."""
         assert self._tasks is not None
-        work = Once(partial(self._check, credential, accepted, refused), lambda: refused(UNAVAILABLE))
-        self._tasks.start("auth", "check", work, restart=Backoff(0.05, 0.1))
+        work = partial(self._check, credential, accepted, refused)
+        start_once(self._tasks, "auth", "check", work, partial(refused, UNAVAILABLE))
 
     def valid_s(self, identity: Identity) -> float:
         """Seconds until it expires."""
