@@ -341,5 +341,5 @@ def test_received_or_declared(name: str) -> None:
     class OfThisBus(Truth):
         make = staticmethod(registered(name))
 
-    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
+    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30)
     OfThisBus.TestCase("runTest").runTest()

@@ -264,7 +264,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, items_max=st.sampled_from([2, 4, 100]), name=st.sampled_from(sorted(CACHES)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, name: str) -> None:
     async def play() -> None:
         desk = Desk(registered(name), items_max=items_max)

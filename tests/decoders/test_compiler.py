@@ -29,7 +29,7 @@ def enum(name: str, *variants: Any) -> dict[str, Any]:
     return {"name": name, "type": {"kind": "enum", "variants": list(variants)}}
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(idls(), st.binary(max_size=9))
 def test_reads_what_borsh_wrote(case: tuple[dict[str, Any], Drawn], tail: bytes) -> None:
     interface, drawn = case
@@ -40,7 +40,7 @@ def test_reads_what_borsh_wrote(case: tuple[dict[str, Any], Drawn], tail: bytes)
     assert compiled.short_reads == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(idls(), st.data())
 def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
     interface, drawn = case
@@ -57,7 +57,7 @@ def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Draw
     json.loads(compiled.encode_json(fields))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(idls(), st.binary(max_size=300))
 def test_random_bytes_never_raise(case: tuple[dict[str, Any], Drawn], raw: bytes) -> None:
     compiled = layout_of(case[0])
@@ -66,7 +66,7 @@ def test_random_bytes_never_raise(case: tuple[dict[str, Any], Drawn], raw: bytes
     json.loads(compiled.encode_json(fields))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(idls(), st.data())
 def test_a_projection_reads_the_same_values(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
     interface, drawn = case

@@ -311,7 +311,7 @@ INTERFACE = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_idl_is_refused_or_works_but_never_breaks(data: st.DataObject) -> None:
     document = copy.deepcopy(INTERFACE)

@@ -42,9 +42,7 @@ def ask(document: dict[str, Any], port: int, order_id: str) -> set[str]:
 def ask_one(operation: Any, mode: GenerationMode, url: str, order_id: str) -> None:
     """Requests that the document allows, or (negative) forbids."""
 
-    @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     def check(case: Any, known: bool) -> None:
         if known and mode is GenerationMode.POSITIVE and "order_id" in case.path_parameters:

@@ -5,7 +5,7 @@ import zlib
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.gateway.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, TEXT, Data, Inbound, Received, Text, Violation
@@ -61,7 +61,6 @@ def message(draw: st.DrawFn) -> tuple[bytes, list[Received]]:
 messages = st.lists(st.composite(message)(), max_size=4)
 
 
-@settings(deadline=None)
 @given(messages, st.data())
 def test_any_cut_gives_the_same_messages(wanted: list[tuple[bytes, list[Received]]], data: st.DataObject) -> None:
     stream = b"".join(part for part, _ in wanted)

@@ -185,4 +185,4 @@ def _drive(work: Any) -> Any:
 
 
 TestPromise = Chain.TestCase
-TestPromise.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestPromise.settings = settings(max_examples=80, stateful_step_count=40)

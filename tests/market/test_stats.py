@@ -141,7 +141,7 @@ class Market(RuleBasedStateMachine):
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestMarket.settings = settings(max_examples=120, stateful_step_count=40)
 
 
 @given(

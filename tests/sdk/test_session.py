@@ -165,7 +165,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(STEPS, st.integers(1, 8))
 def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str, int]], capacity: int) -> None:
     world = World(capacity)
@@ -179,7 +179,7 @@ def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str,
     world.check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS, st.integers(1, 8))
 def test_what_waits_is_bounded(steps: list[tuple[str, int]], capacity: int) -> None:
     world = World(capacity)
