@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from headrace.model.credentials import is_token
 from headrace.model.errors import ConfigError
 from headrace.protocol.codes import CloseCode, ErrorCode
 
@@ -119,7 +120,7 @@ def _checked(text: str, origin: str) -> str:
     """Raises ConfigError, which does not show it, for what would not pass as a header or a subprotocol."""
     if not text:
         raise ConfigError(origin, "nothing", "a token")
-    if len(text) > TOKEN_BYTES_MAX or not all(each.isalnum() or each in "-_." for each in text) or not text.isascii():
+    if len(text) > TOKEN_BYTES_MAX or not is_token(text):
         raise ConfigError(origin, "what is no token", "three parts of letters, digits, - and _, with dots between")
     return text
 

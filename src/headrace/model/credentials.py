@@ -1,6 +1,14 @@
 """What somebody shows to prove who they are. Never written, logged or told: its `repr` says only what it is."""
 
-from typing import Literal, NamedTuple
+import re
+from typing import Final, Literal, NamedTuple
+
+_TOKEN: Final = re.compile(r"[\w.-]+", re.ASCII)
+
+
+def is_token(text: str) -> bool:
+    """Say whether `text` has the characters of a JSON Web Token, so that headers and subprotocols can carry it."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 class Credential(NamedTuple):

@@ -1,6 +1,5 @@
 """Opens a connection: what the handshake shows and trusts, and what a server says that refuses it."""
 
-import re
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,6 +11,7 @@ from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from headrace.model.credentials import is_token
 from headrace.model.errors import ConfigError
 from headrace.model.redact import redact
 from headrace.protocol.codes import CloseCode
@@ -21,8 +21,6 @@ from headrace.sdk.values import Refused
 FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 CLOSE_S: Final = 2.0
 DETAIL_LENGTH_MAX: Final = 200
-
-_TOKEN: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class _Straight(connect):
@@ -48,7 +46,7 @@ def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext 
     """
     shown: Sequence[Subprotocol] | None = None
     if token is not None:
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             raise Refused(CloseCode.BAD_TOKEN, "bad token")
         shown = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
     trusted: dict[str, Any] = {} if tls is None else {"ssl": tls}
