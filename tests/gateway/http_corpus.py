@@ -45,7 +45,9 @@ CASES: Final = (
     Case("empty lines before", b"\r\n\r\n" + LIVE + b"\r\n" + LIVE, (200, 200)),
     Case("a body", _post("Content-Length: 5", body=b"hello") + LIVE, (201, 200)),
     Case("an empty body", _post("Content-Length: 0") + LIVE, (201, 200)),
-    Case("chunks", _post(_CHUNKED, body=b"5\r\nhello\r\n0C;a=b;c=\"d\"\r\n hello again\r\n000\r\n\r\n") + LIVE, (201, 200)),
+    Case(
+        "chunks", _post(_CHUNKED, body=b'5\r\nhello\r\n0C;a=b;c="d"\r\n hello again\r\n000\r\n\r\n') + LIVE, (201, 200)
+    ),
     Case("trailers", _post(_CHUNKED, body=_TRAILERS) + LIVE, (201, 200)),
     Case("a body where none is read", _request("DELETE /health/live HTTP/1.1", _LENGTH, body=LIVE) + LIVE, (405, 200)),
     Case("a body that is a request", _post(_LENGTH, body=LIVE) + LIVE, (201, 200)),
@@ -53,25 +55,43 @@ CASES: Final = (
     Case("a closing client", _request("GET /health/live HTTP/1.1", "Connection: close") + LIVE, (200,)),
     Case("an older client", b"GET /health/live HTTP/1.0\r\n\r\n" + LIVE, (200,)),
     Case("an absolute target", _request("GET http://y/health/live HTTP/1.1") + LIVE, (200, 200)),
-    Case("space around a value", _request("GET /health/live HTTP/1.1", "X: \t a b \t ", "Y:", "Z:b") + LIVE, (200, 200)),
+    Case(
+        "space around a value", _request("GET /health/live HTTP/1.1", "X: \t a b \t ", "Y:", "Z:b") + LIVE, (200, 200)
+    ),
     Case("options of the server", _request("OPTIONS * HTTP/1.1") + LIVE, (404, 200)),
     Case("continue", _post("Expect: 100-continue", "Content-Length: 5", body=b"hello") + LIVE, (100, 201, 200)),
     Case("continue with chunks", _post("Expect: 100-Continue", _CHUNKED, body=_TRAILERS) + LIVE, (100, 201, 200)),
     Case("continue of nothing", _post("Expect: 100-continue", "Content-Length: 0") + LIVE, (201, 200)),
-    Case("continue from an older client", b"POST /mirror HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi", (201,)),
+    Case(
+        "continue from an older client",
+        b"POST /mirror HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+        (201,),
+    ),
     Case("an unknown expectation", _post("Expect: tea", "Content-Length: 2", body=b"hi") + LIVE, (201, 200)),
     # An Upgrade that nobody heeds changes nothing (RFC 9110 §7.8).
     Case("h2c", _post(*_H2C, _LENGTH, body=LIVE) + LIVE, (201, 200)),
     Case("h2c without a body", _request("GET /health/live HTTP/1.1", *_H2C) + LIVE, (200, 200)),
-    Case("h2c with chunks", _post(*_H2C, _CHUNKED, body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(LIVE), LIVE)) + LIVE, (201, 200)),
+    Case(
+        "h2c with chunks", _post(*_H2C, _CHUNKED, body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(LIVE), LIVE)) + LIVE, (201, 200)
+    ),
     Case("h2c and continue", _post(*_H2C, _LENGTH, "Expect: 100-continue", body=LIVE) + LIVE, (100, 201, 200)),
-    Case("an upgrade to anything", _post("Connection: upgrade", "Upgrade: foo/1, bar", _LENGTH, body=LIVE) + LIVE, (201, 200)),
+    Case(
+        "an upgrade to anything",
+        _post("Connection: upgrade", "Upgrade: foo/1, bar", _LENGTH, body=LIVE) + LIVE,
+        (201, 200),
+    ),
     Case("an upgrade that is not asked for", _post("Upgrade: websocket", _LENGTH, body=LIVE) + LIVE, (201, 200)),
     Case("websocket by post", _post(*_WEBSOCKET, *_KEY, _LENGTH, body=LIVE) + LIVE, (201, 200)),
     Case("websocket by post without a key", _post(*_WEBSOCKET, _LENGTH, body=LIVE) + LIVE, (201, 200)),
-    Case("websocket with a body", _request("GET /ws HTTP/1.1", *_WEBSOCKET, *_KEY, _LENGTH, body=LIVE) + LIVE, (426, 200)),
+    Case(
+        "websocket with a body", _request("GET /ws HTTP/1.1", *_WEBSOCKET, *_KEY, _LENGTH, body=LIVE) + LIVE, (426, 200)
+    ),
     Case("websocket where none is", _request("GET /health/live HTTP/1.1", *_WEBSOCKET, *_KEY) + LIVE, (200, 200)),
-    Case("websocket of an older client", b"GET /ws HTTP/1.0\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n" + LIVE, (426,)),
+    Case(
+        "websocket of an older client",
+        b"GET /ws HTTP/1.0\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n" + LIVE,
+        (426,),
+    ),
     Case("connect", _request("CONNECT x:80 HTTP/1.1") + LIVE, (501,)),
     # One that is heeded: what follows is no HTTP.
     Case("a websocket", LIVE + _request("GET /echo HTTP/1.1", *_WEBSOCKET, *_KEY) + _MASKED, (200, 101)),
@@ -87,7 +107,11 @@ CASES: Final = (
             ("a host with a user", b"GET /health/live HTTP/1.1\r\nHost: u@x\r\n\r\n", 400),
             ("both framings", _post(_CHUNKED, "Content-Length: 5", body=_TRAILERS), 400),
             ("both framings, length first", _post("Content-Length: 5", _CHUNKED, body=_TRAILERS), 400),
-            ("chunks from an older client", b"POST /mirror HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+            (
+                "chunks from an older client",
+                b"POST /mirror HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                400,
+            ),
             ("two lengths", _post("Content-Length: 5", "Content-Length: 6", body=b"hello"), 400),
             ("a length twice", _post("Content-Length: 5", "Content-Length: 5", body=b"hello"), 400),
             ("a list of lengths", _post("Content-Length: 5, 5", body=b"hello"), 400),
@@ -145,7 +169,7 @@ CASES: Final = (
             ("lf alone behind a trailer", _post(_CHUNKED, body=b"0\r\nX: y\n\r\n"), 400),
         )
     ),
-)  # fmt: skip
+)
 
 LONG: Final = (
     Case("an endless target", b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (431,)),

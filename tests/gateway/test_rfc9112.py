@@ -54,13 +54,36 @@ def test_a_case_in_three_pieces_is_the_case_in_one(case: Case, data: st.DataObje
 
 SCRAPS = st.sampled_from(
     [
-        b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b":", b";", b",", b"0", b"5", b"f", b"GET", b"POST", b" / ", b"HTTP/1.1",
-        b"Host: x", b"Content-Length: 3", b"Transfer-Encoding: chunked", b"chunked", b"Upgrade: h2c", b"Connection: Upgrade",
-        b"Expect: 100-continue", b"hello", b"\0", b"\xff", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b":",
+        b";",
+        b",",
+        b"0",
+        b"5",
+        b"f",
+        b"GET",
+        b"POST",
+        b" / ",
+        b"HTTP/1.1",
+        b"Host: x",
+        b"Content-Length: 3",
+        b"Transfer-Encoding: chunked",
+        b"chunked",
+        b"Upgrade: h2c",
+        b"Connection: Upgrade",
+        b"Expect: 100-continue",
+        b"hello",
+        b"\0",
+        b"\xff",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n",
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=500)

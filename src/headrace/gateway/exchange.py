@@ -87,9 +87,8 @@ class Exchange:
         """Answer the request. Raise nothing: a defect is logged, and answered with 500 where nothing was sent yet."""
         try:
             await app(self.scope, self._receive, self._send)  # type: ignore[arg-type]
-            if not (self.done or self.gone):
-                raise RuntimeError("the application returned without a whole answer")
-        except Exception as error:  # noqa: BLE001  (one client's request is no reason to stop)
+            self._check_whole()
+        except Exception as error:  # noqa: BLE001  (a defect costs its request alone)
             _log.error("request_failed", path=self.scope["path"], error=repr(error), exc_info=error)
             self._fail()
 
@@ -160,6 +159,10 @@ class Exchange:
             self._plug.write(head + body)
         if not more:
             self._end()
+
+    def _check_whole(self) -> None:
+        if not (self.done or self.gone):
+            raise RuntimeError("the application returned without a whole answer")
 
     def _fail(self) -> None:
         """A defect: 500 if nothing was sent, else a cut, which is how a client sees that the answer is not whole."""

@@ -14,6 +14,9 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE_BAD: Final = re.compile(rb"[^ -~\r\n]")
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([!-\"$-~]+) HTTP/(\d)\.(\d)")
+_HEAD: Final = re.compile(
+    rb"(" + _TOKEN + rb") ([!-\"$-~]+) HTTP/1\.(\d)\r\n((?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*)"
+)
 _FIELD: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t -~\x80-\xff]*)")
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[\t -~\x80-\xff]*)?)")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
@@ -60,6 +63,7 @@ class _Head(NamedTuple):
     target: bytes
     minor: int
     fields: Fields
+    names: set[bytes]
 
 
 class _At(Enum):
@@ -85,10 +89,11 @@ class Inbound:
         "_at",
         "_body",
         "_body_bytes_max",
+        "_continue",
         "_extra",
         "_fields",
-        "_header_bytes_max",
         "_headed",
+        "_header_bytes_max",
         "_left",
         "_line",
         "_rest",
@@ -108,6 +113,7 @@ class Inbound:
         self._fields: Fields = []
         self._headed: _Head | None = None
         self._left = self._extra = 0
+        self._continue = False
         self._body = bytearray()
 
     def __len__(self) -> int:
@@ -130,19 +136,33 @@ class Inbound:
 
     def next(self) -> Request | Interim | None:
         """The next request that is whole, or what its client waits for; None: more must come. Raises Malformed."""
-        if self._at is _At.REQUEST_LINE and not self._read_request_line():
+        if self._at is _At.REQUEST_LINE and not (self._read_head() or self._read_request_line()):
             return None
-        if self._at is _At.FIELDS:
-            if not self._read_fields():
-                return None
-            if self._headed is not None and self._awaits_continue():
-                return Interim.CONTINUE
+        if self._at is _At.FIELDS and not self._read_fields():
+            return None
+        if self._continue:
+            self._continue = False
+            return Interim.CONTINUE
         if self._at is _At.LENGTH:
             return self._whole()
         while (step := self._step()) is not None:
             if step:
                 return self._whole()
         return None
+
+    def _read_head(self) -> bool:
+        """Read a sound head that is all there in one go. Any other is read line by line, to find what is wrong."""
+        rest = self._rest
+        end = rest.find(b"\r\n\r\n", 0, self._header_bytes_max)
+        parts = None if end < 0 else _HEAD.fullmatch(rest, 0, end + 2)
+        if parts is None or parts[1] not in METHODS:
+            return False
+        lines = [line.partition(b":") for line in parts[4].split(b"\r\n")]
+        lines.pop()
+        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+        self._start = end + 4
+        self._judge(parts[1], parts[2], int(parts[3]), fields)
+        return True
 
     def _read_request_line(self) -> bool:
         rest, limit = self._rest, self._header_bytes_max
@@ -196,19 +216,19 @@ class Inbound:
         if line is None:
             return False
         assert self._line is not None
-        self._headed = _judged(*self._line, fields)
-        del self._rest[: self._start]
-        self._start = self._scanned = 0
-        self._left, chunked = _body_of(self._headed)
+        self._judge(*self._line, fields)
+        return True
+
+    def _judge(self, method: bytes, target: bytes, minor: int, fields: Fields) -> None:
+        """Say what the head means, and what comes behind it."""
+        head = self._headed = _judged(method, target, minor, fields)
+        self._forget_line()
+        self._left, chunked = _body_of(head)
         if self._left > self._body_bytes_max:
             raise Malformed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "")
         self._at = _At.CHUNK_LINE if chunked else _At.LENGTH
-        return True
-
-    def _awaits_continue(self) -> bool:
-        assert self._headed is not None
-        some = self._left > 0 or self._at is _At.CHUNK_LINE
-        return some and self._headed.minor > 0 and b"100-continue" in _listed(self._headed.fields, b"expect")
+        if (chunked or self._left) and minor > 0 and b"expect" in head.names:
+            self._continue = b"100-continue" in _listed(fields, b"expect")
 
     def _whole(self) -> Request | None:
         """The request, once the bytes of its Content-Length are there."""
@@ -219,7 +239,7 @@ class Inbound:
                 return None
             self._body += rest[:count]
             del rest[:count]
-        connection = _listed(head.fields, b"connection")
+        connection = _listed(head.fields, b"connection") if b"connection" in head.names else ()
         request = Request(
             head.method.decode("ascii"),
             head.target,
@@ -316,6 +336,7 @@ def _listed(fields: Fields, name: bytes) -> list[bytes]:
 
 def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
     """The head as it is meant. Raises Malformed for a host or a target that is none (RFC 9112 §3.2)."""
+    names = {name for name, _ in fields}
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1:
         raise Malformed(HTTPStatus.BAD_REQUEST, "more than one Host")
@@ -324,18 +345,20 @@ def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
     if hosts and _HOST.fullmatch(hosts[0]) is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "the Host is none")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
-        return _Head(method, target, minor, fields)
+        return _Head(method, target, minor, fields, names)
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None or not absolute[1] or _HOST.fullmatch(absolute[1]) is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "the target is no path")
     # The target's host counts, whatever the field says (RFC 9112 §3.2.2).
     others = [field for field in fields if field[0] != b"host"]
     path = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
-    return _Head(method, path, minor, [(b"host", absolute[1]), *others])
+    return _Head(method, path, minor, [(b"host", absolute[1]), *others], names)
 
 
 def _body_of(head: _Head) -> tuple[int, bool]:
     """How long the body is, and whether it comes in chunks (RFC 9112 §6.3). Raises Malformed for what is ambiguous."""
+    if b"content-length" not in head.names and b"transfer-encoding" not in head.names:
+        return 0, False
     lengths = [value for name, value in head.fields if name == b"content-length"]
     codings = [value for name, value in head.fields if name == b"transfer-encoding"]
     if codings:
@@ -349,8 +372,6 @@ def _body_of(head: _Head) -> tuple[int, bool]:
             status = HTTPStatus.NOT_IMPLEMENTED if known else HTTPStatus.BAD_REQUEST
             raise Malformed(status, "a Transfer-Encoding that is not chunked")
         return 0, True
-    if not lengths:
-        return 0, False
     if len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "the Content-Length is none")
     return int(lengths[0]), False
