@@ -1,5 +1,6 @@
 """`headrace listen`: prints what topics of a running server bring, one line each."""
 
+import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,12 @@ from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused, Retract, Subscription, Value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `headrace listen` as its arguments say."""
+    shown = Access.of(arguments)
+    return listen(arguments.url, arguments.topics, shown, whole_frames=arguments.json, count=arguments.count)
 
 
 def listen(url: str, topics: Sequence[str], access: Access, *, whole_frames: bool, count: int | None) -> int:
