@@ -96,9 +96,14 @@ class Access(NamedTuple):
         return await asyncio.to_thread(self.read) or ""
 
 
+def is_untrusted(why: str) -> bool:
+    """Say whether a connection failed as the server's certificate is not to be trusted."""
+    return "CERTIFICATE_VERIFY_FAILED" in why
+
+
 def remedy(why: str) -> str:
     """What to do about a connection that failed; empty where that is plain."""
-    if "CERTIFICATE_VERIFY_FAILED" in why:
+    if is_untrusted(why):
         return "; --ca-file FILE names whom to trust"
     return "; does a server run there?" if "Connection refused" in why else ""
 

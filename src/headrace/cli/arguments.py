@@ -115,6 +115,9 @@ def parser() -> Parser:
     _add_access(listen)
     listen.add_argument("--json", action="store_true", help="print whole frames, one a line")
     listen.add_argument("--count", type=_count, metavar="N", help="stop after N events")
+    listen.add_argument(
+        "--timeout", type=_positive, metavar="S", help="stop after S seconds; 1 if fewer than N events came, or none"
+    )
 
     token = _command(commands, "token", "commands:token", "make a token for trying out, signed with JWT_SECRET")
     _add_settings(token)
