@@ -100,11 +100,17 @@ def parser() -> Parser:
     decode = _command(commands, "decode", "commands:decode", "print a transaction or account readably")
     _add_settings(decode)
     decode.add_argument(
-        "input",
+        "inputs",
+        nargs="+",
         metavar="FILE|-|SIGNATURE|PUBKEY",
-        help="a file, '-' for standard input, or what to fetch from the node",
+        help="files, '-' for standard input, or what to fetch from the node",
     )
     decode.add_argument("--json", action="store_true", help="one JSON object (one a line for several inputs)")
+    decode.add_argument(
+        "--messages",
+        action="store_true",
+        help="print the messages that the stream would publish, one JSON object a line",
+    )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
     listen = _command(

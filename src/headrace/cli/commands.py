@@ -72,7 +72,13 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def decode(arguments: argparse.Namespace) -> int:
-    return decoding.decode(_settings(arguments), arguments.input, owner=arguments.owner, as_json=arguments.json)
+    return decoding.decode(
+        _settings(arguments),
+        arguments.inputs,
+        owner=arguments.owner,
+        as_json=arguments.json,
+        messages=arguments.messages,
+    )
 
 
 def token(arguments: argparse.Namespace) -> int:
