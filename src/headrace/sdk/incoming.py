@@ -77,7 +77,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ErrorData(msgspec.Struct, frozen=True):
-    """The fields from `reason` on are those of a refused order command; without `fate` no order heard of the command."""
+    """The fields from `reason` on are those of a refused order command; without `fate` no order heard of it."""
 
     code: int
     message: str
