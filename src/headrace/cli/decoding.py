@@ -33,6 +33,8 @@ def decode(config: Config, name: str, *, owner: str | None, as_json: bool) -> in
     with _naming(shown):
         texts = pieces(_read(config, name, owner))
     programs, bad = load_programs(config), 0
+    for warning in programs.warnings:
+        print(f"headrace: warning: {warning}", file=sys.stderr)
     for number, text in enumerate(texts, 1):
         try:
             with _naming(shown if len(texts) == 1 else f"{shown}, line {number}"):
