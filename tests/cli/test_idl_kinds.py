@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Headrace
 
 FOLDER: Final = Path(__file__).parents[1] / "data" / "idl"
+TREE: Final = {"Split": {"d": [{"Leaf": 5}, {"Split": {"d": [{"Leaf": 9}]}}]}}
 DAO: Final = {"key": "Dao", "admin": "US517G5965aydkZ46HS38QLi7UQiSojurfbQfKCELFx", "bump": 255}
 SIGNATURE: Final = "6pc4LiB8KHAPvbUbkozrTcPL5zXspYBdATv5raNDyVbhiKjrKokLb9o111kxTD5KkPVd7UBSCcFcnWFkrJ82Hu6"
 MY_EVENT: Final = {"program": "prog", "name": "MyEvent", "data": {"n": "5"}}
@@ -16,7 +17,7 @@ MY_EVENT: Final = {"program": "prog", "name": "MyEvent", "data": {"n": "5"}}
 
 def decode(headrace: Headrace, monkeypatch: pytest.MonkeyPatch, kind: str, *more: str) -> tuple[int, list[Any], str]:
     """Exit status, the objects on standard output, and standard error."""
-    monkeypatch.setenv("IDL_FOLDER", str(FOLDER / kind))
+    monkeypatch.setenv("IDL_FOLDER", str(FOLDER / kind / "idl"))
     result = headrace("decode", "--json", *more)
     return result.status, [json.loads(line) for line in result.out.splitlines()], result.err
 
@@ -24,7 +25,7 @@ def decode(headrace: Headrace, monkeypatch: pytest.MonkeyPatch, kind: str, *more
 @pytest.mark.parametrize(
     ("kind", "name", "data", "warning"),
     [
-        ("recursive_type", "Acc", {"id": "7", "tree": {"Split": {"d": [{"Leaf": 5}, {"Split": {"d": [{"Leaf": 9}]}}]}}}, ""),
+        ("recursive_type", "Acc", {"id": "7", "tree": TREE}, ""),
         ("type_not_in_idl", "Acc", {"id": "7"}, "instructions.initialize.x: got Broken, expected"),
         ("legacy_generic_as_text", "Example", {"value": {"value": "5", "last_update": {"slot": "6"}}}, ""),
         ("legacy_tuple_as_text", "Example", {"pair": [{"slot": "5"}, "6"]}, ""),
