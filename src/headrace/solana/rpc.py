@@ -102,8 +102,15 @@ class Rpc(RpcTransport):
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
         """The `getTransaction` result as JSON values, in base64, of any version up to 1; None if it is not known."""
-        options = {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
-        return await self.ask("getTransaction", [signature, options], _ANY)
+        return await self.ask("getTransaction", [signature, _transaction_options(commitment)], _ANY)
+
+    async def get_transactions(
+        self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
+    ) -> list[Any]:
+        """Return the `getTransaction` results of endpoint `number`, asked as one batch: for each signature JSON values,
+        None where the node does not know it (or left it out), or the error that it answered with."""
+        options = _transaction_options(commitment)
+        return await self.ask_each(number, "getTransaction", [[signature, options] for signature in signatures], _ANY)
 
     async def get_signatures_for_address(
         self,
@@ -162,6 +169,10 @@ class Rpc(RpcTransport):
             options["dataSlice"] = data_slice._asdict()
         result = await self.ask("getProgramAccounts", [program_id, options], _PROGRAM)
         return [_account(result.context.slot, entry.pubkey, entry.account) for entry in result.value]
+
+
+def _transaction_options(commitment: Commitment) -> dict[str, object]:
+    return {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
 
 
 def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:
