@@ -11,6 +11,7 @@ from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError
 from headrace.solana.rpc_transport import RpcSettings, RpcTransport
+from headrace.solana.stored import not_stored
 
 Slot = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -101,8 +102,10 @@ class Rpc(RpcTransport):
         return await self.ask("getBlocks", [from_slot, to_slot, {"commitment": commitment}], _SLOTS)
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
-        """The `getTransaction` result as JSON values, in base64, of any version up to 1; None if it is not known."""
-        return await self.ask("getTransaction", [signature, _transaction_options(commitment)], _ANY)
+        """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
+        knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
+        options = _transaction_options(commitment)
+        return await self.ask("getTransaction", [signature, options], _ANY, suffices=_is_whole)
 
     async def get_transactions(
         self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
@@ -173,6 +176,10 @@ class Rpc(RpcTransport):
 
 def _transaction_options(commitment: Commitment) -> dict[str, object]:
     return {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
+
+
+def _is_whole(result: Any) -> bool:
+    return result is not None and not not_stored(result)
 
 
 def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:

@@ -169,12 +169,14 @@ async def rig(
     *,
     http: bool = True,
     http_endpoints: int = 1,
+    other_http: str = "",
     start: bool = True,
     capacity: int = 1000,
     whole_transactions: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Rig]:
-    """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings."""
+    """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings.
+    `http_endpoints` read the node's ledger; `other_http` is asked after them."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(ScriptedNode(whole_transactions=whole_transactions))
@@ -183,13 +185,14 @@ async def rig(
         for other in others:
             await other.start()
             stack.push_async_callback(other.stop)
-        rpc = Rpc([node.http_url, *(other.url for other in others)], clock=clock) if http else None
+        urls = [node.http_url, *(other.url for other in others), *([other_http] if other_http else [])]
+        rpc = Rpc(urls, clock=clock) if http else None
         if rpc is not None:
             stack.push_async_callback(rpc.aclose)
         tasks = await stack.enter_async_context(Supervisor(clock))
         stack.callback(tasks.cancel)
-        urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
-        settings = msgspec.structs.replace(SETTINGS, ws_urls=urls, **changes)
+        ws_urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
+        settings = msgspec.structs.replace(SETTINGS, ws_urls=ws_urls, **changes)
         metrics, health = Metrics(), Health()
         source = RpcPubSub(settings, clock=clock, metrics=metrics, health=health, rpc=rpc, resolve=_resolve)
         rigged = Rig(node, proxies, source, tasks)

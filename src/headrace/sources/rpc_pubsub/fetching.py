@@ -22,10 +22,11 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc, RpcError
+from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
 from headrace.sources.rpc_pubsub.coverage import Hole
-from headrace.sources.rpc_pubsub.frames import LandedNotice, is_stored
+from headrace.sources.rpc_pubsub.frames import LandedNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
 from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Recent
 from headrace.sources.rpc_pubsub.pace import Pace
@@ -45,6 +46,7 @@ LATER_S_MAX: Final = 4.0
 
 RATE: Final = "rate"
 NOT_FOUND: Final = "transaction not found"
+WITHOUT_EVENTS: Final = "transaction without its events"
 NO_ENDPOINT: Final = "no HTTP endpoint"
 
 _log = structlog.get_logger("source")
@@ -214,7 +216,8 @@ class Fetcher:
             update = self._read(wanted.signature, result)
         except BadInputError as error:
             self._tally.bad(self._name, error.reason)
-            self._put_off(wanted, f"the node's answer was unusable ({error.reason})")
+            lacking = error.reason == "not_stored"
+            self._put_off(wanted, WITHOUT_EVENTS if lacking else f"the node's answer was unusable ({error.reason})")
             return
         for subscription in list(wanted.feeds):
             await self._outlet.put(_for_feed(update, subscription))
@@ -224,8 +227,8 @@ class Fetcher:
             del self._wanted[wanted.signature]
 
     def _read(self, signature: str, result: Any) -> TransactionUpdate:
-        if not isinstance(result, dict) or not is_stored(result):
-            raise BadInputError("not_stored", "logs or inner instructions are null")
+        if lacks := not_stored(result):
+            raise BadInputError("not_stored", ", ".join(lacks))
         update = transaction_from_rpc(
             result, source=self._name, feed="", received_ns=self._clock.wall_ns(), commitment=self._commitment
         )

@@ -14,6 +14,7 @@ from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
+from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
 
@@ -312,7 +313,7 @@ def _transaction(
 ) -> TransactionUpdate | LandedNotice:
     """Return the transaction; one that can't be read, or is another's, is to be fetched."""
     landed = LandedNotice(told.slot, subscription, told.signature)
-    if not isinstance(told.transaction, dict) or not is_stored(told.transaction):
+    if not isinstance(told.transaction, dict) or not_stored(told.transaction):
         return landed
     index = told.transaction_index
     try:
@@ -328,12 +329,6 @@ def _transaction(
     except BadInputError:
         return landed
     return update if update.signature == told.signature else landed
-
-
-def is_stored(result: dict[str, Any]) -> bool:
-    """Return whether the node kept what the transaction did: null logs or inner instructions mean "not stored"."""
-    meta = result.get("meta")
-    return isinstance(meta, dict) and None not in (meta.get("logMessages"), meta.get("innerInstructions"))
 
 
 def _account(
