@@ -149,7 +149,8 @@ class Pipeline:
         view = view_of(update)
         seen = self._transactions.admit(update.slot, update.signature, view)
         if seen is None:
-            return self._leave_out(update)
+            return self._on_another_feed(update, view, commitment)
+        seen.is_new_to(update.feed)
         self.measures.passed("dedupe")
         events, fields, unread = self._teller.decode(update)
         identities = [(e.program_id, e.name, text) for e, text in zip(events, fields, strict=True)]
@@ -164,6 +165,17 @@ class Pipeline:
         if outbox.trades:
             publications += self._reckoned(update, outbox, commitment)
             self.measures.passed("market")
+        return publications
+
+    def _on_another_feed(
+        self, update: LogsUpdate | TransactionUpdate, view: int, commitment: Commitment
+    ) -> list[Publication]:
+        """What was published already goes to the topic of another feed's key too, if it was not there."""
+        seen = self._transactions.find(update.slot, update.signature)
+        publications = self._leave_out(update)
+        if seen is not None and seen.is_new_to(update.feed):
+            outbox = self._teller.tell_feed(update, view, commitment)
+            publications = self._noted(update, outbox, commitment)
         return publications
 
     def _reckoned(

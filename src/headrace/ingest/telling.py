@@ -97,6 +97,12 @@ def _unread(event: DecodedEvent, error: Exception) -> Unread:
     return Unread(event.program, event.name, type(error).__name__, str(error)[:200])
 
 
+def _key_of(feed: str) -> str:
+    """The key of a feed of transactions; empty for other feeds."""
+    kind, _, key = feed.partition(":")
+    return key if kind in ("logs", "transactions") else ""
+
+
 def view_of(update: LogsUpdate | TransactionUpdate) -> int:
     """What the update shows of its transaction, as bits of `dedupe`."""
     view = INSTRUCTIONS if isinstance(update, TransactionUpdate) else 0
@@ -244,12 +250,42 @@ class Teller:
         *,
         truncated: bool,
     ) -> None:
-        """The transaction itself, for each of its programs that has events, and for the program of its feed."""
-        program_ids = {event.program_id: None for event in events}  # a set that keeps its order
-        program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
-        kind, _, feed_key = update.feed.partition(":")
-        if kind == "logs":
+        """The transaction itself, for each of its programs that has events, and for the key of its feed."""
+        program_ids = self._programs_of(events, instructions)
+        if feed_key := _key_of(update.feed):
             program_ids[feed_key] = None
+        self._tell_for(program_ids, outbox, text, update, events, instructions, truncated=truncated)
+
+    def tell_feed(self, update: LogsUpdate | TransactionUpdate, view: int, commitment: Commitment) -> Outbox:
+        """The transaction for the key of its feed alone, unless it was published there for its programs."""
+        outbox, text = Outbox(), TransactionText(update, commitment)
+        feed_key = _key_of(update.feed)
+        events = events_of(update, self.programs)
+        instructions = instructions_of(update, self.programs) if isinstance(update, TransactionUpdate) else []
+        if feed_key and feed_key not in self._programs_of(events, instructions):
+            truncated = view & LOGS == CUT_LOGS
+            self._tell_for({feed_key: None}, outbox, text, update, events, instructions, truncated=truncated)
+        return outbox
+
+    def _programs_of(
+        self, events: Sequence[DecodedEvent], instructions: Sequence[DecodedInstruction]
+    ) -> dict[str, None]:
+        """A set that keeps its order."""
+        program_ids = {event.program_id: None for event in events}
+        program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
+        return program_ids
+
+    def _tell_for(
+        self,
+        program_ids: Mapping[str, None],
+        outbox: Outbox,
+        text: TransactionText,
+        update: LogsUpdate | TransactionUpdate,
+        events: Sequence[DecodedEvent],
+        instructions: Sequence[DecodedInstruction],
+        *,
+        truncated: bool,
+    ) -> None:
         event_id, head, tail = text.whole(truncated=truncated)
         shared = b""
         for program_id in program_ids:
