@@ -28,7 +28,7 @@ from headrace.ingest.swaps import Scene, Swap
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, DecodedInstruction, Label, Publication
 from headrace.model.trades import Trade
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TokenBalance, TransactionUpdate
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
 
 CREATED_TOPIC: Final = "token_updates"
 PROGRAMS_MAX: Final = 4_096
@@ -164,17 +164,15 @@ class Teller:
         instructions: list[DecodedInstruction] = []
         accounts: dict[tuple[int, ...], Mapping[str, str]] = {}
         mints: dict[str, str] = {}
-        balances: tuple[TokenBalance, ...] = ()
         whole = update if isinstance(update, TransactionUpdate) else None
         if whole is not None:
             instructions = instructions_of(whole, self.programs)
             accounts = {instruction.path: instruction.accounts for instruction in instructions}
-            balances = whole.pre_token_balances + whole.post_token_balances
-            mints = {held.account: held.mint for held in balances}
+            mints = {held.account: held.mint for held in (*whole.pre_token_balances, *whole.post_token_balances)}
         for event, shown, standing in zip(events, fields, standings, strict=True):
             extent = standing.extent
             if extent != "all":
-                scene = Scene(accounts.get(event.path, {}), mints, balances) if accounts else LOGS_ONLY
+                scene = Scene(accounts.get(event.path, {}), mints) if accounts else LOGS_ONLY
                 again = len(events) > 1 and is_repeated(event, events)
                 part = _Part(event, shown, scene, text.event(event, standing.place), not again)
                 extent = self._tell_event(outbox, text, whole, part, extent)
