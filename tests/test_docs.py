@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from headrace.cli.main import parser
+from headrace.cli.arguments import parser
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*/README.md")])
-MAKE_TARGETS: Final = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MAKE_TARGETS: Final = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _DOC: Final = re.compile(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`")
@@ -65,8 +65,9 @@ NEEDS_A_SERVER: Final = {
     "docs/how-to/write-a-client.md",
     "docs/how-to/follow-over-http.md",
     "docs/how-to/notify-users.md",
+    "docs/how-to/place-orders.md",
 }
-"""Their programs run in tests/gateway."""
+"""Their programs run in tests/gateway and tests/sdk."""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError
 from headrace.solana.rpc_transport import RpcSettings, RpcTransport
+from headrace.solana.stored import not_stored
 
 Slot = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -101,9 +102,10 @@ class Rpc(RpcTransport):
         return await self.ask("getBlocks", [from_slot, to_slot, {"commitment": commitment}], _SLOTS)
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
-        """The `getTransaction` result as JSON values, in base64, of any version up to 1; None if it is not known."""
+        """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
+        knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
         options = {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
-        return await self.ask("getTransaction", [signature, options], _ANY)
+        return await self.ask("getTransaction", [signature, options], _ANY, suffices=_is_whole)
 
     async def get_signatures_for_address(
         self,
@@ -162,6 +164,10 @@ class Rpc(RpcTransport):
             options["dataSlice"] = data_slice._asdict()
         result = await self.ask("getProgramAccounts", [program_id, options], _PROGRAM)
         return [_account(result.context.slot, entry.pubkey, entry.account) for entry in result.value]
+
+
+def _is_whole(result: Any) -> bool:
+    return result is not None and not not_stored(result)
 
 
 def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:

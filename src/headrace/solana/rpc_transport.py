@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import httpx
@@ -114,26 +114,39 @@ class RpcTransport:
         await self._client.aclose()
 
     async def ask(
-        self, method: str, params: Sequence[object], decoder: msgspec.json.Decoder[T], timeout_s: float | None = None
+        self,
+        method: str,
+        params: Sequence[object],
+        decoder: msgspec.json.Decoder[T],
+        timeout_s: float | None = None,
+        *,
+        suffices: Callable[[T], bool] | None = None,
     ) -> T:
-        """The result of one call, read by `decoder`."""
+        """Return the result of one call, read by `decoder`. A result that does not suffice is returned only if no other
+        endpoint has one that does."""
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         body = msgspec.json.encode(request)
         refusal: RpcError | BadInputError | TransientError | None = None
+        poor: list[T] = []
         async with self._gate:
             for endpoint in self._endpoints:
                 if not endpoint.allow(self._clock.monotonic()):
                     continue
                 try:
                     raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s)
-                    return _result(raw, request_id, method, endpoint.label, decoder)
+                    result = _result(raw, request_id, method, endpoint.label, decoder)
+                    if suffices is None or suffices(result):
+                        return result
+                    poor.append(result)
                 except RpcError as error:
                     if error.everywhere:
                         raise
                     refusal = error
                 except (BadInputError, TransientError) as error:
                     refusal = error
+        if poor:
+            return next((result for result in poor if result is not None), poor[0])
         if refusal is not None:
             raise refusal
         wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()
