@@ -14,23 +14,24 @@ from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
-from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
+from headrace.solana.signatures import is_signature
+from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription
 
 _Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Lamports = Annotated[int, msgspec.Meta(ge=0)]
-_Signature = Annotated[str, msgspec.Meta(pattern="^[1-9A-HJ-NP-Za-km-z]{64,88}$")]
+_Signature = Annotated[str, msgspec.Meta(pattern=r"^[1-9A-HJ-NP-Za-km-z]{64,88}\Z")]
 _PEEK: Final = 72
 """Bytes within which a notification of any known node names its method."""
 _KEYS_MAX: Final = 65_536
 
 
 class SlotNotice(NamedTuple):
-    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back."""
+    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back (0: not told)."""
 
     slot: int
-    parent: int
+    parent: int | None
     root: int
-    subscription_id: int
+    subscription_id: ServerId
 
 
 class SignatureNotice(NamedTuple):
@@ -38,14 +39,14 @@ class SignatureNotice(NamedTuple):
 
     slot: int
     subscription: Subscription
-    subscription_id: int
+    subscription_id: ServerId
 
 
 class Ack(NamedTuple):
     """A subscription was accepted under `subscription_id`, or an unsubscription answered (`subscription_id` None)."""
 
     request_id: int
-    subscription_id: int | None
+    subscription_id: ServerId | None
 
 
 class Refusal(NamedTuple):
@@ -57,9 +58,11 @@ class Refusal(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A notification of a subscription that this connection has not, or no longer."""
+    """A notification of a subscription that this connection has not, or no longer; `kind` and `slot` as far as told."""
 
-    subscription_id: int
+    subscription_id: ServerId
+    kind: Kind | None
+    slot: int | None
 
 
 Heard: TypeAlias = LogsUpdate | AccountUpdate | SlotNotice | SignatureNotice | Ack | Refusal | Unknown
@@ -80,6 +83,7 @@ class _Account(msgspec.Struct, gc=False):
     data: tuple[str, str]
     owner: str
     executable: bool
+    space: _Lamports | None = None
 
 
 class _Keyed(msgspec.Struct, gc=False):
@@ -185,6 +189,13 @@ _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
     (b"signatureNotification", msgspec.json.Decoder(_SignatureFrame)),
 )
 _ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
+_SHAPES: Final[dict[type, Kind]] = {
+    _LogsFrame: "logs",
+    _AccountFrame: "account",
+    _ProgramFrame: "program",
+    _SlotFrame: "slots",
+    _SignatureFrame: "signature",
+}
 _known_keys: set[str] = set()
 
 
@@ -195,12 +206,14 @@ class Stamp(NamedTuple):
     commitment: Commitment
 
 
-def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, received_ns: int) -> Heard:
+def read(
+    message: bytes, active: Mapping[ServerId, Subscription] | Mapping[int, Subscription], stamp: Stamp, received_ns: int
+) -> Heard:
     """One WebSocket message. `active` maps the node's subscription ids to what was subscribed.
 
     Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
-    id of a subscription of another kind), `bad_key`, `bad_slot` (older than its own parent or root), and those of
-    `bytes_of`.
+    id of a subscription of another kind), `bad_key`, `bad_signature`, `bad_slot` (older than its own parent or root),
+    `bad_lamports`, `wrong_size` (of account data), and those of `bytes_of`. `salvage` reads what is refused here.
     """
     try:
         frame = _decode(message)
@@ -215,7 +228,7 @@ def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, recei
     subscription_id = frame.params.subscription
     subscription = active.get(subscription_id)
     if subscription is None:
-        return Unknown(subscription_id)
+        return _unknown(frame)
     return _notification(frame, subscription, stamp, received_ns)
 
 
@@ -233,10 +246,19 @@ def _decode(message: bytes) -> _Frame | _AnswerFrame:
     return answer
 
 
+def _unknown(frame: _Frame) -> Unknown:
+    result = frame.params.result
+    slot = result.slot if isinstance(result, _SlotInfo) else result.context.slot
+    kind = next(kind for shape, kind in _SHAPES.items() if isinstance(frame, shape))
+    return Unknown(frame.params.subscription, kind, slot)
+
+
 def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, received_ns: int) -> Heard:
     if isinstance(frame, _LogsFrame):
         _expect(subscription, "logs")
         value = frame.params.result.value
+        if not is_signature(value.signature):
+            raise BadInputError("bad_signature", value.signature)
         return LogsUpdate(
             source=stamp.source,
             feed=subscription.feed,
@@ -268,6 +290,11 @@ def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, recei
 def _account(
     pubkey: str, account: _Account, slot: int, subscription: Subscription, stamp: Stamp, received_ns: int
 ) -> AccountUpdate:
+    data = bytes_of(account.data, size_max=ACCOUNT_MAX)
+    if account.space is not None and account.space != len(data):
+        raise BadInputError("wrong_size", f"{len(data)} bytes of {account.space}")
+    if account.lamports >= 2**64:
+        raise BadInputError("bad_lamports", str(account.lamports)[:40])
     return AccountUpdate(
         source=stamp.source,
         feed=subscription.feed,
@@ -276,7 +303,7 @@ def _account(
         pubkey=_key(pubkey),
         owner=_key(account.owner),
         lamports=account.lamports,
-        data=bytes_of(account.data, size_max=ACCOUNT_MAX),
+        data=data,
         executable=account.executable,
         commitment=stamp.commitment,
     )
