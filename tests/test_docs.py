@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from headrace.cli.main import parser
+from headrace.cli.arguments import parser
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*/README.md")])
@@ -65,8 +65,9 @@ NEEDS_A_SERVER: Final = {
     "docs/how-to/write-a-client.md",
     "docs/how-to/follow-over-http.md",
     "docs/how-to/notify-users.md",
+    "docs/how-to/place-orders.md",
 }
-"""Their programs run in tests/gateway."""
+"""Their programs run in tests/gateway and tests/sdk."""
 
 
 @pytest.mark.parametrize(

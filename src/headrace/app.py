@@ -228,6 +228,8 @@ class Service:
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
+        for warning in self.programs.warnings:
+            _log.warning("idl_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")

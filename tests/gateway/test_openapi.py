@@ -78,14 +78,14 @@ async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
         "/api/topics/{topic}/sse": {"400", "404", "429", "503"},
     }
     for path, statuses in refusals.items():
-        assert set(document["paths"][path]["get"]["responses"]) == {"200", "default", *statuses}
+        assert set(document["paths"][path]["get"]["responses"]) == {"200", "401", "429", "default", *statuses}
 
 
 async def test_every_route_is_told(tmp_path: Path, document: dict[str, Any]) -> None:
     """A route that is neither in the document nor on the list above is found."""
     async with desk(tmp_path) as client:
         assert client.service.gateway is not None
-        application: Any = client.service.gateway._server.config.app
+        application: Any = client.service.gateway._http.app
         routes = {route.path_format for route in application._app._app._app.routes}
     assert routes == {*document["paths"], *NOT_TOLD}
 

@@ -36,6 +36,8 @@ def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: 
     returned.
     """
     programs = load_programs(config)
+    for warning in programs.warnings:
+        print(f"headrace: warning: {warning}", file=sys.stderr)
     write = _message_writer(config, programs, owner) if messages else _writer(programs, owner, as_json=as_json)
     errors: list[BadInputError] = []
     count = 0

@@ -46,7 +46,8 @@ class Counts(msgspec.Struct):
 
     `decoded` is the yield: alarm when it stops. `longer` reads had bytes after the layout's end, `leftover_bytes` in
     all; `short` ones lacked trailing fields; `unknown` ones had a discriminator that the IDL lacks; `variants` counts
-    enum indexes that it lacks.
+    enum indexes that it lacks; `invalid` counts bools and option tags that are neither 0 nor 1 (bytes that this layout
+    does not fit), `unreadable` parts with a value whose type the IDL does not tell or that nests too deep.
     """
 
     decoded: int = 0
@@ -55,6 +56,8 @@ class Counts(msgspec.Struct):
     leftover_bytes: int = 0
     short: int = 0
     variants: int = 0
+    invalid: int = 0
+    unreadable: int = 0
 
 
 class _Table:
@@ -67,29 +70,49 @@ class _Table:
         self.by_mark: dict[bytes, tuple[Layout, int, tuple[tuple[str, ...], ...]]] = {}
         self.by_size: dict[int, Layout] = {}
         self.marks_inside: list[tuple[int, bytes, Layout]] = []
+        self.strict: list[tuple[Item, Layout]] = []
+        self.older: dict[tuple[bytes, int], Layout] = {}
+        guesses: list[tuple[Item, Layout]] = []
         for item in items:
-            self.add(item, Layout(item.shape, aliases.get(item.name), item.sizes, item.name))
+            layout = Layout(item.shape, aliases.get(item.name), item.sizes, item.name)
+            self.add(item, layout)
+            guesses += [(item._replace(discriminator=mark), layout) for mark in item.guesses]
+        for item, layout in guesses:  # a discriminator that is certain comes before one that is guessed
+            self.by_mark.setdefault(item.discriminator, self.marked(item, layout))
         self.mark_lengths = sorted({len(mark) for mark in self.by_mark}, reverse=True)
 
     def add(self, item: Item, layout: Layout) -> None:
         self.all.append(layout)
         known = self.layouts.get(item.name)
         self.layouts[item.name] = layout if known is None else _Family([known, layout])
-        if item.sizes:
+        if item.strict:
+            self.strict.append((item, layout))
+        elif item.older and layout.shape.size is not None:
+            self.older[item.discriminator, len(item.discriminator) + layout.shape.size] = layout
+        elif item.sizes:
             self.by_size.update(dict.fromkeys(item.sizes, layout))
             if item.discriminator:
                 self.marks_inside.append((item.mark_at, item.discriminator, layout))
         else:
-            start = 0 if item.inside else len(item.discriminator)
-            self.by_mark[item.discriminator] = layout, start, (item.accounts, *item.forms)
+            self.by_mark[item.discriminator] = self.marked(item, layout)
+
+    def marked(self, item: Item, layout: Layout) -> tuple[Layout, int, tuple[tuple[str, ...], ...]]:
+        return layout, 0 if item.inside else len(item.discriminator), (item.accounts, *item.forms)
 
     def find(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
+        for item, layout in self.strict:
+            if (not item.sizes or len(data) in item.sizes) and all(
+                data.startswith(mark, at) for at, mark in item.marks
+            ):
+                return layout, 0, ()
         for length in self.mark_lengths:
             found = self.by_mark.get(data[:length])
             if found is not None:
+                if self.older and (older := self.older.get((data[:length], len(data)))) is not None:
+                    return older, found[1], found[2]
                 return found
-        if (layout := self.by_size.get(len(data))) is not None:
-            return layout, 0, ()
+        if (sized := self.by_size.get(len(data))) is not None:
+            return sized, 0, ()
         for at, mark, layout in self.marks_inside:
             if data[at : at + len(mark)] == mark:
                 return layout, 0, ()
@@ -105,7 +128,11 @@ class _Table:
     def snapshot(self) -> Counts:
         short = sum(layout.short_reads for layout in self.all)
         variants = sum(layout.unknown_variants for layout in self.all)
-        return msgspec.structs.replace(self.counts, short=short, variants=variants)
+        invalid = sum(layout.invalid_values for layout in self.all)
+        unreadable = sum(layout.unreadable_parts for layout in self.all)
+        return msgspec.structs.replace(
+            self.counts, short=short, variants=variants, invalid=invalid, unreadable=unreadable
+        )
 
 
 class _Family(Layout):
@@ -125,12 +152,13 @@ class _Family(Layout):
 class Program:
     """One program on board. `events`, `accounts` and `instructions` map names to layouts.
 
-    `event_authority` is the only signer that a real self-CPI event has.
+    `warnings` say what of its IDL could not be read. `event_authority` is the only signer of a real self-CPI event.
     """
 
     def __init__(self, interface: Idl, program_id: str) -> None:
         self.name = interface.name
         self.program_id = program_id
+        self.warnings = interface.warnings
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
         )
@@ -204,6 +232,7 @@ class Programs:
             self.by_name[program.name] = program
             self.by_id[program.program_id] = program
         self.drift = Drift(self.by_name)
+        self.warnings = [warning for program in self.by_name.values() for warning in program.warnings]
 
     @classmethod
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":

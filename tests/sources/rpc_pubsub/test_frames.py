@@ -69,7 +69,7 @@ def test_the_other_messages() -> None:
     assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 0), ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1, 0)
     done = {"context": {"slot": 9}, "value": {"err": None}}
     assert read(frame("signature", done, 4), ACTIVE, STAMP, 0) == SignatureNotice(9, ACTIVE[4], 4)
-    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 55), ACTIVE, STAMP, 0) == Unknown(55, "slots", 9)
+    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 55), ACTIVE, STAMP, 0) == Unknown(55, ("slots",), 9)
     assert read(b'{"jsonrpc":"2.0","result":24040,"id":3}', ACTIVE, STAMP, 0) == Ack(3, 24040)
     assert read(b'{"jsonrpc":"2.0","result":true,"id":3}', ACTIVE, STAMP, 0) == Ack(3, None)
     refusal = b'{"jsonrpc":"2.0","error":{"code":-32602,"message":"no"},"id":3}'

@@ -112,7 +112,7 @@ def covers(found: list[Heard | Unreadable], kind: str) -> bool:
     for each in found:
         if isinstance(each, Unreadable) and SUBSCRIPTIONS[kind][1] in each.subscriptions and each.slot in (None, SLOT):
             return True
-        if isinstance(each, Unknown) and each.kind == SUBSCRIPTIONS[kind][1].kind and each.slot in (None, SLOT):
+        if isinstance(each, Unknown) and SUBSCRIPTIONS[kind][1].kind in each.kinds and each.slot in (None, SLOT):
             return True
     return False
 

@@ -5,16 +5,18 @@ Shapes: agave `rpc-client-types` and the Solana WebSocket documentation; `{"json
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TxError
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.signatures import is_signature
+from headrace.solana.stored import not_stored
+from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription
 
 _Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -42,6 +44,14 @@ class SignatureNotice(NamedTuple):
     subscription_id: ServerId
 
 
+class LandedNotice(NamedTuple):
+    """A transaction of a `transactions:` subscription is in a slot, but was not brought whole: it must be fetched."""
+
+    slot: int
+    subscription: Subscription
+    signature: str
+
+
 class Ack(NamedTuple):
     """A subscription was accepted under `subscription_id`, or an unsubscription answered (`subscription_id` None)."""
 
@@ -58,14 +68,25 @@ class Refusal(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A notification of a subscription that this connection has not, or no longer; `kind` and `slot` as far as told."""
+    """A notification of a subscription that this connection has not, or no longer. `kinds` are those that it can be of,
+    `slot` is what it tells."""
 
     subscription_id: ServerId
-    kind: Kind | None
-    slot: int | None
+    kinds: tuple[Kind, ...] = ()
+    slot: int | None = None
 
 
-Heard: TypeAlias = LogsUpdate | AccountUpdate | SlotNotice | SignatureNotice | Ack | Refusal | Unknown
+Heard: TypeAlias = (
+    LogsUpdate
+    | AccountUpdate
+    | TransactionUpdate
+    | SlotNotice
+    | SignatureNotice
+    | LandedNotice
+    | Ack
+    | Refusal
+    | Unknown
+)
 
 
 class _Context(msgspec.Struct, gc=False):
@@ -116,6 +137,13 @@ class _SignatureResult(msgspec.Struct, gc=False):
     context: _Context
 
 
+class _TransactionResult(msgspec.Struct, rename="camel", gc=False):
+    signature: _Signature
+    slot: _Slot
+    transaction: Any = None
+    transaction_index: Any = None
+
+
 class _LogsParams(msgspec.Struct, gc=False):
     result: _LogsResult
     subscription: int
@@ -138,6 +166,11 @@ class _SlotParams(msgspec.Struct, gc=False):
 
 class _SignatureParams(msgspec.Struct, gc=False):
     result: _SignatureResult
+    subscription: int
+
+
+class _TransactionParams(msgspec.Struct, gc=False):
+    result: _TransactionResult
     subscription: int
 
 
@@ -166,6 +199,11 @@ class _SignatureFrame(msgspec.Struct, gc=False):
     params: _SignatureParams
 
 
+class _TransactionFrame(msgspec.Struct, gc=False):
+    method: Literal["transactionNotification"]
+    params: _TransactionParams
+
+
 class _Error(msgspec.Struct, gc=False):
     code: int
     message: str = ""
@@ -180,21 +218,32 @@ class _AnswerFrame(msgspec.Struct, gc=False):
     error: _Error | None = None
 
 
-_Frame: TypeAlias = _LogsFrame | _AccountFrame | _ProgramFrame | _SlotFrame | _SignatureFrame
+_Frame: TypeAlias = _LogsFrame | _AccountFrame | _ProgramFrame | _SlotFrame | _SignatureFrame | _TransactionFrame
 _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
     (b"logsNotification", msgspec.json.Decoder(_LogsFrame)),
     (b"programNotification", msgspec.json.Decoder(_ProgramFrame)),
     (b"accountNotification", msgspec.json.Decoder(_AccountFrame)),
     (b"slotNotification", msgspec.json.Decoder(_SlotFrame)),
     (b"signatureNotification", msgspec.json.Decoder(_SignatureFrame)),
+    (b"transactionNotification", msgspec.json.Decoder(_TransactionFrame)),
 )
 _ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
-_SHAPES: Final[dict[type, Kind]] = {
-    _LogsFrame: "logs",
-    _AccountFrame: "account",
-    _ProgramFrame: "program",
-    _SlotFrame: "slots",
-    _SignatureFrame: "signature",
+KINDS: Final[dict[str, tuple[Kind, ...]]] = {
+    "slotNotification": ("slots",),
+    "logsNotification": ("logs", "transactions"),
+    "programNotification": ("program",),
+    "accountNotification": ("account",),
+    "signatureNotification": ("signature",),
+    "transactionNotification": ("transactions",),
+}
+"""Method of a notification → the kinds of subscription that it can be of."""
+_SHAPES: Final[dict[type, tuple[Kind, ...]]] = {
+    _LogsFrame: KINDS["logsNotification"],
+    _AccountFrame: KINDS["accountNotification"],
+    _ProgramFrame: KINDS["programNotification"],
+    _SlotFrame: KINDS["slotNotification"],
+    _SignatureFrame: KINDS["signatureNotification"],
+    _TransactionFrame: KINDS["transactionNotification"],
 }
 _known_keys: set[str] = set()
 
@@ -248,17 +297,19 @@ def _decode(message: bytes) -> _Frame | _AnswerFrame:
 
 def _unknown(frame: _Frame) -> Unknown:
     result = frame.params.result
-    slot = result.slot if isinstance(result, _SlotInfo) else result.context.slot
-    kind = next(kind for shape, kind in _SHAPES.items() if isinstance(frame, shape))
-    return Unknown(frame.params.subscription, kind, slot)
+    slot = result.slot if isinstance(result, _SlotInfo | _TransactionResult) else result.context.slot
+    kinds = next(kinds for shape, kinds in _SHAPES.items() if isinstance(frame, shape))
+    return Unknown(frame.params.subscription, kinds, slot)
 
 
 def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, received_ns: int) -> Heard:
     if isinstance(frame, _LogsFrame):
-        _expect(subscription, "logs")
         value = frame.params.result.value
         if not is_signature(value.signature):
             raise BadInputError("bad_signature", value.signature)
+        if subscription.kind == "transactions":
+            return LandedNotice(frame.params.result.context.slot, subscription, value.signature)
+        _expect(subscription, "logs")
         return LogsUpdate(
             source=stamp.source,
             feed=subscription.feed,
@@ -283,8 +334,34 @@ def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, recei
         if max(info.parent, info.root) > info.slot:
             raise BadInputError("bad_slot", f"slot {info.slot} on {info.parent}, root {info.root}")
         return SlotNotice(info.slot, info.parent, info.root, frame.params.subscription)
+    if isinstance(frame, _TransactionFrame):
+        _expect(subscription, "transactions")
+        return _transaction(frame.params.result, subscription, stamp, received_ns)
     _expect(subscription, "signature")
     return SignatureNotice(frame.params.result.context.slot, subscription, frame.params.subscription)
+
+
+def _transaction(
+    told: _TransactionResult, subscription: Subscription, stamp: Stamp, received_ns: int
+) -> TransactionUpdate | LandedNotice:
+    """Return the transaction; one that can't be read, or is another's, is to be fetched."""
+    landed = LandedNotice(told.slot, subscription, told.signature)
+    if not isinstance(told.transaction, dict) or not_stored(told.transaction):
+        return landed
+    index = told.transaction_index
+    try:
+        update = transaction_from_rpc(
+            {"version": None, **told.transaction},
+            source=stamp.source,
+            feed=subscription.feed,
+            received_ns=received_ns,
+            commitment=stamp.commitment,
+            slot=told.slot,
+            index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+        )
+    except BadInputError:
+        return landed
+    return update if update.signature == told.signature else landed
 
 
 def _account(

@@ -7,7 +7,7 @@ without a word.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,19 +18,22 @@ from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.signatures import is_signature
-from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown
+from headrace.sources.rpc_pubsub.frames import (
+    KINDS,
+    Ack,
+    Heard,
+    LandedNotice,
+    Refusal,
+    SignatureNotice,
+    SlotNotice,
+    Stamp,
+    Unknown,
+)
 from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription, server_id_of
 
 _ARRAYS_MAX: Final = 4
 """Arrays within arrays that are opened; JSON-RPC knows one."""
 _SLOT_MAX: Final = 2**63 - 1
-_KINDS: Final[dict[str, Kind]] = {
-    "slotNotification": "slots",
-    "logsNotification": "logs",
-    "programNotification": "program",
-    "accountNotification": "account",
-    "signatureNotification": "signature",
-}
 _METHOD: Final = re.compile(rb'"method"\s*:\s*"([A-Za-z]{4,32})"')
 _ID: Final = re.compile(rb'"subscription"\s*:\s*"?([0-9]{1,20})["\s,}]')
 _SLOT: Final = re.compile(rb'"slot"\s*:\s*"?([0-9]{1,19})["\s,}]')
@@ -87,7 +90,7 @@ def _by_pattern(message: bytes, active: Mapping[ServerId, Subscription], reason:
     if known is not None:
         subscriptions: tuple[Subscription, ...] = (known,)
     elif method is not None:
-        subscriptions = _of_kind(active, _KINDS.get(method[1].decode()))
+        subscriptions = _of_kind(active, KINDS.get(method[1].decode(), ()))
     else:
         subscriptions = tuple(active.values())
     return _lost(subscriptions, reason, None if slot is None else _integer(slot[1].decode()))
@@ -97,20 +100,20 @@ def _read_object(
     frame: dict[str, Any], active: Mapping[ServerId, Subscription], stamp: Stamp, received_ns: int, reason: str
 ) -> list[Heard | Unreadable]:
     params = frame.get("params")
-    kind = _KINDS.get(frame["method"]) if isinstance(frame.get("method"), str) else None
+    kinds = KINDS.get(frame["method"], ()) if isinstance(frame.get("method"), str) else ()
     if not isinstance(params, dict):
-        return _answer(frame) if kind is None else _lost(_of_kind(active, kind), reason)
+        return _lost(_of_kind(active, kinds), reason) if kinds else _answer(frame)
     result = params.get("result")
     server_id = server_id_of(params.get("subscription"))
     subscription = active.get(server_id) if server_id is not None else None
     if subscription is None:
         if server_id is not None:
-            return [Unknown(server_id, kind, _slot_of(result))]
-        return _lost(_of_kind(active, kind), reason, _slot_of(result))
+            return [Unknown(server_id, kinds, _slot_of(result))]
+        return _lost(_of_kind(active, kinds), reason, _slot_of(result))
     try:
         return list(_read(subscription, server_id, result, stamp, received_ns))
     except BadInputError as error:
-        others = _of_kind(active, kind) if kind is not None and kind != subscription.kind else ()
+        others = _of_kind(active, kinds) if subscription.kind not in kinds else ()
         return _lost((subscription, *others), error.reason, _slot_of(result), _pubkey_of(result))
 
 
@@ -135,7 +138,9 @@ def _read(
     if slot is None:
         raise BadInputError("no_slot")
     value = _member(result, "value")
-    if subscription.kind == "logs":
+    if subscription.kind == "transactions":
+        yield LandedNotice(slot, subscription, _signature(result if value is None else value))
+    elif subscription.kind == "logs":
         yield _logs(subscription, slot, value, stamp, received_ns)
     elif subscription.kind == "program":
         yield _account(subscription, slot, _pubkey_of(result), _member(value, "account"), stamp, received_ns)
@@ -143,10 +148,15 @@ def _read(
         yield _account(subscription, slot, subscription.key, value, stamp, received_ns)
 
 
-def _logs(subscription: Subscription, slot: int, value: Any, stamp: Stamp, received_ns: int) -> LogsUpdate:
-    signature, logs = _member(value, "signature"), _member(value, "logs")
+def _signature(value: Any) -> str:
+    signature = _member(value, "signature")
     if not (isinstance(signature, str) and _BASE58.fullmatch(signature) and is_signature(signature)):
         raise BadInputError("bad_signature")
+    return signature
+
+
+def _logs(subscription: Subscription, slot: int, value: Any, stamp: Stamp, received_ns: int) -> LogsUpdate:
+    signature, logs = _signature(value), _member(value, "logs")
     if not isinstance(value, dict) or not ("err" in value and isinstance(value["err"], str | dict | None)):
         raise BadInputError("no_err")
     if not (isinstance(logs, list) and all(isinstance(line, str) for line in logs)):
@@ -211,8 +221,8 @@ def _lost(
     return [Unreadable(named, reason, slot, pubkey)] if named else []
 
 
-def _of_kind(active: Mapping[ServerId, Subscription], kind: Kind | None) -> tuple[Subscription, ...]:
-    return tuple(subscription for subscription in active.values() if subscription.kind == kind)
+def _of_kind(active: Mapping[ServerId, Subscription], kinds: Container[Kind]) -> tuple[Subscription, ...]:
+    return tuple(subscription for subscription in active.values() if subscription.kind in kinds)
 
 
 def _member(value: Any, name: str) -> Any:

@@ -13,12 +13,22 @@ from websockets.http11 import Response
 from headrace import __version__
 from headrace.model.errors import BadInputError
 from headrace.model.redact import redact
-from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub.coverage import Progress
-from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
+from headrace.sources.rpc_pubsub.frames import (
+    Ack,
+    Heard,
+    LandedNotice,
+    Refusal,
+    SignatureNotice,
+    SlotNotice,
+    Stamp,
+    Unknown,
+    read,
+)
 from headrace.sources.rpc_pubsub.head import NEAR
 from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
@@ -29,6 +39,7 @@ from headrace.sources.rpc_pubsub.watch import Watch
 _CLOSE_S = 1.0
 _DETAIL_MAX = 200
 _REST_S_MAX = 300.0
+_CONTENT = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
 _HELD_MAX = 4
 """Heads that wait to be borne out."""
 
@@ -52,7 +63,9 @@ class Desk(Protocol):
     @property
     def wanted(self) -> Sequence[Subscription]: ...
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None: ...
+    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None: ...
+
+    def landed(self, notice: LandedNotice) -> None: ...
 
     def unreadable(self, session: "Session", lost: Unreadable) -> None: ...
 
@@ -73,7 +86,7 @@ class Desk(Protocol):
 
 class Session:
     """Call `run` once. While it runs, `complete` says whether the node answered all that was asked of it. The desk sets
-    `whole` once everything that the node took is surely brought.
+    `whole` once everything that the node took is surely brought. `ask_whole`: ask for whole transactions first.
     """
 
     def __init__(
@@ -87,12 +100,15 @@ class Session:
         clock: Clock,
         desk: Desk,
         tally: Tally,
+        ask_whole: bool = False,
     ) -> None:
         self.name, self.url, self.number, self._tls = name, url, number, tls
         self.began = clock.monotonic()
         self._settings, self._clock, self._desk, self._tally = settings, clock, desk, tally
         self._wanted = desk.wanted
-        self.registry = Registry(self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s)
+        self.registry = Registry(
+            self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s, whole=ask_whole
+        )
         self.progress = Progress(settings.commitment, settings.gap_margin_slots)
         self.watch = Watch(clock.monotonic(), stall_s=settings.stall_s, stall_slots=settings.stall_slots)
         self.connected = self.whole = False
@@ -202,13 +218,17 @@ class Session:
         self._desk.unreadable(self, lost)
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
-        if isinstance(heard, LogsUpdate | AccountUpdate):
-            if not self._desk.can_be(self, heard.slot):
-                self._bad["slot_jump"] += 1
-                self._lose(Unreadable(self._fed_by(heard.feed), "slot_jump"))
-                return
+        if isinstance(heard, _CONTENT) and not self._desk.can_be(self, heard.slot):
+            self._bad["slot_jump"] += 1
+            self._lose(Unreadable(self._fed_by(heard), "slot_jump"))
+        elif isinstance(heard, LogsUpdate | AccountUpdate | TransactionUpdate):
             await self._desk.deliver(heard)
             self.progress.brought(heard.feed, heard.slot)
+            if not self._tells_slots:
+                self._slot_by_content(heard.slot)
+        elif isinstance(heard, LandedNotice):
+            self._desk.landed(heard)
+            self.progress.brought(heard.subscription.feed, heard.slot)
             if not self._tells_slots:
                 self._slot_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
@@ -244,14 +264,16 @@ class Session:
                 self._bad["slot_jump"] += 1
         await self._desk.slot_heard(self, notice, received_ns)
 
-    def _fed_by(self, feed: str) -> tuple[Subscription, ...]:
-        return tuple(known for known in self.registry.active.values() if known.feed == feed)
+    def _fed_by(self, heard: LogsUpdate | AccountUpdate | TransactionUpdate | LandedNotice) -> tuple[Subscription, ...]:
+        if isinstance(heard, LandedNotice):
+            return (heard.subscription,)
+        return tuple(known for known in self.registry.active.values() if known.feed == heard.feed)
 
     def _take_unknown(self, heard: Unknown) -> None:
         """An id that nobody has may be a subscription's that the node got wrong: it is a loss of all of that kind."""
-        if heard.kind is None or not self.registry.is_lost(heard.subscription_id, heard.kind):
+        if not self.registry.is_lost(heard.subscription_id, heard.kinds):
             return
-        concerned = tuple(known for known in self.registry.active.values() if known.kind == heard.kind)
+        concerned = tuple(known for known in self.registry.active.values() if known.kind in heard.kinds)
         if concerned:
             self._lose(Unreadable(concerned, "unknown_id", heard.slot))
 
@@ -268,7 +290,7 @@ class Session:
         if subscription is None:
             return
         if subscription.kind != "signature":
-            self.progress.acknowledged(subscription.feed)
+            self.progress.acknowledged(subscription.feed, self.registry.commitment_of(subscription))
         self._desk.acknowledged(self, subscription)
 
     def _refuse(self, refusal: Refusal) -> None:
