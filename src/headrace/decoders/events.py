@@ -71,7 +71,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
         return EventReading([])
     if isinstance(update, LogsUpdate):
         return _from_logs(update.logs, programs)
-    reading = read_logs(update.logs or ())
+    reading = read_logs(update.logs or (), programs.bare)
     places = _places(reading, update.instructions)
     heights = {at: depth for at, (_, depth) in zip(places, reading.invocations, strict=False)}
     calls = _self_calls(update.instructions, heights, programs)
@@ -83,7 +83,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
 
 def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
     """The hot path: most transactions come as log lines only."""
-    reading = read_logs(lines)
+    reading = read_logs(lines, programs.bare)
     found: list[_Found] = []
     for data in reading.data:
         payload = _payload(data, programs)
@@ -207,7 +207,8 @@ def _payload(data: LoggedData, programs: Programs) -> bytes | None:
 
 
 def _part(data: LoggedData, payload: bytes, programs: Programs) -> DecodedPart | None:
-    part = programs.by_id[data.program_id].event(payload)
+    program = programs.by_id[data.program_id]
+    part = program.bare_event(payload) if data.bare else program.event(payload)
     return part if part is not None and (part.name == RAY_LOG) == data.ray else None
 
 
