@@ -25,6 +25,10 @@ FOREVER_MS: Final = 2**52
 TICK_S: Final = 60.0
 """How often a process that follows writes down how far time is."""
 
+Patience: TypeAlias = Callable[[TransientError], None] | None
+"""Given to the `open` of a store or an inbox: a database that can't be had for now is no error then, but goes to this;
+every verb raises TransientError until it can be had."""
+
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
 

@@ -28,6 +28,7 @@ from headrace.store import (
     EventSink,
     Fills,
     Page,
+    Patience,
     Rate,
     Renewal,
     Room,
@@ -60,16 +61,17 @@ class SqliteStore:
         )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, *, patient: bool = False) -> "SqliteStore":
+    async def open(cls, path: str, clock: Clock, *, patient: Patience = None) -> "SqliteStore":
         """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
-        TransientError, unless `patient`, when it can't be had for now."""
+        TransientError, unless `patient` hears it, when it can't be had now."""
         store = cls(path, clock)
         try:
             await store._thread.ask(lambda _: None, writes=False)
-        except TransientError:
-            if not patient:
+        except TransientError as error:
+            if patient is None:
                 await store.close()
                 raise
+            patient(error)
         except BaseException:
             await store.close()
             raise
