@@ -21,6 +21,7 @@ from headrace.config import Config, CoreSettings
 from headrace.execution.engine import Engine
 from headrace.execution.finality import Finality
 from headrace.execution.intake import Intake
+from headrace.execution.measures import OrderMeasures
 from headrace.execution.publisher import Publisher
 from headrace.execution.retirement import Retirement
 from headrace.execution.settings import ExecutionSettings
@@ -106,6 +107,9 @@ class OrderHalf:
         self.store.parked.heard = unreadable.set
         unreadable.set(len(self.store.parked.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
+        measures = OrderMeasures(self.store, self.clock, metrics)
+        self.store.attach(measures.hear)
+        tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
         if bus is not None:
             publisher = Publisher(bus, metrics)

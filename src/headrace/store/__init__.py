@@ -89,6 +89,14 @@ class Fills(NamedTuple):
     unreadable: int = 0
 
 
+class Depth(NamedTuple):
+    """How many orders are not over: may be claimed, await their trigger, are worked on (or rest between two tries)."""
+
+    ready: int
+    resting: int
+    begun: int
+
+
 class SavedPortfolio(NamedTuple):
     """A user's fills added up to `state`, all those up to `position`."""
 
@@ -232,6 +240,9 @@ class Store(Protocol):
         Taken are those that were over, and their landing final, for longer than `kept_ms` of the time that the database
         has seen. What is left answers `get` and its keys as before; its log is one event, and `list` leaves it out.
         """
+
+    async def depth(self) -> Depth:
+        """How many orders are not over."""
 
     async def tick(self) -> None:
         """Write down how far time is, and how much of the log is settled."""

@@ -31,6 +31,7 @@ from headrace.store import (
     TICK_S,
     Accepted,
     Cancelled,
+    Depth,
     EventSink,
     Fills,
     Page,
@@ -229,6 +230,10 @@ class PostgresStore:
             parked, count = await postgres_ages.retire(db, self._time.now_ms(), kept_ms, limit)
         self.parked.sift(parked)
         return count
+
+    async def depth(self) -> Depth:
+        async with self._reader() as db:
+            return await sql.depth(db)
 
     async def tick(self) -> None:
         async with self._reader() as db:

@@ -25,6 +25,7 @@ from headrace.store import (
     TICK_S,
     Accepted,
     Cancelled,
+    Depth,
     EventSink,
     Fills,
     Page,
@@ -154,6 +155,9 @@ class SqliteStore:
         parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
         self.parked.sift(parked)
         return count
+
+    async def depth(self) -> Depth:
+        return await self._thread.ask(sql.depth, writes=False)
 
     async def tick(self) -> None:
         await self._thread.ask(self._tick)
