@@ -85,7 +85,7 @@ class OrderHalf:
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
         """Whether every order can be read, and whatever works on them runs."""
         if count := len(self.store.parked.order_ids):
-            raise TransientError(f"{count} orders can't be read: order_unreadable in the log names them")
+            raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
         if broken:
             raise TransientError(f"broken, orders_broken in the log says how: {', '.join(sorted(broken))}")
