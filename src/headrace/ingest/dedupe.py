@@ -127,6 +127,9 @@ class SeenTransaction(msgspec.Struct, gc=False):
             self.identities = self.standings = ()
             return
         hashes = tuple(map(hash, identities))
+        if not self.standings:
+            self.identities, self.standings = hashes, tuple(map(_shared, standings))
+            return
         places = {standing.place for standing in standings}
         others = [n for n, standing in enumerate(self.standings) if standing.place not in places]
         self.identities = hashes + tuple([self.identities[n] for n in others])
