@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from headrace.decoders.registry import Programs
+from headrace.ingest.pipeline import Pipeline
 from headrace.model.updates import AnyUpdate, LogsUpdate, TransactionUpdate
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Registry, Subscription
 from headrace.testing.ledger import made_up_key
 from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, rig
@@ -291,3 +296,26 @@ def missing_whole(rigged: Rig, emitted: list[tuple[str, int]]) -> set[tuple[str,
         for signature, slot in set(emitted) - rigged.delivered
         if not any(gap.from_slot <= slot <= gap.to_slot for gap in lost)
     }
+
+
+REPORT = Path(__file__).parents[2] / "data" / "trades" / "reported" / "8_meteora_logs_only.json"
+METEORA: dict[str, Any] = json.loads(REPORT.read_text())["result"]
+PROGRAMS = Programs.load()
+METEORA_DLMM = "LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo"
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize(("word", "trades"), [("logs", 0), ("transactions", 2)])
+async def test_meteora_trades_come_with_whole_transactions_and_not_with_logs(
+    word: str, trades: int, sent: bool
+) -> None:
+    result = METEORA
+    wanted = (f"{word}:{METEORA_DLMM}", f"logs:{PROGRAM}")
+    async with rig(subscriptions=wanted, whole_transactions=sent) as rigged:
+        signature = transaction_from_rpc(result, source="", feed="", received_ns=0).signature
+        rigged.node.emit_transaction([METEORA_DLMM], result["meta"]["logMessages"], result=result, signature=signature)
+        await rigged.until(lambda: bool(rigged.signatures(wanted[0])), flowing=True)
+        await rigged.still_flows()
+        flow = Pipeline(PROGRAMS, SystemClock(), Metrics())
+        published = [each for update in rigged.updates for each in flow.apply(update)]
+        assert sum(each.topic == "trades:meteora_dlmm" for each in published) == trades
