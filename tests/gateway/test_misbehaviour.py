@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx
 import pytest
+import uvloop
 
 from tests.gateway.house import CLOSE, TEXT, UPGRADE, House, Raw, frame, open_house
 from tests.gateway.http_corpus import CASES, LIVE, LONG
@@ -35,6 +36,16 @@ async def pipeline_and_leave(house: House) -> None:
     raw.send(LIVE * 200)
     await asyncio.sleep(0)
     raw.leave()
+
+
+async def pipeline_little_and_leave(house: House) -> None:
+    """In pieces, so that some wait while the first is answered."""
+    for _ in range(4):
+        raw = await Raw.connect(house.port)
+        raw.send(LIVE * 10)
+        await raw.read_head()
+        raw.send(LIVE * 20)
+        reset(raw)
 
 
 async def pipeline_and_reset(house: House) -> None:
@@ -110,6 +121,7 @@ async def come_from_elsewhere(house: House) -> None:
 
 MISDEEDS: Final[tuple[Misdeed, ...]] = (
     pipeline_and_leave,
+    pipeline_little_and_leave,
     pipeline_and_reset,
     end_and_never_read,
     leave_within_a_body,
@@ -146,6 +158,13 @@ async def test_a_misdeed_done_again_and_again_fills_no_log(
     lines = told(capsys)
     assert len(lines) <= LINES_MAX, lines
     assert not [line for line in lines if "Traceback" in line or "error" in line]
+
+
+@pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda misdeed: misdeed.__name__)
+def test_a_misdeed_fills_no_log_on_uvloop_either(misdeed: Misdeed, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop of `headrace serve`: other calls on a closed connection raise there."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_misdeed_done_again_and_again_fills_no_log(misdeed, capsys))
 
 
 async def junk(house: House) -> None:
