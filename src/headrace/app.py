@@ -27,24 +27,61 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
+from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.disk import Disk
 from headrace.runtime.health import Health
+from headrace.runtime.health_measures import HealthMeasures
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import Outlet, Source
+from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.sources.rpc_pubsub.subscriptions import parse_all
 from headrace.store.inbox import Inbox, InboxSettings
 from headrace.stream import Stream
-from headrace.upstream import COMMCOIN, ProgramSettings, load_programs, new_outlet, new_recorder, open_market, open_rpc
+from headrace.upstream import (
+    COMMCOIN,
+    ProgramSettings,
+    load_programs,
+    new_outlet,
+    new_recorder,
+    open_market,
+    open_pools,
+    open_rpc,
+)
 
 DRAIN_S: Final = 10.0
+STUCK_S: Final = 10.0
+"""Updates that wait for so long, while none is taken, mean that the pipeline stands."""
+
+ASKED_ONLY: Final = "health"
+"""A topic of which there is nothing: whether bus and cache answer is all that counts."""
+
+PARTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "orders": "orders",
+        "worker": "worker",
+        "order": "worker",
+        "store": "order store",
+        "ingest": "pipeline",
+        "config": "tasks",
+        "source": "source",
+        "rpc": "source",
+        "gateway": "gateway",
+        "recorder": "recording",
+        "health": "tasks",
+    }
+)
+"""Owner of tasks → the part of the health board that is red when they don't do their work. A new owner belongs here."""
 
 _log = structlog.get_logger("app")
 
@@ -58,6 +95,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
+        "pools": PoolSettings,
         "programs": ProgramSettings,
         "bus": BusSettings,
         "cache": CacheSettings,
@@ -94,15 +132,23 @@ class Service:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.health, self.metrics = Health(), Metrics(process=True)
+        self.health, self.metrics = Health(self.clock), Metrics(process=True)
+        self.metrics.registry.register(HealthMeasures(self.health))
+        self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
         self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
         self.bus.attach(self.cache.apply)
         self.pipeline = Pipeline(
-            self.programs, self.clock, self.metrics, audience=self._audience, market=open_market(config, self.metrics)
+            self.programs,
+            self.clock,
+            self.metrics,
+            audience=self._audience,
+            market=open_market(config, self.metrics),
+            ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
         )
+        self._pools: PoolLookup | None = None
         self.rpc = open_rpc(config, self.clock)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
@@ -124,20 +170,24 @@ class Service:
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.bus, self.metrics, self.health, lambda: self.pipeline.head["processed"])
+                orders.start(tasks, self.bus, self.metrics, lambda: self.pipeline.head["processed"])
+            self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
+            lookup = self._look_up_pools(tasks, intake)
             background = [
                 tasks.start("config", "watch", self._follow_config),
                 tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
             ]
+            await self.probes.ask_all()
+            background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
             await stop.wait()
-            for task in background:
+            for task in (*background, *lookup):
                 task.cancel()
             await self.stream.end()
             intake.close()
@@ -145,6 +195,30 @@ class Service:
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
+
+    def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
+        """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
+        add = self.probes.add
+        if orders is not None:
+            orders.watch(self.probes, tasks)
+        add("inbox", inbox.check)
+        inbox.on_trouble = self.probes.trouble("inbox")
+        add("bus", self._check_bus)
+        add("cache", self._check_cache)
+        add("pipeline", self._check_pipeline)
+        add("tasks", partial(_check_tasks, tasks))
+        add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
+
+    async def _check_bus(self, *, thorough: bool) -> None:
+        await self.bus.top(ASKED_ONLY)
+
+    async def _check_cache(self, *, thorough: bool) -> None:
+        await self.cache.snapshot(ASKED_ONLY)
+
+    async def _check_pipeline(self, *, thorough: bool) -> None:
+        waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
+        if len(self._outlet) and waited_s > STUCK_S:
+            raise TransientError(f"{len(self._outlet)} updates wait, and none was taken for {waited_s:.0f} s")
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""
@@ -192,6 +266,17 @@ class Service:
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
+    def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
+        """Where trades may wait for the mints of their pool, somebody must ask for these."""
+        if self.pipeline.ask_pool is None:
+            return []
+        self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
+        return [tasks.start("pools", "look up", self._pools.run, restart=Backoff())]
+
+    def _ask_pool(self, pool: str, program_id: str) -> None:
+        if self._pools is not None:
+            self._pools.ask(pool, program_id)
+
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
         """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
@@ -230,11 +315,19 @@ class Service:
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
+        for warning in self.programs.warnings:
+            _log.warning("idl_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+
+
+async def _check_tasks(tasks: Supervisor, *, thorough: bool) -> None:
+    """Raise TransientError while a task has failed and waits to begin again."""
+    if failing := tasks.failing():
+        raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))
 
 
 def open_nodes(service: Service) -> Source:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.execution.limits import AmountLimits
-from headrace.execution.portfolio import Portfolio, view
+from headrace.execution.portfolio import view
 from headrace.execution.recent import RecentOrders
 from headrace.execution.requests import (
     begun,
@@ -22,6 +22,7 @@ from headrace.execution.requests import (
     names_of,
     read_request,
 )
+from headrace.execution.running_portfolio import portfolio_of
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
 from headrace.model.errors import TransientError
@@ -32,7 +33,6 @@ from headrace.runtime.clock import Clock
 from headrace.store import Accepted, Cancelled, Page, Room, Store
 
 USERS_MAX: Final = 10_000
-FILLS_PAGE: Final = 500
 
 
 class Intake:
@@ -148,21 +148,14 @@ class Intake:
             raise _unavailable() from error
 
     async def portfolio(self, user_id: str) -> dict[str, Any]:
-        """What the user's executed orders have come to, folded anew from the log each time."""
+        """What the user's executed orders have come to."""
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
-        portfolio = Portfolio()
-        after: int | None = 0
         try:
-            while after is not None:
-                fills, after, unreadable = await self._store.fills(user_id, after, FILLS_PAGE)
-                portfolio.unreadable += unreadable
-                for fill in fills:
-                    portfolio.apply(fill)
+            return view(user_id, await portfolio_of(self._store, user_id), decimals_of)
         except TransientError as error:
             raise _unavailable() from error
-        return view(user_id, portfolio, decimals_of)
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
         """Why the order can't be taken now. Under a key it may have been taken before: then it must not be said that

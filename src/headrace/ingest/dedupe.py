@@ -81,6 +81,17 @@ class SeenTransaction(msgspec.Struct, gc=False):
         int, ...
     ] = ()  # most transactions are seen once: these are looked through only when it comes again
     standings: tuple[Standing, ...] = ()
+    feed: str = ""
+    other_feeds: tuple[str, ...] = ()
+
+    def is_new_to(self, feed: str) -> bool:
+        """Note that `feed` brought it; return whether it is the first time, of one that others brought before."""
+        if not self.feed:
+            self.feed = feed
+        elif feed != self.feed and feed not in self.other_feeds:
+            self.other_feeds = (*self.other_feeds, feed)
+            return True
+        return False
 
     def standings_of(self, identities: Sequence[Hashable], places: Sequence[Place]) -> list[Standing]:
         """For the events of a view, in order: how each stands.
@@ -150,6 +161,10 @@ class TransactionDedupe:
             return None
         seen.views |= view
         return seen
+
+    def find(self, slot: int, signature: str) -> SeenTransaction | None:
+        """Return the record of a transaction that was admitted before."""
+        return self._window.find(slot, signature)
 
     def forget(self, slot: int) -> None:
         """The slot died: should it happen anew, all of it is new."""

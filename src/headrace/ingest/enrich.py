@@ -67,6 +67,13 @@ class Pools:
                 self.learn(pubkey, Pair(first, second))
 
 
+def pair_of_pool(account: DecodedAccount) -> tuple[str, str] | None:
+    """Return the first and the second mint of a pool account; None for an account that is no pool."""
+    names = POOL_ACCOUNTS.get((account.program, account.name))
+    first, second = (account.data.get(name) for name in names) if names else (None, None)
+    return (first, second) if isinstance(first, str) and isinstance(second, str) else None
+
+
 def swap_of(event: DecodedEvent, scene: Scene) -> Swap | None:
     """The swap that the event records, if it does."""
     reader = READERS.get((event.program, event.name))

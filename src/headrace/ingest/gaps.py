@@ -9,8 +9,16 @@ GAPS_MAX: Final = 1_024
 TOPICS_MAX: Final = 50_000
 UNREAD_MAX: Final = 1_024
 
-_BY_PROGRAM: Final = {"logs": ("trades", "events", "tx"), "program": ("accounts",)}
-_BY_KEY: Final = {"logs": ("trades:", "token:", "pool:", "token_updates", "market-data"), "program": ("account:",)}
+_BY_PROGRAM: Final = {
+    "logs": ("trades", "events", "tx"),
+    "transactions": ("trades", "events", "tx"),
+    "program": ("accounts",),
+}
+_BY_KEY: Final = {
+    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data"),
+    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data"),
+    "program": ("account:",),
+}
 
 
 class Gap(NamedTuple):
@@ -111,7 +119,7 @@ class FeedTopics:
             topics.add(f"account:{key}")
         elif kind == "slots":
             topics.add("slots")
-        elif kind == "logs":
+        elif kind in ("logs", "transactions"):
             topics.add("token_updates")
         return sorted(topics)
 

@@ -92,6 +92,8 @@ class Measures(Collector):
                 ("leftover_bytes", "bytes after the layouts' ends"),
                 ("short", "parts that lack trailing fields"),
                 ("variants", "enum variants that the IDL lacks"),
+                ("invalid", "bools and option tags that are neither 0 nor 1"),
+                ("unreadable", "parts with a value whose type the IDL does not tell"),
             )
         }
         for program, kind, counts in self._programs.drift:

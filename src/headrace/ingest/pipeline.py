@@ -8,14 +8,16 @@ import structlog
 
 from headrace.bus import Bus
 from headrace.decoders.registry import Programs
+from headrace.ingest.awaited import Ask, AwaitedPools
 from headrace.ingest.bodies import gap_body
-from headrace.ingest.dedupe import AccountDedupe, Standing, TransactionDedupe
+from headrace.ingest.dedupe import INSTRUCTIONS, AccountDedupe, SeenTransaction, Standing, TransactionDedupe
 from headrace.ingest.enrich import Pools
 from headrace.ingest.forks import Forks
 from headrace.ingest.gaps import FeedTopics, GapLedger, UnreadSlots
 from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
 from headrace.ingest.mints import Mints
+from headrace.ingest.swaps import Pair
 from headrace.ingest.telling import UNREADABLE, Outbox, Teller, Unread, view_of
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
@@ -25,6 +27,7 @@ from headrace.model.updates import (
     Commitment,
     GapUpdate,
     LogsUpdate,
+    PoolUpdate,
     RewindUpdate,
     SlotUpdate,
     TransactionUpdate,
@@ -54,7 +57,8 @@ class Pipeline:
     """Turns updates into messages. `apply` is all of its thinking; `run` feeds it and publishes what comes out.
 
     `audience` names the topics that somebody listens to, so that a gap is told there even before the first message.
-    `market` counts the trades.
+    `market` counts the trades. `ask_pool` asks for the mints of a pool of which only log lines came; its answer comes
+    through the outlet as a PoolUpdate.
     """
 
     def __init__(
@@ -65,8 +69,9 @@ class Pipeline:
         *,
         audience: Callable[[], Iterable[str]] = tuple,
         market: Market | None = None,
+        ask_pool: Ask | None = None,
     ) -> None:
-        self.programs = programs
+        self.programs, self.ask_pool = programs, ask_pool
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
@@ -78,7 +83,8 @@ class Pipeline:
         """Forget all that was seen: what comes next is a new telling."""
         self._transactions, self._accounts = TransactionDedupe(), AccountDedupe()
         mints = Mints()
-        self._teller = Teller(self.programs, Pools(), mints)
+        self._pools, self._awaited = Pools(), AwaitedPools(self.ask_pool)
+        self._teller = Teller(self.programs, self._pools, mints, self._awaited)
         self._forks = Forks()
         self._unread_slots = UnreadSlots()
         self._complained: dict[tuple[str, ...], float] = {}
@@ -135,6 +141,8 @@ class Pipeline:
                     publications = self._slot(update)
                 case GapUpdate():
                     publications = self._gap(update)
+                case PoolUpdate():
+                    publications = self._pool(update)
                 case RewindUpdate():
                     self._reset()
                     publications = []
@@ -149,21 +157,72 @@ class Pipeline:
         view = view_of(update)
         seen = self._transactions.admit(update.slot, update.signature, view)
         if seen is None:
-            return self._leave_out(update)
+            return self._on_another_feed(update, view, commitment)
+        seen.is_new_to(update.feed)
         self.measures.passed("dedupe")
+        return self._new_of(update, view, seen, commitment)
+
+    def _new_of(
+        self,
+        update: LogsUpdate | TransactionUpdate,
+        view: int,
+        seen: SeenTransaction,
+        commitment: Commitment,
+        answered: str | None = None,
+    ) -> list[Publication]:
+        """The messages of what a view shows and no view before it did."""
         events, fields, unread = self._teller.decode(update)
         identities = [(e.program_id, e.name, text) for e, text in zip(events, fields, strict=True)]
         standings = seen.standings_of(identities, [(e.path, e.ordinal) for e in events])
         self.measures.passed("decode")
-        outbox = self._teller.tell(update, view, events, fields, standings, commitment)
+        outbox = self._teller.tell(update, view, events, fields, standings, commitment, answered)
         seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, outbox.extents, strict=True)])
         self.measures.passed("enrich")
         publications = self._noted(update, outbox, commitment)
+        if outbox.awaited and isinstance(update, LogsUpdate):
+            for pool, program_id in outbox.awaited:
+                self._awaited.hold(pool, program_id, update)
+        if answered is not None:
+            unread = []  # declared when the view came
         if unread or outbox.unread:
             publications += self._unread(update, unread + outbox.unread)
         if outbox.trades:
             publications += self._reckoned(update, outbox, commitment)
             self.measures.passed("market")
+        return publications
+
+    def _pool(self, update: PoolUpdate) -> list[Publication]:
+        """The trades that waited for the pool: with its mints, or without them if nobody knows."""
+        if update.mints is not None:
+            self._pools.learn(update.pool, Pair(*update.mints))
+        publications: list[Publication] = []
+        for held in self._awaited.answered(update.pool, update.state):
+            try:
+                publications += self._held(held, update.pool)
+            except UNREADABLE as error:
+                publications += self._unusable(held, error)
+        return publications
+
+    def _held(self, update: LogsUpdate, pool: str) -> list[Publication]:
+        commitment = self._forks.commitment(update.slot, update.commitment)
+        if commitment is None:
+            return []  # the slot died, and its events were retracted
+        seen = self._transactions.find(update.slot, update.signature)
+        if seen is None:
+            raise BadInputError("forgotten", "more came while its pool was asked for than is remembered")
+        if seen.views & INSTRUCTIONS:
+            return []  # the whole transaction came, and its trades are published
+        return self._new_of(update, view_of(update), seen, commitment, pool)
+
+    def _on_another_feed(
+        self, update: LogsUpdate | TransactionUpdate, view: int, commitment: Commitment
+    ) -> list[Publication]:
+        """What was published already goes to the topic of another feed's key too, if it was not there."""
+        seen = self._transactions.find(update.slot, update.signature)
+        publications = self._leave_out(update)
+        if seen is not None and seen.is_new_to(update.feed):
+            outbox = self._teller.tell_feed(update, view, commitment)
+            publications = self._noted(update, outbox, commitment)
         return publications
 
     def _reckoned(

@@ -7,14 +7,13 @@ field that is missing or None, nor for an account that is missing: what it can't
 A new program needs a reader here and its lines in READERS and POOL_ACCOUNTS.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, b58decode
-from headrace.model.updates import TokenBalance
 
 Fields: TypeAlias = Mapping[str, Any]
 Holders: TypeAlias = tuple[str | None, ...]
@@ -25,22 +24,16 @@ class Scene(NamedTuple):
     """What a whole transaction adds to an event. Empty where only log lines came.
 
     `accounts` are those of the instruction that emitted the event, in its order: name in the IDL → key, and behind the
-    named ones `remaining_0`, …. `mints` says which mint each token account holds; `balances` are those of the
-    transaction, before it and after it.
+    named ones `remaining_0`, …. `mints` says which mint each token account holds.
     """
 
     accounts: Mapping[str, str] = {}
     mints: Mapping[str, str] = {}
-    balances: Sequence[TokenBalance] = ()
 
     def pair(self, first: str, second: str) -> "Pair | None":
         """The mints that the accounts of these names are."""
         mints = self.accounts.get(first), self.accounts.get(second)
         return None if mints[0] is None or mints[1] is None else Pair(mints[0], mints[1])
-
-    def held_by(self, owner: str) -> set[str]:
-        """The mints of the token accounts that `owner` has."""
-        return {held.mint for held in self.balances if held.owner == owner}
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):
@@ -150,7 +143,7 @@ def _pump_amm(amounts: Amounts, fields: Fields, scene: Scene) -> Swap:
 
 def _hop_pair(pool: str | None, accounts: Mapping[str, str]) -> Pair | None:
     """PumpSwap's `multi_hop_swap` has behind its named accounts, for each hop: base mint, quote mint, pool, vaults."""
-    keys = [key for name, key in accounts.items() if name.startswith("remaining_")]
+    keys = _remaining(accounts)
     at = keys.index(pool) if pool in keys else 0
     return Pair(keys[at - 2], keys[at - 1]) if at >= 2 else None
 
@@ -166,20 +159,31 @@ def _raydium_cpmm(fields: Fields, scene: Scene) -> Swap:
 
 
 def _raydium_clmm(fields: Fields, scene: Scene) -> Swap:
-    """The older instructions name no mint, and the user's accounts may be closed by then: the vaults never are. Of the
-    two mints, which the pool's own token accounts hold in a routed swap, the lower key is token 0."""
-    accounts, pool, first_in = scene.accounts, fields.get("pool_state"), fields.get("zero_for_one")
-    vaults, mints = ("input_vault", "output_vault"), ("input_vault_mint", "output_vault_mint")
+    """The older instructions name no mint, and the user's accounts may be closed by then: the vaults never are."""
+    pool, first_in = fields.get("pool_state"), fields.get("zero_for_one")
+    amounts, user = (fields.get("amount_0"), fields.get("amount_1"), first_in), fields.get("sender")
+    if first_in is None:
+        return Swap(*amounts, pool, user)
+    vaults = _clmm_vaults(pool, scene.accounts)
+    mints = "input_vault_mint", "output_vault_mint"
     first, second = (0, 1) if first_in else (1, 0)
-    pair = None if first_in is None else scene.pair(mints[first], mints[second])
-    held = sorted(scene.held_by(pool), key=b58decode) if pair is None and pool is not None else ()
-    pair = Pair(*held) if len(held) == 2 else pair
-    holders = (
-        (accounts.get(vaults[first]) if first_in is not None else None, fields.get("token_account_0")),
-        (accounts.get(vaults[second]) if first_in is not None else None, fields.get("token_account_1")),
-    )
-    amounts = fields.get("amount_0"), fields.get("amount_1"), first_in
-    return Swap(*amounts, pool, fields.get("sender"), pair, holders)
+    holders = (vaults[first], fields.get("token_account_0")), (vaults[second], fields.get("token_account_1"))
+    return Swap(*amounts, pool, user, scene.pair(mints[first], mints[second]), holders)
+
+
+def _clmm_vaults(pool: str | None, accounts: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The vaults that took and gave. `swap_router_base_in` has behind its named accounts, for each hop: config, pool,
+    the user's account, vault in, vault out, and more."""
+    if "input_vault" in accounts:
+        return accounts["input_vault"], accounts.get("output_vault")
+    keys = _remaining(accounts)
+    at = keys.index(pool) if pool in keys else len(keys)
+    return (keys[at + 2], keys[at + 3]) if at + 3 < len(keys) else (None, None)
+
+
+def _remaining(accounts: Mapping[str, str]) -> list[str]:
+    """The accounts behind those that the IDL names, in order."""
+    return [key for name, key in accounts.items() if name.startswith("remaining_")]
 
 
 def _raydium_amm_v4(fields: Fields, scene: Scene) -> Swap | None:

@@ -9,6 +9,7 @@ from headrace.decoders.events import events_of
 from headrace.decoders.instructions import instructions_of
 from headrace.decoders.logs import TRUNCATED
 from headrace.decoders.registry import Programs
+from headrace.ingest.awaited import AwaitedPools
 from headrace.ingest.bodies import (
     Frame,
     TransactionText,
@@ -28,7 +29,7 @@ from headrace.ingest.swaps import Scene, Swap
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, DecodedInstruction, Label, Publication
 from headrace.model.trades import Trade
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TokenBalance, TransactionUpdate
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
 
 CREATED_TOPIC: Final = "token_updates"
 PROGRAMS_MAX: Final = 4_096
@@ -68,10 +69,11 @@ class Outbox:
     """The messages of one update; `sent` says which event each is of. `singles`: topics of one mint or account.
 
     `trades` are those that now have a mint for the first time, each with its event. `extents` says of each event of the
-    update how much of it is published by now.
+    update how much of it is published by now. `awaited` are pools, each with its program, whose mints are to be asked
+    for first.
     """
 
-    __slots__ = ("extents", "publications", "sent", "singles", "trades", "unread")
+    __slots__ = ("awaited", "extents", "publications", "sent", "singles", "trades", "unread")
 
     def __init__(self) -> None:
         self.publications: list[Publication] = []
@@ -80,6 +82,7 @@ class Outbox:
         self.trades: list[tuple[Trade, DecodedEvent]] = []
         self.extents: list[Extent] = []
         self.unread: list[Unread] = []
+        self.awaited: list[tuple[str, str]] = []
 
     def add(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
         self.publications.append(Publication(topic, "event", body, label))
@@ -91,10 +94,17 @@ class Outbox:
 
 
 INCOMPLETE: Final = "incomplete"
+UNKNOWN_POOL: Final = "unknown_pool"
 
 
 def _unread(event: DecodedEvent, error: Exception) -> Unread:
     return Unread(event.program, event.name, type(error).__name__, str(error)[:200])
+
+
+def _key_of(feed: str) -> str:
+    """The key of a feed of transactions; empty for other feeds."""
+    kind, _, key = feed.partition(":")
+    return key if kind in ("logs", "transactions") else ""
 
 
 def view_of(update: LogsUpdate | TransactionUpdate) -> int:
@@ -118,8 +128,8 @@ class _Part(NamedTuple):
 class Teller:
     """Decodes and enriches what is new. Learns which mints a pool has, and what they are like, from what passes."""
 
-    def __init__(self, programs: Programs, pools: Pools, mints: Mints) -> None:
-        self.programs = programs
+    def __init__(self, programs: Programs, pools: Pools, mints: Mints, awaited: AwaitedPools) -> None:
+        self.programs, self._awaited = programs, awaited
         self._pools, self._mints = pools, mints
         self._topics: dict[str, ProgramTopics] = {}
         self._with_events = frozenset(p.program_id for p in programs.by_id.values() if p.events)
@@ -152,34 +162,43 @@ class Teller:
         fields: Sequence[bytes],
         standings: Sequence[Standing],
         commitment: Commitment,
+        answered: str | None = None,
     ) -> Outbox:
-        """The messages of the transaction; of its events what `standings` do not have as published."""
+        """The messages of the transaction; of its events what `standings` do not have as published.
+
+        `answered` is a pool that this view waited for: the view was published before, but for that pool's trades.
+        """
         outbox, text = Outbox(), TransactionText(update, commitment)
         instructions: list[DecodedInstruction] = []
         accounts: dict[tuple[int, ...], Mapping[str, str]] = {}
         mints: dict[str, str] = {}
-        balances: tuple[TokenBalance, ...] = ()
         whole = update if isinstance(update, TransactionUpdate) else None
         if whole is not None:
             instructions = instructions_of(whole, self.programs)
             accounts = {instruction.path: instruction.accounts for instruction in instructions}
-            balances = whole.pre_token_balances + whole.post_token_balances
-            mints = {held.account: held.mint for held in balances}
+            mints = {held.account: held.mint for held in (*whole.pre_token_balances, *whole.post_token_balances)}
         for event, shown, standing in zip(events, fields, standings, strict=True):
             extent = standing.extent
             if extent != "all":
-                scene = Scene(accounts.get(event.path, {}), mints, balances) if accounts else LOGS_ONLY
+                scene = Scene(accounts.get(event.path, {}), mints) if accounts else LOGS_ONLY
                 again = len(events) > 1 and is_repeated(event, events)
                 part = _Part(event, shown, scene, text.event(event, standing.place), not again)
-                extent = self._tell_event(outbox, text, whole, part, extent)
+                extent = self._tell_event(outbox, text, whole, part, extent, answered)
             outbox.extents.append(extent)
         if outbox.trades and whole is not None:
             self._mints.learn_balances(whole.post_token_balances)
-        self._tell_whole(outbox, text, update, events, instructions, truncated=view & LOGS == CUT_LOGS)
+        if answered is None:
+            self._tell_whole(outbox, text, update, events, instructions, truncated=view & LOGS == CUT_LOGS)
         return outbox
 
     def _tell_event(
-        self, outbox: Outbox, text: TransactionText, whole: TransactionUpdate | None, part: _Part, extent: Extent
+        self,
+        outbox: Outbox,
+        text: TransactionText,
+        whole: TransactionUpdate | None,
+        part: _Part,
+        extent: Extent,
+        answered: str | None,
     ) -> Extent:
         """Add what is published of the event beyond `extent`; gives how much of it is published then.
 
@@ -195,13 +214,19 @@ class Teller:
             swap = swap_of(event, part.scene) if part.is_trade else None
             if swap is None:
                 return self._tell_created(outbox, text, part)
-            return self._tell_swap(outbox, whole, part, swap, extent)
+            return self._tell_swap(outbox, whole, part, swap, extent, answered)
         except UNREADABLE as error:
             outbox.unread.append(_unread(event, error))
             return extent
 
     def _tell_swap(
-        self, outbox: Outbox, whole: TransactionUpdate | None, part: _Part, swap: Swap, extent: Extent
+        self,
+        outbox: Outbox,
+        whole: TransactionUpdate | None,
+        part: _Part,
+        swap: Swap,
+        extent: Extent,
+        answered: str | None,
     ) -> Extent:
         """Nothing is added before all that may fail has succeeded."""
         event, (event_id, head, tail) = part.event, part.frame
@@ -213,6 +238,12 @@ class Teller:
             return extent
         if trade.mint is not None:
             self._mints.learn_event(event, trade.mint)
+        elif whole is None and trade.pool is not None and extent == "event":
+            if trade.pool != answered and self._awaited.takes(trade.pool):
+                outbox.awaited.append((trade.pool, event.program_id))
+                return extent
+            if self._awaited.ask is not None:
+                outbox.unread.append(Unread(event.program, event.name, UNKNOWN_POOL, trade.pool))
         body = head + trade_data(event, trade, part.fields) + tail
         if extent == "event":
             outbox.add(self._topics_of(event.program).trades, event_id, body)
@@ -244,12 +275,42 @@ class Teller:
         *,
         truncated: bool,
     ) -> None:
-        """The transaction itself, for each of its programs that has events, and for the program of its feed."""
-        program_ids = {event.program_id: None for event in events}  # a set that keeps its order
-        program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
-        kind, _, feed_key = update.feed.partition(":")
-        if kind == "logs":
+        """The transaction itself, for each of its programs that has events, and for the key of its feed."""
+        program_ids = self._programs_of(events, instructions)
+        if feed_key := _key_of(update.feed):
             program_ids[feed_key] = None
+        self._tell_for(program_ids, outbox, text, update, events, instructions, truncated=truncated)
+
+    def tell_feed(self, update: LogsUpdate | TransactionUpdate, view: int, commitment: Commitment) -> Outbox:
+        """The transaction for the key of its feed alone, unless it was published there for its programs."""
+        outbox, text = Outbox(), TransactionText(update, commitment)
+        feed_key = _key_of(update.feed)
+        events = events_of(update, self.programs)
+        instructions = instructions_of(update, self.programs) if isinstance(update, TransactionUpdate) else []
+        if feed_key and feed_key not in self._programs_of(events, instructions):
+            truncated = view & LOGS == CUT_LOGS
+            self._tell_for({feed_key: None}, outbox, text, update, events, instructions, truncated=truncated)
+        return outbox
+
+    def _programs_of(
+        self, events: Sequence[DecodedEvent], instructions: Sequence[DecodedInstruction]
+    ) -> dict[str, None]:
+        """A set that keeps its order."""
+        program_ids = {event.program_id: None for event in events}
+        program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
+        return program_ids
+
+    def _tell_for(
+        self,
+        program_ids: Mapping[str, None],
+        outbox: Outbox,
+        text: TransactionText,
+        update: LogsUpdate | TransactionUpdate,
+        events: Sequence[DecodedEvent],
+        instructions: Sequence[DecodedInstruction],
+        *,
+        truncated: bool,
+    ) -> None:
         event_id, head, tail = text.whole(truncated=truncated)
         shared = b""
         for program_id in program_ids:

@@ -174,7 +174,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """What an executed order moved. `position` is its place in the log of all orders."""
+    """What an executed order moved. `position` is its place in the log of all orders; what was `lost` moved nothing."""
 
     position: int
     order_id: str
@@ -183,6 +183,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     amount_in: BaseUnits
     amount_out: BaseUnits
     at_ms: int
+    finality: Finality = "confirmed"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

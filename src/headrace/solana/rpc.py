@@ -104,8 +104,16 @@ class Rpc(RpcTransport):
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
         """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
         knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
-        options = {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
+        options = _transaction_options(commitment)
         return await self.ask("getTransaction", [signature, options], _ANY, suffices=_is_whole)
+
+    async def get_transactions(
+        self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
+    ) -> list[Any]:
+        """Return the `getTransaction` results of endpoint `number`, asked as one batch: for each signature JSON values,
+        None where the node does not know it (or left it out), or the error that it answered with."""
+        options = _transaction_options(commitment)
+        return await self.ask_each(number, "getTransaction", [[signature, options] for signature in signatures], _ANY)
 
     async def get_signatures_for_address(
         self,
@@ -164,6 +172,10 @@ class Rpc(RpcTransport):
             options["dataSlice"] = data_slice._asdict()
         result = await self.ask("getProgramAccounts", [program_id, options], _PROGRAM)
         return [_account(result.context.slot, entry.pubkey, entry.account) for entry in result.value]
+
+
+def _transaction_options(commitment: Commitment) -> dict[str, object]:
+    return {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
 
 
 def _is_whole(result: Any) -> bool:

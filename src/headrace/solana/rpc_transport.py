@@ -17,7 +17,7 @@ from headrace.model.redact import redact, redact_url
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import retry_after_s
-from headrace.solana.rpc_errors import RpcError, rpc_error
+from headrace.solana.rpc_errors import INVALID_REQUEST, RpcError, rpc_error
 
 T = TypeVar("T")
 
@@ -60,6 +60,7 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_BATCH: Final = msgspec.json.Decoder(list[_Answer] | _Answer)
 
 
 class Endpoint:
@@ -152,6 +153,46 @@ class RpcTransport:
         wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()
         raise TransientError(f"{method}: every endpoint rests", retry_after_s=max(0.0, wait_s))
 
+    @property
+    def endpoints(self) -> int:
+        """How many endpoints there are."""
+        return len(self._endpoints)
+
+    def rests_s(self, number: int) -> float:
+        """Return for how long the endpoint is to be left alone; 0 if it may be asked now."""
+        now, endpoint = self._clock.monotonic(), self._endpoints[number]
+        if endpoint.allow(now):
+            return 0.0
+        resting_s = endpoint.rest_until - now
+        return max(resting_s, endpoint.breaker.retry_in_s(now) if endpoint.breaker is not None else 0.0, 0.05)
+
+    async def ask_each(
+        self, number: int, method: str, params_each: Sequence[Sequence[object]], decoder: msgspec.json.Decoder[T]
+    ) -> list[T | RpcError | BadInputError | None]:
+        """Return the results of several calls of one method, asked of one endpoint as one JSON-RPC batch.
+
+        A call that was answered with an error has that error in its place, one that was not answered None. Raises
+        TransientError where the endpoint did not answer, RpcError where it refused the batch as a whole.
+        """
+        endpoint = self._endpoints[number]
+        ids = [next(self._ids) for _ in params_each]
+        requests = [
+            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+            for request_id, params in zip(ids, params_each, strict=True)
+        ]
+        async with self._gate:
+            body = msgspec.json.encode(requests if len(requests) > 1 else requests[0])
+            raw = await self._post(endpoint, body, self._settings.timeout_s)
+        answers = _answers(raw, method, endpoint.label, batch=len(requests) > 1)
+        results: list[T | RpcError | BadInputError | None] = []
+        for request_id in ids:
+            answer = answers.get(request_id)
+            try:
+                results.append(None if answer is None else _read_answer(answer, method, endpoint.label, decoder))
+            except (RpcError, BadInputError) as error:
+                results.append(error)
+        return results
+
     async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> bytes:
         """The body of a 200 answer, or of an error status that carries JSON. Tells the breaker how it went."""
         try:
@@ -213,10 +254,28 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
         answer = _ANSWER.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
+    if answer.error is None and answer.id != request_id:
+        raise TransientError(f"{label}: {method}: answer to another request")
+    return _read_answer(answer, method, label, decoder)
+
+
+def _answers(raw: bytes, method: str, label: str, *, batch: bool) -> dict[int | str | None, _Answer]:
+    """Return answers by id, of two under one id the first. One object as the answer to a batch is a refusal."""
+    try:
+        answers = _BATCH.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
+    if isinstance(answers, _Answer) and not batch and answers.error is None:
+        answers = [answers]
+    if isinstance(answers, _Answer):
+        failure = answers.error or _Failure(INVALID_REQUEST, "no batch")
+        raise rpc_error(failure.code, redact(f"{method}: {failure.message}"[:_ERROR_TEXT_MAX]))
+    return {answer.id: answer for answer in reversed(answers)}
+
+
+def _read_answer(answer: _Answer, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
     if answer.error is not None:
         raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
-    if answer.id != request_id:
-        raise TransientError(f"{label}: {method}: answer to another request")
     try:
         return decoder.decode(answer.result)
     except (msgspec.DecodeError, RecursionError) as error:

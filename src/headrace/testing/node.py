@@ -36,6 +36,8 @@ class PubSubFaults:
     """The `Retry-After` header of a refused handshake."""
     unanswered: set[str] = field(default_factory=set)
     """Methods that are never answered."""
+    text_ids: str = ""
+    """Subscription ids are text: this, with the number in place of `{}`."""
     same_id: bool = False
     """All subscriptions get one id."""
     never_ack: bool = False
@@ -54,6 +56,8 @@ class PubSubFaults:
     """Every two notifications change places."""
     wrong_ids: bool = False
     """Notifications go out under subscription ids that nobody has."""
+    shown: Callable[[dict[str, Any]], object] | None = None
+    """What is sent instead of the `transaction` of a `transactionNotification`."""
 
 
 @dataclass
@@ -86,7 +90,11 @@ class ScriptedNode:
     and `http_faults` make it misbehave. `requests` lists the methods that were called over WebSocket, in order.
     """
 
-    def __init__(self, *, first_slot: int = 1000, confirm_lag: int = 2, root_lag: int = 32) -> None:
+    def __init__(
+        self, *, first_slot: int = 1000, confirm_lag: int = 2, root_lag: int = 32, whole_transactions: bool = False
+    ) -> None:
+        self.whole_transactions = whole_transactions
+        """Whether `transactionSubscribe` is taken, as by Helius; others answer -32601."""
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
@@ -129,7 +137,7 @@ class ScriptedNode:
             await self._changed.wait()
 
     def subscribed(self, kind: str, key: str = "") -> int:
-        """How many subscriptions of the kind (`logs`, `program`, `account`, `slot`, `signature`) there are."""
+        """Return how many subscriptions of a kind (`logs`, `transaction`, `program`, `account`, `slot` …) there are."""
         return sum(
             known.kind == kind and (not key or known.key == key)
             for client in self._clients
@@ -236,7 +244,10 @@ class ScriptedNode:
             code, message = self.faults.errors[method]
             return {"id": request["id"], "error": {"code": code, "message": message}}
         if method.endswith("Unsubscribe"):
-            return {"id": request["id"], "result": client.subscriptions.pop(params[0], None) is not None}
+            number = next((n for n in client.subscriptions if self._shown(n) == params[0]), None)
+            return {"id": request["id"], "result": client.subscriptions.pop(number or 0, None) is not None}
+        if method == "transactionSubscribe" and not self.whole_transactions:
+            return {"id": request["id"], "error": {"code": -32601, "message": "Method not found"}}
         options: dict[str, Any] = params[1] if len(params) > 1 else {}
         key = params[0] if params else ""
         encoding = options.get("encoding", "base64")
@@ -244,21 +255,31 @@ class ScriptedNode:
             return {"id": request["id"], "error": {"code": -32602, "message": "Invalid params: unknown encoding"}}
         subscribed = _Subscribed(
             method.removesuffix("Subscribe"),
-            key["mentions"][0] if isinstance(key, dict) else key,
+            _mention(key) if isinstance(key, dict) else key,
             options.get("commitment", "finalized"),
             encoding,
         )
         subscription_id = 1 if self.faults.same_id else next(self._ids)
         client.subscriptions[subscription_id] = subscribed
-        return {"id": request["id"], "result": subscription_id}
+        return {"id": request["id"], "result": self._shown(subscription_id)}
+
+    def _shown(self, number: int) -> int | str:
+        """A subscription's number as it is told."""
+        return self.faults.text_ids.format(number) if self.faults.text_ids else number
 
     def _notify_landed(self, landed: Landed, commitment: Commitment) -> None:
         value = {"signature": landed.signature, "err": landed.err, "logs": landed.logs}
         result = _in_context(landed.slot, value)
         for key in dict.fromkeys(landed.mentions):
             self._notify("logs", lambda known: result, key=key, commitment=commitment)
+            self._notify("transaction", lambda known: self._whole(landed), key=key, commitment=commitment)
         done = _in_context(landed.slot, {"err": landed.err})
         self._notify("signature", lambda known: done, key=landed.signature, commitment=commitment, once=True)
+
+    def _whole(self, landed: Landed) -> dict[str, object]:
+        transaction = {name: landed.result.get(name) for name in ("transaction", "meta", "version")}
+        shown = transaction if self.faults.shown is None else self.faults.shown(transaction)
+        return {"signature": landed.signature, "slot": landed.slot, "transaction": shown, "transactionIndex": 7}
 
     def _notify(
         self,
@@ -275,7 +296,7 @@ class ScriptedNode:
             for number, known in list(client.subscriptions.items()):
                 if known.kind != kind or known.key != key or (commitment and known.commitment != commitment):
                     continue
-                shown = number + 1_000_000 if self.faults.wrong_ids else number
+                shown = number + 1_000_000 if self.faults.wrong_ids else self._shown(number)
                 params = {"result": result(known), "subscription": shown}
                 frame = {"jsonrpc": "2.0", "method": f"{kind}Notification", "params": params}
                 self._send(client, msgspec.json.encode(frame).decode())
@@ -291,6 +312,11 @@ class ScriptedNode:
             if client.held is not None:
                 client.push(client.held)
                 client.held = None
+
+
+def _mention(wanted: dict[str, Any]) -> str:
+    """The one key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
+    return str((wanted.get("mentions") or wanted["accountInclude"])[0])
 
 
 def _in_context(slot: int, value: object) -> dict[str, object]:

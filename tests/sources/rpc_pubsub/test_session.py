@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
@@ -23,31 +24,38 @@ class SlowDesk:
 
     def __init__(self) -> None:
         self.wanted = (SLOTS, Subscription("logs", PROGRAM))
-        self.got: list[LogsUpdate | AccountUpdate] = []
+        self.got: list[LogsUpdate | AccountUpdate | TransactionUpdate] = []
         self.waiting, self.free = asyncio.Event(), asyncio.Event()
         self.complete = asyncio.Event()
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
+    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None:
         self.waiting.set()
         await self.free.wait()
         self.got.append(update)
 
-    def believes(self, slot: int) -> bool:
+    def unreadable(self, session: Session, lost: Unreadable) -> None: ...
+
+    def believes(self, session: Session, slot: int) -> bool:
+        return True
+
+    def can_be(self, session: Session, slot: int) -> bool:
         return True
 
     def refused(self, session: Session) -> None: ...
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None: ...
 
-    def head_heard(self, session: Session, slot: int) -> None: ...
-
-    def slot_shown(self, slot: int) -> None: ...
+    def slot_shown(self, session: Session, slot: int) -> bool:
+        session.watch.slot(slot, session._clock.monotonic())
+        return True
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         if session.complete:
             self.complete.set()
 
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None: ...
+
+    def landed(self, notice: LandedNotice) -> None: ...
 
 
 @asynccontextmanager
