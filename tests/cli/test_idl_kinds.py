@@ -57,3 +57,50 @@ def test_the_digits_of_a_legacy_name(headrace: Headrace, monkeypatch: pytest.Mon
     status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "input.json"))
     instruction = found[0]["instructions"][0]
     assert (status, err, instruction["name"], instruction["args"]) == (0, "", "test_log1", {"x": "7"})
+
+
+def events_and_instructions(found: dict[str, Any]) -> tuple[Any, Any]:
+    """What a transaction did, without places and notes."""
+    events = found["events"] and [{name: each[name] for name in MY_EVENT} for each in found["events"]]
+    return events, [(each["program"], each["name"]) for each in found["instructions"]]
+
+
+def test_an_event_behind_program_log(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "event_behind_program_log"
+    status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "input.json"))
+    assert (status, err, events_and_instructions(found[0])) == (0, "", ([MY_EVENT], []))
+    assert found[0]["events"][0]["via"] == "log"
+
+
+def test_a_batch_with_a_null_gives_the_others(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "batch_with_one_null"
+    status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "input.json"))
+    assert (status, len(found)) == (1, 2)
+    assert [events_and_instructions(each)[0] for each in found] == [[MY_EVENT]] * 2
+    assert err.count("\n") == 1 and "input.json, item 2: not_found" in err
+
+
+def test_a_transaction_without_outcome(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "meta_null"
+    path = str(FOLDER / kind / "input.json")
+    status, found, err = decode(headrace, monkeypatch, kind, path)
+    assert (status, err, events_and_instructions(found[0])) == (0, "", (None, [("prog", "go")]))
+    assert (found[0]["signature"], found[0]["slot"], found[0]["err"]) == (SIGNATURE, 1, None)
+    assert "outcome unknown" in headrace("decode", path).out
+
+
+def test_looked_up_keys_that_nobody_names_are_said(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "loaded_addresses_missing"
+    status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "input.json"))
+    assert (status, found) == (1, [])
+    assert "loadedAddresses" in err
+    status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "complete.json"))
+    assert (status, err, events_and_instructions(found[0])[0]) == (0, "", [MY_EVENT])
+
+
+def test_a_transaction_as_web3js_writes_it(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "web3js_versioned_response"
+    status, found, err = decode(headrace, monkeypatch, kind, str(FOLDER / kind / "input.json"))
+    assert (status, err) == (0, "")
+    assert events_and_instructions(found[0]) == ([MY_EVENT], [("prog", "go"), ("prog", "emit_cpi")])
+    assert found[0]["events"][0]["via"] == "cpi"

@@ -94,9 +94,9 @@ def matches(shown: Any, real: Any) -> bool:
 
 
 def with_tokens(text: str, house: House) -> str:
-    """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 50 seconds`."""
+    """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 20 seconds`."""
     now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
-    for shown, ttl_s in (("eyJ… of 50 seconds", 50), ("eyJ…", 3600)):
+    for shown, ttl_s in (("eyJ… of 20 seconds", 20), ("eyJ…", 3600)):
         text = text.replace(shown, token(now_s=now_s, ttl_s=ttl_s))
     return text
 

@@ -55,7 +55,8 @@ LAYOUTS = {
         "time:q base:Q max_quote:Q user_base:Q user_quote:Q pool_base:Q pool_quote:Q quote_in:Q lp_bps:Q lp_fee:Q "
         "protocol_bps:Q protocol_fee:Q with_lp:Q user_quote_in:Q pool:k user:k user_base_account:k "
         "user_quote_account:k fee_to:k fee_to_account:k coin_creator:k creator_bps:Q creator_fee:Q track:? "
-        "unclaimed:Q claimed:Q volume:Q updated:q min_base:Q ix_name:s cashback_bps:Q cashback:Q buyback_bps:Q buyback:Q virtual:Z"
+        "unclaimed:Q claimed:Q volume:Q updated:q min_base:Q ix_name:s "
+        "cashback_bps:Q cashback:Q buyback_bps:Q buyback:Q virtual:Z"
     ),
     ("pump_amm", "SellEvent"): (
         "time:q base:Q min_quote:Q user_base:Q user_quote:Q pool_base:Q pool_quote:Q quote_out:Q lp_bps:Q lp_fee:Q "

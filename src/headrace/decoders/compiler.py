@@ -45,6 +45,11 @@ class Layout:
         self._prefixes: dict[int, Decode] = {}
         self._lengths: dict[int, int] = {}
 
+    def fits(self, data: bytes, start: int) -> bool:
+        """Whether the bytes from `start` on are a whole value of this layout and nothing else."""
+        read = tolerant.Reader(data, start).read_struct(self.shape)
+        return not read.stopped and not read.invalid and not read.unknown and read.end == len(data)
+
     def project(self, names: Iterable[str]) -> "Layout":
         """A layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
 

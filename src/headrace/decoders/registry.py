@@ -16,6 +16,7 @@ from headrace.model.keys import is_key
 
 SHIPPED: Final = Path(__file__).parent / "programs"
 _SUPPLEMENTS: Final = SHIPPED / "supplements"
+_BARE_MARK_MIN: Final = 8
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 Kind = Literal["event", "account", "instruction"]
@@ -100,6 +101,11 @@ class _Table:
         return layout, 0 if item.inside else len(item.discriminator), (item.accounts, *item.forms)
 
     def find(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
+        found = self.known(data)
+        self.counts.unknown += found is None
+        return found
+
+    def known(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
         for item, layout in self.strict:
             if (not item.sizes or len(data) in item.sizes) and all(
                 data.startswith(mark, at) for at, mark in item.marks
@@ -116,7 +122,6 @@ class _Table:
         for at, mark, layout in self.marks_inside:
             if data[at : at + len(mark)] == mark:
                 return layout, 0, ()
-        self.counts.unknown += 1
         return None
 
     def count(self, leftover: int) -> None:
@@ -152,12 +157,14 @@ class _Family(Layout):
 class Program:
     """One program on board. `events`, `accounts` and `instructions` map names to layouts.
 
-    `warnings` say what of its IDL could not be read. `event_authority` is the only signer of a real self-CPI event.
+    `warnings` say what of its IDL could not be read. `shipped`: it came with Headrace. `event_authority` is the only
+    signer of a real self-CPI event.
     """
 
-    def __init__(self, interface: Idl, program_id: str) -> None:
+    def __init__(self, interface: Idl, program_id: str, *, shipped: bool = False) -> None:
         self.name = interface.name
         self.program_id = program_id
+        self.shipped = shipped
         self.warnings = interface.warnings
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
@@ -171,6 +178,13 @@ class Program:
 
     def event(self, payload: bytes) -> DecodedPart | None:
         """Decode `discriminator + fields`, as a log or a self-CPI carries it. None (and counted) if unknown."""
+        return self._part(self._events, payload)
+
+    def bare_event(self, payload: bytes) -> DecodedPart | None:
+        """Decode what a program logged as text if it is an event to the last byte; other text counts nothing."""
+        found = self._events.known(payload)
+        if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
+            return None
         return self._part(self._events, payload)
 
     def instruction(self, data: bytes) -> DecodedPart | None:
@@ -232,6 +246,8 @@ class Programs:
             self.by_name[program.name] = program
             self.by_id[program.program_id] = program
         self.drift = Drift(self.by_name)
+        self.bare = frozenset(program.program_id for program in self.by_id.values() if not program.shipped)
+        """Programs whose events may stand behind `Program log: `, as Anchor before 0.22 wrote them: no shipped one."""
         self.warnings = [warning for program in self.by_name.values() for warning in program.warnings]
 
     @classmethod
@@ -306,4 +322,4 @@ def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program
         raise ConfigError(f"IDL {path}", "no address", 'the program id as "address", or as the name of the file')
     if not is_key(program_id):
         raise ConfigError(f"IDL {path}", f"the address {program_id}", "a program id (base58 of 32 bytes)")
-    return Program(interface, program_id)
+    return Program(interface, program_id, shipped=shipped)

@@ -73,7 +73,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
 
     `min_out` is the least that may come out, where the client set one itself; else the accepted quote sets it. With a
-    `trigger` the order rests until the market is there.
+    `trigger` the order rests until the market is there. With `expires_in_ms` the client gave its time as a length, and
+    `expires_at_ms` is where that ended when the order was taken.
     """
 
     user_id: str
@@ -90,6 +91,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_ms: int | None = None
     mode: Mode = "mock"
     client_order_id: str | None = None
+    expires_in_ms: int | None = None
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,12 +5,13 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
+from headrace.gateway.connection import Endpoint
 from headrace.gateway.order_verbs import of_user
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
@@ -37,6 +38,14 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         With an `Idempotency-Key` (or a `clientOrderId`) asking again gives the same answer and
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
+        return await place(request)
+
+    @post("/execute", operation_id="placeOrderAsBefore", summary="Place an order", tags=["orders"], status_code=201)
+    async def execute_as_before(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """The same as `POST /api/orders/execute`, where an earlier service had it."""
+        return await place(request)
+
+    async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
         body = read_body(request.headers.get("content-type", ""), await request.body())
         if isinstance(body, dict):
             body = of_user(body, guards.acting_user(request))
@@ -118,7 +127,26 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
-    return execute, read, find, events, cancel, portfolio, needs_upgrade
+    return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
+
+
+def off() -> Sequence[ControllerRouterHandler]:
+    """In place of `handlers` where orders are off: an answer that nobody takes for "no such order"."""
+
+    @route(
+        ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/execute"],
+        http_method=["GET", "POST"],
+        include_in_schema=False,
+    )
+    async def orders_off(request: Request[Any, Any, Any]) -> None:
+        raise OrderRefused(HTTPStatus.NOT_IMPLEMENTED, "orders_off", "this server takes no orders", fate="unknown")
+
+    return (orders_off,)
+
+
+def refuse_stream(_connection: object, _opening: object) -> Endpoint:
+    """In place of a stream where orders are off."""
+    raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server takes no orders")
 
 
 def read_body(content_type: str, body: bytes) -> Any:
