@@ -295,10 +295,12 @@ class Service:
         self.config.on_change(RpcPubSubSettings, lambda _, new: self._warn_of_log_lines(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
+        paths += self.config.section(AuthSettings).paths()
         async with contextlib.aclosing(watch(paths, self.clock)) as changes:
             async for _ in changes:
                 if self.gateway is not None:
                     await asyncio.to_thread(self.gateway.reload_certificate)
+                    await self.gateway.reload_keys()
                 change = self.config.reload(await asyncio.to_thread(self.config.read))
                 for warning in change.warnings:
                     _log.warning("settings_warning", warning=warning)
