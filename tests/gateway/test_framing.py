@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 from litestar import Request, post
 
 from tests.gateway.house import House, Raw, open_house
 from tests.gateway.http_corpus import CASES, LIVE, LONG, Case
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 AT_ONCE = 8
 """Connections; each cut is one of its own."""
@@ -60,6 +61,7 @@ def seen(answer: bytes) -> Any:
     return json.JSONDecoder().raw_decode(answer.partition(b"\r\n\r\n")[2].decode())[0]
 
 
+@on_one_loop
 @pytest.mark.parametrize("case", [*CASES, *LONG], ids=lambda case: case.name)
 async def test_a_case_gets_the_answers_that_are_due(house: House, case: Case) -> None:
     assert statuses(await answers(house, [case.data])) == case.statuses
@@ -75,11 +77,13 @@ async def check_cuts(house: House, case: Case, step: int) -> None:
             assert answer == whole, case.data[:cut]
 
 
+@on_one_loop
 @pytest.mark.parametrize("case", [case for case in CASES if case.statuses[-1] < 400], ids=lambda case: case.name)
 async def test_a_sound_case_cut_anywhere_gets_the_same_answers(house: House, case: Case) -> None:
     await check_cuts(house, case, 1)
 
 
+@on_one_loop
 @pytest.mark.parametrize("case", [case for case in CASES if case.statuses[-1] >= 400], ids=lambda case: case.name)
 async def test_a_fault_cut_here_and_there_gets_the_same_answers(house: House, case: Case) -> None:
     """At every byte in the long form; the reader itself is cut at every byte in test_rfc9112.py."""
@@ -87,6 +91,7 @@ async def test_a_fault_cut_here_and_there_gets_the_same_answers(house: House, ca
 
 
 @pytest.mark.long
+@on_one_loop
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_case_in_any_pieces_gets_the_same_answers(house: House, case: Case) -> None:
     await check_cuts(house, case, 1)
@@ -94,6 +99,7 @@ async def test_a_case_in_any_pieces_gets_the_same_answers(house: House, case: Ca
     assert await answers(house, pieces) == await answers(house, [case.data])
 
 
+@on_one_loop
 async def test_a_request_in_a_body_is_never_served(house: House) -> None:
     """A declined Upgrade: in one piece the body was lost, in two it was the next request."""
     (case,) = [case for case in CASES if case.name == "h2c"]
@@ -104,8 +110,23 @@ async def test_a_request_in_a_body_is_never_served(house: House) -> None:
         assert seen(answer)["body"] == LIVE.decode()
 
 
+@on_one_loop
 async def test_trailers_are_seen_by_no_handler(house: House) -> None:
     (case,) = [case for case in CASES if case.name == "trailers"]
     answer = await answers(house, [case.data])
     assert seen(answer)["body"] == "hello"
     assert [name for name, _ in seen(answer)["fields"]] == ["host", "transfer-encoding"]
+
+
+def test_every_case_gets_its_answers_on_uvloop() -> None:
+    """The loop of `headrace serve`."""
+
+    async def ask() -> None:
+        async with open_house(handlers=(mirror,), request_s=60) as house:
+            for case in (*CASES, *LONG):
+                at = len(case.data) // 2
+                for pieces in ([case.data], [case.data[:at], case.data[at:]]):
+                    assert statuses(await answers(house, pieces)) == case.statuses, case.name
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())

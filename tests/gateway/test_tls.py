@@ -192,3 +192,39 @@ def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvlo
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(many())
+
+
+async def check_exchanges(tmp_path: Path, exchanges: int, at_once: int) -> None:
+    """Certificates are exchanged while clients shake hands without a pause: each gets one that was in use, and in."""
+    shown: list[str] = []
+    async with open_house(tls=write_pair(tmp_path, "0")) as house:
+        exchanging = True
+
+        async def come_again_and_again() -> None:
+            while exchanging:
+                shown.append(await name_shown(house.port))
+
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(at_once):
+                clients.create_task(come_again_and_again())
+            for number in range(1, exchanges + 1):
+                seen = len(shown)
+                write_pair(tmp_path, str(number))
+                await asyncio.to_thread(house.gateway.reload_certificate)
+                while len(shown) < seen + at_once:  # noqa: ASYNC110  (each client adds what it saw)
+                    await asyncio.sleep(0.001)
+            exchanging = False
+        assert await name_shown(house.port) == str(exchanges)
+        await nobody_waits(house)
+        assert not house.metric("gateway_refused_total", status="tls")
+    assert set(shown) <= set(map(str, range(exchanges + 1)))
+    assert len(set(shown)) > 1
+
+
+async def test_certificates_are_exchanged_under_handshakes(tmp_path: Path) -> None:
+    await check_exchanges(tmp_path, 5, 4)
+
+
+@pytest.mark.long
+async def test_certificates_are_exchanged_under_many_handshakes(tmp_path: Path) -> None:
+    await check_exchanges(tmp_path, 40, 16)

@@ -85,6 +85,7 @@ class Echo:
     """Sends back what it gets: for checks of the WebSocket layer alone."""
 
     frame_bytes_max = 1_048_576
+    user_id = None
 
     def __init__(self, connection: Connection, _opening: Opening) -> None:
         self._wire, self._deflate = connection.transport, connection.deflate

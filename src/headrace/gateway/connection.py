@@ -6,6 +6,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
+import structlog
 from websockets.http11 import Request, Response
 
 from headrace.gateway.handshake import Opening, opening, refusal, shake_hands
@@ -20,10 +21,19 @@ FRAMES_PER_S: Final = 1000
 """WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
 
 
+_NO_STATUS: Final = 1005
+_LOST: Final = 1006
+
+_log = structlog.get_logger("gateway")
+
+
 class Endpoint(Protocol):
-    """What stands behind a path."""
+    """What stands behind a path. `user_id` is None as long as nobody knows who the client is."""
 
     frame_bytes_max: int
+
+    @property
+    def user_id(self) -> str | None: ...
 
     def opened(self) -> None:
         """The handshake is done; frames may be written."""
@@ -62,6 +72,8 @@ class Connection(Stalling, asyncio.Protocol):
 
     __slots__ = (
         "_admitted",
+        "_began_s",
+        "_code",
         "_endpoint",
         "_endpoints",
         "_frames",
@@ -70,6 +82,7 @@ class Connection(Stalling, asyncio.Protocol):
         "_phase",
         "_reading_paused",
         "_unsent",
+        "_user_id",
         "heard",
         "transport",
     )
@@ -84,6 +97,9 @@ class Connection(Stalling, asyncio.Protocol):
         self._reading_paused = False
         self._unsent = 0
         self._admitted: str | None = None  # the address under which it is counted
+        self._user_id: str | None = None
+        self._code: int = _LOST
+        self._began_s = 0.0
         self.heard = False
 
     @property
@@ -106,8 +122,11 @@ class Connection(Stalling, asyncio.Protocol):
             return
         self._endpoint = endpoint
         self._inbound.message_bytes_max = endpoint.frame_bytes_max
+        self._began_s = self._keeper.clock.monotonic()
         transport.write(shaken.response.serialize())
         endpoint.opened()
+        path = request.path.partition("?")[0]
+        _log.debug("client_connected", user=endpoint.user_id, address=self._admitted, path=path)
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -137,6 +156,8 @@ class Connection(Stalling, asyncio.Protocol):
         self._keeper.stuck.clear(self)
         if self._admitted is not None:
             self._keeper.admission.leave(self._admitted)
+            seconds = round(self._keeper.clock.monotonic() - self._began_s, 3)
+            _log.debug("client_left", user=self._user_id, address=self._admitted, code=int(self._code), seconds=seconds)
 
     def pause_writing(self) -> None:
         """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
@@ -196,6 +217,7 @@ class Connection(Stalling, asyncio.Protocol):
                 self._endpoint.text(received.data)
         elif received.opcode == CLOSE:
             if self._phase is _Phase.OPEN:
+                self._code = int.from_bytes(received.data[:2], "big") or _NO_STATUS
                 self._write(CLOSE, received.data)
             self._half_close()
         elif received.opcode == PING and self._phase is _Phase.OPEN:
@@ -206,7 +228,7 @@ class Connection(Stalling, asyncio.Protocol):
     def _goodbye(self, code: CloseCode) -> None:
         """Send a close frame, which says no more than its code does: texts of exceptions are ours to keep."""
         if self._phase is _Phase.OPEN:
-            self._phase = _Phase.CLOSING
+            self._phase, self._code = _Phase.CLOSING, code
             self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
             self._leave()
 
@@ -232,6 +254,7 @@ class Connection(Stalling, asyncio.Protocol):
     def _leave(self) -> None:
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
+            self._user_id = endpoint.user_id
             endpoint.lost()
 
 

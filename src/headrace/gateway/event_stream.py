@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
+import structlog
+
 from headrace.gateway.framings import chunk, events
 from headrace.gateway.groups import Client
 from headrace.gateway.limits import Stalling
@@ -27,6 +29,9 @@ RETRY_MS: Final = (1000, 3000)
 RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
 """Where the wait before a client comes back is drawn from: one by one after a fault, spread out after a restart."""
 
+_LOST: Final = 1006
+
+_log = structlog.get_logger("gateway")
 _rng: Final = random.SystemRandom()
 
 
@@ -48,6 +53,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
             self._ends_s = self._keeper.clock.monotonic() + gate.auth.valid_s(identity) + gate.auth.settings.grace_s
         self._wanted = Subscribe(topic, None, recover)
         self._heard_bytes = self._unsent = 0
+        self._began_s, self._code = self._keeper.clock.monotonic(), _LOST
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -59,6 +65,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.wire.write(chunk(sse.retry(_rng.randint(*RETRY_MS))))
         self._gate.hub.subscribe(self, self._wanted)
+        _log.debug("client_connected", user=self._user_id, address=self._address, topic=self._wanted.topic)
         self.wake()
 
     def data_received(self, data: bytes) -> None:
@@ -72,6 +79,8 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self._keeper.closing.clear(self)
         self._keeper.stuck.clear(self)
         self._keeper.admission.leave(self._address)
+        seconds = round(self._keeper.clock.monotonic() - self._began_s, 3)
+        _log.debug("client_left", user=self._user_id, address=self._address, code=self._code, seconds=seconds)
 
     def pause_writing(self) -> None:
         self._watch_unsent()
@@ -104,6 +113,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         if not self.open:
             return
         self.flush()
+        self._code = int(code)
         last = sse.close(code)
         if code is CloseCode.SHUTDOWN:
             last = sse.retry(_rng.randint(*RETRY_AFTER_STOP_MS)) + last

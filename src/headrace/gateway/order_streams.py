@@ -114,6 +114,10 @@ class OrderStream:
         self._ends_s = math.inf
         self._user_id: str | None = None
 
+    @property
+    def user_id(self) -> str | None:
+        return self._user_id
+
     def opened(self) -> None:
         self._open = True
         self._streams.add(self)

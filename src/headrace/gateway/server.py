@@ -164,6 +164,11 @@ class Gateway:
         if self._certificate is not None:
             self._certificate.reload()
 
+    async def reload_keys(self) -> None:
+        """Look at the issuer's keys again; should that fail, the former stay in use."""
+        if self._auth is not None:
+            await self._auth.reload()
+
     async def stop(self, deadline_s: float = 10.0) -> None:
         """Let no one in, answer what waits, tell every client to come back elsewhere (4001), end by the deadline."""
         end_s = self._clock.monotonic() + deadline_s

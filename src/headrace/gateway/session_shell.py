@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Final, assert_never
 from urllib.parse import unquote
 
+import structlog
+
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.connection import Connection
@@ -44,6 +46,8 @@ from headrace.protocol.session import (
 )
 from headrace.protocol.standing import DENIED, Standing
 from headrace.runtime.metrics import Metrics
+
+_log = structlog.get_logger("gateway")
 
 _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
     (False, False): one_each,
@@ -85,6 +89,7 @@ class SessionShell(Client):
         self._gate, self._keeper, self._connection = gate, gate.keeper, connection
         limits = gate.keeper.settings.limits()
         self._user_id: str | None = None
+        self._address = opening.address
         self._claimed = _user_id(opening.query)
         """The user that the URL names; who it really is shows when the session says welcome."""
         self._mailbox: Mailbox | None = None
@@ -94,6 +99,10 @@ class SessionShell(Client):
         super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
         self._session, self._gated = self._new_session(opening)
         self.frame_bytes_max = limits.frame
+
+    @property
+    def user_id(self) -> str | None:
+        return self._user_id
 
     def opened(self) -> None:
         if len(self._gate.hub.clients) >= self._keeper.settings.connections_max:
@@ -263,6 +272,7 @@ class SessionShell(Client):
 
     def _accepted(self, request_id: FrameId, identity: Identity, valid_s: float) -> None:
         assert self._gated is not None
+        _log.debug("client_authenticated", user=identity.subject, address=self._address)
         self._perform(self._gated.authenticated(identity, valid_s, request_id, self._keeper.clock.monotonic()))
         self._set_alarm()
 

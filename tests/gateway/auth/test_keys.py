@@ -287,3 +287,19 @@ def test_a_name_that_two_keys_claim_is_nobodys() -> None:
     assert keys_of(jwk(ONE, "k"), jwk(TWO, "k"), jwk(TWO, "other")) == {"other"}
     assert keys_of(jwk(ONE, None), jwk(TWO, None), jwk(TWO, "other")) == {"other"}
     assert keys_of(*[jwk(ONE, f"k{n}") for n in range(300)]) == {f"k{n}" for n in range(256)}
+
+
+async def test_a_file_is_read_again_when_it_is_asked_for(tmp_path: Path) -> None:
+    """At once, whatever rest a look at an issuer needs; a file that is broken changes nothing."""
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [jwk(ONE, "k1")]}))
+    settings = msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file, jwks_rest_s=3600)
+    async with door(settings) as opened:
+        assert await opened.show(signed(opened, TWO, "k2")) in (101, 108)
+        file.write_text(json.dumps({"keys": [jwk(TWO, "k2")]}))
+        await opened.auth.reload()
+        assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)
+        assert await opened.show(signed(opened, ONE, "k1")) == 108
+        file.write_text("nonsense")
+        await opened.auth.reload()
+        assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)

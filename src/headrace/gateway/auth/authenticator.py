@@ -52,6 +52,14 @@ class Authenticator:
             _log.warning("issuer_keys_over_http", meaning="who can change the answers on their way can make tokens")
         self._keys.start(tasks)
 
+    async def reload(self) -> None:
+        """Read keys in a file again, at once; keys from a URL are asked for when their rest is over."""
+        if isinstance(self._keys, IssuerKeys):
+            if self.settings.jwks_file is not None:
+                await self._keys.look()
+            else:
+                self._keys.want()
+
     async def identify(self, credential: Credential) -> Identity:
         """Whose it is; a ticket is used up. Raises RequestError 101, 109, or 108 for what passes with time."""
         outcome: str = "accepted"

@@ -99,6 +99,10 @@ class IssuerKeys:
         tasks.start("auth", "keys", self._run, restart=Backoff(1.0, 60.0))
         tasks.start("auth", "keys_age", self._ask_now_and_then)
 
+    def want(self) -> None:
+        """Look as soon as the rest since the last look is over."""
+        self._wanted.set()
+
     async def look(self) -> str:
         """Get the keys anew; whoever waits for that goes on. Returns what stood in the way, or nothing."""
         self._looking, self._failed, problem = True, True, ""

@@ -45,7 +45,9 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             kind="http_url",
         ),
     ] = None
-    jwks_file: Annotated[Path | None, Setting("the same keys from a file", env=("JWKS_FILE",))] = None
+    jwks_file: Annotated[
+        Path | None, Setting("the same keys from a file, read again on SIGHUP and when it changes", env=("JWKS_FILE",))
+    ] = None
     jwt_audience: Annotated[
         str | None,
         Setting("`aud` that tokens must have; needed for rs256 and es256", env=("JWT_AUDIENCE",)),
@@ -116,6 +118,10 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             if not self.jwt_audience:
                 reason = "the keys of an issuer sign tokens for other services too"
                 raise ConfigError("JWT_AUDIENCE", "nothing", f"the `aud` of tokens meant for this service: {reason}")
+
+    def paths(self) -> list[Path]:
+        """Return the files to watch."""
+        return [] if self.jwks_file is None else [self.jwks_file]
 
     def terms(self) -> Terms:
         """What a connection is held to."""

@@ -12,6 +12,17 @@ class Tally:
         self._messages = metrics.counter("source_messages", "Messages that a source received", ("source",))
         self._bytes = metrics.counter("source_bytes", "Bytes that a source received", ("source",))
         self._bad = metrics.counter("source_bad_messages", "Messages that were skipped", ("source", "reason"))
+        self._unreadable = metrics.counter(
+            "source_unreadable", "Notifications that could not be read; each lies in a declared gap", ("source", "kind")
+        )
+        self._proofs = metrics.counter(
+            "source_proofs",
+            "Delivered transactions by what became of them: landed, absent from their block, unknown to all nodes",
+            ("source", "result"),
+        )
+        self._wild = metrics.counter(
+            "source_wild_slots", "Slots that a witness of the head told of and nothing bore out", ("source",)
+        )
         self._unknown = metrics.counter(
             "source_unknown_subscriptions", "Notifications under an id that was not subscribed", ("source",)
         )
@@ -59,6 +70,17 @@ class Tally:
 
     def bad(self, source: str, reason: str) -> None:
         self._bad.labels(source, reason).inc()
+
+    def proven(self, source: str, **counts: int) -> None:
+        for result, count in counts.items():
+            if count:
+                self._proofs.labels(source, result).inc(count)
+
+    def wild(self, source: str) -> None:
+        self._wild.labels(source).inc()
+
+    def unreadable(self, source: str, kind: str) -> None:
+        self._unreadable.labels(source, kind).inc()
 
     def lost(self, source: str, reason: str) -> None:
         self._reconnects.labels(source, reason).inc()
