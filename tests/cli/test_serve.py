@@ -198,15 +198,19 @@ async def test_where_nothing_can_be_written_it_streams(tmp_path: Path) -> None:
         assert (await command.end()).status == 0
 
 
-@pytest.mark.parametrize("setting", ["ORDERS_FILE", "MOCK_CHAIN_FILE"])
-async def test_orders_that_nobody_asked_for_do_not_keep_the_stream_from_running(tmp_path: Path, setting: str) -> None:
+@pytest.mark.parametrize(("setting", "part"), [("ORDERS_FILE", "order store"), ("MOCK_CHAIN_FILE", "chain")])
+async def test_orders_that_nobody_asked_for_do_not_keep_the_stream_from_running(
+    tmp_path: Path, setting: str, part: str
+) -> None:
     gone = str(tmp_path / "gone" / "file.db")
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, **{setting: gone}) as command:
-        await command.says("orders_not_open")
         url = await command.url()
         async with httpx.AsyncClient(trust_env=False) as http:
-            assert (await http.get(f"{url}/api/orders")).status_code == 503
             assert (await http.get(f"{url}/health/live")).status_code == 200
+            ready = await http.get(f"{url}/health/ready")
+            assert (ready.status_code, ready.json()["components"][part]["ready"]) == (503, False)
+            if part == "order store":
+                assert (await http.get(f"{url}/api/orders")).status_code == 503
         command.tell(signal.SIGTERM)
         assert (await command.end()).status == 0
     refused = await run(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, ORDERS_ENABLED="true", **{setting: gone})
