@@ -34,7 +34,7 @@ async def welch_t(attempt: Attempt, first: str, second: str) -> float:
         await attempt(text)
         took[number % 2].append(time.thread_time_ns() - begun)
     one, other = (sorted(times)[: SAMPLES * 9 // 10] for times in took)
-    spread = (statistics.variance(one) / len(one) + statistics.variance(other) / len(other)) ** 0.5
+    spread: float = (statistics.variance(one) / len(one) + statistics.variance(other) / len(other)) ** 0.5
     return abs(statistics.fmean(one) - statistics.fmean(other)) / spread
 
 
