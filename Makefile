@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and this is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long chaos check format docs lock upgrade clean
+.PHONY: help demo test test-long coverage packages chaos check format docs lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -27,11 +27,20 @@ $(VENV)/.dev: requirements.lock requirements-dev.lock tests/install/pip.lock pyp
 demo: $(VENV)/.demo ## real recorded mainnet trades in your browser, no network needed
 	$(BIN)/headrace demo
 
+# A file's tests stay in one process, in their order: servers that they share are started once.
 test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in under 5 minutes on two cores
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-long: $(VENV)/.dev ## the long forms of the tests too
-	$(BIN)/python -m pytest -n auto -m long
+test-long: $(VENV)/.dev ## the long forms of tests: some take minutes, some need the network
+	$(BIN)/python -m pytest -n auto --dist loadfile -m long
+
+coverage: $(VENV)/.dev ## all tests but the long ones, and the lines of Headrace that none of them reaches
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
+
+packages: $(VENV)/.dev ## build the wheel and the npm package into dist/
+	@mkdir -p dist
+	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+	npm pack --pack-destination dist ./clients/js
 
 chaos: $(VENV)/.dev ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
 	$(BIN)/headrace bench orders_chaos --store sqlite

@@ -25,6 +25,7 @@ from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
+from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
 from headrace.model.errors import TransientError
@@ -161,6 +162,7 @@ class Service:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
         self._say_what_is_missing()
+        self._warn_of_log_lines(self.config.section(RpcPubSubSettings))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
@@ -290,6 +292,7 @@ class Service:
     async def _follow_config(self) -> None:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
         self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
+        self.config.on_change(RpcPubSubSettings, lambda _, new: self._warn_of_log_lines(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
         paths += self.config.section(AuthSettings).paths()
@@ -311,6 +314,14 @@ class Service:
     def _check_subscriptions(self, settings: RpcPubSubSettings) -> None:
         """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
         parse_all(settings.subscriptions, self.resolve)
+
+    def _warn_of_log_lines(self, settings: RpcPubSubSettings) -> None:
+        """Name the subscriptions that bring less than people expect, and the word that brings it."""
+        if self._play:
+            return
+        wanted = parse_all(settings.subscriptions, self.resolve)
+        for lack in lacks_of((each.kind, self.programs.name_of(each.key)) for each in wanted):
+            _log.warning("subscription_lacks_trades", **lack._asdict())
 
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:

@@ -218,7 +218,7 @@ def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
     try:
         return load(register[kind])
     except ModuleNotFoundError as error:
-        raise ConfigError("DATABASE_URL", redact(place), f"pip install 'headrace[{kind}]' first") from error
+        raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
 
 
 def _check_writable(key: str, file: str) -> None:

@@ -96,7 +96,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv
 
 
-@pytest.mark.parametrize("pip", [OWN_PIP, OLDEST_PIP], ids=["this Python's", "oldest"])
+@pytest.mark.parametrize(
+    "pip", [pytest.param(OLDEST_PIP, id="oldest"), pytest.param(OWN_PIP, id="this Python's", marks=pytest.mark.long)]
+)
 def test_pinned_packages_are_installed_although_newer_ones_exist(
     project: Path, tmp_path: Path, pip: Path | None
 ) -> None:

@@ -1,12 +1,13 @@
 """Each lock is whole: all that the project and the pinned packages ask for is pinned by hash, in a fitting version."""
 
+import json
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.install.locks import DEVELOPMENT, PROJECT, RUNTIME, read, requirements_of, requirements_of_project
+from tests.install.locks import DEVELOPMENT, PROJECT, ROOT, RUNTIME, read, requirements_of, requirements_of_project
 
 LOCKS = [
     pytest.param(RUNTIME, ("build",), id="requirements.lock"),
@@ -49,6 +50,12 @@ def test_runtime_lock_is_a_part_of_the_development_lock() -> None:
 @pytest.mark.parametrize("lock", [RUNTIME, DEVELOPMENT], ids=lambda lock: lock.name)
 def test_lock_names_no_host(lock: Path) -> None:
     assert "://" not in lock.read_text()
+
+
+def test_lock_of_the_node_tools_has_hashes_and_names_no_host() -> None:
+    packages = json.loads((ROOT / "tests/outside/package-lock.json").read_text())["packages"]
+    packages.pop("")
+    assert all("integrity" in entry and "resolved" not in entry for entry in packages.values())
 
 
 def test_libraries_whose_internals_are_used_have_upper_bounds() -> None:

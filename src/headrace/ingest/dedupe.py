@@ -57,6 +57,11 @@ class _Window(Generic[T]):
         self._slots.pop(slot, None)
         self._weight -= self._weights.pop(slot, 0)
 
+    def forget_one(self, slot: int, key: str) -> None:
+        if self._slots.get(slot, {}).pop(key, None) is not None:
+            self._weights[slot] -= 1
+            self._weight -= 1
+
 
 Place: TypeAlias = tuple[tuple[int, ...], int]
 """Path and ordinal: with slot and signature they are an event's id."""
@@ -127,6 +132,9 @@ class SeenTransaction(msgspec.Struct, gc=False):
             self.identities = self.standings = ()
             return
         hashes = tuple(map(hash, identities))
+        if not self.standings:
+            self.identities, self.standings = hashes, tuple(map(_shared, standings))
+            return
         places = {standing.place for standing in standings}
         others = [n for n, standing in enumerate(self.standings) if standing.place not in places]
         self.identities = hashes + tuple([self.identities[n] for n in others])
@@ -161,6 +169,10 @@ class TransactionDedupe:
             return None
         seen.views |= view
         return seen
+
+    def forget_one(self, slot: int, signature: str) -> None:
+        """The transaction is not in the slot: should it come again, all of it is new."""
+        self._window.forget_one(slot, signature)
 
     def find(self, slot: int, signature: str) -> SeenTransaction | None:
         """Return the record of a transaction that was admitted before."""

@@ -1,13 +1,14 @@
 """What the fate of slots means for what was published from them: slot messages, promotes and retracts. Pure."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from headrace.ingest.bodies import slot_body
 from headrace.ingest.dedupe import TransactionDedupe
-from headrace.ingest.provisional import Provisional
+from headrace.ingest.provisional import Provisional, Sent
 from headrace.ingest.slots import Confirmed, Dead, Finalized, SlotTracker, Verdict
 from headrace.model.events import Publication
-from headrace.model.updates import Commitment, SlotStatus, SlotUpdate
+from headrace.model.updates import Commitment, LandingUpdate, SlotStatus, SlotUpdate
 
 SLOTS_TOPIC = "slots"
 
@@ -48,7 +49,20 @@ class Forks:
         for verdict in verdicts:
             messages.append(self._message(verdict.slot, _status(verdict), update.source))
             messages += self.provisional.settle(verdict)
-        return Settlement(messages, void, [v.slot for v in verdicts if isinstance(v, Finalized)])
+        final = [v.slot for v in verdicts if isinstance(v, Finalized) and not self.provisional.is_open(v.slot)]
+        return Settlement(messages, void, final)
+
+    def prove(self, update: LandingUpdate) -> Settlement:
+        """What follows from the news of signatures of a slot; the slot is `final` if only they kept it from that."""
+        was_open = self.provisional.is_open(update.slot)
+        messages = self.provisional.prove(update.slot, update.landed, update.absent, update.unknown)
+        closed = was_open and not self.provisional.is_open(update.slot)
+        is_final = closed and self.slots.status(update.slot) == "finalized"
+        return Settlement(messages, [], [update.slot] if is_final else [])
+
+    def note(self, slot: int, sent: Sequence[Sent], signature: str = "") -> None:
+        """These messages of the slot went out as processed; `signature` if it is yet to be proven."""
+        self.provisional.add(slot, sent, signature, confirmed=self.slots.status(slot) in ("confirmed", "finalized"))
 
     def _message(self, slot: int, status: SlotStatus, source: str) -> Publication:
         return Publication(SLOTS_TOPIC, "event", slot_body(slot, status, self.slots.parent(slot), source))

@@ -10,7 +10,7 @@ from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.mints import Mints
 from headrace.model.events import DecodedEvent, Label, Publication
 from headrace.model.trades import Derived, Place, SeenTrade, Trade
-from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
+from headrace.model.updates import Commitment, LandingUpdate, LogsUpdate, TransactionUpdate
 
 
 class Market(Protocol):
@@ -30,6 +30,9 @@ class Market(Protocol):
     def retract(self, slot: int) -> list[Derived]:
         """The slot died: its trades did not happen."""
 
+    def withdraw(self, slot: int, signature: str) -> list[Derived]:
+        """The transaction is not in the slot's block: its trades did not happen."""
+
     def settle(self, slot: int) -> None:
         """The slot's trades are final."""
 
@@ -47,6 +50,9 @@ class NoMarket:
         return []
 
     def retract(self, slot: int) -> list[Derived]:
+        return []
+
+    def withdraw(self, slot: int, signature: str) -> list[Derived]:
         return []
 
     def settle(self, slot: int) -> None:
@@ -101,6 +107,13 @@ class MarketFeed:
             derived += self._market.retract(void)
         return self._told(derived + self._market.advance(slot))
 
+    def landing(self, update: LandingUpdate, settled: Settlement) -> list[Publication]:
+        """The messages that follow from news of signatures."""
+        derived = [each for signature in update.absent for each in self._market.withdraw(update.slot, signature)]
+        for final in settled.final:
+            self._market.settle(final)
+        return self._told(derived)
+
     def _told(self, derived: Iterable[Derived]) -> list[Publication]:
         publications = []
         for each in derived:
@@ -114,7 +127,9 @@ class MarketFeed:
             topics = (each.topic, each.single)
             publications += [Publication(topic, "event", body, label) for topic in topics]
             if commitment == "processed":
-                self._forks.provisional.add(place.slot, [(topic, event_id) for topic in topics])
+                unproven = self._forks.provisional.is_unproven(place.slot, place.signature)
+                signature = place.signature if unproven else ""
+                self._forks.note(place.slot, [(topic, event_id) for topic in topics], signature)
             for topic in topics:
                 self._feeds.note(place.feed, topic)
         return publications

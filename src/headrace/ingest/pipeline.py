@@ -26,6 +26,7 @@ from headrace.model.updates import (
     AnyUpdate,
     Commitment,
     GapUpdate,
+    LandingUpdate,
     LogsUpdate,
     PoolUpdate,
     RewindUpdate,
@@ -139,6 +140,8 @@ class Pipeline:
                     publications = self._account(update)
                 case SlotUpdate():
                     publications = self._slot(update)
+                case LandingUpdate():
+                    publications = self._landing(update)
                 case GapUpdate():
                     publications = self._gap(update)
                 case PoolUpdate():
@@ -154,6 +157,8 @@ class Pipeline:
         commitment = self._forks.commitment(update.slot, update.commitment)
         if commitment is None:
             return self._leave_out(update, "dead_slot")
+        if update.unproven:
+            commitment = "processed"  # the slot may be certain, whether the transaction is in it is not
         view = view_of(update)
         seen = self._transactions.admit(update.slot, update.signature, view)
         if seen is None:
@@ -212,6 +217,10 @@ class Pipeline:
             raise BadInputError("forgotten", "more came while its pool was asked for than is remembered")
         if seen.views & INSTRUCTIONS:
             return []  # the whole transaction came, and its trades are published
+        if self._forks.provisional.is_unproven(update.slot, update.signature):
+            commitment = "processed"
+        else:
+            update = msgspec.structs.replace(update, unproven=False)
         return self._new_of(update, view_of(update), seen, commitment, pool)
 
     def _on_another_feed(
@@ -254,6 +263,13 @@ class Pipeline:
             self._transactions.forget(slot)
             self._accounts.forget(slot)
         return settled.messages + self._market_feed.slot(update.slot, settled)
+
+    def _landing(self, update: LandingUpdate) -> list[Publication]:
+        """Promote what waited for proof; take back what is in no block. Should that come again, it is new."""
+        settled = self._forks.prove(update)
+        for signature in update.absent:
+            self._transactions.forget_one(update.slot, signature)
+        return settled.messages + self._market_feed.landing(update, settled)
 
     def _gap(self, update: GapUpdate) -> list[Publication]:
         """A refill that brought something unreadable did not bring everything."""
@@ -329,7 +345,8 @@ class Pipeline:
     def _noted(self, update: Observed, outbox: Outbox, commitment: Commitment) -> list[Publication]:
         """Note what a later fork or gap must know of these messages."""
         if commitment == "processed":
-            self._forks.provisional.add(update.slot, outbox.sent)
+            unproven = update.signature if not isinstance(update, AccountUpdate) and update.unproven else ""
+            self._forks.note(update.slot, outbox.sent, unproven)
         for topic in outbox.singles:
             self._feeds.note(update.feed, topic)
         return outbox.publications

@@ -128,7 +128,10 @@ def _pump_amm_buy(fields: Fields, scene: Scene) -> Swap:
 
 
 def _pump_amm_sell(fields: Fields, scene: Scene) -> Swap:
-    return _pump_amm((fields.get("base_amount_in"), fields.get("quote_amount_out"), True), fields, scene)
+    """The larger of the two amounts is what the pool priced: fees are taken from it."""
+    either = fields.get("quote_amount_out"), fields.get("user_quote_amount_out")
+    quote = either[0] if either[0] is None or either[1] is None else max(either[0], either[1])
+    return _pump_amm((fields.get("base_amount_in"), quote, True), fields, scene)
 
 
 def _pump_amm(amounts: Amounts, fields: Fields, scene: Scene) -> Swap:

@@ -93,10 +93,22 @@ class Stats:
             for derived in self._tell(series)
         ]
 
+    def withdraw(self, slot: int, signature: str) -> list[Derived]:
+        """The transaction is not in the slot's block: its trades did not happen."""
+        entries = self._pending.get(slot, [])
+        gone = [entry for entry in entries if entry.place.signature == signature]
+        if gone:
+            kept = [entry for entry in entries if entry.place.signature != signature]
+            self._pending[slot], self._pending_count = kept, self._pending_count - len(gone)
+        return self._take_back(gone)
+
     def retract(self, slot: int) -> list[Derived]:
         """The slot died: its trades did not happen."""
+        return self._take_back(self._take_pending(slot))
+
+    def _take_back(self, entries: list[Entry]) -> list[Derived]:
         touched: dict[Key, Series] = {}
-        for entry in self._take_pending(slot):
+        for entry in entries:
             series = entry.series
             held = len(series)
             series.take_back(entry)

@@ -15,7 +15,7 @@ PLAIN: Final = frozenset({"token_updates", "market-data", "slots"})
 KEYED: Final = {
     "trades": "program or mint",
     "events": "program",
-    "tx": "program",
+    "tx": "program, mint or wallet",
     "accounts": "program",
     "account": "pubkey",
     "token": "mint",

@@ -52,6 +52,8 @@ class LogsUpdate(Update, frozen=True, gc=False, kw_only=True, tag="logs"):
     err: TxError
     logs: tuple[str, ...]
     commitment: Commitment = "processed"
+    unproven: bool = False
+    """The source will say in a LandingUpdate whether it is in the slot's block; nothing confirms it before."""
 
 
 class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -101,6 +103,8 @@ class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transa
     post_token_balances: tuple[TokenBalance, ...] = ()
     compute_units: int | None = None
     commitment: Commitment = "processed"
+    unproven: bool = False
+    """As in LogsUpdate."""
 
 
 class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
@@ -108,6 +112,15 @@ class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
 
     status: SlotStatus
     parent: int | None = None
+
+
+class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
+    """Signatures that were delivered as `unproven`: `landed` are in the block of `slot`, `absent` are not; of `unknown`
+    nobody said anything in time, and their feeds have a gap at the slot."""
+
+    landed: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
@@ -143,5 +156,5 @@ class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
 
 
 AnyUpdate: TypeAlias = (
-    AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | GapUpdate | PoolUpdate | RewindUpdate
+    AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | LandingUpdate | GapUpdate | PoolUpdate | RewindUpdate
 )

@@ -170,7 +170,7 @@ class Promote(_InLog, tag="promote"):
 
 class RetractData(_Data):
     event_ids: list[str]
-    reason: Literal["dead_slot", "fork", "equivocation"]
+    reason: Literal["dead_slot", "fork", "equivocation", "not_in_block"]
 
 
 class Retract(_InLog, tag="retract"):

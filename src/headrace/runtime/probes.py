@@ -63,7 +63,8 @@ class Probes:
         finally:
             for asked in self._open.values():
                 asked.cancel()
-            await asyncio.gather(*self._open.values(), return_exceptions=True)
+            if self._open:  # what is frozen is left behind
+                await asyncio.wait(self._open.values(), timeout=self._patience_s)
 
     async def ask_all(self) -> None:
         """One round: every part at the same time. One that still owes an answer is not asked again."""

@@ -63,6 +63,20 @@ class _ProgramResult(msgspec.Struct):
     value: list[_Keyed]
 
 
+class SignatureStatuses(NamedTuple):
+    """An endpoint's answer to `getSignatureStatuses`: the slot at which it stands, and for each signature the slot, the
+    success and whether that is confirmed; None where it is not known, "" where the answer can't be read."""
+
+    slot: int
+    words: list[tuple[int, bool, bool] | str | None]
+
+
+class _StatusesResult(msgspec.Struct):
+    context: _Context
+    value: list[Any]
+
+
+_STATUSES: Final = msgspec.json.Decoder(_StatusesResult)
 _ANY: Final = msgspec.json.Decoder(Any)
 _SLOT: Final = msgspec.json.Decoder(Slot)
 _SLOTS: Final = msgspec.json.Decoder(list[Slot])
@@ -114,6 +128,25 @@ class Rpc(RpcTransport):
         None where the node does not know it (or left it out), or the error that it answered with."""
         options = _transaction_options(commitment)
         return await self.ask_each(number, "getTransaction", [[signature, options] for signature in signatures], _ANY)
+
+    async def get_signature_statuses(
+        self, signatures: Sequence[str], *, history: bool = False
+    ) -> list[SignatureStatuses]:
+        """Return the answers of the endpoints, in their order, up to one that knows all `signatures` as confirmed; at
+        most 256. `history`: they look further back than a few minutes. Raises BadInputError `rpc_wrong_count`."""
+        answers: list[SignatureStatuses] = []
+
+        def knows_all(result: _StatusesResult) -> bool:
+            if len(result.value) != len(signatures):
+                return False
+            answers.append(SignatureStatuses(result.context.slot, list(map(_status, result.value))))
+            return all(isinstance(word, tuple) and word[2] for word in answers[-1].words)
+
+        options = {"searchTransactionHistory": history}
+        await self.ask("getSignatureStatuses", [list(signatures), options], _STATUSES, suffices=knows_all)
+        if not answers:
+            raise BadInputError("rpc_wrong_count", "getSignatureStatuses")
+        return answers
 
     async def get_signatures_for_address(
         self,
@@ -176,6 +209,20 @@ class Rpc(RpcTransport):
 
 def _transaction_options(commitment: Commitment) -> dict[str, object]:
     return {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
+
+
+def _status(value: Any) -> tuple[int, bool, bool] | str | None:
+    if value is None:
+        return None
+    slot = value.get("slot") if isinstance(value, dict) else None
+    if not isinstance(slot, int) or isinstance(slot, bool) or "err" not in value:
+        return ""
+    level = value.get("confirmationStatus")
+    return slot, value["err"] is None, level in ("confirmed", "finalized") or (level is None and _is_rooted(value))
+
+
+def _is_rooted(value: dict[str, Any]) -> bool:
+    return "confirmations" in value and value["confirmations"] is None
 
 
 def _is_whole(result: Any) -> bool:

@@ -10,9 +10,9 @@ from headrace.store.rows import ORDER_COLUMNS
 
 _SEEN: Final = observed.SEEN.replace("?1", "$1")
 
-# Positions are drawn by transactions that may end later than others that drew higher ones. A position is settled when
-# every transaction has ended that had begun when the next was drawn; the two are read a tick apart, as a position is
-# drawn a moment before its transaction has a number. Numbers of another cluster (a restored copy) are begun anew.
+# Positions are drawn by transactions that may end later than others that drew higher ones. What was drawn is settled
+# when every transaction has ended that had a number by then, as it has one before it draws. Numbers of another cluster
+# (a restored copy) are begun anew.
 _SETTLE: Final = """insert into settled as s (one, position, next, beyond) values (1, 0, $1, null)
     on conflict (one) do update set
       position = case when s.beyond <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint then s.next
@@ -22,7 +22,7 @@ _SETTLE: Final = """insert into settled as s (one, position, next, beyond) value
       beyond = case when s.beyond is null then pg_snapshot_xmax(pg_current_snapshot())::text::bigint
         when s.beyond <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
           or s.beyond > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then null else s.beyond end"""
-_DRAWN: Final = "select case when is_called then last_value else 0 end from order_events_position_seq"
+_DRAWN: Final = "select case when is_called then last_value else last_value - 1 end from order_events_position_seq"
 
 _FOUND_OVER: Final = """update orders set ended_ms = $1 where id in (select id from orders
     where ended_ms is null and status in ('CONFIRMED', 'FAILED', 'CANCELLED', 'EXPIRED')

@@ -43,6 +43,10 @@ class HttpFaults:
     """Method → result, whatever the ledger says."""
     transactions: dict[str, Any] = field(default_factory=dict)
     """Signature → `getTransaction` result, whatever the ledger says."""
+    statuses: dict[str, Any] = field(default_factory=dict)
+    """Signature → its element of `getSignatureStatuses`, whatever the ledger says."""
+    poison: str = ""
+    """A signature with which `getSignatureStatuses` is refused."""
     nulls: int = 0
     """So many times each transaction is "not found" before it is given."""
     lost: set[str] = field(default_factory=set)
@@ -172,6 +176,10 @@ class HttpRpc:
             return sorted(slot for slot in chain if params[0] <= slot <= params[1])
         if method == "getTransaction":
             return self._transaction(params[0], commitment)
+        if method == "getSignatureStatuses":
+            if self.faults.poison in params[0]:
+                raise RpcProblem(-32602, "Invalid param")
+            return {"context": {"slot": self.ledger.head}, "value": [self._status(each) for each in params[0]]}
         if method == "getSignaturesForAddress":
             return self._signatures(params[0], commitment, options)
         if method == "getAccountInfo":
@@ -196,6 +204,17 @@ class HttpRpc:
         if landed is None or signature in self.faults.lost or asked <= self.faults.nulls:
             return None
         return landed.result
+
+    def _status(self, signature: str) -> Any:
+        if signature in self.faults.statuses:
+            return self.faults.statuses[signature]
+        landed = self.ledger.transaction(signature, "processed")
+        if landed is None:
+            return None
+        levels: tuple[Commitment, ...] = ("finalized", "confirmed")
+        level = next((each for each in levels if landed.slot in self.ledger.chain(each)), "processed")
+        confirmations = None if level == "finalized" else 1
+        return {"slot": landed.slot, "err": landed.err, "confirmations": confirmations, "confirmationStatus": level}
 
     def _signatures(self, address: str, commitment: Commitment, options: dict[str, Any]) -> list[dict[str, Any]]:
         found = self.ledger.signatures_for(

@@ -16,7 +16,7 @@ from typing import Final
 
 from headrace.model.errors import ConfigError
 
-START_S: Final = 30.0
+START_S: Final = 120.0  # on a machine that does much else
 NOBODY: Final = "nobody"
 
 

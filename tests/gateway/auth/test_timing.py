@@ -1,5 +1,6 @@
 """How long a refusal takes says nothing of how near a credential was to a good one."""
 
+import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -34,7 +35,7 @@ async def welch_t(attempt: Attempt, first: str, second: str) -> float:
         await attempt(text)
         took[number % 2].append(time.thread_time_ns() - begun)
     one, other = (sorted(times)[: SAMPLES * 9 // 10] for times in took)
-    spread: float = (statistics.variance(one) / len(one) + statistics.variance(other) / len(other)) ** 0.5
+    spread = math.sqrt(statistics.variance(one) / len(one) + statistics.variance(other) / len(other))
     return abs(statistics.fmean(one) - statistics.fmean(other)) / spread
 
 

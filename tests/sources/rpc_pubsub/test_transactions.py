@@ -12,6 +12,7 @@ from headrace.model.updates import AnyUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana.transactions import transaction_from_rpc
+from headrace.sources.rpc_pubsub.fetching import STALE_MAX
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Registry, Subscription
 from headrace.testing.ledger import made_up_key
 from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, rig
@@ -213,6 +214,17 @@ async def test_more_than_may_wait_are_a_gap_and_the_newest_come() -> None:
         newest = {each.signature for each in emitted[-5:]}
         await rigged.until(lambda: newest <= {update.signature for update in whole(rigged.updates)}, flowing=True)
         await rigged.until(lambda: missing_whole(rigged, [(each.signature, each.slot) for each in emitted]) == set())
+
+
+async def test_while_all_endpoints_rest_what_is_lost_is_not_kept() -> None:
+    async with rig(subscriptions=(WHOLE,), transactions_waiting_max=5) as rigged:
+        rigged.node.http_faults.status, rigged.node.http_faults.retry_after = 429, "60"
+        for _ in range(STALE_MAX + 300):
+            rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: bool(rigged.gaps), flowing=True)
+        fetcher = rigged.source._fetcher
+        assert fetcher is not None
+        await rigged.until(lambda: fetcher.waiting == 5 and len(fetcher._ready) <= 5 + STALE_MAX, flowing=True)
 
 
 async def test_without_an_http_endpoint_each_is_a_gap() -> None:

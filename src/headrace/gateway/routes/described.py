@@ -101,10 +101,11 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
 
 
 def portable(schema: Any) -> Any:
-    """Return a JSON schema, rewritten in place into what readers in other languages take too.
+    """Return a JSON schema, rewritten in place into what readers in other languages take as it is meant.
 
-    Patterns get the anchors that JavaScript knows for Python's, and a boolean of one value is a `const`: generators of
-    clients know enumerations of text and integers only.
+    Patterns get the anchors that JavaScript knows for Python's. A boolean of one value is a `const`: generators of
+    clients know enumerations of text and integers only. A property's default goes into its description: generators make
+    a property with one obligatory, but here it may be absent, in requests and in answers.
     """
     if isinstance(schema, dict) and schema.get("enum") in ([True], [False]):
         (schema["const"],) = schema.pop("enum")
@@ -112,9 +113,19 @@ def portable(schema: Any) -> Any:
     for key, value in schema.items() if isinstance(schema, dict) else enumerate(schema):
         if key == "pattern" and isinstance(value, str):
             schema[key] = value.replace(r"\A", "^").replace(r"\Z", "$")
-        elif isinstance(value, dict | list):
+        elif key == "properties" and isinstance(value, dict):
+            for described in value.values():
+                _move_default(described)
+        if isinstance(value, dict | list):
             portable(value)
     return schema
+
+
+def _move_default(described: dict[str, Any]) -> None:
+    default = described.pop("default", None)
+    if default not in (None, "", [], {}):
+        about = described.get("description", "")
+        described["description"] = f"{about}{'; ' if about else ''}{msgspec.json.encode(default).decode()} when absent"
 
 
 def with_bodies(document: dict[str, Any], bodies: Mapping[str, type[msgspec.Struct]]) -> dict[str, Any]:

@@ -43,10 +43,14 @@ TIDY_S: Final = 0.5
 DECLARE_S: Final = 5.0
 """Between gaps of one feed for one reason: losses meanwhile are declared as one, since a gap goes to many topics."""
 LATER_S_MAX: Final = 4.0
+STALE_MAX: Final = 1_024
 
 RATE: Final = "rate"
 NOT_FOUND: Final = "transaction not found"
 WITHOUT_EVENTS: Final = "transaction without its events"
+REFUSED: Final = "the node refused"
+UNUSABLE: Final = "the node's answer was unusable"
+NO_ANSWER: Final = "the node did not answer in time"
 NO_ENDPOINT: Final = "no HTTP endpoint"
 
 _log = structlog.get_logger("source")
@@ -206,9 +210,9 @@ class Fetcher:
                 wanted.reason = RATE
                 self._ready.appendleft(wanted)  # the pace says when
             elif isinstance(error, RpcError) and not isinstance(error, TransientError):
-                self._put_off(wanted, f"the node refused ({error.code})")
+                self._put_off(wanted, REFUSED)
             else:
-                self._put_off(wanted, "the node did not answer in time")
+                self._put_off(wanted, NO_ANSWER)
 
     async def _deliver(self, wanted: _Wanted, result: Any) -> None:
         """Put the transaction on the outlet for each feed; ask again for one that can't be read, or is another's."""
@@ -216,8 +220,7 @@ class Fetcher:
             update = self._read(wanted.signature, result)
         except BadInputError as error:
             self._tally.bad(self._name, error.reason)
-            lacking = error.reason == "not_stored"
-            self._put_off(wanted, WITHOUT_EVENTS if lacking else f"the node's answer was unusable ({error.reason})")
+            self._put_off(wanted, WITHOUT_EVENTS if error.reason == "not_stored" else UNUSABLE)
             return
         for subscription in list(wanted.feeds):
             await self._outlet.put(_for_feed(update, subscription))
@@ -261,6 +264,8 @@ class Fetcher:
             late = itertools.takewhile(partial(_landed_before, oldest), self._wanted.values())
             for wanted in list(late):
                 self._lose(wanted, wanted.reason)
+            if len(self._ready) > len(self._wanted) + STALE_MAX:  # lost ones, which nobody takes while endpoints rest
+                self._ready = deque(each for each in self._ready if self._wanted.get(each.signature) is each)
             self._tally.transactions_waiting(self._name, len(self._wanted))
             for key in [key for key in self._lost if now - self._declared.get(key, -DECLARE_S) >= DECLARE_S]:
                 self._declared[key], hole = now, self._lost[key]

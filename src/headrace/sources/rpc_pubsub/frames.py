@@ -319,6 +319,7 @@ def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, recei
             err=value.err,
             logs=value.logs,
             commitment=stamp.commitment,
+            unproven=stamp.commitment == "processed",
         )
     if isinstance(frame, _ProgramFrame):
         _expect(subscription, "program")
@@ -361,7 +362,9 @@ def _transaction(
         )
     except BadInputError:
         return landed
-    return update if update.signature == told.signature else landed
+    if update.signature != told.signature:
+        return landed
+    return msgspec.structs.replace(update, unproven=stamp.commitment == "processed")
 
 
 def _account(

@@ -170,6 +170,7 @@ def _logs(subscription: Subscription, slot: int, value: Any, stamp: Stamp, recei
         err=value["err"],
         logs=tuple(logs),
         commitment=stamp.commitment,
+        unproven=stamp.commitment == "processed",
     )
 
 

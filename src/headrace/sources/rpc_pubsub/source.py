@@ -8,9 +8,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 import structlog
 
-from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, SlotUpdate, TransactionUpdate
+from headrace.model.updates import AccountUpdate, LandingUpdate, LogsUpdate, SlotStatus, SlotUpdate, TransactionUpdate
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
@@ -29,6 +30,8 @@ from headrace.sources.rpc_pubsub.gaps import Gaps
 from headrace.sources.rpc_pubsub.head import Heads
 from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
+from headrace.sources.rpc_pubsub.proofs import Proofs, Proven
+from headrace.sources.rpc_pubsub.proving import follow_proofs
 from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
@@ -87,6 +90,7 @@ class RpcPubSub:
         self._coverage = {feed: Coverage(slot) for feed, slot in covered.items() if feed in feeds}
         self._recent = Recent()
         self._damage = Damage()
+        self._proofs = Proofs()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
         self._heads = Heads()
@@ -141,6 +145,8 @@ class RpcPubSub:
             )
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
+            if self._settings.commitment == "processed":
+                tasks.start(self.name, "proofs", self._follow_proofs, restart=self._backoff())
             tasks.start(self.name, "damage", self._declare_damage, restart=self._backoff())
             if self._rpc is not None:
                 tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
@@ -166,10 +172,52 @@ class RpcPubSub:
 
     async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None:
         """Put on the outlet; waits while that is full, and so does the node."""
+        if not isinstance(update, AccountUpdate) and update.unproven:
+            known = self._proofs.known(update.slot, update.signature)
+            if known is False:
+                self._tally.bad(update.source, "not_in_block")
+                return
+            if known:
+                update = msgspec.structs.replace(update, unproven=False)
+            else:
+                await self._await_proof(update)
         if not self._outlet.put_nowait(update):
             await self._outlet.put(update)
         if isinstance(update, LogsUpdate | TransactionUpdate):
             self._recent.remember(update.feed, update.signature, update.slot)
+
+    async def _await_proof(self, update: LogsUpdate | TransactionUpdate) -> None:
+        """Nothing confirms the transaction before it is found in its block."""
+        concerned = [wanted for wanted in self._wanted if wanted.feed == update.feed]
+        now = self._clock.monotonic()
+        crowded = self._proofs.delivered(update.slot, update.signature, update.err is None, concerned, now)
+        if crowded:
+            await self._publish_proven(crowded)
+
+    async def _publish_proven(self, proven: Sequence[Proven]) -> None:
+        """Publish what became of signatures; what nobody could tell is a gap of its feeds."""
+        holes: dict[Subscription, Hole] = {}
+        for each in proven:
+            self._tally.proven(self.name, landed=len(each.landed), absent=len(each.absent), unknown=len(each.unknown))
+            if each.absent:
+                _log.warning("not_in_block", slot=each.slot, signatures=each.absent[:4], count=len(each.absent))
+            update = LandingUpdate(
+                source=self.name,
+                feed=SLOTS.feed,
+                received_ns=self._clock.wall_ns(),
+                slot=each.slot,
+                landed=each.landed,
+                absent=each.absent,
+                unknown=each.unknown,
+            )
+            if not self._outlet.put_nowait(update):
+                await self._outlet.put(update)
+            for subscription in each.feeds:
+                low, high = holes.get(subscription, (each.slot, each.slot))
+                holes[subscription] = Hole(min(low, each.slot), max(high, each.slot))
+        for subscription, hole in holes.items():
+            if self._gaps is not None:
+                await self._gaps.declare_lost(subscription, hole, "transactions that no node confirmed")
 
     def landed(self, notice: LandedNotice) -> None:
         """A transaction is to be fetched."""
@@ -199,6 +247,7 @@ class RpcPubSub:
         await self._put_slot(session.name, notice.slot, "processed", notice.parent, received_ns)
         if notice.root > self._root:
             self._root = notice.root
+            self._proofs.reached(notice.root)
             await self._put_slot(session.name, notice.root, "finalized", None, received_ns)
 
     def slot_shown(self, session: Session, slot: int) -> bool:
@@ -221,6 +270,7 @@ class RpcPubSub:
         head = self._heads.slot
         if head < before or not before:
             self._confirmations.come_down(head)
+            self._proofs.come_down(head)
             self._root = min(self._root, head)
         return counts
 
@@ -402,8 +452,22 @@ class RpcPubSub:
             await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
+    async def _follow_proofs(self) -> None:
+        await follow_proofs(
+            self._rpc,
+            self._proofs,
+            lambda: self._heads.slot,
+            self._publish_proven,
+            settings=self._settings,
+            clock=self._clock,
+        )
+
     async def _follow_verdicts(self, rpc: Rpc) -> None:
         async def tell(verdict: Verdict) -> None:
+            if verdict.status == "dead":
+                self._proofs.died(verdict.slot)
+            else:
+                self._proofs.reached(verdict.slot)
             await self._put_slot(self.name, verdict.slot, verdict.status, verdict.parent, self._clock.wall_ns())
 
         await follow_verdicts(self.name, rpc, self._confirmations, tell, settings=self._settings, clock=self._clock)

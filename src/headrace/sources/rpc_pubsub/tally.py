@@ -15,6 +15,11 @@ class Tally:
         self._unreadable = metrics.counter(
             "source_unreadable", "Notifications that could not be read; each lies in a declared gap", ("source", "kind")
         )
+        self._proofs = metrics.counter(
+            "source_proofs",
+            "Delivered transactions by what became of them: landed, absent from their block, unknown to all nodes",
+            ("source", "result"),
+        )
         self._wild = metrics.counter(
             "source_wild_slots", "Slots that a witness of the head told of and nothing bore out", ("source",)
         )
@@ -65,6 +70,11 @@ class Tally:
 
     def bad(self, source: str, reason: str) -> None:
         self._bad.labels(source, reason).inc()
+
+    def proven(self, source: str, **counts: int) -> None:
+        for result, count in counts.items():
+            if count:
+                self._proofs.labels(source, result).inc(count)
 
     def wild(self, source: str) -> None:
         self._wild.labels(source).inc()

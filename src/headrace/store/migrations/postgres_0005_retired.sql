@@ -32,6 +32,14 @@ create table portfolios (
   state text not null
 );
 
+-- A transaction has its number before it draws a position: so a number that is read later than a position is above those
+-- of all who drew lower ones.
+alter table order_events alter column position drop identity;
+create sequence order_events_position_seq owned by order_events.position;
+select setval('order_events_position_seq', (select coalesce(max(position), 0) + 1 from order_events), false);
+alter table order_events alter column position set default
+  case when pg_current_xact_id() is not null then nextval('order_events_position_seq') end;
+
 -- Up to `position` every transaction that logged anything has ended. `next` may take its place once all that had begun
 -- before transaction `beyond` have; null: not known yet.
 create table settled (

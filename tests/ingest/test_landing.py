@@ -1,0 +1,125 @@
+"""An event whose transaction is in no block of its confirmed slot: no promote covers it, and it is taken back."""
+
+import itertools
+
+import msgspec
+import pytest
+
+from headrace.decoders.registry import Programs
+from headrace.ingest.pipeline import Pipeline
+from headrace.ingest.provisional import NOT_IN_BLOCK, Provisional
+from headrace.ingest.slots import Confirmed, Dead, Finalized, Verdict
+from headrace.model.updates import AnyUpdate, LandingUpdate, SlotStatus, SlotUpdate
+from headrace.runtime.clock import ManualClock
+from headrace.runtime.metrics import Metrics
+from tests.ingest.mainnet import PUMP, logs_view, transaction
+
+PROGRAMS = Programs.load()
+FEED = f"logs:{PUMP}"
+SLOT = 100
+
+
+def slot(number: int, status: SlotStatus, parent: int | None = None) -> SlotUpdate:
+    return SlotUpdate(source="rpc-0", feed="slots", received_ns=0, slot=number, status=status, parent=parent)
+
+
+def event(signature: str, *, unproven: bool = True) -> AnyUpdate:
+    bare = logs_view(transaction("2KBsKB"), FEED)
+    return msgspec.structs.replace(bare, slot=SLOT, signature=signature, commitment="processed", unproven=unproven)
+
+
+def landing(*, landed: tuple[str, ...] = (), absent: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> AnyUpdate:
+    return LandingUpdate(
+        source="rpc", feed="slots", received_ns=0, slot=SLOT, landed=landed, absent=absent, unknown=unknown
+    )
+
+
+def trades(*updates: AnyUpdate) -> list[tuple[str, object]]:
+    """What `trades:pump` got: (kind, signature of the event, slot of the promote, reason of the retract)."""
+    pipeline = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    found: list[tuple[str, object]] = []
+    for update in updates:
+        for publication in pipeline.apply(update):
+            if publication.topic == "trades:pump":
+                body = msgspec.json.decode(b"{" + publication.body + b"}")
+                data = body["data"]
+                about = (
+                    body["chain"]["signature"] if publication.kind == "event" else data.get("reason", data.get("slot"))
+                )
+                found.append((publication.kind, about))
+    return found
+
+
+def test_the_promote_waits_for_proof() -> None:
+    begun = slot(SLOT, "processed", SLOT - 1), event("a"), slot(SLOT, "confirmed")
+    assert trades(*begun) == [("event", "a")]
+    assert trades(*begun, landing(landed=("a",))) == [("event", "a"), ("promote", "100")]
+
+
+def test_proof_before_the_verdict_promotes_with_it() -> None:
+    told = trades(slot(SLOT, "processed"), event("a"), landing(landed=("a",)), slot(SLOT, "confirmed"))
+    assert told == [("event", "a"), ("promote", "100")]
+
+
+def test_what_is_absent_is_retracted_and_the_rest_promoted() -> None:
+    told = trades(event("a"), event("b"), slot(SLOT, "confirmed"), landing(landed=("a",), absent=("b",)))
+    assert told == [("event", "a"), ("event", "b"), ("retract", NOT_IN_BLOCK), ("promote", "100")]
+
+
+def test_what_nobody_knows_is_never_promoted_nor_its_neighbours_on_the_topic() -> None:
+    told = trades(
+        event("a"), event("b"), slot(SLOT, "confirmed"), landing(unknown=("b",)), landing(landed=("a",)),
+        slot(SLOT, "finalized"),
+    )  # fmt: skip
+    assert told == [("event", "a"), ("event", "b")]
+
+
+def test_one_that_comes_late_for_a_certain_slot_is_promoted_when_proven() -> None:
+    told = trades(slot(SLOT, "finalized"), event("a"), landing(landed=("a",)))
+    assert told == [("event", "a"), ("promote", "100")]
+    assert trades(slot(SLOT, "finalized"), event("a"), landing(absent=("a",)))[1] == ("retract", NOT_IN_BLOCK)
+
+
+def test_a_dead_slot_takes_back_what_is_unproven_too() -> None:
+    told = trades(slot(SLOT, "processed"), event("a"), slot(SLOT, "dead"), landing(absent=("a",)))
+    assert told == [("event", "a"), ("retract", "dead_slot")]
+
+
+def test_what_was_taken_back_is_new_if_it_comes_again() -> None:
+    told = trades(event("a"), landing(absent=("a",)), event("a", unproven=False), slot(SLOT, "confirmed"))
+    assert [kind for kind, _ in told] == ["event", "retract", "event", "promote"]
+
+
+def test_a_source_that_proves_nothing_is_promoted_with_its_slot() -> None:
+    assert trades(event("a", unproven=False), slot(SLOT, "confirmed")) == [("event", "a"), ("promote", "100")]
+
+
+VERDICTS: dict[str, Verdict] = {
+    "confirmed": Confirmed(SLOT), "finalized": Finalized(SLOT), "dead": Dead(SLOT, "fork")
+}  # fmt: skip
+STEPS = ("confirmed", "finalized", "landed", "absent", "unknown", "dead")
+
+
+@pytest.mark.parametrize("order", [o for n in range(1, 5) for o in itertools.permutations(STEPS, n)], ids="-".join)
+def test_in_any_order_no_promote_without_proof_and_nothing_is_left(order: tuple[str, ...]) -> None:
+    provisional = Provisional()
+    provisional.add(SLOT, [("t", "e1")])
+    provisional.add(SLOT, [("t", "e2"), ("u", "e2")], "s")
+    records: list[tuple[str, str]] = []
+    for step in order:
+        if step in ("confirmed", "finalized", "dead"):
+            out = provisional.settle(VERDICTS[step])
+        else:
+            out = provisional.prove(SLOT, *[("s",) if step == name else () for name in ("landed", "absent", "unknown")])
+        records += [(each.kind, each.topic) for each in out]
+    first = next((step for step in order if step in ("landed", "absent", "unknown", "dead")), "")
+    if first in ("", "unknown", "dead"):
+        assert ("promote", "u") not in records
+        assert ("promote", "t") not in records
+    if first == "absent":
+        assert records.count(("retract", "u")) == 1
+        assert ("promote", "u") not in records
+    assert records.count(("promote", "t")) <= 1
+    assert records.count(("retract", "u")) <= 1
+    if "dead" in order or ("finalized" in order and first in ("landed", "absent", "unknown")):
+        assert len(provisional) == 0
