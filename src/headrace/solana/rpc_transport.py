@@ -4,7 +4,8 @@ import asyncio
 import functools
 import itertools
 import ssl
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import httpx
@@ -17,6 +18,7 @@ from headrace.model.redact import redact
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import retry_after_s
+from headrace.solana.rpc_bodies import ACCEPT_ENCODING, check_containers, read_body
 from headrace.solana.rpc_errors import RpcError, rpc_error
 
 T = TypeVar("T")
@@ -24,6 +26,9 @@ T = TypeVar("T")
 _REST_AFTER_429_S: Final = 1.0
 _REST_S_MAX: Final = 60.0
 _ERROR_TEXT_MAX: Final = 300
+
+ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bytes of an answer whose call names no bound of its own."""
 
 
 class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,8 +46,10 @@ class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, msgspec.Meta(gt=0, le=300), Setting("longest wait for an answer", env=("RPC_TIMEOUT_S",))
     ] = 10.0
     response_bytes_max: Annotated[
-        int, msgspec.Meta(ge=1024), Setting("a longer answer is cut off and refused", env=("RPC_RESPONSE_BYTES_MAX",))
-    ] = 64 * 1024 * 1024
+        int,
+        msgspec.Meta(ge=1024),
+        Setting("a longer answer is cut off and refused; most calls have less", env=("RPC_RESPONSE_BYTES_MAX",)),
+    ] = 16 * 1024 * 1024
     concurrency: Annotated[
         int, msgspec.Meta(ge=1, le=1024), Setting("calls under way at once", env=("RPC_CONCURRENCY",))
     ] = 16
@@ -54,12 +61,13 @@ class _Failure(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    id: int | str | None = None
+    id: int | str | None = None  # some proxies answer with the id as text
     result: msgspec.Raw = msgspec.Raw()
     error: _Failure | None = None
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Endpoint:
@@ -81,8 +89,8 @@ class RpcTransport:
     one fails. What is raised when none could answer:
     TransientError (RpcNotYetError where a node said so) — network, time-out, 429, 5xx, an answer that is no JSON-RPC:
     may work later, `retry_after_s` is set where a node named it;
-    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, or that
-    is larger than allowed. Messages name endpoints with their secrets hidden.
+    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, is not
+    what was asked, or is larger than allowed. Messages name endpoints with their secrets hidden.
     """
 
     def __init__(
@@ -103,7 +111,12 @@ class RpcTransport:
         self._ids = itertools.count(1)
         self._gate = asyncio.Semaphore(settings.concurrency)
         self._client = httpx.AsyncClient(
-            headers={"user-agent": f"headrace/{__version__}", "content-type": "application/json"},
+            headers={
+                "user-agent": f"headrace/{__version__}",
+                "content-type": "application/json",
+                "accept-encoding": ACCEPT_ENCODING,
+            },
+            follow_redirects=False,  # the endpoint's key is for the endpoint
             timeout=None,  # noqa: S113  (the whole call is timed, a read at a time would let a drip go on for ever)
             verify=_tls(),
             limits=httpx.Limits(max_connections=settings.concurrency, keepalive_expiry=30),
@@ -114,63 +127,69 @@ class RpcTransport:
         await self._client.aclose()
 
     async def ask(
-        self, method: str, params: Sequence[object], decoder: msgspec.json.Decoder[T], timeout_s: float | None = None
+        self,
+        method: str,
+        params: Sequence[object],
+        decoder: msgspec.json.Decoder[T],
+        timeout_s: float | None = None,
+        *,
+        bytes_max: int | None = ANSWER_BYTES_MAX,
+        check: Callable[[T], object] | None = None,
     ) -> T:
-        """The result of one call, read by `decoder`."""
+        """The result of one call, read by `decoder`, of an answer of at most `bytes_max` bytes (None: as set).
+
+        `check` raises BadInputError or TransientError for a result that is not what was asked; then the next endpoint
+        is asked, as after any other failure.
+        """
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         body = msgspec.json.encode(request)
+        bytes_max = min(bytes_max or sys.maxsize, self._settings.response_bytes_max)
         refusal: RpcError | BadInputError | TransientError | None = None
         async with self._gate:
             for endpoint in self._endpoints:
                 if not endpoint.allow(self._clock.monotonic()):
                     continue
                 try:
-                    raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s)
-                    return _result(raw, request_id, method, endpoint.label, decoder)
+                    raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s, bytes_max)
+                    result = _result(raw, request_id, method, endpoint.label, decoder)
+                    if check is not None:
+                        check(result)
                 except RpcError as error:
+                    self._tell(endpoint, worked=True)
                     if error.everywhere:
                         raise
                     refusal = error
                 except (BadInputError, TransientError) as error:
+                    self._tell(endpoint, worked=False)
                     refusal = error
+                else:
+                    self._tell(endpoint, worked=True)
+                    return result
         if refusal is not None:
             raise refusal
         wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()
         raise TransientError(f"{method}: every endpoint rests", retry_after_s=max(0.0, wait_s))
 
-    async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> bytes:
-        """The body of a 200 answer, or of an error status that carries JSON. Tells the breaker how it went."""
+    async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float, bytes_max: int) -> bytes:
+        """The body of a 200 answer, or of an error status that carries JSON."""
         try:
             async with asyncio.timeout(timeout_s), self._client.stream("POST", endpoint.url, content=body) as response:
                 status = response.status_code
                 if status == 429 or status >= 500:
                     raise self._sent_away(endpoint, response)
-                raw = await self._read(response, endpoint.label)
-        except BadInputError:
-            self._tell(endpoint, worked=False)
-            raise
+                raw = await read_body(response, bytes_max)
+        except BadInputError as error:
+            raise BadInputError(error.reason, f"{endpoint.label}: {error.detail}") from None
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            self._tell(endpoint, worked=False)
             what = f"no answer in {timeout_s:g} s" if isinstance(error, TimeoutError) else redact(repr(error))
-            raise TransientError(f"{endpoint.label}: {what}") from None
-        self._tell(endpoint, worked=True)
+            raise TransientError(f"{endpoint.label}: {what[:_ERROR_TEXT_MAX]}") from None
         if status != 200 and not raw.lstrip().startswith(b"{"):
             raise RpcError(status, f"{endpoint.label}: HTTP status without JSON")
         return raw
 
-    async def _read(self, response: httpx.Response, label: str) -> bytes:
-        limit = self._settings.response_bytes_max
-        parts = bytearray()
-        async for part in response.aiter_bytes():
-            parts += part
-            if len(parts) > limit:
-                raise BadInputError("rpc_too_large", f"{label}: more than {limit} bytes")
-        return bytes(parts)
-
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
         """429 and 5xx: note how long the node wants to be left alone."""
-        self._tell(endpoint, worked=False)
         rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
@@ -198,13 +217,15 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
     trouble, hence transient; a result of the wrong type will have it again."""
     try:
         answer = _ANSWER.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
-    if answer.error is not None:
+    ours = answer.id in (request_id, str(request_id))
+    if answer.error is not None and (ours or answer.id is None):  # of a request that a node can't read it has no id
         raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
-    if answer.id != request_id:
+    if not ours:
         raise TransientError(f"{label}: {method}: answer to another request")
+    check_containers(raw)
     try:
         return decoder.decode(answer.result)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadInputError("rpc_wrong_type", f"{label}: {method}: {str(error)[:_ERROR_TEXT_MAX]}") from None

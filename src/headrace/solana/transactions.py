@@ -18,6 +18,7 @@ from headrace.solana.rpc_json import (
     InstructionShape,
     KeyShape,
     ResultShape,
+    SignaturesShape,
     StatusShape,
     TransactionShape,
     check_keys,
@@ -43,6 +44,10 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     slot: int = 0
     block_time_s: int | None = None
     index: int | None = None
+
+
+class _SignedShape(msgspec.Struct):
+    transaction: list[str] | str | SignaturesShape
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +94,16 @@ def transaction_from_rpc(
     else:
         parts = wire_parts(parse_wire(bytes_of(told.transaction, size_max=SIZE_MAX)), told.meta)
     return put_together(parts, told.meta, stamp)
+
+
+def signature_of(result: Any) -> str:
+    """The first signature of a `getTransaction` result, from the transaction itself; empty where its version is too new
+    to be read. Raises BadInputError as `transaction_from_rpc`."""
+    told = shaped(result, _SignedShape).transaction
+    if isinstance(told, SignaturesShape):
+        return told.signatures[0]
+    wire = parse_wire(bytes_of(told, size_max=SIZE_MAX))
+    return b58encode(wire.signatures[0]) if wire.signatures else ""
 
 
 def transaction_from_simulation(

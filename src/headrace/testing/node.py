@@ -34,6 +34,8 @@ class PubSubFaults:
     refuse_status: int = 503
     retry_after: str = ""
     """The `Retry-After` header of a refused handshake."""
+    location: str = ""
+    """The `Location` header of a refused handshake."""
     unanswered: set[str] = field(default_factory=set)
     """Methods that are never answered."""
     same_id: bool = False
@@ -191,6 +193,8 @@ class ScriptedNode:
             response = connection.respond(HTTPStatus(self.faults.refuse_status), "refused\n")
             if self.faults.retry_after:
                 response.headers["Retry-After"] = self.faults.retry_after
+            if self.faults.location:
+                response.headers["Location"] = self.faults.location
             return response
         return None
 

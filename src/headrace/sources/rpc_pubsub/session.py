@@ -31,6 +31,13 @@ _REST_S_MAX = 300.0
 _log = structlog.get_logger("source")
 
 
+class Straight(connect):
+    """A connection to the given URL alone: a redirect counts as a refusal, as the key in the URL is for that node."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class Parting(NamedTuple):
     """Why a connection ended. `reason` is a constant: `refused` (never came about), `denied` (nor would it if tried
     again: a wrong key or path), `closed`, `too_large`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`,
@@ -105,7 +112,7 @@ class Session:
     async def run(self) -> Parting:
         """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
         try:
-            socket = await connect(
+            socket = await Straight(
                 self.url,
                 open_timeout=self._settings.connect_timeout_s,
                 ping_interval=self._settings.ping_interval_s,
@@ -276,6 +283,8 @@ def _turned_away(response: Response) -> Parting:
     """The node answered the handshake with a status."""
     status = response.status_code
     rest_s = retry_after_s(response.headers.get("Retry-After", ""), _REST_S_MAX) or 0.0
+    if 300 <= status < 400:
+        return Parting("denied", f"HTTP {status}, and redirects are not followed", rest_s)
     return Parting("denied" if is_final(status) else "refused", f"HTTP {status}", rest_s)
 
 
