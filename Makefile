@@ -2,45 +2,61 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and this is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test chaos check format docs lock clean
+.PHONY: help demo test test-long chaos check format docs lock upgrade clean
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(READY): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("make PYTHON=python3.12 …: 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $(READY)
+# Two environments in one folder: what the demo needs; what tests, checks and docs need besides.
+define install
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) on PATH: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c '$(FIT)'
+	@$(PYTHON) tools/install.py --venv $(VENV) $(1)
+endef
 
-demo: $(READY) ## real recorded mainnet trades in your browser, no network needed
+$(VENV)/.demo: requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements.lock requirements-dev.lock tests/install/pip.lock pyproject.toml
+	$(call install,requirements.lock requirements-dev.lock --fetch tests/install/pip.lock)
+	@touch $(VENV)/.demo $@
+
+demo: $(VENV)/.demo ## real recorded mainnet trades in your browser, no network needed
 	$(BIN)/headrace demo
 
-test: $(READY) ## all tests, against real servers on this machine
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in under 5 minutes on two cores
+	$(BIN)/python -m pytest -n auto
 
-chaos: $(READY) ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
+test-long: $(VENV)/.dev ## the long forms of the tests too
+	$(BIN)/python -m pytest -n auto -m long
+
+chaos: $(VENV)/.dev ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
 	$(BIN)/headrace bench orders_chaos --store sqlite
 	$(BIN)/headrace bench orders_chaos --store postgres
 	! $(BIN)/headrace bench orders_chaos --orders 300 --kills 10 --stops 2 --engine naive
 
-check: $(READY) ## format, lint, types and layers, in under a minute
+check: $(VENV)/.dev ## format, lint, types and layers, in under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## rewrite the sources in the one format
+format: $(VENV)/.dev ## rewrite the sources in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## build the documentation into docs/_build/html
+docs: $(VENV)/.dev ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-lock: ## resolve the dependencies anew into requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev --group docs pyproject.toml -o requirements-dev.lock
+lock: ## bring both locks up to date with pyproject.toml; what is pinned stays
+	$(COMPILE) --group dev --group docs pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --group build --constraint requirements-dev.lock pyproject.toml -o requirements.lock
+
+upgrade: ## resolve the dependencies anew into both locks
+	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache docs/_build .coverage

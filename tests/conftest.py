@@ -3,6 +3,7 @@ busy machine is no failure."""
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -24,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames[:0] = [name for name in ON_LOOP if name not in item.fixturenames]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what did not run: each reason once, and how to run the long tests."""
+    reporter = terminalreporter
+    skipped = Counter(
+        report.longrepr[2] for report in reporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)
+    )
+    for reason, times in sorted(skipped.items()):
+        reporter.write_line(f"left out {times} × {reason.removeprefix('Skipped: ')}")
+    if reporter.config.option.markexpr == "not long":
+        reporter.write_line("left out: tests marked long; make test-long runs them")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from headrace.cli.main import parser
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*/README.md")])
-MAKE_TARGETS: Final = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MAKE_TARGETS: Final = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _DOC: Final = re.compile(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`")

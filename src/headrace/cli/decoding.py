@@ -1,9 +1,9 @@
-"""`headrace decode`: one file, standard input, or something fetched from the node, printed readably or as JSON."""
+"""`headrace decode`: files, standard input, or what the node has, printed readably, as JSON or as messages."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,38 +11,85 @@ from typing import Final
 import msgspec
 
 from headrace.config import Config
-from headrace.ingest.inspect import Result, inspect
+from headrace.decoders.registry import Programs
+from headrace.ingest.inspect import Result, inspect, owner_id
+from headrace.ingest.messages import MessageLines
+from headrace.ingest.pipeline import Pipeline
 from headrace.ingest.readable import render_text
-from headrace.ingest.recognise import chain_name, pieces
+from headrace.ingest.recognise import chain_name, pieces, recognise
 from headrace.model.errors import BadInputError
 from headrace.runtime.clock import SystemClock
-from headrace.upstream import load_programs, open_rpc
+from headrace.runtime.metrics import Metrics
+from headrace.upstream import load_programs, open_market, open_rpc
 
 STDIN: Final = "-"
 BARE_LENGTH_MIN: Final = 89
 """Text on the command line of this many characters is a transaction itself: names of things on the chain end at 88."""
 
 
-def decode(config: Config, name: str, *, owner: str | None, as_json: bool) -> int:
-    """Print what `name` stands for: a file, `-`, a signature, a public key, or the very text to decode.
+def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: bool, messages: bool) -> int:
+    """Print what each name stands for: a file, `-`, a signature, a public key, or the very text to decode.
 
-    With `as_json` one object, or one a line for several. Raises BadInputError that names `name`. Of JSON lines a bad
-    one is told on standard error and the others are decoded all the same; then 1 is returned.
+    With `as_json` one object, or one a line for several; with `messages` one line of JSON for each message that a
+    stream publishes that brings all of them, in this order. Raises BadInputError that names what can't be read. Of
+    several names or JSON lines a bad one is named on standard error and the others are decoded all the same; then 1 is
+    returned.
     """
+    programs = load_programs(config)
+    write = _message_writer(config, programs, owner) if messages else _writer(programs, owner, as_json=as_json)
+    errors: list[BadInputError] = []
+    count = 0
+    for name in names:
+        for what, text in _inputs(config, name, owner, errors):
+            count += 1
+            try:
+                with _naming(what):
+                    write(text)
+            except BadInputError as error:
+                errors.append(error)
+    if errors and count <= 1 and len(names) == 1:
+        raise errors[0]
+    for each in errors:
+        print(f"headrace: {each}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputError]) -> Iterator[tuple[str, bytes]]:
+    """(what to call it, text) of each piece; a name that can't be read adds to `errors`."""
     shown = "standard input" if name == STDIN else name
-    with _naming(shown):
-        texts = pieces(_read(config, name, owner))
-    programs, bad = load_programs(config), 0
+    try:
+        with _naming(shown):
+            texts = pieces(_read(config, name, owner))
+    except BadInputError as error:
+        errors.append(error)
+        return
     for number, text in enumerate(texts, 1):
-        try:
-            with _naming(shown if len(texts) == 1 else f"{shown}, line {number}"):
-                _print(inspect(text, programs, owner=owner), as_json=as_json)
-        except BadInputError as error:
-            if len(texts) == 1:
-                raise
-            bad += 1
-            print(f"headrace: {error}", file=sys.stderr)
-    return 1 if bad else 0
+        yield shown if len(texts) == 1 else f"{shown}, line {number}", text
+
+
+def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable[[bytes], None]:
+    """A function that prints a text decoded."""
+
+    def write(text: bytes) -> None:
+        _print(inspect(text, programs, owner=owner), as_json=as_json)
+
+    return write
+
+
+def _message_writer(config: Config, programs: Programs, owner: str | None) -> Callable[[bytes], None]:
+    """A function that prints the messages that follow from a text."""
+
+    def new_pipeline() -> Pipeline:
+        metrics = Metrics()
+        return Pipeline(programs, SystemClock(), metrics, market=open_market(config, metrics))
+
+    lines = MessageLines(new_pipeline)
+
+    def write(text: bytes) -> None:
+        for line in lines.of(recognise(text, owner=owner_id(owner, programs))):
+            print(line.decode())
+
+    return write
 
 
 def _print(result: Result | list[Result], *, as_json: bool) -> None:

@@ -95,11 +95,17 @@ def parser() -> argparse.ArgumentParser:
     decode = _command(commands, "decode", _decode, "print a transaction or account readably")
     _add_settings(decode)
     decode.add_argument(
-        "input",
+        "inputs",
+        nargs="+",
         metavar="FILE|-|SIGNATURE|PUBKEY",
-        help="a file, '-' for standard input, or what to fetch from the node",
+        help="files, '-' for standard input, or what to fetch from the node",
     )
     decode.add_argument("--json", action="store_true", help="one JSON object (one a line for several inputs)")
+    decode.add_argument(
+        "--messages",
+        action="store_true",
+        help="print the messages that the stream would publish, one JSON object a line",
+    )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
     listen = _command(commands, "listen", _listen, "subscribe to topics of a running server and print what comes")
@@ -235,7 +241,13 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    return decoding.decode(_settings(arguments), arguments.input, owner=arguments.owner, as_json=arguments.json)
+    return decoding.decode(
+        _settings(arguments),
+        arguments.inputs,
+        owner=arguments.owner,
+        as_json=arguments.json,
+        messages=arguments.messages,
+    )
 
 
 def _listen(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """What `headrace decode` gives: one transaction or account with every name that is known."""
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import pybase64
@@ -17,7 +17,8 @@ from headrace.model.updates import UNTOLD, AccountUpdate, LogsUpdate, Transactio
 
 Result: TypeAlias = dict[str, Any]
 
-_UNSIGNED = b58encode(bytes(64))
+UNSIGNED: Final = ("", b58encode(bytes(64)))
+"""The signatures of what nobody signed: a simulation has zeros, or none."""
 
 
 def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) -> Result | list[Result]:
@@ -31,12 +32,7 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
 
     Raises BadInputError that says what was seen and what is accepted (see `recognise`).
     """
-    if owner is not None and owner in programs.by_name:
-        owner = programs.by_name[owner].program_id
-    if owner is not None and not is_key(owner):
-        known = ", ".join(sorted(programs.by_name))
-        raise BadInputError("unknown_owner", f"{owner!r} is no program id and no program on board ({known})")
-    found = recognise(text, owner=owner)
+    found = recognise(text, owner=owner_id(owner, programs))
     results = [_shown(each, programs) for each in found]
     if len(found) == 1:
         return results[0]
@@ -46,12 +42,22 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
     ]
 
 
+def owner_id(owner: str | None, programs: Programs) -> str | None:
+    """The id of the program that `owner` names or is. Raises BadInputError `unknown_owner`."""
+    if owner is not None and owner in programs.by_name:
+        return programs.by_name[owner].program_id
+    if owner is not None and not is_key(owner):
+        known = ", ".join(sorted(programs.by_name))
+        raise BadInputError("unknown_owner", f"{owner!r} is no program id and no program on board ({known})")
+    return owner
+
+
 def _shown(found: Found, programs: Programs) -> Result:
     if isinstance(found, AccountUpdate):
         return _account(found, programs)
     instructions = instructions_of(found, programs) if isinstance(found, TransactionUpdate) else []
     return {
-        "signature": None if found.signature in ("", _UNSIGNED) else found.signature,
+        "signature": None if found.signature in UNSIGNED else found.signature,
         "slot": found.slot or None,
         "version": _version(found),
         "err": found.err,

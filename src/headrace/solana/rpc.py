@@ -14,6 +14,7 @@ from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError
 from headrace.solana.rpc_transport import RpcSettings, RpcTransport
+from headrace.solana.stored import not_stored
 from headrace.solana.transactions import signature_of
 
 Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -128,7 +129,8 @@ class Rpc(RpcTransport):
         )
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
-        """The `getTransaction` result as JSON values, in base64, of any version up to 1; None if it is not known."""
+        """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
+        knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
         options = {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
         return await self.ask(
             "getTransaction",
@@ -136,6 +138,7 @@ class Rpc(RpcTransport):
             _ANY,
             bytes_max=ENVELOPE_BYTES + TRANSACTION_BYTES,
             check=partial(_check_transaction, signature),
+            suffices=_is_whole,
         )
 
     async def get_signatures_for_address(
@@ -256,6 +259,10 @@ def _check_owned(program_id: str, result: _ProgramResult) -> None:
 
 def _other_answer(method: str, detail: str) -> BadInputError:
     return BadInputError(OTHER_ANSWER, f"{method}: {detail}")
+
+
+def _is_whole(result: Any) -> bool:
+    return result is not None and not not_stored(result)
 
 
 def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:

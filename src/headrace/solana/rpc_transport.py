@@ -135,17 +135,20 @@ class RpcTransport:
         *,
         bytes_max: int | None = ANSWER_BYTES_MAX,
         check: Callable[[T], object] | None = None,
+        suffices: Callable[[T], bool] | None = None,
     ) -> T:
-        """The result of one call, read by `decoder`, of an answer of at most `bytes_max` bytes (None: as set).
+        """Return the result of one call, read by `decoder`, of an answer of at most `bytes_max` bytes (None: as set).
 
         `check` raises BadInputError or TransientError for a result that is not what was asked; then the next endpoint
-        is asked, as after any other failure.
+        is asked, as after any other failure. A result that does not suffice is returned only if no other endpoint has
+        one that does.
         """
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         body = msgspec.json.encode(request)
         bytes_max = min(bytes_max or sys.maxsize, self._settings.response_bytes_max)
         refusal: RpcError | BadInputError | TransientError | None = None
+        poor: list[T] = []
         async with self._gate:
             for endpoint in self._endpoints:
                 if not endpoint.allow(self._clock.monotonic()):
@@ -165,7 +168,11 @@ class RpcTransport:
                     refusal = error
                 else:
                     self._tell(endpoint, worked=True)
-                    return result
+                    if suffices is None or suffices(result):
+                        return result
+                    poor.append(result)
+        if poor:
+            return next((result for result in poor if result is not None), poor[0])
         if refusal is not None:
             raise refusal
         wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()

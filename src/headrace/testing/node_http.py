@@ -38,6 +38,8 @@ class HttpFaults:
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
     """Method → result, whatever the ledger says."""
+    transactions: dict[str, Any] = field(default_factory=dict)
+    """Signature → `getTransaction` result, whatever the ledger says."""
     nulls: int = 0
     """So many times each transaction is "not found" before it is given."""
     lost: set[str] = field(default_factory=set)
@@ -187,7 +189,9 @@ class HttpRpc:
             }
         raise RpcProblem(-32601, "Method not found")
 
-    def _transaction(self, signature: str, commitment: Commitment) -> dict[str, Any] | None:
+    def _transaction(self, signature: str, commitment: Commitment) -> Any:
+        if signature in self.faults.transactions:
+            return self.faults.transactions[signature]
         landed = self.ledger.transaction(signature, commitment)
         asked = self._nulls[signature] = self._nulls.get(signature, 0) + 1
         if landed is None or signature in self.faults.lost or asked <= self.faults.nulls:

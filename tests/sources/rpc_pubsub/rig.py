@@ -152,14 +152,21 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    endpoints: int = 1, *, http: bool = True, start: bool = True, capacity: int = 1000, **changes: Any
+    endpoints: int = 1,
+    *,
+    http: bool = True,
+    other_http: str = "",
+    start: bool = True,
+    capacity: int = 1000,
+    **changes: Any,
 ) -> AsyncIterator[Rig]:
-    """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings."""
+    """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings.
+    `other_http` is a second HTTP endpoint, asked after the node's own."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(ScriptedNode())
         proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.ws_port)) for _ in range(endpoints)]
-        rpc = Rpc([node.http_url], clock=clock) if http else None
+        rpc = Rpc([node.http_url, *([other_http] if other_http else [])], clock=clock) if http else None
         if rpc is not None:
             stack.push_async_callback(rpc.aclose)
         tasks = await stack.enter_async_context(Supervisor(clock))

@@ -2,18 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Container
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
 from headrace.model.errors import BadInputError, HeadraceError, TransientError
 from headrace.model.keys import SYSTEM_PROGRAM
-from headrace.model.updates import AccountUpdate, Commitment, SlotUpdate, TransactionUpdate
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotUpdate, TransactionUpdate
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import OTHER_ANSWER, SIGNATURES_PER_CALL_MAX, Rpc, RpcError, SignatureInfo
 from headrace.solana.rpc_bodies import TOO_LARGE
+from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
 from headrace.sources.rpc_pubsub.coverage import Hole
@@ -58,6 +59,13 @@ class Recent:
         return self._slots.get(feed, {}).get(info.signature) == info.slot
 
 
+class Fetched(NamedTuple):
+    """What the ledger has of a transaction: None if nothing; `whole` is False where no node stored its events."""
+
+    update: TransactionUpdate | LogsUpdate | None = None
+    whole: bool = True
+
+
 class Ledger:
     """Delivers to `outlet` what the ledger still has of some holes. Each `fill` returns what could not be had, in
     words, empty if everything was delivered; it raises HeadraceError if it got nowhere.
@@ -90,7 +98,7 @@ class Ledger:
             return await self._fill_slots(subscription, holes, deadline)
         return ["nodes keep no older versions of accounts"]
 
-    async def fetch(self, subscription: Subscription, *, tries: int = NULL_TRIES) -> TransactionUpdate | None:
+    async def fetch(self, subscription: Subscription, *, tries: int = NULL_TRIES) -> Fetched:
         """The transaction of a `signature:` subscription, if the ledger has it."""
         deadline = self._clock.monotonic() + self._settings.refill_s
         return await self._fetch(subscription, deadline, subscription.key, tries=tries)
@@ -121,17 +129,21 @@ class Ledger:
             if self._clock.monotonic() >= deadline:
                 lacks.append("the listing took too long")
                 break
-        missing = await self._deliver(subscription, listing.found[::-1], deadline)
+        missing, poor = await self._deliver(subscription, listing.found[::-1], deadline)
         if missing:
             lacks.append(f"{missing} of {len(listing.found)} transactions not found")
+        if poor:
+            lacks.append(f"{poor} of {len(listing.found)} transactions without their events")
         return lacks
 
-    async def _deliver(self, subscription: Subscription, found: list[SignatureInfo], deadline: float) -> int:
-        """Fetch and put on the outlet, oldest first; returns how many could not be had."""
-        missing = 0
+    async def _deliver(
+        self, subscription: Subscription, found: list[SignatureInfo], deadline: float
+    ) -> tuple[int, int]:
+        """Fetch and put on the outlet, oldest first; returns how many could not be had, and of how many only a part."""
+        missing = poor = 0
         for start in range(0, len(found), self._settings.refill_parallel):
             if self._clock.monotonic() >= deadline:
-                return missing + len(found) - start
+                return missing + len(found) - start, poor
             chunk = found[start : start + self._settings.refill_parallel]
             async with Supervisor(self._clock) as tasks:
                 fetches: list[Any] = [
@@ -141,14 +153,15 @@ class Ledger:
                     for info in chunk
                 ]
             for info, fetch in zip(chunk, fetches, strict=True):
-                update: TransactionUpdate | None = fetch.result()
-                if update is None:
-                    missing += 1
-                    continue
-                await self._outlet.put(update)
-                self._recent.remember(subscription.feed, info.signature, info.slot)
-                self._tally.refilled(self.name)
-        return missing
+                fetched: Fetched = fetch.result()
+                poor += not fetched.whole
+                missing += fetched.whole and fetched.update is None
+                if fetched.update is not None:
+                    await self._outlet.put(fetched.update)
+                    self._tally.refilled(self.name)
+                    if fetched.whole:
+                        self._recent.remember(subscription.feed, info.signature, info.slot)
+        return missing, poor
 
     async def _fetch(
         self,
@@ -158,28 +171,32 @@ class Ledger:
         slot: int | None = None,
         *,
         tries: int = NULL_TRIES,
-    ) -> TransactionUpdate | None:
-        """The transaction of `signature`, in `slot` if that is given; None where no node gives it."""
+    ) -> Fetched:
+        """Return the transaction of `signature`, in `slot` if that is given, as far as some node gives it."""
         backoff = self._backoff()
         try:
             for _ in range(tries):
                 get = partial(self._get, signature, slot)
                 result = await self._again(get, deadline)
                 if result is not None:
-                    return transaction_from_rpc(
+                    lacks = not_stored(result)
+                    if isinstance(result, dict) and result.get("meta", lacks) is None:
+                        return Fetched(whole=False)
+                    update = transaction_from_rpc(
                         result,
                         source=self.name,
                         feed=subscription.feed,
                         received_ns=self._clock.wall_ns(),
                         commitment=self._commitment,
                     )
+                    return Fetched(shown_by(update, lacks), whole=not lacks)
                 if tries > 1:
                     await self._clock.sleep(backoff.next_s())
         except BadInputError as error:
             self._tally.bad(self.name, error.reason)
         except (RpcError, TransientError) as error:
             _log.debug("transaction_not_had", signature=signature, error=str(error))
-        return None
+        return Fetched()
 
     async def _get(self, signature: str, slot: int | None) -> Any:
         """The node's result; None where it has none, or another transaction, or this one in another slot."""
@@ -321,6 +338,25 @@ class _Listing:
             for info in infos
             if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
         ]
+
+
+def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
+    """Return what a transaction shows in full although parts of it were not stored, so that a whole view that comes
+    later is no repeat: its logs alone where the inner instructions are lacking, nothing where both are."""
+    if "innerInstructions" not in lacks:
+        return update
+    if update.logs is None:
+        return None
+    return LogsUpdate(
+        source=update.source,
+        feed=update.feed,
+        received_ns=update.received_ns,
+        slot=update.slot,
+        signature=update.signature,
+        err=update.err,
+        logs=update.logs,
+        commitment=update.commitment,
+    )
 
 
 def why(error: HeadraceError) -> str:

@@ -7,7 +7,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.sources import Outlet
 from headrace.sources.rpc_pubsub.coverage import Hole
 from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Ledger
+from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Fetched, Ledger
 from headrace.sources.rpc_pubsub.subscriptions import Subscription
 
 
@@ -40,16 +40,20 @@ class Signatures:
             self._tasks.start(self._name, subscription.feed, partial(self._fetch, subscription, slot))
 
     async def _look(self, subscription: Subscription) -> None:
-        update = await self._ledger.fetch(subscription, tries=1) if self._ledger is not None else None
-        if update is not None and self._take(subscription):
-            await self._outlet.put(update)
+        fetched = await self._ledger.fetch(subscription, tries=1) if self._ledger is not None else Fetched()
+        if (fetched.update is not None or not fetched.whole) and self._take(subscription):
+            await self._deliver(subscription, fetched, fetched.update.slot if fetched.update is not None else 0)
 
     async def _fetch(self, subscription: Subscription, slot: int) -> None:
-        update = await self._ledger.fetch(subscription, tries=NULL_TRIES) if self._ledger is not None else None
+        fetched = await self._ledger.fetch(subscription, tries=NULL_TRIES) if self._ledger is not None else Fetched()
         self._fetching.discard(subscription)
-        if not self._take(subscription):
-            return
-        if update is not None:
-            await self._outlet.put(update)
-        else:
-            await self._gaps.declare_lost(subscription, Hole(slot, slot), "transaction not found")
+        if self._take(subscription):
+            await self._deliver(subscription, fetched, slot)
+
+    async def _deliver(self, subscription: Subscription, fetched: Fetched, slot: int) -> None:
+        """Hand in what was fetched, and declare what is lacking of it."""
+        if fetched.update is not None:
+            await self._outlet.put(fetched.update)
+        if fetched.update is None or not fetched.whole:
+            lack = "transaction not found" if fetched.whole else "transaction without its events"
+            await self._gaps.declare_lost(subscription, Hole(slot, slot), lack)

@@ -1,0 +1,23 @@
+"""Which parts of an executed transaction a node did not store: null says so, only an empty list says "none". Pure.
+
+Shape: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null where the node ran
+without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when the block was processed. A
+transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both everywhere, and had
+nothing to list.
+"""
+
+from typing import Any, Final
+
+_LISTS: Final = ("innerInstructions", "logMessages")
+
+
+def not_stored(result: Any) -> tuple[str, ...]:
+    """Return the names of what a `getTransaction` result (or a block's element) lacks: `meta`, `innerInstructions`,
+    `logMessages`; empty if it is whole. What is no object lacks `meta`."""
+    meta = result.get("meta") if isinstance(result, dict) else None
+    if not isinstance(meta, dict):
+        return ("meta",)
+    err = meta.get("err")
+    if err is not None and not (isinstance(err, dict) and "InstructionError" in err):
+        return ()
+    return tuple(name for name in _LISTS if meta.get(name) is None)
