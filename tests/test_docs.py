@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from headrace.cli.main import parser
+from headrace.cli.arguments import parser
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*/README.md")])

@@ -95,6 +95,9 @@ class Progress:
         elif line.startswith(("Collecting ", "Requirement already satisfied: ")) and pin:
             self.done += 1
             self.show(f"{self.done}/{self.total} {pin[1]} {pin[2]}")
+        elif line.startswith("Processing "):  # a file of a local index
+            self.done += 1
+            self.show(f"{self.done}/{self.total} {Path(line.split()[1]).name}")
         elif line.startswith("Building wheel for ") and "started" in line:
             self.show(f"building {line.split()[3]}")
         elif line.startswith("Installing collected packages"):
@@ -115,9 +118,7 @@ class Progress:
 def fail(lock: Path, output: Sequence[str]) -> None:
     """Exit with the one line that says who must act; pip's own lines go before it where they are needed."""
     if any(UNREACHABLE.search(line) for line in output):
-        sys.exit(
-            f"The package index can't be reached: {lock} was not installed. Check the network, then run this again."
-        )
+        sys.exit(f"The package index can't be reached, so {lock} was not installed: check the network, then run again.")
     print("".join(output[-15:]), file=sys.stderr)
     sys.exit(f"pip could not install {lock}: its last lines are above.")
 

@@ -95,6 +95,54 @@ export interface Page extends Position {
   items: (Event | Promote | Retract | Gap)[];
 }
 
+/** An order as the server's `GET /api/orders/{id}` answers it; amounts are text. */
+export interface Order {
+  orderId: string;
+  status: "PENDING" | "ROUTING" | "BUILDING" | "SUBMITTED" | "CONFIRMED" | "FAILED" | "CANCELLED" | "EXPIRED";
+  type: string;
+  tokenIn: string;
+  tokenOut: string;
+  amount: string;
+  uiAmount: string | null;
+  seq: number;
+  dex: string | null;
+  txHash: string | null;
+  executedPrice: string | null;
+  errorReason: string | null;
+  fate: Fate | null;
+  [field: string]: any;
+}
+
+/** What became of an order. After "unknown", ask again with the same key. */
+export type Fate = "not_executed" | "executed" | "unknown";
+
+/** What `POST /api/orders/execute` takes: amounts and prices are text. */
+export interface NewOrder {
+  tokenIn: string;
+  tokenOut: string;
+  /** Whole tokens, as decimal text; or `amount` in base units. */
+  uiAmount?: string;
+  amount?: string;
+  type?: "market" | "limit" | "stop";
+  slippageBps?: number;
+  userId?: string;
+  [field: string]: any;
+}
+
+/** The server's answer to an order command. */
+export interface OrderAnswer {
+  order: Order;
+  /** An order with this key was there already, and this is that one. */
+  replayed: boolean;
+  /** The cancel is a wish so far: the order's transaction may be on its way. */
+  requested: boolean;
+}
+
+export interface CallOptions {
+  /** Ends the waiting: the call rejects with the signal's reason, and an order's fate is unknown. */
+  signal?: AbortSignal;
+}
+
 export interface ClientOptions {
   /**
    * Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. What
@@ -132,6 +180,16 @@ export class Refused extends Error {
   code: number;
 }
 
+/** The server refused an order command; `reason` is the constant to decide by, `errors` names the wrong fields. */
+export class OrderRefused extends Refused {
+  key: string | undefined;
+  reason: string;
+  fate: Fate;
+  retryable: boolean;
+  retryAfterMs: number | null;
+  errors: Record<string, string>;
+}
+
 /** The values of one topic, in order, none twice, for one reader. Leaving the loop leaves the topic. */
 export class Subscription implements AsyncIterable<Value> {
   readonly topic: string;
@@ -158,6 +216,18 @@ export class Client {
   subscribe(topic: string, options?: SubscribeOptions): Subscription;
   /** What came after `since` (without it: all that is kept), or before it, newest first. Rejects with Refused. */
   history(topic: string, options?: { since?: Position; limit?: number; reverse?: boolean }): Promise<Page>;
+  /**
+   * Place an order; resolves once the server has it on disk, to be executed once. It is asked for under one key over as
+   * many connections as it takes. Give a `key` of your own and keep it, to ask again after a reload: what was taken once
+   * is found under it. Rejects with OrderRefused.
+   */
+  execute(order: NewOrder, options?: CallOptions & { key?: string }): Promise<OrderAnswer>;
+  /** An order as it is now. Rejects with OrderRefused. */
+  order(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
+  /** Cancel an order, or ask for that where its transaction may be on its way. Rejects with OrderRefused. */
+  cancel(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
+  /** The order each time it has changed, never an older state after a newer one, until it has ended. */
+  watch(orderId: string): AsyncGenerator<Order, void>;
   /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
   ack(event: Event): void;
   close(): void;

@@ -1,8 +1,8 @@
 // A client of the Headrace stream for browsers and Node: follows topics, comes back, and says what is missing.
 
-import { Refused, Subscription } from "./subscription.js";
+import { OrderRefused, Refused, Subscription } from "./subscription.js";
 
-export { Refused, Subscription };
+export { OrderRefused, Refused, Subscription };
 
 const ASKED_AT_ONCE = 8; // commands that may wait for their answers, well below the rate that servers allow
 const SILENCE_MS = 33_000; // how long nothing may come before the welcome said how often heartbeats do
@@ -11,11 +11,15 @@ const DEFAULTS = { queue: 1024, credential: "subprotocol", retryMs: 200, retryMs
 const CLOSE_FOLLOWS_MS = 50;
 const ACKED_MAX = 4_096;
 const RECORDS = new Set(["event", "promote", "retract", "gap"]); // what takes an offset in a topic's log
+const OVER = new Set(["CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"]); // in which an order ends
 const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // we sent something wrong and would only do so again
-const AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
+const INTERNAL = 100, AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
 
 /** Whether whoever gives tokens could not be reached: so fetch and AbortSignal.timeout say it. */
 const isAway = (error) => error instanceof TypeError || error?.name === "TimeoutError";
+
+/** `crypto.randomUUID` is missing in pages that were not loaded over TLS; `getRandomValues` is there. */
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** One connection that comes back, and all that is followed over it. */
 export class Client {
@@ -66,11 +70,45 @@ export class Client {
 
   /** A page of a topic's log: {topic, epoch, offset, items}; there is more until the last item is at `offset`. */
   history(topic, { since, limit = 100, reverse = false } = {}) {
-    return new Promise((resolve, reject) => {
-      if (this.#failure) return reject(this.#failure);
-      this.#waiting.push({ data: { topic, since, limit, reverse }, resolve, reject });
-      this.#pump();
-    });
+    return this.#call("history", { topic, since, limit, reverse });
+  }
+
+  /**
+   * Place an order: resolves to {order, replayed} once the server has it on disk, to be executed once. It is asked for
+   * under one key over as many connections as it takes; rejects with OrderRefused.
+   */
+  execute(order, { key = newKey(), signal } = {}) {
+    return this.#call("order.execute", { ...order, idempotencyKey: key }, { key, signal });
+  }
+
+  /** {order}: an order as it is now. */
+  order(orderId, { signal } = {}) {
+    return this.#call("order.get", { orderId }, { signal });
+  }
+
+  /** {order, requested}: cancel an order, or, with `requested`, ask for it as its transaction may be on its way. */
+  cancel(orderId, { signal } = {}) {
+    return this.#call("order.cancel", { orderId }, { signal });
+  }
+
+  /** The order each time it has changed, never an older state after a newer one, until it has ended. */
+  async *watch(orderId) {
+    const subscription = this.subscribe(`order:${orderId}`);
+    try {
+      await subscription.started();
+      let { order } = await this.order(orderId);
+      yield order;
+      if (OVER.has(order.status)) return;
+      for await (const { type, data } of subscription) {
+        if (type === "event" && data.seq <= order.seq) continue;
+        const newer = (await this.order(orderId)).order;
+        if (newer.seq <= order.seq) continue;
+        yield (order = newer);
+        if (OVER.has(order.status)) return;
+      }
+    } finally {
+      subscription.close();
+    }
   }
 
   /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
@@ -232,6 +270,9 @@ export class Client {
       case "history":
         this.#answered(frame.id)?.resolve?.({ topic, ...data });
         break;
+      case "order":
+        this.#answered(frame.id)?.resolve?.({ order: data, replayed: !!frame.replayed, requested: !!frame.requested });
+        break;
       case "lag":
       case "snapshot":
         this.#live(topic)?.[`_${frame.type}`](frame);
@@ -266,6 +307,10 @@ export class Client {
     const delayMs = retry_after_ms ?? ASK_AGAIN_MS;
     if (ask?.auth && (temporary || code === TOKEN_EXPIRED)) return this.#refreshLater(this.#socket, delayMs);
     if (code === TOKEN_EXPIRED) this.#renew();
+    if (ask?.kind?.startsWith("order.") && (data.fate || !temporary) && !(temporary && data.fate === "unknown")) {
+      const fate = data.fate ?? (code === INTERNAL ? "unknown" : "not_executed");
+      return ask.reject(new OrderRefused({ ...data, fate }, ask.key));
+    }
     if (temporary || code === TOKEN_EXPIRED || (code === ALREADY_SUBSCRIBED && ask instanceof Subscription)) {
       if (code === ALREADY_SUBSCRIBED) this.#command("unsubscribe", { topic: ask.topic }, { leave: ask.topic });
       if (ask) this.#later(delayMs, () => this.#again(ask));
@@ -288,6 +333,22 @@ export class Client {
     } else if (this.connected && !this.#live(ask.leave)) {
       this.#command("unsubscribe", { topic: ask.leave }, ask);
     }
+  }
+
+  #call(kind, data, { key, signal } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#failure) return reject(this.#failure);
+      signal?.throwIfAborted();
+      const ask = { kind, data, key, resolve, reject };
+      const abort = () => {
+        this.#waiting = this.#waiting.filter((each) => each !== ask);
+        ask.given_up = true;
+        reject(signal.reason);
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiting.push(ask);
+      this.#pump();
+    });
   }
 
   #answered(id) {
@@ -339,7 +400,7 @@ export class Client {
     while (this.#waiting.length && this.#asked.size < ASKED_AT_ONCE) {
       const ask = this.#waiting.shift();
       if (ask instanceof Subscription) this.#command("subscribe", ask._ask(), ask);
-      else this.#command("history", ask.data, ask);
+      else if (!ask.given_up) this.#command(ask.kind, ask.data, ask);
     }
   }
 

@@ -10,6 +10,19 @@ export class Refused extends Error {
 }
 
 /**
+ * The server refused an order command: `reason` is the constant to decide by, `errors` names the wrong fields. `fate` is
+ * "not_executed", "executed" or "unknown"; after "unknown", ask again with the same `key`.
+ */
+export class OrderRefused extends Refused {
+  constructor({ code, message, reason = "", fate = "unknown", retryable = false, retry_after_ms = null, errors = [] }, key) {
+    super(code, message);
+    this.name = "OrderRefused";
+    Object.assign(this, { key, reason, fate, retryable, retryAfterMs: retry_after_ms });
+    this.errors = Object.fromEntries(errors.map((wrong) => [wrong.name, wrong.message]));
+  }
+}
+
+/**
  * The values of one topic, in order, none twice, for one reader: `for await (const value of subscription)`.
  *
  * At most `queue` values wait to be taken. Beyond that the subscription leaves its topic, and comes back by recovery when

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.cli.access import Access
 from headrace.sdk import Client, Refused
-from tests.cli.command import Result, Running, running
+from tests.cli.command import Result, Running, run, running
 from tests.cli.conftest import Headrace, in_thread
 from tests.cli.test_orders import server
 from tests.gateway.house import House, open_house
@@ -210,8 +210,12 @@ async def test_a_private_authority(
             result = await command.end()
         assert (result.status, "orders:ann" in result.out) == (0, True), result.err
         if more:
-            async with running(tmp_path, *listen) as command:
-                await command.says("CERTIFICATE_VERIFY_FAILED.*; --ca-file FILE names whom to trust; trying again")
+            ended = await run(tmp_path, *listen)
+            assert (ended.status, ended.out) == (1, "")
+            assert re.search("CERTIFICATE_VERIFY_FAILED.*; --ca-file FILE names whom to trust$", ended.err)
+            elsewhere = ("listen", "slots", "--url", f"ws{url[4:]}/ws", *more)  # no certificate for this name
+            ended = await run(tmp_path, *elsewhere)
+            assert (ended.status, "CERTIFICATE_VERIFY_FAILED" in ended.err) == (1, True), ended
 
 
 @pytest.mark.parametrize("command", [["listen", "slots"], ["orders", "list"]])

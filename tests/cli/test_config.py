@@ -99,7 +99,7 @@ def test_a_port_that_is_none(headrace: Headrace, port: str) -> None:
     assert f"argument --port: got '{port}', expected an integer from 0 to 65535" in result.err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve", "--nonsense"], ["decode"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["serve", "--nonsense"], ["decode"]])
 def test_wrong_usage(headrace: Headrace, arguments: list[str]) -> None:
     result = headrace(*arguments)
     assert result.status == 2

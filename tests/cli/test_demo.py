@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import sys
@@ -120,6 +121,18 @@ async def test_listen_says_that_nobody_is_there(tmp_path: Path) -> None:
         result = await interrupted(command)
     assert result[0] == 130
     assert result[2].count("\n") == 0
+
+
+async def test_listen_gives_up_in_time_where_too_little_comes(tmp_path: Path) -> None:
+    nowhere = await run(tmp_path, "listen", "slots", "--url", "ws://127.0.0.1:9/ws", "--timeout", "0.5")
+    assert (nowhere.status, nowhere.err.splitlines()[-1]) == (1, "headrace: 0 of any events came in 0.5 s")
+    async with running(tmp_path, *QUICK, "--quiet") as demo:
+        url = await demo.url()
+        some = await run(tmp_path, *listen(url), "--timeout", "5")
+        few = await run(tmp_path, *listen(url), "--timeout", "5", "--count", "100000000")
+    assert (some.status, some.err, "buy" in some.out) == (0, "", True)
+    assert few.status == 1
+    assert re.fullmatch(r"headrace: \d+ of 100000000 events came in 5 s", few.err)
 
 
 async def test_listen_to_a_topic_that_is_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace import app
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting, WrongSettings, load, render
 from headrace.config.inputs import FILE_BYTES_MAX
 from headrace.model.errors import ConfigError
@@ -370,3 +371,29 @@ def test_the_promised_names() -> None:
     assert (bare.queue_max_concurrency, bare.queue_rate_limit_per_minute) == (10, 100)
     assert bare.commcoin_program_id == "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
     assert load(CORE_SECTIONS, env={"SERVER_ID": bare.server_id}, dotenv=None, toml=None).section(CoreSettings) == bare
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SOLANA_RPC_WSS", "SOLANA_RPC_WS"),
+        ("SOLANA_RPC_URI", "SOLANA_RPC_URL"),
+        ("SOLANA_URL_RPC", "SOLANA_RPC_URL"),
+        ("ALLOWED_ORIGIN", "ALLOWED_ORIGINS"),
+        ("SUBSCRIPTION", "SUBSCRIPTIONS"),
+        ("QUEUE_CONCURRENCY", "QUEUE_MAX_CONCURRENCY"),
+        ("WEBSOCKET_CONNECTIONS", "WEBSOCKET_MAX_CONNECTIONS"),
+        ("JWT_SECRETS", "JWT_SECRET"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+    ],
+)
+def test_a_variable_nearly_like_ours_is_warned_of_with_the_one_meant(name: str, meant: str) -> None:
+    config = load(app.SECTIONS, env={name: "1"}, dotenv=None, toml=None)
+    assert config.warnings == (f"{name} in the environment is not a setting; did you mean {meant}?",)
+
+
+@pytest.mark.parametrize(
+    "name", ["TEST_DATABASE_URL", "REDIS_PORT", "POSTGRES_URL", "NODE_ENV", "SERVER", "LOG", "HOST", "SSH_AUTH_SOCK"]
+)
+def test_a_variable_of_other_programs_is_passed_over(name: str) -> None:
+    assert load(app.SECTIONS, env={name: "1"}, dotenv=None, toml=None).warnings == ()

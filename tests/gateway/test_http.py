@@ -1,7 +1,6 @@
 """HTTP beside the WebSocket: routes, problems, bounds, headers."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -10,7 +9,7 @@ import pytest
 import pytest_asyncio
 from litestar import get
 
-from headrace.gateway.http import PIPELINE_MAX
+from headrace.gateway.http import READ_AHEAD
 from tests.gateway.house import House, Raw, join, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -250,7 +249,7 @@ async def test_a_name_may_be_percent_encoded(house: House, http: httpx.AsyncClie
         (b"PUT /api/ws/connections HTTP/1.1", 405),
         (b"OPTIONS /api/topics HTTP/1.1", 204),
         (b"TRACE /api/topics HTTP/1.1", 405),
-        (b"BREW /api/topics HTTP/1.1", 400),
+        (b"BREW /api/topics HTTP/1.1", 501),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -365,7 +364,8 @@ async def test_bad_requests_on_the_wire(house: House, data: bytes, status: int) 
 
 
 @pytest.mark.parametrize(
-    "start", [b"", b"GET /ws HT", b"GET / HTTP/1.1\r\nHost:", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nx"]
+    "start",
+    [b"", b"GET /ws HT", b"GET / HTTP/1.1\r\nHost:", b"POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 9\r\n\r\nx"],
 )
 async def test_a_request_must_come_in_time(start: bytes) -> None:
     async with open_house(request_s=0.1) as house:
@@ -373,7 +373,7 @@ async def test_a_request_must_come_in_time(start: bytes) -> None:
         raw.send(start)
         async with asyncio.timeout(30):
             answer = await raw.reader.read()
-        assert answer == b"" or b" 408 " in answer or b" 405 " in answer
+        assert b" 408 " in answer if start else not answer
         raw.leave()
 
 
@@ -385,46 +385,22 @@ async def test_connections_that_never_become_anything_are_limited() -> None:
             raw.leave()
 
 
-CHUNK = b"ffff\r\n" + b"a" * 65_535 + b"\r\n"
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK + CHUNK, 413),
-        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n", 400),
-    ],
-)
-async def test_an_answer_that_comes_after_a_refusal_is_dropped_in_silence(
-    house: House, capsys: pytest.CaptureFixture[str], data: bytes, status: int
-) -> None:
+async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_further(house: House) -> None:
     raw = await Raw.connect(house.port)
-    raw.send(data)
-    assert b" %d " % status in await raw.read_head()
+    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own client
+    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
     async with asyncio.timeout(30):
-        await raw.reader.read()
-    async with httpx.AsyncClient() as http:  # one more turn for whatever was still to be answered
-        await http.get(f"http://127.0.0.1:{house.port}/health/live")
-    assert "Traceback" not in capsys.readouterr().err
-    raw.leave()
-
-
-async def test_a_client_that_asks_without_end_and_waits_for_no_answer_is_dropped(house: House) -> None:
-    before = house.metric("gateway_refused_total", status="429")
-    raw = await Raw.connect(house.port)
-    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 7000)
-    async with asyncio.timeout(30):
-        with contextlib.suppress(ConnectionError):
-            answers = await raw.reader.read()
-            assert answers.count(b" 200 ") < 7000
-    assert house.metric("gateway_refused_total", status="429") > before
+        while not house.gateway.gate.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
+            await asyncio.sleep(0.001)
+    (waiting,) = [len(connection._inbound) for connection in house.gateway._http.connections if connection._exchange]
+    assert waiting <= READ_AHEAD + 262_144  # and what one read gives
     raw.leave()
 
 
 async def test_pipelined_requests_are_all_answered(house: House) -> None:
     raw = await Raw.connect(house.port)
-    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * PIPELINE_MAX)
-    for _ in range(PIPELINE_MAX):
+    raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+    for _ in range(100):
         assert b" 200 " in await raw.read_head()
         await raw.reader.readexactly(len(b'{"status":"live"}'))
     raw.leave()

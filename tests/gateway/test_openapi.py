@@ -85,7 +85,7 @@ async def test_every_route_is_told(tmp_path: Path, document: dict[str, Any]) -> 
     """A route that is neither in the document nor on the list above is found."""
     async with desk(tmp_path) as client:
         assert client.service.gateway is not None
-        application: Any = client.service.gateway._server.config.app
+        application: Any = client.service.gateway._http.app
         routes = {route.path_format for route in application._app._app._app.routes}
     assert routes == {*document["paths"], *NOT_TOLD}
 

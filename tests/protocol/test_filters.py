@@ -1,6 +1,7 @@
 """Filters: what is refused, what is the same, and that a compiled one says what a plain reading of the rules says."""
 
 import json
+import operator
 import random
 from fractions import Fraction
 from typing import Any
@@ -59,29 +60,42 @@ def interpret(tree: Any, data: Any) -> bool:
         return any(interpret(node, data) for node in tree["nodes"])
     if op == "not":
         return not interpret(tree["nodes"][0], data)
-    value = data
-    for part in tree["key"].split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    text, number = plain_text(value), plain_number(value)
-    cmp, wanted = tree["cmp"], plain_text(tree.get("val"))
-    among = text in [plain_text(val) for val in tree.get("vals", [])]
+    found = under(data, tree["key"].split("."))
+    values = [value for each in found for value in leaves_of(each)]
+    texts = [text for text in map(plain_text, values) if text is not None]
+    numbers = [number for number in map(plain_number, values) if number is not None]
+    cmp, wanted = tree["cmp"], plain_text(tree.get("val")) or ""
     match cmp:
         case "eq" | "neq":
-            return (text is not None and text == wanted) is (cmp == "eq")
+            return any(text == wanted for text in texts) is (cmp == "eq")
         case "in" | "nin":
-            return (text is not None and among) is (cmp == "in")
+            among = [plain_text(val) for val in tree["vals"]]
+            return any(text in among for text in texts) is (cmp == "in")
         case "ex" | "nex":
-            return (value is not None) is (cmp == "ex")
+            return any(value is not None for value in found) is (cmp == "ex")
         case "sw":
-            return text is not None and text.startswith(wanted or "")
+            return any(text.startswith(wanted) for text in texts)
         case "ew":
-            return text is not None and text.endswith(wanted or "")
+            return any(text.endswith(wanted) for text in texts)
         case "ct":
-            return text is not None and (wanted or "") in text
+            return any(wanted in text for text in texts)
     than = plain_number(tree["val"])
-    if number is None or than is None:
-        return False
-    return {"gt": number > than, "gte": number >= than, "lt": number < than, "lte": number <= than}[cmp]
+    assert than is not None
+    compare = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}[cmp]
+    return any(compare(number, than) for number in numbers)
+
+
+def under(value: Any, parts: list[str]) -> list[Any]:
+    """What a key's parts lead to: into objects, and into every element of a list that is not at the end."""
+    if not parts:
+        return [value]
+    if isinstance(value, list):
+        return [found for each in value for found in under(each, parts)]
+    return under(value[parts[0]], parts[1:]) if isinstance(value, dict) and parts[0] in value else []
+
+
+def leaves_of(value: Any) -> list[Any]:
+    return [leaf for each in value for leaf in leaves_of(each)] if isinstance(value, list) else [value]
 
 
 KEYS = ("a", "b", "c.d", "c")
@@ -94,14 +108,18 @@ numbers = st.one_of(
 )
 texts = st.sampled_from(["", "a", "ab", "ba", "1e3", "1_0", "٣", " 1", "NaN", "Infinity", "true", "é", "x" * 256])
 values = st.one_of(numbers, texts, st.booleans())
-data_values = st.one_of(values, st.none(), st.lists(values, max_size=2))
+nested_lists = st.recursive(
+    st.lists(st.one_of(values, st.none()), max_size=12), lambda inner: st.lists(inner, max_size=3)
+)
+data_values = st.one_of(values, st.none(), nested_lists)
+objects = st.fixed_dictionaries({}, optional={"d": data_values})
 datas = st.one_of(
     st.fixed_dictionaries(
         {},
         optional={
             "a": data_values,
             "b": data_values,
-            "c": st.one_of(data_values, st.fixed_dictionaries({"d": values})),
+            "c": st.one_of(data_values, objects, st.lists(st.one_of(objects, values, st.lists(objects)), max_size=4)),
         },
     ),
     data_values,
@@ -315,6 +333,68 @@ def test_at_the_limit_is_fine(tree: Any) -> None:
 def test_a_body_without_data_has_no_fields(body: bytes) -> None:
     assert not compiled(read({"key": "a", "cmp": "ex"}).node)(View(body))
     assert compiled(read({"key": "a", "cmp": "neq", "val": "x"}).node)(View(body))
+
+
+SWAP = {
+    "instructions": [
+        {"name": "set_compute_unit_limit", "accounts": []},
+        {"name": "swap", "accounts": ["pool", "alice"]},
+        {"name": None, "accounts": ["bob"]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "outcome"),
+    [
+        ({"key": "instructions.name", "cmp": "eq", "val": "swap"}, True),
+        ({"key": "instructions.name", "cmp": "neq", "val": "swap"}, False),
+        ({"key": "instructions.name", "cmp": "eq", "val": "buy"}, False),
+        ({"key": "instructions.name", "cmp": "neq", "val": "buy"}, True),
+        ({"key": "instructions.accounts", "cmp": "eq", "val": "bob"}, True),
+        ({"key": "instructions.accounts", "cmp": "in", "vals": ["carol", "alice"]}, True),
+        ({"key": "instructions.accounts", "cmp": "nin", "vals": ["carol", "alice"]}, False),
+        ({"key": "instructions.accounts", "cmp": "nin", "vals": ["carol"]}, True),
+        ({"key": "instructions.accounts", "cmp": "ex"}, True),
+        ({"key": "instructions", "cmp": "ex"}, True),
+        ({"key": "instructions.path", "cmp": "nex"}, True),
+        ({"key": "instructions.accounts", "cmp": "ew", "val": "ice"}, True),
+        ({"key": "instructions.name", "cmp": "sw", "val": "set_"}, True),
+        ({"key": "instructions.name", "cmp": "ct", "val": "compute"}, True),
+        ({"key": "instructions.1.name", "cmp": "ex"}, False),
+    ],
+)
+def test_a_list_matches_if_any_element_does(leaf: Any, outcome: bool) -> None:
+    assert passes(leaf, SWAP) is outcome
+
+
+def test_comparisons_of_one_list_may_be_met_by_different_elements() -> None:
+    both = [{"key": "instructions.name", "cmp": "eq", "val": "swap"}]
+    both.append({"key": "instructions.accounts", "cmp": "eq", "val": "bob"})
+    assert passes({"op": "and", "nodes": both}, SWAP)
+
+
+def test_an_empty_list_is_there_and_has_no_value() -> None:
+    for leaf, outcome in (("ex", True), ("nex", False)):
+        assert passes({"key": "a", "cmp": leaf}, {"a": []}) is outcome
+    assert not passes({"key": "a", "cmp": "sw", "val": ""}, {"a": []})
+    assert passes({"key": "a", "cmp": "neq", "val": ""}, {"a": []})
+
+
+def test_ct_counts_as_sixteen_nodes() -> None:
+    assert read({"key": "a", "cmp": "ct", "val": "x"}).size == filters.CT_SIZE == 16
+    assert read({"op": "not", "nodes": [{"key": "a", "cmp": "ct", "val": "x"}]}).size == 17
+
+
+def test_the_index_finds_filters_among_ten_thousand_values() -> None:
+    shown = view({"a": [str(number) for number in range(10_000)]})
+    index: FilterIndex[tuple[str, str]] = FilterIndex()
+    for cmp in ("eq", "sw", "ew", "gt", "lt"):
+        for val in ("9999", "10000"):
+            one = read({"key": "a", "cmp": cmp, "val": val})
+            index.add(one, compiled(one.node), (cmp, val))
+    expected = {("eq", "9999"), ("sw", "9999"), ("ew", "9999"), ("lt", "9999"), ("lt", "10000")}
+    assert set(index.match(shown)) == expected
 
 
 def test_what_looks_like_a_pattern_is_text() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from headrace.cli.arguments import TOKEN_ENV
 from headrace.model.credentials import is_token
 from headrace.model.errors import ConfigError
 from headrace.protocol.codes import CloseCode, ErrorCode
 
-ENV: Final = "HEADRACE_TOKEN"
 TOKEN_BYTES_MAX: Final = 16_384
 
 _BAD: Final = "it does not take this token: it was made for another server, or cut off"
@@ -31,19 +31,6 @@ _HINTS: Final[Mapping[int, str]] = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--token-file` and `--ca-file`. A token itself is no argument: everybody on the machine can read those."""
-    parser.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        help=f"file with the token to show, read again for each connection (default: what {ENV} holds)",
-    )
-    parser.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="certificates (PEM) to trust, in place of this machine's"
-    )
-
-
 class Access(NamedTuple):
     """Where the token is, if there is one, and whom to trust."""
 
@@ -55,8 +42,8 @@ class Access(NamedTuple):
     def of(cls, arguments: argparse.Namespace) -> Self:
         """What the options and the environment say. Raises ConfigError for a token that can't be one."""
         file: Path | None = arguments.token_file
-        text = os.environ.get(ENV, "").strip() if file is None else ""
-        access = cls(file, _checked(text, ENV) if text else None, arguments.ca_file)
+        text = os.environ.get(TOKEN_ENV, "").strip() if file is None else ""
+        access = cls(file, _checked(text, TOKEN_ENV) if text else None, arguments.ca_file)
         access.read()
         return access
 
@@ -102,16 +89,21 @@ class Access(NamedTuple):
         """What to do about a refusal with this HTTP status, error or close code; empty where that is plain."""
         if self.token_file is None and self.text is None:
             wanted = code in (401, ErrorCode.UNAUTHORIZED, CloseCode.AUTH_TIMEOUT)
-            return f"; it wants a token: --token-file FILE, or {ENV}" if wanted else ""
+            return f"; it wants a token: --token-file FILE, or {TOKEN_ENV}" if wanted else ""
         return f"; {_HINTS[code]}" if code in _HINTS else ""
 
     async def _again(self) -> str:
         return await asyncio.to_thread(self.read) or ""
 
 
+def is_untrusted(why: str) -> bool:
+    """Say whether a connection failed as the server's certificate is not to be trusted."""
+    return "CERTIFICATE_VERIFY_FAILED" in why
+
+
 def remedy(why: str) -> str:
     """What to do about a connection that failed; empty where that is plain."""
-    if "CERTIFICATE_VERIFY_FAILED" in why:
+    if is_untrusted(why):
         return "; --ca-file FILE names whom to trust"
     return "; does a server run there?" if "Connection refused" in why else ""
 

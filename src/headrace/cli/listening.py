@@ -1,6 +1,8 @@
 """`headrace listen`: prints what topics of a running server bring, one line each."""
 
+import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,28 +11,35 @@ from typing import Any
 
 import msgspec
 
-from headrace.cli.access import Access, remedy
+from headrace.cli.access import Access, is_untrusted, remedy
+from headrace.model.errors import HeadraceError
 from headrace.model.redact import redact
-from headrace.runtime.channel import Channel
+from headrace.runtime.channel import Channel, ChannelClosed
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused, Retract, Subscription, Value
 
 
-def listen(url: str, topics: Sequence[str], access: Access, *, whole_frames: bool, count: int | None) -> int:
-    """Print events until `count` have come, or until interrupted; 1 if the server refused."""
-    access.warn(url)
-    known = partial(Client, token=access.token(), tls=access.tls(url))
+def run(arguments: argparse.Namespace) -> int:
+    """Run `headrace listen`: 1 if the server refused, its certificate is wrong, or too little came in time."""
+    shown = Access.of(arguments)
+    shown.warn(arguments.url)
+    known = partial(Client, token=shown.token(), tls=shown.tls(arguments.url))
+    count, timeout_s = arguments.count, arguments.timeout
+    values = print_values(
+        arguments.url, arguments.topics, known, whole_frames=arguments.json, count=count, timeout_s=timeout_s
+    )
     try:
-        asyncio.run(print_values(url, topics, known, whole_frames=whole_frames, count=count))
+        seen = asyncio.run(values)
     except Refused as refused:
         hint = (
             "; the address of a stream ends in /ws"
             if refused.code == HTTPStatus.NOT_FOUND
-            else access.hint(refused.code)
+            else shown.hint(refused.code)
         )
-        print(f"headrace: the server refused: {printable(str(refused))}{hint}", file=sys.stderr)
-        return 1
+        raise HeadraceError(f"the server refused: {printable(str(refused))}{hint}") from refused
+    if seen < (count or 1):
+        raise HeadraceError(f"{seen} of {count or 'any'} events came in {timeout_s:g} s")
     return 0
 
 
@@ -41,31 +50,46 @@ async def print_values(
     *,
     whole_frames: bool = False,
     count: int | None = None,
-) -> None:
-    """Print every value of the topics as one line: JSON as it came, or the gist of it."""
-    told, seen = False, 0
+    timeout_s: float | None = None,
+) -> int:
+    """Print every value of the topics as one line: JSON as it came, or the gist of it. Return how many events came.
+
+    Ends after `count` events or `timeout_s` seconds, by default never. Raises Refused, and HeadraceError for a
+    certificate that is wrong: the same one would be shown again.
+    """
+    reported, seen = False, 0
+    untrusted = ""
     values = Channel[Value](64, name="listen")
 
-    def tell(why: str, delay_s: float) -> None:
-        nonlocal told
-        if not told:
-            print(f"headrace: {redact(url)}: {why}{remedy(why)}; trying again until it is there", file=sys.stderr)
-        told = True
+    def report(why: str, delay_s: float) -> None:
+        nonlocal reported, untrusted
+        problem = f"{redact(url)}: {why}{remedy(why)}"
+        if is_untrusted(why):
+            untrusted = problem
+            values.close()
+        elif not reported:
+            print(f"headrace: {problem}; trying again until it is there", file=sys.stderr)
+        reported = True
 
     async def follow(subscription: Subscription) -> None:
         async for value in subscription:
             await values.put(value)
 
-    async with connect(url, on_loss=tell) as client, Supervisor(SystemClock()) as tasks:
+    async with connect(url, on_loss=report) as client, Supervisor(SystemClock()) as tasks:
         for topic in dict.fromkeys(topics):
             tasks.start("listen", topic, partial(follow, client.subscribe(topic)))
-        while count is None or seen < count:
-            for value in await values.get_batch(1):
-                told = False
-                if line := frame_of(value) if whole_frames else line_of(value):
-                    print(line, flush=True)
-                seen += isinstance(value, Event)
+        with contextlib.suppress(TimeoutError, ChannelClosed):
+            async with asyncio.timeout(timeout_s):
+                while count is None or seen < count:
+                    for value in await values.get_batch(1):
+                        reported = False
+                        if line := frame_of(value) if whole_frames else line_of(value):
+                            print(line, flush=True)
+                        seen += isinstance(value, Event)
         tasks.cancel()
+    if untrusted:
+        raise HeadraceError(untrusted)
+    return seen
 
 
 def frame_of(value: Value) -> str:

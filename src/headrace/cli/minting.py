@@ -1,7 +1,6 @@
 """`headrace token`: makes tokens with the server's own secret, to try things out before an issuer is there."""
 
 import argparse
-import re
 import sys
 from typing import Any, Final
 
@@ -10,26 +9,10 @@ import jwt
 from headrace.config import Config
 from headrace.gateway.auth.settings import AuthSettings, check_secret
 from headrace.model.errors import ConfigError
-from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.runtime.clock import SystemClock
 
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TTL_S_MAX: Final = 366 * 86_400
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What a token can say."""
-    parser.add_argument("--sub", type=_subject, required=True, metavar="USER", help="whose token it is")
-    parser.add_argument(
-        "--topics",
-        type=_topics,
-        metavar="TOPIC,…",
-        help="what it may read, such as 'trades:*,slots' (default: no claim)",
-    )
-    parser.add_argument("--admin", action="store_true", help="it may also publish and look at all connections")
-    parser.add_argument(
-        "--ttl", type=_ttl_s, default="1h", metavar="TIME", help="90s, 30m, 12h, 7d (default %(default)s)"
-    )
 
 
 def mint(config: Config, arguments: argparse.Namespace) -> int:
@@ -52,21 +35,3 @@ def mint(config: Config, arguments: argparse.Namespace) -> int:
         claims["iss"] = settings.jwt_issuer
     print(jwt.encode(claims, settings.jwt_secret or "", algorithm="HS256"))
     return 0
-
-
-def _subject(text: str) -> str:
-    if not is_subject(text):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters")
-    return text
-
-
-def _topics(text: str) -> list[str]:
-    return [topic.strip() for topic in text.split(",") if topic.strip()]
-
-
-def _ttl_s(text: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    ttl_s = int(found[1]) * UNITS_S[found[2]] if found else 0
-    if not 0 < ttl_s <= TTL_S_MAX:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 90s, 30m, 12h or 7d, at most 366d")
-    return ttl_s

@@ -6,14 +6,14 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from headrace.cli.access import Access, add_options, remedy
+from headrace.cli.access import Access, remedy
 from headrace.cli.listening import printable
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.model.orders import TERMINAL
@@ -21,7 +21,6 @@ from headrace.protocol.codes import may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.sdk.dialing import dial, refusal
 
-URL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 15.0
 COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
 
@@ -32,54 +31,7 @@ class Problem(HeadraceError):  # noqa: N818  (an answer, in the words of RFC 945
     """The server said no, or was not there; in words for the terminal."""
 
 
-def add_to(commands: Any) -> None:
-    """The command and its own commands."""
-    about = "place, watch, list and cancel orders of a running server"
-    parser = commands.add_parser("orders", help=about, description=about[0].upper() + about[1:] + ".")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    place = _verb(verbs, "place", _place, "place an order; it is on disk when this returns")
-    place.add_argument("token_in", metavar="TOKEN_IN", help="what is given: SOL, USDC, USDT or a mint")
-    place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
-    place.add_argument("amount", metavar="AMOUNT", help="how much of TOKEN_IN, in whole tokens")
-    place.add_argument("--base-units", action="store_true", help="AMOUNT is in base units")
-    place.add_argument("--limit", metavar="PRICE", help="wait for this price: whole tokens out for one in, or more")
-    place.add_argument("--stop", metavar="PRICE", help="wait until the price is this, or less")
-    place.add_argument("--slippage-bps", type=int, metavar="BPS", help="how far below the quote it may be filled")
-    place.add_argument("--priority", type=int, metavar="N", help="0 urgent … 9 (default 5)")
-    place.add_argument("--expires-in", type=float, metavar="S", help="not begun after S seconds")
-    place.add_argument("--user", metavar="USER", help="whose order it is")
-    place.add_argument("--key", metavar="KEY", help="idempotency key: asked again, it is the same order")
-    place.add_argument("--watch", action="store_true", help="then follow it to its end")
-
-    watch = _verb(verbs, "watch", _watch, "follow an order to its end; 0 if it was executed, else 1")
-    watch.add_argument("order", metavar="ORDER", help="its id")
-    watch.add_argument("--from-seq", type=int, default=0, metavar="SEQ", help="only what came after (default 0: all)")
-
-    listing = _verb(verbs, "list", _list, "list orders, newest first")
-    listing.add_argument("--user", metavar="USER", help="only this user's")
-    listing.add_argument("--status", metavar="STATUS", help="only those in this status, such as PENDING")
-    listing.add_argument("--mint", metavar="MINT", help="only those that give or want this token")
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (default 50)")
-    listing.add_argument("--cursor", metavar="CURSOR", help="go on where an earlier list ended")
-
-    cancel = _verb(verbs, "cancel", _cancel, "cancel an order, or ask for it when its transaction may be on its way")
-    cancel.add_argument("order", metavar="ORDER", help="its id")
-
-    events = _verb(verbs, "events", _events, "print the log of an order")
-    events.add_argument("order", metavar="ORDER", help="its id")
-
-
-def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-    parser.add_argument("--url", default=URL, help="the server's address (default %(default)s)")
-    add_options(parser)
-    parser.add_argument("--json", action="store_true", help="print what the server says, one JSON object a line")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _place(arguments: argparse.Namespace) -> int:
+def place(arguments: argparse.Namespace) -> int:
     if arguments.limit and arguments.stop:
         raise ConfigError("--stop", arguments.stop, "either --limit or --stop")
     kind = "limit" if arguments.limit else "stop" if arguments.stop else "market"
@@ -108,11 +60,11 @@ def _place(arguments: argparse.Namespace) -> int:
     return _follow(arguments, order["orderId"], 0) if arguments.watch else 0
 
 
-def _watch(arguments: argparse.Namespace) -> int:
+def watch(arguments: argparse.Namespace) -> int:
     return _follow(arguments, arguments.order, arguments.from_seq)
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def list_orders(arguments: argparse.Namespace) -> int:
     names = ("user", "status", "mint", "limit", "cursor")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     page = _ask(arguments, "GET", "/api/orders", params=given)
@@ -128,7 +80,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cancel(arguments: argparse.Namespace) -> int:
+def cancel(arguments: argparse.Namespace) -> int:
     order = _ask(arguments, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
     over = order["status"] == "CANCELLED"
     said = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
@@ -136,7 +88,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _events(arguments: argparse.Namespace) -> int:
+def events(arguments: argparse.Namespace) -> int:
     path, seq = f"/api/orders/{quote(arguments.order, safe='')}/events", 0
     while events := _ask(arguments, "GET", path, params={"fromSeq": seq})["events"]:
         for event in events:

@@ -16,8 +16,8 @@ import uvloop
 
 from headrace import assembly
 from headrace.app import Service
+from headrace.cli.arguments import SERVER_URL
 from headrace.cli.listening import print_values
-from headrace.cli.ordering import URL
 from headrace.config import Config, CoreSettings
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings
@@ -70,7 +70,7 @@ def demo(config: Config, *, speed: float | None, follow_here: bool, browser: boo
     async def greet(service: Service, url: str) -> None:
         print(f"\n  Headrace plays recorded mainnet trades.\n\n  page       {url}/", file=sys.stderr)
         print(f"  websocket  {url.replace('http', 'ws', 1)}/ws", file=sys.stderr)
-        place = f"headrace orders place SOL USDC 1.5 --watch{'' if url == URL else f' --url {url}'}"
+        place = f"headrace orders place SOL USDC 1.5 --watch{'' if url == SERVER_URL else f' --url {url}'}"
         print(f"  orders     {place}\n\n  Ctrl-C ends it.\n", file=sys.stderr)
         if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             await asyncio.to_thread(webbrowser.open, f"{url}/")

@@ -154,5 +154,24 @@ def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) 
     """The environment belongs to everybody, so a name that is nearly ours is only worth a warning."""
     known = {name for field in fields.values() for name in field.setting.env}
     for name in sorted(environment):
-        if name not in known and not name.startswith(OWN_PREFIX) and (near := _nearest(name, known, _NEAR_MISS)):
+        if name in known or name.startswith(OWN_PREFIX):
+            continue
+        if near := _nearest(name, known, _NEAR_MISS) or _of_the_same_words(name, known):
             yield f"{name} in the environment is not a setting; did you mean {near}?"
+
+
+def _of_the_same_words(name: str, known: Iterable[str]) -> str | None:
+    """Return a known name with the same words in another order, or with one more: `QUEUE_CONCURRENCY` lacks `MAX`.
+
+    The first words must agree: `TEST_DATABASE_URL` is somebody else's.
+    """
+    words = name[:128].split("_")
+    near = [
+        other
+        for other in sorted(known)
+        if len(words) > 1
+        and other.split("_")[0] == words[0]
+        and set(words) <= set(other.split("_"))
+        and len(other.split("_")) - len(words) in (0, 1)
+    ]
+    return next(iter(near), None)

@@ -235,6 +235,11 @@ class Connection(Stalling, asyncio.Protocol):
             endpoint.lost()
 
 
+def has_endpoint(endpoints: Mapping[str, EndpointFactory], path: str) -> bool:
+    """Return whether there is a WebSocket at this path."""
+    return _match(endpoints, path)[0] is not None
+
+
 def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
     """The endpoint for a path and what stands for the `{id}` of its pattern: one segment, taken as it is."""
     if path in endpoints:

@@ -1,226 +1,302 @@
-"""Uvicorn's HTTP protocol with bounds on what a request may take: time, headers, connections."""
+"""One HTTP connection: a request is read whole, answered, and only then the next one is looked at."""
 
 import asyncio
-from functools import partial
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from litestar.types import ASGIApp
 from websockets.datastructures import Headers
-from websockets.http11 import Request
+from websockets.http11 import Request as Handshake
 
 from headrace.gateway.event_stream import TAKE_OVER
+from headrace.gateway.exchange import Dates, Exchange
 from headrace.gateway.limits import Doorkeeper, Stalling
 from headrace.gateway.problems import PROBLEM_TYPE, problem
+from headrace.gateway.rfc9112 import Inbound, Interim, Malformed, Request
+from headrace.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
     from headrace.gateway.connection import Connection
 
+READ_AHEAD: Final = 65_536
+"""Bytes of later requests that wait while one is answered; beyond it nothing more is read."""
 
-PIPELINE_MAX: Final = 32
-"""Requests of one connection that may wait for the one before them. Uvicorn would take as many as come, and each takes
-a hundred times its bytes."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
-class BoundedHttp(Stalling, HttpToolsProtocol):
-    """Refuses what is too large, too slow or too much, and hands an upgrade on with the bytes that came behind it."""
+class HttpSide:
+    """What the connections of one server share.
 
-    def __init__(self, *, keeper: Doorkeeper, **uvicorn: Any) -> None:
-        super().__init__(**uvicorn)
-        self._keeper = keeper
-        self._header_bytes = 0
-        self._request_bytes = 0
-        self._in_head, self._ended = True, False
-        self._refused = False
+    `websocket` makes what takes over the socket for a WebSocket at a path; None where no WebSocket is.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keeper: Doorkeeper,
+        supervisor: Supervisor,
+        websocket: "Callable[[str], Connection | None]",
+    ) -> None:
+        self.app, self.keeper, self.supervisor, self.websocket = app, keeper, supervisor, websocket
+        self.connections: set[HttpConnection] = set()
+        self.closing = False
+        self._dates = Dates()
+
+    def date(self) -> bytes:
+        """Return the `Date` line of this moment."""
+        return self._dates.line(self.keeper.clock.wall_ns())
+
+    def __call__(self) -> "HttpConnection":
+        return HttpConnection(self)
+
+    def begin_to_close(self) -> None:
+        """Close connections that are answered nothing, and each other one behind its answer."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.begin_to_close()
+
+    def abort(self) -> None:
+        """Drop the connections that are left."""
+        for connection in list(self.connections):
+            connection.drop()
+
+
+class HttpConnection(Stalling, asyncio.Protocol):
+    """Reads requests one at a time, hands each to the application, and upgrades to another protocol.
+
+    The next request is looked at once the one before is answered. So answers come in order, a fault is answered where
+    it stands, and what a client gets does not depend on how its bytes were cut on their way.
+    """
+
+    def __init__(self, side: HttpSide) -> None:
+        self._side, self._keeper = side, side.keeper
+        settings = side.keeper.settings
+        self._inbound = Inbound(settings.header_bytes_max, settings.body_bytes_max)
+        self._exchange: Exchange | None = None
+        self._ended = False  # our side of the stream: nothing more is read or answered
+        self._heard_all = False  # the client's side has ended
+        self._paused = self._full = self._secure = False
+        self._drained: asyncio.Event | None = None
         self._peer = ""
         self._unsent = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._side.connections.add(self)
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        self._client = _address(transport, "peername")
+        self._peer = self._client[0] if self._client else ""
         self._keeper.requests.set(self, self._keeper.clock.monotonic())
-        self._peer = self.client[0] if self.client else ""
         one_too_many = self._keeper.begin_waiting(self._peer)
         if one_too_many and self._keeper.overrun(self._peer):
-            transport.abort()
+            self.transport.abort()
         elif one_too_many:
             self._refuse(one_too_many, "too many connections", self._keeper.retry_after_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        if self._exchange is not None:
+            self._exchange.leave()
+        self._let_through()
+        self._let_go()
         self._keeper.closing.clear(self)
         self._keeper.stuck.clear(self)
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._ended:
             return
-        self._unset_keepalive_if_required()
-        self._ended = False
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._should_upgrade():
-                self._upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
-        else:
-            self._bound(len(data))
+        self._inbound.receive(data)
+        if self._exchange is not None:
+            if len(self._inbound) > READ_AHEAD and not self._paused:
+                self._paused = True
+                self.transport.pause_reading()
+            return
+        self._go_on()
 
-    def abort(self) -> None:
-        """The request did not come in time, or the client does not hang up after it was refused."""
-        if self._refused:
-            self.transport.abort()
-        elif self.cycle is None or self.cycle.response_complete:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:
-            self.transport.abort()
+    def eof_received(self) -> bool:
+        """Answer what came before; over TLS a client can't end its side alone."""
+        self._heard_all = True
+        return self._exchange is not None and not self._secure
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self._full = True
         self._watch_unsent()
 
     def resume_writing(self) -> None:
         self._keeper.stuck.clear(self)
-        super().resume_writing()
+        self._let_through()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():  # it stays until its client took what waits for it, if it ever does
-            self._watch_unsent()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._watch_unsent()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._header_bytes = 0
-        self._in_head = True
-        self._keeper.requests.set(self, self._keeper.clock.monotonic())
-
-    def on_url(self, url: bytes) -> None:
-        self._count(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name, value)
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        if len(self.pipeline) >= PIPELINE_MAX:
-            self._drop()
-        if not self._refused:
-            super().on_headers_complete()
-            if self.cycle is not None:
-                self.scope["extensions"] = {TAKE_OVER: {"call": partial(self._take_over, self.cycle)}}
-
-    def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._keeper.requests.clear(self)
-        self._request_bytes = 0
-        self._ended = self._in_head = True
-        if not self._refused:
-            super().on_message_complete()
-
-    def _bound(self, size: int) -> None:
-        """The parser keeps an unfinished header for itself: bound what arrives, not only what it hands on.
-
-        A piece with the end of a request in it is not counted: what follows belongs to the next.
-        """
-        if self._ended:
-            return
-        self._request_bytes += size
-        settings = self._keeper.settings
-        if self._request_bytes > settings.header_bytes_max + (0 if self._in_head else settings.body_bytes_max):
-            too_large = (
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._in_head else HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            )
-            self._refuse(too_large)
-
-    def _count(self, *pieces: bytes) -> None:
-        self._header_bytes += sum(map(len, pieces))
-        if self._header_bytes > self._keeper.settings.header_bytes_max:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-
-    def _upgrade(self, behind: bytes) -> None:
-        if self._refused:
-            return
-        if self.scope["http_version"] != "1.1":
-            self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        elif self.cycle is not None and not self.cycle.response_complete:
-            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade can't follow an unanswered request")
+    def abort(self) -> None:
+        """The request did not come in time, or the client does not hang up."""
+        if self._ended or self._exchange is not None:
+            self.transport.abort()
+        elif self._inbound.begun:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
-            self._hand_over(behind)
+            self._end()
 
-    def _hand_over(self, behind: bytes) -> None:
-        """The socket is a WebSocket's from here on."""
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def drained(self) -> None:
+        if self._full:
+            if self._drained is None:
+                self._drained = asyncio.Event()
+            await self._drained.wait()
+
+    def answered(self, exchange: Exchange) -> None:
+        self._exchange = None
+        if exchange.keep_alive and not (self._side.closing or self.transport.is_closing()):
+            self._go_on()
+        else:
+            self._end()
+
+    def begin_to_close(self) -> None:
+        if self._exchange is None and not self._ended:
+            self._end()
+
+    def drop(self) -> None:
+        """End now, whatever is being answered."""
+        if self._exchange is not None and self._exchange.task is not None:
+            self._exchange.task.cancel()
+        self.transport.abort()
+
+    def _go_on(self) -> None:
+        """Look at the next request, or wait for it."""
         try:
-            headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
-            request = Request(self.url.decode("ascii"), headers, method=self.scope["method"])
-        except UnicodeDecodeError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
+            while (found := self._inbound.next()) is Interim.CONTINUE:
+                self.write(_CONTINUE)
+        except Malformed as fault:
+            self._refuse(fault.status, fault.detail)
             return
-        if "Content-Length" in headers or "Transfer-Encoding" in headers:
-            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade has no body")
-            return
-        self.connections.discard(self)
-        self._stop_waiting()
-        self.parser = None  # type: ignore[assignment]  # they hold each other
-        connection: Connection = self.ws_protocol_class()  # type: ignore[misc, assignment]
-        connection.take_over(self.transport, request, self._peer)
+        if isinstance(found, Request):
+            self._keeper.requests.clear(self)
+            self._keeper.kept.clear(self)
+            self._take(found)
+        elif self._heard_all:
+            self._end()
+        else:
+            self._await_more()
+
+    def _await_more(self) -> None:
+        now_s = self._keeper.clock.monotonic()
+        if not self._inbound.begun:
+            if self not in self._keeper.requests:
+                self._keeper.kept.set(self, now_s)
+        elif self not in self._keeper.requests:
+            self._keeper.kept.clear(self)
+            self._keeper.requests.set(self, now_s)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _take(self, request: Request) -> None:
+        path, _, query = request.target.partition(b"?")
+        if request.method == "GET" and not request.body and request.wants(b"websocket"):
+            connection = self._side.websocket(path.decode("ascii"))
+            if connection is not None:
+                self._hand_over(connection, request)
+                return
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": f"1.{min(request.minor, 1)}",
+            "server": _address(self.transport, "sockname"),
+            "client": self._client,
+            "scheme": "https" if self._secure else "http",
+            "root_path": "",
+            "headers": request.fields,
+            "state": {},
+            "method": request.method,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+        }
+        exchange = self._exchange = Exchange(self, request, scope, self._side.date())
+        scope["extensions"] = {TAKE_OVER: {"call": self._take_over}}
+        self._start(exchange)
+
+    def _start(self, exchange: Exchange) -> None:
+        try:
+            exchange.task = self._side.supervisor.start("gateway", "request", lambda: exchange.run(self._side.app))
+        except RuntimeError:  # the service ends
+            self.transport.abort()
+
+    def _hand_over(self, connection: "Connection", request: Request) -> None:
+        """The socket is a WebSocket's from here on."""
+        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields])
+        behind = self._inbound.take_rest()
+        self._ended = True
+        self._let_go()
+        self._read_on()
+        connection.take_over(self.transport, Handshake(request.target.decode("ascii"), headers), self._peer)
         if behind:
             connection.data_received(behind)
 
-    def _stop_waiting(self) -> None:
-        self._keeper.requests.clear(self)
-        self._keeper.stop_waiting(self._peer)
-
-    def _take_over(self, cycle: RequestResponseCycle, protocol: asyncio.Protocol) -> bool:
+    def _take_over(self, protocol: asyncio.Protocol) -> bool:
         """The answer's head is written, its body is another's affair; see `TakeOver`. Later requests go unanswered."""
-        if cycle.scope["method"] == "HEAD" or cycle.disconnected or self.transport.is_closing():
+        exchange = self._exchange
+        if exchange is None or exchange.gone or exchange.scope["method"] == "HEAD" or self._heard_all:
             return False
-        cycle.disconnected = True  # for uvicorn
-        self.connections.discard(self)
-        self._stop_waiting()
+        if self.transport.is_closing():
+            return False
+        self.write(exchange.leave())
+        self._exchange, self._ended = None, True
+        self._let_go()
         self._keeper.stuck.clear(self)
-        self._unset_keepalive_if_required()
-        self.flow.resume_reading()
-        self.parser = None  # type: ignore[assignment]  # they hold each other
+        self._read_on()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         return True
 
-    def _drop(self) -> None:
-        """Answers are still to come, so nothing can be said; hear no more."""
-        if not self._refused:
-            self._refused = True
-            self._keeper.refused.labels(str(int(HTTPStatus.TOO_MANY_REQUESTS))).inc()
-            self.transport.abort()
+    def _let_go(self) -> None:
+        """It is no connection that waits any more; idempotent."""
+        if self in self._side.connections:
+            self._side.connections.discard(self)
+            self._keeper.requests.clear(self)
+            self._keeper.kept.clear(self)
+            self._keeper.stop_waiting(self._peer)
+
+    def _let_through(self) -> None:
+        self._full = False
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
     def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
-        """Answer, end our side, and hear no more: closing with unread input would destroy the answer."""
-        if self._refused:
-            return
-        self._refused = True
-        if self.cycle is not None:
-            self.cycle.disconnected = True  # an answer still to come has nowhere to go
+        """Answer, end our side, and hear no more."""
         self._keeper.refused.labels(str(int(status))).inc()
-        if self.transport.is_closing():
-            return
         body = problem(status, detail)
         retry = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
-        head = (
-            f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n{retry}"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        if self.transport.can_write_eof():
+        begin, end = f"HTTP/1.1 {int(status)} {status.phrase}\r\n", f"content-type: {PROBLEM_TYPE}\r\n{retry}"
+        end += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.write(begin.encode() + self._side.date() + end.encode() + body)
+        self._end()
+
+    def _end(self) -> None:
+        """End our side and read on until theirs ends: closing with unread input would destroy the answer."""
+        self._ended = True
+        self._inbound.take_rest()
+        self._keeper.requests.clear(self)
+        self._keeper.kept.clear(self)
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof() and not self._heard_all:
             self.transport.write_eof()
+            self._read_on()
+            self._keeper.closing.set(self, self._keeper.clock.monotonic())
         else:
             self.transport.close()
-        self._keeper.closing.set(self, self._keeper.clock.monotonic())
+        if self.transport.get_write_buffer_size():
+            self._watch_unsent()  # it stays until its client took what waits for it, if it ever does
+
+
+def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
+    name: Any = transport.get_extra_info(which)
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

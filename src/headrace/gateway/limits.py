@@ -18,6 +18,9 @@ from headrace.runtime.metrics import Metrics
 RETRY_AFTER_S: Final = (1, 5)
 """A refused client is told to come back after one of these, by lot, so that not all come at once."""
 
+KEEP_ALIVE_S: Final = 5.0
+"""How long a connection stays that was answered and asks for nothing more."""
+
 
 class Abortable(Hashable, Protocol):
     """Something with a socket that can be dropped at once."""
@@ -93,6 +96,7 @@ class Doorkeeper:
         """Connections that are not (yet) WebSockets, by peer."""
         self._waiting_all = 0
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
+        self.kept: Deadlines[Abortable] = Deadlines(KEEP_ALIVE_S)
         self.stuck: Deadlines[Filling] = Deadlines(settings.slow_abort_s)
         self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
         self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
@@ -144,7 +148,7 @@ class Doorkeeper:
     def round(self) -> None:
         """Act on everything that is due now."""
         now_s = self.clock.monotonic()
-        for deadlines in (self.requests, self.closing):
+        for deadlines in (self.requests, self.kept, self.closing):
             for late in deadlines.due(now_s):
                 late.abort()
         for full in self.stuck.due(now_s):

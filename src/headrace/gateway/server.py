@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, cast
 
 import structlog
-import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
@@ -18,10 +17,10 @@ from headrace.execution.intake import Intake
 from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
-from headrace.gateway.connection import Connection, Endpoint, EndpointFactory
-from headrace.gateway.drain import drain
+from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, has_endpoint
+from headrace.gateway.drain import POLL_S, drain
 from headrace.gateway.handshake import Opening
-from headrace.gateway.http import BoundedHttp
+from headrace.gateway.http import HttpSide
 from headrace.gateway.hub import Hub
 from headrace.gateway.limits import Doorkeeper
 from headrace.gateway.mailboxes import Mailboxes
@@ -114,7 +113,8 @@ class Gateway:
             auth=auth,
         )
         self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
-        self._server = _Server(self._uvicorn_config(build(context, handlers)), self._door)
+        self._http = HttpSide(build(context, handlers), self._keeper, supervisor, self._websocket)
+        self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[object]] = []
         self._detach = contextlib.ExitStack()
         self._port = 0
@@ -134,8 +134,8 @@ class Gateway:
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
-        self._tasks.append(start("server", lambda: self._server.serve(sockets=[listener])))
-        await self._server.ready.wait()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._door, sock=listener, backlog=BACKLOG)
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         if self._mailboxes is not None:
@@ -170,21 +170,26 @@ class Gateway:
             self.order_streams.close()
         await drain(self.hub, self._keeper, end_s)
         self._detach.close()
-        self._server.config.timeout_graceful_shutdown = max(1, round(end_s - self._clock.monotonic()))
-        self._server.should_exit = True
-        if self._tasks:
-            await asyncio.wait(self._tasks[-1:])
+        if self._server is not None:
+            self._server.close()
+        self._http.begin_to_close()
+        while self._http.connections and self._clock.monotonic() < end_s:
+            await self._clock.sleep(POLL_S)
+        self._http.abort()
         for task in self._tasks:
             task.cancel()
+
+    def _websocket(self, path: str) -> Connection | None:
+        return Connection(self._keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
 
     def _session(self, connection: Connection, opening: Opening) -> Endpoint:
         return SessionShell(self.gate, connection, opening)
 
-    def _door(self, http: "_MakeProtocol") -> asyncio.Protocol:
-        """What takes a new connection."""
+    def _door(self) -> asyncio.Protocol:
+        """Return what takes a new connection."""
         if self._certificate is None:
-            return http()
-        return TlsDoor(self._certificate, self._keeper, self._supervisor, cast("Callable[[], Http]", http))
+            return self._http()
+        return TlsDoor(self._certificate, self._keeper, self._supervisor, cast("Callable[[], Http]", self._http))
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
@@ -204,51 +209,3 @@ class Gateway:
             listener.close()
             raise ConfigError("SERVER_PORT", f"{host}:{port}", "an address that is free here") from error
         return listener
-
-    def _uvicorn_config(self, app: Any) -> uvicorn.Config:
-        http = partial(BoundedHttp, keeper=self._keeper)
-
-        def upgrade(**_uvicorn: Any) -> Connection:
-            return Connection(self._keeper, self._endpoints)
-
-        return uvicorn.Config(
-            app,
-            http=cast("Any", http),
-            ws=cast("Any", upgrade),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-        )
-
-
-_MakeProtocol: TypeAlias = Callable[[], asyncio.Protocol]
-
-
-class _Server(uvicorn.Server):
-    """Tells when it is ready, leaves signals to whoever runs the process, and connections to a door of ours."""
-
-    def __init__(
-        self, config: uvicorn.Config, door: Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
-    ) -> None:
-        super().__init__(config)
-        self._door = door
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.lifespan.startup()
-        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-        http = partial(make, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        loop, backlog = asyncio.get_running_loop(), self.config.backlog
-        self.servers = [
-            await loop.create_server(lambda: self._door(http), sock=listener, backlog=backlog)
-            for listener in sockets or ()
-        ]
-        self.started = True
-        self.ready.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

@@ -119,7 +119,7 @@ def transaction_data(
     instructions: Sequence[DecodedInstruction],
     raw_program: str | None,
 ) -> bytes:
-    """`raw_program`: a program without an IDL; its instructions come with accounts and data, and the log lines too."""
+    """`raw_program`: a program without an IDL; its instructions come with data, and the log lines too."""
     told = b",".join(
         [
             b'{"program":%b,"name":%b,"via":"%b","path":[%b]}'
@@ -142,8 +142,9 @@ def _instruction(instruction: DecodedInstruction, *, raw: bool) -> dict[str, obj
         "program": instruction.program,
         "name": instruction.name,
         "path": instruction.path,
+        "accounts": [*instruction.accounts.values()],
     }
-    return {**shown, "accounts": [*instruction.accounts.values()], **instruction.args} if raw else shown
+    return {**shown, **instruction.args} if raw else shown
 
 
 def account_frame(update: AccountUpdate, commitment: Commitment, version: int) -> Frame:

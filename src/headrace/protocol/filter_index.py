@@ -82,9 +82,10 @@ class FilterIndex(Generic[T]):
         """In no order; each once."""
         found: dict[str, _Entry[T]] = {}
         for key, by_value in self._guarded.items():
-            text = view.text(key)
-            if text is not None and text in by_value:
-                found.update(by_value[text])
+            texts = view.texts(key)
+            for text in texts if len(texts) <= len(by_value) else by_value.keys() & texts:
+                if text in by_value:
+                    found.update(by_value[text])
         matching = [entry.what for entry in found.values() if entry.passes is None or entry.passes(view)]
         for entry in self._others.values():
             passes = entry.passes

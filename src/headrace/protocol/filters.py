@@ -1,6 +1,7 @@
 """Filters of a subscription: bounded before any work is done, and brought to one form if they mean the same.
 
-A filter is a tree. `and`, `or` and `not` hold `nodes`; a leaf compares what stands under `key` in an event's data.
+A filter is a tree. `and`, `or` and `not` hold `nodes`; a leaf compares what stands under `key` in an event's data, and
+is true if one of several values (of lists on the way) makes it so.
 Which comparisons there are, and what each says of a field that is missing, is told in docs/how-to/filter.md.
 """
 
@@ -20,6 +21,8 @@ DEPTH_MAX: Final = 8
 NODES_MAX: Final = 64
 VALUES_MAX: Final = 256
 """Values of all leaves of a filter together."""
+CT_SIZE: Final = 16
+"""A `ct` looks through every value under its key, all others find theirs by one search: it counts as so many nodes."""
 KEY_LENGTH_MAX: Final = 128
 KEY_PARTS_MAX: Final = 8
 VALUE_LENGTH_MAX: Final = 256
@@ -59,7 +62,8 @@ Node: TypeAlias = Leaf | Branch
 class Filter(msgspec.Struct, frozen=True):
     """A filter that was checked. Filters with the same `text` let the same events through.
 
-    `size` counts nodes, one with many values as often as it has values; each takes about half a kilobyte.
+    `size` counts nodes, one with many values as often as it has values, a `ct` as CT_SIZE; each takes about half a
+    kilobyte.
     """
 
     text: str
@@ -204,7 +208,9 @@ def _wire(node: Node) -> dict[str, Any]:
 
 
 def _size(node: Node) -> int:
-    return max(1, len(node.vals)) if isinstance(node, Leaf) else 1 + sum(map(_size, node.nodes))
+    if isinstance(node, Leaf):
+        return CT_SIZE if node.cmp == "ct" else max(1, len(node.vals))
+    return 1 + sum(map(_size, node.nodes))
 
 
 def _bad(where: str, message: str) -> RequestError:

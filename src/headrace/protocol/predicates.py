@@ -1,6 +1,7 @@
 """Filters at work: a message's data decoded once for all who ask, and a filter compiled into one call."""
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -23,44 +24,80 @@ _decode = msgspec.json.Decoder(_Body, float_hook=str).decode
 class View:
     """The data of one event, as filters see them. Decoded when first asked for; each field is looked up once.
 
-    `key` names a field, or with dots a field within objects. A field that is null counts as missing, so does one of a
-    body that is no JSON (nobody here makes such). Numbers are compared as ints or Decimals: exactly, of any length.
+    `key` names a field, or with dots a field within objects. A list on the way, or at its end, stands for all of its
+    elements, so one key may have many values; a null is none. A body that is no JSON (nobody here makes such) has no
+    fields. Numbers are compared as ints or Decimals: exactly, of any length.
     """
 
-    __slots__ = ("_body", "_data", "_numbers", "_texts", "_values")
+    __slots__ = ("_backward", "_body", "_data", "_forward", "_found", "_numbers", "_texts")
 
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._data: Any = _ABSENT
-        self._values: dict[str, Any] = {}
-        self._texts: dict[str, str | None] = {}
-        self._numbers: dict[str, Number | None] = {}
+        self._found: dict[str, list[Any]] = {}
+        self._texts: dict[str, Collection[str]] = {}
+        self._forward: dict[str, list[str]] = {}
+        self._backward: dict[str, list[str]] = {}
+        self._numbers: dict[str, tuple[Number, Number] | None] = {}
 
-    def value(self, key: str) -> Any:
-        """What stands under `key`; None if nothing does."""
-        found = self._values.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = self._root()
+    def found(self, key: str) -> Sequence[Any]:
+        """Return what stands under `key` without nulls; a list at its end is one thing, even an empty one."""
+        found = self._found.get(key)
+        if found is None:
+            found = [self._root()]
             for part in key.split("."):
-                found = found.get(part) if type(found) is dict else None
-            self._values[key] = found
+                found = [
+                    inner
+                    for each in found
+                    for node in ((each,) if type(each) is not list else _elements(each))
+                    if type(node) is dict and (inner := node.get(part)) is not None
+                ]
+            self._found[key] = found
         return found
 
-    def text(self, key: str) -> str | None:
-        """The value as it is written; None for a missing field, an object or a list."""
-        found = self._texts.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = self._texts[key] = text_of(self.value(key))
-        return found  # type: ignore[no-any-return]
+    def texts(self, key: str) -> Collection[str]:
+        """Return the values as they are written, those in lists too; objects have no text."""
+        texts = self._texts.get(key)
+        if texts is None:
+            found = self.found(key)
+            if len(found) == 1 and type(found[0]) is not list:
+                only = text_of(found[0])
+                texts = () if only is None else (only,)
+            else:
+                texts = frozenset(text for value in _elements(found) if (text := text_of(value)) is not None)
+            self._texts[key] = texts
+        return texts
 
-    def number(self, key: str) -> Number | None:
-        """The value as a number; None if it is none."""
+    def text(self, key: str) -> str | None:
+        """Return the one value as it is written; None for a missing field, an object, or what stands in a list."""
+        value = self._root()
+        for part in key.split("."):
+            value = value.get(part) if type(value) is dict else None
+        return text_of(value)
+
+    def extremes(self, key: str) -> tuple[Number, Number] | None:
+        """Return the lowest and the highest of the values that are numbers; None if none is."""
         found = self._numbers.get(key, _ABSENT)
         if found is _ABSENT:
-            value = self.value(key)
-            text = None if isinstance(value, bool) else text_of(value)
-            found = self._numbers[key] = None if text is None else number_of(text)
+            values = (value for value in _elements(self.found(key)) if not isinstance(value, bool))
+            texts = (text for value in values if (text := text_of(value)) is not None)
+            numbers = [number for text in texts if (number := number_of(text)) is not None]
+            found = self._numbers[key] = (min(numbers), max(numbers)) if numbers else None
         return found  # type: ignore[no-any-return]
+
+    def starts(self, key: str, prefix: str) -> bool:
+        """Return whether a value starts with `prefix`: one search, however many values there are."""
+        ordered = self._forward.get(key)
+        if ordered is None:
+            ordered = self._forward[key] = sorted(self.texts(key))
+        return _any_starts(ordered, prefix)
+
+    def ends(self, key: str, reversed_suffix: str) -> bool:
+        """Return whether a value, read backwards, starts with `reversed_suffix`."""
+        ordered = self._backward.get(key)
+        if ordered is None:
+            ordered = self._backward[key] = sorted(text[::-1] for text in self.texts(key))
+        return _any_starts(ordered, reversed_suffix)
 
     def _root(self) -> Any:
         if self._data is _ABSENT:
@@ -69,6 +106,25 @@ class View:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._data = None
         return self._data
+
+
+def _elements(values: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values, in place of a list its elements, at any depth."""
+    waiting = [iter(values)]
+    while waiting:
+        for value in waiting[-1]:
+            if type(value) is list:
+                waiting.append(iter(value))
+                break
+            yield value
+        else:
+            waiting.pop()
+
+
+def _any_starts(ordered: list[str], prefix: str) -> bool:
+    """Those that start with it stand together in `ordered`, from where it would stand itself."""
+    place = bisect_left(ordered, prefix)
+    return place < len(ordered) and ordered[place].startswith(prefix)
 
 
 Predicate: TypeAlias = Callable[[View], bool]
@@ -119,51 +175,51 @@ _Texts: TypeAlias = tuple[str, ...]
 
 def _eq(key: str, vals: _Texts) -> Predicate:
     (val,) = vals
-    return lambda view: view.text(key) == val
+    return lambda view: val in view.texts(key)
 
 
 def _in(key: str, vals: _Texts) -> Predicate:
     allowed = frozenset(vals)
-    return lambda view: view.text(key) in allowed
+    return lambda view: not allowed.isdisjoint(view.texts(key))
 
 
 def _ex(key: str, vals: _Texts) -> Predicate:
-    return lambda view: view.value(key) is not None
+    return lambda view: bool(view.found(key))
 
 
 def _sw(key: str, vals: _Texts) -> Predicate:
     (val,) = vals
-    return lambda view: (text := view.text(key)) is not None and text.startswith(val)
+    return lambda view: view.starts(key, val)
 
 
 def _ew(key: str, vals: _Texts) -> Predicate:
-    (val,) = vals
-    return lambda view: (text := view.text(key)) is not None and text.endswith(val)
+    backwards = vals[0][::-1]
+    return lambda view: view.ends(key, backwards)
 
 
 def _ct(key: str, vals: _Texts) -> Predicate:
     (val,) = vals
-    return lambda view: (text := view.text(key)) is not None and val in text
+    return lambda view: any(val in text for text in view.texts(key))
 
 
 def _gt(key: str, vals: _Texts) -> Predicate:
     bound = _bound(vals)
-    return lambda view: (number := view.number(key)) is not None and number > bound
+    return lambda view: (ends := view.extremes(key)) is not None and ends[1] > bound
 
 
 def _gte(key: str, vals: _Texts) -> Predicate:
     bound = _bound(vals)
-    return lambda view: (number := view.number(key)) is not None and number >= bound
+    return lambda view: (ends := view.extremes(key)) is not None and ends[1] >= bound
 
 
 def _lt(key: str, vals: _Texts) -> Predicate:
     bound = _bound(vals)
-    return lambda view: (number := view.number(key)) is not None and number < bound
+    return lambda view: (ends := view.extremes(key)) is not None and ends[0] < bound
 
 
 def _lte(key: str, vals: _Texts) -> Predicate:
     bound = _bound(vals)
-    return lambda view: (number := view.number(key)) is not None and number <= bound
+    return lambda view: (ends := view.extremes(key)) is not None and ends[0] <= bound
 
 
 def _bound(vals: _Texts) -> Number:

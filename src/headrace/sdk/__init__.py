@@ -1,4 +1,4 @@
-"""The client that users import: follow topics of a Headrace server and lose nothing without being told."""
+"""The client that users import: topics of a Headrace server with all that was missed, and orders placed once."""
 
 from headrace.model.events import Position
 from headrace.sdk.client import Client
@@ -10,6 +10,8 @@ from headrace.sdk.values import (
     Head,
     Lag,
     NotRecovered,
+    OrderAnswer,
+    OrderRefused,
     Page,
     Promote,
     Refused,
@@ -26,6 +28,8 @@ __all__ = [
     "Head",
     "Lag",
     "NotRecovered",
+    "OrderAnswer",
+    "OrderRefused",
     "Page",
     "Position",
     "Promote",

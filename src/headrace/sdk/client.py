@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from headrace.model.errors import ConfigError
 from headrace.model.events import Position
+from headrace.model.orders import TERMINAL
 from headrace.protocol.codes import CloseCode, may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock, SystemClock
@@ -30,10 +32,12 @@ from headrace.sdk.session import (
     Notice,
     Refresh,
     Session,
+    Welcomed,
     history_call,
+    order_call,
 )
 from headrace.sdk.subscription import Subscription
-from headrace.sdk.values import Event, Head, Page, Refused
+from headrace.sdk.values import Event, Head, OrderAnswer, Page, Refused
 
 PATIENCE_S: Final = 2.0
 """How long a full subscription holds up the connection before it alone falls behind; far below `pong_s`."""
@@ -46,7 +50,8 @@ class Client:
     """One connection to a Headrace server. Use as `async with Client(url, token=…) as client`.
 
     It connects in the background, comes back with jittered delays after every loss that is not final, and goes on where
-    it was. Each loss, and each attempt that failed, is told to `on_loss` as (why, seconds until the next attempt). What
+    it was. `on_connect` is called each time the server has welcomed a connection; each loss, and each attempt that
+    failed, is reported to `on_loss` as (why, seconds until the next attempt). What
     is final (a bad token, an unknown path, a topic that is denied) is raised as Refused by what waits for it.
 
     `token` is text, or called for a fresh one before each connection and whenever the server says that the old one runs
@@ -66,6 +71,7 @@ class Client:
         compression: bool = False,
         tls: ssl.SSLContext | None = None,
         on_loss: OnLoss | None = None,
+        on_connect: Callable[[], None] | None = None,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -73,7 +79,8 @@ class Client:
             raise ConfigError("queue", str(queue), "1 or more")
         self._url, self._token, self._credential = checked(url, tls), token, credential
         self._tls = tls
-        self._queue, self._compression, self._on_loss = queue, compression, on_loss
+        self._queue, self._compression = queue, compression
+        self._on_loss, self._on_connect = on_loss, on_connect
         self._clock, self._backoff = clock or SystemClock(), backoff or Backoff(initial_s=0.2, max_s=10.0)
         self._tasks = Supervisor(self._clock)
         self._talk = self._tasks  # tasks that end with the connection
@@ -141,9 +148,70 @@ class Client:
 
         Waits for a connection as long as it takes. Raises Refused, with code 112 for a position that is gone.
         """
+        call = await self._answer(history_call(topic, since, limit, reverse=reverse))
+        if call.page is None:
+            raise call.failure or Refused(0, "no answer")
+        return call.page
+
+    async def execute(self, order: Mapping[str, Any], *, key: str | None = None) -> OrderAnswer:
+        """Place an order; when this returns the server has it on disk, and executes it once.
+
+        `order` has the fields of `POST /api/orders/execute`, such as `{"tokenIn": "SOL", "tokenOut": "USDC",
+        "uiAmount": "1.5"}`; amounts are text. The order is asked for under one idempotency key over as many connections
+        as it takes. Give a `key` of your own and keep it, to ask again after a timeout or in another process: what was
+        taken once is found under it. Raises OrderRefused, whose `fate` says what became of the order.
+        """
+        key = str(uuid.uuid4()) if key is None else key
+        return await self._order(order_call("execute", dict(order), key))
+
+    async def order(self, order_id: str) -> OrderAnswer:
+        """Return an order as it is now. Raises OrderRefused, with `reason` "unknown_order" for none of this user."""
+        return await self._order(order_call("get", {"orderId": order_id}))
+
+    async def cancel(self, order_id: str) -> OrderAnswer:
+        """Cancel an order, or ask for that where its transaction may be on its way: then `requested` is set.
+
+        Raises OrderRefused, with `reason` "order_over" for one that has ended.
+        """
+        return await self._order(order_call("cancel", {"orderId": order_id}))
+
+    async def watch(self, order_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Give the order each time it has changed, never an older state after a newer one, until it has ended.
+
+        Steps in quick succession may come as one; its log has each of them. Raises as `order` does, and ValueError if
+        this client follows the order already.
+        """
+        subscription = self.subscribe(f"order:{order_id}")
+        try:
+            await subscription.started()
+            order = (await self.order(order_id)).order
+            yield order
+            while order["status"] not in TERMINAL:
+                value = await anext(subscription)
+                if isinstance(value, Event) and value.data.get("seq", order["seq"] + 1) <= order["seq"]:
+                    continue
+                newer = (await self.order(order_id)).order
+                if newer["seq"] > order["seq"]:
+                    order = newer
+                    yield order
+        finally:
+            subscription.close()
+
+    def ack(self, event: Event) -> None:
+        """Tell the server that a message with `ack` was dealt with, so that it does not come again."""
+        self._session.ack(event.topic, event.position.offset)
+        self._flush()
+
+    async def _order(self, call: Call) -> OrderAnswer:
+        await self._answer(call)
+        if call.order is None:
+            raise call.failure or Refused(0, "no answer")
+        return call.order
+
+    async def _answer(self, call: Call) -> Call:
+        """Ask, and wait for the answer as long as it takes. Raises Refused if the client has failed."""
         if self._session.failure:
             raise self._session.failure
-        call = history_call(topic, since, limit, reverse=reverse)
         answered = self._calls[call] = asyncio.Event()
         self._session.call(call)
         self._flush()
@@ -152,14 +220,7 @@ class Client:
         finally:
             del self._calls[call]
             self._session.forget(call)
-        if call.page is None:
-            raise call.failure or Refused(0, "no answer")
-        return call.page
-
-    def ack(self, event: Event) -> None:
-        """Tell the server that a message with `ack` was dealt with, so that it does not come again."""
-        self._session.ack(event.topic, event.position.offset)
-        self._flush()
+        return call
 
     async def _run(self) -> None:
         """Connection after connection, until the server refuses for good."""
@@ -245,6 +306,8 @@ class Client:
                         subscription.wake()
                         if feed.full and not (feed.behind or feed.overflows):
                             await self._room(subscription)
+                case Welcomed() if self._on_connect is not None:
+                    self._on_connect()
                 case Answered(call):
                     if call in self._calls:
                         self._calls[call].set()

@@ -72,6 +72,8 @@ class Feed:
         self.closed = False
         self.last = recover
         """Up to where everything is in `items` or was read. None: not known yet."""
+        self.missed_to: Position | None = None
+        """The top of the log when the feed was last recovered: what comes up to there was missed."""
         self._jumped_from: Position | None = None
         self._paging = False
 
@@ -98,7 +100,8 @@ class Feed:
     def subscribed(self, data: SubscribedData) -> None:
         """The server's answer."""
         self.standing, self.began, self._paging = Standing.LIVE, True, False
-        if data.was_recovering and data.recovered:
+        self.missed_to = data.position if data.was_recovering and data.recovered else None
+        if self.missed_to:
             return
         now = None if self.wanted.snapshot else data.position
         if data.was_recovering and self.last:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from headrace.model.events import Position
-from headrace.sdk.values import Chain, Event, Gap, Head, Page, Promote, Retract
+from headrace.sdk.values import Chain, Event, Gap, Head, OrderAnswer, Page, Promote, Retract
 
 Record: TypeAlias = Event | Promote | Retract | Gap
 Offset = Annotated[int, msgspec.Meta(ge=0)]
@@ -71,11 +71,30 @@ class SnapshotData(msgspec.Struct, frozen=True):
     next: Any = None
 
 
+class FieldError(msgspec.Struct, frozen=True):
+    name: str
+    message: str
+
+
 class ErrorData(msgspec.Struct, frozen=True):
+    """The fields from `reason` on are those of a refused order command; without `fate` no order heard of it."""
+
     code: int
     message: str
     temporary: bool = False
     retry_after_ms: int | None = None
+    reason: str = ""
+    retryable: bool = False
+    fate: str | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+class OrderFrame(msgspec.Struct, frozen=True):
+    """An `order` frame."""
+
+    data: dict[str, Any]
+    replayed: bool = False
+    requested: bool = False
 
 
 class PingData(msgspec.Struct, frozen=True):
@@ -129,6 +148,7 @@ welcome_data = msgspec.json.Decoder(WelcomeData, strict=False)
 subscribed_data = msgspec.json.Decoder(SubscribedData, strict=False)
 lag_data = msgspec.json.Decoder(LagData, strict=False)
 snapshot_data = msgspec.json.Decoder(SnapshotData, strict=False)
+order_frame = msgspec.json.Decoder(OrderFrame)
 error_data = msgspec.json.Decoder(ErrorData, strict=False)
 ping_data = msgspec.json.Decoder(PingData, strict=False)
 _promote_data = msgspec.json.Decoder(_PromoteData, strict=False)
@@ -140,6 +160,12 @@ _page_data = msgspec.json.Decoder(_PageData, strict=False)
 def read_frame(text: str) -> Frame:
     """One object. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
     return _frame.decode(text)
+
+
+def read_order(text: str) -> OrderAnswer:
+    """Return the answer to an order command. Raises msgspec.DecodeError."""
+    frame = order_frame.decode(text)
+    return OrderAnswer(order=frame.data, replayed=frame.replayed, requested=frame.requested)
 
 
 def read_page(frame: Frame) -> Page:

@@ -12,7 +12,7 @@ from headrace.protocol.codes import ErrorCode
 from headrace.sdk import incoming
 from headrace.sdk.feed import Feed, Standing
 from headrace.sdk.incoming import Frame, Unreadable
-from headrace.sdk.values import Head, Page, Refused
+from headrace.sdk.values import Head, OrderAnswer, OrderRefused, Page, Refused
 
 ASKED_AT_ONCE: Final = 8
 """Commands that may wait for their answers, well below the rate that servers allow."""
@@ -27,12 +27,26 @@ _ACKED_MAX: Final = 4096
 
 
 class Call:
-    """One `history` command; `page` or `failure` is there when it is answered."""
+    """One command that waits for its answer: `page` for `history`, `order` for one of orders, or `failure`.
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
+    `key` is the idempotency key under which an order is asked for, over as many connections as it takes.
+    """
+
+    def __init__(self, kind: str, data: dict[str, Any], key: str | None = None) -> None:
+        self.kind, self.data, self.key = kind, data, key
         self.page: Page | None = None
+        self.order: OrderAnswer | None = None
         self.failure: Refused | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Say whether the answer is there."""
+        return not (self.page is None and self.order is None and self.failure is None)
+
+    @property
+    def is_order(self) -> bool:
+        """Say whether the command is one of orders."""
+        return self.kind.startswith("order.")
 
 
 class Leave(NamedTuple):
@@ -72,7 +86,11 @@ class Refresh(NamedTuple):
     """The token runs out: call `authenticate` with a new one, on this connection. Said once until that is answered."""
 
 
-Notice: TypeAlias = Given | Answered | Again | Refresh
+class Welcomed(NamedTuple):
+    """The server has welcomed the connection."""
+
+
+Notice: TypeAlias = Given | Answered | Again | Refresh | Welcomed
 
 
 class Session:
@@ -158,7 +176,7 @@ class Session:
             case Feed() if self.feeds.get(ask.wanted.topic) is ask and not ask.behind:
                 if ask.standing is Standing.AWAY and ask not in self._waiting:
                     self._enter(ask)
-            case Call() if ask.page is None and ask.failure is None:
+            case Call() if not ask.answered:
                 self.call(ask)
             case Leave(topic) if self.live and (topic not in self.feeds or self.feeds[topic].behind):
                 self._command("unsubscribe", ask, {"topic": topic})
@@ -225,7 +243,7 @@ class Session:
             if not feed.behind:
                 self._enter(feed)
         self._pump()
-        return [Given(feed) for feed in self.feeds.values() if feed.wanted.implicit]
+        return [Welcomed(), *(Given(feed) for feed in self.feeds.values() if feed.wanted.implicit)]
 
     def _on_ping(self, frame: Frame, text: str) -> list[Notice]:
         data = incoming.ping_data.decode(frame.data)
@@ -254,6 +272,14 @@ class Session:
         if not isinstance(call, Call):
             return []
         call.page = incoming.read_page(frame)
+        return [Answered(call)]
+
+    def _on_order(self, frame: Frame, text: str) -> list[Notice]:
+        call = self._answered(frame)
+        self._pump()
+        if not isinstance(call, Call):
+            return []
+        call.order = incoming.read_order(text)
         return [Answered(call)]
 
     def _on_lag(self, frame: Frame, text: str) -> list[Notice]:
@@ -290,12 +316,30 @@ class Session:
         again: list[Notice] = [] if ask is None else [Again(ask, delay_s)]
         if data.code == ErrorCode.TOKEN_EXPIRED:
             return again if isinstance(ask, Auth) else [*self._renew(), *again]
+        if isinstance(ask, Call) and ask.is_order and (data.fate or not data.temporary):
+            return self._order_refused(ask, data, again)
         if data.temporary:
             return again
         if data.code == ErrorCode.ALREADY_SUBSCRIBED and isinstance(ask, Feed):
             self._command("unsubscribe", Leave(ask.wanted.topic), {"topic": ask.wanted.topic})
             return [Again(ask, delay_s)]
         return self._refused(ask, Refused(data.code, data.message), told_to_nobody=frame.id is None)
+
+    def _order_refused(self, call: Call, data: incoming.ErrorData, again: list[Notice]) -> list[Notice]:
+        """Ask again under the same key while nobody can say what became of the order; else hand the refusal on."""
+        if data.temporary and data.fate == "unknown":
+            return again
+        call.failure = OrderRefused(
+            data.code,
+            data.message,
+            key=call.key,
+            reason=data.reason,
+            fate=data.fate or ("unknown" if data.code == ErrorCode.INTERNAL else "not_executed"),
+            retryable=data.retryable,
+            retry_after_ms=data.retry_after_ms,
+            errors={error.name: error.message for error in data.errors},
+        )
+        return [Answered(call)]
 
     def _renew(self) -> list[Notice]:
         """One token at a time: a server that checks one refuses the next, and an issuer is not to be stormed."""
@@ -354,7 +398,7 @@ class Session:
                 ask.standing = Standing.ASKED
                 self._command("subscribe", ask, ask.command())
             else:
-                self._command("history", ask, ask.data)
+                self._command(ask.kind, ask, ask.data)
 
     def _command(self, kind: str, ask: Ask | None, data: dict[str, Any]) -> None:
         self._last_id += 1
@@ -370,6 +414,7 @@ class Session:
             "unsubscribed": _on_done,
             "authenticated": _on_done,
             "history": _on_history,
+            "order": _on_order,
             "lag": _on_lag,
             "snapshot": _on_snapshot,
             "auth_expiring": _on_auth_expiring,
@@ -383,4 +428,9 @@ def history_call(topic: str, since: Position | None, limit: int, *, reverse: boo
     data: dict[str, Any] = {"topic": topic, "limit": limit, "reverse": reverse}
     if since:
         data["since"] = {"epoch": since.epoch, "offset": str(since.offset)}
-    return Call(data)
+    return Call("history", data)
+
+
+def order_call(verb: str, data: dict[str, Any], key: str | None = None) -> Call:
+    """Ask for what `order.<verb>` does."""
+    return Call(f"order.{verb}", data if key is None else {**data, "idempotencyKey": key}, key)

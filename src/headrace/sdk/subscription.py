@@ -39,6 +39,12 @@ class Subscription:
         self._skip()
         return self._position
 
+    @property
+    def catching_up(self) -> bool:
+        """Say whether the value that the reader has got last was missed, and came by recovery."""
+        here, to = self._position, self._feed.missed_to
+        return here is not None and to is not None and here.epoch == to.epoch and here.offset <= to.offset
+
     async def started(self) -> Self:
         """Wait until the server has accepted it. Raises Refused."""
         while not self._feed.began:

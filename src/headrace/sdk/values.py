@@ -120,6 +120,18 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[Event | Promote | Retract | Gap, ...]
 
 
+class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server answered to an order command. `order` is what `GET /api/orders/{id}` answers, amounts as text.
+
+    `replayed`: an order with this key was there already, and this is that one. `requested`: the cancel is a wish so
+    far; the transaction of the order may be on its way.
+    """
+
+    order: dict[str, Any]
+    replayed: bool = False
+    requested: bool = False
+
+
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """How far the server knows the chain (slots; None: not known), told with each heartbeat.
 
@@ -138,3 +150,27 @@ class Refused(Exception):  # noqa: N818  (an answer, said in the server's words)
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
         super().__init__(f"{message} ({code})")
+
+
+class OrderRefused(Refused):
+    """The server refused an order command. `reason` is the constant to decide by, `errors` names the wrong fields.
+
+    `fate` says what became of the order: `not_executed`, `executed` or `unknown`; after `unknown`, ask again with the
+    same `key`. `retryable`: the same may work later, after `retry_after_ms` where that is given.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        key: str | None,
+        reason: str = "",
+        fate: str = "unknown",
+        retryable: bool = False,
+        retry_after_ms: int | None = None,
+        errors: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self.key, self.reason, self.fate = key, reason, fate
+        self.retryable, self.retry_after_ms, self.errors = retryable, retry_after_ms, errors or {}

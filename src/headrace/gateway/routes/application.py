@@ -110,7 +110,7 @@ class _Outer:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
-            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # uvicorn leaves the body out
+            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the exchange leaves the body out
         await self._app(scope, receive, send_guarded)
 
 

@@ -1,0 +1,96 @@
+"""The commands that go by the settings of a server: what was given is loaded here, and handed on."""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from headrace import app
+from headrace.cli import decoding, minting, recordings, serving
+from headrace.config import Config, CoreSettings, load, render
+from headrace.model.errors import ConfigError
+from headrace.runtime.log import configure
+
+
+def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
+    """Load the settings, and log as they say from here on. `unless_set` count where the environment is silent."""
+    for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
+        if given != default and not given.is_file():
+            raise ConfigError(str(given), "no such file", "a file that exists")
+    env = {**unless_set, **os.environ}
+    if arguments.port is not None:
+        env["SERVER_PORT"] = str(arguments.port)
+    config = load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
+    core = config.section(CoreSettings)
+    configure(core.log_level, core.log_format)
+    return config
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    return serving.serve(_settings(arguments), record=arguments.record)
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    return serving.work(_settings(arguments))
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """A port that something else has is no reason for a newcomer to see nothing: then any free one will do."""
+    try:
+        return _demo_once(arguments)
+    except ConfigError as error:
+        if error.key != "SERVER_PORT" or arguments.port == 0:
+            raise
+        print(f"headrace: {error.given} is taken, so the demo takes a free port", file=sys.stderr)
+    arguments.port = 0
+    return _demo_once(arguments)
+
+
+def _demo_once(arguments: argparse.Namespace) -> int:
+    """With orders on the mock venues and the mock chain, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="headrace-demo-") as folder:
+        files = {"ORDERS_FILE": f"{folder}/orders.db", "MOCK_CHAIN_FILE": f"{folder}/chain.db"}
+        config = _settings(arguments, ORDERS_ENABLED="true", **files)
+        follow, browser = not arguments.quiet, not arguments.no_browser
+        return serving.demo(config, speed=arguments.speed, follow_here=follow, browser=browser)
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    config = _settings(arguments)
+    if not arguments.to_stdout:
+        return serving.replay(config, arguments.file, speed=arguments.speed, loop=arguments.loop)
+    return recordings.print_replay(
+        config, arguments.file, speed=arguments.speed, topics=arguments.topic, out=sys.stdout.buffer
+    )
+
+
+def record(arguments: argparse.Namespace) -> int:
+    config = _settings(arguments)
+    return recordings.record(config, arguments.file, seconds=arguments.seconds, append=arguments.append)
+
+
+def decode(arguments: argparse.Namespace) -> int:
+    return decoding.decode(
+        _settings(arguments),
+        arguments.inputs,
+        owner=arguments.owner,
+        as_json=arguments.json,
+        messages=arguments.messages,
+    )
+
+
+def token(arguments: argparse.Namespace) -> int:
+    return minting.mint(_settings(arguments), arguments)
+
+
+def config(arguments: argparse.Namespace) -> int:
+    print(render(_settings(arguments), as_json=arguments.json))
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    bench = importlib.import_module(f"headrace.bench.{arguments.what}")
+    result: int = bench.main(arguments.rest)
+    return result
