@@ -24,7 +24,8 @@ from headrace.sources.rpc_pubsub.subscriptions import Registry, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
 from headrace.sources.rpc_pubsub.watch import Watch
 
-_CLOSE_S = 1.0
+_CLOSE_S = 0.25
+"""For the answer to a close frame; a node that floods has much to send before it."""
 _DETAIL_MAX = 200
 _REST_S_MAX = 300.0
 

@@ -83,7 +83,7 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ] = 30.0
     message_bytes_max: Annotated[
         int, msgspec.Meta(ge=1024), Setting("a longer message ends the connection", env=("SOLANA_MESSAGE_BYTES_MAX",))
-    ] = 32 * 1024 * 1024
+    ] = 16 * 1024 * 1024
     gap_margin_slots: Annotated[
         int,
         msgspec.Meta(ge=0, le=1000),
