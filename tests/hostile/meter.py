@@ -11,15 +11,16 @@ _PEAK_ANEW = "5"  # proc(5): resets the peak resident set size
 
 
 class Meter:
-    """Use as `async with Meter() as meter`; afterwards `grown_bytes` (0 where the system does not say) and `lag_s`.
+    """Use as `async with Meter() as meter`; afterwards `grown_bytes` (0 where the system does not say), `lag_s` and
+    `stood_s`.
 
-    `grown_bytes` is the highest resident size above that at the beginning. `lag_s` is for people and for reports: it
-    includes what else the machine did, so no test depends on it.
+    `grown_bytes` is the highest resident size above that at the beginning. `lag_s` is how long a task was late at most,
+    and includes what else the machine did; `stood_s` is the processor's time that passed on the loop meanwhile.
     """
 
     def __init__(self) -> None:
         self.grown_bytes = 0
-        self.lag_s = 0.0
+        self.lag_s = self.stood_s = 0.0
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(_reset_peak)
@@ -35,9 +36,10 @@ class Meter:
 
     async def _look(self) -> None:
         while True:
-            before = time.perf_counter()
+            before, worked = time.perf_counter(), time.thread_time()
             await asyncio.sleep(0.001)
             self.lag_s = max(self.lag_s, time.perf_counter() - before - 0.001)
+            self.stood_s = max(self.stood_s, time.thread_time() - worked)
 
 
 def _reset_peak() -> None:

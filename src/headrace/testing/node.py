@@ -84,14 +84,25 @@ class _Client:
 class ScriptedNode:
     """Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
 
-    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed; `send_raw` sends any bytes. `faults`
+    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed, here and at the `mirrors`: nodes with
+    faults of their own that have the same ledger.  `send_raw` sends any bytes. `faults`
     and `http_faults` make it misbehave. `requests` lists the methods that were called over WebSocket, in order.
     """
 
-    def __init__(self, *, first_slot: int = 1000, confirm_lag: int = 2, root_lag: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        first_slot: int = 1000,
+        confirm_lag: int = 2,
+        root_lag: int = 32,
+        mirrors: "Sequence[ScriptedNode]" = (),
+    ) -> None:
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
+        self._mirrors = mirrors
+        for mirror in mirrors:
+            mirror.ledger = mirror.http.ledger = self.ledger
         self.requests: list[str] = []
         self._clients: set[_Client] = set()
         self._ids = itertools.count(24_040)
@@ -273,6 +284,8 @@ class ScriptedNode:
         commitment: Commitment | None = None,
         once: bool = False,
     ) -> None:
+        for mirror in self._mirrors:
+            mirror._notify(kind, result, key=key, commitment=commitment, once=once)
         if kind in self.faults.dropped:
             return
         for client in self._clients:

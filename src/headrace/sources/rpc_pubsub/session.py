@@ -3,10 +3,10 @@
 import ssl
 from collections import Counter as Count
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
 
@@ -17,6 +17,7 @@ from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
+from headrace.sources.rpc_pubsub.connection import NodeConnection, Straight
 from headrace.sources.rpc_pubsub.coverage import Progress
 from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
@@ -27,22 +28,19 @@ from headrace.sources.rpc_pubsub.watch import Watch
 _CLOSE_S = 0.25
 """For the answer to a close frame; a node that floods has much to send before it."""
 _DETAIL_MAX = 200
+_TURN = 64
+"""Messages in a row, for where many wait; then others have a turn of the loop."""
+_GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
 
 _log = structlog.get_logger("source")
 
 
-class Straight(connect):
-    """A connection to the given URL alone: a redirect counts as a refusal, as the key in the URL is for that node."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
 class Parting(NamedTuple):
     """Why a connection ended. `reason` is a constant: `refused` (never came about), `denied` (nor would it if tried
-    again: a wrong key or path), `closed`, `too_large`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`,
-    `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node wants to be left alone for so long.
+    again: a wrong key or path), `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`,
+    `behind`, `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node wants to be left alone for
+    so long.
     """
 
     reason: str
@@ -104,6 +102,7 @@ class Session:
         self._handing_in = self._tells_slots = False
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
+        self._logged: set[str] = set()
 
     @property
     def complete(self) -> bool:
@@ -116,13 +115,13 @@ class Session:
             socket = await Straight(
                 self.url,
                 open_timeout=self._settings.connect_timeout_s,
-                ping_interval=self._settings.ping_interval_s,
-                ping_timeout=None,  # the watch tells silence from a pipeline that keeps us from reading
+                ping_interval=None,  # its task would outlive a connection that is lost with the handshake: see `_tend`
                 close_timeout=_CLOSE_S,
                 max_size=self._settings.message_bytes_max,
                 ssl=self._tls if self.url.startswith("wss:") else None,
                 user_agent_header=f"headrace/{__version__}",
                 compression=None,
+                create_connection=NodeConnection,
             )
         except InvalidStatus as error:
             return _turned_away(error.response)
@@ -163,17 +162,25 @@ class Session:
                 try:
                     heard = read(message, self.registry.active, self._stamp, received_ns)
                 except BadInputError as error:
-                    self._bad[error.reason] += 1
-                    _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
+                    self._note_bad(error)
                 else:
                     self._handing_in = True
                     await self._take(heard, received_ns)
                     self._handing_in = False
+                if not self._messages % _TURN:
+                    await clock.sleep(0)
         except ConnectionClosed as closed:
-            sent = closed.sent.code if closed.sent else None
-            if sent == 1009:
-                self._bad["too_large"] += 1
-            self.part("too_large" if sent == 1009 else "closed", _text(closed))
+            reason = _GIVEN_UP.get(closed.sent.code, "closed") if closed.sent else "closed"
+            if reason != "closed":
+                self._bad[reason] += 1
+            self.part(reason, _text(closed))
+
+    def _note_bad(self, error: BadInputError) -> None:
+        """Count a message that is skipped; one of each kind is logged, as a node may send nothing else."""
+        self._bad[error.reason] += 1
+        if error.reason not in self._logged:
+            self._logged.add(error.reason)
+            _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
         if isinstance(heard, LogsUpdate | AccountUpdate):
@@ -234,7 +241,11 @@ class Session:
         self._desk.refused(self)
 
     async def _tend(self, socket: ClientConnection) -> None:
-        """Send what is due and look for what is overdue, once a tick."""
+        """Send what is due and look for what is overdue, once a tick.
+
+        Nobody waits for pongs: the watch tells silence from a pipeline that keeps us from reading.
+        """
+        ping_at = self._clock.monotonic() + self._settings.ping_interval_s
         try:
             while True:
                 self.follow_wanted()
@@ -249,6 +260,9 @@ class Session:
                 if verdict is not None:
                     self.part(verdict, f"at slot {self.watch.head}")
                     break
+                if now >= ping_at:
+                    await socket.ping()
+                    ping_at = now + self._settings.ping_interval_s
                 self._export()
                 await self._clock.sleep(self._settings.tick_s)
         except ConnectionClosed as closed:
