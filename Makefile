@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and this is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long chaos check format docs lock upgrade clean
+.PHONY: help demo test test-long attack fuzz chaos check format docs lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -32,6 +32,12 @@ test: $(VENV)/.dev ## all tests but the long ones, against real servers on this 
 
 test-long: $(VENV)/.dev ## the long forms of the tests too
 	$(BIN)/python -m pytest -n auto -m long
+
+attack: $(VENV)/.dev ## hostile nodes, bombs and spoilt input: the table of docs/discussions/attacks.md
+	$(BIN)/python -m pytest -n auto -m 'long or not long' tests/hostile tests/fuzz tests/solana/test_rpc_answers.py
+
+fuzz: $(VENV)/.dev ## coverage-guided fuzzing of every door, SECONDS (60) each
+	$(BIN)/python -m tests.fuzz.run all $(or $(SECONDS),60)
 
 chaos: $(VENV)/.dev ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
 	$(BIN)/headrace bench orders_chaos --store sqlite

@@ -1,10 +1,11 @@
-"""Coverage-guided fuzzing of one target: `python -m tests.fuzz.run TARGET [SECONDS]`.
+"""Coverage-guided fuzzing of one target, or of `all` in turn: `python -m tests.fuzz.run TARGET [SECONDS]`.
 
-Ends with status 0 after SECONDS (60), otherwise with the input that failed in a file `crash-…`, `timeout-…` or `oom-…`
-of the working folder. Put it, as small as it can be made, into tests/data/fuzz/TARGET with the fix.
+Ends with status 0 after SECONDS (60) for each, otherwise with the input that failed in a file `crash-…`, `timeout-…` or
+`oom-…` of the working folder. Put it, as small as it can be made, into tests/data/fuzz/TARGET with the fix.
 """
 
 import importlib
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,10 @@ INPUT_BYTES_MAX: Final = 8192
 def main() -> None:
     """Fuzz until the time is over; libFuzzer ends the process."""
     name, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 60
+    if name == "all":
+        for each in TARGETS:
+            subprocess.run([sys.executable, "-m", "tests.fuzz.run", each, str(seconds)], check=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(seeds(name)):
             Path(folder, str(number)).write_bytes(seed)

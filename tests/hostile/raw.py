@@ -47,6 +47,10 @@ class Peer:
             await self.send(piece)
             await asyncio.sleep(0)
 
+    def stop_reading(self) -> None:
+        """Take nothing any more."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     async def hold(self) -> None:
         """Take what comes and say nothing, until the other side leaves."""
         while await self._reader.read(65_536):
