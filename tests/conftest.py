@@ -27,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.fixturenames[:0] = [name for name in ON_LOOP if name not in item.fixturenames]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their length: frames are masked at random, and every worker must give a test the same name."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what did not run: each reason once, and how to run the long tests."""
     reporter = terminalreporter

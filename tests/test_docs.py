@@ -65,8 +65,9 @@ NEEDS_A_SERVER: Final = {
     "docs/how-to/write-a-client.md",
     "docs/how-to/follow-over-http.md",
     "docs/how-to/notify-users.md",
+    "docs/how-to/place-orders.md",
 }
-"""Their programs run in tests/gateway."""
+"""Their programs run in tests/gateway and tests/sdk."""
 
 
 @pytest.mark.parametrize(

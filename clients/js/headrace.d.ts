@@ -125,6 +125,8 @@ export interface NewOrder {
   amount?: string;
   type?: "market" | "limit" | "stop";
   slippageBps?: number;
+  /** Not begun later than this after it was taken. */
+  expiresInMs?: number;
   userId?: string;
   [field: string]: any;
 }

@@ -29,6 +29,7 @@ from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
 from headrace.protocol.frames import Head
 from headrace.runtime import log
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.health import Health
@@ -37,12 +38,22 @@ from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import Outlet, Source
+from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.sources.rpc_pubsub.subscriptions import parse_all
 from headrace.store.inbox import Inbox, InboxSettings
 from headrace.stream import Stream
-from headrace.upstream import COMMCOIN, ProgramSettings, load_programs, new_outlet, new_recorder, open_market, open_rpc
+from headrace.upstream import (
+    COMMCOIN,
+    ProgramSettings,
+    load_programs,
+    new_outlet,
+    new_recorder,
+    open_market,
+    open_pools,
+    open_rpc,
+)
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
@@ -60,6 +71,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "auth": AuthSettings,
         "rpc_pubsub": RpcPubSubSettings,
         "rpc": RpcSettings,
+        "pools": PoolSettings,
         "programs": ProgramSettings,
         "bus": BusSettings,
         "cache": CacheSettings,
@@ -103,8 +115,14 @@ class Service:
         self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
         self.bus.attach(self.cache.apply)
         self.pipeline = Pipeline(
-            self.programs, self.clock, self.metrics, audience=self._audience, market=open_market(config, self.metrics)
+            self.programs,
+            self.clock,
+            self.metrics,
+            audience=self._audience,
+            market=open_market(config, self.metrics),
+            ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
         )
+        self._pools: PoolLookup | None = None
         self.rpc = open_rpc(config, self.clock)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
@@ -133,13 +151,14 @@ class Service:
                 _log.info("orders_on", **orders.kept)
             flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
             intake, recording = self._tap(tasks)
+            lookup = self._look_up_pools(tasks, intake)
             background = [
                 tasks.start("config", "watch", self._follow_config),
                 tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
             ]
             self.started.set()
             await stop.wait()
-            for task in background:
+            for task in (*background, *lookup):
                 task.cancel()
             await self.stream.end()
             intake.close()
@@ -196,6 +215,17 @@ class Service:
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
+    def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
+        """Where trades may wait for the mints of their pool, somebody must ask for these."""
+        if self.pipeline.ask_pool is None:
+            return []
+        self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
+        return [tasks.start("pools", "look up", self._pools.run, restart=Backoff())]
+
+    def _ask_pool(self, pool: str, program_id: str) -> None:
+        if self._pools is not None:
+            self._pools.ask(pool, program_id)
+
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
         """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
@@ -232,6 +262,8 @@ class Service:
     def _say_what_is_missing(self) -> None:
         for warning in self.config.warnings:
             _log.warning("settings_warning", warning=warning)
+        for warning in self.programs.warnings:
+            _log.warning("idl_warning", warning=warning)
         core, features = self.config.section(CoreSettings), self.config.section(Features)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")

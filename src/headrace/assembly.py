@@ -22,6 +22,7 @@ from headrace.execution.engine import Engine
 from headrace.execution.finality import Finality
 from headrace.execution.intake import Intake
 from headrace.execution.publisher import Publisher
+from headrace.execution.retirement import Retirement
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.triggers import Triggers
 from headrace.execution.worker import Worker
@@ -55,6 +56,7 @@ class OrderHalf:
     intake: Intake
     worker: Worker | None
     finality: Finality | None
+    retirement: Retirement | None
     kept: Mapping[str, str]
     clock: Clock
 
@@ -98,6 +100,8 @@ class OrderHalf:
             tasks.start("orders", "worker", apart(self._work), restart=again())
         if self.finality is not None:
             tasks.start("orders", "finality", apart(self.finality.run), restart=again())
+        if self.retirement is not None:
+            tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
         """Other workers need not wait for the leases of one that broke."""
@@ -154,8 +158,9 @@ async def open_orders(
             )
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
+        retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
-        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, kept, clock)
+        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock)
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:

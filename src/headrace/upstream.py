@@ -8,6 +8,8 @@ import msgspec
 
 from headrace.config import Config, CoreSettings, Setting
 from headrace.decoders.registry import Programs
+from headrace.ingest.enrich import pair_of_pool
+from headrace.ingest.telling import UNREADABLE
 from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
@@ -19,6 +21,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.solana.rpc import Rpc, RpcSettings
 from headrace.sources import Outlet
+from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSubSettings, http_urls
@@ -64,6 +67,21 @@ def open_market(config: Config, metrics: Metrics) -> Stats | None:
     stats = Stats(settings)
     metrics.registry.register(MarketMeasures(stats))
     return stats
+
+
+def open_pools(
+    config: Config, rpc: Rpc, programs: Programs, outlet: Outlet, clock: Clock, metrics: Metrics
+) -> PoolLookup:
+    """The lookup of pools; its answers go to `outlet`."""
+
+    def read(owner: str, data: bytes) -> tuple[str, str] | None:
+        try:
+            account = programs.account(owner, data)
+        except UNREADABLE:
+            return None
+        return None if account is None else pair_of_pool(account)
+
+    return PoolLookup(rpc, outlet, read, settings=config.section(PoolSettings), clock=clock, metrics=metrics)
 
 
 def new_recorder(

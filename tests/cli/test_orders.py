@@ -53,6 +53,19 @@ async def test_an_order_is_placed_and_watched_to_its_end(tmp_path: Path) -> None
         assert (late.status, late.err) == (1, "headrace: 409 the order is already CONFIRMED")
 
 
+async def test_a_key_said_twice_with_the_same_time_to_live_is_one_order(tmp_path: Path) -> None:
+    async with server(tmp_path) as (_, url):
+        words = ("SOL", "USDC", "1.5", "--limit", "999.5", "--key", "k", "--expires-in", "3600")
+        first = await orders(tmp_path, "place", url, *words, "--json")
+        again = await orders(tmp_path, "place", url, *words, "--json")
+        assert (first.status, again.status) == (0, 0), again.err
+        placed = json.loads(first.out)
+        assert placed == json.loads(again.out)
+        assert placed["expiresAt"] == placed["createdAt"] + 3_600_000
+        other = await orders(tmp_path, "place", url, *words[:-1], "7200")
+        assert other.err.startswith("headrace: 422 ")
+
+
 async def test_what_rests_is_listed_and_cancelled(tmp_path: Path) -> None:
     async with server(tmp_path) as (_, url):
         placed = await orders(tmp_path, "place", url, "SOL", "USDC", "2", "--limit", "999.5", "--json")

@@ -18,9 +18,18 @@ DAY_S = 86_400.0
 Open = Callable[..., Awaitable[Inbox]]
 
 
+class WrongClock(ManualClock):
+    """A clock whose wall time somebody sets."""
+
+    off_s = 0.0
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + round(self.off_s * 1e9)
+
+
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> WrongClock:
+    return WrongClock()
 
 
 @pytest.fixture
@@ -189,6 +198,21 @@ async def test_a_key_is_known_for_a_day(inbox: Inbox, clock: ManualClock) -> Non
     await clock.advance(2 * 3600)
     await inbox.tidy()
     assert await inbox.begin("key", "print") is None
+
+
+@pytest.mark.parametrize("off_h", [49, 24 * 365, -49])
+async def test_a_clock_that_is_set_wrong_makes_nothing_older(
+    inbox: Inbox, open_one: Open, clock: WrongClock, off_h: int
+) -> None:
+    assert await inbox.begin("key", "print") is None
+    await inbox.put([Letter("42", "a", "1", True)], "key", compose)
+    clock.off_s = off_h * 3600
+    for each in (inbox, await open_one()):
+        assert await each.tidy() == 0
+        assert await each.begin("key", "print") is not None
+        assert await waiting(each) == [1]
+    await clock.advance(8 * DAY_S)
+    assert await inbox.tidy() == 1
 
 
 async def test_keys_are_bounded(open_one: Open) -> None:

@@ -437,11 +437,11 @@ async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(stor
         ("a", 10**9, 2**64 - 1),
     ]
     assert found.after is None
-    first, after, _ = await store.fills("u", 0, 1)
+    first, after, _, _ = await store.fills("u", 0, 1)
     assert [fill.order_id for fill in first] == ["c"]
     assert after == first[-1].position
     assert [fill.order_id for fill in (await store.fills("u", after, 9)).fills] == ["a"]
-    assert await store.fills("nobody' or 1=1 --", 0, 9) == ([], None, 0)
+    assert await store.fills("nobody' or 1=1 --", 0, 9) == ([], None, 0, 0)
 
 
 async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store_place: str, store: Store) -> None:
@@ -463,7 +463,7 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
     after: int | None = 0
     fills: list[tuple[list[str], int]] = []
     while after is not None:
-        moved, after, unreadable = await store.fills("u", after, 2)
+        moved, after, _, unreadable = await store.fills("u", after, 2)
         fills.append(([fill.order_id for fill in moved], unreadable))
     assert fills == [(["a"], 1), (["c"], 1), ([], 0)]
     assert store.parked.order_ids == {"b", "d"}

@@ -40,6 +40,13 @@ def test_reads_what_borsh_wrote(case: tuple[dict[str, Any], Drawn], tail: bytes)
     assert compiled.short_reads == 0
 
 
+def is_part(read: Any, whole: Any) -> bool:
+    """Whether all that was read is as it was written; None is what was cut off."""
+    if isinstance(read, dict) and isinstance(whole, dict):
+        return list(read) == list(whole) and all(is_part(read[name], whole[name]) for name in read)
+    return read is None or bool(read == whole)
+
+
 @settings(max_examples=100)
 @given(idls(), st.data())
 def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
@@ -48,8 +55,7 @@ def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Draw
     length = data.draw(st.integers(0, len(drawn.raw)))
     fields, leftover = compiled.decode(drawn.raw[:length])
     assert list(fields) == list(drawn.native)
-    present = [name for name, value in fields.items() if value is not None]
-    assert all(fields[name] == drawn.native[name] for name in present)
+    assert is_part(fields, drawn.native)
     assert leftover <= length
     first, _ = compiled.decode(drawn.raw[:length])  # the second time by the prefix compiled for this length
     assert first == fields
@@ -172,3 +178,34 @@ def test_items_of_nothing_but_padding_are_counted_whole_and_cut() -> None:
     raw = b"\2\0\0\0" + bytes(4) + bytes(18) + b"\5"
     assert compiled.decode(raw) == ({"few": [{}, {}], "many": [{}] * 9, "end": 5}, 0)
     assert compiled.decode(raw[:-1]) == ({"few": [{}, {}], "many": [{}] * 9, "end": None}, 0)
+
+
+def test_a_nested_struct_that_ends_early_keeps_its_first_fields() -> None:
+    members = [{"name": name, "type": kind} for name, kind in (("amount", "u64"), ("fee", "u64"), ("by", "pubkey"))]
+    result = {"name": "Result", "type": {"kind": "struct", "fields": members}}
+    compiled = layout({"id": "u8", "result": {"defined": {"name": "Result"}}, "later": "u8"}, result)
+    raw = b"\7" + (5).to_bytes(8, "little") + (6).to_bytes(8, "little")
+    for _ in range(2):
+        for length, amount, fee in ((17, 5, 6), (12, 5, None), (9, 5, None)):
+            data, leftover = compiled.decode(raw[:length])
+            assert data == {"id": 7, "result": {"amount": amount, "fee": fee, "by": None}, "later": None}
+            assert leftover == (length - 1) % 8
+            assert json.loads(compiled.encode_json(data)) == {
+                "id": 7,
+                "result": {"amount": "5", "fee": None if fee is None else str(fee), "by": None},
+                "later": None,
+            }
+        assert compiled.decode(raw[:8]) == ({"id": 7, "result": None, "later": None}, 7)
+    assert compiled.short_reads == 8
+
+
+def test_bools_and_option_tags_that_are_neither_0_nor_1_are_counted() -> None:
+    compiled = layout({"a": "bool", "b": {"option": "u8"}, "c": {"vec": "bool"}, "d": {"coption": "u8"}})
+    raw = b"\2" + b"\3\7" + b"\2\0\0\0\1\2" + b"\2\0\0\0\5"
+    read = {"a": True, "b": 7, "c": [True, True], "d": 5}
+    assert compiled.decode(raw) == (read, 0)
+    assert compiled.invalid_values == 4
+    assert json.loads(compiled.encode_json(read)) == read
+    plain = layout({"a": "bool", "b": {"option": "u8"}, "c": {"vec": "bool"}, "d": {"coption": "u8"}})
+    plain.decode(b"\1" + b"\1\7" + b"\2\0\0\0\1\0" + b"\1\0\0\0\5")
+    assert plain.invalid_values == 0

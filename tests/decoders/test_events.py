@@ -210,6 +210,56 @@ def test_a_call_without_stack_height_needs_its_program_to_have_run_before() -> N
     assert (reading.events, reading.forged) == ([], 1)
 
 
+def _through_a_stranger(*, logs: bool, heights: bool) -> TransactionUpdate:
+    """The sell's transaction, in which pump called a stranger, who made the call that looks like pump's event."""
+    call = _event_call()
+    at = SELL.instructions.index(call)
+    stranger = replace(call, program_id=STRANGER, data=b"", stack_height=3)
+    forged = replace(call, path=(1, call.path[1] + 1), stack_height=4)
+    changed = [*SELL.instructions[:at], stranger, forged]
+    changed += [
+        replace(each, path=(1, each.path[1] + 1)) if each.path[0] == 1 and len(each.path) == 2 else each
+        for each in SELL.instructions[at + 1 :]
+    ]
+    if not heights:
+        changed = [replace(each, stack_height=None) if len(each.path) == 2 else each for each in changed]
+    return replace(SELL, instructions=tuple(changed), logs=_frames(SELL, stranger, call) if logs else None)
+
+
+def _frames(update: TransactionUpdate, stranger: Instruction, call: Instruction) -> tuple[str, ...]:
+    """The log's frames for it, with nothing logged in between."""
+    lines: list[str] = []
+    open_programs: list[str] = []
+
+    def enter(program_id: str, height: int) -> None:
+        while len(open_programs) >= height:
+            lines.append(f"Program {open_programs.pop()} success")
+        open_programs.append(program_id)
+        lines.append(f"Program {program_id} invoke [{height}]")
+
+    for each in update.instructions:
+        if each is call:
+            enter(stranger.program_id, 3)
+            enter(each.program_id, 4)
+        else:
+            enter(each.program_id, each.stack_height or 1)
+    lines += [f"Program {program_id} success" for program_id in reversed(open_programs)]
+    return tuple(lines)
+
+
+@pytest.mark.parametrize(("logs", "heights"), [(True, True), (True, False), (False, True), (False, False)])
+def test_an_event_call_by_a_stranger_whom_the_program_called_is_refused(logs: bool, heights: bool) -> None:
+    reading = read_events(_through_a_stranger(logs=logs, heights=heights), programs())
+    assert reading.events == []
+    assert (reading.forged, reading.uncertain) == ((1, 0) if logs or heights else (0, 1))
+
+
+def test_log_lines_tell_the_caller_where_heights_are_missing() -> None:
+    bare = tuple(replace(each, stack_height=None) if len(each.path) == 2 else each for each in SELL.instructions)
+    (event,) = events_of(replace(SELL, instructions=bare), programs())
+    assert (event.via, event.path) == ("cpi", (1, 0))
+
+
 def test_a_stranger_that_logs_the_bytes_of_a_pump_event_is_no_pump_event() -> None:
     data = next(line for line in SELL.logs or () if line.startswith("Program data: "))
     lines = (f"Program {STRANGER} invoke [1]", data, f"Program {STRANGER} success")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from headrace.chains import Answer, Landing, Signed
 from headrace.execution.confirmation import Sighting, judge_final
 from headrace.execution.finality import Finality
+from headrace.execution.running_portfolio import portfolio_of
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import OrderStatus
 from headrace.protocol.orders import notification
@@ -97,5 +98,7 @@ async def test_a_confirmed_landing_whose_fork_dies_is_said_to_be_lost_and_is_no_
         assert undone.kind == "landing_lost"
         notices = [json.loads(notification(event) or b"{}") for event in (landed, undone)]
         assert [notice["notification_type"] for notice in notices] == ["order_confirmed", "order_undone"]
-        assert await life.store.fills("u", 0, 9) == ([], None, 0)
+        [fill] = (await life.store.fills("u", 0, 9)).fills
+        assert fill.finality == "lost"
+        assert (await portfolio_of(life.store, "u")).fills == 0
         assert len(life.chain.sent) == 1

@@ -1,12 +1,15 @@
 """What clients are told when they ask again, and when nobody can know."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.execution.intake import Intake, as_accepted
+from headrace.execution.requests import fingerprint, read_request
 from headrace.execution.settings import ExecutionSettings
 from headrace.model.orders import OrderRefused
 from headrace.runtime.clock import ManualClock
@@ -72,3 +75,58 @@ async def test_nobody_is_told_that_nothing_was_executed_while_that_can_not_be_kn
         with pytest.raises(OrderRefused) as refused:
             await verb()
         assert (refused.value.status, refused.value.temporary, refused.value.fate) == (503, True, "unknown")
+
+
+@pytest.mark.parametrize("first", ["abc", '"abc"'])
+@pytest.mark.parametrize("then", ["abc", '"abc"'])
+async def test_a_key_in_either_form_is_one_order(store: SqliteStore, clock: ManualClock, first: str, then: str) -> None:
+    intake = Intake(store, ExecutionSettings(), clock)
+    placed, again = await intake.execute(BODY, first), await intake.execute(BODY, then)
+    assert (again.replayed, again.order.id) == (True, placed.order.id)
+
+
+async def test_a_key_that_was_stored_quoted_is_found_quoted(store: SqliteStore, clock: ManualClock) -> None:
+    """Earlier versions took the quotes for a part of the key."""
+    intake = Intake(store, ExecutionSettings(), clock)
+    order = (await intake.execute(BODY)).order
+    earlier = msgspec.structs.replace(order, id="earlier")
+    await store.accept(earlier, ['key:"abc"'], fingerprint(order.request))
+    again = await intake.execute(BODY, '"abc"')
+    assert (again.replayed, again.order.id) == (True, "earlier")
+
+
+@pytest.mark.parametrize("slippage", [Decimal("0.51"), 1, Decimal("0.500001")])
+async def test_a_slippage_that_may_be_per_cent_is_refused_with_the_reason(
+    store: SqliteStore, clock: ManualClock, slippage: Any
+) -> None:
+    intake = Intake(store, ExecutionSettings(), clock)
+    for key in (None, "k"):
+        with pytest.raises(OrderRefused, match="slippageBps") as refused:
+            await intake.execute({**BODY, "slippage": slippage}, key)
+        assert (refused.value.status, list(refused.value.fields)) == (400, ["slippage"])
+    assert (await intake.execute({**BODY, "slippage": Decimal("0.5")})).order.request.slippage_bps == 5000
+    assert (await intake.execute({**BODY, "slippageBps": 9000})).order.request.slippage_bps == 9000
+
+
+async def test_an_order_of_earlier_times_is_found_whatever_its_slippage(store: SqliteStore, clock: ManualClock) -> None:
+    """Whoever is told "not executed" places another."""
+    body = {**BODY, "slippage": Decimal("0.6")}
+    request = read_request(body, amount_max=2**63)
+    intake = Intake(store, ExecutionSettings(), clock)
+    order = msgspec.structs.replace((await intake.execute(BODY)).order, id="earlier", request=request)
+    await store.accept(order, ["key:k"], fingerprint(request))
+    assert (await intake.execute(body, "k")).order.id == "earlier"
+
+
+async def test_a_length_of_time_under_one_key_is_one_order(store: SqliteStore, clock: ManualClock) -> None:
+    intake = Intake(store, ExecutionSettings(), clock)
+    first = await intake.execute({**BODY, "expiresInMs": 3_600_000}, "k")
+    await clock.advance(5)
+    again = await intake.execute({**BODY, "expiresInMs": 3_600_000}, "k")
+    assert (again.replayed, as_accepted(again.order)) == (True, as_accepted(first.order))
+    assert first.order.request.expires_at_ms == first.order.created_at_ms + 3_600_000
+    await clock.advance(7200)  # also when its time is over
+    assert (await intake.execute({**BODY, "expiresInMs": 3_600_000}, "k")).replayed
+    with pytest.raises(OrderRefused) as refused:
+        await intake.execute({**BODY, "expiresInMs": 7_200_000}, "k")
+    assert refused.value.status == 422

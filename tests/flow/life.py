@@ -24,6 +24,7 @@ QUICK = {
     "SERVER_PORT": "0",
     "ORDERS_ENABLED": "false",
     "INBOX_FILE": ":memory:",
+    "POOLS_FILE": "",
     "SUBSCRIPTIONS": "logs:pump",
     "SOLANA_BACKOFF_INITIAL_S": "0.01",
     "SOLANA_BACKOFF_MAX_S": "0.05",

@@ -1,12 +1,14 @@
 """A client that was written for the Node engines, byte for byte what it sends, and reading as crudely as it reads."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.flow.desk import WAY, desk
+from tests.flow.desk import ask as command
 
 BODY = b'{"tokenIn":"SOL","tokenOut":"USDC","amount":1.5,"slippage":0.5,"type":"market"}'
 CONNECTIONS, ORDERS = 4, 10
@@ -84,3 +86,42 @@ async def test_a_thousand_posts_with_one_key_at_once_make_one_order(tmp_path: Pa
         assert len(set().union(*await asyncio.gather(*[use() for _ in range(50)]))) == 1
         listed = (await client.http.get("/api/orders")).json()["orders"]
         assert len(listed) == 1
+
+
+async def test_the_path_of_an_earlier_service_answers_as_the_one_of_today(tmp_path: Path) -> None:
+    """Also its refusals: same statuses, bodies, and headers."""
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client:
+        same = {"idempotency-key": "k", "content-type": "application/json"}
+        first = await client.http.post("/execute", content=BODY, headers=same)
+        again = await client.http.post("/api/orders/execute", content=BODY, headers=same)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+        assert again.headers["idempotency-replayed"] == "true"
+        assert first.headers["location"] == again.headers["location"]
+        for body, headers in ((b"{}", same), (b"nonsense", same), (BODY, {"content-type": "text/plain"})):
+            old, new = [
+                await client.http.post(path, content=body, headers=headers)
+                for path in ("/execute", "/api/orders/execute")
+            ]
+            assert old.status_code == new.status_code >= 400
+            assert old.json() == new.json()
+
+
+async def test_a_key_is_one_over_http_in_quotes_and_over_websocket(tmp_path: Path) -> None:
+    body = json.loads(BODY)
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
+        first = await client.post(body, **{"Idempotency-Key": '"abc"'})
+        for key in ("abc", '"abc"'):
+            again = await client.post(body, **{"Idempotency-Key": key})
+            assert (again.json(), again.headers["idempotency-replayed"]) == (first.json(), "true")
+            frame = await command(socket, "order.execute", {**body, "idempotencyKey": key})
+            assert (frame["data"], frame["replayed"]) == (first.json(), True)
+        assert len((await client.http.get("/api/orders")).json()["orders"]) == 1
+
+
+async def test_a_command_without_the_order_it_is_about_is_told_what_is_missing(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
+        for kind in ("order.get", "order.cancel"):
+            for data in ({}, {"orderId": None}):
+                frame = await command(socket, kind, data)
+                assert (frame["data"]["message"], frame["data"]["status"]) == ("orderId is missing", 400)

@@ -216,7 +216,8 @@ class Raw:
 
     @property
     def port(self) -> int:
-        return int((self.writer.get_extra_info("peername") or ("", 0))[1])
+        name = self.writer.get_extra_info("peername")
+        return int(name[1]) if isinstance(name, tuple) else 0  # a Unix socket has none
 
     async def read_head(self) -> bytes:
         async with asyncio.timeout(PATIENCE_S):

@@ -18,7 +18,7 @@ SECRET = "correct-horse-battery-staple-0123456789"
 AUDIENCE = "headrace-test"
 ISSUER = "https://issuer.test/"
 
-HS256 = AuthSettings(mode="hs256", jwt_secret=SECRET)
+HS256 = AuthSettings(mode="hs256", jwt_secret=SECRET, leeway_s=5)
 
 
 @cache

@@ -1,9 +1,11 @@
 """Who comes in and who does not: addresses, proxies, origins, users, rates; and that each is told why."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.problems import Refused
@@ -112,10 +114,178 @@ def test_every_page_where_the_operator_says_so_and_files_in_a_demo() -> None:
     assert Admission(Held(), demo=True).allows("null", "127.0.0.1:8080")
 
 
-@pytest.mark.parametrize("origins", [("app.example",), ("https://app.example/path",), ("https://*.example",), ("",)])
+APP = "capacitor://localhost"
+EXTENSION = "chrome-extension://abcdefghijklmnopabcdefghijklmnop"
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin", "allowed"),
+    [
+        (APP, APP, True),
+        (APP, "capacitor://localhost:80", False),
+        (APP, "http://localhost", False),
+        (APP, "ionic://localhost", False),
+        ("ionic://localhost", "ionic://localhost", True),
+        ("tauri://localhost", "tauri://localhost", True),
+        ("app://-", "app://-", True),
+        ("app://.", "app://.", True),
+        (EXTENSION, EXTENSION, True),
+        (EXTENSION, EXTENSION.replace("a", "b"), False),
+        (
+            "moz-extension://0f0e0d0c-1111-2222-3333-444455556666",
+            "moz-extension://0f0e0d0c-1111-2222-3333-444455556666",
+            True,
+        ),
+        ("safari-web-extension://ABCD-EF", "safari-web-extension://abcd-ef", True),
+        ("vscode-webview://1ab2", "vscode-webview://1ab2", True),
+        ("vscode-webview://1ab2", "vscode-webview://1ab3", False),
+        ("null", "null", True),
+        ("file://", "null", True),
+        ("file://", "file://", True),
+        ("null", "file://", True),
+        ("null", APP, False),
+        (APP, "null", False),
+        ("https://app.example.com:443", "https://app.example.com", True),
+        ("https://app.example.com", "https://app.example.com:443", True),
+        ("http://app.example.com:80", "http://app.example.com", True),
+        ("https://app.example.com:80", "https://app.example.com", False),
+        ("https://app.example.com:443", "http://app.example.com", False),
+        ("http://app.example.com", "http://app.example.com:443", False),
+        ("https://app.example.com:8443", "https://app.example.com:8443", True),
+        ("https://app.example.com:8443", "https://app.example.com", False),
+        ("https://*.preview.example.com", "https://a.preview.example.com", True),
+        ("https://*.preview.example.com", "https://A-1.Preview.example.com:443", True),
+        ("https://*.preview.example.com", "https://preview.example.com", False),
+        ("https://*.preview.example.com", "https://.preview.example.com", False),
+        ("https://*.preview.example.com", "https://a.b.preview.example.com", False),
+        ("https://*.preview.example.com", "https://apreview.example.com", False),
+        ("https://*.preview.example.com", "https://a.preview.example.com.evil.example", False),
+        ("https://*.preview.example.com", "https://a.preview.example.com:8443", False),
+        ("https://*.preview.example.com", "http://a.preview.example.com", False),
+        ("https://*.preview.example.com", "https://*.preview.example.com", False),
+        ("https://*.preview.example.com", "https://evil.example#.preview.example.com", False),
+        ("https://*.preview.example.com", "https://evil@a.preview.example.com", False),
+        ("https://*.example.com:8443", "https://a.example.com:8443", True),
+        ("http://*.localhost:3000", "http://a.localhost:3000", True),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example", True),
+        ("https://B\u00dcCHER.example", "https://xn--bcher-kva.example", True),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example", True),
+        ("http://[2001:DB8:0::1]:80", "http://[2001:db8::1]", True),
+        ("http://[::1]:3000", "http://[::1]:3000", True),
+        ("https://app.example.com", "https://app.example.com/", False),
+        ("https://app.example.com", "https://app.example.com/x", False),
+        ("https://app.example.com", "https://app.example.com https://evil.example", False),
+        ("https://app.example.com", "https://app.example.com:99999", False),
+    ],
+)
+def test_which_pages_a_setting_lets_in(setting: str, origin: str, allowed: bool) -> None:
+    door, _ = admission(origins=(setting,))
+    assert door.allows(origin, "stream.example") is allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        ("https://app.example.com", "app.example.com:443", True),
+        ("https://app.example.com:443", "app.example.com", True),
+        ("https://app.example.com", "APP.example.com", True),
+        ("http://app.example.com", "app.example.com:80", True),
+        ("http://app.example.com:80", "app.example.com", True),
+        ("https://app.example.com", "app.example.com:80", False),
+        ("http://app.example.com", "app.example.com:443", False),
+        ("https://app.example.com:8443", "app.example.com:8443", True),
+        ("https://app.example.com:8443", "app.example.com", False),
+        ("https://app.example.com", "app.example.com:8443", False),
+        ("http://[2001:db8::1]", "[2001:DB8:0:0::1]:80", True),
+        ("http://[2001:db8::1]:8080", "[2001:db8::1]", False),
+        ("http://192.0.2.1:8080", "192.0.2.1:8080", True),
+        ("capacitor://app.example.com", "app.example.com", False),
+        ("https://app.example.com", "app.example.com:", False),
+        ("null", "null", False),
+    ],
+)
+def test_which_pages_are_of_the_servers_own_site(origin: str, host: str, same: bool) -> None:
+    door, _ = admission()
+    assert door.allows(origin, host) is same
+
+
+async def test_browsers_leave_a_default_port_out(house_of_a_proxy: House) -> None:
+    """The handshake itself, with the headers of a browser behind a proxy that writes the port into Host."""
+    house = house_of_a_proxy
+    for host, origin, status in (
+        ("app.example.com:443", "https://app.example.com", b" 101 "),
+        ("app.example.com", "https://app.example.com:443", b" 101 "),
+        ("app.example.com:8443", "https://app.example.com", b" 403 "),
+    ):
+        raw = await Raw.connect(house.port)
+        asked = UPGRADE.format(path="/ws", more=f"Origin: {origin}\r\n").replace("Host: test", f"Host: {host}")
+        raw.send(asked.encode())
+        assert status in await raw.read_head(), (host, origin)
+        raw.leave()
+
+
+@pytest_asyncio.fixture
+async def house_of_a_proxy() -> AsyncIterator[House]:
+    async with open_house(admission=AdmissionSettings(trusted_proxies=(ME,))) as house:
+        yield house
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ("app.example",),
+        ("https://app.example/path",),
+        ("https://*.example",),
+        ("",),
+        ("https://",),
+        ("https://*",),
+        ("https://*.com:443",),
+        ("https://a.*.example.com",),
+        ("https://*a.example.com",),
+        ("https://*.*.example.com",),
+        ("https://*.10.0.0.1",),
+        ("chrome-extension://*",),
+        ("capacitor://*.example.com",),
+        ("capacitor://",),
+        ("wss://app.example.com",),
+        ("htps://app.example.com",),
+        ("httpss://app.example.com",),
+        ("javascript:alert(1)",),
+        ("https://user@app.example.com",),
+        ("https://app.example.com?x",),
+        ("https://app.example.com:99999",),
+        ("https://app.example.com:x",),
+        ("https://[::1",),
+        ("https://[zz]",),
+        ("*.example.com",),
+        ("https://a b.example",),
+    ],
+)
 def test_origins_that_mean_nothing_are_refused(origins: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="ALLOWED_ORIGINS"):
         admission(origins=origins)
+
+
+@pytest.mark.parametrize(
+    ("setting", "peer", "trusted"),
+    [
+        ("10.0.0.1", "10.0.0.1", True), ("10.0.0.0/8", "10.255.0.1", True), ("10.0.0.0/255.0.0.0", "10.1.1.1", True),
+        ("::1", "::1", True), ("[::1]", "::1", True), ("2001:db8::/32", "2001:db8:1::1", True),
+        ("::ffff:10.0.0.0/104", "10.1.1.1", True), ("::ffff:10.0.0.1", "::ffff:10.0.0.1", True),
+        ("10.0.0.1", "::ffff:10.0.0.1", True), ("fe80::/10", "fe80::1%eth0", True), ("0.0.0.0/0", "203.0.113.1", True),
+        ("0.0.0.0/0", "2001:db8::1", False), ("10.0.0.0/8", "11.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_which_peers_are_trusted_proxies(setting: str, peer: str, trusted: bool) -> None:
+    door, _ = admission(trusted_proxies=(setting,))
+    assert door.is_proxy(peer) is trusted
+
+
+@pytest.mark.parametrize("setting", ["", "localhost", "10.0.0", "10.0.0.1/8", "10.0.0.1:8080", "*", "[::1]:80"])
+def test_a_proxy_that_is_no_address_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="TRUSTED_PROXIES") as refused:
+        admission(trusted_proxies=(setting,))
+    assert ("lies in the network 10.0.0.0/8" in str(refused.value)) is (setting == "10.0.0.1/8")
 
 
 def test_proxies_that_mean_nothing_are_refused_and_change_nothing() -> None:

@@ -166,6 +166,30 @@ async def test_wrong_tokens(house: House, by_frame: bool, more: dict[str, Any], 
     raw.leave()
 
 
+@pytest.mark.parametrize("by_frame", [True, False])
+async def test_a_token_that_is_not_yet_valid_comes_in_later(house: House, by_frame: bool) -> None:
+    """The issuer's clock is ahead, by more than the leeway: the connection stays, and the same token counts later."""
+    text = made(house, nbf=clock_of(house).wall_ns() / 1e9 + 8)
+    raw = await Raw.open(house.port, "/ws", "" if by_frame else offer(text))
+    if by_frame:
+        raw.ask("auth", 1, token=text)
+    data = (await raw.json())["data"]
+    assert (data["code"], data["message"], data["temporary"]) == (108, "token not valid yet", True)
+    assert 2900 <= data["retry_after_ms"] <= 3100
+    await clock_of(house).advance(data["retry_after_ms"] / 1000)
+    raw.ask("auth", 2, token=text)
+    assert (await raw.json())["type"] == "welcome"
+    raw.leave()
+
+
+async def test_who_waits_for_its_token_is_asked_to_come_back(house: House) -> None:
+    raw = await Raw.open(house.port, "/ws", offer(made(house, nbf=clock_of(house).wall_ns() / 1e9 + 60)))
+    assert await code(raw) == 108
+    await clock_of(house).advance(11)
+    assert await raw.closed() == 4002
+    raw.leave()
+
+
 @pytest.mark.parametrize(
     ("path", "more", "status"),
     [

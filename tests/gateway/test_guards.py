@@ -133,6 +133,14 @@ async def test_bad_credentials(house: House, http: httpx.AsyncClient, more: dict
     assert response.json()["detail"] == ("token expired" if "ttl_s" in more else "bad credential")
 
 
+async def test_a_token_that_is_not_yet_valid_is_to_be_shown_again(house: House, http: httpx.AsyncClient) -> None:
+    nbf = house.gateway._clock.wall_ns() / 1e9 + 8
+    for path in ("/api/who", "/api/topics/slots/sse"):
+        response = await http.get(path, headers=bearer(house, nbf=nbf))
+        assert (response.status_code, response.json()["detail"]) == (503, "token not valid yet")
+        assert 1 <= int(response.headers["retry-after"]) <= 3
+
+
 async def test_two_credentials_are_one_too_many(house: House, http: httpx.AsyncClient) -> None:
     twice = [("Authorization", bearer(house)["Authorization"])] * 2
     assert (await http.get("/api/who", headers=twice)).status_code == 400

@@ -78,7 +78,7 @@ async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
         "/api/topics/{topic}/sse": {"400", "404", "429", "503"},
     }
     for path, statuses in refusals.items():
-        assert set(document["paths"][path]["get"]["responses"]) == {"200", "default", *statuses}
+        assert set(document["paths"][path]["get"]["responses"]) == {"200", "401", "429", "default", *statuses}
 
 
 async def test_every_route_is_told(tmp_path: Path, document: dict[str, Any]) -> None:

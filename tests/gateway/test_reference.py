@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.config import Setting
 from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Label, MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
@@ -92,9 +94,9 @@ def matches(shown: Any, real: Any) -> bool:
 
 
 def with_tokens(text: str, house: House) -> str:
-    """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 50 seconds`."""
+    """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 20 seconds`."""
     now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
-    for shown, ttl_s in (("eyJ… of 50 seconds", 50), ("eyJ…", 3600)):
+    for shown, ttl_s in (("eyJ… of 20 seconds", 20), ("eyJ…", 3600)):
         text = text.replace(shown, token(now_s=now_s, ttl_s=ttl_s))
     return text
 
@@ -121,7 +123,8 @@ async def play(house: House, conversation: str, inbox: Inbox) -> None:
 async def test_the_conversations_happen(conversation: str) -> None:
     beats: dict[str, Any] = {"ping_s": 0.3} if '"type":"ping"' in conversation else {}
     bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
-    auth, clock = (HS256, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
+    by_default = msgspec.structs.replace(HS256, leeway_s=AuthSettings().leeway_s)
+    auth, clock = (by_default, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
     head = Head(447200020, 447200010, 180)
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
     users = inbox if "user:42" in conversation else None

@@ -1,12 +1,22 @@
 """The same fact twice is published once; different facts never hide each other; memory is bounded."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS, AccountDedupe, TransactionDedupe
+from headrace.ingest.dedupe import (
+    CUT_LOGS,
+    INSTRUCTIONS,
+    LOGS,
+    AccountDedupe,
+    Place,
+    SeenTransaction,
+    Standing,
+    TransactionDedupe,
+)
 
 
 def test_a_view_that_shows_nothing_more_is_refused() -> None:
@@ -22,19 +32,49 @@ def test_a_view_that_shows_nothing_more_is_refused() -> None:
     assert dedupe.admit(1, "s", LOGS), "the slot died and happens anew"
 
 
+def publish(seen: SeenTransaction, view: Sequence[str], places: Sequence[Place]) -> list[tuple[str, Place]]:
+    """What of the view is published, and under which place; all of it is finished then."""
+    standings = seen.standings_of(view, places)
+    seen.note(view, [Standing(standing.place, "all") for standing in standings])
+    new = [(event, s.place) for event, s in zip(view, standings, strict=True) if s.extent == "nothing"]
+    assert len(standings) == len({standing.place for standing in standings}), "two events under one place"
+    return new
+
+
 @given(st.lists(st.sampled_from("abc")), st.data())
 def test_any_order_of_views_publishes_each_event_once(happened: list[str], data: st.DataObject) -> None:
-    """Views may lack any of the events, also in the middle, as cut logs do."""
-    published: list[str] = []
+    """Views may lack any of the events, also in the middle, as cut logs do, and count places in their own way."""
+    published: list[tuple[str, Place]] = []
     shown: Counter[str] = Counter()
-    dedupe = TransactionDedupe()
-    seen = dedupe.admit(1, "s", 0)
-    assert seen is not None
+    seen = SeenTransaction(LOGS)
     for _ in range(data.draw(st.integers(1, 4))):
         view = [event for event in happened if data.draw(st.booleans())]
-        published += [event for event, new in zip(view, seen.unpublished(view), strict=True) if new]
+        first = data.draw(st.integers(0, 1))
+        published += publish(seen, view, [((first,), ordinal) for ordinal in range(len(view))])
         shown |= Counter(view)
-    assert Counter(published) == shown <= Counter(happened)
+    assert Counter(event for event, _ in published) == shown <= Counter(happened)
+    assert len({place for _, place in published}) == len(published), "one place for two events"
+
+
+def test_an_event_keeps_the_place_under_which_it_was_published() -> None:
+    seen = SeenTransaction(LOGS)
+    assert publish(seen, ["a"], [((1,), 0)]) == [("a", ((1,), 0))]
+    assert publish(seen, ["new", "a"], [((1,), 0), ((1,), 1)]) == [("new", ((1,), 1))]
+    assert seen.standings_of(["a"], [((2,), 0)]) == [Standing(((1,), 0), "all")]
+
+
+def test_what_is_not_finished_is_known_to_the_next_view() -> None:
+    seen = SeenTransaction(LOGS)
+    place: Place = ((1,), 0)
+    assert seen.standings_of(["a"], [place]) == [Standing(place, "nothing")]
+    seen.note(["a"], [Standing(place, "trade")])
+    assert seen.standings_of(["a"], [place]) == [Standing(place, "trade")]
+
+
+def test_nothing_is_kept_of_a_transaction_that_no_view_can_add_to() -> None:
+    seen = SeenTransaction(LOGS | INSTRUCTIONS)
+    publish(seen, ["a"], [((1,), 0)])
+    assert (seen.identities, seen.standings) == ((), ())
 
 
 def test_transactions_are_bounded_by_number_and_by_slots() -> None:

@@ -297,7 +297,7 @@ def test_what_is_counted_is_exported() -> None:
     assert 'headrace_market_messages_total{type="MarketData"} 1.0' in text
     assert 'headrace_market_messages_total{type="TokenPriceUpdate"} 1.0' in text
     assert "headrace_market_series 1.0" in text
-    assert "headrace_market_minutes 1.0" in text
+    assert "headrace_market_buckets 1.0" in text
 
 
 def event(program: str, name: str, **data: Any) -> DecodedEvent:

@@ -116,7 +116,13 @@ class _PythonFollower(Follower):
         if tokens:
             options["token"] = token
         backoff = Backoff(0.001, 0.02)
-        client = Client(wanted.url, backoff=backoff, on_loss=lambda why, _: self.told.append({"lost": why}), **options)
+        client = Client(
+            wanted.url,
+            backoff=backoff,
+            on_loss=lambda why, _: self.told.append({"lost": why}),
+            on_connect=lambda: self.told.append({"welcomed": True}),
+            **options,
+        )
         async with client:
             try:
                 await self._follow(client, wanted)
@@ -133,7 +139,8 @@ class _PythonFollower(Follower):
             self.told.append({"history": {"topic": page.topic, "items": items} | (_position(page.top) or {})})
         await self.may_read.wait()
         async for value in subscription:
-            self.told.append({"value": on_the_wire(value), "position": _position(subscription.position)})
+            place, missed = _position(subscription.position), subscription.catching_up
+            self.told.append({"value": on_the_wire(value), "position": place, "catching_up": missed})
             if isinstance(value, Event) and value.ack:
                 client.ack(value)
         self.told.append({"ended": True})

@@ -15,6 +15,7 @@ export async function follow(module, wanted, told, mayRead) {
     retryMs: 1,
     retryMsMax: 20,
     onLoss: (why) => told({ lost: why }),
+    onConnect: () => told({ welcomed: true }),
   });
   const subscription = client.subscribe(wanted.topic, wanted.options);
   try {
@@ -23,7 +24,7 @@ export async function follow(module, wanted, told, mayRead) {
     if (wanted.history) told({ history: await client.history(wanted.topic, wanted.history) });
     await mayRead();
     for await (const value of subscription) {
-      told({ value, position: subscription.position });
+      told({ value, position: subscription.position, catching_up: subscription.catchingUp });
       if (value.ack) client.ack(value);
     }
     told({ ended: true });

@@ -76,6 +76,29 @@ async def after_cuts_nothing_is_missing_and_nothing_comes_twice(open_client: Mak
 
 
 @scenario
+async def each_connection_is_reported_and_what_was_missed_is_marked(open_client: Maker) -> None:
+    async with (
+        open_house() as house,
+        TcpProxy("127.0.0.1", house.port) as proxy,
+        open_client(Wanted(url_of(proxy))) as client,
+    ):
+        await client.go_on()
+        await house.publish(TOPIC)
+        await client.until(counted(client, 1))
+        proxy.refuse = True
+        proxy.cut()
+        await client.until(lambda: bool(client.of("lost")))
+        await house.publish(TOPIC, 2)
+        proxy.refuse = False
+        await client.until(counted(client, 3))
+        await house.live(TOPIC)
+        await house.publish(TOPIC)
+        await client.until(counted(client, 4))
+        assert client.of("catching_up") == [False, True, True, False]
+        assert len(client.of("welcomed")) == 2
+
+
+@scenario
 async def a_stored_position_is_gone_on_from(open_client: Maker) -> None:
     async with open_house() as house:
         positions = await house.publish(TOPIC, 5)

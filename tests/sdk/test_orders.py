@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -74,9 +75,10 @@ async def node(url: str) -> AsyncIterator[Trader]:
 
 
 needs_node = pytest.mark.skipif(not NODE, reason="no node on PATH: the JavaScript client is not run in it")
-pytestmark = pytest.mark.parametrize("trader", [python, pytest.param(node, marks=needs_node)])
+of_both = pytest.mark.parametrize("trader", [python, pytest.param(node, marks=needs_node)])
 
 
+@of_both
 async def test_an_order_is_placed_watched_to_its_end_and_read(trader: Opener, tmp_path: Path) -> None:
     async with desk(tmp_path) as there, trader(f"ws://127.0.0.1:{there.port}/ws") as call:
         placed = (await call("execute", ORDER))["answer"]
@@ -94,6 +96,7 @@ async def test_an_order_is_placed_watched_to_its_end_and_read(trader: Opener, tm
         assert [order["status"] for order in (await call("watch", order_id))["answer"]] == ["CONFIRMED"]
 
 
+@of_both
 async def test_an_order_is_placed_once_however_often_the_connection_is_cut(trader: Opener, tmp_path: Path) -> None:
     async with (
         desk(tmp_path, ORDERS_WORK_HERE="false", WEBSOCKET_COMMANDS_PER_S="1000") as there,
@@ -109,6 +112,7 @@ async def test_an_order_is_placed_once_however_often_the_connection_is_cut(trade
     assert sorted(order["orderId"] for order in listed) == sorted(placed)
 
 
+@of_both
 async def test_a_key_finds_the_order_that_was_placed_under_it(trader: Opener, tmp_path: Path) -> None:
     async with desk(tmp_path, ORDERS_WORK_HERE="false") as there, trader(f"ws://127.0.0.1:{there.port}/ws") as call:
         first = (await call("execute", ORDER, {"key": "buy-1"}))["answer"]
@@ -119,6 +123,7 @@ async def test_a_key_finds_the_order_that_was_placed_under_it(trader: Opener, tm
         assert (other["reason"], other["key"], other["fate"]) == ("idempotency_key_reused", "buy-1", "not_executed")
 
 
+@of_both
 async def test_a_cancelled_order_can_not_be_cancelled_again(trader: Opener, tmp_path: Path) -> None:
     async with desk(tmp_path, ORDERS_WORK_HERE="false") as there, trader(f"ws://127.0.0.1:{there.port}/ws") as call:
         order_id = (await call("execute", ORDER))["answer"]["order"]["orderId"]
@@ -128,6 +133,7 @@ async def test_a_cancelled_order_can_not_be_cancelled_again(trader: Opener, tmp_
         assert (over["reason"], over["fate"], over["retryable"]) == ("order_over", "not_executed", False)
 
 
+@of_both
 async def test_a_wrong_order_is_refused_with_its_wrong_fields(trader: Opener, tmp_path: Path) -> None:
     async with desk(tmp_path, ORDERS_WORK_HERE="false") as there, trader(f"ws://127.0.0.1:{there.port}/ws") as call:
         refused = (await call("execute", {**ORDER, "priority": 77}, {"key": "k"}))["refused"]
@@ -140,6 +146,7 @@ async def test_a_wrong_order_is_refused_with_its_wrong_fields(trader: Opener, tm
         assert (unknown["reason"], unknown["key"]) == ("unknown_order", None)
 
 
+@of_both
 async def test_a_server_without_orders_refuses_for_good(trader: Opener, tmp_path: Path) -> None:
     async with (
         desk(tmp_path, ORDERS_ENABLED="false") as there,
@@ -147,3 +154,15 @@ async def test_a_server_without_orders_refuses_for_good(trader: Opener, tmp_path
     ):
         refused = (await call("execute", ORDER))["refused"]
     assert (refused["code"], refused["fate"]) == (107, "not_executed")
+
+
+async def test_the_how_to_places_an_order_and_prints_its_states(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/place-orders.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    async with desk(tmp_path) as there:
+        code = program.replace("127.0.0.1:8080", f"127.0.0.1:{there.port}")
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(PATIENCE_S):
+            out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert out.decode().splitlines()[-1].startswith("CONFIRMED ")

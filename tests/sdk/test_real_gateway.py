@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from msgspec import structs
 
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
@@ -122,3 +123,19 @@ async def change(house: House, *pubkeys: str) -> None:
     for n, key in enumerate(pubkeys):
         body = b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode())
         await house.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
+
+
+@pytest.mark.parametrize("credential", ["subprotocol", "frame"])
+async def test_a_token_that_is_not_yet_valid(open_client: Maker, credential: str) -> None:
+    """The client comes back with the same token, and is let in when its time has come."""
+    settings = structs.replace(HS256, leeway_s=0, connect_s=0.3)
+    async with open_house(auth=settings) as house:
+        now_s = time.time()
+        early = token(now_s=now_s, nbf=now_s + 1.5)
+        wanted = Wanted(url_of(house), client={"credential": credential}, tokens=[early])
+        async with open_client(wanted) as client:
+            await client.go_on()
+            await client.until(lambda: bool(house.gateway.hub.users))
+            await house.publish(TOPIC)
+            await client.until(counted(client, 1))
+        assert house.metric("gateway_credentials_total", kind="token", outcome="not_yet_valid") >= 1

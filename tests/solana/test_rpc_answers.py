@@ -259,3 +259,41 @@ async def test_an_answer_that_drips_ends_with_the_time_for_the_call() -> None:
         with pytest.raises(TransientError, match="no answer in"):
             await rpc.get_slot()
         await rpc.aclose()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ('[{"id":%a,"result":1},{"id":%b,"result":2}]', [1, 2]),
+        ('[{"id":%b,"result":2},{"id":%a,"result":1}]', [1, 2]),
+        ('[{"id":"%a","result":1},{"id":"%b","result":2}]', [1, 2]),
+        ('[{"id":%a,"result":1},{"id":%a,"result":9},{"id":%b,"result":2}]', [1, 2]),
+        ('[{"id":%a,"result":1}]', [1, None]),
+        ('[{"id":99,"result":1},{"id":%b,"result":2}]', [None, 2]),
+        ("[]", [None, None]),
+    ],
+)
+async def test_answers_of_a_batch_are_told_apart_by_id(shape: str, expected: list[object]) -> None:
+    async with ScriptedNode() as node, client(node) as rpc:
+
+        def told(batch: Any) -> Iterable[bytes]:
+            first, second = (str(request["id"]) for request in batch)
+            return body(shape.replace("%a", first).replace("%b", second).encode())
+
+        node.http_faults.raw = told
+        assert await rpc.get_transactions(0, [made_up_signature(1), made_up_signature(2)]) == expected
+
+
+@pytest.mark.parametrize("text", [b"[" + b"{}," * 100_000 + b"{}]", b"[" + b" " * 5_000_000 + b"]"])
+async def test_a_batch_has_the_bounds_of_its_calls(text: bytes) -> None:
+    async with ScriptedNode() as node, client(node) as rpc:
+        node.http_faults.raw = lambda _: body(text)
+        with pytest.raises(BadInputError, match="too_"):
+            await rpc.get_transactions(0, [made_up_signature(1), made_up_signature(2)])
+
+
+async def test_invalid_utf8_in_a_batch_is_no_defect_of_ours() -> None:
+    async with ScriptedNode() as node, client(node) as rpc:
+        node.http_faults.raw = lambda _: body(b'[{"id":"\xff","result":1}]')
+        with pytest.raises(TransientError):
+            await rpc.get_transactions(0, [made_up_signature(1), made_up_signature(2)])

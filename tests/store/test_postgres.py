@@ -13,7 +13,6 @@ from headrace.runtime.clock import SystemClock
 from headrace.store import Rate, postgres_tail
 from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres import PostgresStore
-from headrace.store.postgres_orders import purge
 from headrace.store.postgres_session import connect
 from headrace.testing.orders import new_order
 from tests.store.servers import empty_database
@@ -174,17 +173,6 @@ async def test_many_processes_may_create_the_tables_at_once(postgres_url: str) -
         stores = await asyncio.gather(*[PostgresStore.open(url, SystemClock()) for _ in range(5)])
         for store in stores:
             await store.close()
-
-
-async def test_old_keys_are_forgotten_a_part_at_a_time(
-    store: PostgresStore, others: list["asyncpg.Connection[Any]"]
-) -> None:
-    """However many there are, no statement takes too long."""
-    for number in range(5):
-        await store.accept(new_order(f"o{number}", number), [f"key:{number}"], "print")
-    assert [await purge(others[0], 4, 3) for _ in range(3)] == [3, 1, 0]
-    assert (await store.accept(new_order("x", 9), ["key:4"], "print")).replayed
-    assert not (await store.accept(new_order("y", 9), ["key:3"], "print")).replayed
 
 
 async def test_a_list_leaves_out_what_can_not_be_read(

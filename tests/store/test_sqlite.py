@@ -1,7 +1,6 @@
 """What is SQLite's own: it measures by the machine's clock, which may be set back."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from headrace.runtime.clock import ManualClock
 from headrace.store import Rate
 from headrace.store.sqlite import SqliteStore
-from headrace.store.sqlite_orders import purge
 from headrace.testing.orders import new_order
 
 HOUR_NS = 3600 * 10**9
@@ -59,12 +57,3 @@ async def test_a_clock_that_is_set_back_does_not_prolong_the_lease_of_the_dead(
     [taken] = await store.claim(1, LEASE_MS, Rate(0))
     assert taken.order.epoch == 2
     assert not await store.claim(1, LEASE_MS, Rate(0))
-
-
-async def test_old_keys_are_forgotten_a_part_at_a_time(store: SqliteStore) -> None:
-    """Orders wait for the same thread."""
-    for number in range(5):
-        await store.accept(new_order(f"o{number}", number), [f"key:{number}"], "print")
-    assert [await store._thread.ask(partial(purge, 4, 3)) for _ in range(3)] == [3, 1, 0]
-    assert (await store.accept(new_order("x", 9), ["key:4"], "print")).replayed
-    assert not (await store.accept(new_order("y", 9), ["key:3"], "print")).replayed

@@ -32,10 +32,12 @@ def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: 
 
     With `as_json` one object, or one a line for several; with `messages` one line of JSON for each message that a
     stream publishes that brings all of them, in this order. Raises BadInputError that names what can't be read. Of
-    several names or JSON lines a bad one is named on standard error and the others are decoded all the same; then 1 is
-    returned.
+    several names, JSON lines or items of an array a bad one is named on standard error and the others are decoded all
+    the same; then 1 is returned.
     """
     programs = load_programs(config)
+    for warning in programs.warnings:
+        print(f"headrace: warning: {warning}", file=sys.stderr)
     write = _message_writer(config, programs, owner) if messages else _writer(programs, owner, as_json=as_json)
     errors: list[BadInputError] = []
     count = 0
@@ -63,8 +65,8 @@ def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputE
     except BadInputError as error:
         errors.append(error)
         return
-    for number, text in enumerate(texts, 1):
-        yield shown if len(texts) == 1 else f"{shown}, line {number}", text
+    for place, text in texts:
+        yield f"{shown}, {place}" if place else shown, text
 
 
 def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable[[bytes], None]:

@@ -45,7 +45,7 @@ def place(arguments: argparse.Namespace) -> int:
         "stopPrice": arguments.stop,
         "slippageBps": arguments.slippage_bps,
         "priority": arguments.priority,
-        "expiresAt": None if expires_in_s is None else round((time.time() + expires_in_s) * 1000),
+        "expiresInMs": None if expires_in_s is None else round(expires_in_s * 1000),  # the same at each asking
         "userId": arguments.user,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
@@ -56,6 +56,8 @@ def place(arguments: argparse.Namespace) -> int:
         if "fate unknown" not in str(problem):
             raise
         raise Problem(f"{problem}; ask again with --key {key}") from problem
+    if expires_in_s is not None and order["expiresAt"] is None:
+        raise Problem(f"{order['orderId']} is placed, but that server is too old for --expires-in: cancel it, or wait")
     print(json.dumps(order) if arguments.json else order["orderId"], flush=True)
     return _follow(arguments, order["orderId"], 0) if arguments.watch else 0
 

@@ -19,7 +19,7 @@ Decode = Callable[..., Decoded]
 """`decode(data: bytes, start: int = 0)`."""
 
 _CODES: Final = {
-    "bool": "?", "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q",
+    "bool": "B", "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q",
     "f32": "f", "f64": "d", "u128": "QQ", "i128": "Qq",
 }  # fmt: skip
 _INLINE_MAX: Final = 48
@@ -38,24 +38,41 @@ class _UnknownIndex(dict[int, str]):
         return index
 
 
+class _Bools(dict[int, bool]):
+    """A byte as bool; one that is neither 0 nor 1 is True and is counted."""
+
+    def __init__(self, count: Callable[[], None]) -> None:
+        super().__init__({0: False, 1: True})
+        self.count = count
+
+    def __missing__(self, byte: int) -> bool:
+        self.count()
+        return True
+
+
 class Hooks(NamedTuple):
     """What a decoder calls when it leaves the straight path.
 
     `short(data, start)` answers for data that does not fit, `longer(data, start)` for data with another whole field;
-    both give what the decoder would. `count_short(length)` and `count_variant()` count.
+    both give what the decoder would. `count_short(length)`, `count_variant()`, `count_invalid()`, `count_unreadable()`
+    and `count_linked(variants, invalid)` count.
     """
 
     short: Decode
     longer: Decode
     count_short: Callable[[int], None]
     count_variant: Callable[[], None]
+    count_invalid: Callable[[], None]
+    count_unreadable: Callable[[], None]
+    count_linked: Callable[[int, int], None]
 
 
 class ValueWriter:
     """Writes statements that read values one after the other, and gathers the names that they use in `space`.
 
     The code runs where `data`, its length `n` and the place `p` are known, and leaves by `return short(data, start)`.
-    `slot`, if set, is where the first thing goes that is read next.
+    `slot`, if set, is where the first thing goes that is read next. After `stopped` nothing more can be placed: what
+    else is read is None.
     """
 
     def __init__(self, hooks: Hooks) -> None:
@@ -65,9 +82,12 @@ class ValueWriter:
             "b64": pybase64.b64encode_as_string,
             "int_of": int.from_bytes,
             "short": hooks.short,
+            "bools": _Bools(hooks.count_invalid),
+            "count_invalid": hooks.count_invalid,
         }
         self.lines: list[str] = []
-        self.indent = 2
+        self.indent = self.top = 2
+        self.stopped = False
         self.serial = 0
         self.slot = ""
         self.run_format = ""
@@ -101,6 +121,9 @@ class ValueWriter:
             case shapes.Scalar(kind="u256" | "i256"):
                 name = self.fresh()
                 return "32s", [name], f"int_of({name}, 'little', signed={shape.kind == 'i256'})"
+            case shapes.Scalar(kind="bool"):
+                name = self.fresh()
+                return "B", [name], f"bools[{name}]"
             case shapes.Scalar():
                 name = self.fresh()
                 return _CODES[shape.kind], [name], name
@@ -115,11 +138,12 @@ class ValueWriter:
             case shapes.Enum():
                 name = self.fresh()
                 table = _UnknownIndex([v.name for v in shape.variants], self.hooks.count_variant)
-                return "B", [name], f"{self.constant(table)}[{name}]"
+                return _CODES[shape.prefix], [name], f"{self.constant(table)}[{name}]"
             case shapes.COption():
                 tag = self.fresh()
                 code, names, value = self.fixed(shape.item)
-                return "I" + code, [tag, *names], f"({value} if {tag} else None)"
+                present = f"({tag} == 1 or {tag} and not count_invalid())"
+                return _CODES[shape.prefix] + code, [tag, *names], f"({value} if {present} else None)"
             case shapes.Array():
                 return self.fixed_array(shape)
             case shapes.Struct():
@@ -169,6 +193,8 @@ class ValueWriter:
 
     def read(self, shape: Shape) -> str:
         """Emit what reads one value; the expression it returns holds after the next `flush`."""
+        if self.stopped:
+            return "None"
         if shape.size is not None:
             code, names, value = self.fixed(shape)
             self.run_format += code
@@ -178,12 +204,12 @@ class ValueWriter:
             case shapes.Struct():
                 return self.read_struct(shape)
             case shapes.Text():
-                return self.slice(self.count(), "{}.decode()")
+                return self.slice(self.count(shape.prefix), "{}.decode()")
             case shapes.Blob(rest=True):
                 self.flush()
                 return self.slice("n - p", "b64({})")
             case shapes.Blob():
-                return self.slice(self.count(), "b64({})")
+                return self.slice(self.count(shape.prefix), "b64({})")
             case shapes.Vec():
                 return self.vec(shape)
             case shapes.Items():
@@ -202,7 +228,25 @@ class ValueWriter:
                 reader = tolerant.ExtensionReader(shape.kinds, self.hooks.count_variant)
                 self.line(f"{value}, p = {self.constant(reader, 'X')}(data, p)")
                 return value
+            case shapes.Link():
+                self.flush()
+                value = self.fresh()
+                link = tolerant.LinkReader(shape, self.hooks.count_linked)
+                self.line(f"{value}, p = {self.constant(link, 'L')}(data, p)")
+                return value
+            case shapes.Unreadable():
+                self.unreadable()
+                return "None"
         raise AssertionError(shape)
+
+    def unreadable(self) -> None:
+        """Stop: for good on the straight path, by the slow reader where other data may go another way."""
+        self.flush()
+        if self.indent > self.top:
+            self.line("return short(data, start)")
+        else:
+            self.stopped = True
+            self.line(f"{self.constant(self.hooks.count_unreadable, 'N')}()")
 
     def read_struct(self, shape: Struct) -> str:
         values = {}
@@ -216,10 +260,12 @@ class ValueWriter:
     def skip(self, shape: Shape) -> None:
         """Move past a value that is not wanted."""
         match shape:
+            case _ if self.stopped:
+                pass
             case _ if shape.size is not None:
                 self.run_format += f"{shape.size}x"
             case shapes.Text() | shapes.Blob(rest=False):
-                self.slice(self.count(), "")
+                self.slice(self.count(shape.prefix), "")
             case _:
                 self.read(shape)
 
@@ -236,10 +282,10 @@ class ValueWriter:
             self.line("if p > n: return short(data, start)")
         self.run_format, self.run_names = "", []
 
-    def count(self) -> str:
-        """A u32 length or count; it ends the run that has gathered."""
+    def count(self, kind: str) -> str:
+        """A length, a count or a tag; it ends the run that has gathered."""
         name = self.fresh()
-        self.run_format += "I"
+        self.run_format += _CODES[kind]
         self.run_names.append(name)
         self.flush()
         return name
@@ -254,7 +300,7 @@ class ValueWriter:
         return value
 
     def vec(self, shape: shapes.Vec) -> str:
-        count = self.count()
+        count = self.count(shape.prefix)
         if shape.item.size is None:
             # Bounded by the bytes that are left, before anything is allocated.
             self.line(f"if {count} * {shape.item.floor} > n - p: return short(data, start)")
@@ -277,13 +323,12 @@ class ValueWriter:
         return value
 
     def option(self, shape: shapes.Option) -> str:
-        tag, value = self.fresh(), self.fresh()
-        self.run_format += "B"
-        self.run_names.append(tag)
-        self.flush()
+        value = self.fresh()
+        tag = self.count(shape.prefix)
         self.line(f"{value} = None")
         self.line(f"if {tag}:")
         self.branch(value, shape.item, "{}")
+        self.line(f"    if {tag} != 1: count_invalid()")
         return value
 
     def branch(self, value: str, shape: Shape, wrap: str) -> None:
@@ -294,10 +339,8 @@ class ValueWriter:
         self.indent -= 1
 
     def enum(self, shape: shapes.Enum) -> str:
-        tag, value = self.fresh(), self.fresh()
-        self.run_format += "B"
-        self.run_names.append(tag)
-        self.flush()
+        value = self.fresh()
+        tag = self.count(shape.prefix)
         units = {i: v.name for i, v in enumerate(shape.variants) if v.body is None}
         self.line(f"{value} = {self.constant(units)}.get({tag})")
         word = "if"

@@ -15,8 +15,10 @@ class Layout:
     """One event, account or instruction, ready to decode. Compiled when it is first used.
 
     `decode(data, start=0)` gives the fields and the number of bytes after them. It never raises on bad bytes: fields
-    that are not whole in `data` are None and `short_reads` is counted, an enum index that the IDL lacks reads as that
-    number (what follows it is None where its length is unknown) and `unknown_variants` is counted.
+    that are not whole in `data` are None and `short_reads` is counted (a nested struct keeps its first fields), an enum
+    index that the IDL lacks reads as that number (what follows it is None where its length is unknown) and
+    `unknown_variants` is counted. From a value on whose type the IDL does not tell all is None and `unreadable_parts`
+    is counted. `invalid_values` counts bools and option tags that are neither 0 nor 1; they read as true and present.
 
     `aliases` are other names for some fields (IDL's name → other name). `complete_at` are lengths of `data` at which
     missing trailing fields are no short read.
@@ -33,6 +35,8 @@ class Layout:
         self.complete_at = frozenset(complete_at)
         self.short_reads = 0
         self.unknown_variants = 0
+        self.invalid_values = 0
+        self.unreadable_parts = 0
         self.decode: Decode = self._first_decode
         self.encode_json: Callable[[dict[str, Any]], bytes] = self._first_encode
         self._shown = frozenset(fields)
@@ -40,6 +44,11 @@ class Layout:
         self._whole: Decode = self._first_decode
         self._prefixes: dict[int, Decode] = {}
         self._lengths: dict[int, int] = {}
+
+    def fits(self, data: bytes, start: int) -> bool:
+        """Whether the bytes from `start` on are a whole value of this layout and nothing else."""
+        read = tolerant.Reader(data, start).read_struct(self.shape)
+        return not read.stopped and not read.invalid and not read.unknown and read.end == len(data)
 
     def project(self, names: Iterable[str]) -> "Layout":
         """A layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
@@ -64,18 +73,36 @@ class Layout:
         return self.decode(data, start)
 
     def _first_encode(self, data: dict[str, Any]) -> bytes:
-        fields = {field.name: field.shape for field in self.shape.fields if field.name in self._shown}
+        fields = {name: shape for name, shape in self.shape.told.items() if name in self._shown}
         self.encode_json = wire_json.Encoder(fields, self.aliases).encode
         return self.encode_json(data)
 
     def _compiled(self, whole: int) -> Decode:
-        hooks = Hooks(self._short, self._longer, self._count_short, self._count_variant)
+        hooks = Hooks(
+            short=self._short,
+            longer=self._longer,
+            count_short=self._count_short,
+            count_variant=self._count_variant,
+            count_invalid=self._count_invalid,
+            count_unreadable=self._count_unreadable,
+            count_linked=self._count_linked,
+        )
         return FunctionWriter(self.shape, hooks).function(
             whole, self._shown, self.aliases, stop_early=self._stops_early
         )
 
     def _count_variant(self) -> None:
         self.unknown_variants += 1
+
+    def _count_invalid(self) -> None:
+        self.invalid_values += 1
+
+    def _count_unreadable(self) -> None:
+        self.unreadable_parts += 1
+
+    def _count_linked(self, variants: int, invalid: int) -> None:
+        self.unknown_variants += variants
+        self.invalid_values += invalid
 
     def _count_short(self, length: int) -> None:
         if length not in self.complete_at:
@@ -101,10 +128,13 @@ class Layout:
         return decoded
 
     def _read_tolerantly(self, data: bytes, start: int) -> Decoded:
-        read = tolerant.Reader(data).read_struct(self.shape, start)
+        read = tolerant.Reader(data, start).read_struct(self.shape)
         self.unknown_variants += read.unknown
-        if not read.cut_by_variant and read.whole < len(self.shape.fields):  # whole: text that is not UTF-8
+        self.invalid_values += read.invalid
+        self.unreadable_parts += read.stopped == "untold"
+        if read.stopped in ("cut", "inside"):
             self._count_short(len(data))
+        if read.stopped == "cut":
             if read.whole not in self._prefixes:
                 self._prefixes[read.whole] = self._compiled(read.whole)
             if len(self._lengths) < _LENGTHS_MAX:

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from typing import Final
 
 from headrace.decoders.codegen import Decode, Hooks, ValueWriter, mapping
-from headrace.decoders.shapes import Struct
+from headrace.decoders.shapes import Shape, Struct
+from headrace.decoders.tolerant import Stopped
 
 _ATTRIBUTES_MAX: Final = 29
 """Fields that are set as attributes of an empty object, whose `__dict__` then is the data: CPython lets such dicts
@@ -28,7 +29,7 @@ class FunctionWriter(ValueWriter):
         self.space |= {
             "longer": hooks.longer,
             "count_short": hooks.count_short,
-            "error": (struct.error, UnicodeDecodeError),
+            "error": (struct.error, UnicodeDecodeError, Stopped),
         }
 
     def function(self, whole: int, shown: Collection[str], aliases: dict[str, str], *, stop_early: bool) -> Decode:
@@ -51,12 +52,12 @@ class FunctionWriter(ValueWriter):
                 self.skip(field.shape)
         self.slot = ""
         self.flush()
-        if whole < len(fields):
-            self.line(f"if n - p >= {fields[whole].shape.floor}: return longer(data, start)")
+        if whole < self.shape.whole:
+            self.line(f"if n - p >= {_first_floor(fields[whole].shape)}: return longer(data, start)")
             self.line("count_short(n)")
         data = self.filled(values, slots, {new: old for old, new in aliases.items() if old in values})
         self.line(f"return {data}, {'0' if stop_early else 'n - p'}")
-        return self.compiled(sum(field.shape.floor for field in fields[:whole]))
+        return self.compiled(sum(field.shape.floor for field in fields[: min(whole, self.shape.whole + 1)]))
 
     def filled(self, values: dict[str, str], slots: dict[str, str], old_names: dict[str, str]) -> str:
         """Emit what puts each value in its slot; the expression for the dict."""
@@ -86,6 +87,13 @@ class FunctionWriter(ValueWriter):
         exec(compile(source, f"<layout {self.shape.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's text
         decode: Decode = self.space["decode"]
         return decode
+
+
+def _first_floor(shape: Shape) -> int:
+    """The fewest bytes of the first value inside: a nested struct is read as far as it goes."""
+    while isinstance(shape, Struct) and shape.fields and shape.named:
+        shape = shape.fields[0].shape
+    return shape.floor
 
 
 def _slots(names: list[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Events of programs: from self-CPIs, from log lines where there is no CPI, never twice and never another program's."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -9,7 +9,7 @@ import pybase64
 
 from headrace.decoders.instructions import EVENT_TAG, instructions_of
 from headrace.decoders.logs import LoggedData, LogReading, read_logs
-from headrace.decoders.native import SILENT
+from headrace.decoders.native import CALL_NOBODY, SILENT
 from headrace.decoders.registry import DecodedPart, Program, Programs
 from headrace.model.events import DecodedEvent, Via
 from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionUpdate
@@ -24,7 +24,8 @@ class EventReading(NamedTuple):
     """The events of a transaction and what was refused.
 
     `forged`: self-CPIs that only look like events of a program on board: called by another program, or without its
-    event authority. `uncertain`: logged data whose program can't be told for certain (see `logs.read_logs`).
+    event authority. `uncertain`: logged data whose program can't be told for certain (see `logs.read_logs`), and
+    self-CPIs whose caller can't.
     """
 
     events: list[DecodedEvent]
@@ -59,8 +60,9 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
     A failed transaction changed nothing, so it has none, unless `failed` asks for what it would have emitted.
 
     A self-CPI counts as an event of program P if P called it and its first account is P's event authority, which only P
-    can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, an
-    earlier instruction of P under the same top-level one stands for the caller; a caller that is UNTOLD may be P.
+    can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, log
+    lines tell who called; without them, an earlier instruction of P under the same top-level one stands for the caller
+    if nothing ran in between that could have called P. A caller that is UNTOLD may be P.
 
     Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal
     trades stay two. If the node cut the log, events from it are `truncated`: there may have been more.
@@ -69,16 +71,19 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
         return EventReading([])
     if isinstance(update, LogsUpdate):
         return _from_logs(update.logs, programs)
-    found, payloads, forged = _self_calls(update.instructions, programs)
-    reading = read_logs(update.logs or ())
-    found += _logged(reading, update.instructions, programs, payloads)
+    reading = read_logs(update.logs or (), programs.bare)
+    places = _places(reading, update.instructions)
+    heights = {at: depth for at, (_, depth) in zip(places, reading.invocations, strict=False)}
+    calls = _self_calls(update.instructions, heights, programs)
+    found = calls.found
+    found += _logged(reading, places, update.instructions, programs, calls.payloads)
     found.sort(key=itemgetter(0))
-    return EventReading(_numbered([each for _, each in found]), forged, reading.uncertain)
+    return EventReading(_numbered([each for _, each in found]), calls.forged, reading.uncertain + calls.uncertain)
 
 
 def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
     """The hot path: most transactions come as log lines only."""
-    reading = read_logs(lines)
+    reading = read_logs(lines, programs.bare)
     found: list[_Found] = []
     for data in reading.data:
         payload = _payload(data, programs)
@@ -88,15 +93,25 @@ def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
     return EventReading(_numbered(found) if found else [], 0, reading.uncertain)
 
 
-def _self_calls(
-    instructions: Sequence[Instruction], programs: Programs
-) -> tuple[list[tuple[_Moment, _Found]], Counter[tuple[str, bytes]], int]:
+class _Calls(NamedTuple):
+    """The events that programs recorded by calling themselves, and what was refused."""
+
+    found: list[tuple[_Moment, _Found]]
+    payloads: Counter[tuple[str, bytes]]
+    forged: int
+    uncertain: int
+
+
+def _self_calls(instructions: Sequence[Instruction], heights: Mapping[int, int], programs: Programs) -> _Calls:
     found: list[tuple[_Moment, _Found]] = []
     payloads: Counter[tuple[str, bytes]] = Counter()
-    forged = 0
-    for at, instruction, caller in _with_callers(instructions):
+    forged = uncertain = 0
+    for at, instruction, caller in _with_callers(instructions, heights):
         program = programs.by_id.get(instruction.program_id)
         if program is None or instruction.data is None or not instruction.data.startswith(EVENT_TAG):
+            continue
+        if caller is UNCERTAIN:
+            uncertain += 1
             continue
         if caller is None or not _authentic(instruction, caller, program):
             forged += 1
@@ -106,25 +121,35 @@ def _self_calls(
         part = program.event(payload)
         if part is not None:
             found.append(((at, 0, 0), _Found(caller.path, program.program_id, part, "cpi", False)))
-    return found, payloads, forged
+    return _Calls(found, payloads, forged, uncertain)
 
 
 def _authentic(instruction: Instruction, caller: Instruction, program: Program) -> bool:
     return caller.program_id in (program.program_id, UNTOLD) and instruction.accounts[:1] == (program.event_authority,)
 
 
-def _with_callers(instructions: Sequence[Instruction]) -> Iterator[tuple[int, Instruction, Instruction | None]]:
-    """(place, instruction, the instruction that called it: None for top-level ones or if it can't be told)."""
+UNCERTAIN: Final = Instruction(program_id="", accounts=(), data=None, path=())
+"""Stands for a caller of which nothing proves who it was."""
+
+
+def _with_callers(
+    instructions: Sequence[Instruction], heights: Mapping[int, int]
+) -> Iterator[tuple[int, Instruction, Instruction | None]]:
+    """(place, instruction, the instruction that called it: None for top-level ones or if there can't be any).
+
+    `heights`, by place, are those that the log lines prove; they count where the node left out `stack_height`.
+    """
     stack: list[Instruction] = []
     seen: list[Instruction] = []
     for at, instruction in enumerate(instructions):
         height = instruction.stack_height
+        if height is None:
+            height = heights.get(at)
         caller: Instruction | None = None
         if len(instruction.path) == 1:
             stack, seen = [instruction], []
         elif height is None:
-            earlier = (each for each in reversed(seen) if each.program_id == instruction.program_id)
-            caller = next((each for each in earlier if not (each.data or b"").startswith(EVENT_TAG)), None)
+            caller = _likely_caller(instruction.program_id, seen)
         elif 1 < height <= len(stack) + 1:
             caller = stack[height - 2]
             stack[height - 1 :] = [instruction]
@@ -132,11 +157,31 @@ def _with_callers(instructions: Sequence[Instruction]) -> Iterator[tuple[int, In
         yield at, instruction, caller
 
 
+def _likely_caller(program_id: str, seen: Sequence[Instruction]) -> Instruction | None:
+    """The instruction of the program that must have called, given those `seen` under the same top-level one.
+
+    Without heights a program's call of itself looks like one by another program that it called. So after the earlier
+    instruction of the program there may only be its own events and programs that call nobody of their caller's choice;
+    else the caller is UNCERTAIN. None if the program did not run before.
+    """
+    certain = True
+    for earlier in reversed(seen):
+        if earlier.program_id == program_id:
+            if not (earlier.data or b"").startswith(EVENT_TAG):
+                return earlier if certain else UNCERTAIN
+        elif earlier.program_id not in CALL_NOBODY:
+            certain = False
+    return None
+
+
 def _logged(
-    reading: LogReading, instructions: Sequence[Instruction], programs: Programs, told: Counter[tuple[str, bytes]]
+    reading: LogReading,
+    places: Sequence[int],
+    instructions: Sequence[Instruction],
+    programs: Programs,
+    told: Counter[tuple[str, bytes]],
 ) -> Iterator[tuple[_Moment, _Found]]:
     """Events in log lines, less those that `told` (self-CPIs) has; takes from `told` what it matches."""
-    places = _places(reading, instructions)
     for nth, data in enumerate(reading.data):
         payload = _payload(data, programs)
         if payload is None:
@@ -162,7 +207,8 @@ def _payload(data: LoggedData, programs: Programs) -> bytes | None:
 
 
 def _part(data: LoggedData, payload: bytes, programs: Programs) -> DecodedPart | None:
-    part = programs.by_id[data.program_id].event(payload)
+    program = programs.by_id[data.program_id]
+    part = program.bare_event(payload) if data.bare else program.event(payload)
     return part if part is not None and (part.name == RAY_LOG) == data.ray else None
 
 

@@ -7,7 +7,7 @@ the node delivers them and never split or joined.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 TRUNCATED: Final = "Log truncated"
@@ -17,6 +17,8 @@ start of a frame can be missing and its end be there. What follows this line pro
 _DATA: Final = "Program data: "
 _LOG: Final = "Program log: "
 _RAY_LOG: Final = "Program log: ray_log: "
+_BARE_MIN: Final = len(_LOG) + 12
+"""A discriminator of 8 bytes is 12 characters of base64."""
 _CONSUMED: Final = " compute units"
 _FRAME: Final = re.compile(
     r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|(failed)(?:: .*)?)", re.DOTALL
@@ -36,7 +38,8 @@ class LoggedData(NamedTuple):
     `path` is that of the instruction that wrote, as `model.updates.Instruction` counts it; but precompiles (ed25519,
     secp256k1, secp256r1) log nothing, and after one of them its first number is too low by one. `frame` counts the
     transaction's invocations from 0: the one that wrote. `latest` is the last one that had begun by then: the place in
-    time. `ray`: it stood behind `ray_log: `.
+    time. `ray`: it stood behind `ray_log: `. `bare`: it stood behind `Program log: ` alone, where Anchor before 0.22
+    wrote events and where a program writes all of its text.
     """
 
     program_id: str
@@ -45,6 +48,7 @@ class LoggedData(NamedTuple):
     frame: int
     latest: int
     ray: bool
+    bare: bool = False
 
 
 class LogReading(NamedTuple):
@@ -66,8 +70,8 @@ _frames: dict[str, Frame] = {}
 """Lines already read as frames: they repeat from transaction to transaction, and a hit is ten times as fast."""
 
 
-def read_logs(lines: Sequence[str]) -> LogReading:
-    """Attribute logged data to programs. Never raises.
+def read_logs(lines: Sequence[str], bare_of: Collection[str] = ()) -> LogReading:
+    """Attribute logged data to programs; of those in `bare_of` also text that may be an event. Never raises.
 
     Data counts as proven once the top-level invocation around it has closed with all frames inside in order, or at the
     node's `Log truncated`, up to which nothing is missing. From the first line that does not fit (a depth that is not
@@ -87,16 +91,19 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             line = lines[at]
             if line.endswith(_CONSUMED):
                 continue
+            bare = False
             ray = line.startswith(_LOG)
             if ray and not line.startswith(_RAY_LOG):
-                continue
-            if ray or line.startswith(_DATA):
+                if not bare_of or not _may_be_bare(line) or not stack or stack[-1] not in bare_of:
+                    continue
+                ray, bare = False, True
+            if ray or bare or line.startswith(_DATA):
                 if not stack:
                     break
                 running = _running(invocations, len(stack))
                 path = (tops - 1, running - top_frame - 1) if running > top_frame else (tops - 1,)
-                text = line[len(_RAY_LOG if ray else _DATA) :]
-                data.append(LoggedData(stack[-1], text, path, running, len(invocations) - 1, ray))
+                text = line[len(_RAY_LOG if ray else _LOG if bare else _DATA) :]
+                data.append(LoggedData(stack[-1], text, path, running, len(invocations) - 1, ray, bare))
                 continue
             if line == TRUNCATED:
                 return LogReading(data, invocations, True, _data_lines(lines[at:]))
@@ -121,9 +128,18 @@ def read_logs(lines: Sequence[str]) -> LogReading:
             if not stack:
                 proven = len(data)
     else:
-        return LogReading(data[:proven], invocations, False, len(data) - proven)
-    uncertain = len(data) - proven + _data_lines(lines[at:])
+        return LogReading(data[:proven], invocations, False, _certain_data(data[proven:]))
+    uncertain = _certain_data(data[proven:]) + _data_lines(lines[at:])
     return LogReading(data[:proven], invocations, TRUNCATED in lines, uncertain)
+
+
+def _may_be_bare(line: str) -> bool:
+    return len(line) >= _BARE_MIN and (len(line) - len(_LOG)) % 4 == 0 and " " not in line[len(_LOG) :]
+
+
+def _certain_data(data: Sequence[LoggedData]) -> int:
+    """How many are data for certain: any text may look like base64."""
+    return sum(not each.bare for each in data)
 
 
 def _running(invocations: Sequence[Frame], depth: int) -> int:

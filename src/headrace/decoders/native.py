@@ -85,6 +85,20 @@ _NATIVE: Final = {
 SILENT: Final = frozenset(program_id for program_id, native in _NATIVE.items() if native.name[:4] in {"ed25", "secp"})
 """Precompiles: they run without a log line."""
 
+CALL_NOBODY: Final = frozenset(
+    {
+        SYSTEM_PROGRAM,
+        "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA",
+        "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb",
+        "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL",
+        "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr",
+        "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo",
+        "pfeeUxB6jkeY1Hxd7CsFCAjcbHA9rWtchMGdZ6VojVZ",
+    }
+)
+"""Programs that call no program of their caller's choice: system, tokens, memo, pump's fees. The hook that Token-2022
+calls for some mints is an instruction of its own."""
+
 
 def program_name(program_id: str) -> str | None:
     """The name of a program of this table, else None."""

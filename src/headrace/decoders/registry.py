@@ -16,6 +16,7 @@ from headrace.model.keys import is_key
 
 SHIPPED: Final = Path(__file__).parent / "programs"
 _SUPPLEMENTS: Final = SHIPPED / "supplements"
+_BARE_MARK_MIN: Final = 8
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 Kind = Literal["event", "account", "instruction"]
@@ -46,7 +47,8 @@ class Counts(msgspec.Struct):
 
     `decoded` is the yield: alarm when it stops. `longer` reads had bytes after the layout's end, `leftover_bytes` in
     all; `short` ones lacked trailing fields; `unknown` ones had a discriminator that the IDL lacks; `variants` counts
-    enum indexes that it lacks.
+    enum indexes that it lacks; `invalid` counts bools and option tags that are neither 0 nor 1 (bytes that this layout
+    does not fit), `unreadable` parts with a value whose type the IDL does not tell or that nests too deep.
     """
 
     decoded: int = 0
@@ -55,6 +57,8 @@ class Counts(msgspec.Struct):
     leftover_bytes: int = 0
     short: int = 0
     variants: int = 0
+    invalid: int = 0
+    unreadable: int = 0
 
 
 class _Table:
@@ -67,33 +71,57 @@ class _Table:
         self.by_mark: dict[bytes, tuple[Layout, int, tuple[tuple[str, ...], ...]]] = {}
         self.by_size: dict[int, Layout] = {}
         self.marks_inside: list[tuple[int, bytes, Layout]] = []
+        self.strict: list[tuple[Item, Layout]] = []
+        self.older: dict[tuple[bytes, int], Layout] = {}
+        guesses: list[tuple[Item, Layout]] = []
         for item in items:
-            self.add(item, Layout(item.shape, aliases.get(item.name), item.sizes, item.name))
+            layout = Layout(item.shape, aliases.get(item.name), item.sizes, item.name)
+            self.add(item, layout)
+            guesses += [(item._replace(discriminator=mark), layout) for mark in item.guesses]
+        for item, layout in guesses:  # a discriminator that is certain comes before one that is guessed
+            self.by_mark.setdefault(item.discriminator, self.marked(item, layout))
         self.mark_lengths = sorted({len(mark) for mark in self.by_mark}, reverse=True)
 
     def add(self, item: Item, layout: Layout) -> None:
         self.all.append(layout)
         known = self.layouts.get(item.name)
         self.layouts[item.name] = layout if known is None else _Family([known, layout])
-        if item.sizes:
+        if item.strict:
+            self.strict.append((item, layout))
+        elif item.older and layout.shape.size is not None:
+            self.older[item.discriminator, len(item.discriminator) + layout.shape.size] = layout
+        elif item.sizes:
             self.by_size.update(dict.fromkeys(item.sizes, layout))
             if item.discriminator:
                 self.marks_inside.append((item.mark_at, item.discriminator, layout))
         else:
-            start = 0 if item.inside else len(item.discriminator)
-            self.by_mark[item.discriminator] = layout, start, (item.accounts, *item.forms)
+            self.by_mark[item.discriminator] = self.marked(item, layout)
+
+    def marked(self, item: Item, layout: Layout) -> tuple[Layout, int, tuple[tuple[str, ...], ...]]:
+        return layout, 0 if item.inside else len(item.discriminator), (item.accounts, *item.forms)
 
     def find(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
+        found = self.known(data)
+        self.counts.unknown += found is None
+        return found
+
+    def known(self, data: bytes) -> tuple[Layout, int, tuple[tuple[str, ...], ...]] | None:
+        for item, layout in self.strict:
+            if (not item.sizes or len(data) in item.sizes) and all(
+                data.startswith(mark, at) for at, mark in item.marks
+            ):
+                return layout, 0, ()
         for length in self.mark_lengths:
             found = self.by_mark.get(data[:length])
             if found is not None:
+                if self.older and (older := self.older.get((data[:length], len(data)))) is not None:
+                    return older, found[1], found[2]
                 return found
-        if (layout := self.by_size.get(len(data))) is not None:
-            return layout, 0, ()
+        if (sized := self.by_size.get(len(data))) is not None:
+            return sized, 0, ()
         for at, mark, layout in self.marks_inside:
             if data[at : at + len(mark)] == mark:
                 return layout, 0, ()
-        self.counts.unknown += 1
         return None
 
     def count(self, leftover: int) -> None:
@@ -105,7 +133,11 @@ class _Table:
     def snapshot(self) -> Counts:
         short = sum(layout.short_reads for layout in self.all)
         variants = sum(layout.unknown_variants for layout in self.all)
-        return msgspec.structs.replace(self.counts, short=short, variants=variants)
+        invalid = sum(layout.invalid_values for layout in self.all)
+        unreadable = sum(layout.unreadable_parts for layout in self.all)
+        return msgspec.structs.replace(
+            self.counts, short=short, variants=variants, invalid=invalid, unreadable=unreadable
+        )
 
 
 class _Family(Layout):
@@ -125,12 +157,15 @@ class _Family(Layout):
 class Program:
     """One program on board. `events`, `accounts` and `instructions` map names to layouts.
 
-    `event_authority` is the only signer that a real self-CPI event has.
+    `warnings` say what of its IDL could not be read. `shipped`: it came with Headrace. `event_authority` is the only
+    signer of a real self-CPI event.
     """
 
-    def __init__(self, interface: Idl, program_id: str) -> None:
+    def __init__(self, interface: Idl, program_id: str, *, shipped: bool = False) -> None:
         self.name = interface.name
         self.program_id = program_id
+        self.shipped = shipped
+        self.warnings = interface.warnings
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
         )
@@ -143,6 +178,13 @@ class Program:
 
     def event(self, payload: bytes) -> DecodedPart | None:
         """Decode `discriminator + fields`, as a log or a self-CPI carries it. None (and counted) if unknown."""
+        return self._part(self._events, payload)
+
+    def bare_event(self, payload: bytes) -> DecodedPart | None:
+        """Decode what a program logged as text if it is an event to the last byte; other text counts nothing."""
+        found = self._events.known(payload)
+        if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
+            return None
         return self._part(self._events, payload)
 
     def instruction(self, data: bytes) -> DecodedPart | None:
@@ -204,6 +246,9 @@ class Programs:
             self.by_name[program.name] = program
             self.by_id[program.program_id] = program
         self.drift = Drift(self.by_name)
+        self.bare = frozenset(program.program_id for program in self.by_id.values() if not program.shipped)
+        """Programs whose events may stand behind `Program log: `, as Anchor before 0.22 wrote them: no shipped one."""
+        self.warnings = [warning for program in self.by_name.values() for warning in program.warnings]
 
     @classmethod
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
@@ -277,4 +322,4 @@ def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program
         raise ConfigError(f"IDL {path}", "no address", 'the program id as "address", or as the name of the file')
     if not is_key(program_id):
         raise ConfigError(f"IDL {path}", f"the address {program_id}", "a program id (base58 of 32 bytes)")
-    return Program(interface, program_id)
+    return Program(interface, program_id, shipped=shipped)

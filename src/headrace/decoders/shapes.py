@@ -2,6 +2,7 @@
 
 Every node knows three numbers when it is built: `size`, its bytes where they never vary, else None; `floor`, the fewest
 bytes it can take; `cells`, how many values it unfolds to. The last bounds what an IDL can make us compile or allocate.
+`unreadable` is True where no value of it can be read, so that nothing behind it can be placed either.
 """
 
 from typing import Final, TypeAlias
@@ -15,9 +16,15 @@ SIZES: Final = {
 SIZE_MAX: Final = 10_485_760
 """The largest account that Solana allows, so no fixed layout can be longer."""
 
+PREFIXES: Final = frozenset({"u8", "u16", "u32", "u64"})
+"""Scalars that a count, a length or a tag can be."""
+
 CELLS_MAX: Final = 200_000
 DEPTH_MAX: Final = 18
 """Generated code nests one loop for each level at most, and CPython allows 20."""
+
+LINK_DEPTH: Final = 14
+"""A type of varying size that nests this deep is read through a Link, so that no layout comes near DEPTH_MAX."""
 
 
 class ShapeError(ValueError):
@@ -37,6 +44,26 @@ class _Shape:
         if cells > CELLS_MAX:
             raise ShapeError(f"unfolds to {cells} values, expected at most {CELLS_MAX}")
         self.size, self.floor, self.cells, self.depth = size, floor, cells, depth
+        self.unreadable = False
+
+
+class Unreadable(_Shape):
+    """A type that the IDL does not tell, or tells in a way that nobody can read. A value of it is None."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 0, 1)
+        self.unreadable = True
+
+
+class Link(_Shape):
+    """Another type, read when met: one that contains itself, or that nests too deep to be written out.
+
+    `target` is set once that type is known. Every way round a recursion takes a byte at least (a tag, a count).
+    """
+
+    def __init__(self, target: "Shape | None" = None) -> None:
+        super().__init__(None, 1 if target is None else target.floor, 1 if target is None else target.cells)
+        self.target: Shape = Unreadable() if target is None else target
 
 
 class Scalar(_Shape):
@@ -55,18 +82,19 @@ class Key(_Shape):
 
 
 class Text(_Shape):
-    """UTF-8 after a u32 length. Bytes that are not UTF-8 read as U+FFFD."""
+    """UTF-8 after its length. Bytes that are not UTF-8 read as U+FFFD."""
 
-    def __init__(self) -> None:
-        super().__init__(None, 4, 1)
+    def __init__(self, prefix: str = "u32") -> None:
+        super().__init__(None, SIZES[prefix], 1)
+        self.prefix = prefix
 
 
 class Blob(_Shape):
-    """Raw bytes, read as base64 text: `length` of them, or as many as a u32 before them says, or the `rest`."""
+    """Raw bytes, read as base64 text: `length` of them, or as many as the number before them says, or the `rest`."""
 
-    def __init__(self, length: int | None, *, rest: bool = False) -> None:
-        super().__init__(length, length if length is not None else 0 if rest else 4, 1)
-        self.rest = rest
+    def __init__(self, length: int | None, *, rest: bool = False, prefix: str = "u32") -> None:
+        super().__init__(length, length if length is not None else 0 if rest else SIZES[prefix], 1)
+        self.length, self.rest, self.prefix = length, rest, prefix
 
 
 class Pad(_Shape):
@@ -77,31 +105,32 @@ class Pad(_Shape):
 
 
 class Option(_Shape):
-    """One tag byte, then the item unless the tag is 0. Absent is None."""
+    """A tag, then the item unless the tag is 0. Absent is None."""
 
-    def __init__(self, item: "Shape") -> None:
-        super().__init__(None, 1, 1 + item.cells, 1 + item.depth)
-        self.item = item
+    def __init__(self, item: "Shape", prefix: str = "u8") -> None:
+        super().__init__(None, SIZES[prefix], 1 + item.cells, 1 + item.depth)
+        self.item, self.prefix = item, prefix
 
 
 class COption(_Shape):
-    """A u32 tag, then room for the item whether it is there or not."""
+    """A tag, then room for the item whether it is there or not."""
 
-    def __init__(self, item: "Shape") -> None:
+    def __init__(self, item: "Shape", prefix: str = "u32") -> None:
         if item.size is None:
             raise ShapeError("coption of a type of varying size, expected one of fixed size")
-        super().__init__(4 + item.size, 4 + item.size, 1 + item.cells, 1 + item.depth)
-        self.item = item
+        size = SIZES[prefix] + item.size
+        super().__init__(size, size, 1 + item.cells, 1 + item.depth)
+        self.item, self.prefix = item, prefix
 
 
 class Vec(_Shape):
-    """A u32 count, then that many items."""
+    """A count, then that many items."""
 
-    def __init__(self, item: "Shape") -> None:
-        if not item.floor:
+    def __init__(self, item: "Shape", prefix: str = "u32") -> None:
+        if not item.floor and not item.unreadable:
             raise ShapeError("vec of values that may take no bytes: a count alone could fill the memory")
-        super().__init__(None, 4, 1 + item.cells, 1 + item.depth)
-        self.item = item
+        super().__init__(None, SIZES[prefix], 1 + item.cells, 1 + item.depth)
+        self.item, self.prefix = item, prefix
 
 
 class Items(_Shape):
@@ -118,11 +147,12 @@ class Array(_Shape):
     """`length` items without a prefix."""
 
     def __init__(self, item: "Shape", length: int) -> None:
-        if length and not item.floor:
+        if length and not item.floor and not item.unreadable:
             raise ShapeError("array of values that may take no bytes")
-        size = None if item.size is None else item.size * length
+        size = item.size * length if item.size is not None else None
         super().__init__(size, item.floor * length, 1 + item.cells * length, 1 + item.depth)
         self.item, self.length = item, length
+        self.unreadable = item.unreadable and length > 0
 
 
 class Field:
@@ -134,21 +164,35 @@ class Field:
 
 
 class Struct(_Shape):
-    """Fields one after the other. Unnamed fields read as a list, a single unnamed field as its own value."""
+    """Fields one after the other. Unnamed fields read as a list, a single unnamed field as its own value.
+
+    `whole` counts the leading fields that can be read; from the first unreadable one on nothing can be placed. `align`
+    is set where the fields have their padding as in memory; `repr` is what the IDL says of that.
+    """
 
     def __init__(self, name: str, fields: tuple[Field, ...], *, named: bool = True) -> None:
         sizes = [field.shape.size for field in fields]
         size = None if None in sizes else sum(size for size in sizes if size is not None)
         inner = [field.shape for field in fields]
         depth = 1 + max((shape.depth for shape in inner), default=0)
-        super().__init__(size, sum(s.floor for s in inner), 1 + sum(s.cells for s in inner), depth)
-        self.name, self.fields, self.named = name, fields, named
-        self.align = 1
+        whole = next((at for at, shape in enumerate(inner) if shape.unreadable), len(inner))
+        floor = sum(shape.floor for shape in inner[: whole + 1])
+        super().__init__(size, floor, 1 + sum(shape.cells for shape in inner), depth)
+        self.name, self.fields, self.named, self.whole = name, fields, named, whole
+        self.unreadable = whole < len(inner)
+        self.align: int | None = None
+        self.repr: dict[str, object] | None = None
 
     @property
     def shown(self) -> list[Field]:
         """The fields that appear in the data."""
         return [field for field in self.fields if field.shown]
+
+    @property
+    def told(self) -> dict[str, "Shape"]:
+        """The shape of each field that appears in the data; what can't be placed is Unreadable."""
+        fields = [(at, field) for at, field in enumerate(self.fields) if field.shown]
+        return {field.name: field.shape if at <= self.whole else Unreadable() for at, field in fields}
 
 
 class Variant:
@@ -159,13 +203,14 @@ class Variant:
 
 
 class Enum(_Shape):
-    """A u8 index, then what that variant carries. Reads as `"Name"`, or `{"Name": …}` where it carries something."""
+    """An index, then what that variant carries. Reads as `"Name"`, or `{"Name": …}` where it carries something."""
 
-    def __init__(self, name: str, variants: tuple[Variant, ...]) -> None:
+    def __init__(self, name: str, variants: tuple[Variant, ...], prefix: str = "u8") -> None:
         bodies = [variant.body for variant in variants if variant.body is not None]
         depth = 1 + max((body.depth for body in bodies), default=0)
-        super().__init__(None if bodies else 1, 1, 1 + sum(body.cells for body in bodies), depth)
-        self.name, self.variants, self.unit = name, variants, not bodies
+        tag = SIZES[prefix]
+        super().__init__(None if bodies else tag, tag, 1 + sum(body.cells for body in bodies), depth)
+        self.name, self.variants, self.unit, self.prefix = name, variants, not bodies, prefix
 
 
 class Extensions(_Shape):
@@ -180,5 +225,19 @@ class Extensions(_Shape):
 
 
 Shape: TypeAlias = (
-    Scalar | Key | Text | Blob | Pad | Option | COption | Vec | Items | Array | Struct | Enum | Extensions
+    Scalar
+    | Key
+    | Text
+    | Blob
+    | Pad
+    | Option
+    | COption
+    | Vec
+    | Items
+    | Array
+    | Struct
+    | Enum
+    | Extensions
+    | Link
+    | Unreadable
 )

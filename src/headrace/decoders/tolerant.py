@@ -1,11 +1,12 @@
-"""Reads what the compiled decoders can't: older and shorter layouts, cut data, variants that no IDL knows yet.
+"""Reads what the compiled decoders can't: older and shorter layouts, cut data, variants that no IDL knows yet, types
+that contain themselves.
 
 Field by field and plain; it never raises on bad bytes and allocates no more than the data that is there asks for.
 """
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pybase64
 
@@ -13,59 +14,89 @@ from headrace.decoders import shapes
 from headrace.decoders.shapes import Shape, Struct
 from headrace.model.keys import key_text
 
+VALUE_DEPTH_MAX: Final = 200
+"""Values inside values inside values: what nests deeper is not read. Python allows some 1,000 calls in one another."""
 
-class _Cut(Exception):  # noqa: N818 - control flow inside this file
+
+class Stopped(Exception):  # noqa: N818 - control flow of this file and of the code that `codegen` writes
+    """The value can't be read to its end.
+
+    `partial` is what its leading fields hold where it is a struct, and `at` is where those end.
+    """
+
+    partial: dict[str, Any] | None = None
+    at = 0
+
+
+class _Cut(Stopped):
     """The data ends inside the value."""
 
 
-class _Unknown(Exception):  # noqa: N818
+class _Untold(Stopped):
+    """The IDL does not tell the type, or the value nests too deep."""
+
+
+class _Unknown(Stopped):
     """An enum index that the IDL lacks, in an enum whose variants differ in length."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, index: int, at: int) -> None:
+        self.index, self.at = index, at
 
 
 class StructRead(NamedTuple):
     """What could be read: `values` of all fields (None where not whole), how many are `whole`, where they end.
 
-    `unknown` counts enum indexes that the IDL lacks; after one `cut_by_variant` nothing more could be placed.
+    `unknown` counts enum indexes that the IDL lacks, `invalid` bools and option tags that are neither 0 nor 1;
+    `stopped` says why nothing after the whole fields could be placed: `cut` at a field, `inside` one that shows its
+    first fields,
+    at a `variant` that the IDL lacks, at a type that is `untold`; empty if all was read.
     """
 
     values: dict[str, Any]
     whole: int
     end: int
     unknown: int
-    cut_by_variant: bool = False
+    invalid: int
+    stopped: str = ""
 
 
 class Reader:
-    """Reads values from one buffer."""
+    """Reads values from one buffer, from `at` on."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
-        self.at = 0
+        self.at = at
         self.unknown = 0
+        self.invalid = 0
+        self.depth = 0
 
-    def read_struct(self, shape: Struct, start: int) -> StructRead:
+    def read_struct(self, shape: Struct) -> StructRead:
         """The leading fields that are whole; all later ones are None."""
         values: dict[str, Any] = dict.fromkeys(field.name for field in shape.fields)
-        self.at = start
         for index, field in enumerate(shape.fields):
             before = self.at
             try:
                 values[field.name] = self.read(field.shape)
-            except _Cut:
-                return StructRead(values, index, before, self.unknown)
-            except _Unknown as unknown:
-                if isinstance(field.shape, shapes.Enum):
-                    values[field.name] = unknown.index
-                    before += 1
-                return StructRead(values, index, before, self.unknown + 1, True)
-        return StructRead(values, len(shape.fields), self.at, self.unknown)
+            except Stopped as stop:
+                stopped = "cut"
+                if isinstance(stop, _Unknown):
+                    stopped = "variant"
+                    self.unknown += 1
+                    if isinstance(field.shape, shapes.Enum):
+                        values[field.name], before = stop.index, stop.at
+                elif isinstance(stop, _Untold):
+                    stopped = "untold"
+                if stop.partial is not None:
+                    values[field.name], before = stop.partial, stop.at
+                    stopped = "inside" if stopped == "cut" else stopped
+                return StructRead(values, index, before, self.unknown, self.invalid, stopped)
+        return StructRead(values, len(shape.fields), self.at, self.unknown, self.invalid)
 
     def read(self, shape: Shape) -> Any:
-        """One value. Raises _Cut or _Unknown, which `read_struct` turns into an answer."""
+        """One value. Raises Stopped, which `read_struct` turns into an answer."""
         match shape:
+            case shapes.Scalar(kind="bool"):
+                return self.present("u8")
             case shapes.Scalar():
                 return _scalar(shape.kind, self.take(shape.floor))
             case shapes.Key():
@@ -74,29 +105,45 @@ class Reader:
                 self.take(shape.floor)
                 return None
             case shapes.Text():
-                return str(self.take(self.u32()), "utf-8", "replace")
+                return str(self.take(self.number(shape.prefix)), "utf-8", "replace")
             case shapes.Blob(rest=True):
                 return pybase64.b64encode_as_string(self.take(len(self.data) - self.at))
             case shapes.Blob():
-                return pybase64.b64encode_as_string(self.take(self.u32() if shape.size is None else shape.size))
+                length = self.number(shape.prefix) if shape.size is None else shape.size
+                return pybase64.b64encode_as_string(self.take(length))
+            case shapes.Extensions():
+                entries, self.at = ExtensionReader(shape.kinds, self.count_unknown)(self.data, self.at)
+                return entries
+            case shapes.Unreadable():
+                raise _Untold
+        self.depth += 1
+        if self.depth > VALUE_DEPTH_MAX:
+            raise _Untold
+        value = self.nested(shape)
+        self.depth -= 1
+        return value
+
+    def nested(self, shape: Shape) -> Any:
+        """One value that holds others."""
+        match shape:
+            case shapes.Link():
+                return self.read(shape.target)
             case shapes.Option():
-                return self.read(shape.item) if self.take(1) != b"\0" else None
+                return self.read(shape.item) if self.present(shape.prefix) else None
             case shapes.COption():
-                tag, value = self.u32(), self.read(shape.item)
-                return value if tag else None
+                there, value = self.present(shape.prefix), self.read(shape.item)
+                return value if there else None
             case shapes.Vec():
-                return self.several(shape.item, self.u32())
+                return self.several(shape.item, self.number(shape.prefix))
             case shapes.Items():
                 return self.several(shape.item, (len(self.data) - self.at) // shape.item.floor)
             case shapes.Array():
                 return self.several(shape.item, shape.length)
-            case shapes.Struct():
-                return self.fields(shape)
             case shapes.Enum():
                 return self.variant(shape)
-            case shapes.Extensions():
-                entries, self.at = ExtensionReader(shape.kinds, self.count_unknown)(self.data, self.at)
-                return entries
+            case shapes.Struct():
+                return self.fields(shape)
+        raise AssertionError(shape)
 
     def take(self, length: int) -> bytes:
         end = self.at + length
@@ -106,8 +153,15 @@ class Reader:
         self.at = end
         return taken
 
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "little")
+    def number(self, kind: str) -> int:
+        return int.from_bytes(self.take(shapes.SIZES[kind]), "little")
+
+    def present(self, kind: str) -> bool:
+        """A bool or the tag of an option."""
+        tag = self.number(kind)
+        if tag > 1:
+            self.invalid += 1
+        return tag != 0
 
     def count_unknown(self) -> None:
         self.unknown += 1
@@ -115,32 +169,78 @@ class Reader:
     def several(self, item: Shape, count: int) -> list[Any]:
         if count * item.floor > len(self.data) - self.at:  # before anything is allocated
             raise _Cut
-        return [self.read(item) for _ in range(count)]
+        try:
+            return [self.read(item) for _ in range(count)]
+        except Stopped as stop:
+            stop.partial = None
+            raise
 
     def fields(self, shape: Struct) -> Any:
-        values = {field.name: self.read(field.shape) for field in shape.fields}
+        values: dict[str, Any] = {}
+        for field in shape.fields:
+            before = self.at
+            try:
+                values[field.name] = self.read(field.shape)
+            except Stopped as stop:
+                self.keep_first(stop, shape, field, values, before)
+                raise
         shown = {field.name: values[field.name] for field in shape.shown}
         if shape.named:
             return shown
         return next(iter(shown.values())) if len(shown) == 1 else list(shown.values())
 
+    def keep_first(
+        self, stop: Stopped, shape: Struct, field: shapes.Field, values: dict[str, Any], before: int
+    ) -> None:
+        """Give what could be read of a struct that ended in `field`."""
+        if isinstance(stop, _Unknown) and isinstance(field.shape, shapes.Enum):
+            values[field.name], before = stop.index, stop.at
+        elif stop.partial is not None:
+            values[field.name], before = stop.partial, stop.at
+        first = {each.name: values.get(each.name) for each in shape.shown}
+        stop.partial = first if shape.named and any(value is not None for value in first.values()) else None
+        stop.at = before
+
     def variant(self, shape: shapes.Enum) -> Any:
-        index = self.take(1)[0]
+        index = self.number(shape.prefix)
         if index >= len(shape.variants):
             if not shape.unit:
-                raise _Unknown(index)
+                raise _Unknown(index, self.at)
             self.count_unknown()
             return index
         variant = shape.variants[index]
-        return variant.name if variant.body is None else {variant.name: self.fields(variant.body)}
+        if variant.body is None:
+            return variant.name
+        try:
+            return {variant.name: self.read(variant.body)}
+        except Stopped as stop:
+            stop.partial = None
+            raise
 
 
 def _scalar(kind: str, raw: bytes) -> Any:
-    if kind == "bool":
-        return raw != b"\0"
     if kind in ("f32", "f64"):
         return struct.unpack("<f" if kind == "f32" else "<d", raw)[0]
     return int.from_bytes(raw, "little", signed=kind[0] == "i")
+
+
+class LinkReader:
+    """Reads one value of a type that is a Link. Raises Stopped where it can't be read to its end.
+
+    `count(unknown, invalid)` is called with what the value held of both.
+    """
+
+    def __init__(self, link: shapes.Link, count: Callable[[int, int], None]) -> None:
+        self.link = link
+        self.count = count
+
+    def __call__(self, data: bytes, at: int) -> tuple[Any, int]:
+        """The value at `at`, and where it ends."""
+        reader = Reader(data, at)
+        value = reader.read(self.link)
+        if reader.unknown or reader.invalid:
+            self.count(reader.unknown, reader.invalid)
+        return value, reader.at
 
 
 class ExtensionReader:
@@ -176,6 +276,6 @@ class ExtensionReader:
         if variant.body is not None:
             try:
                 value = Reader(raw).fields(variant.body)
-            except (_Cut, _Unknown):
+            except Stopped:
                 pass
         return {"extension": variant.name, "length": len(raw), "data": value}

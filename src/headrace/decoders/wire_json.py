@@ -7,7 +7,8 @@ of that of converting the dict for a JSON library.
 import math
 from collections.abc import Callable
 from json.encoder import encode_basestring
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -18,13 +19,14 @@ Text = Callable[[Any], str]
 
 _BOOL: Final = {False: "false", True: "true"}
 _INLINE_MAX: Final = 64
+_MAY_BE_NULL: Final = (shapes.Option, shapes.COption, shapes.Unreadable, shapes.Pad)
 
 
 class Encoder:
     """Encodes dicts that have `fields`, and under other names the values of some of them (`aliases`: old → new).
 
     A dict whose trailing fields are None (a shorter layout) gets a template of its own. One that is not what the fields
-    say, by names or types, is encoded member by member.
+    say, by names or types, is encoded member by member, and so is one whose last nested struct ends early.
     """
 
     def __init__(self, fields: dict[str, Shape], aliases: dict[str, str]) -> None:
@@ -45,8 +47,8 @@ class Encoder:
                 values[new] = values[old]
         writer = _Template()
         template = writer.members({name: (shape, values.get(name, "")) for name, shape in shapes_of.items()})
-        certain = [n for n in self.names[:whole] if not isinstance(self.fields[n], shapes.Option | shapes.COption)]
-        check = f"    if d[{certain[-1]!r}] is None: return shorter(d)\n" if certain else ""
+        ends = _ends_early({name: self.fields[name] for name in self.names[:whole]}, "d")
+        check = f"    if {ends}: return shorter(d)\n" if ends else ""
         arguments = "".join(argument + ", " for argument in writer.arguments)
         source = (
             f"def encode(d):\n  try:\n{check}    return (template % ({arguments})).encode()\n"
@@ -64,7 +66,7 @@ class Encoder:
         while whole and data[self.names[whole - 1]] is None:
             whole -= 1
         if whole == len(self.names):
-            return self.slowly(data)  # None in the middle, after an enum index that the layout lacks
+            return self.slowly(data)  # None in the middle, after an enum index that the layout lacks, or in a struct
         encode = self.encoders.get(whole)
         if encode is None:
             encode = self.encoders[whole] = self.compiled(whole)
@@ -89,6 +91,20 @@ def _member(name: str, value: Any, text: Text | None) -> str:
     return f"{encode_basestring(name)}:{shown}"
 
 
+def _ends_early(fields: dict[str, Shape], value: str) -> str:
+    """A condition: the last of these fields that must have a value has none, or has none at its own end."""
+    certain = [name for name, shape in fields.items() if not isinstance(shape, _MAY_BE_NULL)]
+    if not certain:
+        return ""
+    shape, last = fields[certain[-1]], f"{value}[{certain[-1]!r}]"
+    inside = _ends_early(shape.told, last) if _is_inline(shape) else ""
+    return f"{last} is None or {inside}" if inside else f"{last} is None"
+
+
+def _is_inline(shape: Shape) -> TypeGuard[Struct]:
+    return isinstance(shape, Struct) and shape.named and shape.cells <= _INLINE_MAX
+
+
 class _Template:
     """Gathers a `%` template and the expressions that fill it."""
 
@@ -106,9 +122,11 @@ class _Template:
         """The template text of one value; its arguments are added. A value without an expression is null."""
         if not value:
             return "null"
+        if _is_inline(shape):
+            return self.members({name: (inner, f"{value}[{name!r}]") for name, inner in shape.told.items()})
         match shape:
-            case Struct(named=True) if shape.cells <= _INLINE_MAX:
-                return self.members({f.name: (f.shape, f"{value}[{f.name!r}]") for f in shape.shown})
+            case shapes.Unreadable():
+                return "null"
             case shapes.Scalar(kind="bool"):
                 self.arguments.append(f"'true' if {value} else 'false'")
             case shapes.Scalar(kind="f32" | "f64"):
@@ -160,8 +178,34 @@ def text_of(shape: Shape) -> Text:
             return _enum(shape)
         case shapes.Extensions():
             return _extensions(shape)
-        case shapes.Pad():
+        case shapes.Link():
+            return _linked(shape)
+        case shapes.Pad() | shapes.Unreadable():
             return lambda _: "null"
+
+
+def _linked(shape: shapes.Link) -> Text:
+    """One function for one link, made when first needed: the type may contain itself."""
+    text = _links.get(shape)
+    if text is None:
+        text = _links[shape] = _Linked(shape.target)
+    return text
+
+
+class _Linked:
+    """The text of a value whose type is read through a link."""
+
+    def __init__(self, target: Shape) -> None:
+        self.target = target
+        self.text: Text | None = None
+
+    def __call__(self, value: Any) -> str:
+        if self.text is None:
+            self.text = text_of(self.target)
+        return self.text(value)
+
+
+_links: Final[WeakKeyDictionary[shapes.Link, _Linked]] = WeakKeyDictionary()
 
 
 def _struct(shape: Struct) -> Text:
@@ -170,11 +214,30 @@ def _struct(shape: Struct) -> Text:
         if len(items) == 1:
             return items[0]
         return lambda values: f"[{','.join(item(value) for item, value in zip(items, values, strict=True))}]"
-    writer = _Template()
-    template = writer.members({f.name: (f.shape, f"d[{f.name!r}]") for f in shape.shown})
-    source = f"lambda d: template % ({''.join(argument + ', ' for argument in writer.arguments)})"
-    text: Text = eval(compile(source, "<wire json>", "eval"), {**writer.space, "template": template})  # noqa: S307
-    return text
+    return _NamedStruct(shape.told)
+
+
+class _NamedStruct:
+    """The text of a struct with named fields; of one that ends early member by member."""
+
+    def __init__(self, fields: dict[str, Shape]) -> None:
+        self.fields = fields
+        self.members: dict[str, Text] = {}
+        writer = _Template()
+        template = writer.members({name: (shape, f"d[{name!r}]") for name, shape in fields.items()})
+        whole = f"template % ({''.join(argument + ', ' for argument in writer.arguments)})"
+        ends = _ends_early(fields, "d")
+        source = f"lambda d: slowly(d) if {ends} else {whole}" if ends else f"lambda d: {whole}"
+        space = {**writer.space, "template": template, "slowly": self.slowly}
+        self.text: Text = eval(compile(source, "<wire json>", "eval"), space)  # noqa: S307 - names made by repr
+
+    def __call__(self, value: Any) -> str:
+        return self.text(value)
+
+    def slowly(self, value: dict[str, Any]) -> str:
+        if not self.members:
+            self.members = {name: text_of(shape) for name, shape in self.fields.items()}
+        return "{" + ",".join(_member(name, each, self.members[name]) for name, each in value.items()) + "}"
 
 
 def _enum(shape: shapes.Enum) -> Text:

@@ -1,6 +1,5 @@
 """Takes orders in: what the client sent becomes a checked request, is stored once, and only then answered."""
 
-import hashlib
 import secrets
 import uuid
 from collections import OrderedDict
@@ -11,9 +10,19 @@ from typing import Any, Final
 import msgspec
 
 from headrace.execution.limits import AmountLimits
-from headrace.execution.portfolio import Portfolio, view
+from headrace.execution.portfolio import view
 from headrace.execution.recent import RecentOrders
-from headrace.execution.requests import check_time, decimals_of, find_token, read_request
+from headrace.execution.requests import (
+    begun,
+    check_fraction,
+    check_time,
+    decimals_of,
+    find_token,
+    fingerprint,
+    names_of,
+    read_request,
+)
+from headrace.execution.running_portfolio import portfolio_of
 from headrace.execution.settings import ExecutionSettings
 from headrace.execution.worker import Worker
 from headrace.model.errors import TransientError
@@ -24,8 +33,6 @@ from headrace.runtime.clock import Clock
 from headrace.store import Accepted, Cancelled, Page, Room, Store
 
 USERS_MAX: Final = 10_000
-KEY_LENGTH_MAX: Final = 128
-FILLS_PAGE: Final = 500
 
 
 class Intake:
@@ -49,9 +56,9 @@ class Intake:
         `key` is the client's idempotency key: the same key with the same body gives the first order again.
         """
         now_ms = self._clock.wall_ns() // 1_000_000
-        request = read_request(body, amount_max=self._settings.amount_max, user_id=user_id)
-        keys = _keys(request, key)
-        refusal = self._refusal(request, now_ms)
+        request = begun(read_request(body, amount_max=self._settings.amount_max, user_id=user_id), now_ms)
+        keys = names_of(request, key)
+        refusal = self._refusal(request, body, now_ms)
         if refusal is not None and not keys:
             raise refusal
         order = Order(
@@ -65,14 +72,13 @@ class Intake:
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
         )
-        fingerprint = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         room = Room(self._settings.resting_per_user, self._settings.resting_in_all)
         self.recent.expect(order)
         try:
             if self._worker is None:
-                return await self._store.accept(order, keys, fingerprint, room, 0, refusal)
+                return await self._store.accept(order, keys, fingerprint(request), room, 0, refusal)
             with self._worker.promise() as lease_ms:
-                accepted = await self._store.accept(order, keys, fingerprint, room, lease_ms, refusal)
+                accepted = await self._store.accept(order, keys, fingerprint(request), room, lease_ms, refusal)
                 if accepted.claimed:
                     self._worker.begin(accepted.order)
                 return accepted
@@ -142,26 +148,20 @@ class Intake:
             raise _unavailable() from error
 
     async def portfolio(self, user_id: str) -> dict[str, Any]:
-        """What the user's executed orders have come to, folded anew from the log each time."""
+        """What the user's executed orders have come to."""
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
-        portfolio = Portfolio()
-        after: int | None = 0
         try:
-            while after is not None:
-                fills, after, unreadable = await self._store.fills(user_id, after, FILLS_PAGE)
-                portfolio.unreadable += unreadable
-                for fill in fills:
-                    portfolio.apply(fill)
+            return view(user_id, await portfolio_of(self._store, user_id), decimals_of)
         except TransientError as error:
             raise _unavailable() from error
-        return view(user_id, portfolio, decimals_of)
 
-    def _refusal(self, request: OrderRequest, now_ms: int) -> OrderRefused | None:
+    def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
         """Why the order can't be taken now. Under a key it may have been taken before: then it must not be said that
         nothing was executed."""
         try:
+            check_fraction(body)
             check_time(request, now_ms)
             self._amounts.check(request)
             self._check_rate(request.user_id)
@@ -206,19 +206,6 @@ def new_id(now_ms: int) -> str:
     """A UUIDv7 (RFC 9562 §5.7): it sorts by time, so new rows go to the end of the index."""
     value = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
-
-
-def _keys(request: OrderRequest, key: str | None) -> list[str]:
-    """Under which names the order can be found again; the client's order id is one as well."""
-    keys: list[str] = []
-    if key is not None:
-        if not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
-            message = f"the key is not 1 to {KEY_LENGTH_MAX} printable ASCII characters"
-            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
-        keys.append(f"key:{key}")
-    if request.client_order_id is not None:
-        keys.append(f"client:{request.client_order_id}")
-    return keys
 
 
 def _unknown() -> OrderRefused:

@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
+
+import msgspec
 
 from headrace.model.amounts import decimal_string
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
@@ -13,6 +15,10 @@ MONEY: Final = (USDC_MINT, USDT_MINT, WSOL_MINT)
 """In which of a pair's mints costs are counted: the first that is here, else the one whose text sorts first."""
 
 AVERAGE_DECIMALS: Final = 9
+
+
+RULES: Final = 1
+"""Grows when the same fills come to something else: what was saved by other rules is made anew."""
 
 
 @dataclass
@@ -45,6 +51,16 @@ class Holding:
             self.realised += proceeds * covered // units - cost
 
 
+class _State(msgspec.Struct):
+    rules: int
+    fills: int
+    balances: dict[str, str]
+    holdings: list[tuple[str, str, str, str, str, str]]
+
+
+_states = msgspec.json.Decoder(_State)
+
+
 class Portfolio:
     """Fold the fills in the order of the log; the same fills give the same portfolio. `unreadable` ones are missing."""
 
@@ -53,7 +69,35 @@ class Portfolio:
         self.balances: dict[str, int] = defaultdict(int)
         self.holdings: dict[tuple[str, str], Holding] = defaultdict(Holding)
 
+    @classmethod
+    def of_state(cls, state: str) -> Self | None:
+        """What `state` came from; None for a text of other rules than these, or of none."""
+        try:
+            read = _states.decode(state)
+        except msgspec.DecodeError:
+            return None
+        if read.rules != RULES:
+            return None
+        portfolio = cls()
+        portfolio.fills = read.fills
+        portfolio.balances.update({mint: int(units) for mint, units in read.balances.items()})
+        for mint, money, *amounts in read.holdings:
+            portfolio.holdings[mint, money] = Holding(*map(int, amounts))
+        return portfolio
+
+    def state(self) -> str:
+        """All but `unreadable`, as text. Amounts are text in it: sums outgrow 64 bits."""
+        holdings = [
+            (mint, money, str(it.units), str(it.cost), str(it.realised), str(it.uncovered))
+            for (mint, money), it in self.holdings.items()
+        ]
+        balances = {mint: str(units) for mint, units in self.balances.items()}
+        return msgspec.json.encode(_State(RULES, self.fills, balances, holdings)).decode()
+
     def apply(self, fill: Fill) -> None:
+        """Add what an order moved; what was lost moved nothing."""
+        if fill.finality == "lost":
+            return
         self.fills += 1
         self.balances[fill.mint_in] -= fill.amount_in
         self.balances[fill.mint_out] += fill.amount_out

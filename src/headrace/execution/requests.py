@@ -1,16 +1,20 @@
 """From what a client sent to a checked request: every fault is named, no amount is ever a float. Pure."""
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from headrace.model.amounts import BaseUnits, Bps, decimal_of
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
-from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
+from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token, Trigger
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
 from headrace.runtime.registry import load
 
@@ -23,8 +27,34 @@ TOKENS: Final = {
 
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
+SLIPPAGE_MAX: Final = Decimal("0.5")
+"""As a fraction. Clients of other engines mean per cent by `slippage`: 1 must not give everything away."""
 TEXT_MAX: Final = 128
+KEY_LENGTH_MAX: Final = 128
+EXPIRES_IN_MS_MAX: Final = 2**45
 
+_SF_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+_ALWAYS_COUNTED: Final[Mapping[type, tuple[str, ...]]] = {
+    OrderRequest: (
+        "user_id",
+        "said_in",
+        "said_out",
+        "token_in",
+        "token_out",
+        "amount",
+        "slippage_bps",
+        "type",
+        "trigger",
+        "min_out",
+        "priority",
+        "expires_at_ms",
+        "mode",
+        "client_order_id",
+    ),
+    Token: ("mint", "decimals"),
+    Trigger: ("when", "out", "per"),
+}
 _BY_MINT: Final = {token.mint: token for token in TOKENS.values()}
 _DIGITS_MAX: Final = 40
 
@@ -94,7 +124,8 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
         "type": take("type", lambda: _one_of(body.get("type", "market"), tuple(ORDER_TYPES))),
         "min_out": take("minOut", lambda: _base_units(body["minOut"]) if body.get("minOut") is not None else None),
         "priority": take("priority", lambda: _integer(body.get("priority", 5), 0, 9)),
-        "expires_at_ms": take("expiresAt", lambda: _expiry(body.get("expiresAt"))),
+        "expires_at_ms": take("expiresAt", lambda: _expiry(body)),
+        "expires_in_ms": take("expiresInMs", lambda: _expires_in(body.get("expiresInMs"))),
         "client_order_id": take("clientOrderId", lambda: _text(body.get("clientOrderId"))),
         "user_id": user_id or take("userId", lambda: _user(body.get("userId", ANONYMOUS))),
         "mode": take("execution", lambda: _mode(body.get("execution", {}))),
@@ -105,7 +136,7 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
     if terms.least_out is not None:
         request["min_out"] = max(terms.least_out, request["min_out"] or 0)
     if faults:
-        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", "the order can't be taken as it is", fields=faults)
+        raise _invalid("the order can't be taken as it is", faults)
     return OrderRequest(
         said_in=body["tokenIn"],
         said_out=body["tokenOut"],
@@ -122,7 +153,54 @@ def check_time(request: OrderRequest, now_ms: int) -> None:
     """Raises OrderRefused 400 for an order whose time is over."""
     if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
         fields = {"expiresAt": "is in the past (milliseconds since 1970 are expected)"}
-        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", "the order can't be taken any more", fields=fields)
+        raise _invalid("the order can't be taken any more", fields)
+
+
+def check_fraction(body: dict[str, Any]) -> None:
+    """Raises OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may be any.
+
+    Apart from `read_request`, as an order that was taken with one in earlier times must still be found by its key.
+    """
+    fraction = body.get("slippage")
+    if isinstance(fraction, int | Decimal) and fraction > SLIPPAGE_MAX:
+        reason = f"is a fraction, at most {SLIPPAGE_MAX} (0.01 is 1 %); if more is meant, give slippageBps"
+        raise _invalid("the order can't be taken as it is", {"slippage": reason})
+
+
+def begun(request: OrderRequest, now_ms: int) -> OrderRequest:
+    """Return the request with the end of its time as a moment."""
+    if request.expires_in_ms is None:
+        return request
+    return msgspec.structs.replace(request, expires_at_ms=now_ms + request.expires_in_ms)
+
+
+def names_of(request: OrderRequest, key: str | None) -> list[str]:
+    """Return the names under which the order can be found again: those of its key, and the client's order id.
+
+    `abc` and `"abc"`, the form of the IETF's draft (an RFC 8941 string), are one key. Where it comes
+    quoted, what earlier versions stored with the quotes is found first. Raises OrderRefused 400 for a key that is none.
+    """
+    names: list[str] = []
+    if key is not None:
+        plain = _unquoted(key)
+        if not (0 < len(plain) <= KEY_LENGTH_MAX and plain.isascii() and plain.isprintable()):
+            message = f"the key is not 1 to {KEY_LENGTH_MAX} printable ASCII characters"
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
+        names += dict.fromkeys((f"key:{key}", f"key:{plain}"))
+    if request.client_order_id is not None:
+        names.append(f"client:{request.client_order_id}")
+    return names
+
+
+def fingerprint(request: OrderRequest) -> str:
+    """Return what tells two orders under one key apart: SHA-256 of what the client asked for, in hexadecimal.
+
+    What stores hold must match for ever. So the fields of version 0.1 always count, and a later one only where it is
+    not its default: a client that knows nothing of it still gets its order again. Of an order that is to expire in
+    some time, that time counts, not the moment that it came to: it is another at each asking.
+    """
+    asked = request if request.expires_in_ms is None else msgspec.structs.replace(request, expires_at_ms=None)
+    return hashlib.sha256(msgspec.json.encode(_counted(asked))).hexdigest()
 
 
 @cache
@@ -146,7 +224,33 @@ def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:
     return terms
 
 
+def _counted(value: Any) -> Any:
+    """What of a value counts in a fingerprint: fields of version 0.1 in their order, then later ones that are given."""
+    always = next((names for shape, names in _ALWAYS_COUNTED.items() if isinstance(value, shape)), None)
+    if always is None:
+        return value
+    later = [
+        field.name
+        for field in msgspec.structs.fields(value)
+        if field.name not in always and getattr(value, field.name) != field.default
+    ]
+    return {name: _counted(getattr(value, name)) for name in (*always, *later)}
+
+
+def _unquoted(key: str) -> str:
+    """What an RFC 8941 string stands for; any other text stands for itself."""
+    inside = _SF_STRING.fullmatch(key)
+    return key if inside is None else _ESCAPED.sub(r"\1", inside[1])
+
+
+def _invalid(message: str, faults: dict[str, str]) -> OrderRefused:
+    named = "; ".join(f"{name} {fault}" for name, fault in faults.items())
+    return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", f"{message}: {named}", fields=faults)
+
+
 def _token(given: Any) -> Token:
+    if given is None:
+        raise _Fault("is missing")
     token = find_token(given) if isinstance(given, str) else None
     if token is None:
         raise _Fault(f"is not a mint (base58 of 32 bytes) nor one of {', '.join(TOKENS)}")
@@ -156,8 +260,10 @@ def _token(given: Any) -> Token:
 def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseUnits:
     """`amount` as text is base units; as a number, which earlier clients send, or as `uiAmount`, whole tokens."""
     amount, ui_amount = body.get("amount"), body.get("uiAmount")
-    if (amount is None) == (ui_amount is None):
-        raise _Fault("give either amount or uiAmount")
+    if amount is None and ui_amount is None:
+        raise _Fault("is missing: give amount (text: base units) or uiAmount (whole tokens)")
+    if amount is not None and ui_amount is not None:
+        raise _Fault("is given twice: give either amount or uiAmount")
     if isinstance(amount, str):
         units = _base_units(amount)
     elif token is None:
@@ -223,8 +329,15 @@ def _integer(given: Any, low: int, high: int) -> int:
     return given
 
 
-def _expiry(given: Any) -> int | None:
-    return None if given is None else _integer(given, 0, 2**53)
+def _expiry(body: dict[str, Any]) -> int | None:
+    at, after = body.get("expiresAt"), body.get("expiresInMs")
+    if at is not None and after is not None:
+        raise _Fault("is given twice: give either expiresAt or expiresInMs")
+    return None if at is None else _integer(at, 0, 2**53)
+
+
+def _expires_in(given: Any) -> int | None:
+    return None if given is None else _integer(given, 1, EXPIRES_IN_MS_MAX)
 
 
 def _text(given: Any) -> str | None:

@@ -41,6 +41,15 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     finality_ms: Annotated[
         int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
     ] = 1_000
+    kept_s: Annotated[
+        float,
+        msgspec.Meta(ge=0),
+        Setting(
+            "an order that is over and final is reduced to its outcome after so long, by the time that the database has"
+            " seen; 0: never",
+            env=("ORDERS_KEPT_S",),
+        ),
+    ] = 0.0
     amount_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("most base units of one order", env=("ORDER_AMOUNT_MAX",))
     ] = 2**64 - 1

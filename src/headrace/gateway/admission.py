@@ -10,6 +10,7 @@ import structlog
 
 from headrace.config import Setting
 from headrace.gateway.deadlines import Deadlines
+from headrace.gateway.origins import NULL, Origin, configured, sent, site_of
 from headrace.gateway.problems import Refused, retry_after
 from headrace.model.errors import ConfigError
 from headrace.protocol.session import TokenBucket
@@ -17,6 +18,9 @@ from headrace.runtime.clock import Clock
 
 _ADDRESS_BITS: Final = 64
 """One customer usually has a whole IPv6 network of this prefix: it counts as one address."""
+
+_MAPPED_BITS: Final = 96
+"""How much of an IPv6 address says that the rest is one of IPv4."""
 
 _ORIGINS_LOGGED_MAX: Final = 100
 
@@ -76,7 +80,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         tuple[str, ...],
         msgspec.Meta(max_length=256),
         Setting(
-            "Pages of other sites that may read and connect, as https://app.example.com; * for all, null for files",
+            "Pages of other sites that may read and connect: https://app.example.com, https://*.example.com (one name "
+            "below), capacitor://localhost; * for all, null for files",
             ("ALLOWED_ORIGINS",),
             live=True,
         ),
@@ -119,20 +124,26 @@ class Admission:
 
     def apply(self, settings: AdmissionSettings) -> None:
         """Take over what may change live. Raises ConfigError, and then nothing changed."""
-        origins = frozenset(map(_origin, settings.origins))
+        origins = frozenset(_origin(text) for text in settings.origins if text != "*")
         self._proxies = tuple(map(_network, settings.trusted_proxies))
-        self._origins = origins
+        self._origins, self._any_origin = origins, "*" in settings.origins
+        self._patterns = tuple(origin for origin in origins if origin.any_label)
         self.settings = settings
 
     def allows(self, origin: str, host: str) -> bool:
-        """Whether pages of `origin` may use the server that they call `host`."""
-        origin = origin.lower()
-        if origin in self._origins or "*" in self._origins or (self._demo and origin == "null"):
+        """Return whether pages of `origin` may use the server that they call `host`."""
+        if self._any_origin:
             return True
-        scheme, separator, site = origin.partition("://")
-        if not separator or scheme not in ("http", "https"):
+        page = sent(origin)
+        if page is None:
             return False
-        return site == host.lower() or (self.local and _is_loopback(site))
+        if page in self._origins or any(pattern.covers(page) for pattern in self._patterns):
+            return True
+        if page == NULL:
+            return self._demo
+        if page.scheme not in ("http", "https"):
+            return False
+        return page.site == site_of(host, page.scheme) or (self.local and _is_loopback(page.site.host))
 
     def check_host(self, hosts: Sequence[str]) -> None:
         """Raises Refused: 400 for several names, 421 for a public one where this server listens on this machine alone.
@@ -142,13 +153,17 @@ class Admission:
         """
         if len(hosts) > 1:  # one of them may be meant for whoever looked at it before us
             raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
-        if not self.local or self._proxies or "*" in self._origins:
+        if not self.local or self._proxies or self._any_origin:
             return
         for host in hosts:
-            named = any(origin.partition("://")[2] == host.lower() for origin in self._origins)
-            if _is_public_name(host) and not named:
+            if _is_public_name(host) and not self._names(host):
                 hint = "behind a proxy set TRUSTED_PROXIES, or name the site in ALLOWED_ORIGINS"
                 raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server is for its own machine; {hint}")
+
+    def _names(self, host: str) -> bool:
+        """Return whether an allowed origin is a page of `host`."""
+        sites = ((origin, site_of(host, origin.scheme)) for origin in self._origins)
+        return any(site is not None and origin.covers_site(site) for origin, site in sites)
 
     def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
         """Raises Refused for a browser whose page is of another site than ours and not on the list."""
@@ -246,23 +261,36 @@ def _key(address: _Address | None) -> str:
 
 
 def _network(text: str) -> _Network:
+    """An address or a network. One of IPv4 that is written as IPv6 is meant as IPv4, as its addresses are here."""
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
     except ValueError as error:
-        raise ConfigError("TRUSTED_PROXIES", text, "an address or a network like 10.0.0.0/8") from error
+        raise ConfigError("TRUSTED_PROXIES", text, _expected_network(text)) from error
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
-def _origin(given: str) -> str:
-    text = given.lower().removesuffix("/")
-    scheme, separator, site = text.partition("://")
-    if text in ("*", "null") or (separator and scheme in ("http", "https") and site and not set(site) & set("/?#@ *")):
-        return text
-    raise ConfigError("ALLOWED_ORIGINS", given, "https://host, https://host:port, null or *")
+def _expected_network(text: str) -> str:
+    expected = "an address or a network like 10.0.0.0/8"
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return expected
+    return f"{expected}: {text} lies in the network {meant}"
 
 
-def _is_loopback(site: str) -> bool:
-    address = _address(site)
-    return site.partition(":")[0] == "localhost" or (address is not None and address.is_loopback)
+def _origin(given: str) -> Origin:
+    try:
+        return configured(given)
+    except ValueError as error:
+        raise ConfigError("ALLOWED_ORIGINS", given, str(error)) from None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _is_public_name(host: str) -> bool:

@@ -66,14 +66,16 @@ class OrderVerbs:
         if not isinstance(data, dict):
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
         if command.verb == "execute":
-            accepted = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey", None))
+            accepted = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey"))
             view = order_view(as_accepted(accepted.order))
             return frames.order(view, command.request_id, replayed=accepted.replayed)
-        order_id = _text(data, "orderId", "")
+        order_id = _text(data, "orderId")
+        if order_id is None:
+            raise _wrong("orderId", "is missing")
         if command.verb == "cancel":
-            order, requested = await self._intake.cancel(order_id or "", user_id=user_id)
+            order, requested = await self._intake.cancel(order_id, user_id=user_id)
             return frames.order(order_view(order), command.request_id, requested=requested)
-        return frames.order(order_view(await self._intake.get(order_id or "", user_id=user_id)), command.request_id)
+        return frames.order(order_view(await self._intake.get(order_id, user_id=user_id)), command.request_id)
 
 
 def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
@@ -89,8 +91,12 @@ def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
     return {**data, "userId": user_id}
 
 
-def _text(data: dict[str, Any], name: str, default: str | None) -> str | None:
-    value = data.get(name, default)
+def _text(data: dict[str, Any], name: str) -> str | None:
+    value = data.get(name)
     if value is not None and not isinstance(value, str):
-        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", f"{name} is not text", fields={name: "is not text"})
+        raise _wrong(name, "is not text")
     return value
+
+
+def _wrong(name: str, fault: str) -> OrderRefused:
+    return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", f"{name} {fault}", fields={name: fault})

@@ -47,11 +47,13 @@ class TransactionText:
             json_text(update.source),
         )
 
-    def event(self, event: DecodedEvent) -> Frame:
-        dotted, listed = path_text(event.path)
-        place = f"{dotted}:{event.ordinal}"
+    def event(self, event: DecodedEvent, place: tuple[tuple[int, ...], int]) -> Frame:
+        """`place` is the path and ordinal under which the event is published."""
+        path, ordinal = place
+        dotted, listed = path_text(path)
+        number = f"{dotted}:{ordinal}"
         tail = b'%b%b%b%b,"via":"%b"}' % (self._chain, listed, self._rest, _BOOL[event.truncated], event.via.encode())
-        return self._id + place, b'%b%b","data":' % (self._head, place.encode()), tail
+        return self._id + number, b'%b%b","data":' % (self._head, number.encode()), tail
 
     def label(self, key: str, event_id: str) -> Label:
         """For an event of the transaction that tells the state of `key`."""
@@ -92,14 +94,15 @@ def trade_data(event: DecodedEvent, trade: Trade, fields: bytes) -> bytes:
     in_sol = trade.quote_mint == WSOL_MINT
     sol = b'"%b"' % decimal_string(trade.quote_amount, SOL_DECIMALS).encode() if in_sol else b"null"
     return (
-        b'{"type":"Trade",%b"mint":%b,"quote_mint":%b,"side":"%b","user":%b,"base_amount":"%d","quote_amount":"%d",'
-        b'"sol":%b,"pool":%b,"fields":%b}'
+        b'{"type":"Trade",%b"mint":%b,"quote_mint":%b,"side":"%b","user":%b,"authority":%b,"base_amount":"%d",'
+        b'"quote_amount":"%d","sol":%b,"pool":%b,"fields":%b}'
     ) % (
         _named(event),
         json_text(trade.mint),
         json_text(trade.quote_mint),
         trade.side.encode(),
         json_text(trade.user),
+        json_text(trade.authority),
         trade.base_amount,
         trade.quote_amount,
         sol,

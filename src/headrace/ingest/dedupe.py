@@ -1,8 +1,7 @@
 """What was seen before: by slot and transaction, and by slot and account. Pure and bounded."""
 
-from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -59,32 +58,90 @@ class _Window(Generic[T]):
         self._weight -= self._weights.pop(slot, 0)
 
 
+Place: TypeAlias = tuple[tuple[int, ...], int]
+"""Path and ordinal: with slot and signature they are an event's id."""
+
+Extent: TypeAlias = Literal["nothing", "event", "trade", "all"]
+"""What of an event was published: nothing; the event itself, though not the trade or token that it is; its trade too,
+but without a mint; or all that there is."""
+
+
+class Standing(NamedTuple):
+    """The place under which an event is published, and what of it was published before."""
+
+    place: Place
+    extent: Extent
+
+
 class SeenTransaction(msgspec.Struct, gc=False):
     """The views of one transaction in one slot that came so far, and the events that were published from them."""
 
     views: int
-    first: tuple[int, ...] | None = None  # most transactions are seen once: counted only when they come again
-    published: Counter[int] | None = None
+    identities: tuple[
+        int, ...
+    ] = ()  # most transactions are seen once: these are looked through only when it comes again
+    standings: tuple[Standing, ...] = ()
+    feed: str = ""
+    other_feeds: tuple[str, ...] = ()
 
-    def unpublished(self, identities: Sequence[Hashable]) -> list[bool]:
-        """For the events of a view, in order: whether each is to be published. They then count as published.
+    def is_new_to(self, feed: str) -> bool:
+        """Note that `feed` brought it; return whether it is the first time, of one that others brought before."""
+        if not self.feed:
+            self.feed = feed
+        elif feed != self.feed and feed not in self.other_feeds:
+            self.other_feeds = (*self.other_feeds, feed)
+            return True
+        return False
+
+    def standings_of(self, identities: Sequence[Hashable], places: Sequence[Place]) -> list[Standing]:
+        """For the events of a view, in order: how each stands.
 
         An identity names program, event and content. Equal events may happen several times in a transaction, so
         those of a view are counted: the third of three equal ones is new where two were published. Counting all
         events of a kind would not do: logs that were cut may lack one in the middle.
+
+        `places` are those that the view gives. Of an event that was published, the first place stays; a new one gets
+        the next free ordinal where its own is taken, for log lines count places otherwise than instructions.
         """
-        if self.first is None:
-            self.first = tuple(map(hash, identities))
-            return [True] * len(identities)
-        if self.published is None:
-            self.published = Counter(self.first)
-        in_view: Counter[int] = Counter()
-        new = []
-        for identity in map(hash, identities):
-            in_view[identity] += 1
-            new.append(in_view[identity] > self.published[identity])
-        self.published |= in_view
-        return new
+        if not self.standings:
+            return [Standing(place, "nothing") for place in places]
+        known: dict[int, list[Standing]] = {}
+        for identity, standing in zip(self.identities, self.standings, strict=True):
+            known.setdefault(identity, []).append(standing)
+        taken = {standing.place for standing in self.standings}
+        found: list[Standing] = []
+        for identity, place in zip(map(hash, identities), places, strict=True):
+            if published := known.get(identity):
+                found.append(published.pop(0))
+                continue
+            path, ordinal = place
+            while (path, ordinal) in taken:
+                ordinal += 1
+            taken.add((path, ordinal))
+            found.append(Standing((path, ordinal), "nothing"))
+        return found
+
+    def note(self, identities: Sequence[Hashable], standings: Sequence[Standing]) -> None:
+        """The events of a view stand so now. Of a transaction that no later view can add to nothing is kept."""
+        if self.views == INSTRUCTIONS | LOGS:
+            self.identities = self.standings = ()
+            return
+        hashes = tuple(map(hash, identities))
+        places = {standing.place for standing in standings}
+        others = [n for n, standing in enumerate(self.standings) if standing.place not in places]
+        self.identities = hashes + tuple([self.identities[n] for n in others])
+        self.standings = tuple(map(_shared, standings)) + tuple([self.standings[n] for n in others])
+
+
+_STANDINGS_MAX: Final = 4_096
+_standings: Final[dict[Standing, Standing]] = {}
+
+
+def _shared(standing: Standing) -> Standing:
+    """The same standing, kept once: there are few different ones."""
+    if len(_standings) >= _STANDINGS_MAX:
+        _standings.clear()
+    return _standings.setdefault(standing, standing)
 
 
 class TransactionDedupe:
@@ -104,6 +161,10 @@ class TransactionDedupe:
             return None
         seen.views |= view
         return seen
+
+    def find(self, slot: int, signature: str) -> SeenTransaction | None:
+        """Return the record of a transaction that was admitted before."""
+        return self._window.find(slot, signature)
 
     def forget(self, slot: int) -> None:
         """The slot died: should it happen anew, all of it is new."""

@@ -1,11 +1,11 @@
 """What a decoded event means: a trade of a mint, or a new token. Pure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
-from headrace.ingest.swaps import POOL_ACCOUNTS, POOL_EVENTS, READERS, TOLD_AS, Pair, Swap
+from headrace.ingest.swaps import POOL_ACCOUNTS, POOL_EVENTS, READERS, REPEATS, Holders, Pair, Scene, Swap
 from headrace.model.events import DecodedAccount, DecodedEvent
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.trades import Side, Trade, token_id_of
@@ -17,15 +17,9 @@ _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
 """Of two mints, the higher one is the quote: dollars before SOL before all others; of equals the pool's second."""
 
 
-class Context(NamedTuple):
-    """What a whole transaction adds to an event: the named accounts of the instruction that emitted it, and which mint
-    each token account holds. Both are empty where only log lines came."""
+LOGS_ONLY: Final = Scene()
 
-    accounts: Mapping[str, str] = {}
-    mints: Mapping[str, str] = {}
-
-
-LOGS_ONLY: Final = Context()
+_CREATIONS: Final = frozenset({("pump", "CreateEvent"), ("raydium_launchlab", "PoolCreateEvent")})
 
 
 class TokenCreated(msgspec.Struct, frozen=True):
@@ -73,51 +67,81 @@ class Pools:
                 self.learn(pubkey, Pair(first, second))
 
 
-def trade_of(event: DecodedEvent, context: Context, pools: Pools) -> Trade | None:
-    """The trade that the event tells of, if it does. Learns the pool's mints where the transaction shows them."""
+def pair_of_pool(account: DecodedAccount) -> tuple[str, str] | None:
+    """Return the first and the second mint of a pool account; None for an account that is no pool."""
+    names = POOL_ACCOUNTS.get((account.program, account.name))
+    first, second = (account.data.get(name) for name in names) if names else (None, None)
+    return (first, second) if isinstance(first, str) and isinstance(second, str) else None
+
+
+def swap_of(event: DecodedEvent, scene: Scene) -> Swap | None:
+    """The swap that the event records, if it does."""
     reader = READERS.get((event.program, event.name))
-    swap = reader(event.data, context.accounts) if reader is not None else None
-    if swap is None or swap.first is None or swap.second is None or swap.first_in is None:
+    return None if reader is None else reader(event.data, scene)
+
+
+def trade_of(swap: Swap, scene: Scene, pools: Pools, user: str | None, authority: str | None = None) -> Trade | None:
+    """The trade that the swap is; None if its amounts or direction are not known.
+
+    Learns the pool's mints where the transaction shows them.
+    """
+    if swap.first is None or swap.second is None or swap.first_in is None:
         return None
-    pair = _pair_of(swap, context, pools)
+    pair = _pair_of(swap, scene, pools)
     base, quote = (None, None) if pair is None else (pair.first, pair.second)
     if pair is None or _QUOTE_RANKS.get(pair.first, 0) <= _QUOTE_RANKS.get(pair.second, 0):
         side: Side = "sell" if swap.first_in else "buy"
-        return Trade(base, quote, side, swap.user, swap.first, swap.second, swap.pool)
-    return Trade(quote, base, "buy" if swap.first_in else "sell", swap.user, swap.second, swap.first, swap.pool)
+        return Trade(base, quote, side, user, swap.first, swap.second, swap.pool, authority)
+    side = "buy" if swap.first_in else "sell"
+    return Trade(quote, base, side, user, swap.second, swap.first, swap.pool, authority)
 
 
-def _pair_of(swap: Swap, context: Context, pools: Pools) -> Pair | None:
+def _pair_of(swap: Swap, scene: Scene, pools: Pools) -> Pair | None:
     if swap.pool is None and swap.pair is not None:
         return swap.pair
     if swap.pool is not None and (known := pools.pair(swap.pool)) is not None:
         return known
     pair = swap.pair
     if pair is None:
-        first, second = (context.mints.get(holder or "") for holder in swap.holders)
+        first, second = (_mint_of(holders, scene) for holders in swap.holders)
         pair = Pair(first, second) if first and second else None
     if pair is not None:
         pools.learn(swap.pool, pair)
     return pair
 
 
-def is_told_again(event: DecodedEvent, events: Sequence[DecodedEvent]) -> bool:
-    """Whether the same instruction tells the event's swap by an older event too, which then is the one that counts."""
-    older = TOLD_AS.get((event.program, event.name))
+def _mint_of(holders: Holders, scene: Scene) -> str | None:
+    """The mint of the first of these token accounts of which it is known."""
+    return next((mint for each in holders if each is not None and (mint := scene.mints.get(each))), None)
+
+
+def is_repeated(event: DecodedEvent, events: Iterable[DecodedEvent]) -> bool:
+    """Whether the same instruction records the swap by an older event too, which then is the one that counts."""
+    older = REPEATS.get((event.program, event.name))
     return older is not None and any(
         other.name == older and other.path == event.path and other.program == event.program for other in events
     )
 
 
-def created_of(event: DecodedEvent, context: Context) -> TokenCreated | None:
+def is_creation(event: DecodedEvent) -> bool:
+    """Whether the event creates a token."""
+    return (event.program, event.name) in _CREATIONS
+
+
+def created_of(event: DecodedEvent, scene: Scene) -> TokenCreated | None:
     """The token that the event creates. LaunchLab's event does not name its mint: it takes the instruction."""
     data = event.data
     match event.program, event.name:
         case "pump", "CreateEvent":
-            created = data["mint"], data["name"], data["symbol"], data["creator"] or data["user"]
+            creator = data.get("creator") or data.get("user")
+            created = data.get("mint"), data.get("name"), data.get("symbol"), creator
         case "raydium_launchlab", "PoolCreateEvent":
-            token = data["base_mint_param"] or {}
-            created = context.accounts.get("base_mint"), token.get("name"), token.get("symbol"), data["creator"]
+            token = data.get("base_mint_param") or {}
+            mint = scene.accounts.get("base_mint")
+            created = mint, token.get("name"), token.get("symbol"), data.get("creator")
         case _:
             return None
-    return None if None in created else TokenCreated(*created)
+    mint, name, symbol, creator = created
+    if mint is None or name is None or symbol is None or creator is None:
+        return None
+    return TokenCreated(mint, name, symbol, creator)

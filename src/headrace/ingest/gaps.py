@@ -7,9 +7,18 @@ from headrace.model.updates import GapState, GapUpdate
 
 GAPS_MAX: Final = 1_024
 TOPICS_MAX: Final = 50_000
+UNREAD_MAX: Final = 1_024
 
-_BY_PROGRAM: Final = {"logs": ("trades", "events", "tx"), "program": ("accounts",)}
-_BY_KEY: Final = {"logs": ("trades:", "token:", "pool:", "token_updates", "market-data"), "program": ("account:",)}
+_BY_PROGRAM: Final = {
+    "logs": ("trades", "events", "tx"),
+    "transactions": ("trades", "events", "tx"),
+    "program": ("accounts",),
+}
+_BY_KEY: Final = {
+    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data"),
+    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data"),
+    "program": ("account:",),
+}
 
 
 class Gap(NamedTuple):
@@ -49,6 +58,33 @@ class GapLedger:
         return gap
 
 
+class UnreadSlots:
+    """The slots of each feed in which something arrived that could not be read: a refill that met it left it out.
+
+    Remembers the newest `slots_max` of a feed; what lies at or below a forgotten one counts as touched too.
+    """
+
+    def __init__(self, slots_max: int = UNREAD_MAX) -> None:
+        self._slots_max = slots_max
+        self._slots: dict[str, dict[int, None]] = {}
+        self._forgotten: dict[str, int] = {}
+
+    def note(self, feed: str, slot: int) -> None:
+        """Something in this slot of the feed could not be read."""
+        slots = self._slots.setdefault(feed, {})
+        slots[slot] = None
+        if len(slots) > self._slots_max:
+            oldest = next(iter(slots))
+            del slots[oldest]
+            self._forgotten[feed] = max(oldest, self._forgotten.get(feed, oldest))
+
+    def touched(self, feed: str, from_slot: int, to_slot: int) -> bool:
+        """Whether something in this stretch of the feed could not be read, both ends included."""
+        if from_slot <= self._forgotten.get(feed, -1):
+            return True
+        return any(from_slot <= slot <= to_slot for slot in self._slots.get(feed, ()))
+
+
 class FeedTopics:
     """Which topics a feed's messages go to, so that its gaps can be told there.
 
@@ -83,6 +119,12 @@ class FeedTopics:
             topics.add(f"account:{key}")
         elif kind == "slots":
             topics.add("slots")
-        elif kind == "logs":
+        elif kind in ("logs", "transactions"):
             topics.add("token_updates")
+        return sorted(topics)
+
+    def of_meaning(self, program: str) -> list[str]:
+        """Every topic on which an event of `program` is a trade or a token, of single mints those in use; sorted."""
+        topics = {f"trades:{program}", "token_updates"}
+        topics.update(topic for topic in self._audience() if topic.startswith(_BY_KEY["logs"]))
         return sorted(topics)

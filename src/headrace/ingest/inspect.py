@@ -9,7 +9,7 @@ from headrace.decoders.events import events_of
 from headrace.decoders.instructions import instructions_of
 from headrace.decoders.native import program_name
 from headrace.decoders.registry import Programs
-from headrace.ingest.recognise import Found, recognise
+from headrace.ingest.recognise import OUTCOME_UNTOLD, Found, recognise
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, DecodedInstruction
 from headrace.model.keys import b58encode, is_key
@@ -27,8 +27,9 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
     A transaction is `{"signature", "slot", "version", "err", "events": [{"program", "name", "via", "truncated",
     "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`, an account
     `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are
-    `{"raw": <base64>}`. What nobody told is null; integers wider than 32 bits are text. A failed transaction shows the
-    events that it would have emitted. `owner`, an id or a name, is the program that owns bare account data.
+    `{"raw": <base64>}`. What nobody told is null (`events` where the node lacks the outcome); integers wider than 32
+    bits are text. A failed transaction shows the events that it would have emitted. `owner`, an id or a name, is the
+    program that owns bare account data.
 
     Raises BadInputError that says what was seen and what is accepted (see `recognise`).
     """
@@ -56,12 +57,14 @@ def _shown(found: Found, programs: Programs) -> Result:
     if isinstance(found, AccountUpdate):
         return _account(found, programs)
     instructions = instructions_of(found, programs) if isinstance(found, TransactionUpdate) else []
+    untold = found.feed == OUTCOME_UNTOLD["feed"]
+    events = None if untold else [_event(each, programs) for each in events_of(found, programs, failed=True)]
     return {
         "signature": None if found.signature in UNSIGNED else found.signature,
         "slot": found.slot or None,
         "version": _version(found),
         "err": found.err,
-        "events": [_event(each, programs) for each in events_of(found, programs, failed=True)],
+        "events": events,
         "instructions": [_instruction(each) for each in instructions if each.program_id != UNTOLD],
     }
 

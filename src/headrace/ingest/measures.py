@@ -21,7 +21,8 @@ class Measures(Collector):
     """Plain counts, each a dict from label to number, and sampled stage times.
 
     `received` by kind of update, `published` by kind of message, `bad` by reason, `skipped` (duplicates, facts of dead
-    slots) by kind of update and reason.
+    slots) by kind of update and reason, `unread` by program, event and reason: events that were published without the
+    trade or token that they are.
     """
 
     def __init__(self, programs: Programs, clock: Clock, metrics: Metrics) -> None:
@@ -29,6 +30,7 @@ class Measures(Collector):
         self.published: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[tuple[str, str]] = Counter()
+        self.unread: Counter[tuple[str, str, str]] = Counter()
         self._programs, self._clock = programs, clock
         self._stages = metrics.histogram(
             "ingest_stage_seconds", "time per update and stage (sampled)", ("stage",), STAGE_BUCKETS_S
@@ -68,6 +70,14 @@ class Measures(Collector):
         for (kind, reason), count in list(self.skipped.items()):
             skipped.add_metric([kind, reason], count)
         yield skipped
+        unread = CounterMetricFamily(
+            "headrace_ingest_unread",
+            "events published without the trade or token that they are, because it could not be read: alarm on any",
+            labels=["program", "event", "reason"],
+        )
+        for (program, event, reason), count in list(self.unread.items()):
+            unread.add_metric([program, event, reason], count)
+        yield unread
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:
@@ -82,6 +92,8 @@ class Measures(Collector):
                 ("leftover_bytes", "bytes after the layouts' ends"),
                 ("short", "parts that lack trailing fields"),
                 ("variants", "enum variants that the IDL lacks"),
+                ("invalid", "bools and option tags that are neither 0 nor 1"),
+                ("unreadable", "parts with a value whose type the IDL does not tell"),
             )
         }
         for program, kind, counts in self._programs.drift:

@@ -69,13 +69,14 @@ class Mints:
                 mayhem = data.get("mayhem_mode") or data.get("is_mayhem_mode")
                 self.learn(base, Facts(PUMP_DECIMALS, None if mayhem else PUMP_SUPPLY), nominal=True)
             case "pump_amm", "BuyEvent" | "SellEvent" if base is not None:
-                self.learn(base, Facts(supply=data["base_supply"]))
+                self.learn(base, Facts(supply=data.get("base_supply")))
             case "pump_amm", "CreatePoolEvent":
                 for side in ("base", "quote"):
-                    if mint := data[f"{side}_mint"]:
-                        self.learn(mint, Facts(data[f"{side}_mint_decimals"]))
+                    if mint := data.get(f"{side}_mint"):
+                        self.learn(mint, Facts(data.get(f"{side}_mint_decimals")))
             case "raydium_launchlab", "PoolCreateEvent" if base is not None:
-                self.learn(base, Facts(data["base_mint_param"]["decimals"], _curve_supply(data["curve_param"])))
+                token = data.get("base_mint_param") or {}
+                self.learn(base, Facts(token.get("decimals"), _curve_supply(data.get("curve_param"))))
 
     def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
         """What the account says, if it is a mint or a pool that knows its mints."""
@@ -99,17 +100,17 @@ def _curve_supply(curve: Any) -> int | None:
 
 
 def _mint(pubkey: str, fields: Fields) -> Told:
-    return ((pubkey, Facts(fields["decimals"], fields["supply"])),)
+    return ((pubkey, Facts(fields.get("decimals"), fields.get("supply"))),)
 
 
 def _launchlab(_: str, fields: Fields) -> Told:
-    base = Facts(fields["base_decimals"], fields["supply"])
-    return (fields["base_mint"], base), (fields["quote_mint"], Facts(fields["quote_decimals"]))
+    base = Facts(fields.get("base_decimals"), fields.get("supply"))
+    return (fields.get("base_mint"), base), (fields.get("quote_mint"), Facts(fields.get("quote_decimals")))
 
 
 def _pool(*names: tuple[str, str]) -> Callable[[str, Fields], Told]:
     """A pool with (mint, decimals) fields."""
-    return lambda _, fields: tuple((fields[mint], Facts(fields[decimals])) for mint, decimals in names)
+    return lambda _, fields: tuple((fields.get(mint), Facts(fields.get(decimals))) for mint, decimals in names)
 
 
 _ACCOUNTS: Final[Mapping[tuple[str, str], Callable[[str, Fields], Told]]] = MappingProxyType(

@@ -24,13 +24,15 @@ def _lines(result: Result) -> Iterator[str]:
         yield from _account(result)
         return
     outcome = "ok" if result["err"] is None else f"failed: {_text(result['err'])}"
+    if result["events"] is None:
+        outcome = "outcome unknown"
     yield f"transaction  {result['signature'] or '(unsigned)'}"
     known = {"slot": result["slot"], "version": result["version"]}
     yield "  ".join([*(f"{name} {value}" for name, value in known.items() if value is not None), outcome])
     if result["events"]:
         yield ""
         yield "events"
-    for event in result["events"]:
+    for event in result["events"] or ():
         notes = [event["via"], *(["log truncated"] if event["truncated"] else []), *_leftover(event)]
         yield f"  {event['program']} {event['name']}  ({', '.join(notes)})"
         yield from _fields(event["data"], "    ")

@@ -18,6 +18,7 @@ from headrace.solana.transactions import (
     transaction_from_simulation,
     wire_parts,
 )
+from headrace.solana.web3_json import rpc_form
 from headrace.solana.wire import SIZE_MAX, parse_wire
 from headrace.solana.yellowstone_json import account_from_yellowstone_json, transaction_from_yellowstone_json
 
@@ -25,12 +26,15 @@ Found: TypeAlias = TransactionUpdate | LogsUpdate | AccountUpdate
 
 TEXT_MAX: Final = 64 * 1024 * 1024
 DEPTH_MAX: Final = 8
+_NO_JSON: Final = object()
 ACCEPTED: Final = (
     "a getTransaction, getBlock, simulateTransaction or getAccountInfo response, a notification, a Yellowstone "
-    "update, a transaction in base64 or base58, or base64 account data with its owner"
+    "update, a transaction as web3.js writes it or in base64 or base58, or base64 account data with its owner"
 )
 
 _STAMP: Final[dict[str, Any]] = {"source": "decode", "feed": "decode", "received_ns": 0}
+OUTCOME_UNTOLD: Final[dict[str, Any]] = {**_STAMP, "feed": "decode, without outcome"}
+"""Marks a transaction that ran and of which nobody says what it did (`meta` is null)."""
 
 
 def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
@@ -44,10 +48,29 @@ def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
         return None
 
 
-def pieces(text: bytes) -> list[bytes]:
-    """The lines of JSON lines, so that a bad one spoils no other; anything else in one piece."""
+def pieces(text: bytes) -> list[tuple[str, bytes]]:
+    """(place, text) of the parts that spoil no other if one is bad: JSON lines, or the items of an array or a response.
+
+    Anything else is one piece without a place.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines if len(lines) > 1 and _is_json(lines[0]) else [text]  # nothing may follow a whole value but another
+    if len(lines) > 1 and _json(lines[0]) is not _NO_JSON:  # nothing may follow a whole value but another
+        return [(f"line {number}", line) for number, line in enumerate(lines, 1)]
+    items = _items(_json(text)) if len(text) <= TEXT_MAX else []
+    if len(items) > 1:
+        return [(f"item {number}", msgspec.json.encode(each)) for number, each in enumerate(items, 1)]
+    return [("", text)]
+
+
+def _items(value: Any) -> list[Any]:
+    """The answers of a batch, or the accounts of a response that has several."""
+    if isinstance(value, list):
+        return value if any(each is None or (isinstance(each, dict) and "pubkey" not in each) for each in value) else []
+    result = value.get("result") if isinstance(value, dict) else None
+    accounts = result.get("value") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or not isinstance(accounts, list) or None not in accounts:
+        return []
+    return [{"result": {**result, "value": each}} for each in accounts]
 
 
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
@@ -85,12 +108,11 @@ def _values(text: str) -> list[Any]:
         raise BadInputError("bad_json", f"{whole}; accepted is {ACCEPTED}") from None
 
 
-def _is_json(text: bytes) -> bool:
+def _json(text: bytes) -> Any:
     try:
-        msgspec.json.decode(text)
+        return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return True
+        return _NO_JSON
 
 
 def _read(value: Any, owner: str | None, depth: int) -> Iterator[Found]:
@@ -136,7 +158,9 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
     elif isinstance(value.get("block"), dict):
         yield from _block(value["block"], value.get("slot"))
     elif "transaction" in value and "meta" in value:
-        yield transaction_from_rpc(value, **_STAMP)
+        yield _transaction(value)
+    elif "signatures" in value and "message" in value:
+        yield _transaction({"transaction": value}, executed=False)
     elif isinstance(value.get("transaction"), dict):
         yield transaction_from_yellowstone_json(value, **_STAMP)
     elif "logs" in value and "signature" in value:
@@ -154,10 +178,18 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
         raise _unknown(f"a JSON object of {', '.join(list(value)[:8]) or 'nothing'}")
 
 
+def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) -> TransactionUpdate:
+    """A transaction as nodes and web3.js write it. One that was `executed` may lack its outcome: it is marked."""
+    if not isinstance(value, dict) or value.get("meta") is not None:
+        return transaction_from_rpc(rpc_form(value) if isinstance(value, dict) else value, **_STAMP, slot=slot)
+    stamp = OUTCOME_UNTOLD if executed else _STAMP
+    return transaction_from_rpc({"meta": None, **rpc_form(value)}, **stamp, slot=slot, unexecuted=True)
+
+
 def _block(block: dict[str, Any], slot: Any) -> Iterator[Found]:
     """All of its transactions. A block does not tell its own slot; a notification does."""
     for each in block.get("transactions") or ():
-        yield transaction_from_rpc(each, **_STAMP, slot=slot if isinstance(slot, int) and slot >= 0 else None)
+        yield _transaction(each, slot if isinstance(slot, int) and slot >= 0 else None)
 
 
 def _is_simulation(value: Any) -> bool:

@@ -30,4 +30,6 @@ class MarketMeasures(Collector):
         about = "series forgotten to keep within the bounds"
         yield CounterMetricFamily("headrace_market_forgotten", about, value=self._stats.forgotten)
         yield GaugeMetricFamily("headrace_market_series", "mints held, once for each quote", value=self._stats.held)
-        yield GaugeMetricFamily("headrace_market_minutes", "minutes with trades held", value=self._stats.minutes)
+        yield GaugeMetricFamily(
+            "headrace_market_buckets", "minutes with trades, held one by one", value=self._stats.minutes
+        )

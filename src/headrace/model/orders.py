@@ -73,7 +73,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
 
     `min_out` is the least that may come out, where the client set one itself; else the accepted quote sets it. With a
-    `trigger` the order rests until the market is there.
+    `trigger` the order rests until the market is there. With `expires_in_ms` the client gave its time as a length, and
+    `expires_at_ms` is where that ended when the order was taken.
     """
 
     user_id: str
@@ -90,6 +91,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_ms: int | None = None
     mode: Mode = "mock"
     client_order_id: str | None = None
+    expires_in_ms: int | None = None
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +174,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """What an executed order moved. `position` is its place in the log of all orders."""
+    """What an executed order moved. `position` is its place in the log of all orders; what was `lost` moved nothing."""
 
     position: int
     order_id: str
@@ -181,6 +183,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     amount_in: BaseUnits
     amount_out: BaseUnits
     at_ms: int
+    finality: Finality = "confirmed"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

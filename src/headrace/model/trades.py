@@ -18,8 +18,9 @@ def token_id_of(mint: str) -> str:
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """One swap. The base is what is bought or sold, the quote what it is paid in; amounts in base units of their mints.
 
-    `mint` (of the base) and `quote_mint` are None where neither the event nor its transaction names them and the pool
-    is not known; base and quote then follow the pool's own order.
+    `user` is the signer on whose behalf it was made; `authority` whom the program names in that place where the user
+    went through a router or vault, else None. `mint` (of the base) and `quote_mint` are None where neither the event
+    nor its transaction names them and the pool is not known; base and quote then follow the pool's own order.
     """
 
     mint: str | None
@@ -29,6 +30,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     base_amount: int
     quote_amount: int
     pool: str | None
+    authority: str | None = None
 
 
 class Place(NamedTuple):

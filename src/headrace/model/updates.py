@@ -129,13 +129,27 @@ class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
     reason: str = ""
 
 
+class PoolUpdate(Update, frozen=True, gc=False, kw_only=True, tag="pool"):
+    """The answer to a question for a pool's mints. `mints` are the first and the second in the pool's own order.
+
+    `state`: `known`; `none` (the account is not there, or is no pool of the program); `unanswered` (nobody said, in the
+    time that there was). `slot` is that of the answer, 0 where it was known before.
+    """
+
+    pool: str
+    state: Literal["known", "none", "unanswered"]
+    mints: tuple[str, str] | None = None
+
+
 class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
     """A recording starts over (demo lap): what follows was seen before and is a new telling, not a duplicate."""
 
     lap: int
 
 
-AnyUpdate: TypeAlias = AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | GapUpdate | RewindUpdate
+AnyUpdate: TypeAlias = (
+    AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | GapUpdate | PoolUpdate | RewindUpdate
+)
 
 
 def weight_of(update: AnyUpdate) -> int:

@@ -19,8 +19,10 @@ def read_rate(asked: Asked, price_field: str, rate_field: str) -> tuple[BaseUnit
     mints. The rate is text like `"150000000/1000000000"`, out before in, and needs none. Raises WrongTerms.
     """
     price, rate = asked.body.get(price_field), asked.body.get(rate_field)
-    if (price is None) == (rate is None):
-        raise WrongTerms(price_field, f"give either {price_field} or {rate_field}")
+    if price is None and rate is None:
+        raise WrongTerms(price_field, f"is missing: give {price_field} or {rate_field}")
+    if price is not None and rate is not None:
+        raise WrongTerms(price_field, f"is given twice: give either {price_field} or {rate_field}")
     try:
         found = _of_price(asked, price) if rate is None else _of_rate(rate)
     except ValueError as error:

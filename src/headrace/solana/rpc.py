@@ -131,14 +131,28 @@ class Rpc(RpcTransport):
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
         """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
         knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
-        options = {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
         return await self.ask(
             "getTransaction",
-            [signature, options],
+            [signature, _transaction_options(commitment)],
             _ANY,
             bytes_max=ENVELOPE_BYTES + TRANSACTION_BYTES,
             check=partial(_check_transaction, signature),
             suffices=_is_whole,
+        )
+
+    async def get_transactions(
+        self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
+    ) -> list[Any]:
+        """Return the `getTransaction` results of endpoint `number`, asked as one batch: for each signature JSON values,
+        None where the node does not know it (or left it out), or the error that it answered with. Each may be
+        another's: see `signature_of`."""
+        options = _transaction_options(commitment)
+        return await self.ask_each(
+            number,
+            "getTransaction",
+            [[signature, options] for signature in signatures],
+            _ANY,
+            bytes_max=ENVELOPE_BYTES + TRANSACTION_BYTES,
         )
 
     async def get_signatures_for_address(
@@ -215,6 +229,10 @@ class Rpc(RpcTransport):
             check=partial(_check_owned, program_id),
         )
         return [_account(result.context.slot, entry.pubkey, entry.account) for entry in result.value]
+
+
+def _transaction_options(commitment: Commitment) -> dict[str, object]:
+    return {"encoding": "base64", "commitment": commitment, "maxSupportedTransactionVersion": 1}
 
 
 # What was asked, held against what was answered. A node that answers something else may be broken, behind a cache that

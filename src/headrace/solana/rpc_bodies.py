@@ -12,6 +12,7 @@ ACCEPT_ENCODING: Final = "gzip"
 CONTAINERS_MAX: Final = 65_536
 """Arrays and objects of one answer: 1,000 signatures with their errors have 6,000, a transaction has 2,000 at most.
 Two megabytes may hold 700,000 empty lists, and a value for each of them keeps the loop for 400 ms."""
+CONTAINERS_EACH: Final = 2_048
 
 TOO_LARGE: Final = "rpc_too_large"
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -54,10 +55,12 @@ def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
     return content
 
 
-def check_containers(body: bytes) -> None:
-    """Raise BadInputError `rpc_too_complex` for more than CONTAINERS_MAX, brackets in texts included: logs have few."""
-    if body.count(b"[") + body.count(b"{") > CONTAINERS_MAX:
-        raise BadInputError("rpc_too_complex", f"more than {CONTAINERS_MAX} arrays and objects")
+def check_containers(body: bytes, answers: int = 1) -> None:
+    """Raise BadInputError `rpc_too_complex` for more than CONTAINERS_MAX, and more than CONTAINERS_EACH for each of
+    several answers. Brackets in texts count too: logs have few."""
+    most = max(CONTAINERS_MAX, CONTAINERS_EACH * answers)
+    if body.count(b"[") + body.count(b"{") > most:
+        raise BadInputError("rpc_too_complex", f"more than {most} arrays and objects")
 
 
 def _too_large(bytes_max: int) -> BadInputError:

@@ -16,6 +16,7 @@ TRANSACTION_HISTORY_NOT_AVAILABLE: Final = -32011
 BLOCK_STATUS_NOT_AVAILABLE_YET: Final = -32014
 UNSUPPORTED_TRANSACTION_VERSION: Final = -32015
 MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
+INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
@@ -32,6 +33,7 @@ _MAY_CHANGE: Final = frozenset(
         429,
     }
 )
+_TOO_FAST: Final = frozenset({RATE_LIMITED, 429})
 _ABOUT_THE_REQUEST: Final = frozenset({SLOT_SKIPPED, LONG_TERM_STORAGE_SLOT_SKIPPED, UNSUPPORTED_TRANSACTION_VERSION})
 
 
@@ -49,6 +51,11 @@ class RpcError(HeadraceError):
     def everywhere(self) -> bool:
         """Whether every other node would say the same, so that asking one is no use."""
         return self.code in _ABOUT_THE_REQUEST
+
+    @property
+    def too_fast(self) -> bool:
+        """Whether the node wants to be asked less."""
+        return self.code in _TOO_FAST
 
 
 class RpcNotYetError(RpcError, TransientError):

@@ -50,13 +50,20 @@ class HeaderShape(msgspec.Struct, rename="camel"):
     num_required_signatures: Index
 
 
+class LookupShape(msgspec.Struct, rename="camel"):
+    """How many keys a message takes from one lookup table."""
+
+    writable_indexes: list[object] = []
+    readonly_indexes: list[object] = []
+
+
 class MessageShape(msgspec.Struct, rename="camel"):
     """A message; `transaction_config` is there from v1 on, `address_table_lookups` in v0."""
 
     account_keys: Annotated[list[KeyText | KeyShape], Meta(max_length=256)]
     instructions: list[InstructionShape]
     header: HeaderShape | None = None
-    address_table_lookups: list[object] | None = None
+    address_table_lookups: list[LookupShape] | None = None
     transaction_config: dict[str, object] | None = None
 
 
@@ -113,7 +120,7 @@ class ResultShape(msgspec.Struct, rename="camel"):
     """The result of getTransaction, or an element of a block's transactions (then without slot and time)."""
 
     transaction: list[str] | str | TransactionShape
-    meta: StatusShape
+    meta: StatusShape | None
     slot: U64 | None = None
     block_time: int | None = None
     version: Literal["legacy"] | Index | None = None

@@ -19,7 +19,7 @@ from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import retry_after_s
 from headrace.solana.rpc_bodies import ACCEPT_ENCODING, check_containers, read_body
-from headrace.solana.rpc_errors import RpcError, rpc_error
+from headrace.solana.rpc_errors import INVALID_REQUEST, RpcError, rpc_error
 
 T = TypeVar("T")
 
@@ -67,6 +67,7 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_BATCH: Final = msgspec.json.Decoder(list[_Answer] | _Answer)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -178,6 +179,62 @@ class RpcTransport:
         wait_s = min(endpoint.rest_until for endpoint in self._endpoints) - self._clock.monotonic()
         raise TransientError(f"{method}: every endpoint rests", retry_after_s=max(0.0, wait_s))
 
+    @property
+    def endpoints(self) -> int:
+        """How many endpoints there are."""
+        return len(self._endpoints)
+
+    def rests_s(self, number: int) -> float:
+        """Return for how long the endpoint is to be left alone; 0 if it may be asked now."""
+        now, endpoint = self._clock.monotonic(), self._endpoints[number]
+        if endpoint.allow(now):
+            return 0.0
+        resting_s = endpoint.rest_until - now
+        return max(resting_s, endpoint.breaker.retry_in_s(now) if endpoint.breaker is not None else 0.0, 0.05)
+
+    async def ask_each(
+        self,
+        number: int,
+        method: str,
+        params_each: Sequence[Sequence[object]],
+        decoder: msgspec.json.Decoder[T],
+        *,
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> list[T | RpcError | BadInputError | None]:
+        """Return the results of several calls of one method, asked of one endpoint as one JSON-RPC batch.
+
+        A call that was answered with an error has that error in its place, one that was not answered None. Whether a
+        result is what was asked is for the caller to check. `bytes_max` is for each answer. Raises TransientError or
+        BadInputError where the endpoint gave no answer to the batch, RpcError where it refused the batch as a whole.
+        """
+        endpoint, count = self._endpoints[number], len(params_each)
+        ids = [next(self._ids) for _ in params_each]
+        requests = [
+            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+            for request_id, params in zip(ids, params_each, strict=True)
+        ]
+        body = msgspec.json.encode(requests if count > 1 else requests[0])
+        bytes_max = min(bytes_max * count, self._settings.response_bytes_max)
+        try:
+            async with self._gate:
+                raw = await self._post(endpoint, body, self._settings.timeout_s, bytes_max)
+            answers = _answers(raw, method, endpoint.label, count)
+        except RpcError:
+            self._tell(endpoint, worked=True)
+            raise
+        except (BadInputError, TransientError):
+            self._tell(endpoint, worked=False)
+            raise
+        results: list[T | RpcError | BadInputError | None] = []
+        for request_id in ids:
+            answer = answers.get(request_id) or answers.get(str(request_id))
+            try:
+                results.append(None if answer is None else _read_answer(answer, method, endpoint.label, decoder))
+            except (RpcError, BadInputError) as error:
+                results.append(error)
+        self._tell(endpoint, worked=not any(isinstance(result, BadInputError) for result in results))
+        return results
+
     async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float, bytes_max: int) -> bytes:
         """The body of a 200 answer, or of an error status that carries JSON."""
         try:
@@ -227,11 +284,30 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
     except _UNREADABLE as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
     ours = answer.id in (request_id, str(request_id))
-    if answer.error is not None and (ours or answer.id is None):  # of a request that a node can't read it has no id
-        raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
-    if not ours:
+    if not ours and (answer.error is None or answer.id is not None):  # of a request that a node can't read it has no id
         raise TransientError(f"{label}: {method}: answer to another request")
     check_containers(raw)
+    return _read_answer(answer, method, label, decoder)
+
+
+def _answers(raw: bytes, method: str, label: str, count: int) -> dict[int | str | None, _Answer]:
+    """Return answers by id, of two under one id the first. One object as the answer to a batch is a refusal."""
+    check_containers(raw, count)
+    try:
+        answers = _BATCH.decode(raw)
+    except _UNREADABLE as error:
+        raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
+    if isinstance(answers, _Answer) and count == 1 and answers.error is None:
+        answers = [answers]
+    if isinstance(answers, _Answer):
+        failure = answers.error or _Failure(INVALID_REQUEST, "no batch")
+        raise rpc_error(failure.code, redact(f"{method}: {failure.message}"[:_ERROR_TEXT_MAX]))
+    return {answer.id: answer for answer in reversed(answers)}
+
+
+def _read_answer(answer: _Answer, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
+    if answer.error is not None:
+        raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
     try:
         return decoder.decode(answer.result)
     except _UNREADABLE as error:

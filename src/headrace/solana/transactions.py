@@ -27,6 +27,9 @@ from headrace.solana.rpc_json import (
 from headrace.solana.wire import SIZE_MAX, WireTransaction, parse_wire
 
 NEWEST_VERSION: Final = 1
+LOOKED_UP: Final = "lookup_0"
+"""The first key of those that a lookup table adds, where nobody told them."""
+
 DATA_MAX: Final = 10_240
 """Bytes of one instruction's data: the limit of a cross-program call; a top-level one is bounded by its transaction."""
 
@@ -70,16 +73,22 @@ def transaction_from_rpc(
     commitment: Commitment = "confirmed",
     slot: int | None = None,
     index: int | None = None,
+    unexecuted: bool = False,
 ) -> TransactionUpdate:
     """The `result` of `getTransaction`, or one element of a block's `transactions` with the block's `slot` given.
 
-    A transaction of a version that is not known yet keeps what can be known: signature, error, logs, its number.
-    Raises BadInputError: `not_found` for null, `bad_shape` for another shape, `bad_index` for an index to no key, and
-    the reasons of `encodings` and `wire` for bytes that can't be read.
+    A transaction of a version that is not known yet keeps what can be known: signature, error, logs, its number. With
+    `unexecuted` its `meta` may be null: then only what it asks for is known, and looked-up keys read `lookup_0`, …
+    Raises BadInputError: `not_found` for null, `bad_shape` for another shape, `bad_index` for an index to no key or
+    for looked-up keys that a successful transaction does not name, and the reasons of `encodings` and `wire` for bytes
+    that can't be read.
     """
     if result is None:
         raise BadInputError("not_found", "the node does not know this transaction (null)")
     told = shaped(result, ResultShape)
+    if told.meta is None and not unexecuted:
+        raise BadInputError("bad_shape", "meta is null: the node does not say what this transaction did")
+    status = told.meta or StatusShape(err=None)
     stamp = Stamp(
         source=source,
         feed=feed,
@@ -90,10 +99,12 @@ def transaction_from_rpc(
         index=told.transaction_index if index is None else index,
     )
     if isinstance(told.transaction, TransactionShape):
-        parts = _json_parts(told.transaction, told.version, told.meta)
+        parts = _json_parts(told.transaction, told.version, status)
     else:
-        parts = wire_parts(parse_wire(bytes_of(told.transaction, size_max=SIZE_MAX)), told.meta)
-    return put_together(parts, told.meta, stamp)
+        parts = wire_parts(parse_wire(bytes_of(told.transaction, size_max=SIZE_MAX)), status)
+    if told.meta is not None and status.err is None and LOOKED_UP in parts.keys:
+        raise BadInputError("bad_index", "keys are looked up in tables, and loadedAddresses does not name them")
+    return put_together(parts, status, stamp)
 
 
 def signature_of(result: Any) -> str:
@@ -157,11 +168,7 @@ def wire_parts(wire: WireTransaction, status: StatusShape) -> Parts:
     signature = b58encode(wire.signatures[0]) if wire.signatures else ""
     if too_new(wire.version):
         return Parts(version=wire.version, signature=signature)
-    keys = with_loaded(wire.keys, status)
-    if len(keys) == len(wire.keys):
-        keys = (*keys, *(f"lookup_{n}" for n in range(wire.looked_up)))
-    if len(keys) != len(wire.keys) + wire.looked_up:
-        raise BadInputError("bad_index", f"{len(keys) - len(wire.keys)} keys loaded, {wire.looked_up} looked up")
+    keys = _all_keys(wire.keys, wire.looked_up, status)
     top = [compiled(keys, ix.program_index, ix.accounts, ix.data, (n,), 1) for n, ix in enumerate(wire.instructions)]
     return Parts(
         version=wire.version,
@@ -184,7 +191,9 @@ def _json_parts(transaction: TransactionShape, version: TxVersion | None, status
     signers = sum(isinstance(key, KeyShape) and key.signer for key in message.account_keys)
     if message.header is not None:
         signers = message.header.num_required_signatures
-        keys = with_loaded(keys, status)
+        lookups = message.address_table_lookups or ()
+        looked_up = sum(len(each.writable_indexes) + len(each.readonly_indexes) for each in lookups)
+        keys = _all_keys(keys, looked_up, status) if looked_up else with_loaded(keys, status)
     return Parts(
         version=version,
         signature=signature,
@@ -207,6 +216,16 @@ def _untold_parts(status: StatusShape) -> Parts:
 def too_new(version: TxVersion) -> bool:
     """Whether this version's transactions can't be read by this code."""
     return version != "legacy" and version > NEWEST_VERSION
+
+
+def _all_keys(static: tuple[str, ...], looked_up: int, status: StatusShape) -> tuple[str, ...]:
+    """Static and looked-up keys; those that nobody told read `lookup_0`, …"""
+    keys = with_loaded(static, status)
+    if len(keys) == len(static):
+        keys = (*keys, *(f"lookup_{n}" for n in range(looked_up)))
+    if len(keys) != len(static) + looked_up:
+        raise BadInputError("bad_index", f"{len(keys) - len(static)} keys loaded, {looked_up} looked up")
+    return keys
 
 
 def with_loaded(static: tuple[str, ...], status: StatusShape) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from headrace.model.errors import TransientError
 from headrace.model.orders import (
     Attempt,
     AttemptStatus,
@@ -21,11 +22,8 @@ from headrace.store.parked import Parked, Unreadable
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
 
-KEYS_KEPT_MS: Final = 48 * 3600 * 1000
-"""How long a key finds its order."""
-
-PURGE_S: Final = 3600.0
-"""How often older keys are forgotten."""
+TICK_S: Final = 60.0
+"""How often a process that follows writes down how far time is."""
 
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
@@ -62,18 +60,36 @@ class Page(NamedTuple):
         return cls(orders, cursor, len(found) - len(orders))
 
 
+class FoundFills(NamedTuple):
+    """A page of the log's landings, as a database has them; the rest as in `Fills`."""
+
+    found: list[Fill | Unreadable]
+    after: int | None
+    settled: int
+
+    def read(self, parked: Parked) -> "Fills":
+        """Those that can be read."""
+        fills = parked.sift(self.found)
+        return Fills(fills, self.after, self.settled, len(self.found) - len(fills))
+
+
 class Fills(NamedTuple):
-    """What orders moved, in the order of the log, without `unreadable` ones; beyond `after` there may be more."""
+    """What orders moved, in the order of the log, without `unreadable` ones; beyond `after` there may be more.
+
+    Up to position `settled` nothing will ever be different: each is final, and none can appear in between.
+    """
 
     fills: list[Fill]
     after: int | None
+    settled: int
     unreadable: int = 0
 
-    @classmethod
-    def of(cls, found: Sequence[Fill | Unreadable | None], after: int | None, parked: Parked) -> "Fills":
-        """None stands for a landing that was lost: it moved nothing."""
-        readable = parked.sift(found)
-        return cls([fill for fill in readable if fill is not None], after, len(found) - len(readable))
+
+class SavedPortfolio(NamedTuple):
+    """A user's fills added up to `state`, all those up to `position`."""
+
+    position: int
+    state: str
 
 
 class Renewal(NamedTuple):
@@ -111,6 +127,8 @@ class Store(Protocol):
     """
 
     parked: Parked
+    on_trouble: Callable[[TransientError], None]
+    """Hears, on the event loop, that the database could not be used."""
 
     async def accept(
         self,
@@ -125,11 +143,11 @@ class Store(Protocol):
 
         With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
 
-        A known key gives the order that it made, and the other keys name it too from then on. Raises OrderRefused 422
-        when one of them is known with another `fingerprint`; `refusal`, if there is one, when none is known (what can't
-        be taken now may have been taken when it was first asked); 409 when it awaits its trigger and there is no `room`
-        for another of this user, 503 when there is none for anybody's. Processes that accept at the same moment may
-        each take that many more than there is room for.
+        A known key gives the order that it made, whenever that was, and the other keys name it too from then on. Raises
+        OrderRefused 422 when one of them is known with another `fingerprint`; `refusal`, if there is one, when none is
+        known (what can't be taken now may have been taken when it was first asked); 409 when it awaits its trigger and
+        there is no `room` for another of this user, 503 when there is none for anybody's. Processes that accept at the
+        same moment may each take that many more than there is room for.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -198,8 +216,27 @@ class Store(Protocol):
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         """What the user's orders moved, in the order in which it was logged, beyond position `after`."""
 
+    async def portfolio(self, user_id: str) -> SavedPortfolio | None:
+        """What was saved of this user; None: nothing, so all of `fills` counts."""
+
+    async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
+        """Keep it in place of one that reaches less far."""
+
+    async def retire(self, kept_ms: int, limit: int) -> int:
+        """Reduce up to `limit` orders to their outcome; how many it were.
+
+        Taken are those that were over, and their landing final, for longer than `kept_ms` of the time that the database
+        has seen. What is left answers `get` and its keys as before; its log is one event, and `list` leaves it out.
+        """
+
+    async def tick(self) -> None:
+        """Write down how far time is, and how much of the log is settled."""
+
     async def follow(self) -> None:
-        """Run for ever: hear of what other processes commit, and forget idempotency keys older than 48 hours."""
+        """Run for ever: hear of what other processes commit, and write down how far time is."""
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when an order could not be taken now. `thorough`: also when there is no room to grow."""
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
         """Deliver committed events to `sink`; call the result to stop."""

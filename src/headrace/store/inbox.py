@@ -7,10 +7,11 @@ from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from headrace.config import Setting
+from headrace.model.errors import TransientError
 from headrace.model.events import Position
 
 KEY_KEPT_MS: Final = 25 * 3600 * 1000
-"""How long an idempotency key is known: a day, and an hour for clocks that differ."""
+"""How long an idempotency key is known: a day, and an hour."""
 
 PENDING_MS: Final = 30_000
 """A broadcast that was begun this long ago and not settled is taken over by whoever asks for it again."""
@@ -92,9 +93,13 @@ class Inbox(Protocol):
     Atomicity: every verb is one transaction, or nothing. Durability: a verb that returned is on disk.
     Acknowledging is cumulative and idempotent. Letters without `ack` are kept a short while only, for connections that
     fell behind. Bounds: per user by number, bytes and age; the oldest go first, and what was not acknowledged is noted
-    as lost. A user of whom nothing is left is forgotten after `age_s` and begins a new epoch.
+    as lost. A user of whom nothing is left is forgotten after `age_s` and begins a new epoch. Ages are measured by the
+    time that the database has seen go by while it was in use, and by no clock.
     Each verb raises TransientError when the database is away: then it may or may not have happened.
     """
+
+    on_trouble: Callable[[TransientError], None]
+    """Hears, on the event loop, that the database could not be used."""
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:
         """Take an idempotency key for a broadcast; None: it is taken now, `put` will settle it.
@@ -116,6 +121,9 @@ class Inbox(Protocol):
 
     async def tidy(self) -> int:
         """Forget what is too old; returns how many letters were lost."""
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when a letter could not be kept now. `thorough`: also when there is no room for more."""
 
     async def close(self) -> None:
         """Finish what waits and release what it holds; later calls raise TransientError."""

@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from headrace.model.errors import RequestError
 from headrace.model.events import Position
 from headrace.protocol.codes import ErrorCode
+from headrace.store import observed
 from headrace.store.inbox import KEY_KEPT_MS, PENDING_MS, Box, Compose, InboxSettings, Kept, Known, Letter, Lost
+from headrace.store.observed import ObservedTime
 
 R = TypeVar("R")
 Row: TypeAlias = Sequence[Any]
@@ -62,6 +64,8 @@ _ACKNOWLEDGE: Final = "delete from inbox where user_id = ?1 and number <= ?2 and
 _FOUND: Final = "update inbox_users set lost = 0 where user_id = ?1 and lost_last <= ?2 and lost > 0"
 _OLD: Final = "select user_id, number from inbox where ack = ?1 and at < ?2 order by at limit ?3"
 _DELETE: Final = "delete from inbox where user_id = ?1 and number = ?2 returning number, size, ack"
+_OCCUPY: Final = """insert into room (id, data) values (1, ?1)
+    on conflict (id) do update set data = excluded.data returning id"""
 _IDLE: Final = "delete from inbox_users where letters = 0 and touched < ?1"
 
 
@@ -124,7 +128,22 @@ def acknowledge(user_id: str, offset: int, now_ms: int) -> Verb[None]:
     yield Statement(_FOUND, [user_id, offset])
 
 
-def tidy(settings: InboxSettings, now_ms: int) -> Verb[int]:
+def occupy(data: bytes) -> Verb[None]:
+    """Have the database write so many bytes."""
+    yield Statement(_OCCUPY, [data])
+
+
+def tick(time: ObservedTime) -> Verb[None]:
+    """Learn how far time is, and write down how far it is here."""
+    for (ms,) in (yield Statement(observed.READ, [])):
+        time.learn(ms)
+    ((ms,),) = yield Statement(observed.SEEN, [time.now_ms()])
+    time.learn(ms)
+
+
+def tidy(settings: InboxSettings, time: ObservedTime) -> Verb[int]:
+    yield from tick(time)
+    now_ms = time.now_ms()
     yield Statement(_OLD_KEYS, [now_ms - KEY_KEPT_MS])
     lost = 0
     for ack, kept_s in ((0, settings.passing_s), (1, settings.age_s)):

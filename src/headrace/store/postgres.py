@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,8 +28,7 @@ from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.store import (
     ANY_ROOM,
-    KEYS_KEPT_MS,
-    PURGE_S,
+    TICK_S,
     Accepted,
     Cancelled,
     EventSink,
@@ -37,22 +37,27 @@ from headrace.store import (
     Rate,
     Renewal,
     Room,
+    SavedPortfolio,
     migrations,
+    postgres_ages,
     postgres_batch,
     postgres_claims,
     postgres_tail,
 )
 from headrace.store import postgres_orders as sql
+from headrace.store.observed import ObservedTime
 from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
 from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
 from headrace.store.postgres_writes import CHANNEL, Db
 
+_OCCUPY: Final = """insert into room (id, data) values (1, $1)
+    on conflict (id) do update set data = excluded.data"""
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
-PURGE_MAX: Final = 10_000
-"""At a time: many more would take longer than a statement may."""
+ROOM_BYTES: Final = 262_144
+"""What a database that failed must be able to take before it counts as usable again."""
 
 
 class PostgresStore:
@@ -66,10 +71,15 @@ class PostgresStore:
         self._url, self._clock = url, clock
         self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._time = ObservedTime(clock)
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](partial(reconnect, url), self._transact, self._tell_committed)
-        self._claims = Lane[postgres_claims.Claim](partial(reconnect, url), self._claim, self._tell_committed)
-        self._looks = Lane[sql.Look](partial(reconnect, url), sql.look, _nothing)
+        self._lane = Lane[Job](self._connect, self._transact, self._tell_committed, self._told_of_trouble)
+        self._claims = Lane[postgres_claims.Claim](
+            self._connect, self._claim, self._tell_committed, self._told_of_trouble
+        )
+        self._looks = Lane[sql.Look](self._connect, sql.look, _nothing, self._told_of_trouble)
+        self._prepared, self._preparing = False, asyncio.Lock()
         self._readers: asyncpg.Pool[Any] | None = None
         self._mark, self._told = "", postgres_tail.Told()
         self._committed: Sequence[OrderEvent] = ()
@@ -79,17 +89,19 @@ class PostgresStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, clock: Clock) -> "PostgresStore":
-        """Connect, creating or migrating the tables. Raises ConfigError or TransientError when that can't be done."""
+    async def open(cls, url: str, clock: Clock, *, patient: bool = False) -> "PostgresStore":
+        """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
+        unless `patient`, when it can't be done for now; then the first connection that can be had does it."""
         store = cls(url, clock)
-        db = await connect(url)
         try:
-            await migrations.migrate_postgres(db)
-            store._mark = await postgres_tail.mark(db)
-        except AWAY as error:
-            raise away(error) from error
-        finally:
-            db.terminate()
+            db = await connect(url)
+            try:
+                await store._prepare(db)
+            finally:
+                db.terminate()
+        except TransientError:
+            if not patient:
+                raise
         store._readers = asyncpg.create_pool(
             url, min_size=0, max_size=READERS, command_timeout=TIMEOUT_S, server_settings=SESSION, reset=_keep
         )
@@ -166,6 +178,8 @@ class PostgresStore:
             return None
         decide = partial(postgres_batch.cancel, order_id, user_id, self._now_ms())
         cancelled: Cancelled | None = await self._lane.ask(Job(decide, [order_id]))
+        if cancelled is None and (retired := await self.get(order_id)) is not None:
+            postgres_batch.check_retired(retired, user_id)
         return cancelled
 
     async def get(self, order_id: str) -> Order | None:
@@ -197,13 +211,31 @@ class PostgresStore:
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         async with self._reader() as db:
             if not _storable(user_id):
-                return Fills([], None)
-            return Fills.of(*await sql.fills(db, user_id, after, limit), self.parked)
+                return Fills([], None, after)
+            return (await sql.fills(db, user_id, after, limit)).read(self.parked)
+
+    async def portfolio(self, user_id: str) -> SavedPortfolio | None:
+        async with self._reader() as db:
+            return await sql.portfolio(db, user_id) if _storable(user_id) else None
+
+    async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
+        async with self._reader() as db:
+            await sql.save_portfolio(db, user_id, saved)
+
+    async def retire(self, kept_ms: int, limit: int) -> int:
+        async with self._reader() as db:
+            parked, count = await postgres_ages.retire(db, self._time.now_ms(), kept_ms, limit)
+        self.parked.sift(parked)
+        return count
+
+    async def tick(self) -> None:
+        async with self._reader() as db:
+            await postgres_ages.tick(db, self._time)
 
     async def follow(self) -> None:
-        db = await reconnect(self._url)
+        db = await self._connect()
         self._hint = hint = asyncio.Event()
-        purge_at_s = 0.0
+        tick_at_s = 0.0
         try:
             await db.add_listener(CHANNEL, partial(self._notified, hint))
             await postgres_tail.join(db)
@@ -211,10 +243,9 @@ class PostgresStore:
                 self._others_follow = hint.is_set() or await postgres_tail.others_follow(db)
                 hint.clear()
                 await self._read_news(db)
-                if self._clock.monotonic() >= purge_at_s:
-                    purged = await sql.purge(db, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
-                    if purged < PURGE_MAX:
-                        purge_at_s = self._clock.monotonic() + PURGE_S
+                if self._clock.monotonic() >= tick_at_s:
+                    await self.tick()
+                    tick_at_s = self._clock.monotonic() + TICK_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FOLLOW_S):
                         await hint.wait()
@@ -223,6 +254,13 @@ class PostgresStore:
         finally:
             self._hint, self._others_follow = None, True
             db.terminate()
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._lane.ask(Job(_nothing_more, [""]))  # it must get through where orders do
+        async with self._reader() as db:
+            await db.execute(_OCCUPY, os.urandom(ROOM_BYTES) if thorough else b"")
+            if thorough:
+                await db.execute(_OCCUPY, b"")
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
         return self._sinks.attach(sink)
@@ -238,15 +276,41 @@ class PostgresStore:
         if self._readers is not None:
             self._readers.terminate()
 
+    async def _connect(self) -> Db:
+        """A connection to a database whose tables are as they should be."""
+        db = await reconnect(self._url)
+        try:
+            await self._prepare(db)
+        except BaseException:
+            db.terminate()
+            raise
+        return db
+
+    async def _prepare(self, db: Db) -> None:
+        async with self._preparing:
+            if self._prepared:
+                return
+            try:
+                await migrations.migrate_postgres(db)
+                await postgres_ages.tick(db, self._time)
+                self._mark = await postgres_tail.mark(db)
+            except AWAY as error:
+                raise away(error) from error
+            self._prepared = True
+
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Db]:
         if self._readers is None or self._closed:
             raise TransientError("the database is closed")
+        if not self._prepared:
+            raise TransientError("the database is not open yet")
         try:
             async with self._readers.acquire(timeout=TIMEOUT_S) as db:
                 yield db
         except AWAY as error:
-            raise away(error) from error
+            failure = away(error)
+            self.on_trouble(failure)
+            raise failure from error
         except asyncpg.PostgresError as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error
 
@@ -259,6 +323,9 @@ class PostgresStore:
         taken = await postgres_claims.claim(db, claims, self._now_ms(), hint=self._others_follow)
         self._committed = (*self._committed, *(event for each in taken for event in each.events))
         return [each.claimed for each in taken]
+
+    def _told_of_trouble(self, failure: TransientError) -> None:
+        self.on_trouble(failure)
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
         """Of what this process committed itself it knows already."""
@@ -300,6 +367,10 @@ class PostgresStore:
 
 async def _nothing(_: object) -> None:
     """After a look there is nothing to do."""
+
+
+def _nothing_more(_: object) -> None:
+    """A job that changes nothing."""
 
 
 async def _keep(_: object) -> None:

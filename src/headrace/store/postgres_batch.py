@@ -190,8 +190,7 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Can
     if row is None or user_id not in (None, row.request.user_id):
         return None
     if row.status in TERMINAL:
-        message = f"the order is already {row.status}"
-        raise OrderRefused(409, "order_over", message, fate=row.outcome.fate or "unknown")
+        raise _over(row)
     requested = row.status is OrderStatus.SUBMITTED
     if requested and row.cancel_requested:
         return Cancelled(row, requested=True)
@@ -203,6 +202,17 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Can
     kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
     batch.events.append(rows.event_of(after, kind, now_ms, data))
     return Cancelled(after, requested)
+
+
+def check_retired(order: Order, user_id: str | None) -> None:
+    """Raise OrderRefused 409 when this user has the order: it is over."""
+    if user_id in (None, order.request.user_id) and order.status in TERMINAL:
+        raise _over(order)
+
+
+def _over(order: Order) -> OrderRefused:
+    message = f"the order is already {order.status}"
+    return OrderRefused(409, "order_over", message, fate=order.outcome.fate or "unknown")
 
 
 def _name(batch: Batch, known: Known, keys: Iterable[Key], at_ms: int) -> None:

@@ -1,25 +1,29 @@
 """Inboxes in PostgreSQL (14 or newer): for any number of servers."""
 
+import asyncio
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from headrace.model.errors import ConfigError
+from headrace.model.errors import ConfigError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
 from headrace.store import inbox_verbs as verbs
 from headrace.store import migrations
 from headrace.store.inbox import Box, Compose, InboxSettings, Kept, Known, Letter
 from headrace.store.inbox_verbs import Verb
+from headrace.store.observed import ObservedTime
 from headrace.store.postgres_lane import AWAY, away
 
 R = TypeVar("R")
 
 CONNECTIONS: Final = 4
 TIMEOUT_S: Final = 10.0
+ROOM_BYTES: Final = 262_144
 SESSION: Final = {"application_name": "headrace", "search_path": "headrace", "lock_timeout": "5s"}
 
 
@@ -27,11 +31,14 @@ class PostgresInbox:
     """The `Inbox` on PostgreSQL. A user's row is locked before its letters, users in the order of their ids."""
 
     def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, settings: InboxSettings) -> None:
-        self._pool, self._clock, self._settings = pool, clock, settings
+        self._pool, self._settings, self._time = pool, settings, ObservedTime(clock)
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._prepared, self._preparing = False, asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, settings: InboxSettings) -> "PostgresInbox":
-        """Connect, creating or migrating the tables. Raises ConfigError or TransientError when that can't be done."""
+    async def open(cls, url: str, clock: Clock, settings: InboxSettings, *, patient: bool = False) -> "PostgresInbox":
+        """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
+        unless `patient`, when it can't be done for now; then the first connection that can be had does it."""
         pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -40,23 +47,25 @@ class PostgresInbox:
             command_timeout=TIMEOUT_S,
             server_settings=SESSION,
         )
+        inbox = cls(pool, clock, settings)
         try:
             await pool
             async with pool.acquire(timeout=TIMEOUT_S) as db:
-                await migrations.migrate_postgres(db)
+                await inbox._prepare(db)
         except (ValueError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
             pool.terminate()
             raise ConfigError("DATABASE_URL", "a database that can't be used", "one that may be used") from error
         except AWAY as error:
-            pool.terminate()
-            raise away(error) from error
-        return cls(pool, clock, settings)
+            if not patient:
+                pool.terminate()
+                raise away(error) from error
+        return inbox
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:
-        return await self._run(verbs.begin(key, fingerprint, self._settings.keys_max, self._now_ms()))
+        return await self._run(verbs.begin(key, fingerprint, self._settings.keys_max, self._time.now_ms()))
 
     async def put(self, letters: Sequence[Letter], key: str | None, compose: Compose) -> tuple[list[Position], str]:
-        return await self._run(verbs.put(letters, key, compose, self._settings, self._now_ms()))
+        return await self._run(verbs.put(letters, key, compose, self._settings, self._time.now_ms()))
 
     async def box(self, user_id: str) -> Box | None:
         return await self._run(verbs.box(user_id))
@@ -65,10 +74,15 @@ class PostgresInbox:
         return await self._run(verbs.after(user_id, offset, limit, unacknowledged=unacknowledged))
 
     async def acknowledge(self, user_id: str, offset: int) -> None:
-        await self._run(verbs.acknowledge(user_id, offset, self._now_ms()))
+        await self._run(verbs.acknowledge(user_id, offset, self._time.now_ms()))
 
     async def tidy(self) -> int:
-        return await self._run(verbs.tidy(self._settings, self._now_ms()))
+        return await self._run(verbs.tidy(self._settings, self._time))
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._run(verbs.occupy(os.urandom(ROOM_BYTES) if thorough else b""))
+        if thorough:
+            await self._run(verbs.occupy(b""))
 
     async def close(self) -> None:
         self._pool.terminate()
@@ -76,22 +90,32 @@ class PostgresInbox:
     async def _run(self, verb: Verb[R]) -> R:
         """Carry a verb out in one transaction."""
         try:
-            async with self._pool.acquire(timeout=TIMEOUT_S) as db, db.transaction():
-                try:
-                    statement = next(verb)
-                    while True:
-                        rows = await db.fetch(_dollars(statement.sql), *statement.values)
-                        statement = verb.send([tuple(row) for row in rows])
-                except StopIteration as end:
-                    result: R = end.value
-                    return result
-        except AWAY as error:
-            raise away(error) from error
-        except asyncpg.PostgresError as error:
-            raise away(error) from error
+            async with self._pool.acquire(timeout=TIMEOUT_S) as db:
+                await self._prepare(db)
+                return await self._carry_out(db, verb)
+        except (*AWAY, asyncpg.PostgresError) as error:
+            failure = away(error)
+            self.on_trouble(failure)
+            raise failure from error
 
-    def _now_ms(self) -> int:
-        return self._clock.wall_ns() // 1_000_000
+    async def _carry_out(self, db: Any, verb: Verb[R]) -> R:
+        async with db.transaction():
+            try:
+                statement = next(verb)
+                while True:
+                    rows = await db.fetch(_dollars(statement.sql), *statement.values)
+                    statement = verb.send([tuple(row) for row in rows])
+            except StopIteration as end:
+                result: R = end.value
+                return result
+
+    async def _prepare(self, db: Any) -> None:
+        """The tables as they should be, once; and how far time is."""
+        async with self._preparing:
+            if not self._prepared:
+                await migrations.migrate_postgres(db)
+                await self._carry_out(db, verbs.tick(self._time))
+                self._prepared = True
 
 
 @cache

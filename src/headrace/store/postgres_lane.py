@@ -40,7 +40,8 @@ def away(error: Exception) -> TransientError:
 class Lane(Generic[J]):
     """Runs jobs in the order in which they were given. `transact` does all that wait, in one transaction.
 
-    Results reach their callers when it returned. `after` runs next, before the next transaction.
+    Results reach their callers when it returned. `after` runs next, before the next transaction. `on_trouble` hears
+    that the database could not be used.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Lane(Generic[J]):
         connect: Callable[[], Awaitable[Db]],
         transact: Callable[[Db, Sequence[J]], Awaitable[Sequence[Any]]],
         after: Callable[[Db], Awaitable[None]],
+        on_trouble: Callable[[TransientError], None] = lambda _: None,
     ) -> None:
-        self._connect, self._transact, self._after = connect, transact, after
+        self._connect, self._transact, self._after, self._on_trouble = connect, transact, after, on_trouble
         self._waiting: list[tuple[J, asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
         self._closed = False
@@ -103,6 +105,7 @@ class Lane(Generic[J]):
             failure = error if isinstance(error, TransientError) else away(error)
             self._answer(batch, [failure] * len(batch))
             self._hang_up()
+            self._on_trouble(failure)
         finally:  # of a defect, or when cancelled; who has an answer keeps it
             self._answer(batch, [TransientError("the database did not answer")] * len(batch))
 

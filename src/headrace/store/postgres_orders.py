@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
-from headrace.model.orders import AttemptStatus, Claimed, Fill, Order, OrderEvent, OrderStatus
-from headrace.store import rows
+from headrace.model.orders import AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
+from headrace.store import FoundFills, SavedPortfolio, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_batch import Batch, Job, Known
 from headrace.store.postgres_writes import Db, columns, write
@@ -25,7 +25,7 @@ _LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) o
 _KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
     from unnest($1::text[], $2::text[]) as asked (user_id, key)
     join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
-    join orders o on o.id = k.order_id"""
+    join known_orders o on o.id = k.order_id"""
 _RESTING: Final = """select case when user_id = any($1::text[]) then user_id else '' end as of_whom, count(*)
     from orders where status = 'PENDING' and lease_until > '-infinity' group by of_whom"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
@@ -33,7 +33,7 @@ _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from
     where order_id = any($1::text[]) order by order_id, number desc"""
 _LOOK: Final = f"""select number, {OF_ORDER}, {_OF_EVENT}
     from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number)
-    left join orders o on o.id = asked.id
+    left join known_orders o on o.id = asked.id
     left join lateral (select * from order_events where order_id = asked.id and seq > asked.after_seq
         order by seq limit asked.most) e on true
     order by number, e.seq"""
@@ -130,22 +130,20 @@ async def resting(db: Db, after_id: str, limit: int) -> list[Order | Unreadable]
     return read_each(rows.order, await db.fetch(sql, after_id, limit))
 
 
-async def fills(db: Db, user_id: str, after: int, limit: int) -> tuple[list[Fill | Unreadable | None], int | None]:
-    """Fills (None: lost), and the position to go on from. A row that becomes visible below it meanwhile is left out;
-    whoever reads again from 0 finds it."""
-    sql = """select o.id, e.position, e.at, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = $1 and e.kind = 'landed' and e.position > $2 order by e.position limit $3"""
-    return rows.fills(await db.fetch(sql, user_id, after, limit), limit)
+async def fills(db: Db, user_id: str, after: int, limit: int) -> FoundFills:
+    """A row that becomes visible below what was read meanwhile is left out; it is above what is settled."""
+    decided = await db.fetchval("select position from settled") or 0
+    found = await db.fetch(f"{rows.LANDED.format('$1', '$2')} order by position limit $3", user_id, after, limit)
+    return rows.fills(found, after, limit, decided)
 
 
-async def purge(db: Db, before_ms: int, limit: int) -> int:
-    """Forget up to so many old keys; how many there were."""
-    sql = """with old as (
-        select user_id, key from idempotency_keys where created_at < $1 limit $2 for update skip locked),
-      gone as (
-        delete from idempotency_keys k using old where k.user_id = old.user_id and k.key = old.key returning 1)
-      select count(*) from gone"""
-    return int(await db.fetchval(sql, before_ms, limit))
+async def portfolio(db: Db, user_id: str) -> SavedPortfolio | None:
+    found = await db.fetchrow("select position, state from portfolios where user_id = $1", user_id)
+    return None if found is None else SavedPortfolio(*found)
+
+
+async def save_portfolio(db: Db, user_id: str, saved: SavedPortfolio) -> None:
+    await db.execute(rows.SAVE_PORTFOLIO.format("$1", "$2", "$3"), user_id, *saved)
 
 
 class Look(NamedTuple):
@@ -167,6 +165,9 @@ async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[O
             orders[it] = rows.order(row)
         if of_event[0] is not None:
             events[it].append(rows.event(of_event))
+    for it, order in orders.items():
+        if it.limit and not events[it] and it.after_seq < order.seq:
+            events[it] = rows.log_of_retired(order, it.after_seq)
     return [(orders.get(it), events[it]) for it in asked]
 
 

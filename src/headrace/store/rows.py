@@ -20,12 +20,25 @@ from headrace.model.orders import (
     Outcome,
     Quote,
 )
-from headrace.store import FOREVER_MS, Room
+from headrace.protocol.orders import told
+from headrace.store import FOREVER_MS, FoundFills, Room
 from headrace.store.parked import Unreadable, read_each
 
 ORDER_COLUMNS: Final = "id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at"
 EVENT_COLUMNS: Final = "order_id, user_id, seq, kind, status, at, data"
 ATTEMPT_COLUMNS: Final = "order_id, number, status, signature, raw, last_valid_height, quote, min_out"
+
+RETIRED_COLUMNS: Final = f"{ORDER_COLUMNS}, user_id, landed_position, landed_at"
+LANDED: Final = """select o.id as id, e.position as position, e.at as at, o.request as request, o.outcome as outcome
+        from order_events e join orders o on o.id = e.order_id
+        where e.user_id = {0} and e.kind = 'landed' and e.position > {1}
+    union all select id, landed_position, landed_at, request, outcome
+        from retired_orders where user_id = {0} and landed_position > {1}"""
+"""A user's landings beyond a position, of orders and of what is left of retired ones; with both parameters' names."""
+
+SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state) values ({}, {}, {})
+    on conflict (user_id) do update set position = excluded.position, state = excluded.state
+    where excluded.position > p.position"""
 
 _requests = msgspec.json.Decoder(OrderRequest)
 _outcomes = msgspec.json.Decoder(Outcome)
@@ -142,11 +155,9 @@ def event_of(it: Order, kind: str, at_ms: int, data: dict[str, Any] | None = Non
     )
 
 
-def fill(row: Any) -> Fill | None:
-    """Of an order's id, its `landed` event's position and time, its request and outcome; None if that was lost."""
+def fill(row: Any) -> Fill:
+    """Of a row of `LANDED`."""
     request, outcome = _requests.decode(row[3]), _outcomes.decode(row[4])
-    if outcome.finality == "lost":
-        return None
     return Fill(
         position=row[1],
         order_id=row[0],
@@ -155,6 +166,7 @@ def fill(row: Any) -> Fill | None:
         amount_in=request.amount,
         amount_out=outcome.amount_out or BaseUnits(0),
         at_ms=row[2],
+        finality=outcome.finality or "confirmed",
     )
 
 
@@ -163,9 +175,30 @@ def page(found: Sequence[Any], limit: int) -> tuple[list[Order | Unreadable], st
     return read_each(order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
 
 
-def fills(found: Sequence[Any], limit: int) -> tuple[list[Fill | Unreadable | None], int | None]:
-    """Of up to `limit` rows as `fill` takes them: the fills, and the position to go on from."""
-    return read_each(fill, found), found[-1][1] if len(found) == limit else None
+def fills(found: Sequence[Any], after: int, limit: int, decided: int) -> FoundFills:
+    """Of up to `limit` rows of `LANDED` beyond `after`: the fills, the position to go on from, and how far nothing
+    changes any more; at positions up to `decided` no other row will appear."""
+    read = read_each(fill, found)
+    settled = after
+    for row, each in zip(found, read, strict=True):
+        if isinstance(each, Unreadable) or each.finality == "confirmed" or row[1] > decided:
+            break
+        settled = row[1]
+    return FoundFills(read, found[-1][1] if len(found) == limit else None, settled)
+
+
+def of_retired(it: Order, landed_position: int | None, landed_at_ms: int | None) -> tuple[Any, ...]:
+    """`RETIRED_COLUMNS` of an order: the quotes are no longer of use."""
+    outcome = replace(it.outcome, quotes=(), left_out={})
+    return (*of_order(replace(it, outcome=outcome)), it.request.user_id, landed_position, landed_at_ms)
+
+
+def log_of_retired(it: Order, after_seq: int) -> list[OrderEvent]:
+    """All that is left of the log of an order that was retired: one event in place of the newest."""
+    if after_seq >= it.seq:
+        return []
+    data = told(it.request, it.status, it.outcome, before=Outcome())
+    return [event_of(it, "retired", it.updated_at_ms, data)]
 
 
 def attempt(row: Any) -> Attempt:

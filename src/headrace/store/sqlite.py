@@ -1,9 +1,11 @@
 """Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from headrace.model.errors import TransientError
 from headrace.model.orders import (
     Attempt,
     AttemptStatus,
@@ -20,8 +22,7 @@ from headrace.runtime.sinks import Sinks
 from headrace.runtime.sqlite import SqliteThread
 from headrace.store import (
     ANY_ROOM,
-    KEYS_KEPT_MS,
-    PURGE_S,
+    TICK_S,
     Accepted,
     Cancelled,
     EventSink,
@@ -30,14 +31,15 @@ from headrace.store import (
     Rate,
     Renewal,
     Room,
+    SavedPortfolio,
     migrations,
+    observed,
 )
 from headrace.store import sqlite_orders as sql
+from headrace.store.observed import ObservedTime
 from headrace.store.parked import Parked, Unreadable
 
 FOLLOW_S: Final = 0.02
-PURGE_MAX: Final = 1_000
-"""At a time: orders wait for the same thread."""
 
 
 class SqliteStore:
@@ -51,14 +53,23 @@ class SqliteStore:
         self._clock = clock
         self._sinks = Sinks[OrderEvent]()
         self.parked = Parked()
-        self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(path, tail=sql.tail, on_news=self._deliver)
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._time = ObservedTime(clock)
+        self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(
+            path, setup=self._set_up, tail=sql.tail, on_news=self._deliver, on_trouble=lambda it: self.on_trouble(it)
+        )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock) -> "SqliteStore":
-        """Open the file, creating or migrating it. Raises TransientError when it can't be had."""
+    async def open(cls, path: str, clock: Clock, *, patient: bool = False) -> "SqliteStore":
+        """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
+        TransientError, unless `patient`, when it can't be had for now."""
         store = cls(path, clock)
         try:
-            await store._thread.ask(migrations.migrate_sqlite)
+            await store._thread.ask(lambda _: None, writes=False)
+        except TransientError:
+            if not patient:
+                await store.close()
+                raise
         except BaseException:
             await store.close()
             raise
@@ -128,23 +139,51 @@ class SqliteStore:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
 
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
-        return Fills.of(*await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False), self.parked)
+        found = await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+        return found.read(self.parked)
+
+    async def portfolio(self, user_id: str) -> SavedPortfolio | None:
+        return await self._thread.ask(partial(sql.portfolio, user_id), writes=False)
+
+    async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
+        await self._thread.ask(partial(sql.save_portfolio, user_id, saved))
+
+    async def retire(self, kept_ms: int, limit: int) -> int:
+        parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
+        self.parked.sift(parked)
+        return count
+
+    async def tick(self) -> None:
+        await self._thread.ask(self._tick)
 
     async def follow(self) -> None:
-        purge_at_s = 0.0
+        tick_at_s = 0.0
         while True:
             await self._thread.ask(lambda _: None, writes=False)
-            if self._clock.monotonic() >= purge_at_s:
-                purge = partial(sql.purge, self._now_ms() - KEYS_KEPT_MS, PURGE_MAX)
-                if await self._thread.ask(purge) < PURGE_MAX:
-                    purge_at_s = self._clock.monotonic() + PURGE_S
+            if self._clock.monotonic() >= tick_at_s:
+                await self.tick()
+                tick_at_s = self._clock.monotonic() + TICK_S
             await self._clock.sleep(FOLLOW_S)
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._thread.check(thorough=thorough)
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
         return self._sinks.attach(sink)
 
     async def close(self) -> None:
         await self._thread.close()
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        migrations.migrate_sqlite(db)
+        self._tick(db)
+
+    def _tick(self, db: sqlite3.Connection) -> None:
+        """Learn how far time is, and write down how far it is here."""
+        for (ms,) in db.execute(observed.READ).fetchall():
+            self._time.learn(ms)
+        ((ms,),) = db.execute(observed.SEEN, (self._time.now_ms(),)).fetchall()
+        self._time.learn(ms)
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000

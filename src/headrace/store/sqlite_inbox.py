@@ -1,10 +1,10 @@
 """Inboxes in one SQLite file; `:memory:` keeps them as long as the process."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from headrace.model.errors import ConfigError, TransientError
+from headrace.model.errors import TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
@@ -12,6 +12,7 @@ from headrace.store import inbox_verbs as verbs
 from headrace.store import migrations
 from headrace.store.inbox import Box, Compose, InboxSettings, Kept, Known, Letter
 from headrace.store.inbox_verbs import Verb
+from headrace.store.observed import ObservedTime
 
 R = TypeVar("R")
 
@@ -20,30 +21,35 @@ class SqliteInbox:
     """The `Inbox` on one file: durable, one writer at a time, commits in groups."""
 
     def __init__(self, path: str, clock: Clock, settings: InboxSettings) -> None:
-        self._clock, self._settings = clock, settings
-        self._thread: SqliteThread[None] = SqliteThread(path)
+        self._settings, self._time = settings, ObservedTime(clock)
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._thread: SqliteThread[None] = SqliteThread(
+            path, setup=self._set_up, on_trouble=lambda it: self.on_trouble(it)
+        )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, settings: InboxSettings) -> "SqliteInbox":
-        """Open the file, creating or migrating it. Raises ConfigError when it can't be had."""
+    async def open(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: bool = False) -> "SqliteInbox":
+        """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
+        TransientError, unless `patient`, when it can't be had for now."""
         inbox = cls(path, clock, settings)
         try:
-            await inbox._thread.ask(migrations.migrate_sqlite)
-        except TransientError as error:
-            await inbox.close()
-            raise ConfigError("INBOX_FILE", path, "an SQLite file that can be written, or :memory:") from error
+            await inbox._thread.ask(lambda _: None, writes=False)
+        except TransientError:
+            if not patient:
+                await inbox.close()
+                raise
         except BaseException:
             await inbox.close()
             raise
         return inbox
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:
-        keys_max = self._settings.keys_max
-        return await self._thread.ask(lambda db: _run(db, verbs.begin(key, fingerprint, keys_max, self._now_ms())))
+        keys_max, time = self._settings.keys_max, self._time
+        return await self._thread.ask(lambda db: _run(db, verbs.begin(key, fingerprint, keys_max, time.now_ms())))
 
     async def put(self, letters: Sequence[Letter], key: str | None, compose: Compose) -> tuple[list[Position], str]:
-        settings = self._settings
-        return await self._thread.ask(lambda db: _run(db, verbs.put(letters, key, compose, settings, self._now_ms())))
+        settings, time = self._settings, self._time
+        return await self._thread.ask(lambda db: _run(db, verbs.put(letters, key, compose, settings, time.now_ms())))
 
     async def box(self, user_id: str) -> Box | None:
         return await self._thread.ask(lambda db: _run(db, verbs.box(user_id)), writes=False)
@@ -54,16 +60,20 @@ class SqliteInbox:
         )
 
     async def acknowledge(self, user_id: str, offset: int) -> None:
-        await self._thread.ask(lambda db: _run(db, verbs.acknowledge(user_id, offset, self._now_ms())))
+        await self._thread.ask(lambda db: _run(db, verbs.acknowledge(user_id, offset, self._time.now_ms())))
 
     async def tidy(self) -> int:
-        return await self._thread.ask(lambda db: _run(db, verbs.tidy(self._settings, self._now_ms())))
+        return await self._thread.ask(lambda db: _run(db, verbs.tidy(self._settings, self._time)))
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._thread.check(thorough=thorough)
 
     async def close(self) -> None:
         await self._thread.close()
 
-    def _now_ms(self) -> int:
-        return self._clock.wall_ns() // 1_000_000
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        migrations.migrate_sqlite(db)
+        _run(db, verbs.tick(self._time))
 
 
 def _run(db: sqlite3.Connection, verb: Verb[R]) -> R:

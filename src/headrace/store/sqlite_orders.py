@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from headrace.model.errors import InvariantError
 from headrace.model.orders import (
     TERMINAL,
+    U64_MAX,
     Attempt,
     AttemptStatus,
     Change,
     Claimed,
-    Fill,
     LeaseLost,
     Order,
     OrderEvent,
@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import Accepted, Cancelled, Rate, Renewal, Room, rows
+from headrace.store import FOREVER_MS, Accepted, Cancelled, FoundFills, Rate, Renewal, Room, SavedPortfolio, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -35,8 +35,8 @@ _Db = sqlite3.Connection
 def tail(db: _Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
     """Events beyond position `mark`, whoever committed them; with mark 0 (just opened) only where the end is."""
     if mark == 0:
-        top = db.execute("select coalesce(max(position), 0) from order_events").fetchone()[0]
-        return [], top or -1
+        found = db.execute("select seq from sqlite_sequence where name = 'order_events'").fetchone()
+        return [], found[0] if found is not None else -1
     sql = f"select position, {EVENT_COLUMNS} from order_events where position > ? order by position limit {TAIL_MAX}"
     found = db.execute(sql, (mark,)).fetchall()
     return read_each(rows.event, [row[1:] for row in found]), found[-1][0] if found else mark
@@ -251,8 +251,8 @@ def cancel(order_id: str, user_id: str | None, now_ms: int, db: _Db) -> Cancelle
 
 
 def get(order_id: str, db: _Db) -> Order | None:
-    found = _select(db, "where id = ?", (order_id,))
-    return found[0] if found else None
+    found = db.execute(f"select {ORDER_COLUMNS} from known_orders where id = ?", (order_id,)).fetchone()
+    return None if found is None else rows.order(found)
 
 
 def read(order_id: str, after_seq: int, limit: int, db: _Db) -> tuple[Order, list[OrderEvent]] | None:
@@ -288,27 +288,62 @@ def page(
 
 def events(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
     sql = f"select {EVENT_COLUMNS} from order_events where order_id = ? and seq > ? order by seq limit ?"
-    return [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
+    found = [rows.event(row) for row in db.execute(sql, (order_id, after_seq, limit))]
+    return found or _events_of_retired(order_id, after_seq, limit, db)
 
 
-def fills(user_id: str, after: int, limit: int, db: _Db) -> tuple[list[Fill | Unreadable | None], int | None]:
-    """Fills (None: lost), and the position to go on from."""
-    sql = """select o.id, e.position, e.at, o.request, o.outcome from order_events e join orders o on o.id = e.order_id
-        where e.user_id = ? and e.kind = 'landed' and e.position > ? order by e.position limit ?"""
-    return rows.fills(db.execute(sql, (user_id, after, limit)).fetchall(), limit)
+def _events_of_retired(order_id: str, after_seq: int, limit: int, db: _Db) -> list[OrderEvent]:
+    row = db.execute(f"select {ORDER_COLUMNS} from retired_orders where id = ?", (order_id,)).fetchone()
+    return [] if row is None or not limit else rows.log_of_retired(rows.order(row), after_seq)
+
+
+def fills(user_id: str, after: int, limit: int, db: _Db) -> FoundFills:
+    sql = f"{rows.LANDED.format('?', '?')} order by position limit ?"
+    found = db.execute(sql, (user_id, after, user_id, after, limit)).fetchall()
+    return rows.fills(found, after, limit, U64_MAX)
+
+
+def portfolio(user_id: str, db: _Db) -> SavedPortfolio | None:
+    found = db.execute("select position, state from portfolios where user_id = ?", (user_id,)).fetchone()
+    return None if found is None else SavedPortfolio(*found)
+
+
+def save_portfolio(user_id: str, saved: SavedPortfolio, db: _Db) -> None:
+    db.execute(rows.SAVE_PORTFOLIO.format("?", "?", "?"), (user_id, *saved))
+
+
+def retire(seen_ms: int, kept_ms: int, limit: int, db: _Db) -> tuple[list[Unreadable], int]:
+    """Those that can't be read and so are never retired; and how many orders were."""
+    db.execute(
+        """update orders set ended_ms = ? where id in (select id from orders
+            where ended_ms is null and status in ('CONFIRMED', 'FAILED', 'CANCELLED', 'EXPIRED')
+                and not (status = 'CONFIRMED' and lease_until > 0) limit ?)""",
+        (seen_ms, limit),
+    )
+    due = "select id from orders where ended_ms <= ? order by ended_ms limit ?"
+    order_ids = [row[0] for row in db.execute(due, (seen_ms - kept_ms, limit))]
+    parked: list[Unreadable] = []
+    for order_id in order_ids:
+        [found] = read_each(rows.order, db.execute(f"select {ORDER_COLUMNS} from orders where id = ?", (order_id,)))
+        if isinstance(found, Unreadable):
+            db.execute("update orders set ended_ms = ? where id = ?", (FOREVER_MS, order_id))
+            parked.append(found)
+            continue
+        landed = "select position, at from order_events where order_id = ? and kind = 'landed'"
+        position, at_ms = db.execute(landed, (order_id,)).fetchone() or (None, None)
+        db.execute(
+            f"insert into retired_orders ({rows.RETIRED_COLUMNS}) values ({_marks(12)})",
+            rows.of_retired(found, position, at_ms),
+        )
+        for table, column in (("orders", "id"), ("order_events", "order_id"), ("attempts", "order_id")):
+            db.execute(f"delete from {table} where {column} = ?", (order_id,))
+    return parked, len(order_ids) - len(parked)
 
 
 def _last_attempt(db: _Db, order_id: str) -> Any:
     sql = f"select {ATTEMPT_COLUMNS} from attempts where order_id = ? order by number desc limit 1"
     found = db.execute(sql, (order_id,)).fetchone()
     return None if found is None else rows.attempt(found)
-
-
-def purge(before_ms: int, limit: int, db: _Db) -> int:
-    """Forget up to so many old keys; how many there were."""
-    sql = """delete from idempotency_keys where (user_id, key) in
-        (select user_id, key from idempotency_keys where created_at < ? limit ?)"""
-    return db.execute(sql, (before_ms, limit)).rowcount
 
 
 def _tokens(db: _Db, rate: Rate, now_ms: int) -> float:

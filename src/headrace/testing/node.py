@@ -56,6 +56,8 @@ class PubSubFaults:
     """Every two notifications change places."""
     wrong_ids: bool = False
     """Notifications go out under subscription ids that nobody has."""
+    shown: Callable[[dict[str, Any]], object] | None = None
+    """What is sent instead of the `transaction` of a `transactionNotification`."""
 
 
 @dataclass
@@ -95,8 +97,11 @@ class ScriptedNode:
         first_slot: int = 1000,
         confirm_lag: int = 2,
         root_lag: int = 32,
+        whole_transactions: bool = False,
         mirrors: "Sequence[ScriptedNode]" = (),
     ) -> None:
+        self.whole_transactions = whole_transactions
+        """Whether `transactionSubscribe` is taken, as by Helius; others answer -32601."""
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
@@ -142,7 +147,7 @@ class ScriptedNode:
             await self._changed.wait()
 
     def subscribed(self, kind: str, key: str = "") -> int:
-        """How many subscriptions of the kind (`logs`, `program`, `account`, `slot`, `signature`) there are."""
+        """Return how many subscriptions of a kind (`logs`, `transaction`, `program`, `account`, `slot` …) there are."""
         return sum(
             known.kind == kind and (not key or known.key == key)
             for client in self._clients
@@ -252,6 +257,8 @@ class ScriptedNode:
             return {"id": request["id"], "error": {"code": code, "message": message}}
         if method.endswith("Unsubscribe"):
             return {"id": request["id"], "result": client.subscriptions.pop(params[0], None) is not None}
+        if method == "transactionSubscribe" and not self.whole_transactions:
+            return {"id": request["id"], "error": {"code": -32601, "message": "Method not found"}}
         options: dict[str, Any] = params[1] if len(params) > 1 else {}
         key = params[0] if params else ""
         encoding = options.get("encoding", "base64")
@@ -259,7 +266,7 @@ class ScriptedNode:
             return {"id": request["id"], "error": {"code": -32602, "message": "Invalid params: unknown encoding"}}
         subscribed = _Subscribed(
             method.removesuffix("Subscribe"),
-            key["mentions"][0] if isinstance(key, dict) else key,
+            _mention(key) if isinstance(key, dict) else key,
             options.get("commitment", "finalized"),
             encoding,
         )
@@ -272,8 +279,14 @@ class ScriptedNode:
         result = _in_context(landed.slot, value)
         for key in dict.fromkeys(landed.mentions):
             self._notify("logs", lambda known: result, key=key, commitment=commitment)
+            self._notify("transaction", lambda known: self._whole(landed), key=key, commitment=commitment)
         done = _in_context(landed.slot, {"err": landed.err})
         self._notify("signature", lambda known: done, key=landed.signature, commitment=commitment, once=True)
+
+    def _whole(self, landed: Landed) -> dict[str, object]:
+        transaction = {name: landed.result.get(name) for name in ("transaction", "meta", "version")}
+        shown = transaction if self.faults.shown is None else self.faults.shown(transaction)
+        return {"signature": landed.signature, "slot": landed.slot, "transaction": shown, "transactionIndex": 7}
 
     def _notify(
         self,
@@ -308,6 +321,11 @@ class ScriptedNode:
             if client.held is not None:
                 client.push(client.held)
                 client.held = None
+
+
+def _mention(wanted: dict[str, Any]) -> str:
+    """The one key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
+    return str((wanted.get("mentions") or wanted["accountInclude"])[0])
 
 
 def _in_context(slot: int, value: object) -> dict[str, object]:

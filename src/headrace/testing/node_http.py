@@ -34,6 +34,10 @@ class HttpFaults:
     """Wait before each answer."""
     wrong_id: bool = False
     """Answer under another id."""
+    calls_left: int | None = None
+    """So many calls are answered, a batch counting as its calls; then 429 until this is set anew."""
+    no_batches: bool = False
+    """A batch is answered with one error, as by nodes that take none."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -63,12 +67,13 @@ class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
 class HttpRpc:
     """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
 
-    `requests` lists what was asked, in order; `calls` only the methods.
+    `requests` lists what was asked, in order, `calls` only the methods, `batches` how many calls each batch had.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.faults = ledger, HttpFaults()
         self.requests: list[dict[str, Any]] = []
+        self.batches: list[int] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self._nulls: dict[str, int] = {}
         self._idle = asyncio.Event()
@@ -129,8 +134,10 @@ class HttpRpc:
     async def _answer(self, body: bytes) -> bytes | None:
         """The whole HTTP answer; None closes the connection."""
         faults = self.faults
-        request = msgspec.json.decode(body)
-        self.requests.append(request)
+        asked = msgspec.json.decode(body)
+        requests = asked if isinstance(asked, list) else [asked]
+        self.requests += requests
+        self.batches += [len(asked)] if isinstance(asked, list) else []
         if faults.hang:
             await self._stopping.wait()
         if faults.delay_s:
@@ -145,12 +152,24 @@ class HttpRpc:
             return answer
         if faults.garbage is not None:
             return _http(200, faults.garbage)
+        if faults.calls_left is not None:
+            if faults.calls_left < len(requests):
+                return _http(429, b"no", retry_after=faults.retry_after)
+            faults.calls_left -= len(requests)
+        if isinstance(asked, list) and faults.no_batches:
+            refusal = {"code": -32600, "message": "batches are not taken"}
+            return _http(200, msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": refusal}))
+        answers = [self._answered(request) for request in requests]
+        return _http(200, msgspec.json.encode(answers if isinstance(asked, list) else answers[0]))
+
+    def _answered(self, request: dict[str, Any]) -> dict[str, object]:
+        faults = self.faults
         shown_id = request["id"] + 1 if faults.wrong_id else request["id"]
         try:
             told: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
         except RpcProblem as problem:
             told = {"error": {"code": problem.code, "message": problem.message}}
-        return _http(200, msgspec.json.encode({"jsonrpc": "2.0", "id": shown_id, **told}))
+        return {"jsonrpc": "2.0", "id": shown_id, **told}
 
     def _result(self, method: str, params: list[Any]) -> object:
         if method in self.faults.errors:

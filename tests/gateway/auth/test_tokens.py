@@ -14,7 +14,7 @@ from headrace.gateway.auth.keys import SharedSecret
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tokens import Tokens
 from headrace.model.credentials import Credential
-from headrace.model.errors import BadInputError, ConfigError
+from headrace.model.errors import BadInputError, ConfigError, RequestError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
 from tests.gateway.auth.door import NOW_S, door
@@ -78,7 +78,7 @@ REFUSED: Final = {
         made(exp=None),
     ],
     "expired": [made(ttl_s=-6), made(ttl_s=-5), made(exp=0), made(exp=0.5)],
-    "not_yet_valid": [made(nbf=NOW_S + 6), made(nbf=2**50)],
+    "not_yet_valid": [made(nbf=NOW_S + 6), made(nbf=2**50, exp=2**51)],
     "bad_subject": [made(sub=""), made(sub="x" * 129), made(sub="ж"), made(sub="a\x00b"), made(sub="a\nb")],
     "too_long": [made(pad="x" * 8192), "x" * 8193, "a" * 1_000_000],
     "malformed": [
@@ -113,6 +113,8 @@ REFUSED: Final = {
         made(exp={"a": 1}),
         made(nbf="1"),
         made(nbf=None),
+        made(nbf=2**50),
+        made(nbf=NOW_S + 3610),
         made(topics="trades:*"),
         made(topics=[7]),
         made(topics={"trades:*": True}),
@@ -134,7 +136,7 @@ CASES: Final = [(reason, text) for reason, texts in REFUSED.items() for text in 
 @pytest.mark.parametrize(("reason", "text"), CASES, ids=[f"{reason}-{n}" for n, (reason, _) in enumerate(CASES)])
 async def test_refused(reason: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with door(STRICT) as opened:
-        assert await opened.show(text) == (109 if reason == "expired" else 101)
+        assert await opened.show(text) == {"expired": 109, "not_yet_valid": 108}.get(reason, 101)
         assert opened.outcomes() == {reason: 1}
     told = "".join(capsys.readouterr())
     assert "credential_refused" in told
@@ -272,3 +274,41 @@ def test_a_previous_secret_is_held_to_the_same_rules() -> None:
     with pytest.raises(ConfigError, match="JWT_SECRET_PREVIOUS: got a shorter one") as refused:
         AuthSettings(mode="hs256", jwt_secret=SECRET, jwt_secret_previous="hush")
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("leeway_s", "nbf", "ttl_s", "outcome"),
+    [
+        (30, NOW_S + 15, 900, "accepted"),  # an issuer whose clock is 15 s ahead, with nbf = iat
+        (30, NOW_S + 30, 900, "accepted"),
+        (30, NOW_S + 31, 900, "not_yet_valid"),
+        (30, NOW_S - 900, -29, "accepted"),
+        (30, NOW_S - 900, -30, "expired"),
+        (0, NOW_S, 900, "accepted"),
+        (0, NOW_S + 1, 900, "not_yet_valid"),
+        (0, NOW_S - 900, 0, "expired"),
+    ],
+)
+async def test_clocks_may_differ_by_the_leeway(leeway_s: float, nbf: int, ttl_s: float, outcome: str) -> None:
+    settings = msgspec.structs.replace(STRICT, leeway_s=leeway_s)
+    async with door(settings) as opened:
+        await opened.show(made(nbf=nbf, ttl_s=ttl_s))
+        assert opened.outcomes() == {outcome: 1}
+
+
+def test_the_leeway_is_half_a_minute_by_default() -> None:
+    assert AuthSettings().leeway_s == 30
+
+
+@pytest.mark.parametrize(("nbf", "wait_ms"), [(NOW_S + 6, 1000), (NOW_S + 20, 15_000), (NOW_S + 10**6, 3_600_000)])
+async def test_a_token_that_is_not_yet_valid_says_when_to_come_back(nbf: int, wait_ms: int) -> None:
+    async with door(STRICT) as opened:
+        with pytest.raises(RequestError) as refused:
+            await opened.auth.identify(Credential("token", made(nbf=nbf, ttl_s=10**7)))
+    assert (refused.value.code, refused.value.temporary, refused.value.retry_after_ms) == (108, True, wait_ms)
+
+
+@pytest.mark.parametrize("more", [{"sub": ""}, {"aud": "another"}, {"key": "x" * 32}, {"topics": "trades:*"}])
+async def test_a_token_with_more_wrong_than_its_time_is_refused_for_good(more: dict[str, Any]) -> None:
+    async with door(STRICT) as opened:
+        assert await opened.show(made(nbf=NOW_S + 60, **more)) == 101

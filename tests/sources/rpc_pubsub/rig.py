@@ -19,6 +19,7 @@ from headrace.sources import Ending
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.testing.ledger import made_up_key
 from headrace.testing.node import ScriptedNode
+from headrace.testing.node_http import HttpRpc
 from headrace.testing.proxy import TcpProxy
 
 PROGRAM = made_up_key("program")
@@ -53,6 +54,7 @@ class Rig:
         self.ending: Ending | None = None
         self.metrics, self.health = Metrics(), Health()
         self.tasks = tasks
+        self.http: list[HttpRpc] = []
         self.reading = asyncio.Event()
         """Cleared, nobody takes what the source delivers."""
         self.reading.set()
@@ -122,6 +124,18 @@ class Rig:
         landed = self.node.emit_transaction([PROGRAM])
         await self.until(lambda: landed.signature in self.signatures(), flowing=True)
 
+    async def still_flows_whole(self) -> None:
+        """Return when a new transaction has come whole."""
+        landed = self.node.emit_transaction([PROGRAM])
+        await self.until(lambda: landed.signature in self.signatures(f"transactions:{PROGRAM}"), flowing=True)
+
+    async def lose_all(self) -> None:
+        """Cut every connection; returns when the source has noticed."""
+        sessions = dict(self.source._sessions)
+        for proxy in self.proxies:
+            proxy.cut()
+        await self.until(lambda: all(self.source._sessions.get(n) is not old for n, old in sessions.items()))
+
     async def account_flows_too(self) -> None:
         """Return when the account of OTHER is subscribed to and a new state has come, all on the first connection."""
         await self.covered()
@@ -155,28 +169,36 @@ async def rig(
     endpoints: int = 1,
     *,
     http: bool = True,
+    http_endpoints: int = 1,
     other_http: str = "",
     start: bool = True,
     capacity: int = 1000,
+    whole_transactions: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Rig]:
     """One node, `endpoints` proxies before it, a source with an outlet of `capacity`; `changes` are settings.
-    `other_http` is a second HTTP endpoint, asked after the node's own."""
+    `http_endpoints` read the node's ledger; `other_http` is asked after them."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(ScriptedNode())
+        node = await stack.enter_async_context(ScriptedNode(whole_transactions=whole_transactions))
         proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.ws_port)) for _ in range(endpoints)]
-        rpc = Rpc([node.http_url, *([other_http] if other_http else [])], clock=clock) if http else None
+        others = [HttpRpc(node.ledger) for _ in range(http_endpoints - 1)]
+        for other in others:
+            await other.start()
+            stack.push_async_callback(other.stop)
+        urls = [node.http_url, *(other.url for other in others), *([other_http] if other_http else [])]
+        rpc = Rpc(urls, clock=clock) if http else None
         if rpc is not None:
             stack.push_async_callback(rpc.aclose)
         tasks = await stack.enter_async_context(Supervisor(clock))
         stack.callback(tasks.cancel)
-        urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
-        settings = msgspec.structs.replace(SETTINGS, ws_urls=urls, **changes)
+        ws_urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
+        settings = msgspec.structs.replace(SETTINGS, ws_urls=ws_urls, **changes)
         metrics, health = Metrics(), Health()
         source = RpcPubSub(settings, clock=clock, metrics=metrics, health=health, rpc=rpc, resolve=_resolve)
         rigged = Rig(node, proxies, source, tasks)
         rigged.metrics, rigged.health = metrics, health
+        rigged.http = [node.http, *others]
         outlet: Channel[AnyUpdate] = Channel(capacity)
         tasks.start("test", "collect", partial(rigged.collect, outlet))
         tasks.start("test", "source", partial(rigged.drive, outlet))

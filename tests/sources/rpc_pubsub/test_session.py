@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
@@ -23,11 +23,11 @@ class SlowDesk:
 
     def __init__(self) -> None:
         self.wanted = (SLOTS, Subscription("logs", PROGRAM))
-        self.got: list[LogsUpdate | AccountUpdate] = []
+        self.got: list[LogsUpdate | AccountUpdate | TransactionUpdate] = []
         self.waiting, self.free = asyncio.Event(), asyncio.Event()
         self.complete = asyncio.Event()
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
+    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None:
         self.waiting.set()
         await self.free.wait()
         self.got.append(update)
@@ -48,6 +48,8 @@ class SlowDesk:
             self.complete.set()
 
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None: ...
+
+    def landed(self, notice: LandedNotice) -> None: ...
 
 
 @asynccontextmanager

@@ -30,6 +30,8 @@ def sent(request: bytes) -> Any:
         ("program:pump", f"program:{KEY}"),
         (f"program:{KEY}?dataSize=165&memcmp=32:{KEY}", f"program:{KEY}?dataSize=165&memcmp=32:{KEY}"),
         (f"account:{KEY}", f"account:{KEY}"),
+        ("transactions:pump", f"transactions:{KEY}"),
+        (f"transactions:{KEY}", f"transactions:{KEY}"),
         (f"signature:{made_up_signature(1)}", f"signature:{made_up_signature(1)}"),
     ],
 )
@@ -42,7 +44,9 @@ def test_texts(text: str, feed: str) -> None:
     [
         "", "logs", "logs:", "logs:nobody", "account:pump", "slots", "block:pump", "signature:" + KEY,
         "signature:" + "1" * 64 + "O", "logs:pump?dataSize=1", "program:pump?dataSize=x", "program:pump?memcmp=1",
-        "program:pump?memcmp=1:0OIl", "program:pump?owner=1", "program:pump?" + "&".join(["dataSize=1"] * 5),
+        "program:pump?memcmp=1:0OIl", "program:pump?owner=1",
+        "transactions:", "transactions:nobody", "transactions:pump?dataSize=1",
+        "program:pump?" + "&".join(["dataSize=1"] * 5),
     ],
 )  # fmt: skip
 def test_texts_that_are_wrong(text: str) -> None:

@@ -1,5 +1,6 @@
 """Finds out whose a credential is: the one door through which tokens and tickets become identities."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal, cast
@@ -9,7 +10,7 @@ import structlog
 from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
-from headrace.gateway.auth.tokens import Tokens
+from headrace.gateway.auth.tokens import NotYetValid, Tokens
 from headrace.gateway.once import start_once
 from headrace.gateway.replays import UNAVAILABLE
 from headrace.model.credentials import Credential
@@ -23,6 +24,8 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
+NOT_YET_MAX_S: Final = 3600.0
+"""The longest time that a client is asked to wait for its token to become valid; by then it may have another."""
 
 _log = structlog.get_logger("auth")
 
@@ -50,13 +53,15 @@ class Authenticator:
         self._keys.start(tasks)
 
     async def identify(self, credential: Credential) -> Identity:
-        """Whose it is; a ticket is used up. Raises RequestError 101, 109, or 108 when it can't be told for now."""
+        """Whose it is; a ticket is used up. Raises RequestError 101, 109, or 108 for what passes with time."""
         outcome: str = "accepted"
         try:
             return await self._identify(credential)
         except BadInputError as error:
             outcome = error.reason
             _log.debug("credential_refused", kind=credential.kind, reason=error.reason)
+            if isinstance(error, NotYetValid):
+                raise _not_yet(error.wait_s) from None
             raise (EXPIRED if error.reason == "expired" else BAD_TOKEN) from None
         except TransientError as error:
             outcome = "unavailable"
@@ -106,6 +111,12 @@ class Authenticator:
 def unavailable(error: TransientError) -> RequestError:
     retry_after_ms = int((error.retry_after_s or RETRY_AFTER_S) * 1000) + 1
     return RequestError(ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True, retry_after_ms=retry_after_ms)
+
+
+def _not_yet(wait_s: float) -> RequestError:
+    """A token that is good later, by our clock: whoever shows it comes back."""
+    retry_after_ms = math.ceil(min(wait_s, NOT_YET_MAX_S) * 1000)
+    return RequestError(ErrorCode.UNAVAILABLE, "token not valid yet", temporary=True, retry_after_ms=retry_after_ms)
 
 
 def _key_ring(settings: AuthSettings, clock: Clock, health: Health) -> KeyRing:

@@ -67,8 +67,10 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         bool, Setting("serve /metrics without a credential; else to admins only", env=("AUTH_METRICS_OPEN",))
     ] = True
     leeway_s: Annotated[
-        float, msgspec.Meta(ge=0, le=60), Setting("how far clocks may differ", env=("AUTH_LEEWAY_S",))
-    ] = 5
+        float,
+        msgspec.Meta(ge=0, le=300),
+        Setting("seconds by which the issuer's clock and ours may differ", env=("AUTH_LEEWAY_S",)),
+    ] = 30
     token_bytes_max: Annotated[
         int, msgspec.Meta(ge=256, le=16_384), Setting("bytes of a token", env=("AUTH_MAX_TOKEN_BYTES",))
     ] = 8192

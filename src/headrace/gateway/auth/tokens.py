@@ -23,6 +23,14 @@ _OPTIONS: Final[Any] = {
 }
 
 
+class NotYetValid(BadInputError):  # noqa: N818  (a matter of time)
+    """Nothing is wrong with a token but that its time begins `wait_s` from now: its issuer's clock is ahead of ours."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        super().__init__("not_yet_valid")
+
+
 class Tokens:
     """Turns a token into an Identity. The algorithm is the configured one, whatever the token says of itself.
 
@@ -35,7 +43,10 @@ class Tokens:
         self._default = Permissions.of(settings.default_topics)
 
     async def verify(self, token: str) -> Identity:
-        """Who the bearer is. Raises BadInputError, or TransientError while the issuer's keys can't be had."""
+        """Return who the bearer is.
+
+        Raises BadInputError, of which NotYetValid passes with time, or TransientError while the keys can't be had.
+        """
         if len(token) > self._settings.token_bytes_max:
             raise BadInputError("too_long")
         if not token.isascii():
@@ -90,12 +101,16 @@ class Tokens:
         expires_s = _moment(claims["exp"]) + leeway_s
         if expires_s <= now_s:
             raise BadInputError("expired")
-        if "nbf" in claims and _moment(claims["nbf"]) - leeway_s > now_s:
-            raise BadInputError("not_yet_valid")
+        begins_s = _moment(claims["nbf"]) - leeway_s if "nbf" in claims else 0
+        if begins_s >= expires_s:
+            raise BadInputError("malformed")  # it never will be valid
         if not is_subject(claims["sub"]):
             raise BadInputError("bad_subject")
         admin = claims.get(self._settings.admin_claim) is True
-        return Identity(claims["sub"], math.floor(expires_s * 1000), self._permissions(claims), admin)
+        identity = Identity(claims["sub"], math.floor(expires_s * 1000), self._permissions(claims), admin)
+        if begins_s > now_s:  # asked last: only then it is all that is wrong
+            raise NotYetValid(begins_s - now_s)
+        return identity
 
     def _permissions(self, claims: dict[str, Any]) -> Permissions:
         name = self._settings.topics_claim

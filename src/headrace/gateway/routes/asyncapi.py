@@ -10,7 +10,7 @@ from litestar import MediaType, Response, get
 from headrace import __version__
 from headrace.gateway.handshake import SUBPROTOCOL
 from headrace.gateway.routes import guards
-from headrace.gateway.routes.described import with_anchors
+from headrace.gateway.routes.described import portable
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
 from headrace.model import topics
 from headrace.model.identity import SUBJECT_LENGTH_MAX
@@ -35,7 +35,7 @@ def document() -> Document:
     commands = {name: _without_raw(command.data) for name, command in COMMANDS.items() if command.data}
     sent = dict.fromkeys((*STREAM, *OVER_HTTP, *ORDER))
     _, schemas = msgspec.json.schema_components([*sent, *commands.values()], ref_template=_SCHEMA)
-    with_anchors(schemas)
+    _without_discriminators(portable(schemas))
     for name, command in COMMANDS.items():
         schemas[_name(name)] = _command_schema(name, command, commands.get(name))
     messages = {shape.__name__: _message(_tag(shape), shape.__name__, _first(shape)) for shape in sent}
@@ -123,6 +123,15 @@ def _operations() -> Document:
                 "messages": [_in_channel("stream", shape.__name__) for shape in command.answers],
             }
     return operations
+
+
+def _without_discriminators(schema: Any) -> None:
+    """Drop, in place, what msgspec says for OpenAPI: in AsyncAPI a discriminator is a name, and every tag is here."""
+    for value in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(value, dict):
+            value.pop("discriminator", None)
+        if isinstance(value, dict | list):
+            _without_discriminators(value)
 
 
 def _command_schema(name: str, command: Command, data: type | None) -> Document:

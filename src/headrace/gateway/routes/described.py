@@ -100,13 +100,20 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
     }
 
 
-def with_anchors(schema: Any) -> Any:
-    """A JSON schema, its patterns with the anchors that JavaScript knows in place of Python's, in place."""
+def portable(schema: Any) -> Any:
+    """Return a JSON schema, rewritten in place into what readers in other languages take too.
+
+    Patterns get the anchors that JavaScript knows for Python's, and a boolean of one value is a `const`: generators of
+    clients know enumerations of text and integers only.
+    """
+    if isinstance(schema, dict) and schema.get("enum") in ([True], [False]):
+        (schema["const"],) = schema.pop("enum")
+        schema["type"] = "boolean"
     for key, value in schema.items() if isinstance(schema, dict) else enumerate(schema):
         if key == "pattern" and isinstance(value, str):
             schema[key] = value.replace(r"\A", "^").replace(r"\Z", "$")
         elif isinstance(value, dict | list):
-            with_anchors(value)
+            portable(value)
     return schema
 
 

@@ -34,7 +34,7 @@ class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
     amount: str | int | float | None = None
     ui_amount: str | int | float | None = None
     slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
-    slippage: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    slippage: Annotated[float, msgspec.Meta(ge=0, le=0.5, description="a fraction: 0.01 is 1 %")] | None = None
     min_out: str | None = None
     limit_price: str | int | float | None = None
     limit_rate: str | None = None
@@ -42,6 +42,7 @@ class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
     stop_rate: str | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
     expires_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    expires_in_ms: Annotated[int, msgspec.Meta(ge=1, le=2**45)] | None = None
     user_id: Annotated[str, msgspec.Meta(pattern="^[ -~]{1,128}$")] = "anonymous"
     client_order_id: _Text | None = None
     execution: Execution = Execution()
@@ -183,11 +184,21 @@ class OrderProblem(Problem, frozen=True, rename="camel", kw_only=True):
 
 _ANSWERS: Final[dict[tuple[str, str], dict[str, type]]] = {
     ("/api/orders/execute", "post"): {"201": OrderView},
+    ("/execute", "post"): {"201": OrderView},
     ("/api/orders/{order_id}", "get"): {"200": OrderView},
     ("/api/orders", "get"): {"200": OrderPage},
     ("/api/orders/{order_id}/events", "get"): {"200": Log},
     ("/api/orders/{order_id}/cancel", "post"): {"200": OrderView, "202": OrderView},
     ("/api/portfolio", "get"): {"200": PortfolioView},
+}
+
+
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": 'Asking again under it gives the same answer, never a second order; `abc` and `"abc"` are one key',
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]*$"},
+    "required": False,
 }
 
 
@@ -204,19 +215,10 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
                     **{status: _content("as it is now", "application/json", shape) for status, shape in told.items()},
                     "default": _content("what is wrong", PROBLEM_TYPE, OrderProblem),
                 }
-    execute = document["paths"].get("/api/orders/execute")
-    if execute is not None:
-        execute["post"]["requestBody"] = {"required": True, **_content("", "application/json", NewOrder)}
-        key = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]*$"}
-        execute["post"]["parameters"] = [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "description": "Asking again under it gives the same answer, never a second order",
-                "schema": key,
-                "required": False,
-            }
-        ]
+    for path in ("/api/orders/execute", "/execute"):
+        if (operations := document["paths"].get(path)) is not None:
+            operations["post"]["requestBody"] = {"required": True, **_content("", "application/json", NewOrder)}
+            operations["post"]["parameters"] = [dict(_KEY)]
     return document
 
 

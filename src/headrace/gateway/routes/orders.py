@@ -37,6 +37,14 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         With an `Idempotency-Key` (or a `clientOrderId`) asking again gives the same answer and
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
+        return await place(request)
+
+    @post("/execute", operation_id="placeOrderAsBefore", summary="Place an order", tags=["orders"], status_code=201)
+    async def execute_as_before(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """The same as `POST /api/orders/execute`, where an earlier service had it."""
+        return await place(request)
+
+    async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
         body = read_body(request.headers.get("content-type", ""), await request.body())
         if isinstance(body, dict):
             body = of_user(body, guards.acting_user(request))
@@ -118,7 +126,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         """The stream is a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
-    return execute, read, find, events, cancel, portfolio, needs_upgrade
+    return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
 
 
 def read_body(content_type: str, body: bytes) -> Any:

@@ -1,18 +1,21 @@
 """The OpenAPI document at `/schema`: what Litestar knows of the handlers, and what it can't know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 from litestar import Litestar, MediaType, Response, get
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import License
+from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
 
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.gateway.routes import broadcast, guards
-from headrace.gateway.routes.described import Problem, with_anchors, with_bodies
+from headrace.gateway.routes.described import Problem, portable, with_bodies
 from headrace.gateway.routes.order_shapes import describe
 from headrace.protocol import shapes
 
@@ -20,6 +23,20 @@ ABOUT: Final = (
     "What Headrace answers over HTTP. The streams are described by /schema/asyncapi.json. u64 and larger integers are "
     "strings. Errors are RFC 9457 problem details."
 )
+
+LICENSE: Final = License("Apache-2.0", identifier="Apache-2.0")
+
+BEARER: Final = "bearer"
+TICKET: Final = "ticket"
+SCHEMES: Final = {
+    BEARER: {"type": "http", "scheme": "bearer", "description": "A JSON Web Token, where AUTH_MODE is set"},
+    TICKET: {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "From POST /api/ws/tickets, for one use, by clients that can't set headers",
+    },
+}
 
 _REF: Final = "#/components/schemas/{name}"
 
@@ -33,9 +50,15 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
 
     @cache
     def document() -> bytes:
-        config = OpenAPIConfig("Headrace", __version__, description=ABOUT, use_handler_docstrings=True)
+        config = OpenAPIConfig("Headrace", __version__, description=ABOUT, license=LICENSE, use_handler_docstrings=True)
         told = Litestar(described, openapi_config=config, logging_config=None)
-        return msgspec.json.encode(complete(told.openapi_schema.to_schema()))
+        security = {
+            str(handler.operation_id): security_of(handler)
+            for route in told.routes
+            if isinstance(route, HTTPRoute)
+            for handler in route.route_handlers
+        }
+        return msgspec.json.encode(complete(told.openapi_schema.to_schema(), security))
 
     @get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=True)  # the first takes a while
     def answer() -> Response[bytes]:
@@ -44,14 +67,30 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
     return answer
 
 
-def complete(document: dict[str, Any]) -> Any:
-    """The document made whole, in place: frames have shapes, and whatever else is answered is a problem."""
+def security_of(handler: HTTPRouteHandler) -> list[dict[str, list[str]]]:
+    """Return the credentials that a route takes, any one of them; the empty one is for authentication that is off."""
+    if handler.opt.get("open") and not handler.guards:
+        return []
+    credentials = [BEARER, TICKET] if handler.opt.get("ticket") else [BEARER]
+    return [{}, *({credential: list[str]()} for credential in credentials)]
+
+
+def complete(document: dict[str, Any], security: Mapping[str, list[dict[str, list[str]]]]) -> Any:
+    """Return the document made whole, in place: shapes of frames, credentials, and a problem for every other answer."""
     (frame, problem), components = msgspec.json.schema_components([shapes.Logged, Problem], ref_template=_REF)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    parts = document.setdefault("components", {})
+    parts["securitySchemes"] = SCHEMES
+    schemas = parts.setdefault("schemas", {})
     schemas |= components
     schemas["HistoryPage"]["properties"]["items"]["items"] = frame
-    unforeseen = {"description": "Anything else that went wrong", "content": {PROBLEM_TYPE: {"schema": problem}}}
+    refusal = {PROBLEM_TYPE: {"schema": problem}}
+    document = describe(with_bodies(document, broadcast.BODIES))
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation["responses"].setdefault("default", unforeseen)
-    return with_anchors(describe(with_bodies(document, broadcast.BODIES)))
+            operation["security"] = security[operation["operationId"]]
+            answers = operation["responses"]
+            answers.setdefault("default", {"description": "Anything else that went wrong", "content": refusal})
+            if operation["security"]:
+                answers.setdefault("401", {"description": "No credential, or none that is valid", "content": refusal})
+            answers.setdefault("429", {"description": "Too many requests; see `Retry-After`", "content": refusal})
+    return portable(document)

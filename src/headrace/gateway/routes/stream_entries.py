@@ -64,7 +64,9 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
     ErrorCode.LIMIT: "too many topics or filters on this connection, or filters on this topic",
     ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server has switched off",
-    ErrorCode.UNAVAILABLE: "the history, the state, the inbox or the keys of tokens can't be had just now",
+    ErrorCode.UNAVAILABLE: (
+        "the history, the state, the inbox or the keys of tokens can't be had just now, or a token is not valid yet"
+    ),
     ErrorCode.TOKEN_EXPIRED: "the credential is too old",
     ErrorCode.RATE_LIMITED: "too many commands; wait retry_after_ms",
     ErrorCode.UNRECOVERABLE: "the position of a history is gone",

@@ -81,17 +81,19 @@ class Progress:
         self._waiting: dict[str, int] = {}
         self._promised: dict[str, int] = {}
         self._first: dict[str, int] = {}
+        self._commitments: dict[str, Commitment] = {}
         self.last: dict[str, int] = {}
         self.head = self.root = 0
 
-    def acknowledged(self, feed: str) -> None:
-        """The node took the subscription; its cover begins some heads later."""
+    def acknowledged(self, feed: str, commitment: Commitment | None = None) -> None:
+        """The node took the subscription; its cover begins some heads later. `commitment`: that of this feed."""
+        self._commitments[feed] = commitment or self._commitment
         self._waiting[feed] = 0
         self._promised[feed] = self.head
 
     def forget(self, feed: str) -> None:
         """The feed is not wanted any more."""
-        for known in (self._waiting, self._promised, self._first, self.last):
+        for known in (self._waiting, self._promised, self._first, self._commitments, self.last):
             known.pop(feed, None)
 
     @property
@@ -134,9 +136,10 @@ class Progress:
         reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
             slot = min(self.last.get(feed, 0), self.head) - self._margin_slots  # no feed is ahead of the heads
-            if trust_head and self._commitment == "processed":
+            commitment = self._commitments.get(feed, self._commitment)
+            if trust_head and commitment == "processed":
                 slot = max(slot, self.head - self._margin_slots)
-            elif trust_head and self._commitment == "confirmed":
+            elif trust_head and commitment == "confirmed":
                 slot = max(slot, self.root)
             reached[feed] = max(slot, first - 1)
         return reached

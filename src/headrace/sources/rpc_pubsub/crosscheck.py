@@ -53,7 +53,7 @@ class CrossCheck:
             if self._believes(slot):
                 self._compare_heads(sessions, slot)
             for subscription in wanted:
-                if subscription.kind == "logs":
+                if subscription.kind in ("logs", "transactions"):
                     await self._audit(subscription, sessions)
             self.fault = ""
         except HeadraceError as error:

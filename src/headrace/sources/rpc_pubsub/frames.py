@@ -5,15 +5,17 @@ Shapes: agave `rpc-client-types` and the Solana WebSocket documentation; `{"json
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TxError
+from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
+from headrace.solana.stored import not_stored
+from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
 
 _Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -46,6 +48,14 @@ class SignatureNotice(NamedTuple):
     subscription_id: int
 
 
+class LandedNotice(NamedTuple):
+    """A transaction of a `transactions:` subscription is in a slot, but was not brought whole: it must be fetched."""
+
+    slot: int
+    subscription: Subscription
+    signature: str
+
+
 class Ack(NamedTuple):
     """A subscription was accepted under `subscription_id`, or an unsubscription answered (`subscription_id` None)."""
 
@@ -67,7 +77,17 @@ class Unknown(NamedTuple):
     subscription_id: int
 
 
-Heard: TypeAlias = LogsUpdate | AccountUpdate | SlotNotice | SignatureNotice | Ack | Refusal | Unknown
+Heard: TypeAlias = (
+    LogsUpdate
+    | AccountUpdate
+    | TransactionUpdate
+    | SlotNotice
+    | SignatureNotice
+    | LandedNotice
+    | Ack
+    | Refusal
+    | Unknown
+)
 
 
 class _Context(msgspec.Struct, gc=False):
@@ -117,6 +137,13 @@ class _SignatureResult(msgspec.Struct, gc=False):
     context: _Context
 
 
+class _TransactionResult(msgspec.Struct, rename="camel", gc=False):
+    signature: _Signature
+    slot: _Slot
+    transaction: Any = None
+    transaction_index: Any = None
+
+
 class _LogsParams(msgspec.Struct, gc=False):
     result: _LogsResult
     subscription: int
@@ -139,6 +166,11 @@ class _SlotParams(msgspec.Struct, gc=False):
 
 class _SignatureParams(msgspec.Struct, gc=False):
     result: _SignatureResult
+    subscription: int
+
+
+class _TransactionParams(msgspec.Struct, gc=False):
+    result: _TransactionResult
     subscription: int
 
 
@@ -167,6 +199,11 @@ class _SignatureFrame(msgspec.Struct, gc=False):
     params: _SignatureParams
 
 
+class _TransactionFrame(msgspec.Struct, gc=False):
+    method: Literal["transactionNotification"]
+    params: _TransactionParams
+
+
 class _Error(msgspec.Struct, gc=False):
     code: int
     message: str = ""
@@ -181,13 +218,14 @@ class _AnswerFrame(msgspec.Struct, gc=False):
     error: _Error | None = None
 
 
-_Frame: TypeAlias = _LogsFrame | _AccountFrame | _ProgramFrame | _SlotFrame | _SignatureFrame
+_Frame: TypeAlias = _LogsFrame | _AccountFrame | _ProgramFrame | _SlotFrame | _SignatureFrame | _TransactionFrame
 _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
     (b"logsNotification", msgspec.json.Decoder(_LogsFrame)),
     (b"programNotification", msgspec.json.Decoder(_ProgramFrame)),
     (b"accountNotification", msgspec.json.Decoder(_AccountFrame)),
     (b"slotNotification", msgspec.json.Decoder(_SlotFrame)),
     (b"signatureNotification", msgspec.json.Decoder(_SignatureFrame)),
+    (b"transactionNotification", msgspec.json.Decoder(_TransactionFrame)),
 )
 _ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
 _OF_ACCOUNTS: Final = frozenset({b"programNotification", b"accountNotification"})
@@ -254,8 +292,10 @@ def _check_size(message: bytes, name: bytes) -> None:
 
 def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, received_ns: int) -> Heard:
     if isinstance(frame, _LogsFrame):
-        _expect(subscription, "logs")
         value = frame.params.result.value
+        if subscription.kind == "transactions":
+            return LandedNotice(frame.params.result.context.slot, subscription, value.signature)
+        _expect(subscription, "logs")
         return LogsUpdate(
             source=stamp.source,
             feed=subscription.feed,
@@ -280,8 +320,34 @@ def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, recei
         if max(info.parent, info.root) > info.slot:
             raise BadInputError("bad_slot", f"slot {info.slot} on {info.parent}, root {info.root}")
         return SlotNotice(info.slot, info.parent, info.root, frame.params.subscription)
+    if isinstance(frame, _TransactionFrame):
+        _expect(subscription, "transactions")
+        return _transaction(frame.params.result, subscription, stamp, received_ns)
     _expect(subscription, "signature")
     return SignatureNotice(frame.params.result.context.slot, subscription, frame.params.subscription)
+
+
+def _transaction(
+    told: _TransactionResult, subscription: Subscription, stamp: Stamp, received_ns: int
+) -> TransactionUpdate | LandedNotice:
+    """Return the transaction; one that can't be read, or is another's, is to be fetched."""
+    landed = LandedNotice(told.slot, subscription, told.signature)
+    if not isinstance(told.transaction, dict) or not_stored(told.transaction):
+        return landed
+    index = told.transaction_index
+    try:
+        update = transaction_from_rpc(
+            {"version": None, **told.transaction},
+            source=stamp.source,
+            feed=subscription.feed,
+            received_ns=received_ns,
+            commitment=stamp.commitment,
+            slot=told.slot,
+            index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+        )
+    except BadInputError:
+        return landed
+    return update if update.signature == told.signature else landed
 
 
 def _account(

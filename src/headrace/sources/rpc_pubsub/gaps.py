@@ -65,13 +65,14 @@ class Gaps:
         self._tasks.start(self.name, gap.gap_id, partial(self._run, gap))
 
     async def declare_lost(self, subscription: Subscription, hole: Hole, reason: str) -> None:
-        """Declare a hole of which it is known already that it can't be filled."""
-        gap = self._gap(subscription, hole)
+        """Declare a hole of which it is known already that it can't be filled. One of the same slots that was declared
+        for another reason is another gap."""
+        gap = self._gap(subscription, hole, f":{reason}")
         await self._tell(gap, "open")
         await self._tell(gap, "unrecoverable", reason)
 
-    def _gap(self, subscription: Subscription, hole: Hole) -> Gap:
-        return Gap(f"{self.name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}", subscription, hole)
+    def _gap(self, subscription: Subscription, hole: Hole, suffix: str = "") -> Gap:
+        return Gap(f"{self.name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}{suffix}", subscription, hole)
 
     async def _run(self, gap: Gap) -> None:
         await self._tell(gap, "open")

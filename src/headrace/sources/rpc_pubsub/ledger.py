@@ -50,6 +50,10 @@ class Recent:
         if len(slots) > RECENT_MAX:
             del slots[next(iter(slots))]
 
+    def has(self, feed: str, signature: str) -> bool:
+        """Return whether it was delivered, as of whatever slot."""
+        return signature in self._slots.get(feed, ())
+
     def keep(self, feeds: Container[str]) -> None:
         """Forget all other feeds."""
         self._slots = {feed: slots for feed, slots in self._slots.items() if feed in feeds}
@@ -90,7 +94,7 @@ class Ledger:
     async def fill(self, subscription: Subscription, holes: list[Hole]) -> list[str]:
         """Fill holes of one feed; several at once cost one listing."""
         deadline = self._clock.monotonic() + self._settings.refill_s
-        if subscription.kind == "logs":
+        if subscription.kind in ("logs", "transactions"):
             return await self._fill_logs(subscription, holes, deadline)
         if subscription.kind == "account":
             return await self._fill_account(subscription, holes, deadline)

@@ -13,13 +13,23 @@ from websockets.http11 import Response
 from headrace import __version__
 from headrace.model.errors import BadInputError
 from headrace.model.redact import redact
-from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub.connection import NodeConnection, Straight
 from headrace.sources.rpc_pubsub.coverage import Progress
-from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
+from headrace.sources.rpc_pubsub.frames import (
+    Ack,
+    Heard,
+    LandedNotice,
+    Refusal,
+    SignatureNotice,
+    SlotNotice,
+    Stamp,
+    Unknown,
+    read,
+)
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
 from headrace.sources.rpc_pubsub.subscriptions import Registry, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
@@ -54,7 +64,9 @@ class Desk(Protocol):
     @property
     def wanted(self) -> Sequence[Subscription]: ...
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None: ...
+    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None: ...
+
+    def landed(self, notice: LandedNotice) -> None: ...
 
     def believes(self, slot: int) -> bool: ...
 
@@ -73,7 +85,7 @@ class Desk(Protocol):
 
 class Session:
     """Call `run` once. While it runs, `complete` says whether the node answered all that was asked of it. The desk sets
-    `whole` once everything that the node took is surely brought.
+    `whole` once everything that the node took is surely brought. `ask_whole`: ask for whole transactions first.
     """
 
     def __init__(
@@ -87,12 +99,15 @@ class Session:
         clock: Clock,
         desk: Desk,
         tally: Tally,
+        ask_whole: bool = False,
     ) -> None:
         self.name, self.url, self.number, self._tls = name, url, number, tls
         self.began = clock.monotonic()
         self._settings, self._clock, self._desk, self._tally = settings, clock, desk, tally
         self._wanted = desk.wanted
-        self.registry = Registry(self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s)
+        self.registry = Registry(
+            self._wanted, settings.commitment, settings.encoding, retry_s=settings.refused_retry_s, whole=ask_whole
+        )
         self.progress = Progress(settings.commitment, settings.gap_margin_slots)
         self.watch = Watch(clock.monotonic(), stall_s=settings.stall_s, stall_slots=settings.stall_slots)
         self.connected = self.whole = False
@@ -183,9 +198,14 @@ class Session:
             _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
-        if isinstance(heard, LogsUpdate | AccountUpdate):
+        if isinstance(heard, LogsUpdate | AccountUpdate | TransactionUpdate):
             await self._desk.deliver(heard)
             self.progress.brought(heard.feed, heard.slot)
+            if not self._tells_slots:
+                self._slot_by_content(heard.slot)
+        elif isinstance(heard, LandedNotice):
+            self._desk.landed(heard)
+            self.progress.brought(heard.subscription.feed, heard.slot)
             if not self._tells_slots:
                 self._slot_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
@@ -224,7 +244,7 @@ class Session:
         if subscription is None:
             return
         if subscription.kind != "signature":
-            self.progress.acknowledged(subscription.feed)
+            self.progress.acknowledged(subscription.feed, self.registry.commitment_of(subscription))
         self._desk.acknowledged(self, subscription)
 
     def _refuse(self, refusal: Refusal) -> None:

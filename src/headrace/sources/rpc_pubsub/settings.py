@@ -31,7 +31,8 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         tuple[str, ...],
         msgspec.Meta(max_length=256),
         Setting(
-            "logs:PROGRAM, program:PROGRAM[?dataSize=N&memcmp=OFFSET:BASE58], account:PUBKEY, signature:SIGNATURE",
+            "logs:KEY, transactions:KEY, program:PROGRAM[?dataSize=N&memcmp=OFFSET:BASE58], account:PUBKEY, "
+            "signature:SIGNATURE",
             env=("SUBSCRIPTIONS",),
             live=True,
         ),
@@ -118,6 +119,38 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     refill_retry_s: Annotated[
         float, msgspec.Meta(gt=0), Setting("first pause before asking again", env=("SOLANA_REFILL_RETRY_S",))
     ] = 0.5
+    transaction_subscribe: Annotated[
+        bool,
+        Setting(
+            "try transactionSubscribe for transactions: where a node has it", env=("SOLANA_TRANSACTION_SUBSCRIBE",)
+        ),
+    ] = True
+    transactions_per_s: Annotated[
+        float,
+        msgspec.Meta(ge=0.5, le=100_000),
+        Setting(
+            "getTransaction calls a second and endpoint for transactions:, at most; less where a node answers 429",
+            env=("SOLANA_TRANSACTIONS_PER_S",),
+        ),
+    ] = 200.0
+    transactions_batch: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=100),
+        Setting("getTransaction calls in one batch; 1 where a node takes none", env=("SOLANA_TRANSACTIONS_BATCH",)),
+    ] = 20
+    transactions_waiting_max: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1_000_000),
+        Setting(
+            "transactions that may wait to be fetched; the oldest beyond is a gap",
+            env=("SOLANA_TRANSACTIONS_WAITING_MAX",),
+        ),
+    ] = 10_000
+    transactions_wait_s: Annotated[
+        float,
+        msgspec.Meta(gt=0),
+        Setting("a transaction not fetched for so long is a gap", env=("SOLANA_TRANSACTIONS_WAIT_S",)),
+    ] = 30.0
 
 
 def check_ws_urls(urls: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import structlog
 
-from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, SlotUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, SlotUpdate, TransactionUpdate
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
@@ -21,7 +21,8 @@ from headrace.sources import Ending, Outlet
 from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
 from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
 from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
-from headrace.sources.rpc_pubsub.frames import SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.fetching import Fetcher
+from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
 from headrace.sources.rpc_pubsub.head import Head
 from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
@@ -87,6 +88,9 @@ class RpcPubSub:
         self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(settings.ws_urls)]
         self._gaps: Gaps | None = None
         self._signatures: Signatures | None = None
+        self._fetcher: Fetcher | None = None
+        self._without_whole: set[int] = set()
+        """Endpoints whose last connection ended while they were asked for whole transactions: the next does not ask."""
         self._check: CrossCheck | None = None
         self._report()
 
@@ -101,6 +105,8 @@ class RpcPubSub:
         kept = {subscription.feed for subscription in self._wanted}
         self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
         self._recent.keep(kept)
+        if self._fetcher is not None:
+            self._fetcher.keep(self._wanted)
         for session in self._sessions.values():
             session.follow_wanted()
 
@@ -111,6 +117,18 @@ class RpcPubSub:
             self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
             self._signatures = Signatures(
                 self.name, ledger, outlet=outlet, gaps=self._gaps, tasks=tasks, take=self._take
+            )
+            self._fetcher = Fetcher(
+                self.name,
+                self._rpc,
+                settings=self._settings,
+                clock=self._clock,
+                outlet=outlet,
+                gaps=self._gaps,
+                recent=self._recent,
+                tally=self._tally,
+                tasks=tasks,
+                restart=self._backoff,
             )
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
@@ -135,12 +153,17 @@ class RpcPubSub:
 
     # What sessions hand in.
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate) -> None:
+    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None:
         """Put on the outlet; waits while that is full, and so does the node."""
         if not self._outlet.put_nowait(update):
             await self._outlet.put(update)
-        if isinstance(update, LogsUpdate):
+        if isinstance(update, LogsUpdate | TransactionUpdate):
             self._recent.remember(update.feed, update.signature, update.slot)
+
+    def landed(self, notice: LandedNotice) -> None:
+        """A transaction is to be fetched."""
+        if self._fetcher is not None and notice.subscription in self._wanted:
+            self._fetcher.landed(notice)
 
     def believes(self, slot: int) -> bool:
         """Whether `slot` can be the chain's head."""
@@ -230,7 +253,9 @@ class RpcPubSub:
             clock=self._clock,
             desk=self,
             tally=self._tally,
+            ask_whole=self._settings.transaction_subscribe and number not in self._without_whole,
         )
+        self._without_whole.discard(number)
         self._sessions[number] = session
         return session
 
@@ -239,6 +264,8 @@ class RpcPubSub:
         session = self._sessions.pop(number, None)
         if session is None:
             return
+        if session.registry.whole_unanswered:
+            self._without_whole.add(number)
         for feed, last_slot in _surely(session, reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(session.name, last_slot))
@@ -250,7 +277,12 @@ class RpcPubSub:
             for feed, last_slot in _surely(session).items():
                 ends.setdefault(feed, {})[session.name] = last_slot
         reached = {feed: self._coverage.get(feed, Coverage()).suspend(last_slots) for feed, last_slots in ends.items()}
-        return {feed: slot for feed, slot in reached.items() if slot is not None}
+        return {feed: self._fetched(feed, slot) for feed, slot in reached.items() if slot is not None}
+
+    def _fetched(self, feed: str, slot: int) -> int:
+        """How far a feed is covered, for what is not fetched yet is not."""
+        oldest = self._fetcher.oldest(feed) if self._fetcher is not None else None
+        return slot if oldest is None else min(slot, oldest - 1)
 
     def _note_whole(self, session: Session) -> None:
         """Whole for the first time? Later changes of what is wanted do not make it less so."""

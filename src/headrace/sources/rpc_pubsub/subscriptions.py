@@ -11,7 +11,7 @@ from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.keys import b58decode, is_key, is_signature
 from headrace.model.updates import Commitment
 
-Kind: TypeAlias = Literal["slots", "logs", "program", "account", "signature"]
+Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature"]
 Encoding: TypeAlias = Literal["base64+zstd", "base64"]
 Resolve: TypeAlias = Callable[[str], str]
 """A program's name (`pump`) to its id; raises KeyError for a name that it does not know."""
@@ -21,11 +21,14 @@ INVALID_PARAMS: Final = -32602
 _METHODS: Final[dict[Kind, str]] = {
     "slots": "slot",
     "logs": "logs",
+    "transactions": "logs",
     "program": "program",
     "account": "account",
     "signature": "signature",
 }
-_EXPECTED: Final = "logs:PROGRAM, program:PROGRAM, account:PUBKEY or signature:SIGNATURE"
+_WHOLE_METHOD: Final = "transaction"
+"""Of the nodes that send whole transactions (`transactionSubscribe`); the others name them in their logs."""
+_EXPECTED: Final = "logs:KEY, transactions:KEY, program:PROGRAM, account:PUBKEY or signature:SIGNATURE"
 
 
 class Subscription(NamedTuple):
@@ -41,10 +44,14 @@ class Subscription(NamedTuple):
         name = f"{self.kind}:{self.key}" if self.key else self.kind
         return f"{name}?{'&'.join(f'{what}={value}' for what, value in self.filters)}" if self.filters else name
 
-    def request(self, request_id: int, commitment: Commitment, encoding: Encoding) -> bytes:
-        """The JSON-RPC request that asks for it."""
+    def request(self, request_id: int, commitment: Commitment, encoding: Encoding, *, whole: bool = False) -> bytes:
+        """Encode the JSON-RPC request that asks for it; `whole` asks for whole transactions, not for their logs."""
         params: list[object] = []
-        if self.kind == "logs":
+        if self.kind == "transactions" and whole:
+            return _encode(request_id, f"{_WHOLE_METHOD}Subscribe", _whole(self.key, commitment))
+        if self.kind == "transactions":
+            params = [{"mentions": [self.key]}, {"commitment": fetched_at(commitment)}]
+        elif self.kind == "logs":
             params = [{"mentions": [self.key]}, {"commitment": commitment}]
         elif self.kind == "signature":
             params = [self.key, {"commitment": commitment}]
@@ -58,14 +65,24 @@ class Subscription(NamedTuple):
 SLOTS: Final = Subscription("slots")
 
 
+def fetched_at(commitment: Commitment) -> Commitment:
+    """Return the commitment at which the ledger gives transactions: `getTransaction` knows none that is processed."""
+    return "finalized" if commitment == "finalized" else "confirmed"
+
+
 def parse(text: str, resolve: Resolve) -> Subscription:
-    """`logs:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>`, `signature:<signature>`.
+    """`logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>`,
+    `signature:<signature>`. After `logs:` and `transactions:` any key may stand: a program, a token, a wallet.
 
     Raises ConfigError that names what is wrong.
     """
     kind, _, rest = text.strip().partition(":")
     key, _, query = rest.partition("?")
-    if kind not in ("logs", "program", "account", "signature") or not key or (query and kind != "program"):
+    if (
+        kind not in ("logs", "transactions", "program", "account", "signature")
+        or not key
+        or (query and kind != "program")
+    ):
         raise ConfigError("SUBSCRIPTIONS", text, _EXPECTED)
     if kind == "signature":
         if not is_signature(key):
@@ -83,7 +100,7 @@ def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[Subscription, ...
 class _Entry:
     """Where one subscription stands on this connection: idle until `retry_at`, asked since `asked_at`, or active."""
 
-    __slots__ = ("asked_at", "encoding", "refusals", "request_id", "retry_at", "server_id")
+    __slots__ = ("asked_at", "encoding", "refusals", "request_id", "retry_at", "server_id", "whole")
 
     def __init__(self) -> None:
         self.encoding: Encoding = "base64"
@@ -91,20 +108,31 @@ class _Entry:
         self.server_id: int | None = None
         self.asked_at = self.retry_at = 0.0
         self.refusals = 0
+        self.whole = False
 
 
 class Registry:
-    """The subscriptions of one connection. A new connection starts a new registry: nodes forget everything."""
+    """The subscriptions of one connection. A new connection starts a new registry: nodes forget everything.
+
+    With `whole`, `transactions:` is first asked for as whole transactions; a node that refuses, or does not answer, is
+    asked for the logs instead, and asked for nothing else as whole.
+    """
 
     def __init__(
-        self, wanted: Sequence[Subscription], commitment: Commitment, encoding: Encoding, *, retry_s: float = 30.0
+        self,
+        wanted: Sequence[Subscription],
+        commitment: Commitment,
+        encoding: Encoding,
+        *,
+        retry_s: float = 30.0,
+        whole: bool = False,
     ) -> None:
-        self.commitment, self.encoding = commitment, encoding
+        self.commitment, self.encoding, self.whole = commitment, encoding, whole
         self._retry_s = retry_s
         self._ids = itertools.count(1)
         self._entries = {subscription: _Entry() for subscription in wanted}
         self._asked: dict[int, Subscription] = {}
-        self._unwanted: dict[int, Subscription] = {}
+        self._unwanted: dict[int, tuple[Subscription, bool]] = {}
         self._goodbyes: list[bytes] = []
         self.active: dict[int, Subscription] = {}
         self.refused: dict[Subscription, str] = {}
@@ -113,6 +141,17 @@ class Registry:
     def complete(self) -> bool:
         """Whether the node has acknowledged all that is wanted and not refused."""
         return len(self.active) + len(self.refused) >= len(self._entries) and bool(self.active)
+
+    def commitment_of(self, subscription: Subscription) -> Commitment:
+        """Return the commitment at which the node brings it."""
+        entry = self._entries.get(subscription)
+        by_logs = subscription.kind == "transactions" and entry is not None and not entry.whole
+        return fetched_at(self.commitment) if by_logs else self.commitment
+
+    @property
+    def whole_unanswered(self) -> bool:
+        """Whether a node was asked for whole transactions and has neither agreed nor refused."""
+        return any(self._entries[asked].whole for asked in self._asked.values())
 
     def want(self, wanted: Sequence[Subscription]) -> None:
         """Replace what is wanted: `due` then asks for what is new and says goodbye to what is not wanted any more."""
@@ -130,9 +169,9 @@ class Registry:
         if entry.server_id is not None:
             del self.active[entry.server_id]
             if tell:
-                self._say_goodbye(subscription, entry.server_id)
+                self._say_goodbye(subscription, entry.server_id, whole=entry.whole)
         elif entry.request_id is not None:
-            self._unwanted[entry.request_id] = self._asked.pop(entry.request_id)
+            self._unwanted[entry.request_id] = self._asked.pop(entry.request_id), entry.whole
 
     def due(self, now: float) -> list[bytes]:
         """The requests to send now."""
@@ -140,8 +179,11 @@ class Registry:
         for subscription, entry in self._entries.items():
             if entry.request_id is None and entry.server_id is None and now >= entry.retry_at:
                 entry.request_id, entry.asked_at, entry.encoding = next(self._ids), now, self.encoding
+                entry.whole = self.whole and subscription.kind == "transactions"
                 self._asked[entry.request_id] = subscription
-                requests.append(subscription.request(entry.request_id, self.commitment, self.encoding))
+                requests.append(
+                    subscription.request(entry.request_id, self.commitment, self.encoding, whole=entry.whole)
+                )
         return requests
 
     def acknowledge(self, request_id: int, server_id: int) -> Subscription | None:
@@ -151,7 +193,7 @@ class Registry:
         """
         unwanted = self._unwanted.pop(request_id, None)
         if unwanted is not None and server_id not in self.active:  # nodes give what is asked for twice the same id
-            self._say_goodbye(unwanted, server_id)
+            self._say_goodbye(unwanted[0], server_id, whole=unwanted[1])
         subscription = self._asked.pop(request_id, None)
         if subscription is None:
             return None
@@ -166,7 +208,8 @@ class Registry:
     def refuse(self, request_id: int, code: int, message: str, now: float) -> Subscription | None:
         """The node said no: it is asked again after a pause that doubles, the other subscriptions live on.
 
-        Parameters that an account subscription's encoding may have spoilt are tried with plain base64 at once.
+        Parameters that an account subscription's encoding may have spoilt are tried with plain base64 at once, whole
+        transactions (-32601 where a node has none, other codes where the plan has none) by their logs.
         """
         self._unwanted.pop(request_id, None)
         subscription = self._asked.pop(request_id, None)
@@ -177,6 +220,9 @@ class Registry:
         encoded = subscription.kind in ("program", "account")
         if code == INVALID_PARAMS and encoded and entry.encoding != "base64":
             self.encoding = "base64"
+            return None
+        if entry.whole:
+            self.whole = False
             return None
         self._put_off(subscription, f"{code} {message}", now)
         return subscription
@@ -190,9 +236,13 @@ class Registry:
             if now - self._entries[subscription].asked_at > ack_timeout_s
         }
         for request_id, subscription in late.items():
-            self._unwanted[request_id] = self._asked.pop(request_id)
-            self._put_off(subscription, f"no answer in {ack_timeout_s:g} s", now)
-        return list(late.values())
+            entry = self._entries[subscription]
+            self._unwanted[request_id] = self._asked.pop(request_id), entry.whole
+            if entry.whole:
+                self.whole, entry.request_id = False, None
+            else:
+                self._put_off(subscription, f"no answer in {ack_timeout_s:g} s", now)
+        return [subscription for subscription in late.values() if subscription in self.refused]
 
     def _put_off(self, subscription: Subscription, reason: str, now: float) -> None:
         entry = self._entries[subscription]
@@ -201,13 +251,26 @@ class Registry:
         entry.refusals += 1
         self.refused[subscription] = reason
 
-    def _say_goodbye(self, subscription: Subscription, server_id: int) -> None:
-        method = f"{_METHODS[subscription.kind]}Unsubscribe"
+    def _say_goodbye(self, subscription: Subscription, server_id: int, *, whole: bool = False) -> None:
+        method = f"{_WHOLE_METHOD if whole else _METHODS[subscription.kind]}Unsubscribe"
         self._goodbyes.append(_encode(next(self._ids), method, [server_id]))
 
 
 def _encode(request_id: int, method: str, params: list[object]) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+
+
+def _whole(key: str, commitment: Commitment) -> list[object]:
+    """The parameters of Helius' `transactionSubscribe`; without `failed` both outcomes come, as with logs."""
+    wanted = {"vote": False, "accountInclude": [key]}
+    options = {
+        "commitment": commitment,
+        "encoding": "base64",
+        "transactionDetails": "full",
+        "showRewards": False,
+        "maxSupportedTransactionVersion": 1,
+    }
+    return [wanted, options]
 
 
 def _filters(filters: tuple[tuple[str, str], ...]) -> list[object]:

@@ -20,6 +20,33 @@ class Tally:
         self._refilled = metrics.counter("source_refilled", "Updates that were fetched to fill gaps", ("source",))
         self._lag = metrics.gauge("source_lag_slots", "Slots that a stream is behind getSlot", ("source",))
 
+        self._calls = metrics.counter(
+            "source_transaction_calls", "getTransaction calls for transactions: feeds", ("source", "outcome")
+        )
+        self._fetched = metrics.counter(
+            "source_transactions_fetched", "Whole transactions that were fetched for transactions: feeds", ("source",)
+        )
+        self._lost_transactions = metrics.counter(
+            "source_transactions_lost",
+            "Transactions that could not be fetched: they are in a gap",
+            ("source", "reason"),
+        )
+        self._waiting = metrics.gauge(
+            "source_transactions_waiting", "Transactions that landed and are not fetched yet", ("source",)
+        )
+
+    def transaction_calls(self, source: str, outcome: str, count: int) -> None:
+        self._calls.labels(source, outcome).inc(count)
+
+    def fetched(self, source: str) -> None:
+        self._fetched.labels(source).inc()
+
+    def transaction_lost(self, source: str, reason: str) -> None:
+        self._lost_transactions.labels(source, reason).inc()
+
+    def transactions_waiting(self, source: str, count: int) -> None:
+        self._waiting.labels(source).set(count)
+
     def traffic(self, source: str, messages: int, size: int, unknown: int, bad: Count[str]) -> None:
         """Add what one connection counted since the last call."""
         if messages:

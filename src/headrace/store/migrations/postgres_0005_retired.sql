@@ -1,0 +1,42 @@
+-- What is left of orders that were retired, and portfolios. What the columns mean is said in sqlite_0008_retired.sql.
+create table retired_orders (
+  id text collate "C" primary key,
+  user_id text not null,
+  status text not null,
+  seq integer not null,
+  epoch bigint not null,
+  cancel_requested boolean not null,
+  request text not null,
+  outcome text not null,
+  created_at bigint not null,
+  updated_at bigint not null,
+  landed_position bigint,
+  landed_at bigint
+);
+
+create index retired_orders_fills on retired_orders (user_id, landed_position) where landed_position is not null;
+
+create view known_orders as
+  select id, user_id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at from orders
+  union all
+  select id, user_id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at from retired_orders;
+
+alter table orders add column ended_ms bigint;
+create index orders_over on orders (id)
+  where ended_ms is null and status in ('CONFIRMED', 'FAILED', 'CANCELLED', 'EXPIRED');
+create index orders_ended on orders (ended_ms) where ended_ms is not null;
+
+create table portfolios (
+  user_id text primary key,
+  position bigint not null,
+  state text not null
+);
+
+-- Up to `position` every transaction that logged anything has ended. `next` may take its place once all that had begun
+-- before transaction `beyond` have; null: not known yet.
+create table settled (
+  one integer primary key check (one = 1),
+  position bigint not null,
+  next bigint not null,
+  beyond bigint
+);
