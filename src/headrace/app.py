@@ -27,13 +27,17 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
+from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock, SystemClock
+from headrace.runtime.disk import Disk
 from headrace.runtime.health import Health
+from headrace.runtime.health_measures import HealthMeasures
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.solana.rpc import RpcSettings
@@ -58,6 +62,28 @@ from headrace.upstream import (
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """So long what the source has brought is still published at the end; only in a flood there is more."""
+STUCK_S: Final = 10.0
+"""Updates that wait for so long, while none is taken, mean that the pipeline stands."""
+
+ASKED_ONLY: Final = "health"
+"""A topic of which there is nothing: whether bus and cache answer is all that counts."""
+
+PARTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "orders": "orders",
+        "worker": "worker",
+        "order": "worker",
+        "store": "order store",
+        "ingest": "pipeline",
+        "config": "tasks",
+        "source": "source",
+        "rpc": "source",
+        "gateway": "gateway",
+        "recorder": "recording",
+        "health": "tasks",
+    }
+)
+"""Owner of tasks → the part of the health board that is red when they don't do their work. A new owner belongs here."""
 
 _log = structlog.get_logger("app")
 
@@ -108,7 +134,9 @@ class Service:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.health, self.metrics = Health(), Metrics(process=True)
+        self.health, self.metrics = Health(self.clock), Metrics(process=True)
+        self.metrics.registry.register(HealthMeasures(self.health))
+        self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
@@ -144,7 +172,8 @@ class Service:
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.bus, self.metrics, self.health, lambda: self.pipeline.head["processed"])
+                orders.start(tasks, self.bus, self.metrics, lambda: self.pipeline.head["processed"])
+            self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
             if orders is not None:
@@ -156,6 +185,8 @@ class Service:
                 tasks.start("config", "watch", self._follow_config),
                 tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
             ]
+            await self.probes.ask_all()
+            background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
             await stop.wait()
             for task in (*background, *lookup):
@@ -168,6 +199,30 @@ class Service:
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
+
+    def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
+        """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
+        add = self.probes.add
+        if orders is not None:
+            orders.watch(self.probes, tasks)
+        add("inbox", inbox.check)
+        inbox.on_trouble = self.probes.trouble("inbox")
+        add("bus", self._check_bus)
+        add("cache", self._check_cache)
+        add("pipeline", self._check_pipeline)
+        add("tasks", partial(_check_tasks, tasks))
+        add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
+
+    async def _check_bus(self, *, thorough: bool) -> None:
+        await self.bus.top(ASKED_ONLY)
+
+    async def _check_cache(self, *, thorough: bool) -> None:
+        await self.cache.snapshot(ASKED_ONLY)
+
+    async def _check_pipeline(self, *, thorough: bool) -> None:
+        waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
+        if len(self._outlet) and waited_s > STUCK_S:
+            raise TransientError(f"{len(self._outlet)} updates wait, and none was taken for {waited_s:.0f} s")
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""
@@ -269,6 +324,12 @@ class Service:
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+
+
+async def _check_tasks(tasks: Supervisor, *, thorough: bool) -> None:
+    """Raise TransientError while a task has failed and waits to begin again."""
+    if failing := tasks.failing():
+        raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))
 
 
 def open_nodes(service: Service) -> Source:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from headrace.config import Config, CoreSettings
 from headrace.execution.engine import Engine
 from headrace.execution.finality import Finality
 from headrace.execution.intake import Intake
+from headrace.execution.measures import OrderMeasures
 from headrace.execution.publisher import Publisher
 from headrace.execution.retirement import Retirement
 from headrace.execution.settings import ExecutionSettings
@@ -30,11 +31,12 @@ from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
-from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.probes import Probes
 from headrace.runtime.registry import load
+from headrace.runtime.sqlite_file import MEMORY
 from headrace.runtime.supervise import Supervisor, Work
-from headrace.store import STORES, Store
+from headrace.store import STORES, Patience, Store
 from headrace.store.inbox import INBOXES, Inbox, InboxSettings
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
@@ -59,34 +61,55 @@ class OrderHalf:
     retirement: Retirement | None
     kept: Mapping[str, str]
     clock: Clock
+    venues: Sequence[Venue] = ()
+
+    def watch(self, probes: Probes, tasks: Supervisor) -> None:
+        """Put each part that can fail on the health board."""
+        probes.add("order store", self.store.check)
+        self.store.on_trouble = probes.trouble("order store")
+        probes.add("chain", self.chain.check)
+        self.chain.on_trouble = probes.trouble("chain")
+        for venue in self.venues:
+            probes.add(f"venue:{venue.name}", venue.check, required=False)
+        probes.add("venues", self._check_venues)
+        if self.worker is not None:
+            probes.add("worker", self.worker.check)
+        probes.add("orders", partial(self._check_orders, tasks), required=False)
+
+    async def _check_venues(self, *, thorough: bool) -> None:
+        """One that gives quotes is enough."""
+        said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
+        if all(isinstance(each, Exception) for each in said):
+            raise TransientError("no venue gives quotes")
+
+    async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
+        """Whether every order can be read, and whatever works on them runs."""
+        if count := len(self.store.parked.order_ids):
+            raise TransientError(f"{count} orders can't be read; the log names them")
+        broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
+        if broken:
+            raise TransientError(f"broken, orders_broken in the log says how: {', '.join(sorted(broken))}")
 
     def start(
         self,
         tasks: Supervisor,
         bus: Bus | None,
         metrics: Metrics,
-        health: Health | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
-        newest slot is `head`.
-
-        An order that can't be read is left alone and told here: as a metric, and as a component that is not ready.
-        """
+        newest slot is `head`."""
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
-        def told(count: int) -> None:
-            unreadable.set(count)
-            if health is not None and count:
-                detail = f"{count} orders can't be read: order_unreadable in the log names them"
-                health.report("orders", ready=False, detail=detail, required=False)
-
         def apart(work: Work) -> Work:
-            return partial(_apart, work, health)
+            return partial(_apart, work)
 
-        self.store.parked.heard = told
-        told(len(self.store.parked.order_ids))
+        self.store.parked.heard = unreadable.set
+        unreadable.set(len(self.store.parked.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
+        measures = OrderMeasures(self.store, self.clock, metrics)
+        self.store.attach(measures.hear)
+        tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
         if bus is not None:
             publisher = Publisher(bus, metrics)
@@ -113,33 +136,39 @@ class OrderHalf:
             raise
 
 
-async def _apart(work: Work, health: Health | None) -> None:
+async def _apart(work: Work) -> None:
     """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
     try:
         await work()
     except InvariantError as error:
         _log.error("orders_broken", error=str(error), meaning="a person must look", exc_info=error)
-        if health is not None:
-            health.report("orders", ready=False, detail="broken: orders_broken in the log", required=False)
         raise TransientError("the orders are broken") from error
 
 
 @asynccontextmanager
 async def open_orders(
-    config: Config, clock: Clock, metrics: Metrics, *, work: bool, engine: type[Engine] = Engine
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    *,
+    work: bool,
+    engine: type[Engine] = Engine,
+    patient: Patience = None,
 ) -> AsyncIterator[OrderHalf]:
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
-    Raises ConfigError for what can't be used, TransientError for a database that is away.
+    Raises ConfigError for what can't be used, TransientError for a database that is away; `patient` hears that instead,
+    and the orders are unavailable until it is there.
     `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
     kind, place = _where(core.database_url, settings.file)
     ledger = config.section(MockChainSettings).file
-    await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
+    if patient is None:
+        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(kind, place, clock)
+        store = await open_store(kind, place, clock, patient)
         stack.push_async_callback(store.close)
         chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
         stack.push_async_callback(chain.close)
@@ -160,7 +189,9 @@ async def open_orders(
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
-        yield OrderHalf(store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock)
+        yield OrderHalf(
+            store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock, venues
+        )
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:
@@ -170,6 +201,16 @@ def _where(database_url: str | None, file: str) -> tuple[str, str]:
     if database_url.startswith("sqlite:"):
         return "sqlite", database_url.removeprefix("sqlite:").removeprefix("//")
     return "postgres", database_url
+
+
+def files(config: Config, *, orders: bool, inbox: bool) -> list[str]:
+    """The files that these halves write."""
+    url, found = config.section(CoreSettings).database_url, []
+    places = [_where(url, config.section(ExecutionSettings).file)] if orders else []
+    places += [_where(url, config.section(InboxSettings).file)] if inbox else []
+    if orders:
+        found.append(config.section(MockChainSettings).file)
+    return [*found, *(place for kind, place in places if kind == "sqlite" and place != MEMORY)]
 
 
 def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
@@ -188,48 +229,58 @@ def _check_writable(key: str, file: str) -> None:
         raise ConfigError(key, file, "a file that can be written, in a folder that can be")
 
 
-async def open_store(kind: str, place: str, clock: Clock) -> Store:
-    """The store of this kind. Raises ConfigError for one that can't be used, TransientError for one that is away."""
-    if kind == "sqlite":
+async def open_store(kind: str, place: str, clock: Clock, patient: Patience = None) -> Store:
+    """The store of this kind. Raises ConfigError for one that can't be used, and TransientError, unless `patient` hears
+    it, for one that is away."""
+    if kind == "sqlite" and patient is None:
         await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
-    store: Store = await _adapter(STORES, kind, place).open(place, clock)
+    store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=patient)
     return store
-
-
-async def open_inbox(database_url: str | None, settings: InboxSettings, clock: Clock) -> Inbox:
-    """What the URL names, else the file of the settings. Raises as `open_store` does."""
-    kind, place = _where(database_url, settings.file)
-    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings)
-    return inbox
 
 
 async def enter_orders(
     stack: contextlib.AsyncExitStack, config: Config, clock: Clock, metrics: Metrics
 ) -> OrderHalf | None:
-    """The order half, if it is on. What is on without having been asked for must not keep the rest from running."""
+    """The order half, if it is on. Where its database or a file can't be had for now, it is opened later.
+
+    Raises ConfigError for settings that are wrong; a file that can't be written is such a one if somebody asked for
+    orders, and else may come right.
+    """
     settings = config.section(ExecutionSettings)
     if not settings.enabled:
         return None
-    try:
-        return await stack.enter_async_context(open_orders(config, clock, metrics, work=settings.work_here))
-    except (ConfigError, TransientError) as error:
-        if config.origins["orders.enabled"].kind != "default":
-            raise
-        _log.warning("orders_off", error=str(error), meaning="nobody asked for orders, so the stream goes on alone")
-        return None
+    if config.origins["orders.enabled"].kind != "default":
+        kind, place = _where(config.section(CoreSettings).database_url, settings.file)
+        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", config.section(MockChainSettings).file)
+        if kind == "sqlite":
+            await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+
+    def not_open(error: TransientError) -> None:
+        meaning = "orders are answered with 503 until they can be opened, which is tried again"
+        _log.error("orders_not_open", error=str(error), meaning=meaning)
+
+    return await stack.enter_async_context(
+        open_orders(config, clock, metrics, work=settings.work_here, patient=not_open)
+    )
 
 
 async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: Clock, *, keep: bool) -> Inbox:
-    """The inboxes; in memory unless they are to `keep` anything, or where nobody chose the file and it can't be had."""
-    settings, database_url = config.section(InboxSettings), config.section(CoreSettings).database_url
-    in_memory = msgspec.structs.replace(settings, file=":memory:")
-    try:
-        inbox = await open_inbox(database_url if keep else None, settings if keep else in_memory, clock)
-    except ConfigError as error:
-        if error.key != "INBOX_FILE" or config.origins["inbox.file"].kind != "default":
-            raise
-        _log.warning("inbox_in_memory", error=str(error), meaning="what users did not acknowledge ends with this")
-        inbox = await open_inbox(None, in_memory, clock)
+    """The inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
+
+    Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written."""
+    settings = config.section(InboxSettings)
+    if not keep:
+        settings = msgspec.structs.replace(settings, file=MEMORY)
+    kind, place = _where(config.section(CoreSettings).database_url if keep else None, settings.file)
+    chosen = config.origins["inbox.file"].kind != "default"
+    if keep and kind == "sqlite" and place != MEMORY and chosen:
+        await asyncio.to_thread(_check_writable, "INBOX_FILE", place)
+
+    def not_open(error: TransientError) -> None:
+        meaning = "messages to users are refused until it can be opened, which is tried again"
+        _log.error("inbox_not_open", error=str(error), meaning=meaning)
+
+    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings, patient=not_open)
     stack.push_async_callback(inbox.close)
     return inbox
 

@@ -16,7 +16,7 @@ from headrace.execution.portfolio import Portfolio
 from headrace.execution.running_portfolio import portfolio_of
 from headrace.execution.steps import Steps
 from headrace.model.amounts import BaseUnits
-from headrace.model.orders import Fill, Order, OrderRefused, OrderStatus, Token
+from headrace.model.orders import Fill, Order, OrderRefused, OrderStatus, Token, Trigger
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
 from headrace.store import STORES, TICK_S, Rate, Store
@@ -267,3 +267,15 @@ async def test_what_was_saved_is_used_and_what_other_rules_saved_is_made_anew(
         "u",
     )
     assert (await portfolio_of(store, "u")).fills == 2
+
+
+async def test_what_is_not_over_is_counted(store: Store) -> None:
+    assert await store.depth() == (0, 0, 0)
+    await executed(store, new_order("a", 1))
+    for order_id in "bcd":
+        await store.accept(new_order(order_id, 1), [], "print")
+    await store.claim(1, LEASE_MS, Rate(0))
+    trigger = Trigger(when="at_least", out=BaseUnits(1), per=BaseUnits(2))
+    rests = new_order("e", 1)
+    await store.accept(replace(rests, request=replace(rests.request, trigger=trigger)), [], "print")
+    assert await store.depth() == (2, 1, 1)

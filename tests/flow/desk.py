@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,8 @@ async def answer_to(socket: ClientConnection, number: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
+async def desk(folder: Path, *, without: Sequence[str] = (), **settings: str) -> AsyncIterator[Desk]:
+    """What is set is `settings`, and what is usual here, but for what is `without`."""
     env = {
         "SERVER_PORT": "0",
         "TRANSACTION_LISTENER_ENABLED": "false",
@@ -85,6 +86,7 @@ async def desk(folder: Path, **settings: str) -> AsyncIterator[Desk]:
         "ORDER_FINALITY_MS": "3600000",
         **settings,
     }
+    env = {name: value for name, value in env.items() if name not in without}
     service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
     stop = asyncio.Event()
     async with Supervisor(SystemClock()) as tasks:

@@ -43,7 +43,15 @@ async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> 
     response = await http.get("/health/ready")
     assert response.status_code == 503
     assert response.json()["status"] == "not ready"
-    assert response.json()["components"]["source"] == {"ready": False, "detail": "connecting"}
+    shown = response.json()["components"]["source"]
+    since = shown.pop("since")
+    assert shown == {
+        "ready": False,
+        "required": True,
+        "detail": "connecting",
+        "last_error": "connecting",
+        "last_error_at": since,
+    }
     house.health.report("source", ready=False, detail="switched off", required=False)
     assert (await http.get("/health/ready")).status_code == 200
     house.health.forget("source")

@@ -351,12 +351,3 @@ def test_mints_are_bounded() -> None:
 def test_time_is_the_chains_own(block_time_s: int | None, fields: dict[str, Any], time_s: int) -> None:
     update = msgspec.structs.replace(transaction("2KBsKB"), block_time_s=block_time_s, received_ns=77 * 10**9)
     assert ChainTime().of(update, fields) == time_s
-
-
-def test_a_slot_without_a_time_is_reckoned_from_the_last_that_had_one() -> None:
-    times = ChainTime()
-    update = msgspec.structs.replace(transaction("2KBsKB"), slot=1000, block_time_s=1_700_000_000)
-    times.of(update, {})
-    later = logs_view(msgspec.structs.replace(update, slot=1150))
-    earlier = logs_view(msgspec.structs.replace(update, slot=850))
-    assert [times.of(each, {}) for each in (later, earlier)] == [1_700_000_060, 1_699_999_940]

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from headrace.model.redact import is_secret_name, redact, redact_value
+from headrace.model.redact import _NUMBERED, _PLAIN_SEGMENTS, HIDDEN, is_secret_name, redact, redact_url, redact_value
 
 HEX40 = "0123456789abcdef0123456789abcdef01234567"
 UUID = "8f14e45f-ceea-467f-a8f1-6d2c0a6b3f11"
@@ -31,6 +31,13 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLWhlcmU"
             f"ws://one/{HEX40},ws://long-host-name-number-2.example/",
             "ws://one/***,ws://long-host-name-number-2.example/",
         ),
+        ("https://h/v2/abc123", "https://h/v2/***"),
+        ("at wss://h/aB, then", "at wss://h/***, then"),
+        ("https://h/?k=short&limit=5&verbose=true", "https://h/?k=***&limit=5&verbose=true"),
+        ("https://h/?key=12345", "https://h/?key=***"),
+        ("https://h/?short", "https://h/?***"),
+        ("https://h/#access_token=x", "https://h/#access_token=***"),
+        ("ws://h/ws?subscriptions=trades:pump&ticket=t", "ws://h/ws?subscriptions=trades:pump&ticket=***"),
         ("connect(password='hun ter', x=1)", "connect(password=***, x=1)"),
         ('{"api_key": "abc", "x": 1}', '{"api_key": ***, "x": 1}'),
         ("Authorization: Bearer abc.def", "Authorization: ***"),
@@ -41,6 +48,57 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLWhlcmU"
 def test_hidden(text: str, redacted: str) -> None:
     assert redact(text) == redacted
     assert redact(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted"),
+    [
+        ("wss://api.mainnet-beta.solana.com", "wss://api.mainnet-beta.solana.com"),
+        ("ws://127.0.0.1:8900/", "ws://127.0.0.1:8900/"),
+        ("https://solana-mainnet.g.alchemy.com/v2/k", "https://solana-mainnet.g.alchemy.com/v2/***"),
+        ("https://rpc.ankr.com/solana/letters", "https://rpc.ankr.com/solana/***"),
+        ("https://h/abcdefgh/ws", "https://h/***/ws"),
+        ("https://h/a%2Fb", "https://h/***"),
+        ("https://h/a;b=c", "https://h/***;***"),
+        ("https://h/?api-key=x&limit=5", "https://h/?api-key=***&limit=***"),
+        ("https://h?x", "https://h?***"),
+        ("https://h/#x", "https://h/#***"),
+        ("https://h/?a=b#c", "https://h/?a=***#***"),
+        ("https://u:p@h/", "https://***@h/"),
+        ("https://u@h/", "https://***@h/"),
+        ("https://u:p@ss/w@h/", "https://***@h/"),
+        ("https://issuer.example/.well-known/jwks.json", "https://issuer.example/.well-known/jwks.json"),
+        (
+            "https://issuer.example/realms/mine/protocol/openid-connect/certs",
+            "https://issuer.example/realms/***/protocol/openid-connect/certs",
+        ),
+        ("not a url, password=x", "not a url, password=***"),
+    ],
+)
+def test_of_a_url_nothing_that_could_be_a_key_is_shown(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted
+    assert redact_url(redacted) == redacted
+
+
+@given(
+    st.text(st.characters(categories=["Ll", "Lu", "Nd"], max_codepoint=127), min_size=1, max_size=15),
+    st.sampled_from(
+        [
+            "https://h/{}",
+            "wss://h/v2/{}/",
+            "https://h/?{}",
+            "https://h/?x={}",
+            "https://{}@h/",
+            "https://u:{}@h/",
+            "https://h/solana/{}?a=b",
+            "https://h/#{}",
+            "https://h/?a=b&c={}",
+        ]
+    ),
+)
+def test_a_key_of_any_length_at_any_place_is_hidden(key: str, form: str) -> None:
+    assume(key not in redact_url(form.format("")) and key not in _PLAIN_SEGMENTS and not _NUMBERED.fullmatch(key))
+    assert key not in redact_url(form.format(key)).replace(HIDDEN, "")
 
 
 @pytest.mark.parametrize(

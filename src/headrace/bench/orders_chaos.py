@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--workers", type=int, default=3)
     it.add_argument("--kills", type=int, default=24)
     it.add_argument("--stops", type=int, default=6)
+    it.add_argument("--every", type=float, default=0.004, help="seconds between two orders of a client")
+    it.add_argument("--clients", type=int, default=1, help="how many place orders at the same time")
+    it.add_argument("--pause", default="0.3-1.2", help="seconds between two kills, as a range")
     it.add_argument("--seed", type=int, default=1)
     it.add_argument("--engine", choices=("headrace", "naive"), default="headrace")
     it.add_argument("--store", choices=sorted(STORES), default="sqlite")
@@ -78,34 +81,54 @@ class Crew:
 
     def __init__(self, env: dict[str, str], engine: str, log: Path) -> None:
         self._env, self._engine, self._log = env, engine, log
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._nursery: asyncio.subprocess.Process | None = None
+        self._workers: list[int] = []
 
     async def hire(self) -> None:
         """One more."""
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "headrace.bench.orders_worker", self._engine]
-            process = await asyncio.create_subprocess_exec(*command, env=self._env, stderr=log)
-        self._processes.append(process)
+        if self._nursery is None:
+            pipe, command = (
+                asyncio.subprocess.PIPE,
+                [sys.executable, "-m", "headrace.bench.orders_worker", self._engine],
+            )
+            with self._log.open("ab") as log:
+                self._nursery = await asyncio.create_subprocess_exec(
+                    *command, env=self._env, stdin=pipe, stdout=pipe, stderr=log
+                )
+        asked, told = self._nursery.stdin, self._nursery.stdout
+        assert asked is not None
+        assert told is not None
+        asked.write(b"\n")
+        self._workers.append(int(await told.readline()))
 
     async def kill(self, luck: random.Random) -> None:
         """kill -9 somebody, and hire another."""
-        process = self._processes.pop(luck.randrange(len(self._processes)))
-        process.kill()
-        await process.wait()
+        await _end(self._workers.pop(luck.randrange(len(self._workers))))
         await self.hire()
 
     async def freeze(self, luck: random.Random, seconds: float) -> None:
         """Somebody stands still for longer than its lease, and then goes on as if nothing were."""
-        process = luck.choice(self._processes)
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
+        worker = luck.choice(self._workers)
+        with contextlib.suppress(ProcessLookupError):  # it could not open the database
+            os.kill(worker, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            os.kill(worker, signal.SIGCONT)
 
     async def dismiss(self) -> None:
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        for worker in self._workers:
+            await _end(worker)
+        if self._nursery is not None:
+            self._nursery.kill()
+            await self._nursery.wait()
+
+
+async def _end(worker: int) -> None:
+    """kill -9, and return when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGKILL)
+        while True:
+            os.kill(worker, 0)
+            await asyncio.sleep(0.005)
 
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,8 +155,8 @@ async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dic
         try:
             for _ in range(args.workers):
                 await crew.hire()
-            placing = asyncio.create_task(_place(Intake(store, ExecutionSettings(), SystemClock()), args.orders))
-            await _torment(crew, luck, args.kills, args.stops)
+            placing = asyncio.create_task(_place(Intake(store, ExecutionSettings(), SystemClock()), args))
+            await _torment(crew, luck, args)
             ids = await placing
             unfinished = await _until_over(store, ids, args.timeout)
         finally:
@@ -164,10 +187,16 @@ async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
         yield orders.store, orders.chain
 
 
-async def _place(intake: Intake, count: int) -> list[str]:
-    """Place orders as a client would: with a key each, asking again when the answer was not clear."""
+async def _place(intake: Intake, args: argparse.Namespace) -> list[str]:
+    """Place orders as clients would: with a key each, asking again when the answer was not clear."""
+    turns = [range(first, args.orders, args.clients) for first in range(args.clients)]
+    placed = await asyncio.gather(*[_place_some(intake, numbers, args.every) for numbers in turns])
+    return [order_id for ids in placed for order_id in ids]
+
+
+async def _place_some(intake: Intake, numbers: range, every_s: float) -> list[str]:
     ids = []
-    for number in range(count):
+    for number in numbers:
         while True:
             try:
                 accepted = await intake.execute(BODY, f"chaos-{number}")
@@ -178,15 +207,16 @@ async def _place(intake: Intake, count: int) -> list[str]:
             else:
                 break
         ids.append(accepted.order.id)
-        await asyncio.sleep(0.004)
+        await asyncio.sleep(every_s)
     return ids
 
 
-async def _torment(crew: Crew, luck: random.Random, kills: int, stops: int) -> None:
-    deeds = ["kill"] * kills + ["stop"] * stops
+async def _torment(crew: Crew, luck: random.Random, args: argparse.Namespace) -> None:
+    deeds = ["kill"] * args.kills + ["stop"] * args.stops
     luck.shuffle(deeds)
+    low, _, high = args.pause.partition("-")
     for deed in deeds:
-        await asyncio.sleep(luck.uniform(0.3, 1.2))
+        await asyncio.sleep(luck.uniform(float(low), float(high)))
         if deed == "kill":
             await crew.kill(luck)
         else:

@@ -2,18 +2,23 @@
 
 import asyncio
 import os
+import signal
 import sys
+from typing import NoReturn
 
 from msgspec.structs import replace
 
 from headrace import assembly
-from headrace.config import CORE_SECTIONS, load
+from headrace.chains import CHAINS
+from headrace.config import CORE_SECTIONS, Config, load
 from headrace.execution.engine import Engine, Held
 from headrace.execution.machine import Step
 from headrace.model.orders import OrderStatus
-from headrace.runtime import log
+from headrace.runtime import log, registry
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
+from headrace.store import STORES
+from headrace.venues import VENUES
 
 
 class NaiveEngine(Engine):
@@ -27,11 +32,32 @@ class NaiveEngine(Engine):
 
 
 def main() -> None:
-    """Work until killed; `naive` as the only argument chooses the control."""
+    """For each line on stdin begin a worker, a process of its own, and print its id; `naive` chooses the control.
+
+    Workers are forked from a process that has imported everything, as thousands are killed and replaced.
+    """
     log.configure("warning", "console")
     config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=dict(os.environ), dotenv=None, toml=None)
-    engine = NaiveEngine if sys.argv[1:] == ["naive"] else Engine
-    asyncio.run(assembly.run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))
+    for register in (STORES, CHAINS, VENUES):
+        for target in register.values():
+            registry.load(target)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
+    for _ in sys.stdin:
+        worker = os.fork()
+        if not worker:
+            _work(config, NaiveEngine if sys.argv[1:] == ["naive"] else Engine)
+        sys.stdout.write(f"{worker}\n")
+        sys.stdout.flush()
+
+
+def _work(config: Config, engine: type[Engine]) -> NoReturn:
+    """Work until killed. Nothing of the parent's is finished here."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        asyncio.run(assembly.run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))
+    except BaseException as error:  # noqa: BLE001  (to the log; `raise` would run the parent's loop)
+        sys.stderr.write(f"{error!r}\n")
+    os._exit(1)
 
 
 if __name__ == "__main__":

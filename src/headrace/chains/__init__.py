@@ -1,12 +1,13 @@
 """The chain as the order flow sees it: sign, send, look, count heights. Port and register."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from headrace.model.amounts import BaseUnits
+from headrace.model.errors import TransientError
 from headrace.model.updates import TxError
 
 Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
@@ -67,6 +68,9 @@ class Chain(Protocol):
     Each call raises TransientError when the node can't be asked.
     """
 
+    on_trouble: Callable[[TransientError], None]
+    """Hears, on the event loop, that it could not be asked."""
+
     async def blockhash(self) -> Blockhash:
         """A recent one."""
 
@@ -84,6 +88,9 @@ class Chain(Protocol):
 
     async def changed(self, signature: str, timeout_s: float) -> None:
         """Return when there may be news of this signature, or after `timeout_s`. A hint: look."""
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when it can't be asked, or takes nothing, for now. `thorough`: it just failed."""
 
     async def close(self) -> None:
         """Release what it holds."""

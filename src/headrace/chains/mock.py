@@ -3,6 +3,7 @@
 import hashlib
 import random
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -84,9 +85,12 @@ class MockChain:
         if self._delay_ms[0] > self._delay_ms[1]:
             raise ConfigError("MOCK_EXECUTION_MS", settings.execution_ms, "a range from low to high")
         self._luck = random.Random(f"{settings.seed}:calls")  # noqa: S311
+        self._luck_of_checks = random.Random(f"{settings.seed}:checks")  # noqa: S311
         self._found: dict[str, dict[str, Any]] = {}
-        self._ledger: SqliteThread[None] = SqliteThread(settings.file, durable=False)
-        self._ledger.tell(lambda db: db.execute(_SCHEMA))
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._ledger: SqliteThread[None] = SqliteThread(
+            settings.file, setup=_set_up, on_trouble=lambda it: self.on_trouble(it), durable=False
+        )
 
     async def blockhash(self) -> Blockhash:
         self._may_fail()
@@ -133,6 +137,14 @@ class MockChain:
         sql = "select memo, count(*) from transactions where err is null and confirmed_at <= ? group by memo"
         now_ms = self._now_ms()
         return await self._ledger.ask(lambda db: dict(db.execute(sql, (now_ms,)).fetchall()), writes=False)
+
+    async def check(self, *, thorough: bool) -> None:
+        """Also reads all of the ledger when it just failed: a damaged page shows itself only to who reads it."""
+        if self._luck_of_checks.random() < self._settings.error:
+            raise TransientError("the node could not be asked")
+        await self._ledger.check(thorough=thorough)
+        if thorough:
+            await self._ledger.ask(_read_all, writes=False)
 
     async def close(self) -> None:
         await self._ledger.close()
@@ -229,6 +241,16 @@ class _Luck:
 
     def random(self) -> float:
         return self.randint(0, 2**53 - 1) / 2**53
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    db.execute(_SCHEMA)
+
+
+def _read_all(db: sqlite3.Connection) -> None:
+    found = db.execute("pragma quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise TransientError("the ledger of the chain is damaged")
 
 
 def _find(signature: str, db: sqlite3.Connection) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ class Field(NamedTuple):
             return [self.shown(item) for item in value]
         if isinstance(value, bool | int | float):
             return value
-        return redact(str(value))
+        return KINDS[self.setting.kind].shown(str(value))
 
     def refused(self, given: Any) -> str:
         """A value that was not accepted, fit for an error message: one line, cut, no secrets."""
@@ -93,7 +93,7 @@ class Field(NamedTuple):
         if isinstance(value, tuple):
             return tuple(self._shielded(item) for item in value)
         if isinstance(value, str):
-            shown = HIDDEN if self.setting.secret else redact(value)
+            shown = HIDDEN if self.setting.secret else KINDS[self.setting.kind].shown(value)
             return value if shown == value else Shielded(value, shown)
         return value
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from headrace.model.keys import is_key
-from headrace.model.redact import HIDDEN, redact
+from headrace.model.redact import HIDDEN, redact, redact_url
 
 Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key"]
 
@@ -15,11 +15,12 @@ _URL_LENGTH_MAX: Final = 2048
 
 
 class Demand(NamedTuple):
-    """What a kind accepts, in words and as a test, and how a value that failed it may be shown."""
+    """What a kind accepts, in words and as a test, and how a value that failed it, or passed it, may be shown."""
 
     expected: str
     accepts: Callable[[str], bool]
     refused: Callable[[str], str] = redact
+    shown: Callable[[str], str] = redact
 
 
 def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool]:
@@ -57,8 +58,8 @@ def _redis(text: str) -> bool:
 KINDS: Final[Mapping[Kind, Demand]] = MappingProxyType(
     {
         "text": Demand("text", lambda _: True),
-        "ws_url": Demand("a ws:// or wss:// URL", _url(("ws", "wss")), _refused_url),
-        "http_url": Demand("an http:// or https:// URL", _url(("http", "https")), _refused_url),
+        "ws_url": Demand("a ws:// or wss:// URL", _url(("ws", "wss")), _refused_url, redact_url),
+        "http_url": Demand("an http:// or https:// URL", _url(("http", "https")), _refused_url, redact_url),
         "redis_url": Demand("a redis://, rediss:// or unix:// URL", _redis, _refused_url),
         "database_url": Demand("a postgresql:// or sqlite:/// URL", _database, _refused_url),
         "key": Demand("a base58 public key of 32 bytes", is_key),

@@ -21,6 +21,9 @@ from headrace.store import Rate, Store
 AT_EASE_MAX: Final = 16
 """With fewer orders in hand, one is claimed as it is accepted; with more it costs less CPU to claim several at once."""
 
+STUCK_S: Final = 8.0
+"""A worker that looked for no order for so long, and for some scans, is stuck."""
+
 _HINTS: Final = frozenset({"accepted", "triggered"})
 
 _log = structlog.get_logger("execution")
@@ -51,6 +54,7 @@ class Worker:
         self._more = True
         self._promised = 0
         self._tasks: Supervisor | None = None
+        self._turned_s = clock.monotonic()
         self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
         self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
@@ -68,6 +72,14 @@ class Worker:
         finally:
             self._tasks = None
             detach()
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when no order is looked for."""
+        if self._tasks is None:
+            raise TransientError("the worker does not run")
+        stood_s = self._clock.monotonic() - self._turned_s
+        if stood_s > STUCK_S + 4 * self._settings.scan_ms / 1000:
+            raise TransientError(f"the worker has looked for no order for {stood_s:.0f} s")
 
     async def release(self) -> None:
         """Give back the leases of orders that were not finished; after `run` ended, before the store closes."""
@@ -102,6 +114,7 @@ class Worker:
 
     async def _claim(self) -> None:
         while True:
+            self._turned_s = self._clock.monotonic()
             self._wake.clear()
             free = self._free()
             claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []

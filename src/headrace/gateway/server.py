@@ -97,6 +97,9 @@ class Gateway:
             self.order_streams = OrderStreams(orders, supervisor, self._keeper, self.hub, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
+        else:
+            self._endpoints |= dict.fromkeys(order_routes.STREAMS, order_routes.refuse_stream)
+            handlers = (*order_routes.off(), *handlers)
         context = Context(
             bus,
             self.gate,

@@ -36,8 +36,9 @@ class ChainTime:
     the last one that was given; before any was given, the time of its arrival.
 
     The length of a slot is learned from the times of slots that are SPAN_MIN or more apart. A time that no slot length
-    between SLOT_S_MIN and SLOT_S_MAX explains is wild: it is left out, unless a second one in another slot agrees with
-    it (then the chain stood still, or the first one was wild), and what was learned is given up.
+    between SLOT_S_MIN and SLOT_S_MAX explains is wild: it holds for its own transaction, but nothing is reckoned from
+    it, unless a second one in another slot agrees with it (then the chain stood still, or the first one was wild); then
+    what was learned is given up.
     """
 
     def __init__(self) -> None:
@@ -52,30 +53,30 @@ class ChainTime:
         for name in _STAMPS:
             if given is None:
                 given = fields.get(name)
-        if isinstance(given, int) and 0 < given < TIME_S_MAX and self._learn(_Mark(update.slot, given)):
+        if isinstance(given, int) and 0 < given < TIME_S_MAX:
+            self._learn(_Mark(update.slot, given))
             return given
         if self._last is None:
             return update.received_ns // 10**9
         return max(0, self._last.time_s + round((update.slot - self._last.slot) * self.slot_s))
 
-    def _learn(self, mark: _Mark) -> bool:
-        """Whether the mark can be true; what it says of the length of slots is learned then."""
+    def _learn(self, mark: _Mark) -> None:
+        """Learn what the mark says of the length of slots, if it can be true."""
         if self._last is not None and not _agree(self._last, mark):
             if self._wild is None or self._wild.slot == mark.slot or not _agree(self._wild, mark):
                 self._wild = mark
-                return False
+                return
             self._since, self.slot_s = None, SLOT_S_FIRST
         self._last, self._wild = mark, None
         if self._since is None:
             self._since = mark
-            return True
+            return
         span = mark.slot - self._since.slot
         if span >= SPAN_MIN:
             length = (mark.time_s - self._since.time_s) / span
             self.slot_s = min(SLOT_S_MAX, max(SLOT_S_MIN, length))
         if span >= SPAN_MAX or span < 0:
             self._since = mark
-        return True
 
 
 def _agree(one: _Mark, other: _Mark) -> bool:

@@ -17,7 +17,7 @@ class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=0, le=10_000),
         Setting(
-            "slots (of some 0.4 s) between two messages about a mint; 0 tells of each trade",
+            "slots (0.2 to 0.4 s each) between two messages about a mint; 0 tells of each trade",
             env=("MARKET_INTERVAL_SLOTS",),
         ),
     ] = 3

@@ -1,6 +1,7 @@
 """Takes secrets out of text that people will read: passwords, tokens, and the API keys in RPC providers' URLs."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -15,7 +16,62 @@ _ITEMS_MAX: Final = 256
 
 # Up to the last `@`, since people put unescaped `@` and `/` into passwords; never beyond the next URL.
 _USERINFO: Final = re.compile(r"(?<=://)(?:(?!://)[^\s\"'<>])*@")
-_HOST_AND_PATH: Final = re.compile(r"(?<=://)(?:(?!,\w{1,16}://)[^\s\"'<>?#])+")
+_REST_OF_URL: Final = re.compile(r"(?<=://)(?:(?!,\w{1,16}://)[^\s\"'<>])+")
+_MARK: Final = re.compile(r"[?#]")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9_~+=%.-]+")
+_NUMBERED: Final = re.compile(r"v[0-9]{1,3}")
+_HARMLESS_VALUE: Final = re.compile(r"true|false|null|[0-9]{1,9}", re.IGNORECASE)
+_HARMLESS_QUERY: Final = frozenset(
+    (
+        "subscriptions",
+        "batch",
+        "limit",
+        "commitment",
+        "encoding",
+        "fromSeq",
+        "epoch",
+        "offset",
+        "after",
+        "prefix",
+        "reverse",
+        "lang",
+        "cluster",
+    )
+)
+_PLAIN_SEGMENTS: Final = frozenset(
+    (
+        "ws",
+        "wss",
+        "rpc",
+        "api",
+        "http",
+        "https",
+        "json",
+        "jsonrpc",
+        "json-rpc",
+        "websocket",
+        "solana",
+        "mainnet",
+        "mainnet-beta",
+        "devnet",
+        "testnet",
+        "localnet",
+        ".well-known",
+        "jwks",
+        "jwks.json",
+        "keys",
+        "certs",
+        "oauth2",
+        "oauth",
+        "discovery",
+        "realms",
+        "protocol",
+        "openid-connect",
+        "auth",
+        "health",
+    )
+)
+"""What stands in the path of a node's or an issuer's URL and is no key. Any other part may be one, however short."""
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
 _QUERY: Final = re.compile(r"([?&;#])([^=&;#?\s\"'<>]{1,128})(?:=([^&\s\"'<>]*))?")
 _QUERY_NAME: Final = re.compile(r"key|token|secret|auth|pass|pwd|credential|jwt|session|sig|%", re.IGNORECASE)
@@ -38,12 +94,13 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 def redact(text: str) -> str:
     """`text` with `***` in place of what looks like a secret; everything else, base58 keys included, stays.
 
-    In URLs: user and password, key-like parts of the path (16 characters or more), query values named like keys. In
-    any text: `password=…`, `Authorization: …`, bearer tokens, JWTs.
+    In URLs: user and password, parts of the path that have a digit or mixed case, and values of the query but for
+    numbers, truth values and those of our own parameters. In any text: `password=…`, `Authorization: …`, bearer tokens,
+    JWTs. Of a URL that is known to be one, `redact_url` hides more.
     """
     if "://" in text:
         text = _USERINFO.sub(f"{HIDDEN}@", text)
-        text = _HOST_AND_PATH.sub(_without_path_keys, text)
+        text = _REST_OF_URL.sub(_without_keys, text)
     if "?" in text or "&" in text or "#" in text:
         text = _QUERY.sub(_without_query_key, text)
     if "=" in text or ":" in text:
@@ -104,9 +161,61 @@ def _looks_like_key(text: str) -> bool:
     return any(c.isdigit() for c in text) or not (text.islower() or text.isupper())
 
 
-def _without_path_keys(url: re.Match[str]) -> str:
-    host, slash, path = url[0].partition("/")
-    return host + slash + _KEY_LIKE.sub(lambda m: HIDDEN if _looks_like_key(m[0]) else m[0], path)
+def _without_keys(url: re.Match[str]) -> str:
+    before, mark, query = _cut_query(url[0])
+    host, slash, path = before.partition("/")
+    path = _SEGMENT.sub(lambda part: HIDDEN if _may_be_key(part[0]) else part[0], path)
+    return host + slash + path + mark + _without_values(mark, query, _is_harmless)
+
+
+def _may_be_key(segment: str) -> bool:
+    if _is_plain(segment) or (segment.isdigit() and len(segment) <= 2):  # the number of a database
+        return False
+    return _looks_like_key(segment)
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    if _QUERY_NAME.search(name):
+        return False
+    return name in _HARMLESS_QUERY or _HARMLESS_VALUE.fullmatch(value) is not None
+
+
+def _cut_query(text: str) -> tuple[str, str, str]:
+    """What comes before the query or the fragment, the mark between, and the rest."""
+    mark = _MARK.search(text)
+    return (text, "", "") if mark is None else (text[: mark.start()], mark[0], text[mark.end() :])
+
+
+def _without_values(mark: str, query: str, harmless: Callable[[str, str], bool] | None = None) -> str:
+    """A query or a fragment; a fragment without a `=` names a place in a page."""
+    parts = re.split(r"([&;#?])", query)
+    for at in range(0, len(parts), 2):
+        name, equals, value = parts[at].partition("=")
+        before = mark if at == 0 else parts[at - 1]
+        if equals:
+            parts[at] = parts[at] if harmless is not None and harmless(name, value) else f"{name}={HIDDEN}"
+        elif name and (harmless is None or before != "#" or _KEY_LIKE.fullmatch(name)):
+            parts[at] = HIDDEN
+    return "".join(parts)
+
+
+def redact_url(url: str) -> str:
+    """The URL of a node, an issuer or another service, with nothing that could be a key, however short it is.
+
+    Scheme, host, port and names of parameters stay, and parts of the path that are no key anywhere (`v2`, `solana`).
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return redact(url)
+    before, mark, query = _cut_query(rest)
+    _, at, location = before.rpartition("@")
+    host, slash, path = location.partition("/")
+    path = _SEGMENT.sub(lambda part: part[0] if _is_plain(part[0]) else HIDDEN, path)
+    return f"{scheme}://{HIDDEN + at if at else ''}{host}{slash}{path}{mark}{_without_values(mark, query)}"
+
+
+def _is_plain(segment: str) -> bool:
+    return segment in _PLAIN_SEGMENTS or _NUMBERED.fullmatch(segment) is not None
 
 
 def _without_query_key(part: re.Match[str]) -> str:

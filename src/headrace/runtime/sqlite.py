@@ -105,8 +105,9 @@ class SqliteThread(Generic[E]):
         self._put(_Piece(work, None, True, time.monotonic()))
 
     async def check(self, *, thorough: bool) -> None:
-        """Commit a row, so that whatever keeps the database from being written shows itself; `thorough`: one so large
-        that the file must have room to grow. Raises what jobs get."""
+        """Read the file's head and commit a row, so that whatever keeps the database from being used shows itself;
+        `thorough`: one so large that the file must have room to grow. Raises what jobs get."""
+        await self.ask(self._look, writes=False)
         await self.ask(partial(_occupy, _ROOM if thorough else 0))
         if thorough:
             await self.ask(partial(_occupy, 0))
@@ -198,6 +199,9 @@ class SqliteThread(Generic[E]):
             return None
         _, top = self._tail(connection, 0)
         return None if top >= self._mark else "it lacks what was acknowledged before"
+
+    def _look(self, _: sqlite3.Connection) -> None:
+        self._file.read_afresh()
 
     def _wait_on(self, pieces: list[_Piece]) -> list[_Piece]:
         now_s = time.monotonic()

@@ -100,6 +100,13 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("pragma wal_checkpoint(truncate)")
 
+    def read_afresh(self) -> None:
+        """Read the file's head by a connection that remembers nothing: one that does may not notice that others have
+        written into it. Raises sqlite3.Error. (To open the file itself would give up this process's locks on it.)"""
+        if self._path != MEMORY:
+            with contextlib.closing(self._connect(create=False)) as connection:
+                connection.execute("select count(*) from sqlite_master").fetchone()
+
     def roll_back(self) -> None:
         """End a transaction that failed."""
         if self._connection is not None and self._connection.in_transaction:
@@ -150,7 +157,7 @@ class SqliteFile:
     def _connect(self, *, create: bool) -> sqlite3.Connection:
         if self._path == MEMORY:
             return sqlite3.connect(MEMORY, timeout=self._lock_s, isolation_level=None)
-        uri = f"file:{quote(self._path)}?mode={'rwc' if create else 'rw'}"
+        uri = f"file://{quote(self._path)}?mode={'rwc' if create else 'rw'}"
         return sqlite3.connect(uri, timeout=self._lock_s, isolation_level=None, uri=True)
 
     def _recognise(self, connection: sqlite3.Connection) -> None:

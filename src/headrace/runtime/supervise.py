@@ -13,6 +13,9 @@ from headrace.runtime.clock import Clock
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 
+STEADY_S: Final = 1.0
+"""A task that failed and has run for so long since is well again."""
+
 _NOT_WORTH_RETRYING: Final = (ConfigError, InvariantError)
 
 _log = structlog.get_logger("supervise")
@@ -33,6 +36,8 @@ class Supervisor:
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[object]] = set()
         self._first_failure: Exception | None = None
+        self._began_s: dict[str, float] = {}
+        self._failed: dict[str, Exception] = {}
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -67,6 +72,20 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    @property
+    def running(self) -> frozenset[str]:
+        """The labels of all tasks."""
+        return frozenset(task.get_name() for task in self._tasks)
+
+    def failing(self) -> dict[str, Exception]:
+        """Label → error of the tasks that failed, and wait to begin again or did so only a moment ago."""
+        now_s = self._clock.monotonic()
+        return {
+            label: error
+            for label, error in self._failed.items()
+            if (began_s := self._began_s.get(label)) is None or now_s - began_s < STEADY_S
+        }
+
     def cancel(self) -> None:
         """Cancel every task; the `async with` ends when its body has ended too."""
         for task in self._tasks:
@@ -75,8 +94,13 @@ class Supervisor:
     async def _run(self, label: str, work: Work, restart: Backoff | None) -> object:
         while True:
             started = self._clock.monotonic()
+            if restart is not None:
+                self._began_s[label] = started
             try:
-                return await work()
+                result = await work()
+                self._failed.pop(label, None)
+                self._began_s.pop(label, None)
+                return result
             except Exception as error:  # the one place that may catch everything
                 if restart is None or _is_hopeless(error):
                     self._note_failure(label, error)
@@ -85,6 +109,8 @@ class Supervisor:
                     restart.reset()
                 delay_s = _delay_s(error, restart)
                 _log_restart(label, error, delay_s)
+                self._failed[label] = error
+                self._began_s.pop(label, None)
             await self._clock.sleep(delay_s)
 
     def _note_failure(self, label: str, error: Exception) -> None:

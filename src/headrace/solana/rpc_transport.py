@@ -14,7 +14,7 @@ import msgspec
 from headrace import __version__
 from headrace.config import Setting
 from headrace.model.errors import BadInputError, TransientError
-from headrace.model.redact import redact
+from headrace.model.redact import redact, redact_url
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import retry_after_s
@@ -76,7 +76,7 @@ class Endpoint:
 
     def __init__(self, url: str, breaker: Breaker | None) -> None:
         self.url, self.breaker = url, breaker
-        self.label = redact(url)
+        self.label = redact_url(url)
         self.rest_until = 0.0
 
     def allow(self, now: float) -> bool:

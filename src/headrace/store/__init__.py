@@ -25,6 +25,10 @@ FOREVER_MS: Final = 2**52
 TICK_S: Final = 60.0
 """How often a process that follows writes down how far time is."""
 
+Patience: TypeAlias = Callable[[TransientError], None] | None
+"""Given to the `open` of a store or an inbox: a database that can't be had for now is no error then, but goes to this;
+every verb raises TransientError until it can be had."""
+
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Gets committed events on the event loop, each order's in the order of their `seq`; quick, and must not raise."""
 
@@ -83,6 +87,14 @@ class Fills(NamedTuple):
     after: int | None
     settled: int
     unreadable: int = 0
+
+
+class Depth(NamedTuple):
+    """How many orders are not over: may be claimed, await their trigger, are worked on (or rest between two tries)."""
+
+    ready: int
+    resting: int
+    begun: int
 
 
 class SavedPortfolio(NamedTuple):
@@ -228,6 +240,9 @@ class Store(Protocol):
         Taken are those that were over, and their landing final, for longer than `kept_ms` of the time that the database
         has seen. What is left answers `get` and its keys as before; its log is one event, and `list` leaves it out.
         """
+
+    async def depth(self) -> Depth:
+        """How many orders are not over."""
 
     async def tick(self) -> None:
         """Write down how far time is, and how much of the log is settled."""

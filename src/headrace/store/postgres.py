@@ -31,9 +31,11 @@ from headrace.store import (
     TICK_S,
     Accepted,
     Cancelled,
+    Depth,
     EventSink,
     Fills,
     Page,
+    Patience,
     Rate,
     Renewal,
     Room,
@@ -49,7 +51,7 @@ from headrace.store.observed import ObservedTime
 from headrace.store.parked import Parked, Unreadable
 from headrace.store.postgres_batch import Job
 from headrace.store.postgres_lane import AWAY, Lane, away
-from headrace.store.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
+from headrace.store.postgres_session import PATIENT_S, SESSION, TIMEOUT_S, connect, reconnect
 from headrace.store.postgres_writes import CHANNEL, Db
 
 _OCCUPY: Final = """insert into room (id, data) values (1, $1)
@@ -89,19 +91,20 @@ class PostgresStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, *, patient: bool = False) -> "PostgresStore":
+    async def open(cls, url: str, clock: Clock, *, patient: Patience = None) -> "PostgresStore":
         """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
-        unless `patient`, when it can't be done for now; then the first connection that can be had does it."""
+        unless `patient` hears it, when it can't be done for now; then the first connection that can be had does it."""
         store = cls(url, clock)
         try:
-            db = await connect(url)
+            db = await connect(url, TIMEOUT_S if patient is None else PATIENT_S)
             try:
                 await store._prepare(db)
             finally:
                 db.terminate()
-        except TransientError:
-            if not patient:
+        except TransientError as error:
+            if patient is None:
                 raise
+            patient(error)
         store._readers = asyncpg.create_pool(
             url, min_size=0, max_size=READERS, command_timeout=TIMEOUT_S, server_settings=SESSION, reset=_keep
         )
@@ -227,6 +230,10 @@ class PostgresStore:
             parked, count = await postgres_ages.retire(db, self._time.now_ms(), kept_ms, limit)
         self.parked.sift(parked)
         return count
+
+    async def depth(self) -> Depth:
+        async with self._reader() as db:
+            return await sql.depth(db)
 
     async def tick(self) -> None:
         async with self._reader() as db:

@@ -12,12 +12,13 @@ import asyncpg
 from headrace.model.errors import ConfigError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
+from headrace.store import Patience, migrations
 from headrace.store import inbox_verbs as verbs
-from headrace.store import migrations
 from headrace.store.inbox import Box, Compose, InboxSettings, Kept, Known, Letter
 from headrace.store.inbox_verbs import Verb
 from headrace.store.observed import ObservedTime
 from headrace.store.postgres_lane import AWAY, away
+from headrace.store.postgres_session import PATIENT_S
 
 R = TypeVar("R")
 
@@ -36,9 +37,11 @@ class PostgresInbox:
         self._prepared, self._preparing = False, asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, settings: InboxSettings, *, patient: bool = False) -> "PostgresInbox":
+    async def open(
+        cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None
+    ) -> "PostgresInbox":
         """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
-        unless `patient`, when it can't be done for now; then the first connection that can be had does it."""
+        unless `patient` hears it, when it can't be done for now; then the first connection that can be had does it."""
         pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -50,15 +53,16 @@ class PostgresInbox:
         inbox = cls(pool, clock, settings)
         try:
             await pool
-            async with pool.acquire(timeout=TIMEOUT_S) as db:
+            async with pool.acquire(timeout=TIMEOUT_S if patient is None else PATIENT_S) as db:
                 await inbox._prepare(db)
         except (ValueError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
             pool.terminate()
             raise ConfigError("DATABASE_URL", "a database that can't be used", "one that may be used") from error
         except AWAY as error:
-            if not patient:
+            if patient is None:
                 pool.terminate()
                 raise away(error) from error
+            patient(away(error))
         return inbox
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:

@@ -8,7 +8,7 @@ import asyncpg
 
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
-from headrace.store import FoundFills, SavedPortfolio, rows
+from headrace.store import Depth, FoundFills, SavedPortfolio, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.postgres_batch import Batch, Job, Known
 from headrace.store.postgres_writes import Db, columns, write
@@ -31,6 +31,10 @@ _RESTING: Final = """select case when user_id = any($1::text[]) then user_id els
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 _LAST_ATTEMPTS: Final = f"""select distinct on (order_id) {ATTEMPT_COLUMNS} from attempts
     where order_id = any($1::text[]) order by order_id, number desc"""
+_DEPTH: Final = """select
+    (select count(*) from orders where status = 'PENDING' and lease_until = '-infinity'),
+    (select count(*) from orders where status = 'PENDING' and lease_until > '-infinity'),
+    (select count(*) from orders where status in ('ROUTING', 'BUILDING', 'SUBMITTED'))"""
 _LOOK: Final = f"""select number, {OF_ORDER}, {_OF_EVENT}
     from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as asked (id, after_seq, most, number)
     left join known_orders o on o.id = asked.id
@@ -135,6 +139,11 @@ async def fills(db: Db, user_id: str, after: int, limit: int) -> FoundFills:
     decided = await db.fetchval("select position from settled") or 0
     found = await db.fetch(f"{rows.LANDED.format('$1', '$2')} order by position limit $3", user_id, after, limit)
     return rows.fills(found, after, limit, decided)
+
+
+async def depth(db: Db) -> Depth:
+    found = await db.fetchrow(_DEPTH)
+    return Depth(*found)
 
 
 async def portfolio(db: Db, user_id: str) -> SavedPortfolio | None:

@@ -9,6 +9,8 @@ from headrace.store.postgres_lane import AWAY, away
 from headrace.store.postgres_writes import Db
 
 TIMEOUT_S: Final = 10.0
+PATIENT_S: Final = 3.0
+"""How long a start waits for a database that may come later."""
 OLDEST: Final = 14
 SESSION: Final = {
     "application_name": "headrace",
@@ -26,10 +28,10 @@ _DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
 _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
-async def connect(url: str) -> Db:
+async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
     """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
     try:
-        db = await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=SESSION)
+        db = await asyncpg.connect(url, timeout=timeout_s, command_timeout=TIMEOUT_S, server_settings=SESSION)
     except _REFUSED as error:
         raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
     except ValueError as error:

@@ -25,9 +25,11 @@ from headrace.store import (
     TICK_S,
     Accepted,
     Cancelled,
+    Depth,
     EventSink,
     Fills,
     Page,
+    Patience,
     Rate,
     Renewal,
     Room,
@@ -60,16 +62,17 @@ class SqliteStore:
         )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, *, patient: bool = False) -> "SqliteStore":
+    async def open(cls, path: str, clock: Clock, *, patient: Patience = None) -> "SqliteStore":
         """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
-        TransientError, unless `patient`, when it can't be had for now."""
+        TransientError, unless `patient` hears it, when it can't be had now."""
         store = cls(path, clock)
         try:
             await store._thread.ask(lambda _: None, writes=False)
-        except TransientError:
-            if not patient:
+        except TransientError as error:
+            if patient is None:
                 await store.close()
                 raise
+            patient(error)
         except BaseException:
             await store.close()
             raise
@@ -152,6 +155,9 @@ class SqliteStore:
         parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
         self.parked.sift(parked)
         return count
+
+    async def depth(self) -> Depth:
+        return await self._thread.ask(sql.depth, writes=False)
 
     async def tick(self) -> None:
         await self._thread.ask(self._tick)

@@ -8,8 +8,8 @@ from headrace.model.errors import TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import Clock
 from headrace.runtime.sqlite import SqliteThread
+from headrace.store import Patience, migrations
 from headrace.store import inbox_verbs as verbs
-from headrace.store import migrations
 from headrace.store.inbox import Box, Compose, InboxSettings, Kept, Known, Letter
 from headrace.store.inbox_verbs import Verb
 from headrace.store.observed import ObservedTime
@@ -28,16 +28,17 @@ class SqliteInbox:
         )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: bool = False) -> "SqliteInbox":
+    async def open(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> "SqliteInbox":
         """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
-        TransientError, unless `patient`, when it can't be had for now."""
+        TransientError, unless `patient` hears it, when it can't be had now."""
         inbox = cls(path, clock, settings)
         try:
             await inbox._thread.ask(lambda _: None, writes=False)
-        except TransientError:
-            if not patient:
+        except TransientError as error:
+            if patient is None:
                 await inbox.close()
                 raise
+            patient(error)
         except BaseException:
             await inbox.close()
             raise

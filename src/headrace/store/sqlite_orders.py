@@ -21,7 +21,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.store import FOREVER_MS, Accepted, Cancelled, FoundFills, Rate, Renewal, Room, SavedPortfolio, rows
+from headrace.store import FOREVER_MS, Accepted, Cancelled, Depth, FoundFills, Rate, Renewal, Room, SavedPortfolio, rows
 from headrace.store.parked import Unreadable, read_each
 from headrace.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
@@ -310,6 +310,19 @@ def portfolio(user_id: str, db: _Db) -> SavedPortfolio | None:
 
 def save_portfolio(user_id: str, saved: SavedPortfolio, db: _Db) -> None:
     db.execute(rows.SAVE_PORTFOLIO.format("?", "?", "?"), (user_id, *saved))
+
+
+def depth(db: _Db) -> Depth:
+    count = "select count(*) from orders where"
+    ready, resting, begun = (
+        db.execute(f"{count} {which}").fetchone()[0]
+        for which in (
+            "status = 'PENDING' and lease_until = 0",
+            "status = 'PENDING' and lease_until > 0",
+            "status in ('ROUTING', 'BUILDING', 'SUBMITTED')",
+        )
+    )
+    return Depth(ready, resting, begun)
 
 
 def retire(seen_ms: int, kept_ms: int, limit: int, db: _Db) -> tuple[list[Unreadable], int]:

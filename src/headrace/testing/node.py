@@ -38,6 +38,8 @@ class PubSubFaults:
     """The `Location` header of a refused handshake."""
     unanswered: set[str] = field(default_factory=set)
     """Methods that are never answered."""
+    text_ids: str = ""
+    """Subscription ids are text: this, with the number in place of `{}`."""
     same_id: bool = False
     """All subscriptions get one id."""
     never_ack: bool = False
@@ -256,7 +258,8 @@ class ScriptedNode:
             code, message = self.faults.errors[method]
             return {"id": request["id"], "error": {"code": code, "message": message}}
         if method.endswith("Unsubscribe"):
-            return {"id": request["id"], "result": client.subscriptions.pop(params[0], None) is not None}
+            number = next((n for n in client.subscriptions if self._shown(n) == params[0]), None)
+            return {"id": request["id"], "result": client.subscriptions.pop(number or 0, None) is not None}
         if method == "transactionSubscribe" and not self.whole_transactions:
             return {"id": request["id"], "error": {"code": -32601, "message": "Method not found"}}
         options: dict[str, Any] = params[1] if len(params) > 1 else {}
@@ -272,7 +275,11 @@ class ScriptedNode:
         )
         subscription_id = 1 if self.faults.same_id else next(self._ids)
         client.subscriptions[subscription_id] = subscribed
-        return {"id": request["id"], "result": subscription_id}
+        return {"id": request["id"], "result": self._shown(subscription_id)}
+
+    def _shown(self, number: int) -> int | str:
+        """A subscription's number as it is told."""
+        return self.faults.text_ids.format(number) if self.faults.text_ids else number
 
     def _notify_landed(self, landed: Landed, commitment: Commitment) -> None:
         value = {"signature": landed.signature, "err": landed.err, "logs": landed.logs}
@@ -305,7 +312,7 @@ class ScriptedNode:
             for number, known in list(client.subscriptions.items()):
                 if known.kind != kind or known.key != key or (commitment and known.commitment != commitment):
                     continue
-                shown = number + 1_000_000 if self.faults.wrong_ids else number
+                shown = number + 1_000_000 if self.faults.wrong_ids else self._shown(number)
                 params = {"result": result(known), "subscription": shown}
                 frame = {"jsonrpc": "2.0", "method": f"{kind}Notification", "params": params}
                 self._send(client, msgspec.json.encode(frame).decode())

@@ -28,6 +28,7 @@ class ScriptedChain:
         self.before_look: Callable[[], None] = lambda: None
         self.before_height: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
 
     async def blockhash(self) -> Blockhash:
         self._ask()
@@ -57,6 +58,9 @@ class ScriptedChain:
     async def changed(self, signature: str, timeout_s: float) -> None:
         await asyncio.sleep(min(timeout_s, 0.002))
         self.on_wait()
+
+    async def check(self, *, thorough: bool) -> None:
+        self._ask()
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -89,6 +93,10 @@ class FixedVenue:
         if self.away:
             raise TransientError(f"{self.name} is away")
         return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(self.amount_out), fee_bps=Bps(25))
+
+    async def check(self, *, thorough: bool) -> None:
+        if self.away:
+            raise TransientError(f"{self.name} is away")
 
 
 def new_order(

@@ -15,6 +15,9 @@ class Venue(Protocol):
     async def quote(self, request: OrderRequest) -> Quote:
         """What comes out for the request's amount, after fees. Raises TransientError when there is no answer."""
 
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when it gives no quotes for now. `thorough`: it just failed."""
+
 
 VENUES: Final[Mapping[str, str]] = MappingProxyType(
     {

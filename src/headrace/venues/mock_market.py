@@ -46,6 +46,7 @@ class MockMarket:
         low, _, high = settings.variance.partition("-")
         self._stray_bps = sorted((_bps(low), _bps(high or low)))
         self._luck = random.Random(f"{settings.seed}:{name}")  # noqa: S311
+        self._luck_of_checks = random.Random(f"{settings.seed}:{name}:checks")  # noqa: S311
 
     async def quote(self, request: OrderRequest) -> Quote:
         if self._settings.quote_ms:
@@ -57,6 +58,11 @@ class MockMarket:
         gross = request.amount * out * (BPS_WHOLE + stray_bps) // (per * BPS_WHOLE)
         net = gross * (BPS_WHOLE - self._fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
         return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(net), fee_bps=self._fee_bps)
+
+    async def check(self, *, thorough: bool) -> None:
+        """Draws from another series than the quotes, so that these stay those of the seed."""
+        if self._luck_of_checks.random() < self._settings.error:
+            raise TransientError(f"{self.name} gives no quote")
 
 
 def _bps(fraction: str) -> int:

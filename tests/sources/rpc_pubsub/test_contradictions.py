@@ -153,7 +153,7 @@ async def test_what_is_lost_between_the_acknowledgement_and_the_first_cover_is_d
         await rigged.node.until(lambda: rigged.node.subscribed("logs") == 1)
         await rigged.until(lambda: bool(rigged.source._sessions) and rigged.source._sessions[0].complete)
         slot = rigged.node.advance_slot()
-        await rigged.until(lambda: rigged.source._sessions[0].progress.head == slot)
+        await rigged.until(lambda: rigged.source._sessions[0].progress.surely().get(FEED) == slot)
         assert not rigged.health.ready
         rigged.proxy.refuse = True
         rigged.proxy.cut()

@@ -16,28 +16,54 @@ BAD: dict[str, str | bytes] = {
     "null": "null",
     "list": "[1,2,3]",
     "number": "17",
-    "deep": DEEP,
-    "deep list": "[" * 100_000,
-    "bad utf-8": b'{"jsonrpc":"2.0","method":"logs\xff\xfe"}',
-    "no params": '{"jsonrpc":"2.0","method":"logsNotification"}',
-    "wrong types": '{"jsonrpc":"2.0","method":"slotNotification","params":{"result":{"slot":"7"},"subscription":1}}',
-    "negative slot": '{"method":"slotNotification","params":{"result":{"slot":-1,"parent":0,"root":0}}}',
-    "vast slot": '{"method":"slotNotification","params":{"result":{"slot":9' + "9" * 40 + ',"parent":0,"root":0}}}',
     "other method": '{"jsonrpc":"2.0","method":"blockNotification","params":{"result":{},"subscription":1}}',
     "no id": '{"jsonrpc":"2.0","result":5}',
-    "bad signature": '{"method":"logsNotification","params":{"result":{"context":{"slot":5},"value":'
-    '{"signature":"O0Il","err":null,"logs":[]}},"subscription":1}}',
 }
+LOST: dict[str, tuple[str | bytes, set[str]]] = {
+    "deep": (DEEP, {FEED}),
+    "deep list": ("[" * 100_000, {FEED, "slots"}),
+    "cut off": ('{"jsonrpc":"2.0","me', {FEED, "slots"}),
+    "bad utf-8": (b'{"jsonrpc":"2.0","method":"logs\xff\xfe"}', {FEED, "slots"}),
+    "no params": ('{"jsonrpc":"2.0","method":"logsNotification"}', {FEED}),
+    "no result": ('{"jsonrpc":"2.0","method":"slotNotification","params":{"subscription":1}}', {"slots"}),
+    "negative slot": ('{"method":"slotNotification","params":{"result":{"slot":-1,"parent":0,"root":0}}}', {"slots"}),
+    "vast slot": (
+        '{"method":"slotNotification","params":{"result":{"slot":9' + "9" * 40 + ',"parent":0,"root":0}}}',
+        {"slots"},
+    ),
+    "bad signature": (
+        '{"method":"logsNotification","params":{"result":{"context":{},"value":'
+        '{"signature":"O0Il","err":null,"logs":[]}},"subscription":1}}',
+        {FEED},
+    ),
+}
+"""What may have been a notification of a subscription, and the feeds that then lack it."""
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_bad_message_is_counted_and_skipped(name: str) -> None:
+async def test_a_bad_message_of_no_subscription_is_counted_and_skipped(name: str) -> None:
     async with rig() as rigged:
         rigged.node.send_raw(BAD[name])
         await rigged.still_flows()
         await rigged.until(lambda: "source_bad_messages_total{" in rigged.metrics.render().decode())
         assert rigged.proxy.connections == 1
         assert rigged.gaps == []
+
+
+@pytest.mark.parametrize("name", LOST)
+async def test_what_may_have_been_a_notification_is_a_gap_of_its_feeds(name: str) -> None:
+    message, feeds = LOST[name]
+    async with rig() as rigged:
+        head = rigged.node.ledger.head
+        rigged.node.send_raw(message)
+        await rigged.until(lambda: {gap.feed for gap in rigged.gaps if gap.from_slot <= head <= gap.to_slot} == feeds)
+        await rigged.settled()
+        assert {gap.state for gap in rigged.gaps} == {"open", "backfilled"}
+        assert rigged.proxy.connections == 1
+        assert "can't be read" in rigged.health.components()["source:rpc"].detail
+        kind = "logs" if FEED in feeds else "slots"
+        assert rigged.count("source_unreadable_total", source="rpc-0", kind=kind) == 1
+        await rigged.until(lambda: "source_bad_messages_total{" in rigged.metrics.render().decode())
 
 
 @pytest.mark.parametrize(
@@ -50,18 +76,23 @@ async def test_a_bad_message_is_counted_and_skipped(name: str) -> None:
         (["0OIl", "base58"], "bad_base58"),
     ],
 )
-async def test_account_data_that_can_not_be_unpacked_is_skipped(data: list[str], reason: str) -> None:
+async def test_account_data_that_can_not_be_unpacked_is_a_gap(data: list[str], reason: str) -> None:
     async with rig(subscriptions=("program:pump", FEED)) as rigged:
         session = rigged.source._sessions[0]
         (number,) = (key for key, known in session.registry.active.items() if known.kind == "program")
         account = {"lamports": 1, "data": data, "owner": PROGRAM, "executable": False, "rentEpoch": 0}
         value = {"pubkey": OTHER, "account": account}
-        params = {"result": {"context": {"slot": 5}, "value": value}, "subscription": number}
+        context = {"slot": rigged.node.ledger.head}
+        params = {"result": {"context": context, "value": value}, "subscription": number}
         frame = {"jsonrpc": "2.0", "method": "programNotification", "params": params}
         rigged.node.send_raw(msgspec.json.encode(frame).decode())
         await rigged.still_flows()
         await rigged.until(lambda: rigged.count("source_bad_messages_total", source="rpc-0", reason=reason) == 1)
         assert not any(isinstance(update, AccountUpdate) for update in rigged.updates)
+        feed = f"program:{PROGRAM}"
+        await rigged.until(
+            lambda: [gap.state for gap in rigged.gaps_of(feed)] == ["open", "unrecoverable"], flowing=True
+        )
 
 
 async def test_a_huge_frame_costs_the_connection_and_is_a_gap() -> None:

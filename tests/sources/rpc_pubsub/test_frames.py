@@ -13,14 +13,16 @@ from pybase64 import b64decode, b64encode_as_string
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.sources.rpc_pubsub.frames import Ack, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Kind, Subscription
+from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Kind, ServerId, Subscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 PUBSUB = Path(__file__).parents[2] / "data" / "mainnet" / "pubsub"
 STAMP = Stamp("rpc-0", "processed")
 KEY = made_up_key("a")
 KINDS: tuple[Kind, ...] = ("slots", "logs", "program", "account", "signature")
-ACTIVE = {number: Subscription(kind, KEY if kind != "slots" else "") for number, kind in enumerate(KINDS)}
+ACTIVE: dict[ServerId, Subscription] = {
+    number: Subscription(kind, KEY if kind != "slots" else "") for number, kind in enumerate(KINDS)
+}
 
 
 def lines(kind: str) -> list[str]:
@@ -67,7 +69,7 @@ def test_the_other_messages() -> None:
     assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 0), ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1, 0)
     done = {"context": {"slot": 9}, "value": {"err": None}}
     assert read(frame("signature", done, 4), ACTIVE, STAMP, 0) == SignatureNotice(9, ACTIVE[4], 4)
-    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 55), ACTIVE, STAMP, 0) == Unknown(55)
+    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 55), ACTIVE, STAMP, 0) == Unknown(55, ("slots",), 9)
     assert read(b'{"jsonrpc":"2.0","result":24040,"id":3}', ACTIVE, STAMP, 0) == Ack(3, 24040)
     assert read(b'{"jsonrpc":"2.0","result":true,"id":3}', ACTIVE, STAMP, 0) == Ack(3, None)
     refusal = b'{"jsonrpc":"2.0","error":{"code":-32602,"message":"no"},"id":3}'

@@ -11,6 +11,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
@@ -32,16 +33,21 @@ class SlowDesk:
         await self.free.wait()
         self.got.append(update)
 
-    def believes(self, slot: int) -> bool:
+    def unreadable(self, session: Session, lost: Unreadable) -> None: ...
+
+    def believes(self, session: Session, slot: int) -> bool:
+        return True
+
+    def can_be(self, session: Session, slot: int) -> bool:
         return True
 
     def refused(self, session: Session) -> None: ...
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None: ...
 
-    def head_heard(self, session: Session, slot: int) -> None: ...
-
-    def slot_shown(self, slot: int) -> None: ...
+    def slot_shown(self, session: Session, slot: int) -> bool:
+        session.watch.slot(slot, session._clock.monotonic())
+        return True
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         if session.complete:

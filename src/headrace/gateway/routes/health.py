@@ -1,6 +1,6 @@
 """Whether the process lives, whether it is ready, and its metrics."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from litestar import MediaType, Request, Response, get
@@ -12,16 +12,24 @@ from headrace.runtime.metrics import Metrics
 
 
 class Component(msgspec.Struct, frozen=True):
-    """One part's own word on its state."""
+    """One part's own word on its state. Times are wall time in milliseconds since 1970.
+
+    `required`: readiness needs it. `since`: when `ready` last changed. `last_error`, and `last_error_at`: why it was
+    last not ready; null if it always was.
+    """
 
     ready: bool
+    required: bool
+    since: int
     detail: str
+    last_error: str | None
+    last_error_at: int | None
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`ready` when every part that is needed is; then the HTTP status is 200, else 503."""
+    """`ready` when every part that is required is; then the HTTP status is 200, else 503."""
 
-    status: str
+    status: Literal["ready", "not ready"]
     components: dict[str, Component]
 
 
@@ -45,11 +53,14 @@ def liveness() -> Liveness:
     responses={503: ResponseSpec(Readiness, description="Not ready")},
 )
 def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
-    """Every part's state; 503 while one that is needed is not ready."""
-    health = context_of(request).health
-    components = {name: Component(state.ready, state.detail) for name, state in health.components().items()}
-    body = Readiness("ready" if health.ready else "not ready", components)
-    return Response(body, status_code=200 if health.ready else 503)
+    """Every part's state; 503 while one that is required is not ready."""
+    parts = context_of(request).health.components()
+    components = {
+        name: Component(it.ready, it.required, it.since_ms, it.detail, it.last_error, it.last_error_ms)
+        for name, it in parts.items()
+    }
+    ready = all(it.ready for it in parts.values() if it.required)
+    return Response(Readiness("ready" if ready else "not ready", components), status_code=200 if ready else 503)
 
 
 @get(

@@ -5,12 +5,13 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from headrace.execution.intake import Intake, as_accepted
 from headrace.execution.requests import read_json
+from headrace.gateway.connection import Endpoint
 from headrace.gateway.order_verbs import of_user
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
@@ -127,6 +128,25 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
     return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
+
+
+def off() -> Sequence[ControllerRouterHandler]:
+    """In place of `handlers` where orders are off: an answer that nobody takes for "no such order"."""
+
+    @route(
+        ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/execute"],
+        http_method=["GET", "POST"],
+        include_in_schema=False,
+    )
+    async def orders_off(request: Request[Any, Any, Any]) -> None:
+        raise OrderRefused(HTTPStatus.NOT_IMPLEMENTED, "orders_off", "this server takes no orders", fate="unknown")
+
+    return (orders_off,)
+
+
+def refuse_stream(_connection: object, _opening: object) -> Endpoint:
+    """In place of a stream where orders are off."""
+    raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server takes no orders")
 
 
 def read_body(content_type: str, body: bytes) -> Any:

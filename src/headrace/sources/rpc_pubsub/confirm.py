@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from headrace.model.updates import SlotStatus
+from headrace.sources.rpc_pubsub.head import NEAR
 
 SPAN_MAX: Final = 500
 """Slots asked for at once, and the most that are kept waiting: ten times as long as confirmation normally takes."""
@@ -26,7 +27,6 @@ class Confirmations:
     def __init__(self) -> None:
         self._parents: dict[int, int | None] = {}
         self._settled = 0
-        self._head = 0
 
     def processed(self, slot: int, parent: int | None = None) -> None:
         """A node began `slot` on top of `parent`, or delivered something of it."""
@@ -34,9 +34,14 @@ class Confirmations:
             return
         if parent is not None or slot not in self._parents:
             self._parents[slot] = parent
-        self._head = max(self._head, slot)
         if len(self._parents) > SPAN_MAX:  # also where nobody asks for verdicts
             self._give_up()
+
+    def come_down(self, head: int) -> None:
+        """The chain is only at `head`: what was said of slots beyond it is forgotten."""
+        self._parents = {slot: parent for slot, parent in self._parents.items() if slot <= head + NEAR}
+        if self._settled > head + NEAR:
+            self._settled = 0
 
     def span(self) -> tuple[int, int] | None:
         """The range to ask for, ends included; None if nothing waits. What is older than SPAN_MAX is given up."""
@@ -67,6 +72,10 @@ class Confirmations:
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot > newest}
         self._settled = newest
         return verdicts
+
+    @property
+    def _head(self) -> int:
+        return max(self._parents, default=0)
 
     @property
     def _oldest(self) -> int:

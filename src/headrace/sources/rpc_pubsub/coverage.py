@@ -1,5 +1,6 @@
 """Which slots of one feed were covered by some connection, and which holes that leaves. Pure."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -23,8 +24,14 @@ class Coverage:
     `covered_to` is what an earlier Coverage reached, if this one goes on with it.
     """
 
+    PAST_MAX: Final = 32
+    UNKNOWN_SLOTS: Final = 64
+    """Slots that are declared where it is not known since when the feed was promised."""
+
     def __init__(self, covered_to: int | None = None) -> None:
         self._frontier = covered_to
+        self._past: deque[int] = deque(maxlen=self.PAST_MAX)
+        """Where the frontier stood before, ascending: it falls back there if what raised it is taken back."""
         self._live: dict[str, int] = {}
 
     @property
@@ -32,8 +39,11 @@ class Coverage:
         """Whether some connection covers the feed now."""
         return bool(self._live)
 
-    def begin(self, connection: str, first_slot: int) -> Hole | None:
-        """`connection` brings everything from `first_slot` on. Returns the hole that is thereby bounded."""
+    def begin(self, connection: str, first_slot: int, head: int = 0) -> Hole | None:
+        """`connection` brings everything from `first_slot` on. Returns the hole that is thereby bounded. Where the
+        chain is only at `head`, a frontier beyond it was never reached, and is taken back."""
+        if head:
+            self._fall_back(max(head, first_slot))
         if self._frontier is None:
             self._frontier = first_slot - 1
         self._live[connection] = first_slot
@@ -45,14 +55,26 @@ class Coverage:
         if self._frontier is None:  # promised when the node took the subscription, lost before its cover began
             self._frontier = last_slot
         elif first_slot is not None and first_slot <= self._frontier + 1:
-            self._frontier = max(self._frontier, last_slot)
+            self._raise(last_slot)
         return self._hole()
 
-    def suspend(self, last_slots: Mapping[str, int]) -> int | None:
+    def _raise(self, slot: int) -> None:
+        if self._frontier is not None and slot > self._frontier:
+            self._past.append(self._frontier)
+            self._frontier = slot
+
+    def _fall_back(self, head: int) -> None:
+        while self._frontier is not None and self._frontier > head:
+            self._frontier = self._past.pop() if self._past else head - self.UNKNOWN_SLOTS
+
+    def suspend(self, last_slots: Mapping[str, int], head: int = 0) -> int | None:
         """All connections end at once, each having brought everything up to its slot here. Returns how far the feed is
-        covered without a hole: the latest cover ends first, so none leaves one behind."""
+        covered without a hole: the latest cover ends first, so none leaves one behind. Nothing is covered beyond
+        `head`, where the chain is."""
         for connection in sorted(last_slots, key=lambda name: self._live.get(name, 0), reverse=True):
             self.end(connection, last_slots[connection])
+        if head:
+            self._fall_back(head)
         return self._frontier
 
     def _hole(self) -> Hole | None:
@@ -62,7 +84,7 @@ class Coverage:
         if reach <= self._frontier + 1:
             return None
         hole = Hole(self._frontier + 1, reach - 1)
-        self._frontier = reach - 1
+        self._raise(reach - 1)
         return hole
 
 
@@ -75,6 +97,8 @@ class Progress:
     """
 
     HEADS_AFTER_ACK: Final = 2
+    AHEAD_MAX: Final = 512
+    """Slots by which others' heads may put off the begin of a cover."""
 
     def __init__(self, commitment: Commitment, margin_slots: int) -> None:
         self._commitment, self._margin_slots = commitment, margin_slots
@@ -105,21 +129,40 @@ class Progress:
         """The first slot that is surely whole, None while the cover has not begun."""
         return self._first.get(feed)
 
+    def promise(self, slot: int) -> None:
+        """The first head was heard, of which nothing tells yet whether it counts: what is acknowledged is promised from
+        there on."""
+        for feed in self._waiting:
+            self._promised[feed] = self._promised[feed] or slot
+
     def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
-        """A head was heard (`others_head`: the highest that anybody heard). Returns the feeds whose cover begins, each
-        with the first slot that is surely whole."""
-        self.head, self.root = max(self.head, slot), max(self.root, root)
+        """The head is `slot` now (`others_head`: by others' word). Returns the feeds whose cover begins, each with the
+        first slot that is surely whole. A head that is lower than before takes back what was said in between."""
+        if slot < self.head:
+            self._come_down(slot)
+        self.head, self.root = slot, max(self.root, min(root, slot))
         if not self._waiting:
             return []
+        self._promised = {feed: min(promised, slot) for feed, promised in self._promised.items()}
         begun = []
         for feed, heads in list(self._waiting.items()):
             self._waiting[feed] = heads + 1
             self._promised[feed] = self._promised[feed] or slot
             if heads + 1 >= self.HEADS_AFTER_ACK:
                 del self._waiting[feed]
-                self._first[feed] = first = max(self.head, others_head) + 1
+                ahead = min(others_head, self.head + self.AHEAD_MAX)
+                self._first[feed] = first = max(self.head, ahead) + 1
                 begun.append((feed, first))
         return begun
+
+    def _come_down(self, slot: int) -> None:
+        """Covers that began above `slot` have yet to begin."""
+        for feed in [feed for feed, first in self._first.items() if first > slot + self.AHEAD_MAX + 1]:
+            del self._first[feed]
+            self._waiting[feed] = 0
+        self._promised = {feed: min(promised, slot) for feed, promised in self._promised.items()}
+        self.last = {feed: min(last, slot) for feed, last in self.last.items()}
+        self.root = min(self.root, slot)
 
     def brought(self, feed: str, slot: int) -> None:
         """Something of `slot` was delivered on `feed`."""
@@ -140,6 +183,6 @@ class Progress:
             if trust_head and commitment == "processed":
                 slot = max(slot, self.head - self._margin_slots)
             elif trust_head and commitment == "confirmed":
-                slot = max(slot, self.root)
+                slot = max(slot, min(self.root, self.head - self._margin_slots))
             reached[feed] = max(slot, first - 1)
         return reached

@@ -9,6 +9,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.updates import Commitment
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc
+from headrace.sources.rpc_pubsub.head import APART
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
 from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
@@ -21,8 +22,9 @@ _log = structlog.get_logger("source")
 
 
 class CrossCheck:
-    """Call `once` every `check_s`. It bears witness to each session's watch, counts heads for a session whose node has
-    no slot subscription (`head_heard`), and parts a session that no longer brings what the ledger has.
+    """Call `once` every `check_s`. `getSlot` is a witness of the head (`head_told` returns whether its word counts),
+    and the head of a session whose node has no slot subscription (`slot_shown`). A session that no longer brings what
+    the ledger has is parted.
     """
 
     def __init__(
@@ -32,13 +34,14 @@ class CrossCheck:
         settings: RpcPubSubSettings,
         clock: Clock,
         tally: Tally,
-        believes: Callable[[int], bool],
-        head_heard: Callable[[Session, int], None],
+        head_told: Callable[[int], bool],
+        others_head: Callable[[str], int],
+        slot_shown: Callable[[Session, int], bool],
     ) -> None:
         self.fault = ""
         """Why the last round had no findings, in words that may be shown; empty if it had some."""
         self._rpc, self._settings, self._clock, self._tally = rpc, settings, clock, tally
-        self._believes, self._head_heard = believes, head_heard
+        self._head_told, self._others_head, self._slot_shown = head_told, others_head, slot_shown
         self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
         self._quiet: dict[tuple[Session, str], tuple[int, float]] = {}
         self._landed: dict[tuple[Session, str], int] = {}
@@ -50,7 +53,7 @@ class CrossCheck:
         sessions = [session for session in sessions if session.connected]
         try:
             slot = await self._rpc.get_slot("processed")
-            if self._believes(slot):
+            if self._head_told(slot):
                 self._compare_heads(sessions, slot)
             for subscription in wanted:
                 if subscription.kind in ("logs", "transactions"):
@@ -65,10 +68,9 @@ class CrossCheck:
     def _compare_heads(self, sessions: list[Session], slot: int) -> None:
         now = self._clock.monotonic()
         for session in sessions:
-            session.watch.witness(slot, now)
             if SLOTS in session.registry.refused:
-                session.watch.slot(slot, now)
-                self._head_heard(session, slot)
+                self._slot_shown(session, slot)
+            session.watch.witness(self._others_head(session.name), now)
             self._tally.lag(session.name, session.watch.lag_slots)
 
     async def _audit(self, subscription: Subscription, sessions: list[Session]) -> None:
@@ -80,6 +82,9 @@ class CrossCheck:
         newest = await self._rpc.get_signatures_for_address(subscription.key, limit=1, commitment=self._commitment)
         for session in quiet:
             landed = self._landed.setdefault((session, feed), newest[0].slot if newest else 0)
+            if landed > session.watch.head + APART:
+                del self._landed[session, feed]  # no transaction of this chain: what is really the newest is asked anew
+                continue
             if landed + _NEWEST_MARGIN_SLOTS > session.watch.head:
                 continue  # looked at again next round
             del self._quiet[session, feed], self._landed[session, feed]

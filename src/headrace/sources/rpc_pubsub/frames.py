@@ -14,13 +14,14 @@ from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
+from headrace.solana.signatures import is_signature
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
-from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
+from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription
 
 _Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Lamports = Annotated[int, msgspec.Meta(ge=0)]
-_Signature = Annotated[str, msgspec.Meta(pattern="^[1-9A-HJ-NP-Za-km-z]{64,88}$")]
+_Signature = Annotated[str, msgspec.Meta(pattern=r"^[1-9A-HJ-NP-Za-km-z]{64,88}\Z")]
 _PEEK: Final = 72
 """Bytes within which a notification of any known node names its method."""
 _KEYS_MAX: Final = 65_536
@@ -32,12 +33,12 @@ _CONTAINERS_MAX: Final = 4_096
 
 
 class SlotNotice(NamedTuple):
-    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back."""
+    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back (0: not told)."""
 
     slot: int
-    parent: int
+    parent: int | None
     root: int
-    subscription_id: int
+    subscription_id: ServerId
 
 
 class SignatureNotice(NamedTuple):
@@ -45,7 +46,7 @@ class SignatureNotice(NamedTuple):
 
     slot: int
     subscription: Subscription
-    subscription_id: int
+    subscription_id: ServerId
 
 
 class LandedNotice(NamedTuple):
@@ -60,7 +61,7 @@ class Ack(NamedTuple):
     """A subscription was accepted under `subscription_id`, or an unsubscription answered (`subscription_id` None)."""
 
     request_id: int
-    subscription_id: int | None
+    subscription_id: ServerId | None
 
 
 class Refusal(NamedTuple):
@@ -72,9 +73,12 @@ class Refusal(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A notification of a subscription that this connection has not, or no longer."""
+    """A notification of a subscription that this connection has not, or no longer. `kinds` are those that it can be of,
+    `slot` is what it tells."""
 
-    subscription_id: int
+    subscription_id: ServerId
+    kinds: tuple[Kind, ...] = ()
+    slot: int | None = None
 
 
 Heard: TypeAlias = (
@@ -105,6 +109,7 @@ class _Account(msgspec.Struct, gc=False):
     data: tuple[str, str]
     owner: str
     executable: bool
+    space: _Lamports | None = None
 
 
 class _Keyed(msgspec.Struct, gc=False):
@@ -229,6 +234,25 @@ _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
 )
 _ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
 _OF_ACCOUNTS: Final = frozenset({b"programNotification", b"accountNotification"})
+_TRANSACTION_TIMES: Final = 4
+"""A whole transaction may have four times what its logs may have."""
+KINDS: Final[dict[str, tuple[Kind, ...]]] = {
+    "slotNotification": ("slots",),
+    "logsNotification": ("logs", "transactions"),
+    "programNotification": ("program",),
+    "accountNotification": ("account",),
+    "signatureNotification": ("signature",),
+    "transactionNotification": ("transactions",),
+}
+"""Method of a notification → the kinds of subscription that it can be of."""
+_SHAPES: Final[dict[type, tuple[Kind, ...]]] = {
+    _LogsFrame: KINDS["logsNotification"],
+    _AccountFrame: KINDS["accountNotification"],
+    _ProgramFrame: KINDS["programNotification"],
+    _SlotFrame: KINDS["slotNotification"],
+    _SignatureFrame: KINDS["signatureNotification"],
+    _TransactionFrame: KINDS["transactionNotification"],
+}
 _known_keys: set[str] = set()
 
 
@@ -239,13 +263,15 @@ class Stamp(NamedTuple):
     commitment: Commitment
 
 
-def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, received_ns: int) -> Heard:
+def read(
+    message: bytes, active: Mapping[ServerId, Subscription] | Mapping[int, Subscription], stamp: Stamp, received_ns: int
+) -> Heard:
     """One WebSocket message. `active` maps the node's subscription ids to what was subscribed.
 
     Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
-    id of a subscription of another kind), `bad_key`, `bad_slot` (older than its own parent or root), and those of
-    `bytes_of`; `too_large` or `too_complex` for a message that no node sends but for an account's, which may have
-    the size of the settings.
+    id of a subscription of another kind), `bad_key`, `bad_signature`, `bad_slot` (older than its own parent or root),
+    `bad_lamports`, `wrong_size` (of account data), and those of `bytes_of`; `too_large` or `too_complex` for a
+    message of no account that is more than a node sends. `salvage` reads what is refused here.
     """
     try:
         frame = _decode(message)
@@ -260,7 +286,7 @@ def read(message: bytes, active: Mapping[int, Subscription], stamp: Stamp, recei
     subscription_id = frame.params.subscription
     subscription = active.get(subscription_id)
     if subscription is None:
-        return Unknown(subscription_id)
+        return _unknown(frame)
     return _notification(frame, subscription, stamp, received_ns)
 
 
@@ -284,15 +310,27 @@ def _check_size(message: bytes, name: bytes) -> None:
     """Raise BadInputError before values are made of what is too much."""
     if name in _OF_ACCOUNTS:
         return
-    if len(message) > BYTES_MAX:
-        raise BadInputError("too_large", f"{len(message)} bytes of {name.decode()}, expected at most {BYTES_MAX}")
-    if message.count(b"[") + message.count(b"{") > _CONTAINERS_MAX:
-        raise BadInputError("too_complex", f"more than {_CONTAINERS_MAX} arrays and objects")
+    times = _TRANSACTION_TIMES if name == b"transactionNotification" else 1
+    if len(message) > times * BYTES_MAX:
+        raise BadInputError(
+            "too_large", f"{len(message)} bytes of {name.decode()}, expected at most {times * BYTES_MAX}"
+        )
+    if message.count(b"[") + message.count(b"{") > times * _CONTAINERS_MAX:
+        raise BadInputError("too_complex", f"more than {times * _CONTAINERS_MAX} arrays and objects")
+
+
+def _unknown(frame: _Frame) -> Unknown:
+    result = frame.params.result
+    slot = result.slot if isinstance(result, _SlotInfo | _TransactionResult) else result.context.slot
+    kinds = next(kinds for shape, kinds in _SHAPES.items() if isinstance(frame, shape))
+    return Unknown(frame.params.subscription, kinds, slot)
 
 
 def _notification(frame: _Frame, subscription: Subscription, stamp: Stamp, received_ns: int) -> Heard:
     if isinstance(frame, _LogsFrame):
         value = frame.params.result.value
+        if not is_signature(value.signature):
+            raise BadInputError("bad_signature", value.signature)
         if subscription.kind == "transactions":
             return LandedNotice(frame.params.result.context.slot, subscription, value.signature)
         _expect(subscription, "logs")
@@ -353,6 +391,11 @@ def _transaction(
 def _account(
     pubkey: str, account: _Account, slot: int, subscription: Subscription, stamp: Stamp, received_ns: int
 ) -> AccountUpdate:
+    data = bytes_of(account.data, size_max=ACCOUNT_MAX)
+    if account.space is not None and account.space != len(data):
+        raise BadInputError("wrong_size", f"{len(data)} bytes of {account.space}")
+    if account.lamports >= 2**64:
+        raise BadInputError("bad_lamports", str(account.lamports)[:40])
     return AccountUpdate(
         source=stamp.source,
         feed=subscription.feed,
@@ -361,7 +404,7 @@ def _account(
         pubkey=_key(pubkey),
         owner=_key(account.owner),
         lamports=account.lamports,
-        data=bytes_of(account.data, size_max=ACCOUNT_MAX),
+        data=data,
         executable=account.executable,
         commitment=stamp.commitment,
     )

@@ -24,6 +24,8 @@ class Gap(NamedTuple):
     gap_id: str
     subscription: Subscription
     hole: Hole
+    pubkeys: tuple[str, ...] = ()
+    """Accounts of a `program:` feed of which the present state is to be read again."""
 
 
 class Gaps:
@@ -56,11 +58,11 @@ class Gaps:
                 self._note(gap, "unrecoverable", "the source stopped")
         self._open.clear()
 
-    def add(self, subscription: Subscription, hole: Hole) -> None:
+    def add(self, subscription: Subscription, hole: Hole, pubkeys: tuple[str, ...] = ()) -> None:
         """Declare `hole` and see to it. Returns at once; after `close` it does nothing."""
-        if self._closed:
+        gap = self._gap(subscription, hole)._replace(pubkeys=pubkeys)
+        if self._closed or (gap.gap_id in self._open and not pubkeys):
             return
-        gap = self._gap(subscription, hole)
         self._open[gap.gap_id] = gap
         self._tasks.start(self.name, gap.gap_id, partial(self._run, gap))
 
@@ -83,7 +85,7 @@ class Gaps:
         self._waiting[gap.subscription] = [gap]
         while gaps := self._waiting[gap.subscription]:
             self._waiting[gap.subscription] = []
-            lacks = await self._fill(gap.subscription, [each.hole for each in gaps])
+            lacks = await self._fill(gap.subscription, gaps)
             for done in gaps:
                 await self._tell(done, "unrecoverable" if lacks else "backfilled", "; ".join(lacks))
                 self._open.pop(done.gap_id, None)
@@ -114,11 +116,12 @@ class Gaps:
             log = _log.info if state == "open" else _log.warning
             log("gap", gap_id=gap.gap_id, state=state, from_slot=hole.from_slot, to_slot=hole.to_slot, reason=reason)
 
-    async def _fill(self, subscription: Subscription, holes: list[Hole]) -> list[str]:
+    async def _fill(self, subscription: Subscription, gaps: list[Gap]) -> list[str]:
         if self._ledger is None:
             return ["no HTTP endpoint"]
         try:
-            return await self._ledger.fill(subscription, holes)
+            pubkeys = [pubkey for gap in gaps for pubkey in gap.pubkeys]
+            return await self._ledger.fill(subscription, [gap.hole for gap in gaps], pubkeys)
         except HeadraceError as error:
             _log.warning("refill_failed", feed=subscription.feed, error=str(error))
             return [why(error)]

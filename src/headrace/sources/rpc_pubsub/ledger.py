@@ -1,6 +1,6 @@
 """Reads from the ledger, over HTTP, what a feed missed: bounded, patient with nodes that are behind, oldest first."""
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +12,15 @@ from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotUp
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
-from headrace.solana.rpc import OTHER_ANSWER, SIGNATURES_PER_CALL_MAX, Rpc, RpcError, SignatureInfo
+from headrace.solana.rpc import (
+    ACCOUNTS_PER_CALL_MAX,
+    OTHER_ANSWER,
+    SIGNATURES_PER_CALL_MAX,
+    AccountInfo,
+    Rpc,
+    RpcError,
+    SignatureInfo,
+)
 from headrace.solana.rpc_bodies import TOO_LARGE
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
@@ -91,8 +99,8 @@ class Ledger:
         self._recent = recent
         self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
 
-    async def fill(self, subscription: Subscription, holes: list[Hole]) -> list[str]:
-        """Fill holes of one feed; several at once cost one listing."""
+    async def fill(self, subscription: Subscription, holes: list[Hole], pubkeys: Sequence[str] = ()) -> list[str]:
+        """Fill holes of one feed; several at once cost one listing. Of `pubkeys` the present states are delivered."""
         deadline = self._clock.monotonic() + self._settings.refill_s
         if subscription.kind in ("logs", "transactions"):
             return await self._fill_logs(subscription, holes, deadline)
@@ -100,6 +108,7 @@ class Ledger:
             return await self._fill_account(subscription, holes, deadline)
         if subscription.kind == "slots":
             return await self._fill_slots(subscription, holes, deadline)
+        await self._reread(subscription, pubkeys, _ends(holes)[1], deadline)
         return ["nodes keep no older versions of accounts"]
 
     async def fetch(self, subscription: Subscription, *, tries: int = NULL_TRIES) -> Fetched:
@@ -221,13 +230,29 @@ class Ledger:
         to_slot = _ends(holes)[1]
         read = partial(self._rpc.get_account_info, subscription.key, self._commitment, min_context_slot=to_slot)
         found = await self._again(read, deadline)
+        await self._put_account(subscription, subscription.key, to_slot, found)
+        return ["intermediate versions"]
+
+    async def _reread(self, subscription: Subscription, pubkeys: Sequence[str], to_slot: int, deadline: float) -> None:
+        """Deliver the present states of accounts of a program, those that still exist."""
+        distinct = list(dict.fromkeys(pubkeys))
+        for start in range(0, len(distinct), ACCOUNTS_PER_CALL_MAX):
+            some = distinct[start : start + ACCOUNTS_PER_CALL_MAX]
+            read = partial(self._rpc.get_multiple_accounts, some, self._commitment, min_context_slot=to_slot)
+            for pubkey, found in zip(some, await self._again(read, deadline), strict=True):
+                if found is not None and found.owner == subscription.key:
+                    await self._put_account(subscription, pubkey, to_slot, found)
+
+    async def _put_account(
+        self, subscription: Subscription, pubkey: str, to_slot: int, found: AccountInfo | None
+    ) -> None:
         await self._outlet.put(
             AccountUpdate(
                 source=self.name,
                 feed=subscription.feed,
                 received_ns=self._clock.wall_ns(),
                 slot=found.slot if found else to_slot,
-                pubkey=subscription.key,
+                pubkey=pubkey,
                 owner=found.owner if found else SYSTEM_PROGRAM,
                 lamports=found.lamports if found else 0,
                 data=found.data if found else b"",
@@ -236,7 +261,6 @@ class Ledger:
             )
         )
         self._tally.refilled(self.name)
-        return ["intermediate versions"]
 
     async def _fill_slots(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
         from_slot, to_slot = _ends(holes)

@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from headrace.model.redact import redact
+from headrace.model.redact import redact_url
 
 REPEAT_S: Final = 60.0
 """An outage that lasts this long is told again, then at twice that, four times that, and so on."""
@@ -16,7 +16,7 @@ class Outage:
     """Counts the losses of one endpoint since it was last well. Times are monotonic seconds."""
 
     def __init__(self, source: str, url: str) -> None:
-        self._source, self._url = source, redact(url)
+        self._source, self._url = source, redact_url(url)
         self._losses = 0
         self._since = 0.0
         self._repeat_s = REPEAT_S

@@ -30,8 +30,10 @@ from headrace.sources.rpc_pubsub.frames import (
     Unknown,
     read,
 )
+from headrace.sources.rpc_pubsub.head import NEAR
+from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import Registry, Subscription
+from headrace.sources.rpc_pubsub.subscriptions import Registry, ServerId, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
 from headrace.sources.rpc_pubsub.watch import Watch
 
@@ -42,6 +44,9 @@ _TURN = 64
 """Messages in a row, for where many wait; then others have a turn of the loop."""
 _GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
+_CONTENT = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
+_HELD_MAX = 4
+"""Heads that wait to be borne out."""
 
 _log = structlog.get_logger("source")
 
@@ -68,13 +73,15 @@ class Desk(Protocol):
 
     def landed(self, notice: LandedNotice) -> None: ...
 
-    def believes(self, slot: int) -> bool: ...
+    def unreadable(self, session: "Session", lost: Unreadable) -> None: ...
+
+    def believes(self, session: "Session", slot: int) -> bool: ...
+
+    def can_be(self, session: "Session", slot: int) -> bool: ...
 
     async def slot_heard(self, session: "Session", notice: SlotNotice, received_ns: int) -> None: ...
 
-    def head_heard(self, session: "Session", slot: int) -> None: ...
-
-    def slot_shown(self, slot: int) -> None: ...
+    def slot_shown(self, session: "Session", slot: int) -> bool: ...
 
     def refused(self, session: "Session") -> None: ...
 
@@ -115,9 +122,14 @@ class Session:
         self._stamp = Stamp(name, settings.commitment)
         self._tasks: Supervisor | None = None
         self._handing_in = self._tells_slots = False
+        self._held_heads: list[tuple[SlotNotice, int]] = []
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
         self._logged: set[str] = set()
+        self.unreadable = 0
+        """Notifications that could not be read."""
+        self.unreadable_at = 0.0
+        self.unreadable_last = ""
 
     @property
     def complete(self) -> bool:
@@ -177,7 +189,7 @@ class Session:
                 try:
                     heard = read(message, self.registry.active, self._stamp, received_ns)
                 except BadInputError as error:
-                    self._note_bad(error)
+                    await self._salvage(message, error, received_ns)
                 else:
                     self._handing_in = True
                     await self._take(heard, received_ns)
@@ -197,8 +209,34 @@ class Session:
             self._logged.add(error.reason)
             _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
 
+    async def _salvage(self, message: bytes, error: BadInputError, received_ns: int) -> None:
+        """Read what can be read of a message that the strict reader refused; what is skipped is counted."""
+        found = salvage(message, self.registry.active, self._stamp, received_ns, error.reason)
+        if not found or any(isinstance(each, Unreadable | Unknown) for each in found):
+            self._note_bad(error)
+        self._handing_in = True
+        for each in found:
+            if isinstance(each, Unreadable):
+                self._lose(each)
+            else:
+                await self._take(each, received_ns)
+        self._handing_in = False
+
+    def _lose(self, lost: Unreadable) -> None:
+        """A notification can't be read: it is a loss of its subscriptions. A node drops a signature's with it."""
+        self.unreadable += 1
+        self.unreadable_at = self._clock.monotonic()
+        self.unreadable_last = f"{lost.subscriptions[0].kind}: {lost.reason}"
+        for subscription in lost.subscriptions:
+            if subscription.kind == "signature":
+                self.registry.renew(subscription)
+        self._desk.unreadable(self, lost)
+
     async def _take(self, heard: Heard, received_ns: int) -> None:
-        if isinstance(heard, LogsUpdate | AccountUpdate | TransactionUpdate):
+        if isinstance(heard, _CONTENT) and not self._desk.can_be(self, heard.slot):
+            self._bad["slot_jump"] += 1
+            self._lose(Unreadable(self._fed_by(heard), "slot_jump"))
+        elif isinstance(heard, LogsUpdate | AccountUpdate | TransactionUpdate):
             await self._desk.deliver(heard)
             self.progress.brought(heard.feed, heard.slot)
             if not self._tells_slots:
@@ -209,12 +247,7 @@ class Session:
             if not self._tells_slots:
                 self._slot_by_content(heard.slot)
         elif isinstance(heard, SlotNotice):
-            if not self._desk.believes(heard.slot):
-                self._bad["slot_jump"] += 1
-                return
-            self._tells_slots = True
-            self.watch.slot(heard.slot, self._clock.monotonic())
-            await self._desk.slot_heard(self, heard, received_ns)
+            await self._take_slot(heard, received_ns)
         elif isinstance(heard, Ack):
             if heard.subscription_id is not None:
                 self._acknowledge(heard.request_id, heard.subscription_id)
@@ -225,17 +258,45 @@ class Session:
             self._desk.signature_seen(self, heard)
         elif isinstance(heard, Unknown):
             self._unknown += 1
+            self._take_unknown(heard)
+
+    async def _take_slot(self, notice: SlotNotice, received_ns: int) -> None:
+        """Hand in a head that counts, and those before it that it bears out; one that nothing bears out is dropped."""
+        if not self._desk.believes(self, notice.slot):
+            if not self.progress.head:
+                self.progress.promise(notice.slot)
+            self._held_heads.append((notice, received_ns))
+            if len(self._held_heads) > _HELD_MAX:
+                self._held_heads.pop(0)
+                self._bad["slot_jump"] += 1
+            return
+        self._tells_slots = True
+        held, self._held_heads = self._held_heads, []
+        for earlier, at_ns in held:
+            if 0 < notice.slot - earlier.slot <= NEAR:
+                await self._desk.slot_heard(self, earlier, at_ns)
+            else:
+                self._bad["slot_jump"] += 1
+        await self._desk.slot_heard(self, notice, received_ns)
+
+    def _fed_by(self, heard: LogsUpdate | AccountUpdate | TransactionUpdate | LandedNotice) -> tuple[Subscription, ...]:
+        if isinstance(heard, LandedNotice):
+            return (heard.subscription,)
+        return tuple(known for known in self.registry.active.values() if known.feed == heard.feed)
+
+    def _take_unknown(self, heard: Unknown) -> None:
+        """An id that nobody has may be a subscription's that the node got wrong: it is a loss of all of that kind."""
+        if not self.registry.is_lost(heard.subscription_id, heard.kinds):
+            return
+        concerned = tuple(known for known in self.registry.active.values() if known.kind in heard.kinds)
+        if concerned:
+            self._lose(Unreadable(concerned, "unknown_id", heard.slot))
 
     def _slot_by_content(self, slot: int) -> None:
         """Some nodes refuse `slotSubscribe` or never tell a slot; what they deliver shows where they are."""
-        if not self._desk.believes(slot):
-            return
-        self._desk.slot_shown(slot)
-        if slot > self.watch.head:
-            self.watch.slot(slot, self._clock.monotonic())
-            self._desk.head_heard(self, slot)
+        self._desk.slot_shown(self, slot)
 
-    def _acknowledge(self, request_id: int, subscription_id: int) -> None:
+    def _acknowledge(self, request_id: int, subscription_id: ServerId) -> None:
         try:
             subscription = self.registry.acknowledge(request_id, subscription_id)
         except BadInputError as error:

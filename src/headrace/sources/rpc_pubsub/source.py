@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
+from typing import Final
 
 import structlog
 
@@ -21,12 +22,14 @@ from headrace.sources import Ending, Outlet
 from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
 from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
 from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
+from headrace.sources.rpc_pubsub.damage import Damage
 from headrace.sources.rpc_pubsub.fetching import Fetcher
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.head import Head
+from headrace.sources.rpc_pubsub.head import Heads
 from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
 from headrace.sources.rpc_pubsub.outage import Outage
+from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
 from headrace.sources.rpc_pubsub.signatures import Signatures
@@ -36,6 +39,11 @@ from headrace.sources.rpc_pubsub.tally import Tally
 from headrace.sources.rpc_pubsub.verdicts import follow_verdicts
 
 _log = structlog.get_logger("source")
+
+
+_PAST_SLOTS: Final = 1_024
+_AHEAD_SLOTS: Final = 512
+"""What a node delivers is at most so far from its head; another slot is misread, or made up."""
 
 
 def _no_names(name: str) -> str:
@@ -78,9 +86,10 @@ class RpcPubSub:
         feeds = {subscription.feed for subscription in self._wanted}
         self._coverage = {feed: Coverage(slot) for feed, slot in covered.items() if feed in feeds}
         self._recent = Recent()
+        self._damage = Damage()
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
-        self._head = Head()
+        self._heads = Heads()
         self._root = 0
         self._stopping = asyncio.Event()
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
@@ -132,6 +141,7 @@ class RpcPubSub:
             )
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
+            tasks.start(self.name, "damage", self._declare_damage, restart=self._backoff())
             if self._rpc is not None:
                 tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
                 if self._settings.commitment == "processed":
@@ -141,6 +151,7 @@ class RpcPubSub:
             try:
                 await self._stopping.wait()
             finally:
+                self._declare_unreadable()
                 self._gaps.close()
                 self.covered = self._suspend()
                 tasks.cancel()
@@ -165,35 +176,66 @@ class RpcPubSub:
         if self._fetcher is not None and notice.subscription in self._wanted:
             self._fetcher.landed(notice)
 
-    def believes(self, slot: int) -> bool:
-        """Whether `slot` can be the chain's head."""
-        return self._head.hear(slot, self._clock.monotonic())
+    def unreadable(self, session: Session, lost: Unreadable) -> None:
+        """A notification could not be read: the slot that it names is a gap, or all that the node is at now."""
+        for subscription in lost.subscriptions:
+            self._tally.unreadable(session.name, subscription.kind)
+            hole = self._hole_of(session, subscription, lost.slot)
+            if hole is not None and subscription.kind != "signature":
+                self._damage.note(subscription, hole, lost.pubkey)
+
+    def believes(self, session: Session, slot: int) -> bool:
+        """Return whether `slot`, which the session's node named as its head, counts as such."""
+        return self._hear(session.name, slot)
+
+    def can_be(self, session: Session, slot: int) -> bool:
+        """Return whether something that the session's node delivered can be of `slot`."""
+        return self._heads.can_be(slot, session.name, self._clock.monotonic())
 
     async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None:
-        """A head: begins covers, bears witness for the other sessions, becomes slot updates."""
-        self.head_heard(session, notice.slot, notice.root)
-        now = self._clock.monotonic()
-        for other in self._sessions.values():
-            if other is not session:
-                other.watch.witness(self._head.slot, now)
+        """A head that counts: begins covers, bears witness for the other sessions, becomes slot updates."""
+        self._head_heard(session, notice.root)
         self._confirmations.processed(notice.slot, notice.parent)
         await self._put_slot(session.name, notice.slot, "processed", notice.parent, received_ns)
         if notice.root > self._root:
             self._root = notice.root
             await self._put_slot(session.name, notice.root, "finalized", None, received_ns)
 
-    def head_heard(self, session: Session, slot: int, root: int = 0) -> None:
-        """The node is at `slot`: covers may begin with it."""
-        begun = session.progress.slot(slot, root, self._head.slot)
-        for feed, first_slot in begun:
+    def slot_shown(self, session: Session, slot: int) -> bool:
+        """Something of `slot` came from a node that tells no slots, or `getSlot` stands for one: the node is there, if
+        that counts, and the slot waits for a verdict all the same."""
+        counts = self._hear(session.name, slot)
+        self._confirmations.processed(slot)
+        if counts and self._heads.of(session.name).slot != session.progress.head:
+            self._head_heard(session)
+        return counts
+
+    def _hear(self, witness: str, slot: int) -> bool:
+        """A witness named a slot. What it thereby takes back is counted, and forgotten where it was believed."""
+        climb, before = self._heads.of(witness), self._heads.slot
+        wild = climb.wild
+        counts = self._heads.hear(witness, slot, self._clock.monotonic())
+        if climb.wild > wild:
+            self._tally.wild(witness)
+            self._standing.wild(witness, climb.wildest, self._clock.monotonic())
+        head = self._heads.slot
+        if head < before or not before:
+            self._confirmations.come_down(head)
+            self._root = min(self._root, head)
+        return counts
+
+    def _head_heard(self, session: Session, root: int = 0) -> None:
+        """The node is where its climb is: covers may begin there."""
+        now, slot = self._clock.monotonic(), self._heads.of(session.name).slot
+        session.watch.slot(slot, now)
+        for feed, first_slot in (begun := session.progress.slot(slot, root, self._heads.others(session.name, now))):
             coverage = self._coverage.setdefault(feed, Coverage())
-            self._declare(feed, coverage.begin(session.name, first_slot))
+            self._declare(feed, coverage.begin(session.name, first_slot, self._heads.slot))
+        for other in self._sessions.values():
+            if other is not session:
+                other.watch.witness(self._heads.others(other.name, now), now)
         if begun:
             self._note_whole(session)
-
-    def slot_shown(self, slot: int) -> None:
-        """Something of `slot` came from a node that tells no slots: it waits for a verdict all the same."""
-        self._confirmations.processed(slot)
 
     def acknowledged(self, session: Session, subscription: Subscription) -> None:
         """The node took a subscription."""
@@ -211,7 +253,7 @@ class RpcPubSub:
     def signature_seen(self, session: Session, notice: SignatureNotice) -> None:
         """The transaction reached the commitment: deliver it whole, once."""
         if self._signatures is not None:
-            self._signatures.landed(notice.subscription, notice.slot)
+            self._signatures.landed(notice.subscription, notice.slot or session.progress.head)
 
     # One endpoint.
 
@@ -269,6 +311,7 @@ class RpcPubSub:
         for feed, last_slot in _surely(session, reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(session.name, last_slot))
+        self._heads.forget(session.name)
 
     def _suspend(self) -> dict[str, int]:
         """All sessions end at once: how far each feed is covered."""
@@ -276,7 +319,10 @@ class RpcPubSub:
         for session in self._sessions.values():
             for feed, last_slot in _surely(session).items():
                 ends.setdefault(feed, {})[session.name] = last_slot
-        reached = {feed: self._coverage.get(feed, Coverage()).suspend(last_slots) for feed, last_slots in ends.items()}
+        head = self._heads.slot
+        reached = {
+            feed: self._coverage.get(feed, Coverage()).suspend(last_slots, head) for feed, last_slots in ends.items()
+        }
         return {feed: self._fetched(feed, slot) for feed, slot in reached.items() if slot is not None}
 
     def _fetched(self, feed: str, slot: int) -> int:
@@ -289,6 +335,28 @@ class RpcPubSub:
         if session.complete and session.progress.covering and not session.whole:
             session.whole = True
             self._outages[session.number].recovered(self._clock.monotonic(), session.watch.head)
+            self._report()
+
+    def _hole_of(self, session: Session, subscription: Subscription, slot: int | None) -> Hole | None:
+        """Where a notification belongs that could not be read; None where nothing was promised yet."""
+        head = session.progress.head or self._heads.slot
+        if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:
+            return Hole(slot, slot)
+        reached = session.progress.surely().get(subscription.feed)
+        return Hole(min(reached, head) + 1, head + 1) if head and reached is not None else None
+
+    async def _declare_damage(self) -> None:
+        """Once per `confirm_s`: declare what could not be read."""
+        while True:
+            await self._clock.sleep(self._settings.confirm_s)
+            self._declare_unreadable()
+
+    def _declare_unreadable(self) -> None:
+        losses = self._damage.take()
+        for loss in losses:
+            if loss.subscription in self._wanted and self._gaps is not None:
+                self._gaps.add(loss.subscription, loss.hole, loss.pubkeys)
+        if losses:
             self._report()
 
     def _declare(self, feed: str, hole: Hole | None) -> None:
@@ -325,8 +393,9 @@ class RpcPubSub:
             settings=self._settings,
             clock=self._clock,
             tally=self._tally,
-            believes=self.believes,
-            head_heard=self.head_heard,
+            head_told=partial(self._hear, f"{self.name}-http"),
+            others_head=lambda witness: self._heads.others(witness, self._clock.monotonic()),
+            slot_shown=self.slot_shown,
         )
         while True:
             await self._clock.sleep(self._settings.check_s)
@@ -353,6 +422,8 @@ class RpcPubSub:
             len(self._wanted),
             open_gaps=self._gaps.open if self._gaps is not None else 0,
             http_fault=self._check.fault if self._check is not None else "",
+            now=self._clock.monotonic(),
+            ahead=self._heads.ahead(),
         )
 
 

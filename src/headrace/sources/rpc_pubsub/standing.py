@@ -1,10 +1,15 @@
 """How the source stands, on the health board: one line for the whole, one for each subscription that a node refuses."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from headrace.runtime.health import Health
 from headrace.sources.rpc_pubsub.session import Parting, Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+
+SHOWN_S: Final = 300.0
+"""So long after the last time it is shown that an endpoint sent what can't be read, or a wild slot."""
 
 
 class Standing:
@@ -17,12 +22,26 @@ class Standing:
         self._name, self._health, self._settings = name, health, settings
         self._last_loss = ""
         self._refused: set[str] = set()
+        self._wild: dict[str, tuple[int, float]] = {}
+
+    def wild(self, witness: str, slot: int, now: float) -> None:
+        """A witness of the head told of a slot that nothing bore out, or took it back; said for a while."""
+        self._wild[witness] = slot, now
 
     def lost(self, parting: Parting) -> None:
         """A connection ended; said as long as an endpoint is not back."""
         self._last_loss = f"{parting.reason} {parting.detail}".strip()
 
-    def report(self, sessions: Collection[Session], wanted: int, *, open_gaps: int = 0, http_fault: str = "") -> None:
+    def report(
+        self,
+        sessions: Collection[Session],
+        wanted: int,
+        *,
+        now: float,
+        open_gaps: int = 0,
+        http_fault: str = "",
+        ahead: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Say it anew; `wanted` is the number of subscriptions, that to slots included."""
         whole = [session for session in sessions if session.whole]
         parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
@@ -34,6 +53,17 @@ class Standing:
             f"{session.name} is {session.watch.lag_slots} slots behind"
             for session in whole
             if session.watch.lag_slots > self._settings.stall_slots
+        ]
+        parts += [
+            f"{session.name} sent {session.unreadable} notifications that can't be read ({session.unreadable_last})"
+            for session in sessions
+            if session.unreadable and now - session.unreadable_at < SHOWN_S
+        ]
+        parts += [f"{witness} says to be {slots} slots ahead of the others" for witness, slots in ahead.items()]
+        parts += [
+            f"{witness} told of slot {slot}, which nothing bore out"
+            for witness, (slot, at) in self._wild.items()
+            if now - at < SHOWN_S
         ]
         if http_fault:
             parts.append(f"HTTP: {http_fault}")

@@ -1,7 +1,7 @@
 """What to subscribe to, and the registry of one connection: asked, acknowledged, refused, dropped. Pure."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import parse_qsl
 
@@ -13,10 +13,14 @@ from headrace.model.updates import Commitment
 
 Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature"]
 Encoding: TypeAlias = Literal["base64+zstd", "base64"]
+ServerId: TypeAlias = int | str
+"""What a node calls a subscription: a number, or text that is none."""
 Resolve: TypeAlias = Callable[[str], str]
 """A program's name (`pump`) to its id; raises KeyError for a name that it does not know."""
 
 FILTERS_MAX: Final = 4
+FORMER_MAX: Final = 4_096
+_SERVER_ID_MAX: Final = 128
 INVALID_PARAMS: Final = -32602
 _METHODS: Final[dict[Kind, str]] = {
     "slots": "slot",
@@ -97,6 +101,13 @@ def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[Subscription, ...
     return tuple(dict.fromkeys((SLOTS, *(parse(text, resolve) for text in texts))))
 
 
+def server_id_of(value: object) -> ServerId | None:
+    """Return a node's name of a subscription; a number written as text is that number, anything else None."""
+    if isinstance(value, str) and 0 < len(value) <= _SERVER_ID_MAX:
+        return int(value) if value.isdecimal() and value.isascii() and len(value) <= 20 else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 class _Entry:
     """Where one subscription stands on this connection: idle until `retry_at`, asked since `asked_at`, or active."""
 
@@ -105,7 +116,7 @@ class _Entry:
     def __init__(self) -> None:
         self.encoding: Encoding = "base64"
         self.request_id: int | None = None
-        self.server_id: int | None = None
+        self.server_id: ServerId | None = None
         self.asked_at = self.retry_at = 0.0
         self.refusals = 0
         self.whole = False
@@ -134,7 +145,8 @@ class Registry:
         self._asked: dict[int, Subscription] = {}
         self._unwanted: dict[int, tuple[Subscription, bool]] = {}
         self._goodbyes: list[bytes] = []
-        self.active: dict[int, Subscription] = {}
+        self.active: dict[ServerId, Subscription] = {}
+        self._former: dict[ServerId, None] = {}
         self.refused: dict[Subscription, str] = {}
 
     @property
@@ -168,10 +180,24 @@ class Registry:
             return
         if entry.server_id is not None:
             del self.active[entry.server_id]
+            self._note_former(entry.server_id)
             if tell:
                 self._say_goodbye(subscription, entry.server_id, whole=entry.whole)
         elif entry.request_id is not None:
             self._unwanted[entry.request_id] = self._asked.pop(entry.request_id), entry.whole
+
+    def renew(self, subscription: Subscription) -> None:
+        """Ask for it anew: the node may have dropped it with a notification that could not be read."""
+        entry = self._entries.get(subscription)
+        if entry is not None and entry.server_id is not None:
+            self.forget(subscription)
+            self._entries[subscription] = _Entry()
+
+    def is_lost(self, server_id: ServerId, kinds: Container[Kind]) -> bool:
+        """Return whether a notification of one of `kinds` under an id that is not active is one that an active
+        subscription now lacks. It is not if the id was active once, or if the node has yet to answer what was asked."""
+        unanswered = (*self._asked.values(), *(subscription for subscription, _ in self._unwanted.values()))
+        return server_id not in self._former and not any(asked.kind in kinds for asked in unanswered)
 
     def due(self, now: float) -> list[bytes]:
         """The requests to send now."""
@@ -186,13 +212,14 @@ class Registry:
                 )
         return requests
 
-    def acknowledge(self, request_id: int, server_id: int) -> Subscription | None:
+    def acknowledge(self, request_id: int, server_id: ServerId) -> Subscription | None:
         """The node accepted; returns what is active now. None for an id that was not asked under, or not any more.
 
         Raises BadInputError `id_taken` for a `server_id` that another subscription has: neither could be told apart.
         """
         unwanted = self._unwanted.pop(request_id, None)
         if unwanted is not None and server_id not in self.active:  # nodes give what is asked for twice the same id
+            self._note_former(server_id)
             self._say_goodbye(unwanted[0], server_id, whole=unwanted[1])
         subscription = self._asked.pop(request_id, None)
         if subscription is None:
@@ -251,7 +278,12 @@ class Registry:
         entry.refusals += 1
         self.refused[subscription] = reason
 
-    def _say_goodbye(self, subscription: Subscription, server_id: int, *, whole: bool = False) -> None:
+    def _note_former(self, server_id: ServerId) -> None:
+        self._former[server_id] = None
+        if len(self._former) > FORMER_MAX:
+            del self._former[next(iter(self._former))]
+
+    def _say_goodbye(self, subscription: Subscription, server_id: ServerId, *, whole: bool = False) -> None:
         method = f"{_WHOLE_METHOD if whole else _METHODS[subscription.kind]}Unsubscribe"
         self._goodbyes.append(_encode(next(self._ids), method, [server_id]))
 

@@ -12,6 +12,12 @@ class Tally:
         self._messages = metrics.counter("source_messages", "Messages that a source received", ("source",))
         self._bytes = metrics.counter("source_bytes", "Bytes that a source received", ("source",))
         self._bad = metrics.counter("source_bad_messages", "Messages that were skipped", ("source", "reason"))
+        self._unreadable = metrics.counter(
+            "source_unreadable", "Notifications that could not be read; each lies in a declared gap", ("source", "kind")
+        )
+        self._wild = metrics.counter(
+            "source_wild_slots", "Slots that a witness of the head told of and nothing bore out", ("source",)
+        )
         self._unknown = metrics.counter(
             "source_unknown_subscriptions", "Notifications under an id that was not subscribed", ("source",)
         )
@@ -59,6 +65,12 @@ class Tally:
 
     def bad(self, source: str, reason: str) -> None:
         self._bad.labels(source, reason).inc()
+
+    def wild(self, source: str) -> None:
+        self._wild.labels(source).inc()
+
+    def unreadable(self, source: str, kind: str) -> None:
+        self._unreadable.labels(source, kind).inc()
 
     def lost(self, source: str, reason: str) -> None:
         self._reconnects.labels(source, reason).inc()

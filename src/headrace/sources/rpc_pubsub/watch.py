@@ -9,8 +9,8 @@ PATIENCE: Final = 6
 class Watch:
     """Watches one connection. Feed it what happens; `verdict` names the reason to give the connection up.
 
-    `head` is the highest slot that this connection told of. `reference` is what others say: `getSlot` over HTTP, other
-    connections.
+    `head` is where this connection is, `reference` where others say that the chain is: `getSlot` over HTTP, other
+    connections. Both may come down again.
     """
 
     def __init__(self, now: float, *, stall_s: float, stall_slots: int) -> None:
@@ -33,15 +33,13 @@ class Watch:
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:
-        """The connection told of a slot."""
-        if slot > self.head:
+        """The connection is at `slot`."""
+        if slot != self.head:
             self.head, self._last_advance = slot, now
 
     def witness(self, slot: int, now: float) -> None:
         """Another way to the chain knows of `slot`."""
-        if slot > self.reference:
-            self.reference = slot
-        self._reference_at = now
+        self.reference, self._reference_at = slot, now
 
     def verdict(self, now: float) -> str | None:
         """Why the connection should be given up, or None: `behind`, `silent` or `head_stands`."""

@@ -1,0 +1,105 @@
+"""Asks every part that can fail, again and again, and writes what it says on the health board."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from headrace.model.errors import HeadraceError
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+
+PERIOD_S: Final = 2.0
+PATIENCE_S: Final = 3.0
+"""A part that says nothing for so long is not ready."""
+
+_log = structlog.get_logger("health")
+
+
+class Check(Protocol):
+    """Returns when the part works; raises HeadraceError with the reason when it does not.
+
+    `thorough` is set while the part is not ready: then only what proves that it works again will do.
+    """
+
+    def __call__(self, *, thorough: bool) -> Awaitable[object]: ...
+
+
+class Probes:
+    """The parts of one process. A part that was added is on the board from then on, and not ready until it was asked.
+
+    A part turns red with its first failure, of a check or told by `trouble`, and green with the next check that passes.
+    """
+
+    def __init__(
+        self, health: Health, clock: Clock, *, period_s: float = PERIOD_S, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._health, self._clock = health, clock
+        self._period_s, self._patience_s = period_s, patience_s
+        self._checks: dict[str, tuple[Check, bool]] = {}
+        self._open: dict[str, asyncio.Future[object]] = {}
+
+    def add(self, part: str, check: Check, *, required: bool = True) -> None:
+        """Ask this part from now on."""
+        self._checks[part] = (check, required)
+        self._health.report(part, ready=False, detail="not asked yet", required=required)
+
+    def trouble(self, part: str) -> Callable[[HeadraceError], None]:
+        """Takes what the part finds out by itself, between two checks."""
+        return partial(self._failed, part)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset(self._checks)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        try:
+            while True:
+                await self.ask_all()
+                await self._clock.sleep(self._period_s)
+        finally:
+            for asked in self._open.values():
+                asked.cancel()
+            await asyncio.gather(*self._open.values(), return_exceptions=True)
+
+    async def ask_all(self) -> None:
+        """One round: every part at the same time. One that still owes an answer is not asked again."""
+        await asyncio.gather(*[self._ask(part, *self._checks[part]) for part in list(self._checks)])
+
+    async def _ask(self, part: str, check: Check, required: bool) -> None:
+        before = self._health.components()[part]
+        asked = self._open.get(part)
+        if asked is None:
+            asked = self._open[part] = asyncio.ensure_future(check(thorough=not before.ready))
+        # Not `timeout`: what is frozen may not even let itself be cancelled.
+        await asyncio.wait([asked], timeout=self._patience_s)
+        if not asked.done():
+            self._report(part, ready=False, detail="does not answer", required=required)
+            return
+        del self._open[part]
+        try:
+            said = asked.result()
+        except HeadraceError as error:
+            self._report(part, ready=False, detail=str(error), required=required)
+        except Exception as error:  # noqa: BLE001  (a defect is no reason to ask the others no more)
+            _log.exception("part_broken", part=part, error=repr(error))
+            self._report(part, ready=False, detail="broken: part_broken in the log", required=required)
+        else:
+            self._report(part, ready=True, detail=said if isinstance(said, str) else "", required=required)
+
+    def _failed(self, part: str, error: HeadraceError) -> None:
+        if part in self._checks:
+            self._report(part, ready=False, detail=str(error), required=self._checks[part][1])
+
+    def _report(self, part: str, *, ready: bool, detail: str, required: bool) -> None:
+        before = self._health.components().get(part)
+        self._health.report(part, ready=ready, detail=detail, required=required)
+        if before is None or before.ready == ready:
+            return
+        if ready and before.detail != "not asked yet":
+            _log.info("part_ready_again", part=part)
+        elif not ready:
+            _log.warning("part_not_ready", part=part, error=self._health.components()[part].detail)
