@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and this is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long coverage packages chaos check format docs lock upgrade clean
+.PHONY: help demo test test-long coverage packages attack fuzz chaos check format docs lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -41,6 +41,12 @@ packages: $(VENV)/.dev ## build the wheel and the npm package into dist/
 	@mkdir -p dist
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 	npm pack --pack-destination dist ./clients/js
+
+attack: $(VENV)/.dev ## hostile nodes, bombs and spoilt input: the table of docs/discussions/attacks.md
+	$(BIN)/python -m pytest -n auto -m 'long or not long' tests/hostile tests/fuzz tests/solana/test_rpc_answers.py
+
+fuzz: $(VENV)/.dev ## coverage-guided fuzzing of every door, SECONDS (60) each
+	$(BIN)/python -m tests.fuzz.run all $(or $(SECONDS),60)
 
 chaos: $(VENV)/.dev ## kill and freeze order workers, then count: nothing lost, nothing twice (the control must fail)
 	$(BIN)/headrace bench orders_chaos --store sqlite

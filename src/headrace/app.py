@@ -61,6 +61,8 @@ from headrace.upstream import (
 )
 
 DRAIN_S: Final = 10.0
+FLOW_S: Final = 3.0
+"""So long what the source has brought is still published at the end; only in a flood there is more."""
 STUCK_S: Final = 10.0
 """Updates that wait for so long, while none is taken, mean that the pipeline stands."""
 
@@ -193,7 +195,9 @@ class Service:
                 task.cancel()
             await self.stream.end()
             intake.close()
-            await asyncio.wait([flow, *recording], timeout=DRAIN_S)
+            await asyncio.wait([flow, *recording], timeout=FLOW_S)
+            if len(self._outlet) or len(intake):
+                _log.warning("updates_left_out", updates=len(self._outlet) + (len(intake) if recording else 0))
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()

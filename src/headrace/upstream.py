@@ -13,7 +13,7 @@ from headrace.ingest.telling import UNREADABLE
 from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
-from headrace.model.updates import AnyUpdate
+from headrace.model.updates import AnyUpdate, weight_of
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import Clock
@@ -27,7 +27,9 @@ from headrace.sources.recording_file import RecordingHeader
 from headrace.sources.rpc_pubsub import RpcPubSubSettings, http_urls
 
 COMMCOIN: Final = "commcoin"
-OUTLET_CAPACITY: Final = 65_536
+OUTLET_CAPACITY: Final = 16_384
+"""Updates; the pipeline takes so many in two seconds, which is also how long what waits holds up the end."""
+OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
 class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +42,7 @@ class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def new_outlet(name: str) -> Outlet:
     """The queue behind a source: one that is full holds the source up, and nothing is dropped."""
-    return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name)
+    return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name, weigh=weight_of, weight_max=OUTLET_BYTES)
 
 
 def load_programs(config: Config) -> Programs:

@@ -258,3 +258,37 @@ def test_every_item_arrives_once_in_its_producer_s_order(
         assert channel.received == len(got)
 
     asyncio.run(run())
+
+
+async def test_the_weight_of_what_waits_is_bounded_and_a_heavier_item_passes_alone() -> None:
+    channel: Channel[bytes] = Channel(100, weigh=len, weight_max=10)
+    assert channel.put_nowait(b"x" * 11), "alone"
+    assert not channel.put_nowait(b"")
+    assert await channel.get_batch() == [b"x" * 11]
+    assert channel.put_nowait(b"x" * 4)
+    assert channel.put_nowait(b"x" * 6)
+    assert not channel.put_nowait(b"x")
+    assert channel.weight == 10
+    assert await channel.get_batch(1) == [b"x" * 4]
+    assert channel.weight == 6
+
+
+async def test_light_items_do_not_overtake_a_heavy_one_that_waits() -> None:
+    channel: Channel[bytes] = Channel(100, weigh=len, weight_max=10)
+    await channel.put(b"x" * 6)
+    async with Supervisor(ManualClock()) as supervisor:
+        supervisor.start("test", "put", lambda: channel.put(b"x" * 9))
+        await settle()
+        assert not channel.put_nowait(b"x")
+        assert await channel.get_batch() == [b"x" * 6]
+        await settle()
+        assert await channel.get_batch() == [b"x" * 9]
+
+
+async def test_drop_oldest_drops_as_many_as_weigh_what_is_needed() -> None:
+    channel: Channel[bytes] = Channel(100, "drop_oldest", weigh=len, weight_max=10)
+    for _ in range(5):
+        await channel.put(b"xx")
+    await channel.put(b"x" * 5)
+    assert channel.dropped == 3
+    assert await channel.get_batch() == [b"xx", b"xx", b"x" * 5]

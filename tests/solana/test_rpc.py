@@ -89,7 +89,7 @@ async def test_errors_say_by_class_whether_to_try_again(code: int, again: bool) 
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"", b"{", b"[]", b'{"a":' * 100_000, b"\xff\xfe", b'{"id":"x","result":5}', b'{"result":5}']
+    "body", [b"<html>", b"", b"{", b"[]", b'{"a":' * 10_000, b"\xff\xfe", b'{"id":"x","result":5}', b'{"result":5}']
 )
 async def test_what_is_no_answer_may_be_asked_again(body: bytes) -> None:
     async with ScriptedNode() as node, client(node) as rpc:

@@ -53,3 +53,13 @@ def is_key(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_signature(text: str) -> bool:
+    """Whether `text` is the base58 form of 64 bytes."""
+    if not 64 <= len(text) <= 88:
+        return False
+    try:
+        return len(b58decode(text)) == 64
+    except ValueError:
+        return False

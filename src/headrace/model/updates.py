@@ -15,6 +15,11 @@ UNTOLD: Final = ""
 """The program of an instruction that ran but that nobody told: a simulation's answer names the inner ones only."""
 
 
+_UPDATE_BYTES: Final = 400
+_TEXT_BYTES: Final = 60
+_INSTRUCTION_BYTES: Final = 300
+
+
 class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Fields that every update has.
 
@@ -158,3 +163,19 @@ class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
 AnyUpdate: TypeAlias = (
     AccountUpdate | LogsUpdate | TransactionUpdate | SlotUpdate | LandingUpdate | GapUpdate | PoolUpdate | RewindUpdate
 )
+
+
+def weight_of(update: AnyUpdate) -> int:
+    """Return about how many bytes `update` takes in memory; keys count little, as their texts are shared."""
+    if isinstance(update, LogsUpdate):
+        return _UPDATE_BYTES + _TEXT_BYTES * len(update.logs) + sum(map(len, update.logs))
+    if isinstance(update, AccountUpdate):
+        return _UPDATE_BYTES + len(update.data)
+    if isinstance(update, TransactionUpdate):
+        logs = update.logs or ()
+        instructions = sum(
+            _INSTRUCTION_BYTES + 8 * len(each.accounts) + len(each.data or b"") for each in update.instructions
+        )
+        balances = _UPDATE_BYTES * (len(update.pre_token_balances) + len(update.post_token_balances))
+        return _UPDATE_BYTES + instructions + balances + _TEXT_BYTES * len(logs) + sum(map(len, logs))
+    return _UPDATE_BYTES

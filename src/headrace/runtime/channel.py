@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -22,14 +23,26 @@ class Channel(Generic[T]):
     When `capacity` items wait, `put` under `block` waits for room, under `drop_oldest` discards the oldest item and
     counts it in `dropped`, under `disconnect` closes the channel and raises ChannelFull. Blocked producers get room in
     the order in which they asked, so none starves. `put` yields to the loop only when it waits.
+
+    With `weigh`, the items that wait weigh `weight_max` at most, too; one that is heavier passes alone.
     """
 
-    def __init__(self, capacity: int, when_full: WhenFull = "block", *, name: str = "") -> None:
+    def __init__(
+        self,
+        capacity: int,
+        when_full: WhenFull = "block",
+        *,
+        name: str = "",
+        weigh: Callable[[T], int] | None = None,
+        weight_max: int = 0,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, expected 1 or more")
         self.capacity, self.when_full, self.name = capacity, when_full, name
-        self.received = self.dropped = 0
+        self.received = self.dropped = self.weight = 0
+        self._weigh, self._weight_max = weigh, weight_max
         self._items: deque[T] = deque()
+        self._weights: deque[int] = deque()
         self._blocked: deque[tuple[asyncio.Future[None], T]] = deque()
         self._readable = asyncio.Event()
         self._closed = False
@@ -62,13 +75,13 @@ class Channel(Generic[T]):
         """Append without waiting; False means a `block` channel has no room. Raises as `put` does."""
         if self._closed:
             raise ChannelClosed(self.name)
-        if len(self._items) >= self.capacity:
+        while self._blocked or not self._has_room(item):  # a light item does not overtake a heavy one that waits
             if self.when_full == "block":
                 return False
             if self.when_full == "disconnect":
                 self.close()
                 raise ChannelFull(self.name)
-            self._items.popleft()
+            self._take()
             self.dropped += 1
         self._append(item)
         return True
@@ -85,8 +98,7 @@ class Channel(Generic[T]):
                 raise ChannelClosed(self.name)
             self._readable.clear()
             await self._readable.wait()
-        items = self._items
-        batch = [items.popleft() for _ in range(min(limit, len(items)))]
+        batch = [self._take() for _ in range(min(limit, len(self._items)))]
         self._admit()
         return batch
 
@@ -101,13 +113,29 @@ class Channel(Generic[T]):
 
     def _admit(self) -> None:
         """Take items of blocked producers into the room there is, so that nobody can push in before them."""
-        while self._blocked and len(self._items) < self.capacity:
+        while self._blocked and self._has_room(self._blocked[0][1]):
             room, item = self._blocked.popleft()
             if not room.done():  # else cancelled, its task has not run yet
                 room.set_result(None)
                 self._append(item)
 
+    def _has_room(self, item: T) -> bool:
+        if not self._items:
+            return True
+        if len(self._items) >= self.capacity:
+            return False
+        return self._weigh is None or self.weight + self._weigh(item) <= self._weight_max
+
+    def _take(self) -> T:
+        if self._weigh is not None:
+            self.weight -= self._weights.popleft()
+        return self._items.popleft()
+
     def _append(self, item: T) -> None:
+        if self._weigh is not None:
+            weight = self._weigh(item)
+            self._weights.append(weight)
+            self.weight += weight
         self._items.append(item)
         self.received += 1
         self._readable.set()

@@ -1,21 +1,42 @@
 """The JSON-RPC methods of Solana nodes, with typed answers."""
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, TransientError
+from headrace.model.keys import is_key, is_signature
 from headrace.model.updates import Commitment, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError
 from headrace.solana.rpc_transport import RpcSettings, RpcTransport
 from headrace.solana.stored import not_stored
+from headrace.solana.transactions import signature_of
 
-Slot = Annotated[int, msgspec.Meta(ge=0)]
+Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 ACCOUNTS_PER_CALL_MAX: Final = 100
+SIGNATURES_PER_CALL_MAX: Final = 1000
+
+OTHER_ANSWER: Final = "rpc_other_answer"
+"""The reason of a BadInputError for a result that is of the right type and not what was asked."""
+
+ENVELOPE_BYTES: Final = 65_536
+"""For what stands around a result, errors with the logs of a simulation included."""
+SLOT_BYTES: Final = 24
+"""Digits of a u64, a comma and blanks."""
+TRANSACTION_BYTES: Final = 2 * 1024 * 1024
+"""The most that the runtime allows is about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in base58,
+256 keys, a token balance for each before and after, 10 kB of logs, every byte of which may be written as `\\u0000`."""
+LISTING_BYTES: Final = 8 * 1024 * 1024
+"""A page of signatures, however many were asked for: a line has 250 bytes, and up to 24 kB with a memo that fills its
+transaction and is escaped. Ask for less where it does not fit."""
+ACCOUNT_BYTES: Final = 1_024
+"""An account without its data, which base64 makes longer by a third."""
 
 
 class SignatureInfo(msgspec.Struct, frozen=True, gc=False):
@@ -101,33 +122,52 @@ class Rpc(RpcTransport):
 
     async def get_slot(self, commitment: Commitment = "processed") -> int:
         """The newest slot that has reached `commitment`."""
-        return await self.ask("getSlot", [{"commitment": commitment}], _SLOT)
+        return await self.ask("getSlot", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_block_height(self, commitment: Commitment = "confirmed") -> int:
         """Number of blocks beneath the newest one; blockhash lifetimes are counted in it."""
-        return await self.ask("getBlockHeight", [{"commitment": commitment}], _SLOT)
+        return await self.ask("getBlockHeight", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_first_available_block(self) -> int:
         """The oldest slot whose block the node can still give."""
-        return await self.ask("getFirstAvailableBlock", [], _SLOT)
+        return await self.ask("getFirstAvailableBlock", [], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_blocks(self, from_slot: int, to_slot: int, commitment: Commitment = "confirmed") -> list[int]:
         """Slots in the range (ends included) that have a block on the chain, ascending; nodes allow 500,000."""
-        return await self.ask("getBlocks", [from_slot, to_slot, {"commitment": commitment}], _SLOTS)
+        return await self.ask(
+            "getBlocks",
+            [from_slot, to_slot, {"commitment": commitment}],
+            _SLOTS,
+            bytes_max=ENVELOPE_BYTES + SLOT_BYTES * (to_slot - from_slot + 1),
+            check=partial(_check_slots, from_slot, to_slot),
+        )
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
         """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
         knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
-        options = _transaction_options(commitment)
-        return await self.ask("getTransaction", [signature, options], _ANY, suffices=_is_whole)
+        return await self.ask(
+            "getTransaction",
+            [signature, _transaction_options(commitment)],
+            _ANY,
+            bytes_max=ENVELOPE_BYTES + TRANSACTION_BYTES,
+            check=partial(_check_transaction, signature),
+            suffices=_is_whole,
+        )
 
     async def get_transactions(
         self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
     ) -> list[Any]:
         """Return the `getTransaction` results of endpoint `number`, asked as one batch: for each signature JSON values,
-        None where the node does not know it (or left it out), or the error that it answered with."""
+        None where the node does not know it (or left it out), or the error that it answered with. Each may be
+        another's: see `signature_of`."""
         options = _transaction_options(commitment)
-        return await self.ask_each(number, "getTransaction", [[signature, options] for signature in signatures], _ANY)
+        return await self.ask_each(
+            number,
+            "getTransaction",
+            [[signature, options] for signature in signatures],
+            _ANY,
+            bytes_max=ENVELOPE_BYTES + TRANSACTION_BYTES,
+        )
 
     async def get_signature_statuses(
         self, signatures: Sequence[str], *, history: bool = False
@@ -154,7 +194,7 @@ class Rpc(RpcTransport):
         *,
         before: str | None = None,
         until: str | None = None,
-        limit: int = 1000,
+        limit: int = SIGNATURES_PER_CALL_MAX,
         commitment: Commitment = "confirmed",
         min_context_slot: int | None = None,
     ) -> list[SignatureInfo]:
@@ -162,7 +202,13 @@ class Rpc(RpcTransport):
         options: dict[str, object] = {"limit": limit, "commitment": commitment}
         named = {"before": before, "until": until, "minContextSlot": min_context_slot}
         options |= {name: value for name, value in named.items() if value is not None}
-        return await self.ask("getSignaturesForAddress", [address, options], _SIGNATURES)
+        return await self.ask(
+            "getSignaturesForAddress",
+            [address, options],
+            _SIGNATURES,
+            bytes_max=LISTING_BYTES,
+            check=partial(_check_signatures, limit, (before, until)),
+        )
 
     async def get_account_info(
         self, pubkey: str, commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
@@ -180,9 +226,13 @@ class Rpc(RpcTransport):
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment}
         if min_context_slot is not None:
             options["minContextSlot"] = min_context_slot
-        result = await self.ask("getMultipleAccounts", [list(pubkeys), options], _ACCOUNTS)
-        if len(result.value) != len(pubkeys):
-            raise BadInputError("rpc_wrong_count", "getMultipleAccounts")
+        result = await self.ask(
+            "getMultipleAccounts",
+            [list(pubkeys), options],
+            _ACCOUNTS,
+            bytes_max=ENVELOPE_BYTES + (ACCOUNT_BYTES + ACCOUNT_MAX * 4 // 3) * len(pubkeys),
+            check=partial(_check_accounts, len(pubkeys), min_context_slot),
+        )
         slot = result.context.slot
         return [
             None if account is None else _account(slot, key, account)
@@ -197,13 +247,20 @@ class Rpc(RpcTransport):
         filters: Sequence[object] = (),
         data_slice: DataSlice | None = None,
     ) -> list[AccountInfo]:
-        """All accounts that `program_id` owns and `filters` let pass. Heavy: many public nodes refuse it."""
+        """All accounts that `program_id` owns and `filters` let pass. Heavy: many public nodes refuse it, and what is
+        longer than the setting `response_bytes_max` is refused here."""
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment, "withContext": True}
         if filters:
             options["filters"] = list(filters)
         if data_slice:
             options["dataSlice"] = data_slice._asdict()
-        result = await self.ask("getProgramAccounts", [program_id, options], _PROGRAM)
+        result = await self.ask(
+            "getProgramAccounts",
+            [program_id, options],
+            _PROGRAM,
+            bytes_max=None,
+            check=partial(_check_owned, program_id),
+        )
         return [_account(result.context.slot, entry.pubkey, entry.account) for entry in result.value]
 
 
@@ -223,6 +280,50 @@ def _status(value: Any) -> tuple[int, bool, bool] | str | None:
 
 def _is_rooted(value: dict[str, Any]) -> bool:
     return "confirmations" in value and value["confirmations"] is None
+
+
+# What was asked, held against what was answered. A node that answers something else may be broken, behind a cache that
+# mixes answers up, or lying; whichever it is, its answer is no answer, and the next endpoint is asked.
+
+
+def _check_slots(from_slot: int, to_slot: int, slots: list[int]) -> None:
+    ascending = all(earlier < later for earlier, later in pairwise(slots))
+    if not ascending or (slots and not from_slot <= slots[0] <= slots[-1] <= to_slot):
+        raise _other_answer("getBlocks", f"slots that are not within {from_slot} to {to_slot}, ascending")
+
+
+def _check_transaction(signature: str, result: Any) -> None:
+    found = "" if result is None else signature_of(result)
+    if found not in ("", signature):
+        raise _other_answer("getTransaction", f"{found[:88]}, asked for {signature}")
+
+
+def _check_signatures(limit: int, excluded: Sequence[str | None], found: list[SignatureInfo]) -> None:
+    names = {info.signature for info in found}
+    if len(found) > limit or len(names) < len(found) or not names.isdisjoint(excluded):
+        raise _other_answer("getSignaturesForAddress", "more than was asked for, or the same again")
+    if any(newer.slot < older.slot for newer, older in pairwise(found)):
+        raise _other_answer("getSignaturesForAddress", "not newest first")
+    if not all(map(is_signature, names)):
+        raise _other_answer("getSignaturesForAddress", "a signature that is none")
+
+
+def _check_accounts(count: int, min_context_slot: int | None, result: _AccountsResult) -> None:
+    if len(result.value) != count:
+        raise BadInputError("rpc_wrong_count", f"getMultipleAccounts: {len(result.value)} accounts, expected {count}")
+    if min_context_slot is not None and result.context.slot < min_context_slot:
+        raise TransientError(f"getMultipleAccounts: as of slot {result.context.slot}, asked for {min_context_slot}")
+    if not all(account is None or is_key(account.owner) for account in result.value):
+        raise _other_answer("getMultipleAccounts", "an owner that is no key")
+
+
+def _check_owned(program_id: str, result: _ProgramResult) -> None:
+    if not all(entry.account.owner == program_id and is_key(entry.pubkey) for entry in result.value):
+        raise _other_answer("getProgramAccounts", f"an account that is not of {program_id}")
+
+
+def _other_answer(method: str, detail: str) -> BadInputError:
+    return BadInputError(OTHER_ANSWER, f"{method}: {detail}")
 
 
 def _is_whole(result: Any) -> bool:

@@ -67,6 +67,12 @@ class MessageShape(msgspec.Struct, rename="camel"):
     transaction_config: dict[str, object] | None = None
 
 
+class SignaturesShape(msgspec.Struct):
+    """A transaction as far as its signatures: the encodings json and jsonParsed."""
+
+    signatures: Annotated[list[SignatureText], Meta(min_length=1, max_length=255)]
+
+
 class TransactionShape(msgspec.Struct):
     """A transaction in the encodings json and jsonParsed."""
 

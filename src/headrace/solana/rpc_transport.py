@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
@@ -17,6 +18,7 @@ from headrace.model.redact import redact, redact_url
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import retry_after_s
+from headrace.solana.rpc_bodies import ACCEPT_ENCODING, check_containers, read_body
 from headrace.solana.rpc_errors import INVALID_REQUEST, RpcError, rpc_error
 
 T = TypeVar("T")
@@ -24,6 +26,9 @@ T = TypeVar("T")
 _REST_AFTER_429_S: Final = 1.0
 _REST_S_MAX: Final = 60.0
 _ERROR_TEXT_MAX: Final = 300
+
+ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bytes of an answer whose call names no bound of its own."""
 
 
 class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,8 +46,10 @@ class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, msgspec.Meta(gt=0, le=300), Setting("longest wait for an answer", env=("RPC_TIMEOUT_S",))
     ] = 10.0
     response_bytes_max: Annotated[
-        int, msgspec.Meta(ge=1024), Setting("a longer answer is cut off and refused", env=("RPC_RESPONSE_BYTES_MAX",))
-    ] = 64 * 1024 * 1024
+        int,
+        msgspec.Meta(ge=1024),
+        Setting("a longer answer is cut off and refused; most calls have less", env=("RPC_RESPONSE_BYTES_MAX",)),
+    ] = 16 * 1024 * 1024
     concurrency: Annotated[
         int, msgspec.Meta(ge=1, le=1024), Setting("calls under way at once", env=("RPC_CONCURRENCY",))
     ] = 16
@@ -54,13 +61,14 @@ class _Failure(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    id: int | str | None = None
+    id: int | str | None = None  # some proxies answer with the id as text
     result: msgspec.Raw = msgspec.Raw()
     error: _Failure | None = None
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 _BATCH: Final = msgspec.json.Decoder(list[_Answer] | _Answer)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Endpoint:
@@ -82,8 +90,8 @@ class RpcTransport:
     one fails. What is raised when none could answer:
     TransientError (RpcNotYetError where a node said so) — network, time-out, 429, 5xx, an answer that is no JSON-RPC:
     may work later, `retry_after_s` is set where a node named it;
-    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, or that
-    is larger than allowed. Messages name endpoints with their secrets hidden.
+    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, is not
+    what was asked, or is larger than allowed. Messages name endpoints with their secrets hidden.
     """
 
     def __init__(
@@ -104,7 +112,12 @@ class RpcTransport:
         self._ids = itertools.count(1)
         self._gate = asyncio.Semaphore(settings.concurrency)
         self._client = httpx.AsyncClient(
-            headers={"user-agent": f"headrace/{__version__}", "content-type": "application/json"},
+            headers={
+                "user-agent": f"headrace/{__version__}",
+                "content-type": "application/json",
+                "accept-encoding": ACCEPT_ENCODING,
+            },
+            follow_redirects=False,  # the endpoint's key is for the endpoint
             timeout=None,  # noqa: S113  (the whole call is timed, a read at a time would let a drip go on for ever)
             verify=_tls(),
             limits=httpx.Limits(max_connections=settings.concurrency, keepalive_expiry=30),
@@ -121,13 +134,20 @@ class RpcTransport:
         decoder: msgspec.json.Decoder[T],
         timeout_s: float | None = None,
         *,
+        bytes_max: int | None = ANSWER_BYTES_MAX,
+        check: Callable[[T], object] | None = None,
         suffices: Callable[[T], bool] | None = None,
     ) -> T:
-        """Return the result of one call, read by `decoder`. A result that does not suffice is returned only if no other
-        endpoint has one that does."""
+        """Return the result of one call, read by `decoder`, of an answer of at most `bytes_max` bytes (None: as set).
+
+        `check` raises BadInputError or TransientError for a result that is not what was asked; then the next endpoint
+        is asked, as after any other failure. A result that does not suffice is returned only if no other endpoint has
+        one that does.
+        """
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         body = msgspec.json.encode(request)
+        bytes_max = min(bytes_max or sys.maxsize, self._settings.response_bytes_max)
         refusal: RpcError | BadInputError | TransientError | None = None
         poor: list[T] = []
         async with self._gate:
@@ -135,17 +155,23 @@ class RpcTransport:
                 if not endpoint.allow(self._clock.monotonic()):
                     continue
                 try:
-                    raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s)
+                    raw = await self._post(endpoint, body, timeout_s or self._settings.timeout_s, bytes_max)
                     result = _result(raw, request_id, method, endpoint.label, decoder)
-                    if suffices is None or suffices(result):
-                        return result
-                    poor.append(result)
+                    if check is not None:
+                        check(result)
                 except RpcError as error:
+                    self._tell(endpoint, worked=True)
                     if error.everywhere:
                         raise
                     refusal = error
                 except (BadInputError, TransientError) as error:
+                    self._tell(endpoint, worked=False)
                     refusal = error
+                else:
+                    self._tell(endpoint, worked=True)
+                    if suffices is None or suffices(result):
+                        return result
+                    poor.append(result)
         if poor:
             return next((result for result in poor if result is not None), poor[0])
         if refusal is not None:
@@ -167,64 +193,67 @@ class RpcTransport:
         return max(resting_s, endpoint.breaker.retry_in_s(now) if endpoint.breaker is not None else 0.0, 0.05)
 
     async def ask_each(
-        self, number: int, method: str, params_each: Sequence[Sequence[object]], decoder: msgspec.json.Decoder[T]
+        self,
+        number: int,
+        method: str,
+        params_each: Sequence[Sequence[object]],
+        decoder: msgspec.json.Decoder[T],
+        *,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> list[T | RpcError | BadInputError | None]:
         """Return the results of several calls of one method, asked of one endpoint as one JSON-RPC batch.
 
-        A call that was answered with an error has that error in its place, one that was not answered None. Raises
-        TransientError where the endpoint did not answer, RpcError where it refused the batch as a whole.
+        A call that was answered with an error has that error in its place, one that was not answered None. Whether a
+        result is what was asked is for the caller to check. `bytes_max` is for each answer. Raises TransientError or
+        BadInputError where the endpoint gave no answer to the batch, RpcError where it refused the batch as a whole.
         """
-        endpoint = self._endpoints[number]
+        endpoint, count = self._endpoints[number], len(params_each)
         ids = [next(self._ids) for _ in params_each]
         requests = [
             {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
             for request_id, params in zip(ids, params_each, strict=True)
         ]
-        async with self._gate:
-            body = msgspec.json.encode(requests if len(requests) > 1 else requests[0])
-            raw = await self._post(endpoint, body, self._settings.timeout_s)
-        answers = _answers(raw, method, endpoint.label, batch=len(requests) > 1)
+        body = msgspec.json.encode(requests if count > 1 else requests[0])
+        bytes_max = min(bytes_max * count, self._settings.response_bytes_max)
+        try:
+            async with self._gate:
+                raw = await self._post(endpoint, body, self._settings.timeout_s, bytes_max)
+            answers = _answers(raw, method, endpoint.label, count)
+        except RpcError:
+            self._tell(endpoint, worked=True)
+            raise
+        except (BadInputError, TransientError):
+            self._tell(endpoint, worked=False)
+            raise
         results: list[T | RpcError | BadInputError | None] = []
         for request_id in ids:
-            answer = answers.get(request_id)
+            answer = answers.get(request_id) or answers.get(str(request_id))
             try:
                 results.append(None if answer is None else _read_answer(answer, method, endpoint.label, decoder))
             except (RpcError, BadInputError) as error:
                 results.append(error)
+        self._tell(endpoint, worked=not any(isinstance(result, BadInputError) for result in results))
         return results
 
-    async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> bytes:
-        """The body of a 200 answer, or of an error status that carries JSON. Tells the breaker how it went."""
+    async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float, bytes_max: int) -> bytes:
+        """The body of a 200 answer, or of an error status that carries JSON."""
         try:
             async with asyncio.timeout(timeout_s), self._client.stream("POST", endpoint.url, content=body) as response:
                 status = response.status_code
                 if status == 429 or status >= 500:
                     raise self._sent_away(endpoint, response)
-                raw = await self._read(response, endpoint.label)
-        except BadInputError:
-            self._tell(endpoint, worked=False)
-            raise
+                raw = await read_body(response, bytes_max)
+        except BadInputError as error:
+            raise BadInputError(error.reason, f"{endpoint.label}: {error.detail}") from None
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            self._tell(endpoint, worked=False)
             what = f"no answer in {timeout_s:g} s" if isinstance(error, TimeoutError) else redact(repr(error))
-            raise TransientError(f"{endpoint.label}: {what}") from None
-        self._tell(endpoint, worked=True)
+            raise TransientError(f"{endpoint.label}: {what[:_ERROR_TEXT_MAX]}") from None
         if status != 200 and not raw.lstrip().startswith(b"{"):
             raise RpcError(status, f"{endpoint.label}: HTTP status without JSON")
         return raw
 
-    async def _read(self, response: httpx.Response, label: str) -> bytes:
-        limit = self._settings.response_bytes_max
-        parts = bytearray()
-        async for part in response.aiter_bytes():
-            parts += part
-            if len(parts) > limit:
-                raise BadInputError("rpc_too_large", f"{label}: more than {limit} bytes")
-        return bytes(parts)
-
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
         """429 and 5xx: note how long the node wants to be left alone."""
-        self._tell(endpoint, worked=False)
         rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
@@ -252,20 +281,23 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
     trouble, hence transient; a result of the wrong type will have it again."""
     try:
         answer = _ANSWER.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
-    if answer.error is None and answer.id != request_id:
+    ours = answer.id in (request_id, str(request_id))
+    if not ours and (answer.error is None or answer.id is not None):  # of a request that a node can't read it has no id
         raise TransientError(f"{label}: {method}: answer to another request")
+    check_containers(raw)
     return _read_answer(answer, method, label, decoder)
 
 
-def _answers(raw: bytes, method: str, label: str, *, batch: bool) -> dict[int | str | None, _Answer]:
+def _answers(raw: bytes, method: str, label: str, count: int) -> dict[int | str | None, _Answer]:
     """Return answers by id, of two under one id the first. One object as the answer to a batch is a refusal."""
+    check_containers(raw, count)
     try:
         answers = _BATCH.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
-    if isinstance(answers, _Answer) and not batch and answers.error is None:
+    if isinstance(answers, _Answer) and count == 1 and answers.error is None:
         answers = [answers]
     if isinstance(answers, _Answer):
         failure = answers.error or _Failure(INVALID_REQUEST, "no batch")
@@ -278,5 +310,5 @@ def _read_answer(answer: _Answer, method: str, label: str, decoder: msgspec.json
         raise rpc_error(answer.error.code, redact(f"{method}: {answer.error.message}"[:_ERROR_TEXT_MAX]))
     try:
         return decoder.decode(answer.result)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadInputError("rpc_wrong_type", f"{label}: {method}: {str(error)[:_ERROR_TEXT_MAX]}") from None

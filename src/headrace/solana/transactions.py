@@ -18,6 +18,7 @@ from headrace.solana.rpc_json import (
     InstructionShape,
     KeyShape,
     ResultShape,
+    SignaturesShape,
     StatusShape,
     TransactionShape,
     check_keys,
@@ -46,6 +47,10 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     slot: int = 0
     block_time_s: int | None = None
     index: int | None = None
+
+
+class _SignedShape(msgspec.Struct):
+    transaction: list[str] | str | SignaturesShape
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +105,16 @@ def transaction_from_rpc(
     if told.meta is not None and status.err is None and LOOKED_UP in parts.keys:
         raise BadInputError("bad_index", "keys are looked up in tables, and loadedAddresses does not name them")
     return put_together(parts, status, stamp)
+
+
+def signature_of(result: Any) -> str:
+    """The first signature of a `getTransaction` result, from the transaction itself; empty where its version is too new
+    to be read. Raises BadInputError as `transaction_from_rpc`."""
+    told = shaped(result, _SignedShape).transaction
+    if isinstance(told, SignaturesShape):
+        return told.signatures[0]
+    wire = parse_wire(bytes_of(told, size_max=SIZE_MAX))
+    return b58encode(wire.signatures[0]) if wire.signatures else ""
 
 
 def transaction_from_simulation(

@@ -34,6 +34,8 @@ class PubSubFaults:
     refuse_status: int = 503
     retry_after: str = ""
     """The `Retry-After` header of a refused handshake."""
+    location: str = ""
+    """The `Location` header of a refused handshake."""
     unanswered: set[str] = field(default_factory=set)
     """Methods that are never answered."""
     text_ids: str = ""
@@ -86,18 +88,28 @@ class _Client:
 class ScriptedNode:
     """Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
 
-    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed; `send_raw` sends any bytes. `faults`
+    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed, here and at the `mirrors`: nodes with
+    faults of their own that have the same ledger.  `send_raw` sends any bytes. `faults`
     and `http_faults` make it misbehave. `requests` lists the methods that were called over WebSocket, in order.
     """
 
     def __init__(
-        self, *, first_slot: int = 1000, confirm_lag: int = 2, root_lag: int = 32, whole_transactions: bool = False
+        self,
+        *,
+        first_slot: int = 1000,
+        confirm_lag: int = 2,
+        root_lag: int = 32,
+        whole_transactions: bool = False,
+        mirrors: "Sequence[ScriptedNode]" = (),
     ) -> None:
         self.whole_transactions = whole_transactions
         """Whether `transactionSubscribe` is taken, as by Helius; others answer -32601."""
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
+        self._mirrors = mirrors
+        for mirror in mirrors:
+            mirror.ledger = mirror.http.ledger = self.ledger
         self.requests: list[str] = []
         self._clients: set[_Client] = set()
         self._ids = itertools.count(24_040)
@@ -199,6 +211,8 @@ class ScriptedNode:
             response = connection.respond(HTTPStatus(self.faults.refuse_status), "refused\n")
             if self.faults.retry_after:
                 response.headers["Retry-After"] = self.faults.retry_after
+            if self.faults.location:
+                response.headers["Location"] = self.faults.location
             return response
         return None
 
@@ -290,6 +304,8 @@ class ScriptedNode:
         commitment: Commitment | None = None,
         once: bool = False,
     ) -> None:
+        for mirror in self._mirrors:
+            mirror._notify(kind, result, key=key, commitment=commitment, once=once)
         if kind in self.faults.dropped:
             return
         for client in self._clients:

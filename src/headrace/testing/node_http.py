@@ -1,6 +1,7 @@
 """The HTTP JSON-RPC side of a scripted node."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -51,6 +52,12 @@ class HttpFaults:
     """So many times each transaction is "not found" before it is given."""
     lost: set[str] = field(default_factory=set)
     """Signatures that are listed but never found."""
+    raw: Callable[[dict[str, Any]], Iterable[bytes]] | None = None
+    """Answer a request with these pieces, status line included, each sent when the last has gone; then hang up."""
+    pause_s: float = 0.0
+    """Wait between the pieces of `raw`."""
+    memo: str | None = None
+    """The memo of every transaction in a listing."""
 
 
 class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
@@ -102,6 +109,9 @@ class HttpRpc:
         self._idle.clear()
         try:
             while (body := await _request(reader)) is not None:
+                if self.faults.raw is not None:
+                    await self._answer_raw(writer, body, self.faults.raw)
+                    break
                 answer = await self._answer(body)
                 if answer is None:
                     break
@@ -114,6 +124,16 @@ class HttpRpc:
             writer.transport.abort()
             if not self._writers:
                 self._idle.set()
+
+    async def _answer_raw(
+        self, writer: asyncio.StreamWriter, body: bytes, raw: Callable[[dict[str, Any]], Iterable[bytes]]
+    ) -> None:
+        request = msgspec.json.decode(body)
+        self.requests.append(request)
+        for piece in raw(request):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(self.faults.pause_s)
 
     async def _answer(self, body: bytes) -> bytes | None:
         """The whole HTTP answer; None closes the connection."""
@@ -224,8 +244,9 @@ class HttpRpc:
             until=options.get("until"),
             limit=options.get("limit", 1000),
         )
+        memo = self.faults.memo
         return [
-            {"signature": landed.signature, "slot": landed.slot, "err": landed.err, "memo": None, "blockTime": None}
+            {"signature": landed.signature, "slot": landed.slot, "err": landed.err, "memo": memo, "blockTime": None}
             for landed in found
         ]
 

@@ -40,6 +40,7 @@ SETTINGS = RpcPubSubSettings(
     gap_margin_slots=2,
     refill_settle_slots=0,
     refill_retry_s=0.005,
+    refill_page_s=0.0,
 )
 
 

@@ -143,3 +143,17 @@ def test_a_real_message_cut_or_changed_anywhere(data: st.DataObject) -> None:
         read(changed, {24041: ACTIVE[2]}, STAMP, 0)
     except BadInputError:
         pass
+
+
+def test_messages_of_no_account_that_are_too_much_are_refused_before_values_are_made_of_them() -> None:
+    value: dict[str, Any] = {"signature": made_up_signature(1), "err": None, "logs": ["x" * 1000] * 1000}
+    result: dict[str, Any] = {"context": {"slot": 9}, "value": value}
+    assert isinstance(read(frame("logs", result, 1), ACTIVE, STAMP, 0), LogsUpdate)
+    value["logs"] = [""] * 400_000
+    with pytest.raises(BadInputError, match="too_large"):
+        read(frame("logs", result, 1), ACTIVE, STAMP, 0)
+    value["logs"], value["err"] = [], {"InstructionError": [[]] * 5000}
+    with pytest.raises(BadInputError, match="too_complex"):
+        read(frame("logs", result, 1), ACTIVE, STAMP, 0)
+    with pytest.raises(BadInputError, match="too_large"):
+        read(b'{"pad":"%b","method":"logsNotification"}' % (b"x" * 2**20), ACTIVE, STAMP, 0)

@@ -158,7 +158,9 @@ async def test_a_node_that_repeats_a_page_is_no_endless_loop() -> None:
         head = rigged.node.ledger.head
         page = [{"signature": made_up_signature(1), "slot": head + 1, "err": None}]
         rigged.node.http_faults.results["getSignaturesForAddress"] = page
-        assert (await unrecoverable(rigged)).reason == "the node's answer was unusable (same_page)"
+        assert (
+            await unrecoverable(rigged)
+        ).reason == "the node's answer was unusable (rpc_other_answer); 1 of 1 transactions not found"
 
 
 async def test_an_account_is_read_again_and_the_versions_between_are_lost() -> None:

@@ -89,6 +89,15 @@ async def test_what_will_be_refused_again_is_tried_only_at_the_longest_pause(sta
         assert await holding.connections_after(0.1) == 2
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    async with ScriptedNode() as elsewhere, held() as holding:
+        holding.node.faults.refuse_status, holding.node.faults.location = status, elsewhere.ws_url
+        await holding.asleep()
+        assert holding.detail.endswith(f"denied HTTP {status}, and redirects are not followed")
+        assert elsewhere.requests == []
+
+
 async def test_the_breaker_opens_probes_once_and_closes() -> None:
     breaker = Breaker(failures_max=3, window_s=30.0, cooldown=Backoff(20.0, 20.0))
     async with held(breaker) as holding:

@@ -25,6 +25,11 @@ _Signature = Annotated[str, msgspec.Meta(pattern=r"^[1-9A-HJ-NP-Za-km-z]{64,88}\
 _PEEK: Final = 72
 """Bytes within which a notification of any known node names its method."""
 _KEYS_MAX: Final = 65_536
+BYTES_MAX: Final = 1024 * 1024
+"""Of a message that is no account. Logs end at 10,000 bytes unless a node's owner raised that limit; the strings of a
+longer message, or the values of a made-up error, would keep the loop for seconds."""
+_CONTAINERS_MAX: Final = 4_096
+"""Arrays and objects in such a message; an error of the chain has four, and logs have few brackets."""
 
 
 class SlotNotice(NamedTuple):
@@ -228,6 +233,9 @@ _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[_Frame]], ...]] = (
     (b"transactionNotification", msgspec.json.Decoder(_TransactionFrame)),
 )
 _ANSWER: Final = msgspec.json.Decoder(_AnswerFrame)
+_OF_ACCOUNTS: Final = frozenset({b"programNotification", b"accountNotification"})
+_TRANSACTION_TIMES: Final = 4
+"""A whole transaction may have four times what its logs may have."""
 KINDS: Final[dict[str, tuple[Kind, ...]]] = {
     "slotNotification": ("slots",),
     "logsNotification": ("logs", "transactions"),
@@ -262,7 +270,8 @@ def read(
 
     Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
     id of a subscription of another kind), `bad_key`, `bad_signature`, `bad_slot` (older than its own parent or root),
-    `bad_lamports`, `wrong_size` (of account data), and those of `bytes_of`. `salvage` reads what is refused here.
+    `bad_lamports`, `wrong_size` (of account data), and those of `bytes_of`; `too_large` or `too_complex` for a
+    message of no account that is more than a node sends. `salvage` reads what is refused here.
     """
     try:
         frame = _decode(message)
@@ -285,14 +294,29 @@ def _decode(message: bytes) -> _Frame | _AnswerFrame:
     head = message[:_PEEK]
     for name, decoder in _DECODERS:
         if name in head:
+            _check_size(message, name)
             return decoder.decode(message)
     answer = _ANSWER.decode(message)
     if answer.method:
         late = answer.method.encode()
         for name, decoder in _DECODERS:
             if name == late:
+                _check_size(message, name)
                 return decoder.decode(message)
     return answer
+
+
+def _check_size(message: bytes, name: bytes) -> None:
+    """Raise BadInputError before values are made of what is too much."""
+    if name in _OF_ACCOUNTS:
+        return
+    times = _TRANSACTION_TIMES if name == b"transactionNotification" else 1
+    if len(message) > times * BYTES_MAX:
+        raise BadInputError(
+            "too_large", f"{len(message)} bytes of {name.decode()}, expected at most {times * BYTES_MAX}"
+        )
+    if message.count(b"[") + message.count(b"{") > times * _CONTAINERS_MAX:
+        raise BadInputError("too_complex", f"more than {times * _CONTAINERS_MAX} arrays and objects")
 
 
 def _unknown(frame: _Frame) -> Unknown:

@@ -12,7 +12,16 @@ from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotUp
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
-from headrace.solana.rpc import ACCOUNTS_PER_CALL_MAX, AccountInfo, Rpc, RpcError, SignatureInfo
+from headrace.solana.rpc import (
+    ACCOUNTS_PER_CALL_MAX,
+    OTHER_ANSWER,
+    SIGNATURES_PER_CALL_MAX,
+    AccountInfo,
+    Rpc,
+    RpcError,
+    SignatureInfo,
+)
+from headrace.solana.rpc_bodies import TOO_LARGE
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
@@ -28,7 +37,7 @@ NULL_TRIES: Final = 6
 """A transaction that a node lists but cannot give is asked for so often, each pause twice the last."""
 SLOTS_MAX: Final = 50_000
 """The most slots of one gap that are told again; nodes list at most ten times as many."""
-_PAGE: Final = 1000
+_PAGE_MIN: Final = 10
 _PAUSE_S_MAX: Final = 8.0
 
 _log = structlog.get_logger("source")
@@ -113,7 +122,13 @@ class Ledger:
         lacks = await self._pruned(from_slot, deadline)
         listing = _Listing(self._rpc, subscription.key, holes, self._commitment)
         limit = self._settings.refill_signatures_max
+        pages_max, pace_s = self._settings.refill_pages_max, self._settings.refill_page_s
         while not listing.complete:
+            if listing.calls == pages_max:
+                lacks.append(f"more than {pages_max} pages of transactions")
+                break
+            if listing.calls and pace_s:
+                await self._clock.sleep(pace_s)
             try:
                 await self._again(listing.page, deadline)
             except HeadraceError as error:
@@ -145,7 +160,9 @@ class Ledger:
             chunk = found[start : start + self._settings.refill_parallel]
             async with Supervisor(self._clock) as tasks:
                 fetches: list[Any] = [
-                    tasks.start(self.name, "fetch", partial(self._fetch, subscription, deadline, info.signature))
+                    tasks.start(
+                        self.name, "fetch", partial(self._fetch, subscription, deadline, info.signature, info.slot)
+                    )
                     for info in chunk
                 ]
             for info, fetch in zip(chunk, fetches, strict=True):
@@ -160,12 +177,19 @@ class Ledger:
         return missing, poor
 
     async def _fetch(
-        self, subscription: Subscription, deadline: float, signature: str, *, tries: int = NULL_TRIES
+        self,
+        subscription: Subscription,
+        deadline: float,
+        signature: str,
+        slot: int | None = None,
+        *,
+        tries: int = NULL_TRIES,
     ) -> Fetched:
+        """Return the transaction of `signature`, in `slot` if that is given, as far as some node gives it."""
         backoff = self._backoff()
         try:
             for _ in range(tries):
-                get = partial(self._rpc.get_transaction, signature, self._commitment)
+                get = partial(self._get, signature, slot)
                 result = await self._again(get, deadline)
                 if result is not None:
                     lacks = not_stored(result)
@@ -186,6 +210,20 @@ class Ledger:
         except (RpcError, TransientError) as error:
             _log.debug("transaction_not_had", signature=signature, error=str(error))
         return Fetched()
+
+    async def _get(self, signature: str, slot: int | None) -> Any:
+        """The node's result; None where it has none, or another transaction, or this one in another slot."""
+        try:
+            result = await self._rpc.get_transaction(signature, self._commitment)
+        except BadInputError as error:
+            if error.reason != OTHER_ANSWER:
+                raise
+            self._tally.bad(self.name, error.reason)
+            return None
+        if slot is not None and isinstance(result, dict) and result.get("slot") != slot:
+            self._tally.bad(self.name, "other_slot")
+            return None
+        return result
 
     async def _fill_account(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
         """The state after the gap can be read; the versions within it are gone."""
@@ -281,38 +319,52 @@ class Ledger:
 
 
 class _Listing:
-    """Signatures of an address within some holes, newest first, a page at a time."""
+    """Signatures of an address within some holes, newest first, a page at a time. `calls` counts the requests."""
 
     def __init__(self, rpc: Rpc, address: str, holes: list[Hole], commitment: Commitment) -> None:
         self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
         self._from_slot, self._to_slot = _ends(holes)
-        self._before: str | None = None
+        self._last: SignatureInfo | None = None
+        self._last_page: set[str] = set()
         self._newest_slot = self._to_slot
+        self._limit = SIGNATURES_PER_CALL_MAX
         self.found: list[SignatureInfo] = []
+        self.calls = 0
         self.complete = False
 
     async def page(self) -> None:
         """Fetch the next older page; sets `complete` when it reaches past the holes or the history's beginning.
 
-        Raises BadInputError where the node gives the same page again.
+        A page that is too long comes in smaller ones, as anyone may fill transactions with long memos. Raises
+        BadInputError where the node does not go on from the last page: gives it again, or something newer.
         """
-        infos = await self._rpc.get_signatures_for_address(
-            self._address,
-            before=self._before,
-            limit=_PAGE,
-            commitment=self._commitment,
-            min_context_slot=self._newest_slot,  # a node that does not know `before` answers with an empty page
-        )
+        self.calls += 1
+        try:
+            infos = await self._rpc.get_signatures_for_address(
+                self._address,
+                before=self._last.signature if self._last else None,
+                limit=self._limit,
+                commitment=self._commitment,
+                min_context_slot=self._newest_slot,  # a node that does not know `before` answers with an empty page
+            )
+        except BadInputError as error:
+            if error.reason != TOO_LARGE or self._limit <= _PAGE_MIN:
+                raise
+            self._limit //= 4
+            return
         if not infos:
             self.complete = True
             return
-        if infos[-1].signature == self._before:
-            raise BadInputError("same_page", "getSignaturesForAddress")
-        self._before = infos[-1].signature
+        page = {info.signature for info in infos}
+        if self._last is not None and (infos[0].slot > self._last.slot or not page.isdisjoint(self._last_page)):
+            raise BadInputError(OTHER_ANSWER, "getSignaturesForAddress: a page that does not follow the last one")
+        self._last, self._last_page = infos[-1], page
         self._newest_slot = max(self._newest_slot, infos[0].slot)
         self.complete = infos[-1].slot < self._from_slot
         self.found += [
-            info for info in infos if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
+            SignatureInfo(info.signature, info.slot)  # errors may be long, and nobody asks for them here
+            for info in infos
+            if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
         ]
 
 

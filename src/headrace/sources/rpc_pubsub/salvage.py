@@ -31,6 +31,8 @@ from headrace.sources.rpc_pubsub.frames import (
 )
 from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription, server_id_of
 
+_CONTAINERS_MAX: Final = 65_536
+_VALUES_MAX: Final = 262_144
 _ARRAYS_MAX: Final = 4
 """Arrays within arrays that are opened; JSON-RPC knows one."""
 _SLOT_MAX: Final = 2**63 - 1
@@ -53,6 +55,8 @@ def salvage(
     message: bytes, active: Mapping[ServerId, Subscription], stamp: Stamp, received_ns: int, reason: str
 ) -> list[Heard | Unreadable]:
     """Return what a message holds that the strict reader refused with `reason`; empty if it is nobody's."""
+    if _has_too_much(message):
+        return _by_pattern(message, active, reason)
     try:
         value = msgspec.json.decode(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
@@ -63,6 +67,11 @@ def salvage(
         if isinstance(each, dict)
         for heard in _read_object(each, active, stamp, received_ns, reason)
     ]
+
+
+def _has_too_much(message: bytes) -> bool:
+    """Whether values made of the message would keep the loop for long, or take many times its bytes."""
+    return message.count(b",") > _VALUES_MAX or message.count(b"[") + message.count(b"{") > _CONTAINERS_MAX
 
 
 def _members(value: Any) -> Iterator[Any]:

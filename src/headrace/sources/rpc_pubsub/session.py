@@ -3,10 +3,10 @@
 import ssl
 from collections import Counter as Count
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
 
@@ -17,6 +17,7 @@ from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
+from headrace.sources.rpc_pubsub.connection import NodeConnection, Straight
 from headrace.sources.rpc_pubsub.coverage import Progress
 from headrace.sources.rpc_pubsub.frames import (
     Ack,
@@ -36,8 +37,12 @@ from headrace.sources.rpc_pubsub.subscriptions import Registry, ServerId, Subscr
 from headrace.sources.rpc_pubsub.tally import Tally
 from headrace.sources.rpc_pubsub.watch import Watch
 
-_CLOSE_S = 1.0
+_CLOSE_S = 0.25
+"""For the answer to a close frame; a node that floods has much to send before it."""
 _DETAIL_MAX = 200
+_TURN = 64
+"""Messages in a row, for where many wait; then others have a turn of the loop."""
+_GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
 _CONTENT = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
 _HELD_MAX = 4
@@ -48,8 +53,9 @@ _log = structlog.get_logger("source")
 
 class Parting(NamedTuple):
     """Why a connection ended. `reason` is a constant: `refused` (never came about), `denied` (nor would it if tried
-    again: a wrong key or path), `closed`, `too_large`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`,
-    `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node wants to be left alone for so long.
+    again: a wrong key or path), `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`,
+    `behind`, `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node wants to be left alone for
+    so long.
     """
 
     reason: str
@@ -119,6 +125,7 @@ class Session:
         self._held_heads: list[tuple[SlotNotice, int]] = []
         self._messages = self._bytes = self._unknown = 0
         self._bad: Count[str] = Count()
+        self._logged: set[str] = set()
         self.unreadable = 0
         """Notifications that could not be read."""
         self.unreadable_at = 0.0
@@ -132,16 +139,16 @@ class Session:
     async def run(self) -> Parting:
         """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
         try:
-            socket = await connect(
+            socket = await Straight(
                 self.url,
                 open_timeout=self._settings.connect_timeout_s,
-                ping_interval=self._settings.ping_interval_s,
-                ping_timeout=None,  # the watch tells silence from a pipeline that keeps us from reading
+                ping_interval=None,  # its task would outlive a connection that is lost with the handshake: see `_tend`
                 close_timeout=_CLOSE_S,
                 max_size=self._settings.message_bytes_max,
                 ssl=self._tls if self.url.startswith("wss:") else None,
                 user_agent_header=f"headrace/{__version__}",
                 compression=None,
+                create_connection=NodeConnection,
             )
         except InvalidStatus as error:
             return _turned_away(error.response)
@@ -187,18 +194,26 @@ class Session:
                     self._handing_in = True
                     await self._take(heard, received_ns)
                     self._handing_in = False
+                if not self._messages % _TURN:
+                    await clock.sleep(0)
         except ConnectionClosed as closed:
-            sent = closed.sent.code if closed.sent else None
-            if sent == 1009:
-                self._bad["too_large"] += 1
-            self.part("too_large" if sent == 1009 else "closed", _text(closed))
+            reason = _GIVEN_UP.get(closed.sent.code, "closed") if closed.sent else "closed"
+            if reason != "closed":
+                self._bad[reason] += 1
+            self.part(reason, _text(closed))
+
+    def _note_bad(self, error: BadInputError) -> None:
+        """Count a message that is skipped; one of each kind is logged, as a node may send nothing else."""
+        self._bad[error.reason] += 1
+        if error.reason not in self._logged:
+            self._logged.add(error.reason)
+            _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
 
     async def _salvage(self, message: bytes, error: BadInputError, received_ns: int) -> None:
         """Read what can be read of a message that the strict reader refused; what is skipped is counted."""
         found = salvage(message, self.registry.active, self._stamp, received_ns, error.reason)
         if not found or any(isinstance(each, Unreadable | Unknown) for each in found):
-            self._bad[error.reason] += 1
-            _log.debug("bad_message", source=self.name, reason=error.reason, detail=error.detail)
+            self._note_bad(error)
         self._handing_in = True
         for each in found:
             if isinstance(each, Unreadable):
@@ -307,7 +322,11 @@ class Session:
         self._desk.refused(self)
 
     async def _tend(self, socket: ClientConnection) -> None:
-        """Send what is due and look for what is overdue, once a tick."""
+        """Send what is due and look for what is overdue, once a tick.
+
+        Nobody waits for pongs: the watch tells silence from a pipeline that keeps us from reading.
+        """
+        ping_at = self._clock.monotonic() + self._settings.ping_interval_s
         try:
             while True:
                 self.follow_wanted()
@@ -322,6 +341,9 @@ class Session:
                 if verdict is not None:
                     self.part(verdict, f"at slot {self.watch.head}")
                     break
+                if now >= ping_at:
+                    await socket.ping()
+                    ping_at = now + self._settings.ping_interval_s
                 self._export()
                 await self._clock.sleep(self._settings.tick_s)
         except ConnectionClosed as closed:
@@ -357,6 +379,8 @@ def _turned_away(response: Response) -> Parting:
     """The node answered the handshake with a status."""
     status = response.status_code
     rest_s = retry_after_s(response.headers.get("Retry-After", ""), _REST_S_MAX) or 0.0
+    if 300 <= status < 400:
+        return Parting("denied", f"HTTP {status}, and redirects are not followed", rest_s)
     return Parting("denied" if is_final(status) else "refused", f"HTTP {status}", rest_s)
 
 

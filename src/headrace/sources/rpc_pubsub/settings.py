@@ -84,7 +84,7 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ] = 30.0
     message_bytes_max: Annotated[
         int, msgspec.Meta(ge=1024), Setting("a longer message ends the connection", env=("SOLANA_MESSAGE_BYTES_MAX",))
-    ] = 32 * 1024 * 1024
+    ] = 16 * 1024 * 1024
     gap_margin_slots: Annotated[
         int,
         msgspec.Meta(ge=0, le=1000),
@@ -100,6 +100,16 @@ class RpcPubSubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         msgspec.Meta(ge=0),
         Setting("transactions fetched again for one gap", env=("SOLANA_REFILL_SIGNATURES_MAX",)),
     ] = 10_000
+    refill_pages_max: Annotated[
+        int,
+        msgspec.Meta(ge=1),
+        Setting("pages of 1,000 signatures listed for one gap", env=("SOLANA_REFILL_PAGES_MAX",)),
+    ] = 1_000
+    refill_page_s: Annotated[
+        float,
+        msgspec.Meta(ge=0),
+        Setting("between pages: public nodes allow 4 calls of a method a second", env=("SOLANA_REFILL_PAGE_S",)),
+    ] = 0.25
     refill_s: Annotated[
         float, msgspec.Meta(gt=0), Setting("longest time spent on one gap", env=("SOLANA_REFILL_S",))
     ] = 300.0

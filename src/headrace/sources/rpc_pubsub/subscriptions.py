@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from headrace.model.errors import BadInputError, ConfigError
-from headrace.model.keys import b58decode, is_key
+from headrace.model.keys import b58decode, is_key, is_signature
 from headrace.model.updates import Commitment
 
 Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature"]
@@ -89,7 +89,7 @@ def parse(text: str, resolve: Resolve) -> Subscription:
     ):
         raise ConfigError("SUBSCRIPTIONS", text, _EXPECTED)
     if kind == "signature":
-        if not _is_signature(key):
+        if not is_signature(key):
             raise ConfigError("SUBSCRIPTIONS", text, "a base58 signature after signature:")
     elif not is_key(key):
         key = _resolved(kind, key, text, resolve)
@@ -341,10 +341,6 @@ def _resolved(kind: str, name: str, text: str, resolve: Resolve) -> str:
     if not is_key(key):
         raise ConfigError("SUBSCRIPTIONS", text, f"a program id or the name of a known program after {kind}:")
     return key
-
-
-def _is_signature(text: str) -> bool:
-    return 64 <= len(text) <= 88 and _base58_length(text) == 64
 
 
 def _base58_length(text: str) -> int:

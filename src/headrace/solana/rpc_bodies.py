@@ -1,0 +1,67 @@
+"""Reads the body of an answer: bounded while it is read, while it is inflated, and before it is decoded."""
+
+import asyncio
+import zlib
+from typing import Final
+
+import httpx
+
+from headrace.model.errors import BadInputError
+
+ACCEPT_ENCODING: Final = "gzip"
+CONTAINERS_MAX: Final = 65_536
+"""Arrays and objects of one answer: 1,000 signatures with their errors have 6,000, a transaction has 2,000 at most.
+Two megabytes may hold 700,000 empty lists, and a value for each of them keeps the loop for 400 ms."""
+CONTAINERS_EACH: Final = 2_048
+
+TOO_LARGE: Final = "rpc_too_large"
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_MALFORMED: Final = "rpc_bad_encoding"
+
+
+async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
+    """The body, inflated where it is gzip. Reading ends with the first byte beyond `bytes_max`, of either form.
+
+    Raises BadInputError `rpc_too_large`; `rpc_bad_encoding` for another coding than the one that was asked for, for
+    several (RFC 9110 §8.4 allows a list of them), or for what is no single gzip stream.
+    """
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", ACCEPT_ENCODING):
+        raise BadInputError(_MALFORMED, f"content coding {coding[:32]!r}, expected {ACCEPT_ENCODING} or none")
+    declared = response.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > bytes_max:
+        raise _too_large(bytes_max)
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+    if coding == "identity":
+        return bytes(body)
+    return await asyncio.to_thread(inflate, body, bytes_max)  # zlib lets go of the interpreter while it works
+
+
+def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
+    """The content of one gzip stream. Raises BadInputError as `read_body`; never makes more than `bytes_max` + 1."""
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        content = inflater.decompress(body, bytes_max + 1)
+    except zlib.error as error:
+        raise BadInputError(_MALFORMED, str(error)) from None
+    if len(content) > bytes_max:
+        raise _too_large(bytes_max)
+    if not inflater.eof or inflater.unused_data:
+        raise BadInputError(_MALFORMED, "cut off, or followed by something else")
+    return content
+
+
+def check_containers(body: bytes, answers: int = 1) -> None:
+    """Raise BadInputError `rpc_too_complex` for more than CONTAINERS_MAX, and more than CONTAINERS_EACH for each of
+    several answers. Brackets in texts count too: logs have few."""
+    most = max(CONTAINERS_MAX, CONTAINERS_EACH * answers)
+    if body.count(b"[") + body.count(b"{") > most:
+        raise BadInputError("rpc_too_complex", f"more than {most} arrays and objects")
+
+
+def _too_large(bytes_max: int) -> BadInputError:
+    return BadInputError(TOO_LARGE, f"more than {bytes_max} bytes")

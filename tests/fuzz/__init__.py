@@ -1,0 +1,1 @@
+"""What is read from outside, given any bytes."""

@@ -1,0 +1,1 @@
+"""Attacks on Headrace from the node's side."""
