@@ -214,6 +214,20 @@ def test_a_fork_is_taken_back_and_told_at_once() -> None:
     assert stats.trades == {"applied": 2, "retracted": 2}
 
 
+def test_one_transaction_of_a_slot_is_withdrawn_and_the_others_stay() -> None:
+    stats = Stats(MarketSettings(interval_slots=100))
+    stats.apply(trade(slot=10))
+    phantom = trade(slot=10, quote=90_000)
+    stats.apply(msgspec.structs.replace(phantom, place=phantom.place._replace(signature="phantom")))
+    (data,) = market(stats.withdraw(10, "phantom"))
+    assert (data["price"], data["volume_24h"]) == ("0.002", "0.00002")
+    assert stats.withdraw(10, "phantom") == []
+    assert stats.withdraw(11, "sig10") == []
+    assert stats.trades == {"applied": 2, "retracted": 1}
+    assert stats.retract(10) == []
+    assert stats.trades == {"applied": 2, "retracted": 2}
+
+
 def test_what_is_not_known_is_null() -> None:
     stats = every_trade()
     told = stats.apply(trade(decimals=None, supply=None))
