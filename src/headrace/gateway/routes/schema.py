@@ -87,7 +87,9 @@ def complete(document: dict[str, Any], security: Mapping[str, list[dict[str, lis
     document = describe(with_bodies(document, broadcast.BODIES))
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation["security"] = security[operation["operationId"]]
+            operation["security"] = security.get(
+                operation["operationId"], [{}, {BEARER: []}]
+            )  # closed unless it says so
             answers = operation["responses"]
             answers.setdefault("default", {"description": "Anything else that went wrong", "content": refusal})
             if operation["security"]:
