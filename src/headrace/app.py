@@ -80,6 +80,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "source": "source",
         "rpc": "source",
         "gateway": "gateway",
+        "pools": "tasks",
         "recorder": "recording",
         "health": "tasks",
     }
