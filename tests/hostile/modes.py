@@ -267,7 +267,7 @@ MESSAGES: Final = [
     Mode("no context", told("logs", lambda stage: {"value": {}})),
     Mode("a slot of -1", told("logs", logs(lambda stage: -1))),
     Mode("a slot of 2^64", told("logs", logs(lambda stage: 2**64))),
-    Mode("a slot as text", told("logs", logs(lambda stage: str(stage.slot)))),
+    Mode("a slot as text", told("logs", logs(lambda stage: str(stage.slot))), phantoms=True),
     Mode("logs that are null", told("logs", logs(logs=None))),
     Mode("logs that are one text", told("logs", logs(logs="Program log: x"))),
     Mode("half a million empty log lines", told("logs", logs(logs=[""] * 350_000))),
