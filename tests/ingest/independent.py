@@ -25,7 +25,11 @@ PROGRAMS = {
     "LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo": "meteora_dlmm",
     "cpamdpZCGKUy5JxQXB4dcpGPiikHawvSWAd6mEn1sGG": "meteora_cp_amm",
     "dbcij3LWUppWqq96dh6gJWwBifmcGfLSB5D4DuSMaqN": "meteora_dbc",
+    "Eo7WjKq67rjJQSZxS6z3YkapzY3eMj6Xy8X5EQVn5UaB": "meteora_damm_v1",
+    "MoonCVVNZFSYkqNXP6bxHLPL6QQJiMagDL3qcqUQTrG": "moonshot",
+    "whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc": "orca_whirlpool",
 }
+SYSTEM = "11111111111111111111111111111111"
 SWAPS = {
     ("pump", "bddb7fd34ee661ee"): "TradeEvent",
     ("pump", "6fb06d8b316cd5fb"): "PostCompleteBuyEvent",
@@ -40,6 +44,9 @@ SWAPS = {
     ("meteora_cp_amm", "bd4233a826507599"): "EvtSwap2",
     ("meteora_dbc", "1b3c15d58aaabb93"): "EvtSwap",
     ("meteora_dbc", "bd4233a826507599"): "EvtSwap2",
+    ("meteora_damm_v1", "516ce3becdd00ac4"): "Swap",
+    ("moonshot", "bddb7fd34ee661ee"): "TradeEvent",
+    ("orca_whirlpool", "e1ca49af932ba096"): "Traded",
 }
 LAYOUTS = {
     ("pump", "TradeEvent"): (
@@ -69,6 +76,7 @@ LAYOUTS = {
         "pool:k direction:B mode:B referral:? amount_0:Q amount_1:Q swap_mode:B input:Q without_fee:Q left:Q output:Q "
         "price:Z claiming:Q protocol:Q compounding:Q referral_fee:Q sent:Q"
     ),
+    ("orca_whirlpool", "Traded"): "pool:k a_to_b:? before:U after:U input:Q output:Q transfer_fee:Q transfer_fee_out:Q",
     ("raydium_launchlab", "TradeEvent"): (
         "pool:k total:Q virtual_base:Q virtual_quote:Q base_before:Q quote_before:Q base_after:Q quote_after:Q"
     ),
@@ -105,6 +113,8 @@ def borsh(layout: str, body: bytes) -> dict[str, Any]:
             size, value = 32, body[at : at + 32].hex()
         elif kind == "Z":
             size, value = 16, int.from_bytes(body[at : at + 16], "little", signed=True)
+        elif kind == "U":
+            size, value = 16, int.from_bytes(body[at : at + 16], "little")
         elif kind == "s":
             (length,) = struct.unpack_from("<I", body, at) if at + 4 <= len(body) else (0,)
             size, value = 4 + length, body[at + 4 : at + 4 + length].decode(errors="replace")
@@ -233,6 +243,9 @@ def confirmations(update: TransactionUpdate, trade: dict[str, Any], path: tuple[
                   if (e.program, e.name) == (trade["program"], trade["event"])]  # fmt: skip
         reckoned = [each for fields in events for each in _reckoned(trade, fields, base, quote)]
         return [*reckoned, *_base_transfer(update, trade, path, base)] if reckoned else []
+    if trade["program"] == "moonshot":
+        paid = _lamports_to(update, path, trade["pool"]) if trade["side"] == "buy" else []
+        return ["SOL transfer"] if quote in paid and _base_transfer(update, trade, path, base) else []
     return _pool_transfers(update, trade, path, base, quote)
 
 
@@ -273,6 +286,18 @@ def _base_transfer(update: TransactionUpdate, trade: dict[str, Any], path: tuple
     )
 
 
+def _lamports_to(update: TransactionUpdate, path: tuple[int, ...], account: str) -> list[int]:
+    """What the System program's transfers within the instruction brought the account."""
+    return [
+        struct.unpack_from("<Q", one.data, 4)[0]
+        for _, one in subtree(update, path)
+        if one.program_id == SYSTEM
+        and one.data is not None
+        and one.data[:4] == b"\2\0\0\0"
+        and one.accounts[1] == account
+    ]
+
+
 def _pool_transfers(
     update: TransactionUpdate, trade: dict[str, Any], path: tuple[int, ...], base: int, quote: int
 ) -> list[str]:
@@ -300,6 +325,9 @@ def _logged_fees(update: TransactionUpdate) -> dict[int, int]:
             case "raydium_cpmm", "SwapEvent":
                 fields = borsh(LAYOUTS[event.program, event.name], event.body)
                 fees[fields["input"]] = fields.get("transfer_fee", 0)
+            case "orca_whirlpool", "Traded":
+                fields = borsh(LAYOUTS[event.program, event.name], event.body)
+                fees[fields["input"] - fields["transfer_fee"]] = fields["transfer_fee"]
             case "meteora_cp_amm", "EvtSwap2":
                 fields = borsh(LAYOUTS[event.program, event.name], event.body)
                 fees[fields["input"]] = fields["sent"] - fields["input"]

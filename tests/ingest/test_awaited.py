@@ -78,7 +78,7 @@ def test_log_lines_of_several_programs_ask_for_pools() -> None:
         flow = Flow()
         flow.feed(logs_view(param.values[0]))  # type: ignore[arg-type]
         programs |= {PROGRAMS.name_of(program_id) for _, program_id in flow.asked}
-    assert programs == {"pump_amm", "raydium_clmm", "raydium_launchlab"}
+    assert programs == {"orca_whirlpool", "pump_amm", "raydium_clmm", "raydium_launchlab"}
 
 
 @pytest.mark.parametrize("update", ASKING)

@@ -22,12 +22,14 @@ FOLDERS = (
     "trades/more/transactions",
     "trades/more/bank",
     "trades/reported",
+    "trades/launches",
 )
 WITHOUT_TRANSFERS = (
     "clmm_liquidity_20261008__000.json",
     "clmm_one_sided_20261008__000.json",
     "cpmm_liquidity_20261008__001.json",
     "damm_v2_liquidity_20261008__001.json",
+    "whirlpool_liquidity_20261008__001.json",
 )
 """Runs in a local bank of which only the log lines were kept: what moved is not known, so nothing can be confirmed."""
 
@@ -40,9 +42,11 @@ CONFIRMED = {
     "meteora_dlmm": 16,
     "pump_amm": 15,
     "raydium_clmm": 11,
+    "orca_whirlpool": 7,
     "meteora_cp_amm": 6,
+    "moonshot": 1,
 }
-"""Trades by program, 149 in all."""
+"""Trades by program, 157 in all."""
 
 
 def _updates(path: Path) -> Iterator[TransactionUpdate]:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
-from headrace.ingest.log_lines import LACKS, NO_EVENTS, NO_POOL, Lack, lacks_of
+from headrace.ingest.log_lines import LACKS, NO_DIRECTION, NO_EVENTS, NO_POOL, Lack, lacks_of
 from headrace.ingest.recognise import recognise
 from headrace.ingest.swaps import POOL_ACCOUNTS, READERS
 from headrace.model.updates import LogsUpdate, TransactionUpdate
@@ -17,6 +17,8 @@ from headrace.model.updates import LogsUpdate, TransactionUpdate
 DATA = Path(__file__).parents[1] / "data"
 PAGE = DATA.parents[1] / "docs" / "how-to" / "connect-a-node.md"
 PROGRAMS = Programs.load()
+WORDS = {NO_EVENTS: "nothing", NO_DIRECTION: "events, no trades", NO_POOL: "trades without mint"}
+"""What the page says of each lack."""
 
 
 def executed() -> Iterator[TransactionUpdate]:
@@ -85,4 +87,4 @@ def test_the_how_to_has_a_row_for_every_program_with_trades() -> None:
     assert rows >= {program for program, _ in READERS} | LACKS.keys()
     for program, lack in LACKS.items():
         (row,) = [line for line in table.splitlines() if line.startswith(f"| `{program}`")]
-        assert row.split("|")[2].strip() == ("nothing" if lack == NO_EVENTS else "trades without mint")
+        assert row.split("|")[2].strip() == WORDS[lack]

@@ -183,7 +183,7 @@ async def test_every_trade_of_the_demo_recording_is_reckoned_again() -> None:
         if isinstance(update, TransactionUpdate) and update.block_time_s is None:
             update = msgspec.structs.replace(update, block_time_s=1_760_000_000)
         reckoner.feed(update)
-    assert reckoner.checked == 45
+    assert reckoner.checked == 49
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -193,7 +193,7 @@ def test_every_mainnet_transaction_is_reckoned_again(backwards: bool, step_s: in
     in_time = sorted((update for _, update in landed()), key=lambda update: update.slot)
     for nth, update in enumerate(in_time[::-1] if backwards else in_time):
         reckoner.feed(msgspec.structs.replace(update, block_time_s=1_790_000_000 + nth * step_s))
-    assert reckoner.checked == 49
+    assert reckoner.checked == 53
     assert not reckoner.flow.measures.bad
 
 

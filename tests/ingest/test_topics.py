@@ -64,7 +64,7 @@ def test_trades_of_programs_and_mints() -> None:
                 assert body in topics[f"trades:{data['mint']}"]
                 assert any(other["event_id"] == body["event_id"] for other in topics[f"events:{data['program']}"])
                 told += 1
-    assert told == 98, "49 trades, each on two topics"
+    assert told == 106, "53 trades, each on two topics"
 
 
 def test_tokens_and_markets() -> None:
@@ -78,7 +78,7 @@ def test_tokens_and_markets() -> None:
             for body in topics[every]:
                 assert body in topics[f"{own}:{body['data']['mint']}"]
                 told[body["data"]["type"]] += 1
-    assert told == {"TokenCreated": 9, "TokenPriceUpdate": 49, "MarketData": 49}
+    assert told == {"TokenCreated": 9, "TokenPriceUpdate": 53, "MarketData": 53}
 
 
 def test_accounts() -> None:

@@ -61,16 +61,14 @@ class Pools:
 
     def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
         """The pool that the account is, if it is one."""
-        if names := POOL_ACCOUNTS.get((account.program, account.name)):
-            first, second = (account.data.get(name) for name in names)
-            if first and second:
-                self.learn(pubkey, Pair(first, second))
+        if pair := pair_of_pool(account):
+            self.learn(pubkey, Pair(*pair))
 
 
 def pair_of_pool(account: DecodedAccount) -> tuple[str, str] | None:
     """Return the first and the second mint of a pool account; None for an account that is no pool."""
     names = POOL_ACCOUNTS.get((account.program, account.name))
-    first, second = (account.data.get(name) for name in names) if names else (None, None)
+    first, second = (account.data.get(name) if name else WSOL_MINT for name in names) if names else (None, None)
     return (first, second) if isinstance(first, str) and isinstance(second, str) else None
 
 

@@ -245,6 +245,49 @@ def _meteora(fields: Fields, scene: Scene, taken_name: str, mints: tuple[str, st
     return Swap(*amounts, fields.get("pool"), scene.accounts.get("payer"), scene.pair(*mints))
 
 
+def _meteora_damm_v1(fields: Fields, scene: Scene) -> Swap:
+    """The event has amounts only. The input's mint is that of the account it comes from, and of the fee's account."""
+    accounts = scene.accounts
+    vaults = accounts.get("a_token_vault"), accounts.get("b_token_vault")
+    mint_a, mint_b = (scene.mints.get(vault or "") for vault in vaults)
+    given = ("user_source_token", "protocol_token_fee")
+    taken = next((mint for name in given if (mint := scene.mints.get(accounts.get(name, ""))) is not None), None)
+    if taken is None and (out := scene.mints.get(accounts.get("user_destination_token", ""))) is not None:
+        taken = mint_a if out == mint_b else mint_b if out == mint_a else None
+    first_in = None if taken is None or mint_a == mint_b else _is(taken, mint_a, mint_b)
+    amounts = _in_out(fields.get("in_amount"), fields.get("out_amount"), first_in)
+    pair = None if mint_a is None or mint_b is None else Pair(mint_a, mint_b)
+    holders = (vaults[0],), (vaults[1],)
+    return Swap(*amounts, accounts.get("pool"), accounts.get("user"), pair, holders)
+
+
+def _orca_whirlpool(fields: Fields, scene: Scene) -> Swap:
+    """`input_amount` holds the mint's transfer fee, which the pool never gets. Accounts of two hops name each pool."""
+    accounts, pool, first_in = scene.accounts, fields.get("whirlpool"), fields.get("a_to_b")
+    taken, fee = fields.get("input_amount"), fields.get("input_transfer_fee")
+    amounts = _in_out(None if taken is None or fee is None else taken - fee, fields.get("output_amount"), first_in)
+    user = accounts.get("token_authority")
+    if accounts.get("whirlpool") == pool or "whirlpool_one" not in accounts:
+        pair = scene.pair("token_mint_a", "token_mint_b")
+        return Swap(*amounts, pool, user, pair, ((accounts.get("token_vault_a"),), (accounts.get("token_vault_b"),)))
+    hop = "one" if accounts.get("whirlpool_one") == pool else "two"
+    if f"token_vault_{hop}_a" in accounts:
+        vaults = accounts.get(f"token_vault_{hop}_a"), accounts.get(f"token_vault_{hop}_b")
+        return Swap(*amounts, pool, user, None, ((vaults[0],), (vaults[1],)))
+    names = ("input", "intermediate") if hop == "one" else ("intermediate", "output")
+    first, second = names if first_in else reversed(names)
+    return Swap(*amounts, pool, user, scene.pair(f"token_mint_{first}", f"token_mint_{second}"))
+
+
+def _moonshot(fields: Fields, scene: Scene) -> Swap:
+    """A curve. The fees of `dex_fee` and `helio_fee` are beside `collateral_amount`, which the curve took or paid. The
+    event names what it is paid in, the zero key being SOL; the mint is the instruction's."""
+    mint, cost = scene.accounts.get("mint"), fields.get("cost_token")
+    amounts = fields.get("amount"), fields.get("collateral_amount"), _is(fields.get("type"), "Sell", "Buy")
+    pair = None if mint is None or cost is None else Pair(mint, WSOL_MINT if cost == SYSTEM_PROGRAM else cost)
+    return Swap(*amounts, fields.get("curve"), fields.get("sender"), pair)
+
+
 READERS: Final[Mapping[tuple[str, str], Reader]] = MappingProxyType(
     {
         ("pump", "TradeEvent"): _pump,
@@ -259,6 +302,9 @@ READERS: Final[Mapping[tuple[str, str], Reader]] = MappingProxyType(
         ("meteora_dlmm", "Swap2Evt"): _meteora_dlmm,
         ("meteora_cp_amm", "EvtSwap"): _meteora_cp_amm,
         ("meteora_cp_amm", "EvtSwap2"): _meteora_cp_amm,
+        ("meteora_damm_v1", "Swap"): _meteora_damm_v1,
+        ("moonshot", "TradeEvent"): _moonshot,
+        ("orca_whirlpool", "Traded"): _orca_whirlpool,
         ("meteora_dbc", "EvtSwap"): _meteora_dbc,
         ("meteora_dbc", "EvtSwap2"): _meteora_dbc,
         ("meteora_dbc", "EvtSwap2WithTransferHook"): _meteora_dbc,
@@ -282,11 +328,13 @@ POOL_EVENTS: Final[Mapping[tuple[str, str], tuple[str, str, str]]] = MappingProx
         ("raydium_clmm", "PoolCreatedEvent"): ("pool_state", "token_mint_0", "token_mint_1"),
         ("meteora_dlmm", "LbPairCreate"): ("lb_pair", "token_x", "token_y"),
         ("meteora_cp_amm", "EvtInitializePool"): ("pool", "token_a_mint", "token_b_mint"),
+        ("meteora_damm_v1", "PoolCreated"): ("pool", "token_a_mint", "token_b_mint"),
+        ("orca_whirlpool", "PoolInitialized"): ("whirlpool", "token_mint_a", "token_mint_b"),
     }
 )
 """(program, event) → its fields for the pool that it creates and that pool's first and second mint."""
 
-POOL_ACCOUNTS: Final[Mapping[tuple[str, str], tuple[str, str]]] = MappingProxyType(
+POOL_ACCOUNTS: Final[Mapping[tuple[str, str], tuple[str, str | None]]] = MappingProxyType(
     {
         ("pump_amm", "Pool"): ("base_mint", "quote_mint"),
         ("raydium_amm_v4", "AmmInfo"): ("coin_mint", "pc_mint"),
@@ -295,6 +343,9 @@ POOL_ACCOUNTS: Final[Mapping[tuple[str, str], tuple[str, str]]] = MappingProxyTy
         ("raydium_launchlab", "PoolState"): ("base_mint", "quote_mint"),
         ("meteora_dlmm", "LbPair"): ("token_x_mint", "token_y_mint"),
         ("meteora_cp_amm", "Pool"): ("token_a_mint", "token_b_mint"),
+        ("meteora_damm_v1", "Pool"): ("token_a_mint", "token_b_mint"),
+        ("moonshot", "CurveAccount"): ("mint", None),
+        ("orca_whirlpool", "Whirlpool"): ("token_mint_a", "token_mint_b"),
     }
 )
-"""(program, account) → the fields of a pool account for its first and second mint."""
+"""(program, account) → the fields of a pool account for its first and second mint; None: the second is SOL."""
