@@ -42,7 +42,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Every line of a shell block that calls headrace or make: (page, words without leading settings)."""
     for page in PAGES:
         for code in blocks(page, "sh", "console"):
-            for line in code.splitlines():
+            for line in code.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.removeprefix("$ "), comments=True)
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words.pop(0)
