@@ -1,5 +1,6 @@
 """Coverage is the union of what connections brought; Progress says what one surely brought."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +99,48 @@ def test_a_forgotten_feed_has_no_cover() -> None:
     progress = progress_at("processed")
     progress.forget("busy")
     assert progress.surely() == {"quiet": 192}
+
+
+def quiet_and_listed() -> Progress:
+    progress = Progress("processed", margin_slots=8)
+    for feed in ("quiet", "brought"):
+        progress.acknowledged(feed, listed=True)
+    progress.acknowledged("of no list")
+    progress.slot(100, 60, 100)
+    progress.slot(101, 61, 101)
+    progress.brought("brought", 150)
+    progress.slot(200, 160, 200)
+    return progress
+
+
+def test_heads_prove_nothing_of_a_feed_that_the_ledger_lists() -> None:
+    progress = quiet_and_listed()
+    assert progress.surely() == {"quiet": 101, "brought": 142, "of no list": 192}
+    assert progress.surely(alive=("quiet",)) == {"quiet": 192, "brought": 142, "of no list": 192}
+
+
+@pytest.mark.parametrize(("ledger", "reached"), [(90, 101), (170, 170), (192, 192), (193, 192), (6_000, 192)])
+def test_what_the_ledger_bore_out_counts_as_brought_as_far_as_the_node_is(ledger: int, reached: int) -> None:
+    progress = quiet_and_listed()
+    progress.borne_out("quiet", ledger)
+    progress.borne_out("quiet", 80)
+    assert progress.surely()["quiet"] == reached
+
+
+def test_what_was_borne_out_of_slots_that_never_were_is_taken_back() -> None:
+    progress = quiet_and_listed()
+    progress.borne_out("quiet", 190)
+    progress.slot(120, 61, 120)
+    assert progress.surely()["quiet"] == 120
+
+
+def test_nothing_is_borne_out_of_a_feed_before_its_cover_begins_or_after_it_is_forgotten() -> None:
+    progress = quiet_and_listed()
+    progress.acknowledged("new", listed=True)
+    progress.borne_out("new", 150)
+    progress.borne_out("quiet", 150)
+    progress.forget("quiet")
+    progress.acknowledged("quiet", listed=True)
+    progress.slot(201, 160, 201)
+    progress.slot(202, 160, 202)
+    assert progress.surely() == {"quiet": 202, "new": 202, "brought": 142, "of no list": 194}

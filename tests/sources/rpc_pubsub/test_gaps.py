@@ -207,3 +207,68 @@ async def test_when_all_endpoints_are_lost_at_once_there_is_one_gap() -> None:
         await rigged.settled()
         assert missing(rigged, lost) == set()
         assert [gap.state for gap in rigged.gaps_of(FEED)] == ["open", "backfilled"]
+
+
+async def drop_the_feed(rigged: Rig) -> list[tuple[str, int]]:
+    """The nodes go on with slots alone, well past the margin, while transactions land."""
+    rigged.node.faults.dropped.add("logs")
+    landed = [rigged.node.emit_transaction([PROGRAM]) for _ in range(3)]
+    goal = rigged.node.ledger.head + 20
+    await rigged.until(lambda: rigged.source._sessions[0].progress.head >= goal, flowing=True)
+    rigged.node.faults.dropped.clear()
+    return [(each.signature, each.slot) for each in landed]
+
+
+@pytest.mark.parametrize("commitment", ["processed", "confirmed", "finalized"])
+@pytest.mark.parametrize("alive_before", [True, False])
+async def test_a_feed_dropped_shortly_before_its_connection_ends_is_refilled(
+    commitment: str, alive_before: bool
+) -> None:
+    async with rig(commitment=commitment) as rigged:
+        if alive_before:
+            await rigged.still_flows()
+        landed = await drop_the_feed(rigged)
+        await rigged.lose(0)
+        await rigged.until(lambda: set(landed) <= rigged.delivered, flowing=True)
+        await rigged.settled()
+        assert {gap.state for gap in rigged.gaps_of(FEED)} == {"open", "backfilled"}
+
+
+async def test_a_feed_dropped_shortly_before_the_source_stops_is_not_covered() -> None:
+    async with rig() as rigged:
+        landed = await drop_the_feed(rigged)
+        rigged.source.stop()
+        await rigged.until(lambda: rigged.ending is not None)
+        assert rigged.source.covered[FEED] < landed[0][1]
+
+
+async def test_a_feed_dropped_after_it_was_subscribed_anew_is_refilled() -> None:
+    async with rig() as rigged:
+        await rigged.still_flows()
+        rigged.source.update_subscriptions([f"account:{ACCOUNT}"])
+        rigged.source.update_subscriptions([FEED])
+        await rigged.covered()
+        landed = await drop_the_feed(rigged)
+        await rigged.lose(0)
+        await rigged.until(lambda: set(landed) <= rigged.delivered, flowing=True)
+
+
+async def test_what_a_second_node_covers_is_no_gap_though_the_feed_was_quiet() -> None:
+    async with rig(2) as rigged:
+        await rigged.overlap()
+        await rigged.lose(0)
+        await rigged.covered()
+        assert rigged.gaps_of(FEED) == []
+
+
+async def test_a_quiet_feed_that_the_ledger_bore_out_leaves_a_short_gap_filled_with_nothing() -> None:
+    async with rig(quiet_feed_s=0.05) as rigged:
+        await rigged.still_flows()
+        heard = rigged.source._sessions[0].progress.last[FEED]
+        await rigged.until(lambda: rigged.source._sessions[0].progress.surely()[FEED] > heard + 20, flowing=True)
+        await rigged.lose(0)
+        await rigged.until(lambda: len(rigged.gaps_of(FEED)) == 2, flowing=True)
+        opened, closed = rigged.gaps_of(FEED)
+        assert (opened.state, closed.state) == ("open", "backfilled")
+        assert opened.from_slot > heard + 20
+        assert len(rigged.signatures()) == len(set(rigged.signatures()))

@@ -23,6 +23,8 @@ from tests.sources.rpc_pubsub.rig import FEED, OTHER, SETTINGS, Rig, rig
 
 ACCOUNT = f"account:{OTHER}"
 LINE = f"source:rpc-0:{ACCOUNT}"
+ROUNDS = 2
+"""Tasks of a source without HTTP that sleep between their rounds: of what could not be read, and of proofs."""
 
 
 class Held:
@@ -33,7 +35,7 @@ class Held:
 
     async def asleep(self) -> None:
         """Return when the source pauses before its next try."""
-        while self.clock.sleepers != 1:
+        while self.clock.sleepers != ROUNDS + 1:
             await self.clock.advance(0)
 
     async def connections_after(self, seconds: float) -> int:
@@ -55,7 +57,7 @@ async def held(breaker: Breaker | None = None, **changes: Any) -> AsyncIterator[
         Supervisor(clock) as tasks,
     ):
         node.faults.refuse = True
-        pauses = {"backoff_initial_s": 1.0, "backoff_max_s": 1.0, **changes}
+        pauses = {"backoff_initial_s": 1.0, "backoff_max_s": 1.0, "confirm_s": 1000.0, **changes}
         settings = msgspec.structs.replace(SETTINGS, ws_urls=(f"ws://127.0.0.1:{proxy.port}",), **pauses)
         breakers = [breaker] if breaker else []
         source = RpcPubSub(settings, clock=clock, metrics=Metrics(), health=health, breakers=breakers)

@@ -266,6 +266,8 @@ async def test_what_is_not_fetched_when_the_source_stops_is_not_covered() -> Non
         await rigged.until(lambda: fetcher.waiting == 1, flowing=True)
         goal = landed.slot + 50
         await rigged.until(lambda: rigged.node.ledger.head > goal, flowing=True)
+        rigged.node.emit_transaction([PROGRAM])  # the feed is alive all the while
+        await rigged.until(lambda: fetcher.waiting == 2, flowing=True)
         rigged.source.stop()
         await rigged.until(lambda: rigged.ending is not None)
         assert rigged.source.covered[WHOLE] == landed.slot - 1

@@ -1,7 +1,7 @@
 """Which slots of one feed were covered by some connection, and which holes that leaves. Pure."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, NamedTuple
 
 from headrace.model.updates import Commitment
@@ -94,6 +94,9 @@ class Progress:
     A node announces a slot when it begins it and delivers the slot's content when it is done, in an order of its own
     between forks; so the second head heard after an acknowledgement bounds what may have been missed before, and the
     last `margin_slots` before a loss count as not brought.
+
+    A node may drop a feed and go on with its slots. Of a feed that the ledger lists, heads therefore prove nothing: it
+    was brought up to its last update, or up to where the ledger bore out that there was no other.
     """
 
     HEADS_AFTER_ACK: Final = 2
@@ -106,19 +109,25 @@ class Progress:
         self._promised: dict[str, int] = {}
         self._first: dict[str, int] = {}
         self._commitments: dict[str, Commitment] = {}
+        self._listed: set[str] = set()
+        self._borne_out: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.head = self.root = 0
 
-    def acknowledged(self, feed: str, commitment: Commitment | None = None) -> None:
-        """The node took the subscription; its cover begins some heads later. `commitment`: that of this feed."""
+    def acknowledged(self, feed: str, commitment: Commitment | None = None, *, listed: bool = False) -> None:
+        """The node took the subscription; its cover begins some heads later. `commitment`: that of this feed.
+        `listed`: the ledger lists what lands on it."""
         self._commitments[feed] = commitment or self._commitment
+        if listed:
+            self._listed.add(feed)
         self._waiting[feed] = 0
         self._promised[feed] = self.head
 
     def forget(self, feed: str) -> None:
         """The feed is not wanted any more."""
-        for known in (self._waiting, self._promised, self._first, self._commitments, self.last):
+        for known in (self._waiting, self._promised, self._first, self._commitments, self._borne_out, self.last):
             known.pop(feed, None)
+        self._listed.discard(feed)
 
     @property
     def covering(self) -> bool:
@@ -162,6 +171,7 @@ class Progress:
             self._waiting[feed] = 0
         self._promised = {feed: min(promised, slot) for feed, promised in self._promised.items()}
         self.last = {feed: min(last, slot) for feed, last in self.last.items()}
+        self._borne_out = {feed: min(borne_out, slot) for feed, borne_out in self._borne_out.items()}
         self.root = min(self.root, slot)
 
     def brought(self, feed: str, slot: int) -> None:
@@ -169,20 +179,30 @@ class Progress:
         if slot > self.last.get(feed, 0):
             self.last[feed] = slot
 
-    def surely(self, *, trust_head: bool = True) -> dict[str, int]:
+    def borne_out(self, feed: str, slot: int) -> None:
+        """The ledger, at `slot`, holds nothing of `feed` that was not brought since its cover began. That goes for no
+        slot which the node itself has yet to pass by the margin."""
+        slot = min(slot, self.head - self._margin_slots)
+        if feed in self._first and slot > self._borne_out.get(feed, 0):
+            self._borne_out[feed] = slot
+
+    def surely(self, *, trust_head: bool = True, alive: Container[str] = ()) -> dict[str, int]:
         """Feed → the last slot up to which all was brought, for every feed whose cover had begun; for one that was only
         acknowledged, the slot after which it was promised.
 
         At `processed` the head tells. Later commitments lag behind it: there the root tells (`confirmed`), and what the
-        feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on.
+        feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on. For a listed
+        feed neither tells, unless it is `alive`: something of it, if only unreadable, came just now.
         """
         reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
             slot = min(self.last.get(feed, 0), self.head) - self._margin_slots  # no feed is ahead of the heads
+            slot = max(slot, self._borne_out.get(feed, 0))
             commitment = self._commitments.get(feed, self._commitment)
-            if trust_head and commitment == "processed":
+            heads_tell = trust_head and (feed not in self._listed or feed in alive)
+            if heads_tell and commitment == "processed":
                 slot = max(slot, self.head - self._margin_slots)
-            elif trust_head and commitment == "confirmed":
+            elif heads_tell and commitment == "confirmed":
                 slot = max(slot, min(self.root, self.head - self._margin_slots))
             reached[feed] = max(slot, first - 1)
         return reached

@@ -8,11 +8,12 @@ import structlog
 from headrace.model.errors import HeadraceError
 from headrace.model.updates import Commitment
 from headrace.runtime.clock import Clock
-from headrace.solana.rpc import Rpc
+from headrace.solana.rpc import Rpc, SignatureInfo
 from headrace.sources.rpc_pubsub.head import APART
+from headrace.sources.rpc_pubsub.ledger import Recent
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
+from headrace.sources.rpc_pubsub.subscriptions import LISTED, SLOTS, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
 
 _NEWEST_MARGIN_SLOTS: Final = 4
@@ -24,7 +25,7 @@ _log = structlog.get_logger("source")
 class CrossCheck:
     """Call `once` every `check_s`. `getSlot` is a witness of the head (`head_told` returns whether its word counts),
     and the head of a session whose node has no slot subscription (`slot_shown`). A session that no longer brings what
-    the ledger has is parted.
+    the ledger has is parted; one that lacks nothing has that borne out, as slots alone do not prove that a feed lives.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class CrossCheck:
         settings: RpcPubSubSettings,
         clock: Clock,
         tally: Tally,
+        recent: Recent,
         head_told: Callable[[int], bool],
         others_head: Callable[[str], int],
         slot_shown: Callable[[Session, int], bool],
@@ -41,22 +43,26 @@ class CrossCheck:
         self.fault = ""
         """Why the last round had no findings, in words that may be shown; empty if it had some."""
         self._rpc, self._settings, self._clock, self._tally = rpc, settings, clock, tally
+        self._recent = recent
         self._head_told, self._others_head, self._slot_shown = head_told, others_head, slot_shown
         self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
         self._quiet: dict[tuple[Session, str], tuple[int, float]] = {}
         self._landed: dict[tuple[Session, str], int] = {}
         """What the ledger had when it was first asked about a quiet feed. It is held against the session when the head
         has passed it; the newest of a busy program never would be."""
+        self._ledger_slot: int | None = None
+        """Where the ledger was in this round, before any feed was looked for in it."""
 
     async def once(self, sessions: Iterable[Session], wanted: Sequence[Subscription]) -> None:
         """One round; a node that does not answer makes it a round without findings."""
         sessions = [session for session in sessions if session.connected]
+        self._ledger_slot = None
         try:
             slot = await self._rpc.get_slot("processed")
             if self._head_told(slot):
                 self._compare_heads(sessions, slot)
             for subscription in wanted:
-                if subscription.kind in ("logs", "transactions"):
+                if subscription.kind in LISTED:
                     await self._audit(subscription, sessions)
             self.fault = ""
         except HeadraceError as error:
@@ -79,8 +85,13 @@ class CrossCheck:
         quiet = [session for session in sessions if self._quiet_for_long(session, feed)]
         if not quiet:
             return
-        newest = await self._rpc.get_signatures_for_address(subscription.key, limit=1, commitment=self._commitment)
+        settled = await self._settled(max(session.watch.head for session in quiet))
+        newest = await self._rpc.get_signatures_for_address(
+            subscription.key, limit=1, commitment=self._commitment, min_context_slot=settled
+        )
         for session in quiet:
+            if settled is not None and self._lacks_nothing(session, feed, newest):
+                session.progress.borne_out(feed, settled)
             landed = self._landed.setdefault((session, feed), newest[0].slot if newest else 0)
             if landed > session.watch.head + APART:
                 del self._landed[session, feed]  # no transaction of this chain: what is really the newest is asked anew
@@ -91,6 +102,21 @@ class CrossCheck:
             first, last = session.progress.first(feed), session.progress.last.get(feed, 0)
             if first is not None and landed >= first and landed > last:
                 session.part("feed_stands", f"{feed}: nothing since slot {last}")
+
+    async def _settled(self, head: int) -> int | None:
+        """Up to where the ledger has surely indexed what landed; None where it says to be far ahead of `head`."""
+        if self._ledger_slot is None:
+            self._ledger_slot = await self._rpc.get_slot(self._commitment)
+        settled = self._ledger_slot - self._settings.refill_settle_slots
+        return settled if 0 < settled <= head + APART else None
+
+    def _lacks_nothing(self, session: Session, feed: str, newest: Sequence[SignatureInfo]) -> bool:
+        """Return whether the feed's newest transaction is older than the session's cover, or was brought by then."""
+        first, last = session.progress.first(feed), session.progress.last.get(feed, 0)
+        if first is None or not newest:
+            return first is not None and not last
+        slot = newest[0].slot
+        return slot < first or (slot <= last and self._recent.delivered(feed, newest[0]))
 
     def _quiet_for_long(self, session: Session, feed: str) -> bool:
         now, last = self._clock.monotonic(), session.progress.last.get(feed, 0)

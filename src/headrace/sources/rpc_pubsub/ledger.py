@@ -27,7 +27,7 @@ from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
 from headrace.sources.rpc_pubsub.coverage import Hole
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.rpc_pubsub.subscriptions import LISTED, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Ledger:
     async def fill(self, subscription: Subscription, holes: list[Hole], pubkeys: Sequence[str] = ()) -> list[str]:
         """Fill holes of one feed; several at once cost one listing. Of `pubkeys` the present states are delivered."""
         deadline = self._clock.monotonic() + self._settings.refill_s
-        if subscription.kind in ("logs", "transactions"):
+        if subscription.kind in LISTED:
             return await self._fill_logs(subscription, holes, deadline)
         if subscription.kind == "account":
             return await self._fill_account(subscription, holes, deadline)

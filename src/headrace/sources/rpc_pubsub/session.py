@@ -33,7 +33,7 @@ from headrace.sources.rpc_pubsub.frames import (
 from headrace.sources.rpc_pubsub.head import NEAR
 from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import Registry, ServerId, Subscription
+from headrace.sources.rpc_pubsub.subscriptions import LISTED, Registry, ServerId, Subscription
 from headrace.sources.rpc_pubsub.tally import Tally
 from headrace.sources.rpc_pubsub.watch import Watch
 
@@ -305,7 +305,8 @@ class Session:
         if subscription is None:
             return
         if subscription.kind != "signature":
-            self.progress.acknowledged(subscription.feed, self.registry.commitment_of(subscription))
+            commitment = self.registry.commitment_of(subscription)
+            self.progress.acknowledged(subscription.feed, commitment, listed=subscription.kind in LISTED)
         self._desk.acknowledged(self, subscription)
 
     def _refuse(self, refusal: Refusal) -> None:

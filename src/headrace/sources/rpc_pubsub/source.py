@@ -392,7 +392,7 @@ class RpcPubSub:
         head = session.progress.head or self._heads.slot
         if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:
             return Hole(slot, slot)
-        reached = session.progress.surely().get(subscription.feed)
+        reached = session.progress.surely(alive=(subscription.feed,)).get(subscription.feed)
         return Hole(min(reached, head) + 1, head + 1) if head and reached is not None else None
 
     async def _declare_damage(self) -> None:
@@ -443,6 +443,7 @@ class RpcPubSub:
             settings=self._settings,
             clock=self._clock,
             tally=self._tally,
+            recent=self._recent,
             head_told=partial(self._hear, f"{self.name}-http"),
             others_head=lambda witness: self._heads.others(witness, self._clock.monotonic()),
             slot_shown=self.slot_shown,

@@ -18,6 +18,8 @@ ServerId: TypeAlias = int | str
 Resolve: TypeAlias = Callable[[str], str]
 """A program's name (`pump`) to its id; raises KeyError for a name that it does not know."""
 
+LISTED: Final = ("logs", "transactions")
+"""Kinds of which the ledger lists what landed."""
 FILTERS_MAX: Final = 4
 FORMER_MAX: Final = 4_096
 _SERVER_ID_MAX: Final = 128
