@@ -1,15 +1,19 @@
 """`headrace orders` against a server of its own, each command a process as people run it."""
 
+import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
 from headrace.cli.ordering import line_of, table
 from tests.cli.command import Result, Running, run, running
-from tests.cli.conftest import Headrace
+from tests.cli.conftest import Headrace, in_thread
+from tests.hostile.meter import Meter
 from tests.store.servers import write
 
 SERVER = {
@@ -119,3 +123,55 @@ def test_a_table_and_a_line_can_not_command_a_terminal() -> None:
     assert table(("A", "B"), [["x\x1b[2J", "1"], ["long", ""]]).splitlines() == ["A         B", "x\\x1b[2J  1", "long"]
     event = {"seq": 1, "timestamp": 1500, "status": "FAILED", "event": "failed", "errorReason": "\x1b[2J"}
     assert line_of(event) == "  1  00:00:01.500Z  FAILED     failed  errorReason \\x1b[2J"
+
+
+@asynccontextmanager
+async def answering(*pieces: bytes) -> AsyncIterator[str]:
+    """A server that reads a request and answers with these bytes, the last one again and again until nobody reads."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in (*pieces[:-1], *repeat(pieces[-1], PIECES_MAX)):
+                writer.write(piece)
+                await writer.drain()
+            writer.write_eof()
+            await reader.read()  # closing before all is read would reset the connection
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as there:
+        yield f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}"
+
+
+PIECES_MAX = 64
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+ANSWERS: dict[str, tuple[tuple[bytes, ...], str]] = {
+    "plain": ((HEAD + b"\r\n", b" " * 1_000_000), "more than 4194304 bytes"),
+    "gzip": (
+        (HEAD + b"content-encoding: gzip\r\nconnection: close\r\n\r\n", gzip.compress(bytes(100_000_000))),
+        "content coding 'gzip', expected none",
+    ),
+    "nested": (
+        (HEAD + b"content-length: 200000\r\n\r\n" + b"[" * 200_000, b""),
+        "no JSON object",
+    ),
+    "a list": ((HEAD.replace(b"200 OK", b"500 x") + b"content-length: 2\r\n\r\n[]", b""), "no JSON object"),
+    "not UTF-8": ((HEAD + b'content-length: 8\r\n\r\n{"a\xff":1}', b""), "no JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers_that_are_too_large_packed_or_no_object_are_refused(headrace: Headrace, name: str) -> None:
+    pieces, said = ANSWERS[name]
+    async with answering(*pieces) as url, Meter() as meter:
+        listed = await in_thread(headrace, "orders", "list", "--url", url)
+        placed = await in_thread(headrace, "orders", "place", "SOL", "USDC", "1", "--key", "k-1", "--url", url)
+    assert (listed.status, placed.status) == (1, 1)
+    assert said in listed.err
+    assert "fate unknown" not in listed.err
+    assert said in placed.err
+    assert "fate unknown; ask again with --key k-1" in placed.err
+    assert meter.grown_bytes < 60_000_000

@@ -1,13 +1,14 @@
 """Programs are found by id and discriminator, drift is counted, and an IDL file in a folder is a program."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.decoders.idl import discriminator
+from headrace.decoders.idl import IDL_BYTES_MAX, discriminator
 from headrace.decoders.registry import SHIPPED, Counts, Programs
 from headrace.model.errors import ConfigError
 
@@ -197,3 +198,22 @@ def test_the_shipped_idls_work_as_dropped_files_too(tmp_path: Path) -> None:
     for path in SHIPPED.glob("*.json"):
         shutil.copy(path, tmp_path)
     assert Programs.load(tmp_path).by_name.keys() == Programs.load().by_name.keys()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nothing", "too large"])
+def test_an_idl_that_is_no_file_of_bounded_size_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "venue.json"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "link to nothing":
+            path.symlink_to(tmp_path / "nowhere")
+        case _:
+            path.write_bytes(b" " * (IDL_BYTES_MAX + 1))
+    with pytest.raises(ConfigError, match=r"venue\.json"):
+        Programs.load(tmp_path)

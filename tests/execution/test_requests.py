@@ -157,3 +157,48 @@ def test_what_is_missing_is_said_to_be_missing(body: dict[str, Any], faults: dic
     for name, fault in faults.items():
         assert refused.value.fields[name].startswith(fault)
         assert f"{name} {fault}" in refused.value.message
+
+
+_LIMIT: dict[str, Any] = {**BODY, "type": "limit"}
+_STOP: dict[str, Any] = {**BODY, "type": "stop"}
+_WHOLE: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC"}
+_NO_DECIMALS: dict[str, Any] = {**_WHOLE, "tokenIn": "2b1kV6DkPAnxd5ixfnxCpjxmKwqjjaYmCZfHsFu24GXo"}
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        *(({**_WHOLE, name: wrong}, name) for name in ("amount", "uiAmount") for wrong in ("x", "-1", "", [1], True)),
+        *(({**_WHOLE, name: wrong}, name) for name in ("amount", "uiAmount") for wrong in (0, 10**40)),
+        ({**_WHOLE, "amount": "0"}, "amount"),
+        ({**_WHOLE, "amount": str(2**63 + 1)}, "amount"),
+        ({**_WHOLE, "uiAmount": "9223372036.854775809"}, "uiAmount"),  # one unit above what is allowed here
+        ({**_WHOLE, "uiAmount": "0.0000000001"}, "uiAmount"),
+        ({**_NO_DECIMALS, "uiAmount": "1"}, "uiAmount"),
+        ({**_NO_DECIMALS, "amount": 1}, "amount"),
+        ({**_WHOLE, "amount": None, "uiAmount": "x"}, "uiAmount"),
+        ({**_WHOLE, "amount": "1", "uiAmount": "1"}, "amount"),
+        *(({**BODY, "slippageBps": wrong}, "slippageBps") for wrong in ("x", -1, 10_001, True, Decimal("1.5"))),
+        *(({**BODY, "slippage": wrong}, "slippage") for wrong in ("x", -1, 2, True, Decimal("1.5"))),
+        ({**BODY, "slippage": None, "slippageBps": -1}, "slippageBps"),
+        ({**BODY, "slippage": 0, "slippageBps": 0}, "slippage"),
+        *(({**_LIMIT, "limitPrice": wrong}, "limitPrice") for wrong in ("x", 0, "-1", [1], "1e50", str(10**30))),
+        *(({**_LIMIT, "limitRate": wrong}, "limitRate") for wrong in ("x", 1, "0/1", "1/0", "99999999999999999999/1")),
+        ({**_LIMIT, "limitPrice": "18446744073709"}, "limitPrice"),  # in all, more than 64 bits of base units
+        ({**_LIMIT, "limitRate": "18446744073709551615/1"}, "limitRate"),  # the same
+        ({**_LIMIT, "limitPrice": None, "limitRate": "18446744073709551615/1"}, "limitRate"),
+        ({**_LIMIT, "limitPrice": "1", "limitRate": "1/1"}, "limitPrice"),
+        *(({**_STOP, "stopPrice": wrong}, "stopPrice") for wrong in ("x", 0, "-1", [1], "1e50", str(10**30))),
+        *(({**_STOP, "stopRate": wrong}, "stopRate") for wrong in ("x", 1, "0/1", "1/0", "99999999999999999999/1")),
+        ({**_STOP, "stopPrice": "1", "stopRate": "1/1"}, "stopPrice"),
+        *(({**BODY, name: "1"}, name) for name in ("limitPrice", "limitRate", "stopPrice", "stopRate")),
+        *(({**BODY, "expiresAt": wrong}, "expiresAt") for wrong in ("x", -1, 2**53 + 1, True)),
+        *(({**BODY, "expiresInMs": wrong}, "expiresInMs") for wrong in ("x", 0, -1, 2**45 + 1, True)),
+        ({**BODY, "expiresAt": None, "expiresInMs": 0}, "expiresInMs"),
+    ],
+)
+def test_a_fault_is_named_after_the_field_that_was_given(body: dict[str, Any], name: str) -> None:
+    with pytest.raises(OrderRefused) as refused:
+        read_request(body, amount_max=2**63)
+    assert list(refused.value.fields) == [name]
+    assert f"{name} {refused.value.fields[name]}" in refused.value.message

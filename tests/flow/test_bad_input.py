@@ -79,8 +79,8 @@ async def _try_sql(client: Desk, sql: str, order_id: str) -> None:
     """Wherever text is read."""
     for field in FIELDS:
         if field not in ("clientOrderId", "userId"):
-            named = {"uiAmount": "amount", "slippageBps": "slippage"}.get(field, field)
-            await refused(client, {**BODY, field: sql}, named)
+            twice = {"uiAmount": "amount", "slippageBps": "slippage"}  # BODY gives these already
+            await refused(client, {**BODY, field: sql}, twice.get(field, field))
     for name in ("user", "status", "mint", "cursor"):
         answer = await client.http.get("/api/orders", params={name: sql})
         assert answer.status_code in (200, 400)
@@ -115,11 +115,11 @@ async def test_numbers_that_are_none_and_numbers_beyond_all_bounds(tmp_path: Pat
         order_id = await client.place()
         for value in HUGE:
             await refused(client, {**BODY, "amount": value}, "amount")
-            await refused(client, {**BODY, "amount": ..., "uiAmount": value}, "amount")
+            await refused(client, {**BODY, "amount": ..., "uiAmount": value}, "uiAmount")
             await refused(client, {**BODY, "minOut": value}, "minOut")
             if value not in (0, "0"):
                 await refused(client, {**BODY, "priority": value}, "priority")
-                await refused(client, {**BODY, "slippageBps": value, "slippage": ...}, "slippage")
+                await refused(client, {**BODY, "slippageBps": value, "slippage": ...}, "slippageBps")
             if value not in (2**63, 2**64, 10**30):  # as a price of whole tokens these could be
                 await refused(client, {**BODY, "type": "limit", "limitPrice": value}, "limitPrice")
         for value in FRACTIONS:
@@ -127,10 +127,20 @@ async def test_numbers_that_are_none_and_numbers_beyond_all_bounds(tmp_path: Pat
             await refused(client, {**BODY, "minOut": value}, "minOut")
             await refused(client, {**BODY, "type": "stop", "stopRate": value}, "stopRate")
         for value in NO_NUMBERS:
-            await refused(client, {**BODY, "amount": ..., "uiAmount": value}, "amount")
+            await refused(client, {**BODY, "amount": ..., "uiAmount": value}, "uiAmount")
             await refused(client, {**BODY, "type": "limit", "limitPrice": value}, "limitPrice")
-        await refused(client, {**BODY, "amount": ..., "uiAmount": "0.0000000001"}, "amount")
+        await refused(client, {**BODY, "amount": ..., "uiAmount": "0.0000000001"}, "uiAmount")
         await untouched(client, order_id)
+
+
+async def test_a_fault_has_the_name_of_the_field_that_was_given_over_both_ways(tmp_path: Path) -> None:
+    wrong = [("uiAmount", "amount", 0), ("slippageBps", "slippage", 10_001)]
+    async with desk(tmp_path, ORDERS_WORK_HERE="false") as client, client.connect() as socket:
+        for name, other, value in wrong:
+            body = {**BODY, other: None, name: value}
+            await refused(client, body, name)
+            frame = await ask(socket, "order.execute", body)
+            assert [each["name"] for each in frame["data"]["errors"]] == [name]
 
 
 async def test_limits_of_amount_and_user_are_kept(tmp_path: Path) -> None:
@@ -152,6 +162,7 @@ async def test_amounts_have_limits_by_token_and_user(tmp_path: Path) -> None:
             assert await client.place(userId=user, amount=most)
             await refused(client, {**BODY, "userId": user, "amount": most + 0.000000001}, "amount")
         await refused(client, {**BODY, "userId": "bob", "amount": "1"}, "amount")
+        await refused(client, {**BODY, "userId": "bob", "amount": ..., "uiAmount": "1"}, "uiAmount")
         await refused(client, {**BODY, "tokenIn": "USDC", "tokenOut": "SOL", "amount": "2"}, "amount")
         assert await client.place(tokenIn="USDT", amount="999")
 

@@ -75,7 +75,7 @@ async def test_a_connection_acts_for_its_user_only(tmp_path: Path) -> None:
         ("order.execute", {**BODY, "idempotencyKey": 7}, "invalid_body"),
         ("order.execute", {**BODY, "idempotencyKey": "\u202e"}, "invalid_idempotency_key"),
         ("order.get", {"orderId": ["a"]}, "invalid_body"),
-        ("order.get", {}, "unknown_order"),
+        ("order.get", {}, "invalid_body"),
         ("order.cancel", {"orderId": "' or 1=1 --"}, "unknown_order"),
     ],
 )

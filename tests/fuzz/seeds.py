@@ -50,9 +50,20 @@ FILTERS: Final = [
     {"key": "a.b", "cmp": "ct", "val": "x"},
 ]
 COMMANDS: Final = [
-    {"type": "subscribe", "id": 1, "topic": "trades:pump", "data": {"filter": FILTERS[0], "recover": {"epoch": "a"}}},
+    {"type": "subscribe", "id": 1, "data": {"topic": "tx:pump", "filter": FILTERS[1]}},
+    {"type": "subscribe", "data": {"topic": "events:pump", "recover": {"epoch": "a", "offset": "7"}}},
     {"type": "ping", "id": "x"},
     {"type": "order.execute", "id": 2, "data": ORDERS[0]},
+    {"type": "unsubscribe", "id": 3, "data": {"topic": "trades:pump"}},
+    {"type": "history", "data": {"topic": "tx:pump", "since": {"epoch": "a", "offset": "1"}, "limit": 9}},
+    {
+        "type": "subscribe",
+        "data": {"topic": "trades:pump_amm", "conflate": {"key": "mint", "every_ms": 100}, "on_slow": "conflate"},
+    },
+    {"type": "subscribe", "data": {"topic": "market-data", "snapshot": True}},
+    {"type": "ack", "data": {"topic": "user:a", "offset": "5"}},
+    {"type": "auth", "data": {"token": "x"}},
+    {"type": "pong"},
 ]
 IDL: Final = {
     "address": PUMP,
@@ -74,7 +85,8 @@ IDL: Final = {
 
 
 def _files(folder: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((FOLDER / folder).glob("*.json"))]
+    """The folder's files, small ones first: a fuzzer cuts off what is too long."""
+    return sorted((path.read_bytes() for path in sorted((FOLDER / folder).glob("*.json"))), key=len)
 
 
 def _pubsub() -> list[bytes]:
@@ -90,8 +102,9 @@ def _pubsub() -> list[bytes]:
 
 
 def _answers() -> list[bytes]:
-    results = [entry.document for entry in entries() if entry.kind == "transactions"][:SOME]
-    return [json.dumps({"id": 1, "result": result.get("result", result)}).encode() for result in results]
+    results = [entry.document for entry in entries() if entry.kind == "transactions"]
+    found = [json.dumps({"id": 1, "result": result.get("result", result)}).encode() for result in results]
+    return sorted(found, key=len)[:SOME]
 
 
 def _updates() -> list[bytes]:
@@ -155,7 +168,7 @@ SEEDS: Final[Mapping[str, Callable[[], list[bytes]]]] = {
     "updates": _updates,
     "order": lambda: _jsons(ORDERS),
     "filters": lambda: _jsons(FILTERS),
-    "command": lambda: _jsons(COMMANDS),
+    "command": lambda: [*_jsons(COMMANDS), b"\n".join(_jsons(COMMANDS))],
 }
 
 

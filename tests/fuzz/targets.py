@@ -21,7 +21,8 @@ from headrace.model.errors import BadInputError, ConfigError, RequestError, Tran
 from headrace.model.orders import OrderRefused
 from headrace.model.updates import AccountUpdate, AnyUpdate, LogsUpdate, TransactionUpdate
 from headrace.protocol.filters import parse_filter
-from headrace.protocol.frames import BadFrame, read_envelope
+from headrace.protocol.frames import Limits
+from headrace.protocol.session import Close, OrderCommand, Send, Session
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana import rpc_transport
@@ -253,11 +254,18 @@ def filters(data: bytes) -> None:
 
 
 def command(data: bytes) -> None:
-    """One frame of a client."""
-    try:
-        read_envelope(data)
-    except BadFrame:
-        pass
+    """Frames of a client, a line each: its session answers each of them, or asks for what can be done."""
+    session = Session(Limits(), 0.0, orders=True)
+    session.open(["trades:pump"])
+    for now_s, line in enumerate(data.splitlines()):
+        for action in session.receive(line.decode("utf-8", "replace"), float(now_s)):  # frames are checked for UTF-8
+            if isinstance(action, Send):
+                msgspec.json.decode(action.payload)
+            elif isinstance(action, OrderCommand):
+                ANY.decode(action.data)
+            elif isinstance(action, Close):
+                return
+    assert len(session.topics) <= session.limits.topics
 
 
 TARGETS: Final[Mapping[str, Target]] = MappingProxyType(

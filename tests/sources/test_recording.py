@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
+import msgspec
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -35,6 +36,7 @@ from headrace.sources import Ending
 from headrace.sources.recording import Recorder, Recording, header_of
 from headrace.sources.recording_file import (
     BLOCK_RAW_MAX,
+    UPDATE_MAX,
     Block,
     RecordingHeader,
     encode_block,
@@ -43,6 +45,7 @@ from headrace.sources.recording_file import (
     read_blocks,
     read_header,
 )
+from tests.hostile.meter import Meter
 
 HEADER = RecordingHeader(id="rec1", started_ns=5, sources=("rpc-0",))
 
@@ -325,13 +328,14 @@ async def test_a_missing_file_fails_with_a_reason(tmp_path: Path) -> None:
     assert (await replay(tmp_path / "nowhere"))[1].how == "failed"
 
 
-def forged(payload: bytes, raw_size: int, size: int | None = None) -> bytes:
-    counts = struct.pack("<IIII", len(payload) if size is None else size, raw_size, 1, crc32(payload))
+def forged(payload: bytes, raw_size: int, size: int | None = None, *, count: int = 1) -> bytes:
+    counts = struct.pack("<IIII", len(payload) if size is None else size, raw_size, count, crc32(payload))
     return encode_header(HEADER) + counts + struct.pack("<I", crc32(counts)) + payload + encode_block(())
 
 
-BAD_UTF8 = b"\x91" + encode_update(ONE_OF_EACH[1]).replace("é".encode(), b"\xff\xff")
-DEEP = b"\x91" + encode_update(ONE_OF_EACH[1]).replace(b"\x92\x02\xa1X", b"\x91" * 100_000 + b"\xc0")
+ONE = struct.pack(">BI", 0xDD, 1)
+BAD_UTF8 = ONE + encode_update(ONE_OF_EACH[1]).replace("é".encode(), b"\xff\xff")
+DEEP = ONE + encode_update(ONE_OF_EACH[1]).replace(b"\x92\x02\xa1X", b"\x91" * 100_000 + b"\xc0")
 
 
 @pytest.mark.parametrize(
@@ -345,8 +349,9 @@ DEEP = b"\x91" + encode_update(ONE_OF_EACH[1]).replace(b"\x92\x02\xa1X", b"\x91"
         (forged(zstandard.compress(b"\x91" * 100_000), 100_000), "block at offset"),
         (forged(zstandard.compress(DEEP), len(DEEP)), "recursion"),
         (forged(zstandard.compress(BAD_UTF8), len(BAD_UTF8)), "utf-8"),
-        (forged(zstandard.compress(b"\xc1"), 1), "block at offset"),
-        (forged(zstandard.compress(b"\x91\x01"), 2), "Expected"),
+        (forged(zstandard.compress(b"\xc1"), 1), "1 bytes do not hold 1 updates"),
+        (forged(zstandard.compress(ONE + b"\x01" + bytes(40)), 46), "block at offset"),
+        (forged(zstandard.compress(ONE + b"\xd9\x28" + bytes(40)), 47), "Expected"),
     ],
 )
 async def test_hostile_blocks_are_refused_by_name(tmp_path: Path, data: bytes, fault: str) -> None:
@@ -356,6 +361,39 @@ async def test_hostile_blocks_are_refused_by_name(tmp_path: Path, data: bytes, f
     assert fault in told[0].fault
     assert not (isinstance(told[0], Block) and told[0].updates)
     assert (await replay(path))[0] == []
+
+
+_LOGS = encode_update(ONE_OF_EACH[1])
+_MANY = 0x800000
+_LISTS, _TEXTS = (struct.pack(">BI", 0xDD, _MANY) + value * _MANY for value in (b"\x90", b"\xa0"))
+BOMBS: dict[str, tuple[bytes, int]] = {
+    "lists in an error": (ONE + _LOGS.replace(b"\x92\x02\xa1X", _LISTS), 1),
+    "texts in an error": (ONE + _LOGS.replace(b"\x92\x02\xa1X", _TEXTS), 1),
+    "nothing but empty lists": (_LISTS, _MANY),
+    "empty lists in one": (_LISTS, 1),
+    "small updates": (struct.pack(">BI", 0xDD, 400_000) + encode_update(slot(1)) * 400_000, 400_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_block_of_many_values_is_refused_before_they_are_made(name: str) -> None:
+    raw, count = BOMBS[name]
+    payload = zstandard.compress(raw)
+    file = BytesIO(forged(payload, len(raw), count=count)[len(encode_header(HEADER)) :])
+    async with Meter() as meter:
+        first = next(iter(read_blocks(file)))
+    assert isinstance(first, Block)
+    assert not first.updates
+    assert first.fault.startswith("block at offset 0: ")
+    assert meter.grown_bytes < 4 * len(raw) + 16_000_000
+
+
+async def test_an_update_that_no_block_may_hold_is_not_recorded(tmp_path: Path) -> None:
+    large = msgspec.structs.replace(ONE_OF_EACH[1], logs=("x" * (UPDATE_MAX + 1),))
+    account = msgspec.structs.replace(ONE_OF_EACH[0], data=b"\x90" * 10_485_760)
+    updates: list[AnyUpdate] = [account, large, *ONE_OF_EACH]
+    await record(tmp_path / "r", updates)
+    assert (await replay(tmp_path / "r"))[0] == [account, *ONE_OF_EACH]
 
 
 @pytest.mark.parametrize(("speed", "waits"), [(1.0, (0.0, 2.0, 6.0)), (4.0, (0.0, 0.5, 1.5))])

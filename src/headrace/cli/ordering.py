@@ -11,20 +11,25 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
+import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from headrace.cli.access import Access, remedy
 from headrace.cli.listening import printable
-from headrace.model.errors import ConfigError, HeadraceError
+from headrace.model.errors import BadInputError, ConfigError, HeadraceError
 from headrace.model.orders import TERMINAL
 from headrace.protocol.codes import may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.sdk.dialing import dial, refusal
 
 TIMEOUT_S: Final = 15.0
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A page of 200 orders, or of 1,000 events, has less than half of it."""
 COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
 
 Json = dict[str, Any]
+
+_object: Final = msgspec.json.Decoder(Json)
 
 
 class Problem(HeadraceError):  # noqa: N818  (an answer, in the words of RFC 9457)
@@ -175,23 +180,45 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
+def _read(answer: httpx.Response) -> bytes:
+    """Return the body. Raise BadInputError for one in a coding that was not asked for, and for one that is too large;
+    reading ends with the first byte beyond."""
+    coding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise BadInputError("answer_coding", f"content coding {printable(coding[:32])!r}, expected none")
+    body = bytearray()
+    for part in answer.iter_raw():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise BadInputError("answer_too_large", f"more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
+
+
 def _ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
     """The answer's object. Raises Problem with what the server says is wrong."""
     url, access = arguments.url, Access.of(arguments)
     address, tls = _checked(url) + path, access.tls(url)
-    headers = {**more.pop("headers", {}), **access.headers()}
+    headers = {"Accept-Encoding": "identity", **more.pop("headers", {}), **access.headers()}
     access.warn(url)
+    fate = "" if method == "GET" else "; fate unknown"
     try:
-        answer = httpx.request(method, address, headers=headers, timeout=TIMEOUT_S, verify=tls or False, **more)
-        body = answer.json()
+        with httpx.stream(method, address, headers=headers, timeout=TIMEOUT_S, verify=tls or False, **more) as answer:
+            text = _read(answer)
     except httpx.InvalidURL as error:
         raise ConfigError("--url", url, "an http:// or https:// URL") from error
     except httpx.HTTPError as error:
-        fate = "" if isinstance(error, httpx.ConnectError) or method == "GET" else "; fate unknown"
+        fate = "" if isinstance(error, httpx.ConnectError) else fate
         raise Problem(f"{url}: {error or type(error).__name__}{remedy(str(error))}{fate}") from error
-    except ValueError as error:
-        raise Problem(f"{url}: HTTP {answer.status_code}, and no JSON: is that a Headrace server?") from error
-    if answer.is_success and isinstance(body, dict):
+    except BadInputError as error:
+        raise Problem(
+            f"{url}: HTTP {answer.status_code} with {error.detail}: is that a Headrace server?{fate}"
+        ) from error
+    try:
+        body = _object.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        status = f"HTTP {answer.status_code}"
+        raise Problem(f"{url}: {status}, and no JSON object: is that a Headrace server?{fate}") from error
+    if answer.is_success:
         return body
     said = [body.get("detail") or body.get("title", "")]
     said += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]

@@ -307,15 +307,10 @@ def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program
             f"IDL {path}", f"the file name {path.name}", "a-z, 0-9 and _ (it names topics), or a program id"
         )
     label = name if shipped else str(path)
-    try:
-        if path.stat().st_size > idl.IDL_BYTES_MAX:
-            raise ConfigError(f"IDL {path}", f"{path.stat().st_size} bytes", f"at most {idl.IDL_BYTES_MAX}")
-        texts = [path.read_bytes()]
-        supplement = _SUPPLEMENTS / path.name
-        if shipped and supplement.exists():
-            texts.append(supplement.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"IDL {path}", error.strerror or "an error", "a file that can be read") from None
+    texts = [_read(path)]
+    supplement = _SUPPLEMENTS / path.name
+    if shipped and supplement.exists():
+        texts.append(_read(supplement))
     interface = idl.parse(texts[0], label, *texts[1:])._replace(name=name)
     program_id = interface.address or (name if is_key(name) else addresses.get(name))
     if program_id is None:
@@ -323,3 +318,17 @@ def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program
     if not is_key(program_id):
         raise ConfigError(f"IDL {path}", f"the address {program_id}", "a program id (base58 of 32 bytes)")
     return Program(interface, program_id, shipped=shipped)
+
+
+def _read(path: Path) -> bytes:
+    """Return what the file holds. Raise ConfigError for too much, and for a pipe or device: it may have no end."""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"IDL {path}", "something that is not a file" if path.exists() else "nothing", "a file")
+        with path.open("rb") as file:
+            text = file.read(idl.IDL_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"IDL {path}", error.strerror or "an error", "a file that can be read") from None
+    if len(text) > idl.IDL_BYTES_MAX:
+        raise ConfigError(f"IDL {path}", f"more than {idl.IDL_BYTES_MAX} bytes", f"at most {idl.IDL_BYTES_MAX}")
+    return text

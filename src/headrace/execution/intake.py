@@ -13,12 +13,14 @@ from headrace.execution.limits import AmountLimits
 from headrace.execution.portfolio import view
 from headrace.execution.recent import RecentOrders
 from headrace.execution.requests import (
+    AMOUNTS,
     begun,
     check_fraction,
     check_time,
     decimals_of,
     find_token,
     fingerprint,
+    given_of,
     names_of,
     read_request,
 )
@@ -163,7 +165,7 @@ class Intake:
         try:
             check_fraction(body)
             check_time(request, now_ms)
-            self._amounts.check(request)
+            self._amounts.check(request, given_of(body, *AMOUNTS))
             self._check_rate(request.user_id)
         except OrderRefused as refusal:
             return refusal

@@ -33,11 +33,12 @@ class AmountLimits:
             most[owner or EVERYONE, token.mint] = int(units)
         return cls(most)
 
-    def check(self, request: OrderRequest) -> None:
-        """Raises OrderRefused 400 for an order of more than its user may give of this token."""
+    def check(self, request: OrderRequest, name: str) -> None:
+        """Raises OrderRefused 400 for an order of more than its user may give of this token. `name` is the field in
+        which the client gave the amount."""
         mint = request.token_in.mint
         most = self._most.get((request.user_id, mint), self._most.get((EVERYONE, mint)))
         if most is not None and request.amount > most:
-            fields = {"amount": f"is more than {most} base units"}
+            fields = {name: f"is more than {most} base units"}
             message = "the order is larger than is allowed"
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", message, fields=fields)

@@ -25,6 +25,8 @@ TOKENS: Final = {
 }
 """Tokens that have a name here; any other is given by its mint."""
 
+AMOUNTS: Final = ("amount", "uiAmount")
+"""The fields by which a client says how much."""
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
 SLIPPAGE_MAX: Final = Decimal("0.5")
@@ -118,8 +120,8 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
     token_out = take("tokenOut", lambda: _token(body.get("tokenOut")))
     if token_in is not None and token_out is not None and token_in.mint == token_out.mint:
         faults["tokenOut"] = "is the same as tokenIn"
-    amount = take("amount", lambda: _amount(body, token_in, amount_max))
-    slippage_bps = take("slippage", lambda: _slippage(body))
+    amount = take(given_of(body, *AMOUNTS), lambda: _amount(body, token_in, amount_max))
+    slippage_bps = take(given_of(body, "slippage", "slippageBps"), lambda: _slippage(body))
     request: dict[str, Any] = {
         "type": take("type", lambda: _one_of(body.get("type", "market"), tuple(ORDER_TYPES))),
         "min_out": take("minOut", lambda: _base_units(body["minOut"]) if body.get("minOut") is not None else None),
@@ -147,6 +149,11 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
         trigger=terms.trigger,
         **request,
     )
+
+
+def given_of(body: Mapping[str, Any], *names: str) -> str:
+    """Return the name by which a client gave what has several: the first with a value, else the first of all."""
+    return next((name for name in names if body.get(name) is not None), names[0])
 
 
 def check_time(request: OrderRequest, now_ms: int) -> None:
@@ -220,7 +227,7 @@ def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:
         faults[wrong.field] = str(wrong)
         return Terms()
     if terms.least_out is not None and terms.least_out > U64_MAX:
-        faults[types[name].fields[0]] = "asks for more than 64 bits of base units"
+        faults[given_of(asked.body, *types[name].fields)] = "asks for more than 64 bits of base units"
     return terms
 
 

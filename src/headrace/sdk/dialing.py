@@ -24,7 +24,7 @@ DETAIL_LENGTH_MAX: Final = 200
 
 
 class _Straight(connect):
-    """Goes nowhere else: a token is for the server that it was meant for, wherever that one would send us."""
+    """A connection to the given server alone: a redirect counts as a refusal; token and topics go nowhere else."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -40,7 +40,7 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 
 
 def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
-    """A connection to be entered; a `token` is shown as a subprotocol, and then redirects are refused.
+    """A connection to be entered; a `token` is shown as a subprotocol. Redirects are refused.
 
     Raises Refused for a token that is none: the library's own error would show it.
     """
@@ -50,7 +50,7 @@ def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext 
             raise Refused(CloseCode.BAD_TOKEN, "bad token")
         shown = [Subprotocol("stream.v1"), Subprotocol(f"jwt.{token}")]
     trusted: dict[str, Any] = {} if tls is None else {"ssl": tls}
-    return (connect if token is None else _Straight)(
+    return _Straight(
         url,
         subprotocols=shown,
         max_size=FRAME_BYTES_MAX,

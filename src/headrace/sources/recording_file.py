@@ -5,7 +5,7 @@ file    = "HREC" u16 version  u32 size  u32 crc32  header     header: msgpack of
           block*  end
 block   = u32 size  u32 raw_size  u32 count  u32 crc32(payload)  u32 crc32(these four)  payload
 end     = a block of size, raw_size and count 0
-payload = zstd frame of a msgpack array of `count` updates
+payload = zstd frame of a msgpack array (array 32) of `count` updates
 ```
 
 Integers are little-endian. A file without `end` was cut off (a crash, or it is still being written); its whole blocks
@@ -27,6 +27,13 @@ from headrace.model.updates import AnyUpdate
 VERSION: Final = 1
 BLOCK_RAW_MAX: Final = 64 * 1024 * 1024
 HEADER_MAX: Final = 64 * 1024
+UPDATE_MAX: Final = 2 * 1024 * 1024
+"""Bytes of one update that is no account's: a transaction has some hundred thousand at most."""
+VALUES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of all updates of a block that are no account's. A byte may stand for a list, which takes 64 in memory; the
+values of an account are few, however long its data."""
+UPDATE_BYTES_MIN: Final = 32
+"""Of any update: the names of its fields alone are longer."""
 
 _MAGIC: Final = b"HREC"
 _START: Final = struct.Struct("<4sHII")
@@ -36,7 +43,10 @@ _ARRAY32: Final = struct.Struct(">BI")
 
 _UNREADABLE: Final = (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder: Final = msgspec.msgpack.Encoder()
-_updates_decoder: Final = msgspec.msgpack.Decoder(list[AnyUpdate])
+_updates_decoder: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_update_decoder: Final = msgspec.msgpack.Decoder(AnyUpdate)
+_ACCOUNT: Final = b"\xa4type\xa7account"
+"""How the map of an AccountUpdate begins, behind the byte that says how many fields follow."""
 
 
 class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,11 +77,15 @@ class Tail(NamedTuple):
 
 
 def encode_update(update: AnyUpdate) -> bytes:
-    """One update's msgpack. Raises BadInputError for an integer beyond 64 bits, which no chain value has."""
+    """One update's msgpack. Raises BadInputError for an integer beyond 64 bits, which no chain value has, and for an
+    update of more than UPDATE_MAX, which no block may hold."""
     try:
-        return _encoder.encode(update)
+        encoded = _encoder.encode(update)
     except OverflowError as error:
         raise BadInputError("not_recordable", str(error)) from error
+    if len(encoded) > UPDATE_MAX and not _is_account(encoded):
+        raise BadInputError("not_recordable", f"{len(encoded)} bytes, at most {UPDATE_MAX} are expected")
+    return encoded
 
 
 def encode_header(header: RecordingHeader) -> bytes:
@@ -166,7 +180,19 @@ def _decode_block(packed: _Packed) -> Block:
     try:
         if zstandard.frame_content_size(payload) != raw_size:  # asked first: decompress would allocate what is declared
             return Block(offset, (), f"block at offset {offset}: zstd size is not the declared {raw_size} bytes")
-        updates = _updates_decoder.decode(zstandard.decompress(payload, raw_size))
+        raw = zstandard.decompress(payload, raw_size)
+        if count > raw_size // UPDATE_BYTES_MIN or not raw.startswith(_ARRAY32.pack(0xDD, count)):
+            return Block(offset, (), f"block at offset {offset}: {raw_size} bytes do not hold {count} updates")
+        packed_updates = _updates_decoder.decode(raw)
+        values = sum(memoryview(each).nbytes for each in packed_updates if not _is_account(each))
+        if values > VALUES_MAX:
+            return Block(offset, (), f"block at offset {offset}: {values} bytes of values, over {VALUES_MAX}")
+        updates = [_update_decoder.decode(each) for each in packed_updates]
     except _UNREADABLE as error:
         return Block(offset, (), f"block at offset {offset}: {error}")
     return Block(offset, updates)
+
+
+def _is_account(encoded: bytes | msgspec.Raw) -> bool:
+    """Whether an update's msgpack is read as an AccountUpdate: the first `type` counts."""
+    return bytes(memoryview(encoded)[1 : 1 + len(_ACCOUNT)]) == _ACCOUNT
