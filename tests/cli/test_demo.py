@@ -143,7 +143,7 @@ async def test_listen_to_a_topic_that_is_none(tmp_path: Path) -> None:
     assert wrong_topic == (1, "", "headrace: the server refused: no such: unknown topic (102)")
     assert (wrong_path.status, wrong_path.err) == (
         1,
-        "headrace: the server refused: HTTP Not Found: no WebSocket here (404); the address of a stream ends in /ws",
+        "headrace: the server refused: HTTP Not Found (404); the address of a stream ends in /ws",
     )
 
 

@@ -131,7 +131,7 @@ async def test_history_is_paged_and_refused() -> None:
     [
         ("no such", "/ws", 102, "no such: unknown topic (102)"),
         (TOPIC, "/ws?subscriptions=slots", 106, "trades:pump: too many topics on this connection (106)"),
-        (TOPIC, "/nowhere", 404, "HTTP Not Found: no WebSocket here (404)"),
+        (TOPIC, "/nowhere", 404, "HTTP Not Found (404)"),
     ],
 )
 async def test_a_final_no_is_raised(topic: str, path: str, code: int, message: str) -> None:
