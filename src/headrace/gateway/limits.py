@@ -1,6 +1,7 @@
 """Who may come in, and how long each may take."""
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Hashable
@@ -144,6 +145,12 @@ class Doorkeeper:
         while True:
             await self.clock.sleep(self._round_s)
             self.round()
+
+    def drop_all(self) -> None:
+        """Drop connections that are asked to end or have yet to say what they want, whatever time is left to them."""
+        for deadlines in (self.requests, self.kept, self.closing):
+            for waiting in deadlines.due(math.inf):
+                waiting.abort()
 
     def round(self) -> None:
         """Act on everything that is due now."""

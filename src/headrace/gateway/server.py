@@ -34,6 +34,7 @@ from headrace.gateway.session_shell import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import Certificate, Http, TlsDoor, TlsSettings
 from headrace.model.errors import ConfigError
+from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import EventFramer, Framer, Head
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
@@ -184,8 +185,12 @@ class Gateway:
         while self._http.connections and self._clock.monotonic() < end_s:
             await self._clock.sleep(POLL_S)
         self._http.abort()
+        for client in list(self.hub.clients):  # whose handshake was under way when the others were told to leave
+            client.cut_off(CloseCode.SHUTDOWN)
+        self._keeper.drop_all()
         for task in self._tasks:
             task.cancel()
+        await self._clock.sleep(0)  # dropped sockets close in the loop's next turn
 
     def _websocket(self, path: str) -> Connection | None:
         return Connection(self._keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
