@@ -40,9 +40,7 @@ def test_every_real_transaction_is_what_the_index_says(each: Entry) -> None:
             name = programs().name_of(instruction.program_id).replace("meteora_cp_amm", "meteora_damm_v2")
             counts[name] = counts.get(name, 0) + 1
         expected = {name: count for name, count in facts["programs"].items() if len(name) < 32}
-        assert {name: counts[name] for name in expected if name in counts or name != "orca_whirlpool"} == {
-            name: count for name, count in expected.items() if name != "orca_whirlpool"
-        }
+        assert {name: counts.get(name) for name in expected} == expected
         assert sum(counts.values()) == sum(facts["programs"].values())
 
 

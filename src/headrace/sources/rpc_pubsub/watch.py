@@ -33,9 +33,10 @@ class Watch:
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:
-        """The connection is at `slot`."""
-        if slot != self.head:
-            self.head, self._last_advance = slot, now
+        """Take `slot` for where the connection is. One that is lower takes a claim back, and is no advance."""
+        if slot > self.head:
+            self._last_advance = now
+        self.head = slot
 
     def witness(self, slot: int, now: float) -> None:
         """Another way to the chain knows of `slot`."""
