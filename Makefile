@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## real recorded mainnet trades in your browser, no network 
 	$(BIN)/headrace demo
 
 # A file's tests stay in one process, in their order: servers that they share are started once.
-test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in under 5 minutes on two cores
+test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in some eight minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-long: $(VENV)/.dev ## the long forms of tests: some take minutes, some need the network
