@@ -193,18 +193,27 @@ class _NodeFollower(Follower):
 
 @asynccontextmanager
 async def node(wanted: Wanted) -> AsyncIterator[Follower]:
-    process = await asyncio.create_subprocess_exec(
-        NODE,
-        "--experimental-websocket",  # Node 20 has a WebSocket, behind this switch; 22 has it without, and takes it
-        "--no-warnings",
-        str(FOLLOW_JS),
-        (CLIENT_JS / "headrace.js").as_uri(),
-        msgspec.json.encode(wanted).decode(),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=sys.stderr,
-        limit=2**24,
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            NODE,
+            "--experimental-websocket",  # Node 20 has a WebSocket, behind this switch; 22 has it without, and takes it
+            "--no-warnings",
+            str(FOLLOW_JS),
+            (CLIENT_JS / "headrace.js").as_uri(),
+            msgspec.json.encode(wanted).decode(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=sys.stderr,
+            limit=2**24,
+        )
     )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:  # a process that is being started can't be called off, only ended
+        process = await starting
+        process.kill()
+        await process.wait()
+        raise
     follower = _NodeFollower(process)
     async with Supervisor(SystemClock()) as tasks:
         tasks.start("test", "node", follower.read)
