@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from litestar import MediaType, Response, get
@@ -28,6 +28,7 @@ NODE = shutil.which("node") or ""
 PATIENCE_S = 30.0
 
 Told = dict[str, Any]
+T = TypeVar("T")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -191,6 +192,17 @@ class _NodeFollower(Follower):
             self.told.append(json.loads(line))
 
 
+async def _whole(work: "asyncio.Future[T]") -> tuple[T, bool]:
+    """Wait to the end, however often the waiter is cancelled: (result, whether it was cancelled)."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled = True
+    return work.result(), cancelled
+
+
 @asynccontextmanager
 async def node(wanted: Wanted) -> AsyncIterator[Follower]:
     starting = asyncio.ensure_future(
@@ -207,13 +219,11 @@ async def node(wanted: Wanted) -> AsyncIterator[Follower]:
             limit=2**24,
         )
     )
-    try:
-        process = await asyncio.shield(starting)
-    except asyncio.CancelledError:  # a process that is being started can't be called off, only ended
-        process = await starting
+    process, cancelled = await _whole(starting)
+    if cancelled:
         process.kill()
-        await process.wait()
-        raise
+        await _whole(asyncio.ensure_future(process.wait()))
+        raise asyncio.CancelledError
     follower = _NodeFollower(process)
     async with Supervisor(SystemClock()) as tasks:
         tasks.start("test", "node", follower.read)
@@ -222,7 +232,7 @@ async def node(wanted: Wanted) -> AsyncIterator[Follower]:
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            await _whole(asyncio.ensure_future(process.wait()))
 
 
 class _PageFollower(Follower):

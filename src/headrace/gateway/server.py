@@ -177,20 +177,27 @@ class Gateway:
         self._health.report("gateway", ready=False, detail="shutting down")
         if self.order_streams is not None:
             self.order_streams.close()
-        await drain(self.hub, self._keeper, end_s)
+        try:
+            await drain(self.hub, self._keeper, end_s)
+            self._close()
+            while self._http.connections and self._clock.monotonic() < end_s:
+                await self._clock.sleep(POLL_S)
+        finally:  # also when this is cancelled: no socket stays open
+            self._close()
+            self._http.abort()
+            for client in list(self.hub.clients):  # whose handshake was under way when the others were told to leave
+                client.cut_off(CloseCode.SHUTDOWN)
+            self._keeper.drop_all()
+            for task in self._tasks:
+                task.cancel()
+            await self._clock.sleep(0)  # dropped sockets close in the loop's next turn
+
+    def _close(self) -> None:
+        """Let no connection in, and end those that wait for nothing. Idempotent."""
         self._detach.close()
         if self._server is not None:
             self._server.close()
         self._http.begin_to_close()
-        while self._http.connections and self._clock.monotonic() < end_s:
-            await self._clock.sleep(POLL_S)
-        self._http.abort()
-        for client in list(self.hub.clients):  # whose handshake was under way when the others were told to leave
-            client.cut_off(CloseCode.SHUTDOWN)
-        self._keeper.drop_all()
-        for task in self._tasks:
-            task.cancel()
-        await self._clock.sleep(0)  # dropped sockets close in the loop's next turn
 
     def _websocket(self, path: str) -> Connection | None:
         return Connection(self._keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
