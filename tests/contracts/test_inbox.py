@@ -12,19 +12,11 @@ from headrace.model.events import Position
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
 from headrace.store.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
+from tests.contracts.clocks import WrongClock
 
 DAY_S = 86_400.0
 
 Open = Callable[..., Awaitable[Inbox]]
-
-
-class WrongClock(ManualClock):
-    """A clock whose wall time somebody sets."""
-
-    off_s = 0.0
-
-    def wall_ns(self) -> int:
-        return super().wall_ns() + round(self.off_s * 1e9)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
 from headrace.store import STORES, TICK_S, Rate, Store
 from headrace.testing.orders import new_order
+from tests.contracts.clocks import WrongClock
 from tests.contracts.test_store import attempt_of, submit
 from tests.store.servers import place_for, write
 
@@ -30,15 +31,6 @@ LEASE_MS: Final = 60_000
 CHANGED: Final = "update portfolios set state = replace(state, '{}', '{}') where user_id = ?"
 
 Open: TypeAlias = Callable[[], Awaitable[Store]]
-
-
-class WrongClock(ManualClock):
-    """A clock whose wall time somebody sets."""
-
-    off_s = 0.0
-
-    def wall_ns(self) -> int:
-        return super().wall_ns() + round(self.off_s * 1e9)
 
 
 @pytest.fixture
