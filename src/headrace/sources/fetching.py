@@ -25,14 +25,14 @@ from headrace.solana.rpc import Rpc, RpcError
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
-from headrace.sources.rpc_pubsub.coverage import Hole
+from headrace.sources.coverage import Hole
+from headrace.sources.gaps import Gaps
+from headrace.sources.ledger import NULL_TRIES, Recent
+from headrace.sources.metrics import Tally
+from headrace.sources.pace import Pace
 from headrace.sources.rpc_pubsub.frames import LandedNotice
-from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Recent
-from headrace.sources.rpc_pubsub.pace import Pace
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import Subscription, fetched_at
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.subscriptions import Subscription, fetched_at
 
 LOOK_S: Final = 0.05
 """Between looks for transactions to ask for; those that landed meanwhile make one batch."""

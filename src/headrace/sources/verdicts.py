@@ -7,7 +7,7 @@ import structlog
 from headrace.model.errors import BadInputError, TransientError
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, RpcError
-from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
+from headrace.sources.confirm import Confirmations, Verdict
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
 
 _log = structlog.get_logger("source")

@@ -25,10 +25,10 @@ from headrace.solana.rpc_bodies import TOO_LARGE
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
-from headrace.sources.rpc_pubsub.coverage import Hole
+from headrace.sources.coverage import Hole
+from headrace.sources.metrics import Tally
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import LISTED, Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.subscriptions import LISTED, Subscription
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from headrace.model.errors import HeadraceError
 from headrace.model.updates import Commitment
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, SignatureInfo
-from headrace.sources.rpc_pubsub.head import APART
-from headrace.sources.rpc_pubsub.ledger import Recent
+from headrace.sources.head import APART
+from headrace.sources.ledger import Recent
+from headrace.sources.metrics import Tally
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import LISTED, SLOTS, Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.subscriptions import LISTED, SLOTS, Subscription
 
 _NEWEST_MARGIN_SLOTS: Final = 4
 """A transaction younger than this may still be on its way through the stream."""

@@ -3,8 +3,8 @@
 from collections import deque
 from typing import Final, NamedTuple
 
-from headrace.sources.rpc_pubsub.coverage import Hole
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.coverage import Hole
+from headrace.sources.subscriptions import Subscription
 
 HOLES_MAX: Final = 16
 """Holes of one feed that are declared at once; of more, one is made that spans them."""

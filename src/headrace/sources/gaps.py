@@ -10,10 +10,10 @@ from headrace.model.updates import GapState, GapUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
 from headrace.sources import Outlet
-from headrace.sources.rpc_pubsub.coverage import Hole
-from headrace.sources.rpc_pubsub.ledger import Ledger, why
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.coverage import Hole
+from headrace.sources.ledger import Ledger, why
+from headrace.sources.metrics import Tally
+from headrace.sources.subscriptions import Subscription
 
 _log = structlog.get_logger("source")
 

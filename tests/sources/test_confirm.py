@@ -1,6 +1,6 @@
 """Slot verdicts from getBlocks answers."""
 
-from headrace.sources.rpc_pubsub.confirm import SPAN_MAX, Confirmations
+from headrace.sources.confirm import SPAN_MAX, Confirmations
 
 
 def chain(*slots: tuple[int, int]) -> Confirmations:

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from headrace.model.updates import SlotStatus
-from headrace.sources.rpc_pubsub.head import NEAR
+from headrace.sources.head import NEAR
 
 SPAN_MAX: Final = 500
 """Slots asked for at once, and the most that are kept waiting: ten times as long as confirmation normally takes."""

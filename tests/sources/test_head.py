@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sources.rpc_pubsub.head import APART, BORNE_OUT, NEAR, STEP, Climb, Heads
+from headrace.sources.head import APART, BORNE_OUT, NEAR, STEP, Climb, Heads
 
 WILD = (50, 400, 5_000, 900_000, 2**62)
 

@@ -14,10 +14,10 @@ from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana.rpc import Rpc
-from headrace.sources.rpc_pubsub.coverage import Hole
-from headrace.sources.rpc_pubsub.ledger import SLOTS_MAX, Ledger, Recent
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.coverage import Hole
+from headrace.sources.ledger import SLOTS_MAX, Ledger, Recent
+from headrace.sources.metrics import Tally
+from headrace.sources.subscriptions import SLOTS, Subscription
 from headrace.testing.ledger import made_up_signature
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import OTHER, PROGRAM, SETTINGS

@@ -8,7 +8,7 @@ import structlog
 from headrace.model.errors import HeadraceError, TransientError
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, RpcError
-from headrace.sources.rpc_pubsub.proofs import Answer, Proofs, Proven, Status, Waiting
+from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
 
 BATCH_MAX: Final = 256

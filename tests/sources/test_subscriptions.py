@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from headrace.model.errors import ConfigError
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Registry, Subscription, parse, parse_all
+from headrace.sources.subscriptions import SLOTS, Registry, Subscription, parse, parse_all
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 KEY = made_up_key("a")

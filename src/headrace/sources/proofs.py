@@ -7,7 +7,7 @@ nothing of the transaction: it may have been made up, or told of the wrong slot.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.subscriptions import Subscription
 
 WAITING_MAX: Final = 100_000
 """Signatures that wait at most; beyond that the oldest slot is given up."""

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.model.updates import LandingUpdate
-from headrace.sources.rpc_pubsub.proofs import (
+from headrace.sources.proofs import (
     AHEAD_SLOTS,
     REMEMBERED_SLOTS,
     WAIT_S,
@@ -14,7 +14,7 @@ from headrace.sources.rpc_pubsub.proofs import (
     Proven,
     Status,
 )
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.subscriptions import Subscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import FEED, PROGRAM, Rig, rig

@@ -5,10 +5,10 @@ from functools import partial
 
 from headrace.runtime.supervise import Supervisor
 from headrace.sources import Outlet
-from headrace.sources.rpc_pubsub.coverage import Hole
-from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.ledger import NULL_TRIES, Fetched, Ledger
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.coverage import Hole
+from headrace.sources.gaps import Gaps
+from headrace.sources.ledger import NULL_TRIES, Fetched, Ledger
+from headrace.sources.subscriptions import Subscription
 
 
 class Signatures:

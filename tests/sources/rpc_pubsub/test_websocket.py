@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from headrace.sources.rpc_pubsub.connection import PIECES_MAX, NodeConnection, Straight
+from headrace.sources.rpc_pubsub.websocket import PIECES_MAX, NodeConnection, Straight
 from tests.hostile.raw import Peer, RawServer, frame
 
 
