@@ -33,14 +33,12 @@ NO_BLOCKHASH: Final = "chain_unavailable"
 
 @dataclass
 class Held:
-    """An order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment; `begun` by
-    the worker, as what broke once is left to whoever claims it next."""
+    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
-    begun: bool = False
 
 
 class Engine:
