@@ -41,7 +41,7 @@ class CrossCheck:
         slot_shown: Callable[[Session, int], bool],
     ) -> None:
         self.fault = ""
-        """Why the last round had no findings, in words that may be shown; empty if it had some."""
+        """What failed first in the last round, in words that may be shown; empty if all was answered."""
         self._rpc, self._settings, self._clock, self._tally = rpc, settings, clock, tally
         self._recent = recent
         self._head_told, self._others_head, self._slot_shown = head_told, others_head, slot_shown
@@ -54,20 +54,26 @@ class CrossCheck:
         """Where the ledger was in this round, before any feed was looked for in it."""
 
     async def once(self, sessions: Iterable[Session], wanted: Sequence[Subscription]) -> None:
-        """One round; a node that does not answer makes it a round without findings."""
+        """Make one round. A node that does not tell its slot makes it a round without findings; a feed whose listing
+        fails is left out, and the others are looked at."""
         sessions = [session for session in sessions if session.connected]
         self._ledger_slot = None
+        faults: list[str] = []
         try:
             slot = await self._rpc.get_slot("processed")
             if self._head_told(slot):
                 self._compare_heads(sessions, slot)
-            for subscription in wanted:
-                if subscription.kind in LISTED:
-                    await self._audit(subscription, sessions)
-            self.fault = ""
         except HeadraceError as error:
-            self.fault = str(error)
-            _log.debug("cross_check_failed", error=str(error))
+            faults.append(str(error))
+        for subscription in wanted if not faults else ():
+            if subscription.kind in LISTED:
+                try:
+                    await self._audit(subscription, sessions)
+                except HeadraceError as error:
+                    faults.append(f"{subscription.feed}: {error}")
+        self.fault = faults[0] if faults else ""
+        if faults:
+            _log.debug("cross_check_failed", errors=faults)
         self._quiet = {key: since for key, since in self._quiet.items() if key[0] in sessions}
         self._landed = {key: slot for key, slot in self._landed.items() if key in self._quiet}
 

@@ -12,7 +12,6 @@ from headrace.runtime.supervise import Supervisor
 from headrace.sources import Outlet
 from headrace.sources.coverage import Hole
 from headrace.sources.ledger import Ledger, why
-from headrace.sources.metrics import Tally
 from headrace.sources.subscriptions import Subscription
 
 _log = structlog.get_logger("source")
@@ -34,11 +33,9 @@ class Gaps:
     `tasks` owns the work. Without a `ledger` nothing can be filled.
     """
 
-    def __init__(
-        self, name: str, ledger: Ledger | None, *, clock: Clock, outlet: Outlet, tasks: Supervisor, tally: Tally
-    ) -> None:
+    def __init__(self, name: str, ledger: Ledger | None, *, clock: Clock, outlet: Outlet, tasks: Supervisor) -> None:
         self.name, self._ledger = name, ledger
-        self._clock, self._outlet, self._tasks, self._tally = clock, outlet, tasks, tally
+        self._clock, self._outlet, self._tasks = clock, outlet, tasks
         self._waiting: dict[Subscription, list[Gap]] = {}
         self._open: dict[str, Gap] = {}
         self._closed = False
@@ -111,7 +108,6 @@ class Gaps:
 
     def _note(self, gap: Gap, state: GapState, reason: str) -> None:
         hole = gap.hole
-        self._tally.gap(self.name, state)
         if state != "backfilled":
             log = _log.info if state == "open" else _log.warning
             log("gap", gap_id=gap.gap_id, state=state, from_slot=hole.from_slot, to_slot=hole.to_slot, reason=reason)

@@ -27,7 +27,6 @@ class Tally:
             "source_unknown_subscriptions", "Notifications under an id that was not subscribed", ("source",)
         )
         self._reconnects = metrics.counter("source_reconnects", "Connections that were lost", ("source", "reason"))
-        self._gaps = metrics.counter("source_gaps", "Gaps by the state they reached", ("source", "state"))
         self._refilled = metrics.counter("source_refilled", "Updates that were fetched to fill gaps", ("source",))
         self._lag = metrics.gauge("source_lag_slots", "Slots that a stream is behind getSlot", ("source",))
 
@@ -84,9 +83,6 @@ class Tally:
 
     def lost(self, source: str, reason: str) -> None:
         self._reconnects.labels(source, reason).inc()
-
-    def gap(self, source: str, state: str) -> None:
-        self._gaps.labels(source, state).inc()
 
     def refilled(self, source: str) -> None:
         self._refilled.labels(source).inc()

@@ -127,7 +127,7 @@ class RpcPubSub:
         """Deliver until `stop` or cancellation; no network is no end."""
         async with Supervisor(self._clock) as tasks:
             self._outlet, ledger = outlet, self._open_ledger(outlet)
-            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks)
             self._signatures = Signatures(
                 self.name, ledger, outlet=outlet, gaps=self._gaps, tasks=tasks, take=self._take
             )
