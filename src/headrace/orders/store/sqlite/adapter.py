@@ -34,8 +34,8 @@ from headrace.orders.store import (
     Room,
     SavedPortfolio,
 )
-from headrace.orders.store import sqlite_statements as sql
-from headrace.orders.store.unreadable import Parked, Unreadable
+from headrace.orders.store.sqlite import statements as sql
+from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
 
@@ -52,7 +52,7 @@ class SqliteStore:
     def __init__(self, path: str, clock: Clock) -> None:
         self._clock = clock
         self._sinks = Sinks[OrderEvent]()
-        self.parked = Parked()
+        self.unreadable = UnreadableOrders()
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._time = ObservedTime(clock)
         self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(
@@ -90,10 +90,10 @@ class SqliteStore:
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         claimed = await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
-        return self.parked.sift(claimed)
+        return self.unreadable.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
-        return self.parked.sift(await self._thread.ask(partial(sql.resting, after_id, limit), writes=False))
+        return self.unreadable.sift(await self._thread.ask(partial(sql.resting, after_id, limit), writes=False))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
         return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
@@ -110,7 +110,7 @@ class SqliteStore:
         self._thread.tell(partial(sql.note, order, attempt, leaves))
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
-        return self.parked.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
+        return self.unreadable.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
 
     async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
         return await self._thread.ask(partial(sql.finalize, order, outcome, data, self._now_ms()))
@@ -134,14 +134,14 @@ class SqliteStore:
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:
         page = partial(sql.page, user_id, status, mint, cursor, limit)
-        return Page.of(*await self._thread.ask(page, writes=False), self.parked)
+        return Page.of(*await self._thread.ask(page, writes=False), self.unreadable)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
 
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
         found = await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
-        return found.read(self.parked)
+        return found.read(self.unreadable)
 
     async def portfolio(self, user_id: str) -> SavedPortfolio | None:
         return await self._thread.ask(partial(sql.portfolio, user_id), writes=False)
@@ -151,7 +151,7 @@ class SqliteStore:
 
     async def retire(self, kept_ms: int, limit: int) -> int:
         parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
-        self.parked.sift(parked)
+        self.unreadable.sift(parked)
         return count
 
     async def depth(self) -> Depth:
@@ -193,4 +193,4 @@ class SqliteStore:
         return self._clock.wall_ns() // 1_000_000
 
     def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
-        self._sinks.deliver(self.parked.sift(news))
+        self._sinks.deliver(self.unreadable.sift(news))

@@ -21,7 +21,7 @@ _BEGINS: Final = {"claimed": "accepted", "journaled": "claimed", "landed": "jour
 _STAGES: Final = {"claimed": "queued", "journaled": "built", "landed": "confirmed"}
 
 
-class OrderMeasures:
+class OrderMetrics:
     """A sink for a store. Of the orders of all processes that this one hears of; times are those of the log."""
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from headrace.chains import Chain
 from headrace.model.orders import Claimed
-from headrace.orders.confirmation import judge_final
+from headrace.orders.decisions import judge_final
 from headrace.orders.observation import observe
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import Store

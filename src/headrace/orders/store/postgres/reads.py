@@ -10,8 +10,8 @@ from headrace.database.postgres_group_commit import Db
 from headrace.model.errors import HeadraceError, InvariantError
 from headrace.model.orders import AttemptStatus, Claimed, Order, OrderEvent, OrderStatus
 from headrace.orders.store import Depth, FoundFills, SavedPortfolio, rows
-from headrace.orders.store.postgres_batch import Batch, Job, Known
-from headrace.orders.store.postgres_writes import columns, write
+from headrace.orders.store.postgres.batch import Batch, Job, Known
+from headrace.orders.store.postgres.writes import columns, write
 from headrace.orders.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
 

@@ -13,7 +13,7 @@ Verdict: TypeAlias = Literal["succeeded", "failed", "expired", "undecided"]
 """
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class ChainStatus(msgspec.Struct, frozen=True):
     """One look at the chain, both parts in the order in which they were asked for.
 
     `finalized_height` was read **first**: read after the answer, the height could pass the limit while the bytes land
@@ -24,7 +24,7 @@ class Sighting(msgspec.Struct, frozen=True):
     answer: Answer | None
 
 
-def judge_final(last_valid_height: int, sighting: Sighting) -> Literal["finalized", "lost", "undecided"]:
+def judge_final(last_valid_height: int, sighting: ChainStatus) -> Literal["finalized", "lost", "undecided"]:
     """Of bytes that were confirmed: whether that can't change any more, or did. Such forks hardly ever happen, but the
     owner must not believe for ever in what is on none."""
     answer = sighting.answer
@@ -33,7 +33,7 @@ def judge_final(last_valid_height: int, sighting: Sighting) -> Literal["finalize
     return "lost" if judge(last_valid_height, sighting) == "expired" else "undecided"
 
 
-def judge(last_valid_height: int, sighting: Sighting) -> Verdict:
+def judge(last_valid_height: int, sighting: ChainStatus) -> Verdict:
     """The verdict on bytes that may land up to and including `last_valid_height`.
 
     No failure to ask ever becomes a verdict, however often it repeats: UNKNOWN is not FAILED. A landing that is only

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from headrace.model.orders import OrderEvent, OrderStatus
-from headrace.orders.measures import ORDERS_MAX, OrderMeasures
+from headrace.orders.metrics import ORDERS_MAX, OrderMetrics
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
@@ -20,15 +20,15 @@ def event(order_id: str, seq: int, kind: str, status: str, at_ms: int) -> OrderE
 
 
 @pytest.fixture
-async def measured() -> "tuple[OrderMeasures, Metrics]":
+async def measured() -> "tuple[OrderMetrics, Metrics]":
     metrics = Metrics()
     store = await SqliteStore.open(":memory:", SystemClock())
-    measures = OrderMeasures(store, SystemClock(), metrics)
+    measures = OrderMetrics(store, SystemClock(), metrics)
     await store.close()
     return measures, metrics
 
 
-async def test_each_stage_is_measured(measured: tuple[OrderMeasures, Metrics]) -> None:
+async def test_each_stage_is_measured(measured: tuple[OrderMetrics, Metrics]) -> None:
     measures, metrics = measured
     kinds = ["accepted", "claimed", "quoted", "journaled", "retried", "journaled", "landed", "finalized"]
     statuses = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "ROUTING", "SUBMITTED", "CONFIRMED", "CONFIRMED"]
@@ -48,7 +48,7 @@ async def test_each_stage_is_measured(measured: tuple[OrderMeasures, Metrics]) -
 
 
 async def test_an_order_whose_beginning_was_not_heard_is_counted_and_not_measured(
-    measured: tuple[OrderMeasures, Metrics],
+    measured: tuple[OrderMetrics, Metrics],
 ) -> None:
     measures, metrics = measured
     measures.hear([event("a", 5, "landed", "CONFIRMED", 1), event("b", 2, "cancelled", "CANCELLED", 1)])
@@ -57,13 +57,13 @@ async def test_an_order_whose_beginning_was_not_heard_is_counted_and_not_measure
     assert "headrace_order_attempts_count 0.0" in text
 
 
-async def test_a_clock_that_differs_makes_no_negative_time(measured: tuple[OrderMeasures, Metrics]) -> None:
+async def test_a_clock_that_differs_makes_no_negative_time(measured: tuple[OrderMetrics, Metrics]) -> None:
     measures, metrics = measured
     measures.hear([event("a", 1, "accepted", "PENDING", 5000), event("a", 2, "claimed", "ROUTING", 1000)])
     assert 'headrace_order_stage_seconds_sum{stage="queued"} 0.0' in metrics.render().decode()
 
 
-async def test_what_is_remembered_is_bounded(measured: tuple[OrderMeasures, Metrics]) -> None:
+async def test_what_is_remembered_is_bounded(measured: tuple[OrderMetrics, Metrics]) -> None:
     measures, _ = measured
     measures.hear([event(str(n), 1, "accepted", "PENDING", 0) for n in range(ORDERS_MAX + 5)])
     assert len(measures._orders) == ORDERS_MAX
@@ -73,7 +73,7 @@ async def test_what_waits_is_counted() -> None:
     metrics, store = Metrics(), await SqliteStore.open(":memory:", SystemClock())
     await store.accept(new_order("a", 1), [], "")
     async with Supervisor(SystemClock()) as tasks:
-        tasks.start("test", "measures", OrderMeasures(store, SystemClock(), metrics).run)
+        tasks.start("test", "measures", OrderMetrics(store, SystemClock(), metrics).run)
         while b'headrace_orders_waiting{state="ready"} 1.0' not in metrics.render():
             await store.depth()
         tasks.cancel()

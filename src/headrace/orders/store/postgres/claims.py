@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from headrace.database.postgres_group_commit import Db
 from headrace.model.orders import Claimed, Order, OrderEvent
 from headrace.orders.store import Rate, rows
-from headrace.orders.store.postgres_statements import OF_ORDER, with_attempts
-from headrace.orders.store.postgres_writes import CHANNEL, IN_MS
+from headrace.orders.store.postgres.reads import OF_ORDER, with_attempts
+from headrace.orders.store.postgres.writes import CHANNEL, IN_MS
 from headrace.orders.store.rows import EVENT_COLUMNS, ORDER_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from headrace.chains import Answer, Landing, Signed
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import OrderStatus
-from headrace.orders.confirmation import Sighting, judge_final
-from headrace.orders.finality import Finality
+from headrace.orders.decisions import ChainStatus, judge_final
+from headrace.orders.ended import Finality
 from headrace.orders.running_portfolio import portfolio_of
 from headrace.protocol.orders import notification
 from tests.orders.life import Life, begin
@@ -25,7 +25,7 @@ FAILED = {"InstructionError": [0, {"Custom": 1}]}
 def test_a_landing_is_lost_only_when_it_can_not_come_back(finalized: int | None, node: int | None) -> None:
     answer = None if node is None else Answer(None, node)
     lost = finalized == node == LIMIT + 1
-    assert judge_final(LIMIT, Sighting(finalized, answer)) == ("lost" if lost else "undecided")
+    assert judge_final(LIMIT, ChainStatus(finalized, answer)) == ("lost" if lost else "undecided")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_landing_is_lost_only_when_it_can_not_come_back(finalized: int | None,
 def test_only_what_is_finalized_decides(
     depth: Literal["processed", "confirmed", "finalized"], err: dict[str, object] | None, verdict: str
 ) -> None:
-    assert judge_final(LIMIT, Sighting(LIMIT + 9, Answer(Landing(depth, err), LIMIT + 9))) == verdict
+    assert judge_final(LIMIT, ChainStatus(LIMIT + 9, Answer(Landing(depth, err), LIMIT + 9))) == verdict
 
 
 async def executed(life: Life) -> Signed:

@@ -6,7 +6,7 @@ from headrace.database import observed
 from headrace.database.observed import ObservedTime
 from headrace.database.postgres_group_commit import Db
 from headrace.orders.store import FOREVER_MS, rows
-from headrace.orders.store.postgres_writes import columns
+from headrace.orders.store.postgres.writes import columns
 from headrace.orders.store.rows import ORDER_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
 

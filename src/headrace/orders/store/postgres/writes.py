@@ -10,7 +10,7 @@ from typing import Any, Final
 from headrace.database.postgres_group_commit import Db
 from headrace.model.orders import Order
 from headrace.orders.store import rows
-from headrace.orders.store.postgres_batch import READY, Batch
+from headrace.orders.store.postgres.batch import READY, Batch
 from headrace.orders.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
 
 CHANNEL: Final = "headrace_orders"

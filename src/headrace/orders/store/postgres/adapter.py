@@ -39,15 +39,15 @@ from headrace.orders.store import (
     Renewal,
     Room,
     SavedPortfolio,
-    postgres_ages,
-    postgres_batch,
-    postgres_claims,
-    postgres_tail,
 )
-from headrace.orders.store import postgres_statements as sql
-from headrace.orders.store.postgres_batch import Job
-from headrace.orders.store.postgres_writes import CHANNEL
-from headrace.orders.store.unreadable import Parked, Unreadable
+from headrace.orders.store.postgres import ages as postgres_ages
+from headrace.orders.store.postgres import batch as postgres_batch
+from headrace.orders.store.postgres import claims as postgres_claims
+from headrace.orders.store.postgres import reads as sql
+from headrace.orders.store.postgres import tail as postgres_tail
+from headrace.orders.store.postgres.batch import Job
+from headrace.orders.store.postgres.writes import CHANNEL
+from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
@@ -71,7 +71,7 @@ class PostgresStore:
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
         self._sinks = Sinks[OrderEvent]()
-        self.parked = Parked()
+        self.unreadable = UnreadableOrders()
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._time = ObservedTime(clock)
         self._tasks = Supervisor(clock)
@@ -134,11 +134,11 @@ class PostgresStore:
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         asked = postgres_claims.Claim(limit, lease_ms, rate)
         claimed: list[Claimed | Unreadable] = await self._claims.ask(asked)
-        return self.parked.sift(claimed)
+        return self.unreadable.sift(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
         async with self._reader() as db:
-            return self.parked.sift(await sql.resting(db, after_id, limit))
+            return self.unreadable.sift(await sql.resting(db, after_id, limit))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
         decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
@@ -160,7 +160,7 @@ class PostgresStore:
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
-            return self.parked.sift(await sql.unfinal(db, limit))
+            return self.unreadable.sift(await sql.unfinal(db, limit))
 
     async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
         decide = partial(postgres_batch.finalize, order.id, outcome, data, self._now_ms())
@@ -202,7 +202,7 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id, mint, cursor):
                 return Page([], None)
-            return Page.of(*await sql.page(db, user_id, status, mint, cursor, limit), self.parked)
+            return Page.of(*await sql.page(db, user_id, status, mint, cursor, limit), self.unreadable)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
@@ -214,7 +214,7 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id):
                 return Fills([], None, after)
-            return (await sql.fills(db, user_id, after, limit)).read(self.parked)
+            return (await sql.fills(db, user_id, after, limit)).read(self.unreadable)
 
     async def portfolio(self, user_id: str) -> SavedPortfolio | None:
         async with self._reader() as db:
@@ -227,7 +227,7 @@ class PostgresStore:
     async def retire(self, kept_ms: int, limit: int) -> int:
         async with self._reader() as db:
             parked, count = await postgres_ages.retire(db, self._time.now_ms(), kept_ms, limit)
-        self.parked.sift(parked)
+        self.unreadable.sift(parked)
         return count
 
     async def depth(self) -> Depth:
@@ -361,7 +361,7 @@ class PostgresStore:
         """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
             found, self._mark = await postgres_tail.news(db, self._mark, self._told)
-            self._sinks.deliver(self._told.beyond(self.parked.sift(found)))
+            self._sinks.deliver(self._told.beyond(self.unreadable.sift(found)))
 
     def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
         decide = partial(postgres_batch.apply, order, change, now_ms)
