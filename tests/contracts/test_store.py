@@ -452,7 +452,7 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
     await write(store_place, "update orders set outcome = '{garbage' where id = ?", "b")
     await write(store_place, "update orders set request = '[]' where id = ?", "d")
     heard: list[int] = []
-    store.parked.heard = heard.append
+    store.unreadable.heard = heard.append
     cursor: str | None = None
     pages: list[tuple[list[str], int]] = []
     while not pages or cursor is not None:
@@ -466,7 +466,7 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
         moved, after, _, unreadable = await store.fills("u", after, 2)
         fills.append(([fill.order_id for fill in moved], unreadable))
     assert fills == [(["a"], 1), (["c"], 1), ([], 0)]
-    assert store.parked.order_ids == {"b", "d"}
+    assert store.unreadable.order_ids == {"b", "d"}
     assert heard == [1, 2]
 
 

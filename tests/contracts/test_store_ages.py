@@ -158,7 +158,7 @@ async def test_an_order_that_can_not_be_read_is_not_retired_and_holds_up_no_othe
         await executed(store, new_order(order_id, 1))
     await write(store_place, "update orders set request = '[]' where id = ?", "a")
     assert await store.retire(0, 1) + await store.retire(0, 1) == 1
-    assert store.parked.order_ids == {"a"}
+    assert store.unreadable.order_ids == {"a"}
     await write(store_place, "update orders set status = status where id = ?", "a")
 
 

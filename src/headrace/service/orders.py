@@ -24,10 +24,10 @@ from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
+from headrace.orders.ended import Finality
 from headrace.orders.engine import Engine
-from headrace.orders.finality import Finality
 from headrace.orders.intake import Intake
-from headrace.orders.measures import OrderMeasures
+from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
 from headrace.orders.retirement import Retirement
 from headrace.orders.settings import ExecutionSettings
@@ -85,7 +85,7 @@ class OrderHalf:
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
         """Whether every order can be read, and whatever works on them runs."""
-        if count := len(self.store.parked.order_ids):
+        if count := len(self.store.unreadable.order_ids):
             raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
         if broken:
@@ -105,10 +105,10 @@ class OrderHalf:
         def apart(work: Work) -> Work:
             return partial(_apart, work)
 
-        self.store.parked.heard = unreadable.set
-        unreadable.set(len(self.store.parked.order_ids))
+        self.store.unreadable.heard = unreadable.set
+        unreadable.set(len(self.store.unreadable.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
-        measures = OrderMeasures(self.store, self.clock, metrics)
+        measures = OrderMetrics(self.store, self.clock, metrics)
         self.store.attach(measures.hear)
         tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
