@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from headrace.adapters import load_class
 from headrace.bus import Bus
 from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
@@ -37,7 +38,6 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
-from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor, Work
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
@@ -171,10 +171,10 @@ async def open_orders(
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(kind, place, clock, patient)
         stack.push_async_callback(store.close)
-        chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
+        chain: Chain = load_class(CHAINS["mock"])(config.section(MockChainSettings), clock)
         stack.push_async_callback(chain.close)
         market = config.section(MockMarketSettings)
-        venues: list[Venue] = [load(VENUES[name])(market, clock) for name in sorted(VENUES)]
+        venues: list[Venue] = [load_class(VENUES[name])(market, clock) for name in sorted(VENUES)]
         worker = None
         if work:
             worker = Worker(
@@ -217,7 +217,7 @@ def files(config: Config, *, orders: bool, inbox: bool) -> list[str]:
 def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
     """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
     try:
-        return load(register[kind])
+        return load_class(register[kind])
     except ModuleNotFoundError as error:
         raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
 
