@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.app import SECTIONS
 from headrace.cli import main
 from headrace.config.fields import fields_of
 from headrace.runtime import log
+from headrace.service.service import SECTIONS
 from tests.cli.command import NOWHERE, Result
 
 Headrace = Callable[..., Result]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.app import SECTIONS
 from headrace.config.fields import fields_of
+from headrace.service.service import SECTIONS
 from tests.cli.conftest import Headrace
 
 

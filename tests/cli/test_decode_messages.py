@@ -10,7 +10,7 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.ingest.recognise import recognise
+from headrace.inspect.recognise import recognise
 from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
 from headrace.runtime.clock import ManualClock

@@ -14,7 +14,7 @@ from headrace.cli.ordering import line_of, table
 from tests.cli.command import Result, Running, run, running
 from tests.cli.conftest import Headrace, in_thread
 from tests.hostile.meter import Meter
-from tests.store.servers import write
+from tests.orders.store.servers import write
 
 SERVER = {
     "TRANSACTION_LISTENER_ENABLED": "false",

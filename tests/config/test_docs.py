@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-from headrace.app import SECTIONS
 from headrace.config import CoreSettings, Features, load
 from headrace.config.render import reference
+from headrace.service.service import SECTIONS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "reference" / "configuration.md"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace import app
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting, WrongSettings, load, render
 from headrace.config.inputs import FILE_BYTES_MAX
 from headrace.model.errors import ConfigError
+from headrace.service import service as app
 from tests.config.sections import KEY, SECTIONS, Gate, Node
 
 

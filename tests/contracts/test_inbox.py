@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
-from headrace.store.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
 from tests.contracts.clocks import WrongClock
 
 DAY_S = 86_400.0

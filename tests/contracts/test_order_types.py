@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from headrace.execution.requests import TOKENS, read_request
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import U64_MAX, OrderRefused, Token
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, WrongTerms
+from headrace.orders.requests import TOKENS, read_request
 from headrace.runtime.registry import load
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1000000000"}

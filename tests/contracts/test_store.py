@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.execution import machine
-from headrace.execution.machine import Step
-from headrace.execution.steps import Steps
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
@@ -24,11 +21,14 @@ from headrace.model.orders import (
     Quote,
     Trigger,
 )
+from headrace.orders import machine
+from headrace.orders.machine import Step
+from headrace.orders.steps import Steps
+from headrace.orders.store import STORES, Rate, Room, Store
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.registry import load
-from headrace.store import STORES, Rate, Room, Store
 from headrace.testing.orders import new_order
-from tests.store.servers import write
+from tests.orders.store.servers import write
 
 FREE = Rate(0)
 LEASE_MS = 60_000

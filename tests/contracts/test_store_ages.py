@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headrace.execution import machine
-from headrace.execution.machine import Step
-from headrace.execution.portfolio import Portfolio
-from headrace.execution.running_portfolio import portfolio_of
-from headrace.execution.steps import Steps
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import Fill, Order, OrderRefused, OrderStatus, Token, Trigger
+from headrace.orders import machine
+from headrace.orders.machine import Step
+from headrace.orders.portfolio import Portfolio
+from headrace.orders.running_portfolio import portfolio_of
+from headrace.orders.steps import Steps
+from headrace.orders.store import STORES, TICK_S, Rate, Store
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
-from headrace.store import STORES, TICK_S, Rate, Store
 from headrace.testing.orders import new_order
 from tests.contracts.clocks import WrongClock
 from tests.contracts.test_store import attempt_of, submit
-from tests.store.servers import place_for, write
+from tests.orders.store.servers import place_for, write
 
 HOUR_S: Final = 3600.0
 LEASE_MS: Final = 60_000

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.decoders.idl import discriminator
 from headrace.decoders.registry import Programs
-from headrace.ingest.inspect import inspect
+from headrace.inspect.transactions import inspect
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "reference" / "decoders.md"

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.decoders.idl import discriminator
 from headrace.decoders.registry import Programs
-from headrace.ingest.inspect import inspect
+from headrace.inspect.transactions import inspect
 from tests.mainnet import programs
 
 LAYOUTS = Path(__file__).parents[1] / "data" / "idl" / "layouts"

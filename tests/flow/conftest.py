@@ -1,5 +1,5 @@
 """The servers of this room's tests."""
 
-from tests.store.servers import kind_of_store, postgres_url, store_place
+from tests.orders.store.servers import kind_of_store, postgres_url, store_place
 
 __all__ = ["kind_of_store", "postgres_url", "store_place"]

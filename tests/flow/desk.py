@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from headrace import app
-from headrace.app import Service
 from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
+from headrace.service import service as app
+from headrace.service.service import Service
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5, "slippage": 0.5, "type": "market"}
 WAY = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "CONFIRMED"]

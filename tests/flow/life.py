@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace import app
-from headrace.app import Service
 from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, NotRecovered, Subscription
+from headrace.service import service as app
+from headrace.service.service import Service
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.mainnet import FOLDER, PUMP

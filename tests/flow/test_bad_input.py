@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.execution.limits import AmountLimits
 from headrace.model.errors import ConfigError
+from headrace.orders.limits import AmountLimits
 from tests.flow.desk import BODY, KEY, Desk, ask, desk
 
 FIELDS = [

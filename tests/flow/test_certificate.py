@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from headrace import app
-from headrace.app import Service
 from headrace.config import load
 from headrace.runtime.supervise import Supervisor
+from headrace.service import service as app
+from headrace.service.service import Service
 from tests.gateway.test_tls import name_shown, write_pair
 
 QUIET = {"SERVER_PORT": "0", "TRANSACTION_LISTENER_ENABLED": "false"}

@@ -7,7 +7,7 @@ import asyncio
 from typing import Any
 
 from headrace.bench import orders_chaos
-from tests.store.servers import empty_database
+from tests.orders.store.servers import empty_database
 
 FEW = ["--orders", "150", "--kills", "6", "--stops", "2", "--workers", "2", "--timeout", "45"]
 

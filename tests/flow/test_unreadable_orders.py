@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from tests.flow.desk import BODY, WAY, Desk, desk
-from tests.store.servers import write
+from tests.orders.store.servers import write
 
 LIMIT: Final = {"type": "limit", "limitPrice": "100", "slippage": None}
 IDLE: Final = {"ORDERS_WORK_HERE": "false"}

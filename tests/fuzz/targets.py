@@ -13,13 +13,13 @@ import msgspec
 
 from headrace.decoders import idl
 from headrace.decoders.registry import Program
-from headrace.execution.requests import read_json, read_request
 from headrace.gateway import rfc6455, rfc9112
-from headrace.ingest.inspect import inspect
 from headrace.ingest.pipeline import Pipeline
+from headrace.inspect.transactions import inspect
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
 from headrace.model.orders import OrderRefused
 from headrace.model.updates import AccountUpdate, AnyUpdate, LogsUpdate, TransactionUpdate
+from headrace.orders.requests import read_json, read_request
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import Limits
 from headrace.protocol.session import Close, OrderCommand, Send, Session

@@ -17,20 +17,20 @@ from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
-from headrace.execution.intake import Intake
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import TlsSettings
+from headrace.inbox import Inbox
 from headrace.model.events import MessageKind, Position, Publication
+from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.store.inbox import Inbox
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"

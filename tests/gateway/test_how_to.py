@@ -9,10 +9,10 @@ from pathlib import Path
 
 from litestar import MediaType, Response, get
 
+from headrace.inbox import InboxSettings
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Publication
 from headrace.runtime.clock import SystemClock
-from headrace.store.inbox import InboxSettings
-from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.browser import Page, needs_chromium, open_browser
 from tests.gateway.house import House, open_house
 

@@ -11,12 +11,12 @@ from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.gateway.groups import Client
 from headrace.gateway.mailboxes import Mailbox, Mailboxes, announcement
+from headrace.inbox import InboxSettings, Letter
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.protocol.codes import CloseCode
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.store.inbox import InboxSettings, Letter
-from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.hub_world import Wire
 
 USER = "42"

@@ -11,12 +11,12 @@ import httpx
 import msgspec
 import pytest
 
-from headrace.execution.intake import Intake
-from headrace.execution.settings import ExecutionSettings
 from headrace.gateway import order_topics
 from headrace.model.orders import Order
+from headrace.orders.intake import Intake
+from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import SystemClock
-from headrace.store.sqlite import SqliteStore
 from headrace.testing.orders import new_order
 from tests.gateway.house import House, Raw, open_house
 from tests.gateway.issuer import HS256, token

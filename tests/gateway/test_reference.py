@@ -15,12 +15,12 @@ from headrace.config import Setting
 from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings
+from headrace.inbox import Inbox, InboxSettings, Letter
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Label, MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
 from headrace.protocol.frames import Head
 from headrace.runtime.clock import ManualClock, SystemClock
-from headrace.store.inbox import Inbox, InboxSettings, Letter
-from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.house import TEXT, House, Raw, frame, open_house
 from tests.gateway.issuer import HS256, token
 

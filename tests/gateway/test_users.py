@@ -9,11 +9,11 @@ import httpx
 import msgspec
 import pytest
 
+from headrace.inbox import Inbox, InboxSettings, Letter
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
 from headrace.model.events import Label
 from headrace.runtime.clock import SystemClock
-from headrace.store.inbox import Inbox, InboxSettings, Letter
-from headrace.store.sqlite_inbox import SqliteInbox
 from tests.gateway.house import House, Raw, join, open_house
 from tests.gateway.test_slow_clients import SMALL, narrow_client
 

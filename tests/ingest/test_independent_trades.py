@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.ingest.recognise import recognise
+from headrace.inspect.recognise import recognise
 from headrace.model.updates import TransactionUpdate
 from tests.ingest.independent import TOKEN_PROGRAMS, confirmations, swap_events
 from tests.ingest.test_known_trades import messages, new_pipeline, trades

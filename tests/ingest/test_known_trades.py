@@ -11,7 +11,7 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.ingest.recognise import Found, recognise
+from headrace.inspect.recognise import Found, recognise
 from headrace.model.updates import LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics

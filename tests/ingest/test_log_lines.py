@@ -10,8 +10,8 @@ import pytest
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.log_lines import LACKS, NO_DIRECTION, NO_EVENTS, NO_POOL, Lack, lacks_of
-from headrace.ingest.recognise import recognise
 from headrace.ingest.swaps import POOL_ACCOUNTS, READERS
+from headrace.inspect.recognise import recognise
 from headrace.model.updates import LogsUpdate, TransactionUpdate
 
 DATA = Path(__file__).parents[1] / "data"

@@ -6,10 +6,10 @@ import time
 import pytest
 from msgspec import structs
 
+from headrace.inbox import InboxSettings
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
-from headrace.store.inbox import InboxSettings
-from headrace.store.sqlite_inbox import SqliteInbox
 from headrace.testing.proxy import TcpProxy
 from tests.gateway.house import House, open_house
 from tests.gateway.issuer import HS256, token

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.execution.requests import TOKENS
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
 from headrace.model.orders import OrderRequest, Token
+from headrace.orders.requests import TOKENS
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.registry import load
 from headrace.testing.orders import new_order

@@ -21,16 +21,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from headrace import assembly
 from headrace.chains.mock import MockChain
 from headrace.config import CORE_SECTIONS, Config, load
-from headrace.execution.intake import Intake
-from headrace.execution.settings import ExecutionSettings
 from headrace.model.errors import HeadraceError, TransientError
 from headrace.model.orders import TERMINAL, Order, OrderRefused
+from headrace.orders.intake import Intake
+from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store import STORES, Store
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.store import STORES, Store
+from headrace.service import orders as assembly
 from headrace.testing import postgres
 
 LEASE_MS: Final = 1500

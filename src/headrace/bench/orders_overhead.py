@@ -23,7 +23,7 @@ import headrace
 from headrace.bench import progress, run_and_tell
 from headrace.bench.orders import HEADRACE, new_database, serving
 from headrace.chains.mock import MockChainSettings
-from headrace.store import STORES
+from headrace.orders.store import STORES
 from headrace.testing import postgres
 from headrace.venues.mock_market import MockMarketSettings
 

@@ -8,16 +8,16 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
-from headrace import assembly
 from headrace.chains import CHAINS
 from headrace.config import CORE_SECTIONS, Config, load
-from headrace.execution.engine import Engine, Held
-from headrace.execution.machine import Step
 from headrace.model.orders import OrderStatus
+from headrace.orders.engine import Engine, Held
+from headrace.orders.machine import Step
+from headrace.orders.store import STORES
 from headrace.runtime import log, registry
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.store import STORES
+from headrace.service import orders as assembly
 from headrace.venues import VENUES
 
 

@@ -11,11 +11,11 @@ import msgspec
 
 from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
 from headrace.config import Setting
+from headrace.database.sqlite import SqliteThread
 from headrace.model.amounts import BaseUnits
 from headrace.model.base58 import b58encode
 from headrace.model.errors import ConfigError, TransientError
 from headrace.runtime.clock import Clock
-from headrace.runtime.sqlite import SqliteThread
 
 GENESIS_MS: Final = 1_600_000_000_000
 FOUND_MAX: Final = 10_000

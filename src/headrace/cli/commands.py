@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from headrace import app
 from headrace.cli import decoding, minting, recordings, serving
 from headrace.config import Config, CoreSettings, load, render
 from headrace.model.errors import ConfigError
 from headrace.runtime.log import configure
+from headrace.service import service as app
 
 
 def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:

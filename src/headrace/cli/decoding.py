@@ -12,15 +12,15 @@ import msgspec
 
 from headrace.config import Config
 from headrace.decoders.registry import Programs
-from headrace.ingest.inspect import Result, inspect, owner_id
-from headrace.ingest.messages import MessageLines
 from headrace.ingest.pipeline import Pipeline
-from headrace.ingest.readable import render_text
-from headrace.ingest.recognise import chain_name, pieces, recognise
+from headrace.inspect.messages import MessageLines
+from headrace.inspect.readable import render_text
+from headrace.inspect.recognise import chain_name, pieces, recognise
+from headrace.inspect.transactions import Result, inspect, owner_id
 from headrace.model.errors import BadInputError
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.upstream import load_programs, open_market, open_rpc
+from headrace.service.updates import load_programs, open_market, open_rpc
 
 STDIN: Final = "-"
 BARE_LENGTH_MIN: Final = 89

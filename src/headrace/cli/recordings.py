@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace import app
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cli.serving import generation_of, run
@@ -20,8 +19,9 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
+from headrace.service import service as app
+from headrace.service.updates import load_programs, new_outlet, new_recorder
 from headrace.sources.recording import Recording
-from headrace.upstream import load_programs, new_outlet, new_recorder
 
 PROGRESS_S = 5.0
 

@@ -14,8 +14,6 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from headrace import assembly
-from headrace.app import Service
 from headrace.cli.arguments import SERVER_URL
 from headrace.cli.listening import print_values
 from headrace.config import Config, CoreSettings
@@ -29,6 +27,8 @@ from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
+from headrace.service import orders as assembly
+from headrace.service.service import Service
 from headrace.sources.recording import Recording, header_of
 
 DEMO: Final = "demo.hrec"

@@ -12,13 +12,13 @@ import msgspec
 from headrace.bus import Bus
 from headrace.gateway.mailboxes import announcement
 from headrace.gateway.problems import Refused, wrong
+from headrace.inbox import Inbox, Letter
 from headrace.model import topics
 from headrace.model.application import missing_members
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Label, Position, Publication
 from headrace.model.identity import SUBJECT_LENGTH_MAX
 from headrace.model.states import state_key
-from headrace.store.inbox import Inbox, Letter
 
 DATA_BYTES_MAX: Final = 32_768
 DATA_DEPTH_MAX: Final = 64

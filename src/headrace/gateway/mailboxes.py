@@ -10,6 +10,7 @@ import structlog
 from headrace.gateway.groups import Client
 from headrace.gateway.once import start_once
 from headrace.gateway.replays import INTERNAL, UNAVAILABLE
+from headrace.inbox import Box, Inbox, Kept, Letter, Lost
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.topics import USER_PREFIX
@@ -20,7 +21,6 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.store.inbox import Box, Inbox, Kept, Letter, Lost
 
 PAGE: Final = 16
 """Letters read and sent at a time; one has at most 32 KiB."""

@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from headrace.execution.intake import Intake
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.connection import Connection
@@ -20,6 +19,7 @@ from headrace.gateway.problems import Refused
 from headrace.model.credentials import Credential
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.orders import OrderEvent, OrderRefused, OrderRequest
+from headrace.orders.intake import Intake
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header

@@ -5,7 +5,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from headrace.execution.intake import Intake
 from headrace.gateway.auth.authenticator import RETRY_AFTER_S
 from headrace.gateway.groups import Client
 from headrace.gateway.once import start_once
@@ -13,6 +12,7 @@ from headrace.gateway.replays import INTERNAL
 from headrace.model.errors import RequestError
 from headrace.model.orders import OrderRefused
 from headrace.model.topics import ORDER_PREFIX
+from headrace.orders.intake import Intake
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.session import History, OwnerOnly, Subscribe

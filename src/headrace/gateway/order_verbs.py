@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.execution.intake import Intake, as_accepted
-from headrace.execution.requests import read_json
 from headrace.gateway.groups import Client
 from headrace.gateway.once import start_once
 from headrace.gateway.replays import INTERNAL
 from headrace.model.errors import InvariantError, RequestError
 from headrace.model.orders import OrderRefused
+from headrace.orders.intake import Intake, as_accepted
+from headrace.orders.requests import read_json
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.orders import order_view

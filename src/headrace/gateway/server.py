@@ -13,7 +13,6 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
 from headrace.cache import Cache
-from headrace.execution.intake import Intake
 from headrace.gateway.admission import Admission, AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
@@ -33,7 +32,9 @@ from headrace.gateway.routes.context import Context
 from headrace.gateway.session_shell import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.tls import Certificate, Http, TlsDoor, TlsSettings
+from headrace.inbox import Inbox
 from headrace.model.errors import ConfigError
+from headrace.orders.intake import Intake
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import EventFramer, Framer, Head
 from headrace.runtime.backoff import Backoff
@@ -41,7 +42,6 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.store.inbox import Inbox
 
 BACKLOG: Final = 4096
 

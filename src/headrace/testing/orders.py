@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
-from headrace.execution.requests import TOKENS
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import Order, OrderRequest, OrderStatus, Outcome, Quote
+from headrace.orders.requests import TOKENS
 
 
 class ScriptedChain:

@@ -9,13 +9,13 @@ from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from headrace.execution.intake import Intake, as_accepted
-from headrace.execution.requests import read_json
 from headrace.gateway.connection import Endpoint
 from headrace.gateway.order_verbs import of_user
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
 from headrace.model.orders import OrderRefused
+from headrace.orders.intake import Intake, as_accepted
+from headrace.orders.requests import read_json
 from headrace.protocol.orders import event_frame, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")

@@ -1,0 +1,56 @@
+"""Connections to PostgreSQL that are set up for orders."""
+
+from typing import Final
+
+import asyncpg
+
+from headrace.database.postgres_group_commit import AWAY, Db, away
+from headrace.model.errors import ConfigError, TransientError
+
+TIMEOUT_S: Final = 10.0
+PATIENT_S: Final = 3.0
+"""How long a start waits for a database that may come later."""
+OLDEST: Final = 14
+SESSION: Final = {
+    "application_name": "headrace",
+    "search_path": "headrace",
+    "default_transaction_isolation": "read committed",
+    # A process that stands still in a transaction must let go of its rows before their leases end.
+    "idle_in_transaction_session_timeout": "2s",
+    "lock_timeout": "5s",
+    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+_DURABLE: Final = """select set_config('synchronous_commit', 'on', false)
+    where current_setting('synchronous_commit') = 'off'"""
+_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
+    """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
+    try:
+        db = await asyncpg.connect(url, timeout=timeout_s, command_timeout=TIMEOUT_S, server_settings=SESSION)
+    except _REFUSED as error:
+        raise ConfigError("DATABASE_URL", f"a database that refuses: {error}", "one that may be used") from error
+    except ValueError as error:
+        raise ConfigError("DATABASE_URL", "a URL that can't be read", "postgresql://user@host/name") from error
+    except AWAY as error:
+        raise away(error) from error
+    if db.get_server_version().major < OLDEST:
+        db.terminate()
+        raise ConfigError("DATABASE_URL", f"PostgreSQL {db.get_server_version().major}", f"{OLDEST} or newer")
+    try:
+        await db.execute(_DURABLE)
+    except AWAY as error:
+        db.terminate()
+        raise away(error) from error
+    return db
+
+
+async def reconnect(url: str) -> Db:
+    """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
+    try:
+        return await connect(url)
+    except ConfigError as error:
+        raise TransientError(str(error)) from error

@@ -1,0 +1,1 @@
+"""What `headrace decode` shows of whatever it is given."""

@@ -1,0 +1,194 @@
+"""A worker: claims orders, keeps their leases, and lets each go as soon as it is done or lost."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Final
+
+import structlog
+
+from headrace.model.errors import InvariantError, TransientError
+from headrace.model.orders import Claimed, LeaseLost, Order, OrderEvent
+from headrace.orders.engine import Engine, Held
+from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store import Rate, Store
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+AT_EASE_MAX: Final = 16
+"""With fewer orders in hand, one is claimed as it is accepted; with more it costs less CPU to claim several at once."""
+
+STUCK_S: Final = 8.0
+"""A worker that looked for no order for so long, and for some scans, is stuck."""
+
+_HINTS: Final = frozenset({"accepted", "triggered"})
+
+_log = structlog.get_logger("execution")
+
+
+class Worker:
+    """Runs at most `concurrency` orders at once, urgent ones first; any number of workers may share a store.
+
+    Events of the store wake it. They are hints: if one is missed, the scan finds the order, and an order whose worker
+    died is found when its lease has ended.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        settings: ExecutionSettings,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        concurrency: int,
+        per_minute: int,
+    ) -> None:
+        self._store, self._engine, self._settings, self._clock = store, engine, settings, clock
+        self.concurrency, self.rate = concurrency, Rate(per_minute)
+        self._held: dict[str, Held] = {}
+        self._wake = asyncio.Event()
+        self._more = True
+        self._promised = 0
+        self._tasks: Supervisor | None = None
+        self._turned_s = clock.monotonic()
+        self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
+        self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
+        self._running = metrics.gauge("orders_running", "Orders that this worker works on")
+
+    async def run(self) -> None:
+        """Work until cancelled; then the leases are given back, so that others may go on at once."""
+        detach = self._store.attach(self._hear)
+        try:
+            async with Supervisor(self._clock) as tasks:
+                self._tasks = tasks
+                again = partial(Backoff, initial_s=0.1, max_s=5.0)
+                tasks.start("worker", "scan", self._scan)
+                tasks.start("worker", "leases", self._keep_leases, restart=again())
+                tasks.start("worker", "claims", self._claim, restart=again())
+        finally:
+            self._tasks = None
+            detach()
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError when no order is looked for."""
+        if self._tasks is None:
+            raise TransientError("the worker does not run")
+        stood_s = self._clock.monotonic() - self._turned_s
+        if stood_s > STUCK_S + 4 * self._settings.scan_ms / 1000:
+            raise TransientError(f"the worker has looked for no order for {stood_s:.0f} s")
+
+    async def release(self) -> None:
+        """Give back the leases of orders that were not finished; after `run` ended, before the store closes."""
+        held, self._held = [held.order for held in self._held.values()], {}
+        if held:
+            try:
+                await self._store.release(held)
+            except TransientError as error:
+                _log.warning("leases_not_given_back", error=str(error), meaning="others wait until they end")
+
+    @contextmanager
+    def promise(self) -> Iterator[int]:
+        """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
+
+        It queues when there is no room, when orders that came before it wait, when all workers share a rate, and when
+        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the block ends.
+        """
+        busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
+        if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
+            yield 0
+            return
+        self._promised += 1
+        try:
+            yield self._settings.lease_ms
+        finally:
+            self._promised -= 1
+            self._wake_for_more()
+
+    def begin(self, order: Order) -> None:
+        """Go on with an order that was claimed for this worker."""
+        self._start(Claimed(order=order, attempt=None))
+
+    async def _claim(self) -> None:
+        while True:
+            self._turned_s = self._clock.monotonic()
+            self._wake.clear()
+            free = self._free()
+            claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
+            self._more = len(claimed) >= free
+            for each in claimed:
+                self._start(each)
+            if not self._more or self._free() <= 0:
+                await self._wake.wait()
+
+    def _free(self) -> int:
+        return self.concurrency - len(self._held) - self._promised
+
+    def _start(self, claimed: Claimed) -> None:
+        order = claimed.order
+        held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested)
+        self._held[order.id] = held
+        self._claimed.labels(order.status.value).inc()
+        self._running.set(len(self._held))
+        if self._tasks is not None:
+            with suppress(RuntimeError):  # we are being stopped: `release` gives it back
+                drop = partial(self._drop, order.id, held)
+                self._tasks.start("order", order.id, partial(self._work, held), on_failure=drop)
+
+    async def _work(self, held: Held) -> None:
+        """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
+        order_id = held.order.id
+        try:
+            await self._engine.execute(held)
+        except LeaseLost:
+            self._lost.inc()
+            _log.info("lease_lost", order=order_id)
+        except TransientError as error:  # the store is away
+            _log.warning("order_left", order=order_id, error=str(error))
+        except InvariantError as error:  # a person must look; it is tried again once a lease
+            _log.error("order_impossible", order=order_id, error=str(error), exc_info=error)
+        self._drop(order_id, held)
+
+    def _drop(self, order_id: str, held: Held) -> None:
+        if self._held.get(order_id) is held:
+            del self._held[order_id]
+            self._running.set(len(self._held))
+            self._wake_for_more()
+
+    def _wake_for_more(self) -> None:
+        """There is room again; the last claim took all that there was room for then."""
+        if self._more:
+            self._wake.set()
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.lease_ms / 3000)
+            kept = list(self._held.values())
+            if not kept:
+                continue
+            renewal = await self._store.renew([held.order for held in kept], self._settings.lease_ms)
+            for held in kept:
+                held.lost = held.order.id not in renewal.held
+            for order_id in renewal.cancel_requested:
+                self._want_cancelled(order_id)
+
+    async def _scan(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.scan_ms / 1000)
+            self._wake.set()
+
+    def _hear(self, events: Sequence[OrderEvent]) -> None:
+        begun = {event.order_id for event in events if event.kind == "claimed"}
+        for event in events:
+            if event.kind in _HINTS and event.order_id not in begun:
+                self._wake.set()
+            elif event.kind == "cancel_requested":
+                self._want_cancelled(event.order_id)
+
+    def _want_cancelled(self, order_id: str) -> None:
+        held = self._held.get(order_id)
+        if held is not None:
+            held.cancel_wanted = True

@@ -1,0 +1,296 @@
+"""Puts together what has a database: the order half (store, chain, venues, engine, worker, intake), and the inboxes."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from headrace.bus import Bus
+from headrace.chains import CHAINS, Chain
+from headrace.chains.mock import MockChainSettings
+from headrace.config import Config, CoreSettings
+from headrace.database import Patience
+from headrace.database.sqlite_file import MEMORY
+from headrace.inbox import INBOXES, Inbox, InboxSettings
+from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.redact import redact
+from headrace.orders.engine import Engine
+from headrace.orders.finality import Finality
+from headrace.orders.intake import Intake
+from headrace.orders.measures import OrderMeasures
+from headrace.orders.publisher import Publisher
+from headrace.orders.retirement import Retirement
+from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store import STORES, Store
+from headrace.orders.triggers import Triggers
+from headrace.orders.worker import Worker
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.probes import Probes
+from headrace.runtime.registry import load
+from headrace.runtime.supervise import Supervisor, Work
+from headrace.venues import VENUES, Venue
+from headrace.venues.mock_market import MockMarketSettings
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {"orders": ExecutionSettings, "mock_chain": MockChainSettings, "mock_venues": MockMarketSettings}
+)
+"""The sections of `headrace.toml` that belong to orders."""
+
+_log = structlog.get_logger("assembly")
+
+
+@dataclass
+class OrderHalf:
+    """What takes and executes orders. `worker` is None where other processes execute them; `kept`: where they are."""
+
+    store: Store
+    chain: Chain
+    intake: Intake
+    worker: Worker | None
+    finality: Finality | None
+    retirement: Retirement | None
+    kept: Mapping[str, str]
+    clock: Clock
+    venues: Sequence[Venue] = ()
+
+    def watch(self, probes: Probes, tasks: Supervisor) -> None:
+        """Put each part that can fail on the health board."""
+        probes.add("order store", self.store.check)
+        self.store.on_trouble = probes.trouble("order store")
+        probes.add("chain", self.chain.check)
+        self.chain.on_trouble = probes.trouble("chain")
+        for venue in self.venues:
+            probes.add(f"venue:{venue.name}", venue.check, required=False)
+        probes.add("venues", self._check_venues)
+        if self.worker is not None:
+            probes.add("worker", self.worker.check)
+        probes.add("orders", partial(self._check_orders, tasks), required=False)
+
+    async def _check_venues(self, *, thorough: bool) -> None:
+        """One that gives quotes is enough."""
+        said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
+        if all(isinstance(each, Exception) for each in said):
+            raise TransientError("no venue gives quotes")
+
+    async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
+        """Whether every order can be read, and whatever works on them runs."""
+        if count := len(self.store.parked.order_ids):
+            raise TransientError(f"{count} orders can't be read; the log names them")
+        broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
+        if broken:
+            raise TransientError(f"broken, orders_broken in the log says how: {', '.join(sorted(broken))}")
+
+    def start(
+        self,
+        tasks: Supervisor,
+        bus: Bus | None,
+        metrics: Metrics,
+        head: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
+        newest slot is `head`."""
+        unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
+
+        def apart(work: Work) -> Work:
+            return partial(_apart, work)
+
+        self.store.parked.heard = unreadable.set
+        unreadable.set(len(self.store.parked.order_ids))
+        again = partial(Backoff, initial_s=0.2, max_s=5.0)
+        measures = OrderMeasures(self.store, self.clock, metrics)
+        self.store.attach(measures.hear)
+        tasks.start("orders", "measures", apart(measures.run), restart=again())
+        tasks.start("orders", "follow", apart(self.store.follow), restart=again())
+        if bus is not None:
+            publisher = Publisher(bus, metrics)
+            self.store.attach(publisher.hear)
+            triggers = Triggers(self.store, self.clock, metrics, head)
+            self.store.attach(triggers.hear_orders)
+            bus.attach(triggers.hear_trades)
+            tasks.start("orders", "triggers", apart(triggers.run), restart=again())
+            tasks.start("orders", "publish", apart(publisher.run), restart=again())
+        if self.worker is not None:
+            tasks.start("orders", "worker", apart(self._work), restart=again())
+        if self.finality is not None:
+            tasks.start("orders", "finality", apart(self.finality.run), restart=again())
+        if self.retirement is not None:
+            tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
+
+    async def _work(self) -> None:
+        """Other workers need not wait for the leases of one that broke."""
+        assert self.worker is not None
+        try:
+            await self.worker.run()
+        except InvariantError:
+            await self.worker.release()
+            raise
+
+
+async def _apart(work: Work) -> None:
+    """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
+    try:
+        await work()
+    except InvariantError as error:
+        _log.error("orders_broken", error=str(error), meaning="a person must look", exc_info=error)
+        raise TransientError("the orders are broken") from error
+
+
+@asynccontextmanager
+async def open_orders(
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    *,
+    work: bool,
+    engine: type[Engine] = Engine,
+    patient: Patience = None,
+) -> AsyncIterator[OrderHalf]:
+    """Open what the settings name; at the end, leases are given back and everything is closed.
+
+    Raises ConfigError for what can't be used, TransientError for a database that is away; `patient` hears that instead,
+    and the orders are unavailable until it is there.
+    `engine` is for the chaos run's control, which shows what another one would do.
+    Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
+    """
+    core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
+    kind, place = _where(core.database_url, settings.file)
+    ledger = config.section(MockChainSettings).file
+    if patient is None:
+        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(kind, place, clock, patient)
+        stack.push_async_callback(store.close)
+        chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
+        stack.push_async_callback(chain.close)
+        market = config.section(MockMarketSettings)
+        venues: list[Venue] = [load(VENUES[name])(market, clock) for name in sorted(VENUES)]
+        worker = None
+        if work:
+            worker = Worker(
+                store,
+                engine(store, chain, venues, settings, clock),
+                settings,
+                clock,
+                metrics,
+                concurrency=core.queue_max_concurrency,
+                per_minute=core.queue_rate_limit_per_minute,
+            )
+            stack.push_async_callback(worker.release)
+        finality = Finality(store, chain, settings, clock) if work else None
+        retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
+        kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
+        yield OrderHalf(
+            store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock, venues
+        )
+
+
+def _where(database_url: str | None, file: str) -> tuple[str, str]:
+    """Which kind of database, and where: what the URL names, else the given SQLite file."""
+    if not database_url:
+        return "sqlite", file
+    if database_url.startswith("sqlite:"):
+        return "sqlite", database_url.removeprefix("sqlite:").removeprefix("//")
+    return "postgres", database_url
+
+
+def files(config: Config, *, orders: bool, inbox: bool) -> list[str]:
+    """The files that these halves write."""
+    url, found = config.section(CoreSettings).database_url, []
+    places = [_where(url, config.section(ExecutionSettings).file)] if orders else []
+    places += [_where(url, config.section(InboxSettings).file)] if inbox else []
+    if orders:
+        found.append(config.section(MockChainSettings).file)
+    return [*found, *(place for kind, place in places if kind == "sqlite" and place != MEMORY)]
+
+
+def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
+    """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
+    try:
+        return load(register[kind])
+    except ModuleNotFoundError as error:
+        raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
+
+
+def _check_writable(key: str, file: str) -> None:
+    """Raises ConfigError for a file that SQLite can't make, or can't write with its log beside it."""
+    path = Path(file)
+    usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
+    if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(key, file, "a file that can be written, in a folder that can be")
+
+
+async def open_store(kind: str, place: str, clock: Clock, patient: Patience = None) -> Store:
+    """The store of this kind. Raises ConfigError for one that can't be used, and TransientError, unless `patient` hears
+    it, for one that is away."""
+    if kind == "sqlite" and patient is None:
+        await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+    store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=patient)
+    return store
+
+
+async def enter_orders(
+    stack: contextlib.AsyncExitStack, config: Config, clock: Clock, metrics: Metrics
+) -> OrderHalf | None:
+    """The order half, if it is on. Where its database or a file can't be had for now, it is opened later.
+
+    Raises ConfigError for settings that are wrong; a file that can't be written is such a one if somebody asked for
+    orders, and else may come right.
+    """
+    settings = config.section(ExecutionSettings)
+    if not settings.enabled:
+        return None
+    if config.origins["orders.enabled"].kind != "default":
+        kind, place = _where(config.section(CoreSettings).database_url, settings.file)
+        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", config.section(MockChainSettings).file)
+        if kind == "sqlite":
+            await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+
+    def not_open(error: TransientError) -> None:
+        meaning = "orders are answered with 503 until they can be opened, which is tried again"
+        _log.error("orders_not_open", error=str(error), meaning=meaning)
+
+    return await stack.enter_async_context(
+        open_orders(config, clock, metrics, work=settings.work_here, patient=not_open)
+    )
+
+
+async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: Clock, *, keep: bool) -> Inbox:
+    """The inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
+
+    Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written."""
+    settings = config.section(InboxSettings)
+    if not keep:
+        settings = msgspec.structs.replace(settings, file=MEMORY)
+    kind, place = _where(config.section(CoreSettings).database_url if keep else None, settings.file)
+    chosen = config.origins["inbox.file"].kind != "default"
+    if keep and kind == "sqlite" and place != MEMORY and chosen:
+        await asyncio.to_thread(_check_writable, "INBOX_FILE", place)
+
+    def not_open(error: TransientError) -> None:
+        meaning = "messages to users are refused until it can be opened, which is tried again"
+        _log.error("inbox_not_open", error=str(error), meaning=meaning)
+
+    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings, patient=not_open)
+    stack.push_async_callback(inbox.close)
+    return inbox
+
+
+async def run_worker(
+    config: Config, clock: Clock, metrics: Metrics, stop: asyncio.Event, *, engine: type[Engine] = Engine
+) -> None:
+    """Execute orders, and nothing else, until `stop`."""
+    async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
+        orders.start(tasks, None, metrics)
+        await stop.wait()
+        tasks.cancel()

@@ -1,0 +1,27 @@
+"""Each drill's patch applies, touches no more files than the aim allows, and its tests pass in the patched copy."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from tests.drills import apply_patch, run_tests
+
+
+class Drill(NamedTuple):
+    """`files_max`: the aim, migrations and the files of the drill's own tests not counted."""
+
+    patch: str
+    files_max: int
+    tests: tuple[str, ...]
+
+
+DRILLS: Final[tuple[Drill, ...]] = ()
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.patch)
+def test_a_drill_touches_few_files_and_passes_its_contract_suite(drill: Drill, tmp_path: Path) -> None:
+    touched = apply_patch(drill.patch, tmp_path)
+    counted = [path for path in (*touched.changed, *touched.added) if not path.startswith("tests/")]
+    assert len([path for path in counted if not path.endswith(".sql")]) <= drill.files_max, counted
+    assert "passed" in run_tests(tmp_path, *drill.tests)

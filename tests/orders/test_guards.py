@@ -1,0 +1,240 @@
+"""Each guard taken away by itself: then the scenario that it is there for must fail, or guard or test is idle.
+
+On every store: two of the guards are the store's own, and the others rely on it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from headrace.chains import Answer, Chain, Landing, Signed
+from headrace.model.amounts import BaseUnits
+from headrace.model.errors import TransientError
+from headrace.model.orders import Attempt, Change, LeaseLost, Order, Quote
+from headrace.orders import confirmation, engine
+from headrace.orders.confirmation import Sighting, Verdict
+from headrace.orders.engine import Engine
+from headrace.orders.machine import Step
+from headrace.orders.steps import Steps
+from headrace.orders.store import Rate, postgres_batch
+from headrace.orders.store import sqlite_statements as sqlite_orders
+from headrace.orders.store.postgres_batch import Batch
+from headrace.testing.orders import ScriptedChain, new_order
+from tests.orders.life import Life, begin
+from tests.orders.test_engine import ERR
+
+Scenario = Callable[[Life], Awaitable[None]]
+Mutation = Callable[[pytest.MonkeyPatch, Life], None]
+
+
+async def lands_between_the_two_questions(life: Life) -> None:
+    """The node is on a fork beyond the limit; the other fork has the transaction, and becomes final meanwhile."""
+    chain, asked = life.chain, 0
+
+    def sent(signed: Signed) -> None:
+        chain.height, chain.finalized = signed.last_valid_height + 5, signed.last_valid_height - 20
+
+    def second() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            signed = chain.sent[0]
+            chain.landed[signed.signature] = Landing("confirmed", None, None, BaseUnits(1))
+            chain.move(signed.last_valid_height + 40)
+            chain.on_send = chain.land
+
+    chain.on_send, chain.before_look, chain.before_height = sent, second, second
+    await life.accept()
+    await life.end()
+    await life.check()
+
+
+async def fails_on_the_chain(life: Life) -> None:
+    life.chain.on_send = lambda signed: life.chain.land(signed, ERR)
+    await life.accept()
+    await life.end()
+    await life.check()
+
+
+async def lags_behind_the_limit(life: Life) -> None:
+    """One node says that the limit is final; the node that is asked for the transaction has not come that far."""
+    chain, looks = life.chain, 0
+
+    class TwoNodes(ScriptedChain):
+        async def look(self, signature: str) -> Answer:
+            nonlocal looks
+            looks += 1
+            behind = looks < 3 and len(chain.landed) < 2
+            return Answer(None, chain.sent[0].last_valid_height - 10) if behind else await super().look(signature)
+
+    chain.__class__ = TwoNodes
+
+    def sent(signed: Signed) -> None:
+        chain.land(signed)
+        chain.move(signed.last_valid_height + 40)
+
+    chain.on_send = sent
+    await life.accept()
+    await life.end()
+    await life.check()
+
+
+async def dies_while_journaling(life: Life) -> None:
+    """The store is away at the moment of the journal: whoever takes over must find that nothing was sent."""
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(life.store, name)
+
+        async def apply(self, order: Order, change: Change) -> Order:
+            raise TransientError("away")
+
+    life.chain.on_send = life.chain.land
+    await life.accept()
+    await life.live(store=Away())
+    life.chain.move(life.chain.height + 1)
+    await life.end()
+    await life.check()
+
+
+async def a_zombie_wakes(life: Life) -> None:
+    """Its lease is over and another worker has the order."""
+    await life.accept()
+    [zombie] = await life.store.claim(1, 0, Rate(0))
+    await life.store.claim(1, 60_000, Rate(0))
+    with pytest.raises(LeaseLost):
+        await Steps(life.store).take(zombie.order, Step.QUOTED)
+
+
+async def the_same_key_twice(life: Life) -> None:
+    accepted = await asyncio.gather(*[life.store.accept(new_order(f"o{n}", 1), ["key:k"], "print") for n in range(20)])
+    assert len({each.order.id for each in accepted}) == 1
+
+
+def status_before_height(patch: pytest.MonkeyPatch, _: Life) -> None:
+    async def observe(chain: Chain, signature: str) -> Sighting:
+        answer = await chain.look(signature)
+        return Sighting(await chain.finalized_height(), answer)
+
+    patch.setattr(engine, "observe", observe)
+
+
+def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
+    settle = Engine._settle_landed
+
+    async def landed(self: Engine, order: Order, attempt: Attempt, landing: Landing) -> None:
+        await settle(self, order, attempt, replace(landing, err=None))
+
+    patch.setattr(Engine, "_settle_landed", landed)
+
+
+def any_node_will_do(patch: pytest.MonkeyPatch, _: Life) -> None:
+    def judge(limit: int, sighting: Sighting) -> Verdict:
+        answer = sighting.answer and replace(sighting.answer, height=2**60)
+        return confirmation.judge(limit, replace(sighting, answer=answer))
+
+    patch.setattr(engine, "judge", judge)
+
+
+def send_before_the_journal(patch: pytest.MonkeyPatch, _: Life) -> None:
+    build = Engine._build
+
+    async def eager(self: Engine, order: Order, quote: Quote) -> Signed:
+        signed = await build(self, order, quote)
+        await self._chain.send(signed)
+        return signed
+
+    patch.setattr(Engine, "_build", eager)
+
+
+def no_epoch(patch: pytest.MonkeyPatch, _: Life) -> None:
+    apply = sqlite_orders.apply
+
+    def unfenced(order: Order, change: Change, now_ms: int, db: Any) -> Order:
+        epoch = db.execute("select epoch from orders where id = ?", (order.id,)).fetchone()[0]
+        return apply(replace(order, epoch=epoch), change, now_ms, db)
+
+    def unfenced_row(order: Order, batch: Batch) -> Order:
+        return batch.now[order.id]
+
+    patch.setattr(sqlite_orders, "apply", unfenced)
+    patch.setattr(postgres_batch, "_held", unfenced_row)
+
+
+def no_unique_key(patch: pytest.MonkeyPatch, _: Life) -> None:
+    accept = sqlite_orders.accept
+    accept_in_batch = postgres_batch.accept
+    patch.setattr(sqlite_orders, "accept", lambda order, _keys, *more: accept(order, (), *more))
+    patch.setattr(postgres_batch, "accept", lambda order, _keys, *more: accept_in_batch(order, (), *more))
+
+
+def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
+    """What a job queue does: after a crash, begin at the top."""
+    execute = Engine.execute
+
+    async def naive(self: Engine, held: Any) -> None:
+        if held.order.status == "SUBMITTED":
+            outcome = replace(held.order.outcome, failed_tries=held.order.outcome.failed_tries + 1)
+            held.order = await self._steps.take(held.order, Step.RETRIED, outcome)
+        await execute(self, held)
+
+    patch.setattr(Engine, "execute", naive)
+
+
+async def dies_after_the_send(life: Life) -> None:
+    chain = life.chain
+
+    class Deaf(ScriptedChain):
+        """Takes the bytes; the worker hears nothing more."""
+
+        def __getattribute__(self, name: str) -> Any:
+            return object.__getattribute__(chain, name) if name != "finalized_height" else dead
+
+    async def dead() -> int:
+        from tests.orders.life import Crash
+
+        raise Crash
+
+    chain.on_send = chain.land
+    await life.accept()
+    await life.live(chain=Deaf())
+    chain.move(chain.height + 1)
+    await life.end()
+    await life.check()
+
+
+GUARDS: list[tuple[Scenario, Mutation]] = [
+    (lands_between_the_two_questions, status_before_height),
+    (fails_on_the_chain, no_err_check),
+    (lags_behind_the_limit, any_node_will_do),
+    (dies_while_journaling, send_before_the_journal),
+    (a_zombie_wakes, no_epoch),
+    (the_same_key_twice, no_unique_key),
+    (dies_after_the_send, sign_anew_at_once),
+]
+
+
+@pytest.mark.parametrize(("scenario", "mutation"), GUARDS)
+async def test_the_scenario_holds_with_its_guard(
+    scenario: Scenario, mutation: Mutation, tmp_path: Path, kind_of_store: tuple[str, str]
+) -> None:
+    async with begin(tmp_path, *kind_of_store) as life:
+        await scenario(life)
+
+
+@pytest.mark.parametrize(("scenario", "mutation"), GUARDS)
+async def test_the_scenario_fails_without_its_guard(
+    scenario: Scenario,
+    mutation: Mutation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind_of_store: tuple[str, str],
+) -> None:
+    async with begin(tmp_path, *kind_of_store) as life:
+        mutation(monkeypatch, life)
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            await scenario(life)

@@ -1,0 +1,251 @@
+"""Resting orders: only the market wakes them, once, whoever dies in between."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from headrace.model.amounts import BaseUnits
+from headrace.model.events import Message
+from headrace.model.orders import Order, OrderStatus, Trigger
+from headrace.orders.store import Rate
+from headrace.orders.store.sqlite import SqliteStore
+from headrace.orders.triggers import Triggers, pause_s
+from headrace.runtime.clock import ManualClock, SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from headrace.testing.orders import FixedVenue, new_order
+from tests.orders.life import Life, begin
+
+FREE = Rate(0)
+LIMIT = Trigger(when="at_least", out=BaseUnits(3), per=BaseUnits(20))  # 150 USDC for 1 SOL
+STOP = replace(LIMIT, when="at_most")
+
+
+def resting(order_id: str, trigger: Trigger = LIMIT, **more: Any) -> Order:
+    order = new_order(order_id, SystemClock().wall_ns() // 1_000_000, **more)
+    return replace(order, request=replace(order.request, trigger=trigger))
+
+
+def trade(order: Order, base: int, quote: int, *, flipped: bool = False, slot: int | None = None) -> Message:
+    """One on the bus: so much of the order's token in, for so much of its token out."""
+    mints = [order.request.token_in.mint, order.request.token_out.mint]
+    amounts = [str(base), str(quote)]
+    if flipped:
+        mints, amounts = mints[::-1], amounts[::-1]
+    data = {"mint": mints[0], "quote_mint": mints[1], "base_amount": amounts[0], "quote_amount": amounts[1]}
+    chain = {} if slot is None else {"slot": str(slot)}
+    body = b'"event_id":"e1","data":%b,"chain":%b' % (json.dumps(data).encode(), json.dumps(chain).encode())
+    return Message(topic=f"trades:{mints[0]}", epoch="e", offset=1, kind="event", body=body)
+
+
+class Market:
+    """Trades, and a Triggers that hears them."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.clock = ManualClock()
+        self.head: int | None = None
+        self.triggers = Triggers(life.store, self.clock, Metrics(), lambda: self.head)
+        life.store.attach(self.triggers.hear_orders)
+
+    async def hears(self, *messages: Message) -> None:
+        """As in a process that has just started: what rests is read, the trades come, what is due is triggered."""
+        async with Supervisor(SystemClock()) as tasks:
+            running = tasks.start("test", "triggers", self.triggers.run)
+            await self._settled()
+            self.triggers.hear_trades(messages)
+            await self._settled()
+            running.cancel()
+
+    async def _settled(self) -> None:
+        """The store does one thing after the other: when it answers this, it has answered the rest."""
+        for _ in range(5):
+            await self.life.store.get("none")
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize(("trigger", "quote", "wakes"), [(LIMIT, 15, True), (LIMIT, 14, False), (STOP, 15, True),
+                                                         (STOP, 16, False)])  # fmt: skip
+async def test_a_price_wakes_whom_it_concerns(
+    tmp_path: Path, trigger: Trigger, quote: int, wakes: bool, flipped: bool
+) -> None:
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id, trigger)
+        await life.store.accept(order, [], "")
+        assert await life.store.claim(1, 0, FREE) == []
+        await Market(life).hears(trade(order, 100, quote, flipped=flipped))
+        claimed = await life.store.claim(1, 0, FREE)
+        assert len(claimed) == wakes
+        if wakes:
+            events = await life.store.events(life.order_id, 0, 9)
+            assert [(event.kind, event.status) for event in events] == [
+                ("accepted", "PENDING"),
+                ("triggered", "PENDING"),
+                ("claimed", "ROUTING"),
+            ]
+            told = json.loads(bytes(events[1].data))["trigger"]
+            assert (told["out"], told["per"], told["eventId"]) == ("15", "100", "e1")
+
+
+async def test_what_is_no_price_wakes_nobody(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        await life.store.accept(order, [], "")
+        other = replace(order, request=replace(order.request, token_out=replace(order.request.token_out, mint="X")))
+        none = trade(order, 1, 10**9)
+        await Market(life).hears(
+            trade(order, 0, 10), trade(order, -1, -10), trade(other, 1, 10**9),
+            replace(none, body=b'"event_id":"e","data":{"mint":null}'), replace(none, body=b"junk"),
+            replace(none, kind="retract"), replace(none, topic="trades:pump"),
+        )  # fmt: skip
+        assert await life.store.claim(1, 0, FREE) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "slot", "wakes"),
+    [(1000, 849, False), (1000, 850, True), (None, 1, True), (9, 9, True), (1000, None, True)],
+)
+async def test_what_fills_a_gap_of_long_ago_is_no_price(
+    tmp_path: Path, head: int | None, slot: int | None, wakes: bool
+) -> None:
+    """It may be older than the order, and the market elsewhere by now."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id, STOP)
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        market.head = head
+        await market.hears(trade(order, 100, 1, slot=slot))
+        assert len(await life.store.claim(1, 0, FREE)) == wakes
+
+
+async def test_many_prices_and_many_processes_trigger_once(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        await life.store.accept(order, [], "")
+        markets = [Market(life) for _ in range(5)]
+        for market in markets:
+            await market.hears(*[trade(order, 1, 10)] * 10)
+        kinds = [event.kind for event in await life.store.events(life.order_id, 0, 99)]
+        assert kinds == ["accepted", "triggered"]
+
+
+async def test_an_order_that_is_placed_while_the_market_is_heard(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        market = Market(life)
+        async with Supervisor(SystemClock()) as tasks:
+            running = tasks.start("test", "triggers", market.triggers.run)
+            await market._settled()
+            order = resting(life.order_id)
+            await life.store.accept(order, [], "")
+            await market._settled()
+            market.triggers.hear_trades([trade(order, 1, 10)])
+            await market._settled()
+            running.cancel()
+        assert len(await life.store.claim(1, 0, FREE)) == 1
+
+
+async def test_a_death_between_trigger_and_claim_neither_loses_nor_doubles(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        order = resting(life.order_id)
+        await life.store.accept(order, [], "")
+        await Market(life).hears(trade(order, 1, 10))
+        # That process is gone. The next reads what rests, sees the same price, and a worker finds the order.
+        await Market(life).hears(trade(order, 1, 10))
+        await life.end()
+        assert (await life.check()).status is OrderStatus.CONFIRMED
+        kinds = [event.kind for event in await life.store.events(life.order_id, 0, 99)]
+        assert kinds == ["accepted", "triggered", "claimed", "quoted", "journaled", "landed"]
+
+
+async def test_when_the_venues_give_less_than_the_limit_it_rests_again(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        order = resting(life.order_id)
+        order = replace(order, request=replace(order.request, min_out=BaseUnits(101)))
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        await market.hears(trade(order, 1, 10))
+        await life.live()
+        again = await life.order()
+        assert (again.status, again.awaits_trigger, life.chain.sent) == (OrderStatus.PENDING, True, [])
+        assert life.held is not None
+        assert not (await life.store.renew([life.held.order], 0)).held, "its former worker can't end its rest"
+        assert await life.store.claim(1, 0, FREE) == []
+        life.venues = [FixedVenue(amount_out=101)]
+        await market.clock.advance(1)
+        await market.hears(trade(order, 1, 10))
+        await life.end()
+        assert (await life.check()).status is OrderStatus.CONFIRMED
+        kinds = [event.kind for event in await life.store.events(life.order_id, 0, 99)]
+        assert kinds[:6] == ["accepted", "triggered", "claimed", "rested", "triggered", "claimed"]
+
+
+async def test_a_price_that_the_venues_never_have_costs_little(tmp_path: Path) -> None:
+    """The bus is a market, the venues are another. Trades come by the hundred; the log must not grow with them."""
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        order = replace(order, request=replace(order.request, min_out=BaseUnits(101)))
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        async with Supervisor(SystemClock()) as tasks:
+            running = tasks.start("test", "triggers", market.triggers.run)
+            await market._settled()
+
+            async def rests_after(trades: int) -> int:
+                for _ in range(trades):
+                    market.triggers.hear_trades([trade(order, 1, 10)])
+                    await market._settled()
+                    await life.live()
+                    await market._settled()
+                events = await life.store.events(life.order_id, 0, 1000)
+                return sum(event.kind == "rested" for event in events)
+
+            assert await rests_after(5) == 1
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2
+            await market.clock.advance(1)
+            assert await rests_after(5) == 2, "longer each time"
+            await market.clock.advance(1)
+            assert await rests_after(5) == 3
+            running.cancel()
+        assert [pause_s(seq) for seq in (4, 7, 10, 22, 10**9)] == [1, 2, 4, 60, 60]
+
+
+async def test_a_resting_order_is_cancelled_and_stays_so(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        order = resting(life.order_id)
+        await life.store.accept(order, [], "")
+        market = Market(life)
+        cancelled = await life.store.cancel(life.order_id, None)
+        assert cancelled is not None
+        assert (cancelled.requested, cancelled.order.status) == (False, OrderStatus.CANCELLED)
+        await market.hears(trade(order, 1, 10))
+        assert not await life.store.trigger(life.order_id, {})
+        assert await life.store.claim(1, 0, FREE) == []
+
+
+async def test_a_resting_order_expires_without_any_market(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        await life.store.accept(resting(life.order_id, expires_at_ms=1), [], "")
+        await life.store.accept(resting("later", expires_at_ms=2**50), [], "")
+        await life.end()
+        assert (await life.check()).status is OrderStatus.EXPIRED
+        assert not life.chain.sent
+        later = await life.store.get("later")
+        assert later is not None
+        assert later.status is OrderStatus.PENDING
+
+
+async def test_by_a_fast_clock_of_the_database_it_expires_rather_than_being_executed(tmp_path: Path) -> None:
+    """Claimed when its rest ended, by a worker whose own clock says that it has time left."""
+    async with begin(tmp_path) as life:
+        life.chain.on_send = life.chain.land
+        await life.store.accept(resting(life.order_id, expires_at_ms=2**50), [], "")
+        assert isinstance(life.store, SqliteStore)
+        await life.store._thread.ask(lambda db: db.execute("update orders set lease_until = 1"))
+        await life.end()
+        assert (await life.check()).status is OrderStatus.EXPIRED

@@ -1,5 +1,0 @@
-"""The servers of this room's tests."""
-
-from tests.store.servers import postgres_url
-
-__all__ = ["postgres_url"]
