@@ -33,7 +33,7 @@ from headrace.solana.transactions import signature_of, transaction_from_rpc
 from headrace.solana.wire import parse_wire
 from headrace.sources.recording_file import Tail, read_blocks, read_header
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
+from headrace.sources.subscriptions import Kind, Subscription
 from headrace.testing.ledger import made_up_key
 from tests.mainnet import PUMP, programs
 

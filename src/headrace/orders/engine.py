@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from headrace.chains import Chain, Landing, Signed, Swap
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
-from headrace.orders.confirmation import judge
+from headrace.orders.decisions import judge
 from headrace.orders.machine import Step, Trace
 from headrace.orders.observation import observe
 from headrace.orders.quoting import ask_all

@@ -58,7 +58,7 @@ from headrace.sources import Outlet, Source
 from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import parse_all
+from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
