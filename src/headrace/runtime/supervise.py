@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import ConfigError, FencedError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 
@@ -16,7 +16,7 @@ Work = Callable[[], Coroutine[Any, Any, object]]
 STEADY_S: Final = 1.0
 """A task that failed and has run for so long since is well again."""
 
-_NOT_WORTH_RETRYING: Final = (ConfigError, InvariantError)
+_NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
 _log = structlog.get_logger("supervise")
 
@@ -27,8 +27,8 @@ class Supervisor:
     A task started without `restart` that fails takes the group down: its siblings (and the body of the `async with`)
     are cancelled, and the first failure is raised as it is; what else fails meanwhile is logged. With `restart`, a
     failure is logged and the work begins again after the backoff's next delay (or the error's `retry_after_s`, if
-    longer), for ever; ConfigError and InvariantError are never restarted. Returning normally ends a task in peace.
-    `CancelledError` always passes.
+    longer), for ever; ConfigError, FencedError and InvariantError are never restarted. Returning normally ends a task
+    in peace. `CancelledError` always passes.
     """
 
     def __init__(self, clock: Clock) -> None:
