@@ -129,6 +129,9 @@ def test_a_refill_that_met_it_is_not_backfilled(flow: Pipeline, low: int, high: 
     (told,) = bodies(flow.apply(gap("backfilled", low, high)), "trades:pump_amm", "gap")
     assert told["state"] == state
     assert told["reason"] == ("unread" if state == "unrecoverable" else "")
+    (counted,) = (each for each in flow.measures.collect() if each.name == "headrace_source_gaps")
+    counts = {tuple(sample.labels.values()): sample.value for sample in counted.samples}
+    assert counts == {("rpc-0", "open"): 1, ("rpc-0", state): 1}
 
 
 def test_another_feeds_refill_is_backfilled(flow: Pipeline) -> None:

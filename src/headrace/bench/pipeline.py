@@ -42,7 +42,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.rpc_pubsub.subscriptions import Subscription
+from headrace.sources.subscriptions import Subscription
 
 DEMO: Final = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"

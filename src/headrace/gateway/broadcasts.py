@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.bus import Lane, Writer
 from headrace.bus.lanes import lane_of
-from headrace.gateway.mailboxes import announcement
+from headrace.fanout.user_topics import announcement
 from headrace.gateway.problems import Refused, wrong
 from headrace.inbox import Inbox, Letter
 from headrace.model import topics

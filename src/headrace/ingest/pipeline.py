@@ -272,6 +272,7 @@ class Pipeline:
         gap = self._gaps.apply(update)
         if gap is None:
             return self._leave_out(update)
+        self.measures.gaps[update.source, gap.state] += 1
         body = gap_body(gap)
         return [Publication(topic, "gap", body) for topic in self._feeds.of(update.feed)]
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from headrace.chains import Chain, Landing, Signed, Swap
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
-from headrace.orders.confirmation import judge
+from headrace.orders.decisions import judge
 from headrace.orders.machine import Step, Trace
 from headrace.orders.observation import observe
 from headrace.orders.quoting import ask_all
@@ -33,14 +33,12 @@ NO_BLOCKHASH: Final = "chain_unavailable"
 
 @dataclass
 class Held:
-    """An order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment; `begun` by
-    the worker, as what broke once is left to whoever claims it next."""
+    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
-    begun: bool = False
 
 
 class Engine:

@@ -58,6 +58,8 @@ class HttpFaults:
     """Wait between the pieces of `raw`."""
     memo: str | None = None
     """The memo of every transaction in a listing."""
+    unlisted: set[str] = field(default_factory=set)
+    """Addresses whose listing is refused."""
 
 
 class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
@@ -201,6 +203,8 @@ class HttpRpc:
                 raise RpcProblem(-32602, "Invalid param")
             return {"context": {"slot": self.ledger.head}, "value": [self._status(each) for each in params[0]]}
         if method == "getSignaturesForAddress":
+            if params[0] in self.faults.unlisted:
+                raise RpcProblem(-32600, "this address is not served")
             return self._signatures(params[0], commitment, options)
         if method == "getAccountInfo":
             account = self.ledger.accounts.get(params[0])

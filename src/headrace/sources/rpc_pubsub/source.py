@@ -20,26 +20,26 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
 from headrace.sources import Ending, Outlet
-from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
-from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
-from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
-from headrace.sources.rpc_pubsub.damage import Damage
-from headrace.sources.rpc_pubsub.fetching import Fetcher
+from headrace.sources.confirm import Confirmations, Verdict
+from headrace.sources.coverage import Coverage, Hole
+from headrace.sources.crosscheck import CrossCheck
+from headrace.sources.damage import Damage
+from headrace.sources.fetching import Fetcher
+from headrace.sources.gaps import Gaps
+from headrace.sources.head import Heads
+from headrace.sources.health import Standing
+from headrace.sources.ledger import Ledger, Recent
+from headrace.sources.metrics import Tally
+from headrace.sources.outage import Outage
+from headrace.sources.proofs import Proofs, Proven
+from headrace.sources.proving import follow_proofs
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
-from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.head import Heads
-from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
-from headrace.sources.rpc_pubsub.outage import Outage
-from headrace.sources.rpc_pubsub.proofs import Proofs, Proven
-from headrace.sources.rpc_pubsub.proving import follow_proofs
 from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
-from headrace.sources.rpc_pubsub.signatures import Signatures
-from headrace.sources.rpc_pubsub.standing import Standing
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
-from headrace.sources.rpc_pubsub.tally import Tally
-from headrace.sources.rpc_pubsub.verdicts import follow_verdicts
+from headrace.sources.signatures import Signatures
+from headrace.sources.subscriptions import SLOTS, Resolve, Subscription, parse_all
+from headrace.sources.verdicts import follow_verdicts
 
 _log = structlog.get_logger("source")
 
@@ -127,7 +127,7 @@ class RpcPubSub:
         """Deliver until `stop` or cancellation; no network is no end."""
         async with Supervisor(self._clock) as tasks:
             self._outlet, ledger = outlet, self._open_ledger(outlet)
-            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks)
             self._signatures = Signatures(
                 self.name, ledger, outlet=outlet, gaps=self._gaps, tasks=tasks, take=self._take
             )

@@ -1,0 +1,221 @@
+"""A transaction that is in no block of its slot is found out; unknown is never no; nothing waits for ever."""
+
+import pytest
+
+from headrace.model.updates import LandingUpdate
+from headrace.sources.proofs import (
+    AHEAD_SLOTS,
+    REMEMBERED_SLOTS,
+    WAIT_S,
+    WAITING_MAX,
+    WINDOW_SLOTS,
+    Answer,
+    Proofs,
+    Proven,
+    Status,
+)
+from headrace.sources.subscriptions import Subscription
+from headrace.testing.ledger import made_up_key, made_up_signature
+from headrace.testing.node import ScriptedNode
+from tests.sources.rpc_pubsub.rig import FEED, PROGRAM, Rig, rig
+
+LOGS = Subscription("logs", made_up_key("a"))
+SLOT = 1000
+
+
+def waiting(*signatures: str) -> Proofs:
+    proofs = Proofs()
+    for signature in signatures:
+        proofs.delivered(SLOT, signature, True, (LOGS,), 0.0)
+    proofs.reached(SLOT)
+    return proofs
+
+
+def told(proofs: Proofs, *answers: Answer) -> list[Proven]:
+    return proofs.answered(proofs.due(256), answers)
+
+
+def test_nothing_is_asked_before_the_slot_is_decided() -> None:
+    proofs = Proofs()
+    proofs.delivered(SLOT, "a", True, (LOGS,), 0.0)
+    assert proofs.due(256) == []
+    proofs.reached(SLOT)
+    assert [each.signature for each in proofs.due(256)] == ["a"]
+
+
+def test_a_confirmed_status_in_the_slot_is_proof() -> None:
+    proofs = waiting("a")
+    assert told(proofs, Answer(SLOT, [Status(SLOT, True, True)])) == [Proven(SLOT, landed=("a",))]
+    assert proofs.known(SLOT, "a") is True
+    assert proofs.due(256) == []
+
+
+@pytest.mark.parametrize("word", [Status(SLOT + 1, True, True), Status(SLOT, False, True)])
+def test_another_slot_or_another_outcome_is_no(word: Status) -> None:
+    proofs = waiting("a")
+    assert told(proofs, Answer(SLOT, [word])) == [Proven(SLOT, absent=("a",))]
+    assert proofs.known(SLOT, "a") is False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(SLOT + AHEAD_SLOTS - 1, [None]),
+        Answer(SLOT + REMEMBERED_SLOTS + 1, [None]),
+        Answer(SLOT + AHEAD_SLOTS, [""]),
+        Answer(SLOT + AHEAD_SLOTS, [Status(SLOT, True, False)]),
+        Answer(SLOT + AHEAD_SLOTS, [Status(SLOT + 3, True, False)]),
+    ],
+)
+def test_what_a_node_need_not_know_is_no_no(answer: Answer) -> None:
+    proofs = waiting("a")
+    for _ in range(10):
+        assert told(proofs, answer) == []
+    assert len(proofs) == 1
+
+
+def test_null_twice_from_nodes_that_must_know_is_no() -> None:
+    proofs = waiting("a", "b")
+    answer = Answer(SLOT + AHEAD_SLOTS, [None, Status(SLOT, True, True)])
+    assert told(proofs, answer) == [Proven(SLOT, landed=("b",))]
+    assert told(proofs, Answer(SLOT + 10_000, [None], history=True)) == [Proven(SLOT, absent=("a",))]
+
+
+def test_one_endpoint_that_has_it_is_enough() -> None:
+    proofs = waiting("a")
+    none = Answer(SLOT + 20, [None])
+    for _ in range(5):
+        assert told(proofs, none, Answer(SLOT + 20, [Status(SLOT, True, False)])) == []
+    assert told(proofs, none, Answer(SLOT + 20, [Status(SLOT, True, True)])) == [Proven(SLOT, landed=("a",))]
+
+
+def test_what_nobody_answers_is_given_up_past_the_window_or_after_a_while() -> None:
+    proofs = waiting("a")
+    assert proofs.overdue(SLOT + WINDOW_SLOTS - 1, WAIT_S) == []
+    expected = [Proven(SLOT, unknown=("a",), feeds=(LOGS,))]
+    assert proofs.overdue(SLOT + WINDOW_SLOTS, 0.0) == expected
+    assert waiting("a").overdue(SLOT, WAIT_S + 1) == expected
+    assert len(proofs) == 0
+
+
+def test_a_dead_slot_waits_for_nothing() -> None:
+    proofs = waiting("a")
+    proofs.died(SLOT)
+    assert proofs.due(256) == []
+    assert len(proofs) == 0
+
+
+def test_memory_is_bounded_by_giving_the_oldest_slot_up() -> None:
+    proofs = waiting("a")
+    given_up = [
+        proven
+        for number in range(WAITING_MAX)
+        for proven in proofs.delivered(SLOT + 1 + number // 100, str(number), True, (LOGS,), 0.0)
+    ]
+    assert given_up == [Proven(SLOT, unknown=("a",), feeds=(LOGS,))]
+    assert len(proofs) == WAITING_MAX
+
+
+def landings(rigged: Rig) -> list[LandingUpdate]:
+    return [update for update in rigged.updates if isinstance(update, LandingUpdate)]
+
+
+def landed(rigged: Rig) -> set[str]:
+    return {signature for update in landings(rigged) for signature in update.landed}
+
+
+def absent(rigged: Rig) -> set[str]:
+    return {signature for update in landings(rigged) for signature in update.absent}
+
+
+def send_phantom(rigged: Rig, number: int) -> str:
+    """Notify of a transaction that the ledger does not have."""
+    phantom = rigged.node.ledger.land([PROGRAM], ["Program log: phantom"], signature=made_up_signature(number))
+    rigged.node.ledger.landed[phantom.slot].remove(phantom)
+    del rigged.node.ledger.by_signature[phantom.signature]
+    rigged.node._notify_landed(phantom, "processed")
+    return phantom.signature
+
+
+async def test_a_phantom_is_absent_and_the_others_have_landed() -> None:
+    async with rig() as rigged:
+        true = [rigged.node.emit_transaction([PROGRAM]).signature for _ in range(3)]
+        phantom = send_phantom(rigged, 7_001)
+        await rigged.until(lambda: absent(rigged) == {phantom}, flowing=True)
+        await rigged.until(lambda: landed(rigged) == set(true), flowing=True)
+        assert rigged.count("source_proofs_total", source="rpc", result="absent") == 1
+        assert rigged.gaps == []
+        before = rigged.signatures().count(phantom)
+        rigged.node.send_raw("pong")
+        again = rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: again.signature in landed(rigged), flowing=True)
+        assert rigged.signatures().count(phantom) == before
+
+
+async def test_a_signature_that_one_endpoint_does_not_know_is_asked_of_another() -> None:
+    async with ScriptedNode() as other, rig(other_http=other.http_url) as rigged:
+        other.http.ledger = rigged.node.ledger
+        signature = made_up_signature(7_002)
+        rigged.node.http_faults.statuses[signature] = None
+        rigged.node.emit_transaction([PROGRAM], signature=signature)
+        await rigged.until(lambda: signature in landed(rigged), flowing=True)
+        assert absent(rigged) == set()
+
+
+async def test_a_node_that_lags_says_no_no() -> None:
+    async with rig() as rigged:
+        signature = rigged.node.emit_transaction([PROGRAM]).signature
+        lagging = {"context": {"slot": rigged.node.ledger.head}, "value": [None]}
+        rigged.node.http_faults.results["getSignatureStatuses"] = lagging
+        asked = rigged.node.http.calls.count("getSignatureStatuses")
+        await rigged.until(lambda: rigged.node.http.calls.count("getSignatureStatuses") > asked + 5, flowing=True)
+        assert absent(rigged) == set()
+        rigged.node.http_faults.results.clear()
+        await rigged.until(lambda: signature in landed(rigged), flowing=True)
+
+
+async def test_while_nobody_answers_nothing_has_landed_and_past_the_window_there_is_a_gap() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getSignatureStatuses"] = (-32601, "Method not found")
+        sent = rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: sent.signature in rigged.signatures())
+        for _ in range(WINDOW_SLOTS - 100):
+            rigged.node.advance_slot()
+        await rigged.until(lambda: rigged.source._heads.slot == rigged.node.ledger.head)
+        assert landings(rigged) == []
+        for _ in range(101):
+            rigged.node.advance_slot()
+        await rigged.until(lambda: len(rigged.gaps_of(FEED)) == 2, flowing=True)
+        assert [(gap.state, gap.from_slot, gap.to_slot) for gap in rigged.gaps_of(FEED)] == [
+            ("open", sent.slot, sent.slot),
+            ("unrecoverable", sent.slot, sent.slot),
+        ]
+        assert [update.unknown for update in landings(rigged)] == [(sent.signature,)]
+
+
+async def test_one_signature_that_is_refused_holds_up_no_other() -> None:
+    async with rig() as rigged:
+        sent = [rigged.node.emit_transaction([PROGRAM]).signature for _ in range(9)]
+        rigged.node.http_faults.poison = sent[4]
+        await rigged.until(lambda: landed(rigged) == {*sent} - {sent[4]}, flowing=True)
+        rigged.node.http_faults.poison = ""
+        await rigged.until(lambda: landed(rigged) == set(sent), flowing=True)
+
+
+async def test_a_signature_of_zeros_is_dropped_and_counted() -> None:
+    async with rig() as rigged:
+        value = rigged.node.ledger.land([PROGRAM], signature="1" * 64)
+        rigged.node.ledger.landed[value.slot].remove(value)
+        rigged.node._notify_landed(value, "processed")
+        await rigged.until(
+            lambda: rigged.count("source_bad_messages_total", source="rpc-0", reason="bad_signature") == 1
+        )
+        await rigged.still_flows()
+        assert "1" * 64 not in rigged.signatures()
+
+
+async def test_at_confirmed_commitment_nothing_is_asked() -> None:
+    async with rig(commitment="confirmed") as rigged:
+        sent = rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: sent.signature in rigged.signatures(), flowing=True)
+        assert rigged.node.http.calls.count("getSignatureStatuses") == 0
