@@ -37,7 +37,7 @@ def registered(name: str) -> Make:
 class Desk:
     """A cache on a bus of its own."""
 
-    def __init__(self, make: Make, **bounds: int) -> None:
+    def __init__(self, make: Make, **bounds: Any) -> None:
         self.bus = LocalBus(BusSettings(), ManualClock(), "gen")
         self.cache = make(CacheSettings(**bounds), Metrics())
         self.log: list[Message] = []

@@ -12,8 +12,8 @@ from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, NotRecovered, Subscription
-from headrace.service import service as app
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.settings import SECTIONS
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.mainnet import FOLDER, PUMP
@@ -85,7 +85,7 @@ async def life(
     async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
         env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
         env = {name: value for name, value in env.items() if name not in without}
-        service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=toml)))
+        service = await asyncio.to_thread(lambda: Service(load(SECTIONS, env=env, dotenv=None, toml=toml)))
         alive = Life(node, proxy, service)
         stop = asyncio.Event()
         async with Supervisor(SystemClock()) as tasks:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from headrace.service.service import PARTS
+from headrace.service.server import PARTS
 from headrace.testing import postgres
 from tests.flow.desk import BODY, Desk, ask, desk
 

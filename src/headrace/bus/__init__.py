@@ -1,17 +1,19 @@
 """The bus carries messages from the flows to the gateway and keeps each topic's recent past: port and register."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from headrace.adapters import Register
 from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
 
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds that every bus keeps."""
+    """`[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
+
+    kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
 
     history_size: Annotated[
         int, msgspec.Meta(ge=0, le=1_000_000), Setting("messages kept per topic", env=("BUS_HISTORY_SIZE",))
@@ -164,5 +166,5 @@ class Bus(Protocol):
 REPEATS: Final = 64
 """Batches of a lane that are remembered, so that a repeat is recognised."""
 
-BUSES: Final[Mapping[str, str]] = MappingProxyType({"memory": "headrace.bus.memory:MemoryBus"})
-"""Name → "module:Class", imported when first used."""
+BUSES: Final[Register[Bus]] = Register("bus", {"memory": "headrace.bus.memory:MemoryBus"})
+"""All buses. `[bus] kind` names the one that is used."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
+from typing import ClassVar, Self
 
+from headrace.adapters import Context
 from headrace.bus import REPEATS, Batch, BusSettings, ChangeSink, History, Lane, Sink, Subscription
 from headrace.bus.lanes import LANES
 from headrace.bus.view import View
@@ -60,6 +62,14 @@ class MemoryBus:
     Measured with CPython 3.11 on one core: a million publications a second on 100 topics; where each goes to a topic of
     its own, a million of them, 210,000 a second within 140 MB (the newest 50,000 topics are kept).
     """
+
+    Settings: ClassVar = BusSettings
+    SECTION: ClassVar = "bus"
+
+    @classmethod
+    async def open(cls, settings: BusSettings, context: Context) -> Self:
+        """Return an empty bus."""
+        return cls(settings, context.clock, context.generation)
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         self._view = View(settings, clock, generation)

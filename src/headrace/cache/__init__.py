@@ -1,17 +1,19 @@
 """The cache keeps the state that the messages of a topic add up to, for those who come later: port and register."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
 
+from headrace.adapters import Register
 from headrace.config import Setting
 from headrace.model.events import Message, Position
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds that every cache keeps. A cache is built as `Class(settings, metrics)`."""
+    """`[cache]`: which cache, and the bounds that every cache keeps. The settings of a cache extend these."""
+
+    kind: Annotated[str, Setting("the cache, by its name in the register", env=("CACHE_KIND",))] = "memory"
 
     items_max: Annotated[
         int,
@@ -58,5 +60,5 @@ class Cache(Protocol):
         """The state of a topic; None if nothing is known of it. Raises TransientError if the cache is away."""
 
 
-CACHES: Final[Mapping[str, str]] = MappingProxyType({"memory": "headrace.cache.memory:MemoryCache"})
-"""Name → "module:Class", imported when first used."""
+CACHES: Final[Register[Cache]] = Register("cache", {"memory": "headrace.cache.memory:MemoryCache"})
+"""All caches. `[cache] kind` names the one that is used."""

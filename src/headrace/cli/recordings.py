@@ -19,7 +19,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
-from headrace.service import service as app
+from headrace.service import server as app
 from headrace.service.updates import load_programs, new_outlet, new_recorder
 from headrace.sources.recording import Recording
 

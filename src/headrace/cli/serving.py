@@ -27,8 +27,8 @@ from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
-from headrace.service import orders as assembly
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.worker import run_worker
 from headrace.sources.recording import Recording, header_of
 
 DEMO: Final = "demo.hrec"
@@ -51,7 +51,7 @@ def work(config: Config) -> int:
         stop = asyncio.Event()
         with stopped_by_signals(stop):
             _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
-            await assembly.run_worker(config, SystemClock(), Metrics(), stop)
+            await run_worker(config, SystemClock(), Metrics(), stop)
 
     run(until_signal())
     return 0

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from headrace.chains import Answer
+from headrace.model.transactions import Answer
 
 Verdict: TypeAlias = Literal["succeeded", "failed", "expired", "undecided"]
 """`failed`: it is in a block, and did nothing. `expired`: it never landed and never can, so new bytes are safe.

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from headrace.chains import Chain, Landing
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.instructions import Signed, memo
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
+from headrace.model.transactions import Signed, memo
 from headrace.orders.decisions import judge
 from headrace.orders.machine import Step, Trace
 from headrace.orders.observation import observe

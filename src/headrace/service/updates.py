@@ -1,6 +1,7 @@
 """What stands before and beside the pipeline: the layouts it decodes by, the node's RPC, the recorder, the market."""
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -50,6 +51,18 @@ def load_programs(config: Config) -> Programs:
     folder = config.section(ProgramSettings).idl_folder
     addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
     return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
+
+
+def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[str], str]:
+    """Return the function that gives a program's id by name, and raises KeyError for an unknown name."""
+
+    def resolve(name: str) -> str:
+        known = programs().by_name
+        if name not in known and name == COMMCOIN:
+            return config.section(CoreSettings).commcoin_program_id
+        return known[name].program_id
+
+    return resolve
 
 
 def open_rpc(config: Config, clock: Clock) -> Rpc:

@@ -1,33 +1,30 @@
-"""Joins the rooms to one service: sources → pipeline → bus → gateway, orders beside them; and ends them in order."""
+"""One server process: sources → pipeline → bus → gateway, orders beside them. Compose it, and end it in order."""
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
 import structlog
 
-from headrace.bus import BusSettings, Lane, Writer
+from headrace.adapters import Context
+from headrace.bus import Bus, BusSettings, Lane, Writer
 from headrace.bus.lanes import claim_all
-from headrace.bus.memory import MemoryBus
-from headrace.cache import CacheSettings
-from headrace.cache.memory import MemoryCache
-from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
+from headrace.cache import Cache, CacheSettings
+from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.transports.tls import TlsSettings
-from headrace.inbox import Inbox, InboxSettings
+from headrace.inbox import Inbox
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
 from headrace.model.errors import TransientError
 from headrace.model.states import STATEFUL
 from headrace.protocol.frames import Head
@@ -42,20 +39,18 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
-from headrace.service import orders as assembly
-from headrace.service.orders import OrderHalf, enter_inbox, enter_orders
+from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
+from headrace.service.settings import REGISTERS, Registers
 from headrace.service.switch import Stream
 from headrace.service.updates import (
-    COMMCOIN,
-    ProgramSettings,
     load_programs,
     new_outlet,
     new_recorder,
+    new_resolver,
     open_market,
     open_pools,
     open_rpc,
 )
-from headrace.solana.rpc import RpcSettings
 from headrace.sources import Outlet, Source
 from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
@@ -92,27 +87,6 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _log = structlog.get_logger("app")
 
 
-SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
-    {
-        **CORE_SECTIONS,
-        "gateway": GatewaySettings,
-        "admission": AdmissionSettings,
-        "tls": TlsSettings,
-        "auth": AuthSettings,
-        "rpc_pubsub": RpcPubSubSettings,
-        "rpc": RpcSettings,
-        "pools": PoolSettings,
-        "programs": ProgramSettings,
-        "bus": BusSettings,
-        "cache": CacheSettings,
-        "inbox": InboxSettings,
-        "market": MarketSettings,
-        "recorder": RecorderSettings,
-        **assembly.SECTIONS,
-    }
-)
-"""The sections of `headrace.toml`; each room declares its own."""
-
 SourceFactory = Callable[["Service"], Source]
 
 
@@ -135,19 +109,23 @@ class Service:
         record: Path | None = None,
         play: bool = False,
         orders: bool = True,
+        registers: Registers = REGISTERS,
     ) -> None:
+        registers.check(config)
         self.config = config
         self.clock = clock or SystemClock()
         self.health, self.metrics = Health(self.clock), Metrics(process=True)
         self.metrics.registry.register(HealthMeasures(self.health))
         self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
+        self.resolve = new_resolver(config, lambda: self.programs)
+        """Returns a program's id by name; raises KeyError for an unknown name."""
         self._check_subscriptions(config.section(RpcPubSubSettings))
-        self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.bus: Bus
+        self.cache: Cache
         self.writers: Mapping[Lane, Writer] = {}
-        """What this process publishes with, once it runs."""
-        self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
-        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
+        """Open while the process runs. All lanes of the bus have one writer, this process's: a lane that another
+        process claims is lost to this one (FencedError), so nothing is published twice."""
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -162,6 +140,7 @@ class Service:
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
         self._play, self._take_orders = play, orders
+        self._registers, self._generation = registers, generation or secrets.token_hex(4)
         self.stream = Stream(config, self.health, partial(source or open_nodes, self))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = new_outlet("ingest")
@@ -172,12 +151,12 @@ class Service:
         self._warn_of_log_lines(self.config.section(RpcPubSubSettings))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
-            stack.push_async_callback(self.bus.close)
+            context = await self._lend(stack)
+            await self._open_bus(stack, context)
             orders = None
             if self._take_orders:
-                orders = await enter_orders(stack, self.config, self.clock, self.metrics)
+                orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
-            self.writers = await claim_all(self.bus)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
@@ -208,6 +187,30 @@ class Service:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
 
+    async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
+        """Return what adapters may use; the tasks that they leave behind are cancelled when all adapters are closed."""
+        self._lent = tasks = await stack.enter_async_context(Supervisor(self.clock))
+        stack.callback(tasks.cancel)
+        return Context(
+            clock=self.clock,
+            metrics=self.metrics,
+            health=self.health,
+            tasks=tasks,
+            rpc=self.rpc,
+            programs=lambda: self.programs,
+            resolve=self.resolve,
+            generation=self._generation,
+        )
+
+    async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
+        """Open the bus that the settings name, the writers of its lanes, and the cache that hears it."""
+        config, registers = self.config, self._registers
+        self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
+        stack.push_async_callback(self.bus.close)
+        self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
+        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
+        self.writers = await claim_all(self.bus)
+
     def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
         add = self.probes.add
@@ -218,8 +221,8 @@ class Service:
         add("bus", self._check_bus)
         add("cache", self._check_cache)
         add("pipeline", self._check_pipeline)
-        add("tasks", partial(_check_tasks, tasks))
-        add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
+        add("tasks", partial(_check_tasks, (tasks, self._lent)))
+        add("disk", Disk(files(self.config, self._registers, orders=orders is not None, inbox=not self._play)).check)
 
     async def _check_bus(self, *, thorough: bool) -> None:
         await self.bus.top(ASKED_ONLY)
@@ -240,14 +243,6 @@ class Service:
 
     def _newest_slot(self) -> int | None:
         return self.pipeline.head["processed"]
-
-    def resolve(self, name: str) -> str:
-        """A program's id by its name; KeyError for a name that nothing here has."""
-        if name in self.programs.by_name:
-            return self.programs.by_name[name].program_id
-        if name == COMMCOIN:
-            return self.config.section(CoreSettings).commcoin_program_id
-        raise KeyError(name)
 
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
@@ -349,9 +344,9 @@ class Service:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
 
 
-async def _check_tasks(tasks: Supervisor, *, thorough: bool) -> None:
+async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:
     """Raise TransientError while a task has failed and waits to begin again."""
-    if failing := tasks.failing():
+    if failing := {name: error for tasks in groups for name, error in tasks.failing().items()}:
         raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))
 
 
