@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from headrace.runtime.health import Health
+from headrace.sources.proving import PROVEN, ProofState
 from headrace.sources.rpc_pubsub.session import Parting, Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
 
@@ -15,7 +16,8 @@ SHOWN_S: Final = 300.0
 class Standing:
     """`source:<name>` is ready when an endpoint surely brings all that it took, and took something besides slots.
 
-    The lines `source:<name>-<endpoint>:<feed>` name what is refused and do not decide readiness.
+    The lines `source:<name>-<endpoint>:<feed>` name what is refused, and `source:<name>:proofs` why transactions are
+    not proven as usual, or not at all; they do not decide readiness.
     """
 
     def __init__(self, name: str, health: Health, settings: RpcPubSubSettings) -> None:
@@ -41,6 +43,7 @@ class Standing:
         open_gaps: int = 0,
         http_fault: str = "",
         ahead: Mapping[str, int] = MappingProxyType({}),
+        proofs: ProofState = PROVEN,
     ) -> None:
         """Say it anew; `wanted` is the number of subscriptions, that to slots included."""
         whole = [session for session in sessions if session.whole]
@@ -70,10 +73,19 @@ class Standing:
         ready = any(wanted == 1 or len(session.registry.refused) < wanted - 1 for session in whole)
         self._health.report(f"source:{self._name}", ready=ready, detail="; ".join(parts))
         self._report_refused(sessions)
+        self._report_proofs(proofs)
 
     def close(self) -> None:
         """Take the lines of what is refused off the board: the source ends."""
         self._report_refused(())
+        self._report_proofs(PROVEN)
+
+    def _report_proofs(self, proofs: ProofState) -> None:
+        component = f"source:{self._name}:proofs"
+        if proofs.detail:
+            self._health.report(component, ready=proofs.proves, detail=proofs.detail, required=False)
+        else:
+            self._health.forget(component)
 
     def _report_refused(self, sessions: Iterable[Session]) -> None:
         refused = {

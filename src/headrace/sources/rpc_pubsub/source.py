@@ -32,7 +32,7 @@ from headrace.sources.ledger import Ledger, Recent
 from headrace.sources.metrics import Tally
 from headrace.sources.outage import Outage
 from headrace.sources.proofs import Proofs, Proven
-from headrace.sources.proving import follow_proofs
+from headrace.sources.proving import Prover
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
@@ -91,6 +91,14 @@ class RpcPubSub:
         self._recent = Recent()
         self._damage = Damage()
         self._proofs = Proofs()
+        self._prover = Prover(
+            rpc,
+            self._proofs,
+            head=lambda: self._heads.slot,
+            publish=self._publish_proven,
+            settings=settings,
+            clock=clock,
+        )
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
         self._heads = Heads()
@@ -146,7 +154,7 @@ class RpcPubSub:
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
             if self._settings.commitment == "processed":
-                tasks.start(self.name, "proofs", self._follow_proofs, restart=self._backoff())
+                tasks.start(self.name, "proofs", self._prover.run, restart=self._backoff())
             tasks.start(self.name, "damage", self._declare_damage, restart=self._backoff())
             if self._rpc is not None:
                 tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
@@ -453,16 +461,6 @@ class RpcPubSub:
             await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
-    async def _follow_proofs(self) -> None:
-        await follow_proofs(
-            self._rpc,
-            self._proofs,
-            lambda: self._heads.slot,
-            self._publish_proven,
-            settings=self._settings,
-            clock=self._clock,
-        )
-
     async def _follow_verdicts(self, rpc: Rpc) -> None:
         async def tell(verdict: Verdict) -> None:
             if verdict.status == "dead":
@@ -489,6 +487,7 @@ class RpcPubSub:
             http_fault=self._check.fault if self._check is not None else "",
             now=self._clock.monotonic(),
             ahead=self._heads.ahead(),
+            proofs=self._prover.state,
         )
 
 
