@@ -9,7 +9,7 @@ from headrace.model.errors import HeadraceError, TransientError
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, RpcError
 from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
-from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.settings import NodeSourceSettings
 
 BATCH_MAX: Final = 256
 """Signatures of one `getSignatureStatuses` call, as nodes allow."""
@@ -25,7 +25,7 @@ async def follow_proofs(
     head: Callable[[], int],
     publish: Callable[[Sequence[Proven]], Awaitable[None]],
     *,
-    settings: RpcPubSubSettings,
+    settings: NodeSourceSettings,
     clock: Clock,
 ) -> None:
     """Once per `confirm_s`, for ever: ask what is due, publish what is proven and what is given up."""
