@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.decoders import idl
 from headrace.decoders.registry import Program
-from headrace.gateway import rfc6455, rfc9112
+from headrace.gateway.transports import rfc6455, rfc9112
 from headrace.ingest.pipeline import Pipeline
 from headrace.inspect.transactions import inspect
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError

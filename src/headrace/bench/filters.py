@@ -23,9 +23,8 @@ import headrace
 from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.gateway.groups import Client
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
+from headrace.fanout.groups import Client
+from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Publication
 from headrace.protocol.codes import CloseCode
@@ -112,12 +111,12 @@ async def measure(
     clock, metrics = SystemClock(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
-        hub = Hub(bus, Doorkeeper(GatewaySettings(), clock, metrics), metrics, supervisor)
+        hub = Hub(bus, clock, GatewaySettings, metrics, supervisor)
         bus.attach(hub.sink)
         await bus.publish(messages[:1])
         for n in range(clients):
             reader = _Reader(_Sink(), batch=False)
-            hub.add(reader, None)
+            hub.add(reader)
             hub.subscribe(reader, Subscribe(TOPIC, None, None, _filter(case(n))))
             await clock.sleep(0.01 if n == 0 else 0)
         told = metrics.counter("gateway_frames", "Event frames sent to clients")

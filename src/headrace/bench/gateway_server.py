@@ -17,14 +17,14 @@ from litestar import get
 from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.gateway.admission import AdmissionSettings
-from headrace.gateway.connection import Connection
-from headrace.gateway.deflated import compressed_frame
-from headrace.gateway.handshake import Opening
-from headrace.gateway.rfc6455 import BINARY, TEXT
+from headrace.fanout.deflated import compressed_frame
+from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
-from headrace.gateway.session_shell import Gate, SessionShell
+from headrace.gateway.sessions import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.transports.handshake import Opening
+from headrace.gateway.transports.rfc6455 import BINARY, TEXT
+from headrace.gateway.transports.websocket import Connection
 from headrace.model.events import Message, Publication
 from headrace.protocol.frames import frame_header
 from headrace.protocol.session import Subscribe

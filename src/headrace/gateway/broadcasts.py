@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from headrace.bus import Bus
-from headrace.gateway.mailboxes import announcement
+from headrace.fanout.user_topics import announcement
 from headrace.gateway.problems import Refused, wrong
 from headrace.inbox import Inbox, Letter
 from headrace.model import topics

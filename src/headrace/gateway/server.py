@@ -13,25 +13,25 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus
 from headrace.cache import Cache
-from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.fanout.hub import Hub
+from headrace.fanout.user_topics import Mailboxes
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
-from headrace.gateway.connection import Connection, Endpoint, EndpointFactory, has_endpoint
+from headrace.gateway.door.admission import Admission, AdmissionSettings
+from headrace.gateway.door.doorkeeper import Doorkeeper
 from headrace.gateway.drain import POLL_S, drain
-from headrace.gateway.handshake import Opening
-from headrace.gateway.http import HttpSide
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.mailboxes import Mailboxes
+from headrace.gateway.order_commands import OrderVerbs
 from headrace.gateway.order_streams import OrderStreams
 from headrace.gateway.order_topics import OrderTopics
-from headrace.gateway.order_verbs import OrderVerbs
 from headrace.gateway.routes import build
 from headrace.gateway.routes import orders as order_routes
 from headrace.gateway.routes.context import Context
-from headrace.gateway.session_shell import Gate, SessionShell
+from headrace.gateway.sessions import Gate, SessionShell
 from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.tls import Certificate, Http, TlsDoor, TlsSettings
+from headrace.gateway.transports.handshake import Opening
+from headrace.gateway.transports.http import HttpSide
+from headrace.gateway.transports.tls import Certificate, Http, TlsDoor, TlsSettings
+from headrace.gateway.transports.websocket import Connection, Endpoint, EndpointFactory, has_endpoint
 from headrace.inbox import Inbox
 from headrace.model.errors import ConfigError
 from headrace.orders.intake import Intake
@@ -87,7 +87,7 @@ class Gateway:
         self.admission = Admission(clock, admission, demo=demo)
         self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
         framer = framer or EventFramer()
-        self.hub = Hub(bus, self._keeper, metrics, supervisor, framer, cache)
+        self.hub = Hub(bus, clock, lambda: self._keeper.settings, metrics, supervisor, framer, cache)
         verbs = OrderVerbs(orders, supervisor) if orders is not None else None
         self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
         owners = OrderTopics(orders, supervisor) if orders is not None else None
@@ -95,7 +95,7 @@ class Gateway:
         self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
         self.order_streams: OrderStreams | None = None
         if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper, self.hub, auth)
+            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
             self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
             handlers = (*order_routes.handlers(orders), *handlers)
         else:

@@ -17,7 +17,6 @@ from headrace.ingest.gaps import FeedTopics, GapLedger, UnreadSlots
 from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
 from headrace.ingest.mints import Mints
-from headrace.ingest.swaps import Pair
 from headrace.ingest.telling import UNREADABLE, Outbox, Teller, Unread, view_of
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
@@ -33,6 +32,7 @@ from headrace.model.updates import (
     SlotUpdate,
     TransactionUpdate,
 )
+from headrace.programs.meanings import Pair
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock

@@ -17,12 +17,12 @@ from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
-from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.tls import TlsSettings
+from headrace.gateway.transports.tls import TlsSettings
 from headrace.inbox import Inbox, InboxSettings
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline

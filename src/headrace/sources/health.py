@@ -9,6 +9,7 @@ import structlog
 from headrace.model.redact import redact_url
 from headrace.runtime.health import Health
 from headrace.sources.connection import Connection, Parting
+from headrace.sources.proving import PROVEN, ProofState
 
 SHOWN_S: Final = 300.0
 """For so long the board names an endpoint that sent an unreadable message, or a slot that nothing confirmed."""
@@ -22,7 +23,8 @@ class SourceHealth:
     """Health of one source with endpoints at `urls`.
 
     `source:<name>` is ready when an endpoint surely delivers all that it acknowledged, and acknowledged something
-    besides slots. The lines `source:<name>-<endpoint>:<feed>` name refused subscriptions and do not decide readiness.
+    besides slots. These lines do not decide readiness: `source:<name>-<endpoint>:<feed>` names a refused subscription,
+    `source:<name>:proofs` says why transactions are not proven as usual, or not at all.
     """
 
     def __init__(self, name: str, board: Health, urls: Sequence[str], *, stall_slots: int) -> None:
@@ -54,6 +56,7 @@ class SourceHealth:
         open_gaps: int = 0,
         http_fault: str = "",
         ahead: Mapping[str, int] = MappingProxyType({}),
+        proofs: ProofState = PROVEN,
     ) -> None:
         """Report anew; `wanted` is the number of subscriptions, the one to slots included."""
         whole = [connection for connection in connections if connection.whole]
@@ -84,10 +87,19 @@ class SourceHealth:
         ready = any(wanted == 1 or len(connection.refused) < wanted - 1 for connection in whole)
         self._board.report(f"source:{self._name}", ready=ready, detail="; ".join(parts))
         self._report_refused(connections)
+        self._report_proofs(proofs)
 
     def close(self) -> None:
-        """Take the lines of refused subscriptions off the board: the source ends."""
+        """Take the lines of refused subscriptions and of proofs off the board: the source ends."""
         self._report_refused(())
+        self._report_proofs(PROVEN)
+
+    def _report_proofs(self, proofs: ProofState) -> None:
+        component = f"source:{self._name}:proofs"
+        if proofs.detail:
+            self._board.report(component, ready=proofs.proves, detail=proofs.detail, required=False)
+        else:
+            self._board.forget(component)
 
     def _report_refused(self, connections: Iterable[Connection]) -> None:
         refused = {

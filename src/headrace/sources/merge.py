@@ -35,7 +35,7 @@ from headrace.sources.landings import Landings
 from headrace.sources.ledger import Ledger
 from headrace.sources.metrics import SourceMetrics
 from headrace.sources.proofs import Proofs
-from headrace.sources.proving import follow_proofs
+from headrace.sources.proving import Prover
 from headrace.sources.refill import Recent, Refill
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.slots import ChainSlots
@@ -99,6 +99,14 @@ class MergedStream:
         self._slots = ChainSlots(
             name, self._proofs, outlet=outlet, settings=settings, clock=clock, metrics=metrics, health=health
         )
+        self._prover = Prover(
+            rpc,
+            self._proofs,
+            head=lambda: self._slots.head,
+            publish=self._landings.publish,
+            settings=settings,
+            clock=clock,
+        )
         self._check = (
             CrossCheck(
                 name,
@@ -124,7 +132,7 @@ class MergedStream:
         processed = self._settings.commitment == "processed"
         start = partial(self._tasks.start, self.name)
         if processed:
-            start("proofs", self._follow_proofs, restart=self._backoff())
+            start("proofs", self._prover.run, restart=self._backoff())
         start("damage", self._declare_unreadable_often, restart=self._backoff())
         if self._check is not None and self._rpc is not None:
             start("check", partial(self._cross_check, self._check), restart=self._backoff())
@@ -222,6 +230,7 @@ class MergedStream:
             http_fault=self._check.fault if self._check is not None else "",
             now=self.clock.monotonic(),
             ahead=self._slots.ahead(),
+            proofs=self._prover.state,
         )
 
     # Content.
@@ -353,16 +362,6 @@ class MergedStream:
             await self.clock.sleep(self._settings.check_s)
             await check.once(self.connections.values(), self.wanted)
             self.report()
-
-    async def _follow_proofs(self) -> None:
-        await follow_proofs(
-            self._rpc,
-            self._proofs,
-            lambda: self._slots.head,
-            self._landings.publish,
-            settings=self._settings,
-            clock=self.clock,
-        )
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s)
