@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.breaker import Breaker
@@ -13,7 +12,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
-from headrace.sources import Ending, Outlet
+from headrace.sources import NOTHING_COVERED, Ending, Outlet
 from headrace.sources.connection import Connection, Parting
 from headrace.sources.health import SourceHealth
 from headrace.sources.merge import MergedStream
@@ -51,7 +50,7 @@ class EndpointSource:
         rng: random.Random | None = None,
     ) -> None:
         self.name, self.urls = name, tuple(urls)
-        self.covered: Mapping[str, int] = MappingProxyType({})
+        self.covered = NOTHING_COVERED
         self.stream: MergedStream | None = None
         self._wanted = parse_all(settings.subscriptions, resolve)
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
@@ -79,7 +78,7 @@ class EndpointSource:
         if self.stream is not None:
             self.stream.want(self._wanted)
 
-    async def run(self, outlet: Outlet, covered: Mapping[str, int] = MappingProxyType({})) -> Ending:
+    async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
         self.covered = covered
         async with Supervisor(self._clock) as tasks:

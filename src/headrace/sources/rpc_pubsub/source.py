@@ -3,8 +3,9 @@
 import random
 import ssl
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from headrace.adapters import Context
 from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
@@ -58,6 +59,19 @@ class RpcPubSub(EndpointSource):
         self._without_whole: set[int] = set()
         """Endpoints whose last connection ended before a request for whole transactions was answered: the next
         connection makes none."""
+
+    @classmethod
+    async def open(cls, settings: RpcPubSubSettings, context: Context) -> Self:
+        """Return the source; it connects when it runs."""
+        return cls(
+            settings,
+            clock=context.clock,
+            metrics=context.metrics,
+            health=context.health,
+            rpc=context.rpc,
+            resolve=context.resolve,
+            breakers=[Breaker() for _ in settings.ws_urls],
+        )
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
         """Hold one session with the node at `url`."""
