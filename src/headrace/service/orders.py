@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from headrace.adapters import load_class
-from headrace.bus import Bus
+from headrace.bus import Bus, Writer
 from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
 from headrace.config import Config, CoreSettings
@@ -94,12 +94,15 @@ class OrderHalf:
     def start(
         self,
         tasks: Supervisor,
-        bus: Bus | None,
         metrics: Metrics,
+        bus: Bus | None = None,
+        writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
-        newest slot is `head`."""
+        """Begin to work and to hear what other processes commit.
+
+        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
         def apart(work: Work) -> Work:
@@ -112,14 +115,15 @@ class OrderHalf:
         self.store.attach(measures.hear)
         tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
-        if bus is not None:
-            publisher = Publisher(bus, metrics)
+        if writer is not None:
+            publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
+            tasks.start("orders", "publish", apart(publisher.run), restart=again())
+        if bus is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.attach(triggers.hear_trades)
+            bus.subscribe(triggers.hear_trades, kinds=("trades",))
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
-            tasks.start("orders", "publish", apart(publisher.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())
         if self.finality is not None:
@@ -291,6 +295,6 @@ async def run_worker(
 ) -> None:
     """Execute orders, and nothing else, until `stop`."""
     async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
-        orders.start(tasks, None, metrics)
+        orders.start(tasks, metrics)
         await stop.wait()
         tasks.cancel()
