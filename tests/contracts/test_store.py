@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
@@ -29,7 +30,6 @@ from headrace.orders import machine
 from headrace.orders.store import STORES, Rate, Store
 from headrace.orders.verbs import Room
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import new_order
 from tests.orders.store.servers import write
 
@@ -46,7 +46,7 @@ async def open_one(kind_of_store: tuple[str, str], store_place: str) -> AsyncIte
     opened: list[Store] = []
 
     async def another() -> Store:
-        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, SystemClock())
+        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, SystemClock())
         opened.append(store)
         return store
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import (
     AttemptEvent,
@@ -26,7 +27,6 @@ from headrace.orders.intake import portfolio_of
 from headrace.orders.portfolio import Portfolio
 from headrace.orders.store import STORES, TICK_S, Rate, Store
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import new_order
 from tests.contracts.clocks import WrongClock
 from tests.contracts.test_store import attempt_of, submit
@@ -51,7 +51,7 @@ async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: Wron
     opened: list[Store] = []
 
     async def another() -> Store:
-        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, clock)
+        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, clock)
         opened.append(store)
         return store
 
@@ -238,7 +238,7 @@ def test_a_portfolio_is_the_fold_of_all_fills(
         clock = ManualClock()
         folder: Path = await asyncio.to_thread(tmp_path_factory.mktemp, "book")
         async with place_for(kind, folder, postgres_url) as place:
-            store: Store = await load(STORES[kind]).open(place, clock)
+            store: Store = await load_class(STORES[kind]).open(place, clock)
             try:
                 await live(store, clock, deeds)
             finally:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.model.updates import AnyUpdate
+from headrace.model.updates import AnyUpdate, LandingUpdate
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
@@ -62,6 +62,26 @@ class Stage(Rig):
     def landed(self) -> list[Landed]:
         """All transactions that there ever were."""
         return [landed for slot in self.node.ledger.landed.values() for landed in slot]
+
+    @property
+    def proven(self) -> set[tuple[str, int]]:
+        """What was found in its block."""
+        return {
+            (signature, update.slot)
+            for update in self.updates
+            if isinstance(update, LandingUpdate)
+            for signature in update.landed
+        }
+
+    @property
+    def taken_back(self) -> set[tuple[str, int]]:
+        """What was found to be in no block."""
+        return {
+            (signature, update.slot)
+            for update in self.updates
+            if isinstance(update, LandingUpdate)
+            for signature in update.absent
+        }
 
     def subscription(self, kind: str) -> int:
         """The hostile node's id of a subscription; 0 where it has none."""

@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Answer, Landing, Signed
+from headrace.chains import Answer, Landing
 from headrace.model.amounts import BaseUnits
+from headrace.model.instructions import Signed
 from headrace.model.orders import OrderStatus
 from headrace.orders.decisions import ChainStatus, judge_final
 from headrace.orders.ended import Finality

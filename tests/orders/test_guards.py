@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Answer, Chain, Landing, Signed
+from headrace.chains import Answer, Chain, Landing
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
+from headrace.model.instructions import Signed
 from headrace.model.orders import Attempt, Change, EventKind, LeaseLost, Order, Quote
 from headrace.orders import decisions, engine, verbs
 from headrace.orders.decisions import AttemptVerdict, ChainStatus

@@ -12,7 +12,6 @@ from headrace.testing.orders import new_order
 
 
 def event(order_id: str, seq: int, kind: str, status: str, at_ms: int) -> OrderEvent:
-    data = msgspec.Raw(b"{}")
     return OrderEvent(
         order_id=order_id,
         user_id="u",
@@ -20,7 +19,6 @@ def event(order_id: str, seq: int, kind: str, status: str, at_ms: int) -> OrderE
         kind=EventKind(kind),
         status=OrderStatus(status),
         at_ms=at_ms,
-        data=data,
     )
 
 

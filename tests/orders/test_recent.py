@@ -5,7 +5,6 @@ from headrace.orders import recent
 from headrace.orders.recent import RecentOrders
 from headrace.testing.orders import new_order
 
-
 KIND = EventKind.QUOTED
 
 

@@ -217,3 +217,48 @@ async def test_work_that_cannot_even_be_called_counts_as_failed() -> None:
     with pytest.raises(LookupError):
         async with Supervisor(ManualClock()) as supervisor:
             supervisor.start("a", "broken", broken)
+
+
+@pytest.mark.parametrize(
+    "error", [TransientError("away"), TypeError("defect"), InvariantError("broken"), ConfigError("a", "1", "b")]
+)
+async def test_a_failure_of_any_class_under_on_failure_is_logged_called_back_and_stays_alone(error: Exception) -> None:
+    called: list[str] = []
+    with structlog.testing.capture_logs() as logs:
+        async with Supervisor(ManualClock()) as supervisor:
+            sibling = supervisor.start("a", "sibling", forever)
+            task = supervisor.start("a", "client", failing(error), on_failure=lambda: called.append("failed"))
+            assert await task is None
+            assert (called, sibling.done(), supervisor.failing()) == (["failed"], False, {})
+            sibling.cancel()
+    quiet = isinstance(error, TransientError)
+    assert [(line["event"], line["task"], line["log_level"], "exc_info" in line) for line in logs] == [
+        ("task_failed", "a/client", "warning" if quiet else "error", not quiet)
+    ]
+
+
+async def test_work_that_returns_or_is_cancelled_does_not_call_on_failure() -> None:
+    called: list[str] = []
+    async with Supervisor(ManualClock()) as supervisor:
+        returned = supervisor.start("a", "returns", failing(None), on_failure=lambda: called.append("returned"))
+        cancelled = supervisor.start("a", "waits", forever, on_failure=lambda: called.append("cancelled"))
+        assert await returned == 1
+        cancelled.cancel()
+    assert cancelled.cancelled()
+    assert called == []
+
+
+async def test_a_callback_that_fails_itself_is_logged_and_stays_alone() -> None:
+    def broken() -> None:
+        raise LookupError("callback")
+
+    with structlog.testing.capture_logs() as logs:
+        async with Supervisor(ManualClock()) as supervisor:
+            await supervisor.start("a", "client", failing(TypeError("work")), on_failure=broken)
+    assert [line["error"] for line in logs] == ["TypeError('work')", "LookupError('callback')"]
+
+
+async def test_two_policies_for_one_task_are_refused() -> None:
+    async with Supervisor(ManualClock()) as supervisor:
+        with pytest.raises(ValueError, match="at most one"):
+            supervisor.start("a", "both", forever, restart=Backoff(1, 1), on_failure=lambda: None)

@@ -24,7 +24,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.rpc_pubsub.subscriptions import Kind, Subscription
+from headrace.sources.subscriptions import Kind, Subscription
 from headrace.testing.ledger import made_up_key
 
 PUBSUB: Final = Path(__file__).parents[3] / "tests" / "data" / "mainnet" / "pubsub"

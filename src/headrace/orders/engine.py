@@ -3,14 +3,16 @@
 The worker claims; the events that the store committed with each step are published.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from headrace.chains import Chain, Landing, Signed, Swap
+from headrace.chains import Chain, Landing
 from headrace.model.errors import InvariantError, TransientError
+from headrace.model.instructions import Signed, memo
 from headrace.model.orders import (
     Attempt,
     AttemptEvent,
@@ -34,22 +36,19 @@ from headrace.venues import Venue
 REST_MAX_S: Final = 60.0
 TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
+NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
 """Why a try failed, for the owner: constants, never the words of a node's or a venue's error."""
 
 
 @dataclass
 class Held:
-    """An order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment.
-
-    `begun` is set by the worker: an order whose execution broke is left to the worker that claims it next.
-    """
+    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
-    begun: bool = False
 
 
 class Engine:
@@ -94,21 +93,21 @@ class Engine:
         return self._store.apply_later(order, Change(kind=EventKind.QUOTED, outcome=outcome)), quote
 
     async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Return signed bytes, in memory only. Raise TransientError when no blockhash can be had."""
+        """Return the signed swap and the order's id as its memo, in memory only.
+
+        Raises TransientError when the venue gives no instructions or the chain no blockhash.
+        """
+        venue = next(venue for venue in self._venues if venue.name == quote.venue)
+        try:
+            async with asyncio.timeout(self._settings.quote_timeout_ms / 1000):
+                swap = await venue.swap(quote, self._chain.owner, least_out(order.request, quote))
+        except (TransientError, TimeoutError) as error:
+            raise TransientError(NO_SWAP) from error
         try:
             blockhash = await self._chain.blockhash()
         except TransientError as error:
             raise TransientError(NO_BLOCKHASH) from error
-        swap = Swap(
-            memo=order.id,
-            venue=quote.venue,
-            mint_in=order.request.token_in.mint,
-            mint_out=order.request.token_out.mint,
-            amount_in=order.request.amount,
-            quoted_out=quote.amount_out,
-            min_out=least_out(order.request, quote),
-        )
-        return self._chain.sign(swap, blockhash)
+        return self._chain.sign((*swap, memo(order.id)), blockhash)
 
     async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
         """Go from BUILDING to SUBMITTED: return when the bytes are on disk; not one of them leaves before."""
@@ -129,7 +128,7 @@ class Engine:
     async def _send(self, attempt: Attempt) -> AttemptEvent:
         """Send the journaled bytes. After an error it is unknown whether they arrived."""
         try:
-            await self._chain.send(Signed(attempt.signature, attempt.raw, attempt.last_valid_height))
+            await self._chain.send(attempt)
         except TransientError:
             return AttemptEvent.UNCLEAR
         return AttemptEvent.SENT

@@ -135,15 +135,12 @@ class Worker:
         self._running.set(len(self._held))
         if self._tasks is not None:
             with suppress(RuntimeError):  # the worker is being stopped: `release` gives the order back
-                self._tasks.start("order", order.id, partial(self._work, held), restart=Backoff(initial_s=1.0))
+                drop = partial(self._drop, order.id, held)
+                self._tasks.start("order", order.id, partial(self._work, held), on_failure=drop)
 
     async def _work(self, held: Held) -> None:
         """Bring one order to its end or its rest. A failure is tried again after the lease, by any worker."""
         order_id = held.order.id
-        if held.begun:
-            self._drop(order_id, held)  # its execution broke, and the supervisor has logged how
-            return
-        held.begun = True
         try:
             await self._engine.execute(held)
         except LeaseLost:

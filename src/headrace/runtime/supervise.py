@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import ConfigError, FencedError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 
@@ -16,7 +16,7 @@ Work = Callable[[], Coroutine[Any, Any, object]]
 STEADY_S: Final = 1.0
 """A task that failed and has run for so long since is well again."""
 
-_NOT_WORTH_RETRYING: Final = (ConfigError, InvariantError)
+_NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
 _log = structlog.get_logger("supervise")
 
@@ -24,11 +24,17 @@ _log = structlog.get_logger("supervise")
 class Supervisor:
     """A TaskGroup with names. Use as `async with Supervisor(clock) as supervisor`.
 
-    A task started without `restart` that fails takes the group down: its siblings (and the body of the `async with`)
-    are cancelled, and the first failure is raised as it is; what else fails meanwhile is logged. With `restart`, a
-    failure is logged and the work begins again after the backoff's next delay (or the error's `retry_after_s`, if
-    longer), for ever; ConfigError and InvariantError are never restarted. Returning normally ends a task in peace.
-    `CancelledError` always passes.
+    Each task has one of three policies on failure:
+
+    - none given: the failure takes the group down. The siblings (and the body of the `async with`) are cancelled, and
+      the first failure is raised as it is; each further failure meanwhile is logged.
+    - `restart`: the failure is logged, and the work begins again after the backoff's next delay (or the error's
+      `retry_after_s`, if longer), without end. ConfigError, FencedError and InvariantError are not restarted: they take
+      the group down.
+    - `on_failure`: the failure, of whatever class, is logged, `on_failure()` is called and the task ends. Nothing else
+      in the group is affected. For work done for one client or one order.
+
+    A task whose work returns has ended, under each policy. `CancelledError` always passes.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -56,13 +62,24 @@ class Supervisor:
         if self._first_failure is not None:  # outside the handler, so that the group is not shown as its context
             raise self._first_failure
 
-    def start(self, owner: str, name: str, work: Work, *, restart: Backoff | None = None) -> asyncio.Task[object]:
+    def start(
+        self,
+        owner: str,
+        name: str,
+        work: Work,
+        *,
+        restart: Backoff | None = None,
+        on_failure: Callable[[], object] | None = None,
+    ) -> asyncio.Task[object]:
         """Run `work()` as the task `owner/name`. The caller may cancel the returned task; the group awaits it.
 
-        Raises RuntimeError when the group is not open (not entered, shutting down, or over).
+        At most one of `restart` and `on_failure` may be given. Raises RuntimeError when the group is not open (not
+        entered, shutting down, or over).
         """
+        if restart is not None and on_failure is not None:
+            raise ValueError("restart and on_failure are both given, expected at most one of them")
         label = f"{owner}/{name}"
-        running = self._run(label, work, restart)
+        running = self._run(label, work, restart) if on_failure is None else _run_apart(label, work, on_failure)
         try:
             task = self._group.create_task(running, name=label)
         except RuntimeError:
@@ -120,6 +137,19 @@ class Supervisor:
             _log.error("task_failed_while_stopping", task=label, error=repr(error), exc_info=error)
 
 
+async def _run_apart(label: str, work: Work, on_failure: Callable[[], object]) -> object:
+    """Run the work once; log its failure, and a failure of `on_failure`, and let neither out."""
+    try:
+        return await work()
+    except Exception as error:  # noqa: BLE001
+        _log_failure(label, error)
+    try:
+        on_failure()
+    except Exception as error:  # noqa: BLE001
+        _log_failure(label, error)
+    return None
+
+
 def _is_hopeless(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return error.subgroup(_NOT_WORTH_RETRYING) is not None
@@ -132,8 +162,15 @@ def _delay_s(error: Exception, restart: Backoff) -> float:
 
 
 def _log_restart(label: str, error: Exception, delay_s: float) -> None:
-    """A transient failure is one quiet line; anything else is a defect and shows where it came from."""
     if isinstance(error, TransientError):
         _log.warning("task_restarts", task=label, error=str(error), restart_in_s=round(delay_s, 3))
     else:
-        _log.error("task_failed", task=label, error=repr(error), restart_in_s=round(delay_s, 3), exc_info=error)
+        _log_failure(label, error, restart_in_s=round(delay_s, 3))
+
+
+def _log_failure(label: str, error: Exception, **more: float) -> None:
+    """Log a TransientError as one quiet line, and any other error, which is a defect, with its traceback."""
+    if isinstance(error, TransientError):
+        _log.warning("task_failed", task=label, error=str(error), **more)
+    else:
+        _log.error("task_failed", task=label, error=repr(error), exc_info=error, **more)

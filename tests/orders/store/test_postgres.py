@@ -45,7 +45,7 @@ async def others(url: str, store: PostgresStore) -> AsyncIterator[list["asyncpg.
 
 async def append(session: "asyncpg.Connection[Any]", order_id: str, seq: int) -> None:
     columns = "order_id, user_id, seq, kind, status, at, data"
-    sql = f"insert into order_events ({columns}) values ($1, 'u', $2, 'k', 'ROUTING', 1, '{{}}')"
+    sql = f"insert into order_events ({columns}) values ($1, 'u', $2, 'quoted', 'ROUTING', 1, '{{}}')"
     await session.execute(sql, order_id, seq)
 
 

@@ -276,6 +276,14 @@ async def test_a_dropped_feed_is_found_in_the_ledger() -> None:
         await stalls(rigged, "feed_stands")
 
 
+async def test_a_feed_whose_listing_is_refused_keeps_no_other_from_being_checked() -> None:
+    async with rig(quiet_feed_s=0.1, subscriptions=(f"logs:{OTHER}", FEED)) as rigged:
+        rigged.node.http_faults.unlisted.add(OTHER)
+        rigged.node.faults.dropped.add("logs")
+        await stalls(rigged, "feed_stands")
+        await rigged.until(lambda: OTHER in rigged.health.components()["source:rpc"].detail, flowing=True)
+
+
 async def test_a_dropped_feed_of_a_program_that_is_busy_in_every_slot_is_found_too() -> None:
     async with rig(quiet_feed_s=0.1) as rigged:
         rigged.node.faults.dropped.add("logs")

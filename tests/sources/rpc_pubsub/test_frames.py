@@ -13,7 +13,7 @@ from pybase64 import b64decode, b64encode_as_string
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.sources.rpc_pubsub.frames import Ack, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Kind, ServerId, Subscription
+from headrace.sources.subscriptions import SLOTS, Kind, ServerId, Subscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 PUBSUB = Path(__file__).parents[2] / "data" / "mainnet" / "pubsub"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.model.errors import BadInputError
 from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
 from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, ServerId, Subscription
+from headrace.sources.subscriptions import SLOTS, ServerId, Subscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 STAMP = Stamp("rpc-0", "processed")

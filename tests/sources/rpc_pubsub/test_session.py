@@ -10,11 +10,11 @@ from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.sources.metrics import Tally
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
+from headrace.sources.subscriptions import SLOTS, Subscription
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import PROGRAM, SETTINGS
 

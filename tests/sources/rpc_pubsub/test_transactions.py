@@ -12,8 +12,8 @@ from headrace.model.updates import AnyUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana.transactions import transaction_from_rpc
-from headrace.sources.rpc_pubsub.fetching import STALE_MAX
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Registry, Subscription
+from headrace.sources.fetching import STALE_MAX
+from headrace.sources.subscriptions import SLOTS, Registry, Subscription
 from headrace.testing.ledger import made_up_key
 from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, rig
 

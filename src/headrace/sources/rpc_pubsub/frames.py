@@ -17,7 +17,7 @@ from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.signatures import is_signature
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
-from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription
+from headrace.sources.subscriptions import Kind, ServerId, Subscription
 
 _Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Lamports = Annotated[int, msgspec.Meta(ge=0)]

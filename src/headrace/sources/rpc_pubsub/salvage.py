@@ -29,7 +29,7 @@ from headrace.sources.rpc_pubsub.frames import (
     Stamp,
     Unknown,
 )
-from headrace.sources.rpc_pubsub.subscriptions import Kind, ServerId, Subscription, server_id_of
+from headrace.sources.subscriptions import Kind, ServerId, Subscription, server_id_of
 
 _CONTAINERS_MAX: Final = 65_536
 _VALUES_MAX: Final = 262_144

@@ -17,8 +17,9 @@ from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import Clock
 from headrace.runtime.http_answers import is_final, retry_after_s
 from headrace.runtime.supervise import Supervisor
-from headrace.sources.rpc_pubsub.connection import NodeConnection, Straight
-from headrace.sources.rpc_pubsub.coverage import Progress
+from headrace.sources.coverage import Progress
+from headrace.sources.head import NEAR
+from headrace.sources.metrics import Tally
 from headrace.sources.rpc_pubsub.frames import (
     Ack,
     Heard,
@@ -30,12 +31,11 @@ from headrace.sources.rpc_pubsub.frames import (
     Unknown,
     read,
 )
-from headrace.sources.rpc_pubsub.head import NEAR
 from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.rpc_pubsub.subscriptions import LISTED, Registry, ServerId, Subscription
-from headrace.sources.rpc_pubsub.tally import Tally
-from headrace.sources.rpc_pubsub.watch import Watch
+from headrace.sources.rpc_pubsub.websocket import NodeConnection, Straight
+from headrace.sources.subscriptions import LISTED, Registry, ServerId, Subscription
+from headrace.sources.watch import Watch
 
 _CLOSE_S = 0.25
 """For the answer to a close frame; a node that floods has much to send before it."""

@@ -9,7 +9,7 @@ from headrace.config import Setting
 from headrace.config.kinds import KINDS
 from headrace.model.errors import ConfigError
 from headrace.model.updates import Commitment
-from headrace.sources.rpc_pubsub.subscriptions import Encoding
+from headrace.sources.subscriptions import Encoding
 
 _LOCAL_PUBSUB_PORT = 8900
 _LOCAL_RPC_PORT = 8899

@@ -20,26 +20,26 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
 from headrace.sources import Ending, Outlet
-from headrace.sources.rpc_pubsub.confirm import Confirmations, Verdict
-from headrace.sources.rpc_pubsub.coverage import Coverage, Hole
-from headrace.sources.rpc_pubsub.crosscheck import CrossCheck
-from headrace.sources.rpc_pubsub.damage import Damage
-from headrace.sources.rpc_pubsub.fetching import Fetcher
+from headrace.sources.confirm import Confirmations, Verdict
+from headrace.sources.coverage import Coverage, Hole
+from headrace.sources.crosscheck import CrossCheck
+from headrace.sources.damage import Damage
+from headrace.sources.fetching import Fetcher
+from headrace.sources.gaps import Gaps
+from headrace.sources.head import Heads
+from headrace.sources.health import Standing
+from headrace.sources.ledger import Ledger, Recent
+from headrace.sources.metrics import Tally
+from headrace.sources.outage import Outage
+from headrace.sources.proofs import Proofs, Proven
+from headrace.sources.proving import Prover
 from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
-from headrace.sources.rpc_pubsub.gaps import Gaps
-from headrace.sources.rpc_pubsub.head import Heads
-from headrace.sources.rpc_pubsub.ledger import Ledger, Recent
-from headrace.sources.rpc_pubsub.outage import Outage
-from headrace.sources.rpc_pubsub.proofs import Proofs, Proven
-from headrace.sources.rpc_pubsub.proving import follow_proofs
 from headrace.sources.rpc_pubsub.salvage import Unreadable
 from headrace.sources.rpc_pubsub.session import Session
 from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings, check_ws_urls
-from headrace.sources.rpc_pubsub.signatures import Signatures
-from headrace.sources.rpc_pubsub.standing import Standing
-from headrace.sources.rpc_pubsub.subscriptions import SLOTS, Resolve, Subscription, parse_all
-from headrace.sources.rpc_pubsub.tally import Tally
-from headrace.sources.rpc_pubsub.verdicts import follow_verdicts
+from headrace.sources.signatures import Signatures
+from headrace.sources.subscriptions import SLOTS, Resolve, Subscription, parse_all
+from headrace.sources.verdicts import follow_verdicts
 
 _log = structlog.get_logger("source")
 
@@ -91,6 +91,14 @@ class RpcPubSub:
         self._recent = Recent()
         self._damage = Damage()
         self._proofs = Proofs()
+        self._prover = Prover(
+            rpc,
+            self._proofs,
+            head=lambda: self._heads.slot,
+            publish=self._publish_proven,
+            settings=settings,
+            clock=clock,
+        )
         self._confirmations = Confirmations()
         self._sessions: dict[int, Session] = {}
         self._heads = Heads()
@@ -127,7 +135,7 @@ class RpcPubSub:
         """Deliver until `stop` or cancellation; no network is no end."""
         async with Supervisor(self._clock) as tasks:
             self._outlet, ledger = outlet, self._open_ledger(outlet)
-            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks, tally=self._tally)
+            self._gaps = Gaps(self.name, ledger, clock=self._clock, outlet=outlet, tasks=tasks)
             self._signatures = Signatures(
                 self.name, ledger, outlet=outlet, gaps=self._gaps, tasks=tasks, take=self._take
             )
@@ -146,7 +154,7 @@ class RpcPubSub:
             for number, url in enumerate(self._settings.ws_urls):
                 tasks.start(self.name, f"endpoint-{number}", partial(self._keep, number, url), restart=self._backoff())
             if self._settings.commitment == "processed":
-                tasks.start(self.name, "proofs", self._follow_proofs, restart=self._backoff())
+                tasks.start(self.name, "proofs", self._prover.run, restart=self._backoff())
             tasks.start(self.name, "damage", self._declare_damage, restart=self._backoff())
             if self._rpc is not None:
                 tasks.start(self.name, "check", partial(self._cross_check, self._rpc), restart=self._backoff())
@@ -453,16 +461,6 @@ class RpcPubSub:
             await self._check.once(self._sessions.values(), self._wanted)
             self._report()
 
-    async def _follow_proofs(self) -> None:
-        await follow_proofs(
-            self._rpc,
-            self._proofs,
-            lambda: self._heads.slot,
-            self._publish_proven,
-            settings=self._settings,
-            clock=self._clock,
-        )
-
     async def _follow_verdicts(self, rpc: Rpc) -> None:
         async def tell(verdict: Verdict) -> None:
             if verdict.status == "dead":
@@ -489,6 +487,7 @@ class RpcPubSub:
             http_fault=self._check.fault if self._check is not None else "",
             now=self._clock.monotonic(),
             ahead=self._heads.ahead(),
+            proofs=self._prover.state,
         )
 
 
