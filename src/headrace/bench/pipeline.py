@@ -42,11 +42,11 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.subscriptions import ChainSubscription
 
 DEMO: Final = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
-SUBSCRIPTIONS: Final = {1: Subscription("logs", PUMP), 2: Subscription("program", PUMP)}
+SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
 """Accounts that take turns; a slot holds 500 updates."""

@@ -371,5 +371,4 @@ def open_nodes(service: Service) -> Source:
         rpc=service.rpc,
         resolve=service.resolve,
         breakers=[Breaker() for _ in settings.ws_urls],
-        covered=service.stream.covered,
     )
