@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRequest, Quote
 from headrace.model.transactions import Instruction
+from headrace.orders.decisions import least_out
 from headrace.orders.requests import TOKENS
-from headrace.orders.router import least_out
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import new_order
 from headrace.venues import VENUES, Venue

@@ -127,7 +127,7 @@ class Stage(Rig):
 
     def covers(self, number: int) -> bool:
         """Whether the session with an endpoint surely brings the slot that the chain is at."""
-        session = self.source._sessions.get(number)
+        session = self.connections.get(number)
         feeds = [subscription.feed for subscription in self.source.wanted]
         firsts = [session.progress.first(feed) for feed in feeds] if session is not None else [None]
         return all(first is not None and first <= self.slot for first in firsts)

@@ -64,8 +64,8 @@ class OwnBusSettings(BusSettings, frozen=True, forbid_unknown_fields=True, kw_on
 class OwnBus(MemoryBus):
     """A bus with a setting more than the bounds of every bus, and a task of its own."""
 
-    Settings: ClassVar = OwnBusSettings
-    SECTION: ClassVar = "bus.own"
+    Settings = OwnBusSettings
+    SECTION = "bus.own"
     opened: ClassVar[list[OwnBusSettings]] = []
 
     @classmethod
@@ -81,8 +81,8 @@ class OwnCacheSettings(CacheSettings, frozen=True, forbid_unknown_fields=True, k
 
 
 class OwnCache(MemoryCache):
-    Settings: ClassVar = OwnCacheSettings
-    SECTION: ClassVar = "cache.own"
+    Settings = OwnCacheSettings
+    SECTION = "cache.own"
     opened: ClassVar[list[CacheSettings]] = []
 
     @classmethod

@@ -166,5 +166,5 @@ class Bus(Protocol):
 REPEATS: Final = 64
 """Batches of a lane that are remembered, so that a repeat is recognised."""
 
-BUSES: Final[Register[Bus]] = Register("bus", {"memory": "headrace.bus.memory:MemoryBus"})
+BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
 """All buses. `[bus] kind` names the one that is used."""

@@ -15,6 +15,7 @@ from headrace.adapters import Context
 from headrace.bus import Bus, BusSettings, Lane, Writer
 from headrace.bus.lanes import claim_all
 from headrace.cache import Cache, CacheSettings
+from headrace.cache.feed import CacheFeed
 from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
@@ -26,7 +27,6 @@ from headrace.inbox import Inbox
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import TransientError
-from headrace.model.states import STATEFUL
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
@@ -76,6 +76,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "config": "tasks",
         "source": "source",
         "rpc": "source",
+        "cache": "cache",
         "gateway": "gateway",
         "pools": "tasks",
         "recorder": "recording",
@@ -123,6 +124,7 @@ class Service:
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus: Bus
         self.cache: Cache
+        self.state: CacheFeed
         self.writers: Mapping[Lane, Writer] = {}
         """Open while the process runs. All lanes of the bus have one writer, this process's: a lane that another
         process claims is lost to this one (FencedError), so nothing is published twice."""
@@ -160,6 +162,7 @@ class Service:
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+            tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
@@ -203,13 +206,14 @@ class Service:
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
-        """Open the bus that the settings name, the writers of its lanes, and the cache that hears it."""
+        """Open the bus and the cache that the settings name, and become the writer of each lane and of the state."""
         config, registers = self.config, self._registers
         self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
-        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
+        stack.push_async_callback(self.cache.close)
         self.writers = await claim_all(self.bus)
+        self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
 
     def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
@@ -228,7 +232,7 @@ class Service:
         await self.bus.top(ASKED_ONLY)
 
     async def _check_cache(self, *, thorough: bool) -> None:
-        await self.cache.snapshot(ASKED_ONLY)
+        await self.state.snapshot(ASKED_ONLY)
 
     async def _check_pipeline(self, *, thorough: bool) -> None:
         waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
@@ -253,7 +257,7 @@ class Service:
             self.health,
             self.metrics,
             self.clock,
-            cache=self.cache,
+            cache=self.state,
             inbox=inbox,
             writers=self.writers,
             supervisor=tasks,
@@ -361,5 +365,4 @@ def open_nodes(service: Service) -> Source:
         rpc=service.rpc,
         resolve=service.resolve,
         breakers=[Breaker() for _ in settings.ws_urls],
-        covered=service.stream.covered,
     )
