@@ -1,6 +1,7 @@
 """A venue, a chain, a bus and a cache with settings of their own are a class and a register line, and nothing else."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
@@ -17,6 +18,7 @@ from headrace.cache.memory import MemoryCache
 from headrace.config import Config, Setting, WrongSettings, load
 from headrace.config.render import reference
 from headrace.model.errors import ConfigError
+from headrace.model.updates import SlotUpdate
 from headrace.orders.settings import ExecutionSettings
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
@@ -24,6 +26,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.service.server import Service
 from headrace.service.settings import REGISTERS, SECTIONS, Registers
 from headrace.service.worker import run_worker
+from headrace.sources import NOTHING_COVERED, Ending, Outlet
 from headrace.testing.orders import FixedVenue, ScriptedChain
 
 
@@ -91,6 +94,43 @@ class OwnCache(MemoryCache):
         return cls(settings, context.metrics)
 
 
+class OwnSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: Annotated[int, Setting("slots to bring", env=("OWN_SLOTS",))] = 1
+
+
+class OwnSource:
+    """A source that brings some slots and is exhausted."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = OwnSourceSettings
+    ended: ClassVar[list[str]] = []
+    name = "own"
+    covered: Mapping[str, int] = {}
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+
+    @classmethod
+    async def open(cls, settings: OwnSourceSettings, context: Context) -> Self:
+        return cls(settings.slots)
+
+    async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
+        for slot in range(1, self._slots + 1):
+            await outlet.put(SlotUpdate(feed="own", received_ns=1, source="own", slot=slot, status="processed"))
+        return Ending("exhausted", f"{self._slots} slots")
+
+    def update_subscriptions(self, texts: Sequence[str]) -> None:
+        """Do nothing: there are no subscriptions."""
+
+
+class OtherSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: Annotated[int, Setting("slots to bring", env=("OTHER_SLOTS",))] = 3
+
+
+class OtherSource(OwnSource):
+    Settings = OtherSourceSettings
+    name = "other"
+
+
 def with_own(register: Register[Any], adapter: str) -> Register[Any]:
     return Register(register.room, {**register, "own": f"{__name__}:{adapter}"})
 
@@ -100,6 +140,7 @@ OWN: Final = Registers(
     caches=with_own(REGISTERS.caches, "OwnCache"),
     chains=with_own(REGISTERS.chains, "OwnChain"),
     venues=with_own(REGISTERS.venues, "OwnVenue"),
+    sources=with_own(REGISTERS.sources, "OwnSource"),
 )
 
 
@@ -165,6 +206,37 @@ async def test_a_bus_and_a_cache_with_settings_of_their_own_are_used(tmp_path: P
     assert isinstance(cache, OwnCacheSettings)
 
 
+async def test_two_sources_run_at_once_each_with_settings_of_its_own(tmp_path: Path) -> None:
+    twice = Registers(sources=Register("sources", {"own": f"{__name__}:OwnSource", "other": f"{__name__}:OtherSource"}))
+    env = {"SOURCES": "own,other", "OWN_SLOTS": "7", "GATEWAY_ENABLED": "false", "ORDERS_ENABLED": "false"}
+    env |= {"INBOX_FILE": str(tmp_path / "inbox.db"), "SOLANA_RPC_URL": "http://127.0.0.1:1"}
+    config = load(twice.sections(), env=env, dotenv=None, toml=None)
+    service = await asyncio.to_thread(Service, config, registers=twice)
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        serving = tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        while service.pipeline.head["processed"] != 7:  # noqa: ASYNC110  (seen from outside only)
+            await asyncio.sleep(0.01)
+        while len(details(service)) < 2 or "running" in details(service):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert details(service) == ["exhausted 3 slots", "exhausted 7 slots"]
+        stop.set()
+        await serving
+
+
+def test_sources_without_nodes_need_an_endpoint_for_rpc() -> None:
+    own = Registers(sources=Register("sources", {"own": f"{__name__}:OwnSource"}))
+    config = load(own.sections(), env={"SOURCES": "own"}, dotenv=None, toml=None)
+    with pytest.raises(ConfigError, match="SOLANA_RPC_URL: got nothing"):
+        Service(config, registers=own)
+
+
+def details(service: Service) -> list[str]:
+    parts = service.health.components().items()
+    return sorted(state.detail for name, state in parts if name.startswith("source:"))
+
+
 @pytest.mark.parametrize(
     ("setting", "known"),
     [
@@ -175,6 +247,7 @@ async def test_a_bus_and_a_cache_with_settings_of_their_own_are_used(tmp_path: P
             "ORDER_VENUES",
             "orders.venues: got other (from environment ORDER_VENUES), expected one of meteora, own, raydium",
         ),
+        ("SOURCES", "sources.kinds: got other (from environment SOURCES), expected one of own, recording, rpc_pubsub"),
     ],
 )
 async def test_an_unknown_name_is_refused_before_anything_is_opened(tmp_path: Path, setting: str, known: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,6 @@ from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.disk import Disk
 from headrace.runtime.health import Health
@@ -41,7 +40,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, Registers
-from headrace.service.switch import Stream
+from headrace.service.stream import Choice, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -51,10 +50,10 @@ from headrace.service.updates import (
     open_pools,
     open_rpc,
 )
-from headrace.sources import Outlet, Source
+from headrace.sources import Outlet
 from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
-from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
+from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
@@ -88,16 +87,13 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _log = structlog.get_logger("app")
 
 
-SourceFactory = Callable[["Service"], Source]
-
-
 class Service:
     """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
-    `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
-    all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
-    replay that must be the same each time. `play` is set for a service that plays a recording; it takes orders only if
-    `orders` says so too, as its prices are of another day.
+    `source` opens what feeds the pipeline instead of the sources that the settings name. `generation` begins the epochs
+    of all topics: random for a live service, so that no client takes one life of the service for another; a recording's
+    id for a replay, which must be the same each time. `play` is set for a service that plays a recording; such a
+    service takes orders only if `orders` is set too, as its prices are of another day.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class Service:
         config: Config,
         clock: Clock | None = None,
         *,
-        source: SourceFactory | None = None,
+        source: OpenSource | None = None,
         generation: str | None = None,
         record: Path | None = None,
         play: bool = False,
@@ -121,7 +117,8 @@ class Service:
         self.programs = load_programs(config)
         self.resolve = new_resolver(config, lambda: self.programs)
         """Returns a program's id by name; raises KeyError for an unknown name."""
-        self._check_subscriptions(config.section(RpcPubSubSettings))
+        for settings in registers.subscribed(config):
+            self._check_subscriptions(settings)
         self.bus: Bus
         self.cache: Cache
         self.state: CacheFeed
@@ -137,20 +134,21 @@ class Service:
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
         )
         self._pools: PoolLookup | None = None
-        self.rpc = open_rpc(config, self.clock)
+        self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
         self._play, self._take_orders = play, orders
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
-        self.stream = Stream(config, self.health, partial(source or open_nodes, self))
+        self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = new_outlet("ingest")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
         self._say_what_is_missing()
-        self._warn_of_log_lines(self.config.section(RpcPubSubSettings))
+        for settings in self._registers.subscribed(self.config):
+            self._warn_of_log_lines(settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             context = await self._lend(stack)
@@ -173,7 +171,7 @@ class Service:
             lookup = self._look_up_pools(tasks, intake)
             background = [
                 tasks.start("config", "watch", self._follow_config),
-                tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
+                tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake)),
             ]
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
@@ -297,15 +295,16 @@ class Service:
         if self._record is None:
             return self._outlet, []
         intake = new_outlet("recorder")
-        recorder = new_recorder(self._record, self.config, self.clock, self.health)
+        recorder = new_recorder(self._record, self.config, self.clock, self.health, registers=self._registers)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
     # Settings.
 
     async def _follow_config(self) -> None:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
-        self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
-        self.config.on_change(RpcPubSubSettings, lambda _, new: self._warn_of_log_lines(new))
+        for settings in self._registers.subscribed(self.config):
+            self.config.on_change(type(settings), lambda _, new: self._check_subscriptions(new))
+            self.config.on_change(type(settings), lambda _, new: self._warn_of_log_lines(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
         paths += self.config.section(AuthSettings).paths()
@@ -324,11 +323,11 @@ class Service:
                 if change.applied:
                     _log.info("settings_applied", keys=", ".join(change.applied))
 
-    def _check_subscriptions(self, settings: RpcPubSubSettings) -> None:
+    def _check_subscriptions(self, settings: NodeSourceSettings) -> None:
         """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
         parse_all(settings.subscriptions, self.resolve)
 
-    def _warn_of_log_lines(self, settings: RpcPubSubSettings) -> None:
+    def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
         """Name the subscriptions that bring less than people expect, and the word that brings it."""
         if self._play:
             return
@@ -352,17 +351,3 @@ async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:
     """Raise TransientError while a task has failed and waits to begin again."""
     if failing := {name: error for tasks in groups for name, error in tasks.failing().items()}:
         raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))
-
-
-def open_nodes(service: Service) -> Source:
-    """The configured RPC PubSub endpoints."""
-    settings = service.config.section(RpcPubSubSettings)
-    return RpcPubSub(
-        settings,
-        clock=service.clock,
-        metrics=service.metrics,
-        health=service.health,
-        rpc=service.rpc,
-        resolve=service.resolve,
-        breakers=[Breaker() for _ in settings.ws_urls],
-    )

@@ -19,10 +19,12 @@ from headrace.service.updates import load_programs, new_resolver, open_rpc
 
 
 @asynccontextmanager
-async def lend(config: Config, clock: Clock, metrics: Metrics) -> AsyncIterator[Context]:
+async def lend(
+    config: Config, clock: Clock, metrics: Metrics, health: Health | None = None, registers: Registers = REGISTERS
+) -> AsyncIterator[Context]:
     """Yield what a process without a stream lends to its adapters, which must be closed at the end."""
     async with AsyncExitStack() as stack:
-        rpc = open_rpc(config, clock)
+        rpc = open_rpc(config, clock, registers)
         stack.push_async_callback(rpc.aclose)
         tasks = await stack.enter_async_context(Supervisor(clock))
         stack.callback(tasks.cancel)
@@ -30,7 +32,7 @@ async def lend(config: Config, clock: Clock, metrics: Metrics) -> AsyncIterator[
         yield Context(
             clock=clock,
             metrics=metrics,
-            health=Health(clock),
+            health=health or Health(clock),
             tasks=tasks,
             rpc=rpc,
             programs=programs,
@@ -51,7 +53,7 @@ async def run_worker(
     """Execute orders, and nothing else, until `stop`."""
     registers.check(config)
     async with (
-        lend(config, clock, metrics) as context,
+        lend(config, clock, metrics, registers=registers) as context,
         open_orders(config, context, work=True, registers=registers, engine=engine) as orders,
         Supervisor(clock) as tasks,
     ):
