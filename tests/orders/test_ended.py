@@ -14,7 +14,7 @@ from headrace.model.instructions import Signed
 from headrace.model.orders import OrderStatus
 from headrace.orders.decisions import ChainStatus, judge_final
 from headrace.orders.ended import Finality
-from headrace.orders.running_portfolio import portfolio_of
+from headrace.orders.intake import portfolio_of
 from headrace.protocol.orders import notification
 from tests.orders.life import Life, begin
 

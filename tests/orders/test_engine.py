@@ -11,8 +11,8 @@ from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.instructions import Signed
 from headrace.model.orders import Change, Order, OrderRequest, OrderStatus, Quote
+from headrace.orders.decisions import least_out
 from headrace.orders.engine import Engine, Held
-from headrace.orders.router import least_out
 from headrace.orders.store import Rate
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.orders.life import Life, Mortal, begin

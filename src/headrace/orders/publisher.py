@@ -15,7 +15,7 @@ CAPACITY = 65_536
 
 
 class Publisher:
-    """Hears the store, tells the bus. Under pressure the oldest news is dropped: the order's own log has it all."""
+    """Publish the store's events on the bus. Under pressure the oldest are dropped: the orders' logs have all."""
 
     def __init__(self, writer: Writer, clock: Clock, metrics: Metrics) -> None:
         self._writer, self._clock = writer, clock
@@ -23,7 +23,7 @@ class Publisher:
         self._news: Channel[OrderEvent] = Channel(CAPACITY, "drop_oldest", name="orders")
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """A sink for the store."""
+        """Take committed events of the store."""
         before = self._news.dropped
         for event in events:
             self._news.put_nowait(event)
@@ -40,20 +40,21 @@ class Publisher:
             await publish_until_answered(self._writer, publications, self._clock)
 
     def close(self) -> None:
+        """End `run` once what waits is published."""
         self._news.close()
 
 
 def _publications(event: OrderEvent) -> list[Publication]:
-    """The update for both topics; the owner also gets what applications know it by, under the same offsets."""
+    """Return the update for both topics, and for the owner also the messages that applications know."""
     key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
     update = b'%b","data":%b' % (key, event_frame(event))
     owner = f"orders:{event.user_id}"
-    told = [
+    publications = [
         Publication(f"order:{event.order_id}", "event", update),
         Publication(owner, "event", update),
         Publication(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
     ]
     notice = notification(event)
     if notice is not None:
-        told.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
-    return told
+        publications.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
+    return publications

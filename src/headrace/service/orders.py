@@ -24,12 +24,11 @@ from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
-from headrace.orders.ended import Finality
+from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
 from headrace.orders.intake import Intake
 from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
-from headrace.orders.retirement import Retirement
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
 from headrace.orders.triggers import Triggers
@@ -108,7 +107,7 @@ class OrderHalf:
         def apart(work: Work) -> Work:
             return partial(_apart, work)
 
-        self.store.unreadable.heard = unreadable.set
+        self.store.unreadable.on_more = unreadable.set
         unreadable.set(len(self.store.unreadable.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
         measures = OrderMetrics(self.store, self.clock, metrics)
