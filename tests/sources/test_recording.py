@@ -412,7 +412,7 @@ async def test_receive_times_set_the_pace(tmp_path: Path, speed: float, waits: t
     assert arrived == [(waits[0], 1), (waits[1], 2), (waits[1], 3), (waits[2], 4)]
 
 
-async def test_laps_are_told_and_each_is_the_same(tmp_path: Path) -> None:
+async def test_laps_are_announced_and_each_is_the_same(tmp_path: Path) -> None:
     await record(tmp_path / "r", [slot(1), slot(2)])
     outlet: Channel[AnyUpdate] = Channel(2)
     task = asyncio.create_task(Recording(tmp_path / "r", ManualClock(), speed=None, loop=True).run(outlet))
