@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from headrace.bus import Bus
+from headrace.bus import Writer
+from headrace.bus.lanes import publish_until_answered
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import Ask, AwaitedPools
 from headrace.ingest.dedupe import INSTRUCTIONS, AccountDedupe, SeenTransaction, Standing, TransactionDedupe
@@ -19,7 +20,7 @@ from headrace.ingest.messages import MessageBuilder
 from headrace.ingest.slots import Forks
 from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, visible_parts
 from headrace.ingest.troubles import Troubles
-from headrace.model.errors import BadInputError, TransientError
+from headrace.model.errors import BadInputError
 from headrace.model.events import Publication
 from headrace.model.facts import AccountChanged, Dead, FactConsumer, News, Origin, Proof, Restarted
 from headrace.model.updates import (
@@ -35,7 +36,6 @@ from headrace.model.updates import (
     TransactionUpdate,
 )
 from headrace.programs.meanings import Pair
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -97,7 +97,7 @@ class Pipeline:
         """Hand all later facts to the consumer; call the result to stop."""
         return self._consumers.attach(consumer.hear)
 
-    async def run(self, outlet: Outlet, bus: Bus) -> None:
+    async def run(self, outlet: Outlet, writer: Writer) -> None:
         """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
         while True:
             try:
@@ -108,25 +108,18 @@ class Pipeline:
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
-                    await self._publish(bus, publications)
+                    await self._publish(writer, publications)
                     publications = []
-                    await bus.renew()
+                    await publish_until_answered(writer, (), self._clock, new_epoch=True)
                 publications += self.apply(update)
-            await self._publish(bus, publications)
+            await self._publish(writer, publications)
             await self._clock.sleep(0)
 
-    async def _publish(self, bus: Bus, publications: list[Publication]) -> None:
+    async def _publish(self, writer: Writer, publications: list[Publication]) -> None:
         """Publish, however long it takes, then let the consumers hear what the messages are made of."""
-        backoff = Backoff(initial_s=0.05, max_s=5.0)
-        while publications:
-            try:
-                await bus.publish(publications)
-                self.measures.published.update([publication.kind for publication in publications])
-                break
-            except TransientError as error:
-                if not backoff.tries:
-                    _log.warning("bus_away", error=str(error))
-                await self._clock.sleep(backoff.next_s())
+        if publications:
+            await publish_until_answered(writer, publications, self._clock)
+            self.measures.published.update([publication.kind for publication in publications])
         heard, self._news = self._news, []
         for news in heard:
             self._consumers.deliver(news)

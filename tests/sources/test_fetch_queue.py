@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sources.pace import LEAST_PER_S, START_PER_S, Pace
+from headrace.sources.fetch_queue import LEAST_PER_S, START_PER_S, Pace
 
 
 def used_up(pace: Pace, *, from_s: float, seconds: int) -> list[int]:

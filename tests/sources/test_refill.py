@@ -15,14 +15,15 @@ from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana.rpc import Rpc
 from headrace.sources.coverage import Hole
-from headrace.sources.ledger import SLOTS_MAX, Ledger, Recent
-from headrace.sources.metrics import Tally
-from headrace.sources.subscriptions import SLOTS, Subscription
+from headrace.sources.ledger import Ledger
+from headrace.sources.metrics import SourceMetrics
+from headrace.sources.refill import SLOTS_MAX, Recent, Refill
+from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.testing.ledger import made_up_signature
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import OTHER, PROGRAM, SETTINGS
 
-LOGS = Subscription("logs", PROGRAM)
+LOGS = ChainSubscription("logs", PROGRAM)
 
 
 class Desk:
@@ -33,10 +34,8 @@ class Desk:
         self.outlet: Channel[AnyUpdate] = Channel(100_000)
         self.recent = Recent()
         settings = msgspec.structs.replace(SETTINGS, **changes)
-        tally = Tally(Metrics())
-        self.ledger = Ledger(
-            "rpc", rpc, settings=settings, clock=SystemClock(), outlet=self.outlet, tally=tally, recent=self.recent
-        )
+        self.ledger = Ledger("rpc", rpc, settings=settings, clock=SystemClock(), metrics=SourceMetrics(Metrics()))
+        self.refill = Refill(self.ledger, outlet=self.outlet, recent=self.recent)
 
     def land(self, count: int, *, per_slot: int = 1) -> list[str]:
         """Land transactions unseen; the chain then goes on until they are confirmed."""
@@ -82,7 +81,7 @@ async def test_a_listing_of_many_pages_is_read_to_the_beginning_of_the_gap() -> 
         lost = one.land(5)
         last = one.head - 1
         one.land(2300, per_slot=100)
-        assert await one.ledger.fill(LOGS, [Hole(first, last)]) == []
+        assert await one.refill.fill(LOGS, [Hole(first, last)]) == []
         assert await one.signatures() == lost
         listings = [r["params"][1] for r in one.node.http.requests if r["method"] == "getSignaturesForAddress"]
         assert len(listings) == 3
@@ -103,7 +102,7 @@ async def test_holes_of_one_feed_cost_one_listing_and_what_lies_between_is_left_
             one.node.ledger.advance()
             one.land(4)
             one.node.ledger.advance()
-        assert await one.ledger.fill(LOGS, holes) == []
+        assert await one.refill.fill(LOGS, holes) == []
         assert await one.signatures() == lost
         assert one.node.http.calls.count("getSignaturesForAddress") == 1
 
@@ -113,7 +112,7 @@ async def test_a_ledger_that_begins_within_the_gap_gives_what_it_has() -> None:
         first = one.head
         lost = one.land(10)
         one.node.ledger.first_available = first + 6
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == [
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == [
             f"the node's ledger begins at slot {first + 6}"
         ]
         assert await one.signatures() == lost[6:]
@@ -124,7 +123,7 @@ async def test_a_ledger_whose_beginning_is_not_told_is_taken_as_whole() -> None:
         first = one.head
         lost = one.land(3)
         one.node.http_faults.errors["getFirstAvailableBlock"] = (-32601, "Method not found")
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == []
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == []
         assert await one.signatures() == lost
 
 
@@ -133,7 +132,7 @@ async def test_transactions_of_a_version_that_the_node_can_not_tell_are_asked_fo
         first = one.head
         one.land(7)
         one.node.http_faults.errors["getTransaction"] = (-32015, "Transaction version (2) is not supported")
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == ["7 of 7 transactions not found"]
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == ["7 of 7 transactions not found"]
         assert one.node.http.calls.count("getTransaction") == 7
 
 
@@ -142,7 +141,7 @@ async def test_the_time_for_one_gap_holds_however_many_transactions_it_has() -> 
         first = one.head
         one.land(400, per_slot=50)
         one.node.http_faults.errors["getTransaction"] = (-32005, "Node is behind")
-        lacks = await one.ledger.fill(LOGS, [Hole(first, one.confirmed)])
+        lacks = await one.refill.fill(LOGS, [Hole(first, one.confirmed)])
         assert lacks[-1] == "400 of 400 transactions not found"  # and on a busy machine the listing took too long
         assert len({r["params"][0] for r in one.node.http.requests if r["method"] == "getTransaction"}) < 400
 
@@ -152,7 +151,7 @@ async def test_what_another_address_did_is_not_fetched() -> None:
         first = one.head
         one.node.ledger.land([OTHER])
         lost = one.land(2)
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == []
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == []
         assert await one.signatures() == lost
 
 
@@ -163,7 +162,7 @@ async def test_what_was_delivered_in_another_slot_is_delivered_again() -> None:
         lost = one.land(2)
         one.recent.remember(LOGS.feed, lost[0], first)
         one.recent.remember(LOGS.feed, lost[1], first)
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == []
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == []
         assert await one.signatures() == lost[1:]
 
 
@@ -172,7 +171,7 @@ async def test_a_gap_of_days_brings_the_newest_slots() -> None:
     async with desk(first_slot=last) as one:
         one.node.http_faults.results["getSlot"] = last
         one.node.http_faults.results["getBlocks"] = [last - 1, last]
-        assert await one.ledger.fill(SLOTS, [Hole(5, last)]) == [f"more than {SLOTS_MAX} slots"]
+        assert await one.refill.fill(SLOTS, [Hole(5, last)]) == [f"more than {SLOTS_MAX} slots"]
         asked = next(r["params"] for r in one.node.http.requests if r["method"] == "getBlocks")
         assert asked[:2] == [last - SLOTS_MAX + 1, last]
         slots = [update for update in await one.delivered() if isinstance(update, SlotUpdate)]
@@ -183,9 +182,11 @@ async def test_a_gap_of_days_brings_the_newest_slots() -> None:
 async def test_older_account_states_are_not_to_be_had(feed: str) -> None:
     async with desk() as one:
         one.land(5)
-        subscription = Subscription("program", PROGRAM) if feed == "program" else Subscription("account", OTHER)
+        subscription = (
+            ChainSubscription("program", PROGRAM) if feed == "program" else ChainSubscription("account", OTHER)
+        )
         reason = "nodes keep no older versions of accounts" if feed == "program" else "intermediate versions"
-        assert await one.ledger.fill(subscription, [Hole(1000, 1001)]) == [reason]
+        assert await one.refill.fill(subscription, [Hole(1000, 1001)]) == [reason]
 
 
 async def test_another_transaction_is_not_taken_for_the_one_that_was_asked_for() -> None:
@@ -194,7 +195,7 @@ async def test_another_transaction_is_not_taken_for_the_one_that_was_asked_for()
         one.land(3)
         other = one.node.ledger.land([OTHER])
         one.node.http_faults.results["getTransaction"] = {**other.result, "slot": first}
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == ["3 of 3 transactions not found"]
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == ["3 of 3 transactions not found"]
         assert await one.signatures() == []
 
 
@@ -204,7 +205,7 @@ async def test_a_transaction_in_another_slot_than_listed_is_missing() -> None:
         lost = one.land(3)
         landed = one.node.ledger.by_signature[lost[1]]
         landed.result = {**landed.result, "slot": landed.slot + 1}
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == ["1 of 3 transactions not found"]
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == ["1 of 3 transactions not found"]
         assert await one.signatures() == [lost[0], lost[2]]
 
 
@@ -213,7 +214,7 @@ async def test_an_endless_listing_ends_at_the_bound_of_pages() -> None:
         one.land(3)
         numbers = itertools.count()
         one.node.http_faults.raw = lambda request: endless(request, one.head, numbers)
-        lacks = await one.ledger.fill(LOGS, [Hole(1000, one.confirmed)])
+        lacks = await one.refill.fill(LOGS, [Hole(1000, one.confirmed)])
         assert lacks == ["more than 20 pages of transactions"]
         assert one.node.http.calls.count("getSignaturesForAddress") == 20
 
@@ -221,11 +222,11 @@ async def test_an_endless_listing_ends_at_the_bound_of_pages() -> None:
 async def test_pages_are_asked_for_at_a_pace() -> None:
     async with desk(refill_pages_max=5, refill_page_s=60.0, refill_s=1000.0) as one:
         clock = ManualClock()
-        one.ledger._clock = clock
+        one.ledger.clock = one.refill._clock = clock
         one.land(3)
         numbers = itertools.count()
         one.node.http_faults.raw = lambda request: endless(request, one.head, numbers)
-        filling = asyncio.create_task(one.ledger.fill(LOGS, [Hole(1000, one.confirmed)]))
+        filling = asyncio.create_task(one.refill.fill(LOGS, [Hole(1000, one.confirmed)]))
         for pages in range(1, 5):
             async with asyncio.timeout(20):
                 while not clock.sleepers:  # noqa: ASYNC110  (the clock has no event for it)
@@ -240,7 +241,7 @@ async def test_a_page_of_long_memos_comes_in_smaller_ones() -> None:
         first = one.head
         lost = one.land(30, per_slot=10)
         one.node.http_faults.memo = "\0" * 100_000
-        assert await one.ledger.fill(LOGS, [Hole(first, one.confirmed)]) == []
+        assert await one.refill.fill(LOGS, [Hole(first, one.confirmed)]) == []
         assert await one.signatures() == lost
 
 
