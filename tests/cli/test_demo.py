@@ -26,7 +26,7 @@ async def test_the_demo_prints_trades_and_serves_a_page(tmp_path: Path) -> None:
     async with running(tmp_path, *QUICK) as command:
         url = await command.url()
         await command.until(lambda: len(command.out) >= 3)
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as http:
             page, health = await http.get("/"), await http.get("/health/ready")
         command.tell(signal.SIGINT)
         result = await command.end()
@@ -58,7 +58,7 @@ async def test_a_taken_port_does_not_stop_the_demo(tmp_path: Path) -> None:
             await command.says(f"^headrace: 127.0.0.1:{port} is taken, so the demo takes a free port$")
             url = await command.url()
             assert not url.endswith(f":{port}")
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as http:
                 assert (await http.get(f"{url}/health/live")).status_code == 200
 
 
@@ -99,7 +99,7 @@ async def test_the_example_follows_the_demo_and_answers_its_heartbeats(tmp_path:
         )
         async with asyncio.timeout(PATIENCE_S):
             out, _ = await process.communicate()
-        async with httpx.AsyncClient(base_url=http_url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=http_url, trust_env=False, verify=False) as http:
             metrics = (await http.get("/metrics")).text
     assert process.returncode == 0
     assert 'headrace_gateway_closed_total{code="4012"}' not in metrics

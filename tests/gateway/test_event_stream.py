@@ -95,7 +95,7 @@ async def follow(house: House, last: str | None = None, path: str = PATH) -> Asy
 
 
 async def refused(house: House, path: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http:
         response = await http.get(path, headers=headers)
     assert response.headers["content-type"] == "application/problem+json"
     return response
@@ -211,7 +211,7 @@ async def test_streams_count_as_connections() -> None:
         raw = await join(house)
         async with follow(house) as reader:
             await reader.next()
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(verify=False) as http:
                 counted = (await http.get(f"http://127.0.0.1:{house.port}/api/ws/connections")).json()
             assert (counted["total_connections"], counted["topics"]) == (2, {TOPIC: 1})
             response = await refused(house, PATH)
@@ -229,7 +229,7 @@ async def test_streams_leave_room_for_requests() -> None:
         follow(house),
         follow(house),
         follow(house),
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(verify=False) as http,
     ):
         assert (await http.get(f"http://127.0.0.1:{house.port}/health/live")).status_code == 200
 
@@ -340,7 +340,7 @@ async def test_one_that_leaves_is_forgotten() -> None:
 
 
 async def test_head_has_no_stream_behind_it() -> None:
-    async with open_house() as house, httpx.AsyncClient() as http:
+    async with open_house() as house, httpx.AsyncClient(verify=False) as http:
         for _ in range(2):
             response = await http.head(f"http://127.0.0.1:{house.port}{PATH}")
             assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")

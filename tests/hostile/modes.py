@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from headrace.testing.ledger import made_up_key, made_up_signature
+from tests.hostile.bombs import deflated
 from tests.hostile.raw import Peer, frame
 
 if TYPE_CHECKING:
@@ -121,15 +122,10 @@ def frames(*pieces: bytes, forever: bytes = b"") -> Attack:
     return raw(talk)
 
 
-def _bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(bytes(50 * MEGABYTE)) + packer.flush()
-
-
 FRAMES: Final = [
     Mode("an honest handshake, then nothing", frames()),
     Mode("a reserved bit", frames(frame(1, b"{}", first=0xA0))),
-    Mode("a compressed bomb", frames(frame(1, _bomb(), first=0xC0))),
+    Mode("a compressed bomb", frames(frame(1, deflated(50, -15, of=b"\0"), first=0xC0))),
     Mode("an unknown opcode", frames(frame(5, b"x"))),
     Mode("masked frames", frames(frame(1, b"\0\0\0\0{}", mask=0x80, length=2))),
     Mode("a frame of 2^63 bytes", frames(frame(2, length=2**63))),
