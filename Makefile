@@ -32,7 +32,7 @@ test: $(VENV)/.dev ## all tests but the long ones, against real servers on this 
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-long: $(VENV)/.dev ## the long forms of tests: some take minutes, some need the network
-	$(BIN)/python -m pytest -n auto --dist loadfile -m long
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or hypothesis' --hypothesis-profile=thorough
 
 coverage: $(VENV)/.dev ## all tests but the long ones, and the lines of Headrace that none of them reaches
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered

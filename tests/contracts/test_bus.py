@@ -14,6 +14,7 @@ from headrace.bus import BUSES, Bus, BusSettings
 from headrace.model.errors import TransientError
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.runtime.clock import Clock, ManualClock
+from tests.examples import examples
 
 TTL_S = 60.0
 SIZE = 4
@@ -341,5 +342,5 @@ def test_received_or_declared(name: str) -> None:
     class OfThisBus(Truth):
         make = staticmethod(registered(name))
 
-    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30)
+    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=examples(60), stateful_step_count=30)
     OfThisBus.TestCase("runTest").runTest()

@@ -16,6 +16,7 @@ from headrace.cache import CACHES, Cache, CacheSettings, Snapshot
 from headrace.model.events import Label, Message, MessageKind, Publication
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.examples import examples
 
 TOPIC = "accounts:pump"
 
@@ -264,7 +265,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, items_max=st.sampled_from([2, 4, 100]), name=st.sampled_from(sorted(CACHES)))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, name: str) -> None:
     async def play() -> None:
         desk = Desk(registered(name), items_max=items_max)

@@ -17,6 +17,7 @@ from headrace.gateway.snapshots import PAGE_BYTES
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
+from tests.examples import examples
 from tests.gateway.house import House, Raw, join, open_house
 from tests.gateway.hub_world import HesitatingBus, HubWorld, WiredClient
 from tests.gateway.test_slow_clients import SMALL, stalled_client
@@ -201,7 +202,7 @@ class Snapshots(HubWorld[Listener]):
 
 
 TestSnapshots = Snapshots.TestCase
-TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40)
+TestSnapshots.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:

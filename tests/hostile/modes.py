@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
@@ -301,12 +300,7 @@ def body(content: bytes, *more: str) -> list[bytes]:
     return ["".join(f"{line}\r\n" for line in head).encode() + b"\r\n", content]
 
 
-def _gzip() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(packer.compress(bytes(MEGABYTE)) for _ in range(100)) + packer.flush()
-
-
-GZIP: Final = _gzip()
+GZIP: Final = deflated(100, of=b"\0")
 CHUNKED: Final = b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n"
 LENGTH: Final = b"HTTP/1.1 200 x\r\ncontent-length: 200000000\r\n\r\n"
 
