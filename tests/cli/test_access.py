@@ -15,8 +15,8 @@ from headrace.sdk import Client, Refused
 from tests.cli.command import Result, Running, run, running
 from tests.cli.conftest import Headrace, in_thread
 from tests.cli.test_orders import server
-from tests.gateway.house import House, open_house
 from tests.gateway.issuer import HS256, SECRET, token
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 from tests.gateway.test_tls import write_pair
 
 OTHER: Final = "another-secret-that-is-long-enough-0123456789"
@@ -40,47 +40,49 @@ def arguments_of(command: Running) -> str:
 
 
 @asynccontextmanager
-async def listening(folder: Path, house: House, *words: str, **env: str) -> AsyncIterator[Running]:
-    url = f"ws://127.0.0.1:{house.port}/ws"
+async def listening(folder: Path, gateway: RunningGateway, *words: str, **env: str) -> AsyncIterator[Running]:
+    url = f"ws://127.0.0.1:{gateway.port}/ws"
     async with running(folder, "listen", *words, "--url", url, **env) as command:
         yield command
 
 
-async def listened(headrace: Headrace, house: House, shown: str | None, *words: str, query: str = "") -> Result:
+async def listened(
+    headrace: Headrace, gateway: RunningGateway, shown: str | None, *words: str, query: str = ""
+) -> Result:
     """How `headrace listen` ends with this token."""
     more = [] if shown is None else ["--token-file", kept(Path.cwd(), shown)]
-    return await in_thread(headrace, "listen", *words, "--url", f"ws://127.0.0.1:{house.port}/ws{query}", *more)
+    return await in_thread(headrace, "listen", *words, "--url", f"ws://127.0.0.1:{gateway.port}/ws{query}", *more)
 
 
-async def hears(command: Running, house: House) -> None:
+async def hears(command: Running, gateway: RunningGateway) -> None:
     """It is subscribed, and gets what comes."""
-    await house.subscriptions(1)
+    await gateway.subscriptions(1)
     async with asyncio.timeout(20):
         while not command.out:
-            await house.publish("trades:pump")
+            await gateway.publish("trades:pump")
             await asyncio.sleep(0.01)
 
 
 async def test_listen_shows_the_token_of_a_file_or_of_the_environment(tmp_path: Path) -> None:
-    async with open_house(auth=HS256) as house:
-        async with listening(tmp_path, house, "trades:pump", "--token-file", kept(tmp_path, made())) as command:
-            await hears(command, house)
+    async with run_gateway(auth=HS256) as gateway:
+        async with listening(tmp_path, gateway, "trades:pump", "--token-file", kept(tmp_path, made())) as command:
+            await hears(command, gateway)
             assert made()[:20] not in arguments_of(command)
         assert command.err == []
-        await house.subscriptions(0)
-        async with listening(tmp_path, house, "trades:pump", HEADRACE_TOKEN=made()) as command:
-            await hears(command, house)
+        await gateway.subscriptions(0)
+        async with listening(tmp_path, gateway, "trades:pump", HEADRACE_TOKEN=made()) as command:
+            await hears(command, gateway)
         assert command.err == []
 
 
 async def test_a_token_that_was_renewed_in_the_file_is_shown_next(tmp_path: Path) -> None:
     settings = HS256.__class__(mode="hs256", jwt_secret=SECRET, leeway_s=0, grace_s=0.1)
-    async with open_house(auth=settings) as house:
+    async with run_gateway(auth=settings) as gateway:
         file = kept(tmp_path, made(ttl_s=-100))
-        async with listening(tmp_path, house, "trades:pump", "--token-file", file) as command:
+        async with listening(tmp_path, gateway, "trades:pump", "--token-file", file) as command:
             await command.says("token expired; trying again until it is there")
             kept(tmp_path, made())
-            await hears(command, house)
+            await hears(command, gateway)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +102,8 @@ async def test_listen_says_what_is_wrong_with_a_token(
     headrace: Headrace, monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str, said: str
 ) -> None:
     monkeypatch.setenv("HEADRACE_TOKEN", shown)  # one in a file may be renewed, so then it would wait for that
-    async with open_house(auth=HS256) as house, asyncio.timeout(20):
-        result = await listened(headrace, house, None, *words)
+    async with run_gateway(auth=HS256) as gateway, asyncio.timeout(20):
+        result = await listened(headrace, gateway, None, *words)
     assert (result.status, result.out) == (1, "")
     assert f"headrace: the server refused: {said}" in result.err
     assert shown not in result.err
@@ -109,15 +111,15 @@ async def test_listen_says_what_is_wrong_with_a_token(
 
 async def test_listen_as_another_user_or_without_a_token_or_with_one_that_nobody_checks(headrace: Headrace) -> None:
     impatient = HS256.__class__(mode="hs256", jwt_secret=SECRET, connect_s=0.2)
-    async with open_house(auth=impatient) as house:
-        result = await listened(headrace, house, None, "slots")
+    async with run_gateway(auth=impatient) as gateway:
+        result = await listened(headrace, gateway, None, "slots")
         said = f"headrace: the server refused: authentication timed out (4002); {WANTS}"
         assert (result.status, result.err.splitlines()[-1]) == (1, said)
-        result = await listened(headrace, house, made("42"), "slots", query="?user_id=43")
+        result = await listened(headrace, gateway, made("42"), "slots", query="?user_id=43")
         said = "headrace: the server refused: denied (4507); it is not for the user of this token"
         assert (result.status, result.err.splitlines()[-1]) == (1, said)
-    async with open_house() as house:
-        result = await listened(headrace, house, made(), "slots")
+    async with run_gateway() as gateway:
+        result = await listened(headrace, gateway, made(), "slots")
         assert "authentication is off on this server (401)" in result.err
 
 

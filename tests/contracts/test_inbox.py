@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.adapters import load_class
 from headrace.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.registry import load
 from tests.contracts.clocks import WrongClock
 
 DAY_S = 86_400.0
@@ -31,7 +31,7 @@ async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: Manu
 
     async def another(**bounds: Any) -> Inbox:
         settings = msgspec.convert(bounds, InboxSettings)
-        inbox: Inbox = await load(INBOXES[kind_of_store[0]]).open(store_place, clock, settings)
+        inbox: Inbox = await load_class(INBOXES[kind_of_store[0]]).open(store_place, clock, settings)
         opened.append(inbox)
         return inbox
 

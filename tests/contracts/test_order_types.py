@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import U64_MAX, OrderRefused, Token
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, WrongTerms
 from headrace.orders.requests import TOKENS, read_request
-from headrace.runtime.registry import load
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1000000000"}
 UNKNOWN = Token("4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R")
@@ -25,7 +25,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def order_type(name: str) -> OrderType:
-    made: OrderType = load(ORDER_TYPES[name])()
+    made: OrderType = load_class(ORDER_TYPES[name])()
     return made
 
 
@@ -39,7 +39,7 @@ def good(order_type: OrderType) -> dict[str, Any]:
 
 
 def test_its_fields_are_its_own(order_type: OrderType, name: str) -> None:
-    others = [load(target)() for known, target in ORDER_TYPES.items() if known != name]
+    others = [load_class(target)() for known, target in ORDER_TYPES.items() if known != name]
     assert not {field for other in others for field in other.fields} & set(order_type.fields)
     assert not BODY.keys() & set(order_type.fields)
 
@@ -58,7 +58,7 @@ def test_a_good_order_is_read_and_the_trigger_is_exact(order_type: OrderType, na
 
 def test_the_fields_of_another_type_are_refused(order_type: OrderType, name: str) -> None:
     for other in ORDER_TYPES:
-        for field in load(ORDER_TYPES[other])().fields:
+        for field in load_class(ORDER_TYPES[other])().fields:
             if field in order_type.fields:
                 continue
             with pytest.raises(OrderRefused) as refused:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
@@ -26,7 +27,6 @@ from headrace.orders.machine import Step
 from headrace.orders.steps import Steps
 from headrace.orders.store import STORES, Rate, Room, Store
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import new_order
 from tests.orders.store.servers import write
 
@@ -43,7 +43,7 @@ async def open_one(kind_of_store: tuple[str, str], store_place: str) -> AsyncIte
     opened: list[Store] = []
 
     async def another() -> Store:
-        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, SystemClock())
+        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, SystemClock())
         opened.append(store)
         return store
 
@@ -452,7 +452,7 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
     await write(store_place, "update orders set outcome = '{garbage' where id = ?", "b")
     await write(store_place, "update orders set request = '[]' where id = ?", "d")
     heard: list[int] = []
-    store.parked.heard = heard.append
+    store.unreadable.heard = heard.append
     cursor: str | None = None
     pages: list[tuple[list[str], int]] = []
     while not pages or cursor is not None:
@@ -466,7 +466,7 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
         moved, after, _, unreadable = await store.fills("u", after, 2)
         fills.append(([fill.order_id for fill in moved], unreadable))
     assert fills == [(["a"], 1), (["c"], 1), ([], 0)]
-    assert store.parked.order_ids == {"b", "d"}
+    assert store.unreadable.order_ids == {"b", "d"}
     assert heard == [1, 2]
 
 

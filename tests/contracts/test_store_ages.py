@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import Fill, Order, OrderRefused, OrderStatus, Token, Trigger
 from headrace.orders import machine
@@ -19,7 +20,6 @@ from headrace.orders.running_portfolio import portfolio_of
 from headrace.orders.steps import Steps
 from headrace.orders.store import STORES, TICK_S, Rate, Store
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import new_order
 from tests.contracts.clocks import WrongClock
 from tests.contracts.test_store import attempt_of, submit
@@ -44,7 +44,7 @@ async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: Wron
     opened: list[Store] = []
 
     async def another() -> Store:
-        store: Store = await load(STORES[kind_of_store[0]]).open(store_place, clock)
+        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, clock)
         opened.append(store)
         return store
 
@@ -158,7 +158,7 @@ async def test_an_order_that_can_not_be_read_is_not_retired_and_holds_up_no_othe
         await executed(store, new_order(order_id, 1))
     await write(store_place, "update orders set request = '[]' where id = ?", "a")
     assert await store.retire(0, 1) + await store.retire(0, 1) == 1
-    assert store.parked.order_ids == {"a"}
+    assert store.unreadable.order_ids == {"a"}
     await write(store_place, "update orders set status = status where id = ?", "a")
 
 
@@ -229,7 +229,7 @@ def test_a_portfolio_is_the_fold_of_all_fills(
         clock = ManualClock()
         folder: Path = await asyncio.to_thread(tmp_path_factory.mktemp, "book")
         async with place_for(kind, folder, postgres_url) as place:
-            store: Store = await load(STORES[kind]).open(place, clock)
+            store: Store = await load_class(STORES[kind]).open(place, clock)
             try:
                 await live(store, clock, deeds)
             finally:

@@ -138,7 +138,7 @@ async def test_over_ws(tmp_path: Path) -> None:
 async def test_streams_of_orders_count_for_their_user_while_they_last(tmp_path: Path) -> None:
     async with desk(tmp_path, **ON, WEBSOCKET_MAX_PER_USER="2") as shop:
         assert shop.service.gateway is not None
-        users = shop.service.gateway.hub.users
+        users = shop.service.gateway.admission.users
         order = (await place(shop, "alice")).json()["orderId"]
         path = f"/api/orders/{order}/stream"
         async with stream(shop, path, "alice") as one, stream(shop, f"/ws/{order}", "alice") as two:

@@ -7,11 +7,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from headrace.gateway.admission import Admission, AdmissionSettings
+from headrace.gateway.door.admission import Admission, AdmissionSettings
 from headrace.gateway.problems import Refused
 from headrace.model.errors import ConfigError
 from headrace.runtime.clock import SystemClock
-from tests.gateway.house import TEXT, UPGRADE, House, Raw, frame, join, open_house
+from tests.gateway.running_gateway import TEXT, UPGRADE, Raw, RunningGateway, frame, join, run_gateway
 
 ME = "127.0.0.1"
 
@@ -31,17 +31,17 @@ def admission(**settings: object) -> tuple[Admission, Held]:
     return Admission(clock, AdmissionSettings(**settings)), clock  # type: ignore[arg-type]
 
 
-async def refused(house: House, status: int, more: str = "") -> bytes:
+async def refused(running: RunningGateway, status: int, more: str = "") -> bytes:
     """Try to connect, be refused; returns the answer's head."""
-    raw = await Raw.open(house.port, more=more)
+    raw = await Raw.open(running.port, more=more)
     assert b" %d " % status in raw.head, raw.head
     assert b"application/problem+json" in raw.head
-    assert house.metric("gateway_refused_total", status=str(status)) >= 1
+    assert running.metric("gateway_refused_total", status=str(status)) >= 1
     return raw.head
 
 
-def web(house: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{ME}:{house.port}", verify=False)
+def web(running: RunningGateway) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -209,15 +209,15 @@ def test_which_pages_are_of_the_servers_own_site(origin: str, host: str, same: b
     assert door.allows(origin, host) is same
 
 
-async def test_browsers_leave_a_default_port_out(house_of_a_proxy: House) -> None:
+async def test_browsers_leave_a_default_port_out(house_of_a_proxy: RunningGateway) -> None:
     """The handshake itself, with the headers of a browser behind a proxy that writes the port into Host."""
-    house = house_of_a_proxy
+    running = house_of_a_proxy
     for host, origin, status in (
         ("app.example.com:443", "https://app.example.com", b" 101 "),
         ("app.example.com", "https://app.example.com:443", b" 101 "),
         ("app.example.com:8443", "https://app.example.com", b" 403 "),
     ):
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         asked = UPGRADE.format(path="/ws", more=f"Origin: {origin}\r\n").replace("Host: test", f"Host: {host}")
         raw.send(asked.encode())
         assert status in await raw.read_head(), (host, origin)
@@ -225,9 +225,9 @@ async def test_browsers_leave_a_default_port_out(house_of_a_proxy: House) -> Non
 
 
 @pytest_asyncio.fixture
-async def house_of_a_proxy() -> AsyncIterator[House]:
-    async with open_house(admission=AdmissionSettings(trusted_proxies=(ME,))) as house:
-        yield house
+async def house_of_a_proxy() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(admission=AdmissionSettings(trusted_proxies=(ME,))) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -337,71 +337,71 @@ def comes_in(door: Admission, clock: Held) -> bool:
 
 
 async def test_one_address_has_a_limit_and_gets_its_place_back() -> None:
-    async with open_house(admission=AdmissionSettings(per_address_max=2)) as house:
-        first, _second = await join(house), await join(house)
-        assert b"retry-after: 60" in (await refused(house, 429)).lower()
+    async with run_gateway(admission=AdmissionSettings(per_address_max=2)) as running:
+        first, _second = await join(running), await join(running)
+        assert b"retry-after: 60" in (await refused(running, 429)).lower()
         first.leave()
-        await house.clients(1)
-        await join(house)
+        await running.clients(1)
+        await join(running)
 
 
 async def test_clients_behind_a_trusted_proxy_are_counted_one_by_one() -> None:
     settings = AdmissionSettings(per_address_max=1, trusted_proxies=(ME,))
-    async with open_house(admission=settings) as house:
-        await join(house, more="X-Forwarded-For: 203.0.113.1\r\n")
-        await join(house, more="X-Forwarded-For: 203.0.113.2\r\n")
-        await refused(house, 429, "X-Forwarded-For: 203.0.113.2\r\n")
+    async with run_gateway(admission=settings) as running:
+        await join(running, more="X-Forwarded-For: 203.0.113.1\r\n")
+        await join(running, more="X-Forwarded-For: 203.0.113.2\r\n")
+        await refused(running, 429, "X-Forwarded-For: 203.0.113.2\r\n")
 
 
 async def test_one_user_has_a_limit() -> None:
-    async with open_house(admission=AdmissionSettings(per_user_max=1)) as house:
-        await join(house, "/ws?user_id=42")
-        await join(house, "/ws?user_id=43")
-        await join(house)
-        raw = await Raw.open(house.port, "/ws?user_id=42")
+    async with run_gateway(admission=AdmissionSettings(per_user_max=1)) as running:
+        await join(running, "/ws?user_id=42")
+        await join(running, "/ws?user_id=43")
+        await join(running)
+        raw = await Raw.open(running.port, "/ws?user_id=42")
         assert await raw.closed() == 4504
 
 
 async def test_those_who_are_told_to_go_and_stay_can_not_pile_up() -> None:
-    async with open_house(connections_max=1, http_connections_max=2, close_s=60) as house:
-        await join(house)
+    async with run_gateway(connections_max=1, http_connections_max=2, close_s=60) as running:
+        await join(running)
         for _ in range(2):
-            assert await (await Raw.open(house.port)).closed() == 4504
-        await refused(house, 503)
+            assert await (await Raw.open(running.port)).closed() == 4504
+        await refused(running, 503)
 
 
 async def test_requests_that_never_end_are_bounded_for_one_address() -> None:
-    async with open_house(admission=AdmissionSettings(http_per_address_max=2), request_s=60) as house:
-        slow = [await Raw.connect(house.port) for _ in range(2)]
+    async with run_gateway(admission=AdmissionSettings(http_per_address_max=2), request_s=60) as running:
+        slow = [await Raw.connect(running.port) for _ in range(2)]
         for raw in slow:
             raw.send(b"GET /ws HTTP/1.1\r\nHost:")
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         assert b" 429 " in await raw.read_head()
         assert b"retry-after" in raw.head
         slow[0].leave()
         async with asyncio.timeout(30):
-            while house.gateway.gate.keeper.waiting[ME] > 2:  # noqa: ASYNC110  (a departure is told to nobody)
+            while running.gateway.gate.keeper.waiting[ME] > 2:  # noqa: ASYNC110  (a departure is told to nobody)
                 await asyncio.sleep(0.001)
         raw.leave()
         async with asyncio.timeout(30):
-            while house.gateway.gate.keeper.waiting[ME] > 1:  # noqa: ASYNC110
+            while running.gateway.gate.keeper.waiting[ME] > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-        await join(house)
+        await join(running)
 
 
 async def test_those_who_are_refused_and_stay_are_dropped_in_the_end() -> None:
-    async with open_house(admission=AdmissionSettings(http_per_address_max=2), close_s=60, request_s=60) as house:
+    async with run_gateway(admission=AdmissionSettings(http_per_address_max=2), close_s=60, request_s=60) as running:
         for _ in range(2):
-            await Raw.connect(house.port)
+            await Raw.connect(running.port)
         for _ in range(2):
-            assert b" 429 " in await (await Raw.connect(house.port)).read_head()
+            assert b" 429 " in await (await Raw.connect(running.port)).read_head()
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await (await Raw.connect(house.port)).read_head()
+            await (await Raw.connect(running.port)).read_head()
 
 
 async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
-    async with open_house(request_s=0.3) as house:
-        raw = await Raw.connect(house.port)
+    async with run_gateway(request_s=0.3) as running:
+        raw = await Raw.connect(running.port)
         for byte in b"GET /ws HTTP/1.1\r\n":
             raw.send(bytes([byte]))
             await asyncio.sleep(0)
@@ -410,17 +410,17 @@ async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
 
 
 async def test_a_page_of_another_site_gets_a_403_that_says_what_to_do() -> None:
-    async with open_house(admission=AdmissionSettings(origins=("https://app.example",))) as house:
-        house.gateway.admission.local = False
-        await refused(house, 403, "Origin: https://evil.example\r\n")
-        await refused(house, 400, "Origin: https://app.example\r\nOrigin: https://evil.example\r\n")
-        await join(house, more="Origin: https://app.example\r\n")
-        await join(house, more="Origin: http://test\r\n")  # ours: the Host of the request
+    async with run_gateway(admission=AdmissionSettings(origins=("https://app.example",))) as running:
+        running.gateway.admission.local = False
+        await refused(running, 403, "Origin: https://evil.example\r\n")
+        await refused(running, 400, "Origin: https://app.example\r\nOrigin: https://evil.example\r\n")
+        await join(running, more="Origin: https://app.example\r\n")
+        await join(running, more="Origin: http://test\r\n")  # ours: the Host of the request
 
 
 async def test_cors_for_pages_that_are_allowed() -> None:
     settings = AdmissionSettings(origins=("https://app.example",))
-    async with open_house(admission=settings) as house, web(house) as http:
+    async with run_gateway(admission=settings) as running, web(running) as http:
         page = {"Origin": "https://app.example"}
         answer = await http.get("/api/topics", headers=page)
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
@@ -433,7 +433,10 @@ async def test_cors_for_pages_that_are_allowed() -> None:
 
 
 async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> None:
-    async with open_house() as house, httpx.AsyncClient(base_url=f"http://{ME}:{house.port}", verify=False) as http:
+    async with (
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False) as http,
+    ):
         page = {"Origin": "https://evil.example"}
         answer = await http.get("/api/topics", headers=page)
         assert answer.status_code == 200
@@ -477,26 +480,26 @@ def test_a_server_of_one_machine_has_no_public_name(host: str, fits: bool) -> No
 
 async def test_a_page_whose_name_was_made_to_mean_this_machine_gets_nothing() -> None:
     """DNS rebinding: for the browser the page and this server are one site, so a GET bears no Origin."""
-    async with open_house() as house, web(house) as http:
+    async with run_gateway() as running, web(running) as http:
         for page in ({}, {"Origin": "http://evil.example"}):
             for method in ("GET", "POST", "OPTIONS"):
                 answer = await http.request(method, "/api/topics", headers={"Host": "evil.example", **page})
                 assert (answer.status_code, answer.json()["status"]) == (421, 421)
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(UPGRADE.format(path="/ws", more="").replace("Host: test", "Host: evil.example").encode())
         assert b" 421 " in await raw.read_head()
         raw.leave()
 
 
 async def test_a_client_that_asks_for_nothing_is_let_go() -> None:
-    async with open_house(admission=AdmissionSettings(idle_s=0.2)) as house:
-        follower = await join(house, "/ws?subscriptions=slots")
+    async with run_gateway(admission=AdmissionSettings(idle_s=0.2)) as running:
+        follower = await join(running, "/ws?subscriptions=slots")
         assert (await follower.json())["type"] == "subscribed"
-        idler = await join(house)
+        idler = await join(running)
         answering = asyncio.create_task(pongs(idler))
         assert await idler.closed() == 1000
         answering.cancel()
-        await house.publish("slots")
+        await running.publish("slots")
         assert (await follower.json())["offset"] == "1"
         follower.ask("unsubscribe", 1, topic="slots")
         assert await follower.closed() == 1000
@@ -510,6 +513,6 @@ async def pongs(raw: Raw) -> None:
 
 
 async def test_by_default_nobody_is_too_idle() -> None:
-    async with open_house() as house:
-        await join(house)
-        assert not house.gateway.gate.keeper.idle
+    async with run_gateway() as running:
+        await join(running)
+        assert not running.gateway.gate.keeper.idle

@@ -21,7 +21,7 @@ from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Envelope, Limits
 from headrace.protocol.session import Send, Session
 from tests.flow.desk import BODY, ask, desk
-from tests.gateway.house import join, open_house
+from tests.gateway.running_gateway import join, run_gateway
 from tests.gateway.test_dashboard import play_demo
 
 DOCUMENT = asyncapi.document()
@@ -91,9 +91,9 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 async def test_it_is_served() -> None:
-    async with open_house() as house:
+    async with run_gateway() as running:
         async with httpx.AsyncClient(verify=False) as http:
-            answer = await http.get(f"http://127.0.0.1:{house.port}/schema/asyncapi.json")
+            answer = await http.get(f"http://127.0.0.1:{running.port}/schema/asyncapi.json")
         assert answer.headers["content-type"] == "application/json"
         assert answer.json() == json.loads(json.dumps(DOCUMENT))
         assert answer.json()["asyncapi"] == "3.0.0"
@@ -102,13 +102,13 @@ async def test_it_is_served() -> None:
 async def test_real_frames_are_as_told() -> None:
     """Of a server that plays the shipped recording, and of one that tells what else there is."""
     met: set[str] = set()
-    async with open_house(history_size=100_000, ping_s=0.3) as house:
-        await play_demo(house)
+    async with run_gateway(history_size=100_000, ping_s=0.3) as running:
+        await play_demo(running)
         framer = frames.EventFramer()
-        for topic in house.bus.topics():
-            for message in (await house.bus.history(topic, None, 2)).messages:
+        for topic in running.bus.topics():
+            for message in (await running.bus.history(topic, None, 2)).messages:
                 met.add(shape_of(json.loads(framer(message))))
-        raw = await join(house)
+        raw = await join(running)
         raw.ask("subscribe", 1, topic="slots", recover={"epoch": "g", "offset": "999"})
         met.add(shape_of(await raw.json()))
         raw.ask("subscribe", topic="nonsense")

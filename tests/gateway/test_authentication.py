@@ -12,8 +12,8 @@ import pytest_asyncio
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.model.credentials import Credential
 from headrace.runtime.clock import ManualClock
-from tests.gateway.house import TEXT, House, Raw, frame, open_house
 from tests.gateway.issuer import AUDIENCE, HS256, SECRET, issuer, jwk, raw_token, rsa_key, token
+from tests.gateway.running_gateway import TEXT, Raw, RunningGateway, frame, run_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,28 +23,28 @@ HOUR: Final = 3600
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house() -> AsyncIterator[House]:
-    async with open_house(clock=ManualClock(NOW_S * 10**9), auth=SMALL, cmd_per_s=1000, ping_s=1e6) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(clock=ManualClock(NOW_S * 10**9), auth=SMALL, cmd_per_s=1000, ping_s=1e6) as running:
+        yield running
 
 
-def clock_of(house: House) -> ManualClock:
-    clock = house.gateway.gate.keeper.clock
+def clock_of(running: RunningGateway) -> ManualClock:
+    clock = running.gateway.gate.keeper.clock
     assert isinstance(clock, ManualClock)
     return clock
 
 
-def made(house: House, **more: Any) -> str:
-    return token(**{"now_s": clock_of(house).wall_ns() / 1e9, **more})
+def made(running: RunningGateway, **more: Any) -> str:
+    return token(**{"now_s": clock_of(running).wall_ns() / 1e9, **more})
 
 
 def offer(text: str) -> str:
     return f"Sec-WebSocket-Protocol: stream.v1, jwt.{text}\r\n"
 
 
-async def enter(house: House, path: str = "/ws", **more: Any) -> Raw:
+async def enter(running: RunningGateway, path: str = "/ws", **more: Any) -> Raw:
     """Connect with a token as subprotocol, and read the welcome."""
-    raw = await Raw.open(house.port, path, offer(made(house, **more)))
+    raw = await Raw.open(running.port, path, offer(made(running, **more)))
     welcome = await raw.json()
     assert welcome["type"] == "welcome", welcome
     return raw
@@ -64,22 +64,22 @@ async def has(raw: Raw, topic: str, request_id: Any = 9) -> bool:
     return bool(answer["type"] == "subscribed")
 
 
-async def test_a_token_as_subprotocol(house: House) -> None:
-    raw = await Raw.open(house.port, "/ws?subscriptions=slots", offer(made(house)))
+async def test_a_token_as_subprotocol(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/ws?subscriptions=slots", offer(made(running)))
     assert b"Sec-WebSocket-Protocol: stream.v1\r\n" in raw.head
     assert b"jwt" not in raw.head
     welcome = await raw.json()
     assert (welcome["type"], welcome["data"]["user_id"]) == ("welcome", "42")
     assert (await raw.json())["type"] == "subscribed"
-    assert house.gateway.hub.users == {"42": 1}
+    assert running.gateway.admission.users == {"42": 1}
     raw.leave()
-    await house.clients(0)
-    assert not house.gateway.hub.users
+    await running.clients(0)
+    assert not running.gateway.admission.users
 
 
-async def test_a_token_in_the_first_frame(house: House) -> None:
-    raw = await Raw.open(house.port, "/ws?user_id=42&subscriptions=slots")
-    raw.ask("auth", 1, token=made(house))
+async def test_a_token_in_the_first_frame(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/ws?user_id=42&subscriptions=slots")
+    raw.ask("auth", 1, token=made(running))
     welcome, answer, subscribed = await raw.json(), await raw.json(), await raw.json()
     assert (welcome["type"], welcome["data"]["user_id"]) == ("welcome", "42")
     assert answer == {"type": "authenticated", "id": 1, "data": {"user_id": "42", "expires_in_s": HOUR + 5}}
@@ -87,56 +87,56 @@ async def test_a_token_in_the_first_frame(house: House) -> None:
     raw.leave()
 
 
-async def test_commands_right_behind_the_token_wait_for_it(house: House) -> None:
-    raw = await Raw.open(house.port)
-    auth = {"type": "auth", "data": {"token": made(house)}}
+async def test_commands_right_behind_the_token_wait_for_it(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port)
+    auth = {"type": "auth", "data": {"token": made(running)}}
     commands = [auth, {"type": "subscribe", "id": 1, "data": {"topic": "slots"}}, {"type": "nonsense", "id": 2}]
     raw.send(*(frame(TEXT, json.dumps(command).encode()) for command in commands))
     assert [(await raw.json())["type"] for _ in range(4)] == ["welcome", "authenticated", "error", "subscribed"]
     raw.leave()
 
 
-async def ticket(house: House, **more: Any) -> str:
-    auth = house.gateway.gate.auth
+async def ticket(running: RunningGateway, **more: Any) -> str:
+    auth = running.gateway.gate.auth
     assert auth is not None
-    return await auth.tickets.issue(await auth.identify(Credential("token", made(house, **more))))
+    return await auth.tickets.issue(await auth.identify(Credential("token", made(running, **more))))
 
 
-async def test_a_ticket_once(house: House) -> None:
-    given = await ticket(house, topics=["slots"])
-    raw = await Raw.open(house.port, f"/ws?ticket={given}")
+async def test_a_ticket_once(running: RunningGateway) -> None:
+    given = await ticket(running, topics=["slots"])
+    raw = await Raw.open(running.port, f"/ws?ticket={given}")
     assert (await raw.json())["data"]["user_id"] == "42"
     assert await has(raw, "slots")
     assert not await has(raw, "trades:pump")
     raw.leave()
-    again = await Raw.open(house.port, f"/ws?ticket={given}")
+    again = await Raw.open(running.port, f"/ws?ticket={given}")
     assert await code(again) == 101
     assert await again.closed() == 4500
     again.leave()
 
 
-async def test_a_ticket_too_late(house: House) -> None:
-    given = await ticket(house)
-    await clock_of(house).advance(31)
-    raw = await Raw.open(house.port, f"/ws?ticket={given}")
+async def test_a_ticket_too_late(running: RunningGateway) -> None:
+    given = await ticket(running)
+    await clock_of(running).advance(31)
+    raw = await Raw.open(running.port, f"/ws?ticket={given}")
     assert await code(raw) == 101
     assert await raw.closed() == 4500
     raw.leave()
 
 
-async def test_a_ticket_of_another_user(house: House) -> None:
-    raw = await Raw.open(house.port, f"/ws?user_id=43&ticket={await ticket(house)}")
+async def test_a_ticket_of_another_user(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, f"/ws?user_id=43&ticket={await ticket(running)}")
     assert await raw.closed() == 4507
     raw.leave()
 
 
 @pytest.mark.parametrize("user_id", ["43", "4", "42%20", "admin"])
 @pytest.mark.parametrize("by_frame", [True, False])
-async def test_the_user_of_the_url_must_be_the_tokens(house: House, user_id: str, by_frame: bool) -> None:
-    more = "" if by_frame else offer(made(house))
-    raw = await Raw.open(house.port, f"/ws?user_id={user_id}&subscriptions=slots", more)
+async def test_the_user_of_the_url_must_be_the_tokens(running: RunningGateway, user_id: str, by_frame: bool) -> None:
+    more = "" if by_frame else offer(made(running))
+    raw = await Raw.open(running.port, f"/ws?user_id={user_id}&subscriptions=slots", more)
     if by_frame:
-        raw.ask("auth", 1, token=made(house))
+        raw.ask("auth", 1, token=made(running))
     assert await raw.receive() == (8, (4507).to_bytes(2, "big") + b"denied")
     raw.leave()
 
@@ -156,9 +156,11 @@ WRONG: Final[dict[str, tuple[dict[str, Any], int, int]]] = {
 
 @pytest.mark.parametrize("by_frame", [True, False])
 @pytest.mark.parametrize(("more", "error", "close"), WRONG.values(), ids=WRONG.keys())
-async def test_wrong_tokens(house: House, by_frame: bool, more: dict[str, Any], error: int, close: int) -> None:
-    text = made(house, **more)
-    raw = await Raw.open(house.port, "/ws?subscriptions=slots", "" if by_frame else offer(text))
+async def test_wrong_tokens(
+    running: RunningGateway, by_frame: bool, more: dict[str, Any], error: int, close: int
+) -> None:
+    text = made(running, **more)
+    raw = await Raw.open(running.port, "/ws?subscriptions=slots", "" if by_frame else offer(text))
     if by_frame:
         raw.ask("auth", 1, token=text)
     assert await code(raw, 1 if by_frame else None) == error
@@ -167,25 +169,25 @@ async def test_wrong_tokens(house: House, by_frame: bool, more: dict[str, Any], 
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
-async def test_a_token_that_is_not_yet_valid_comes_in_later(house: House, by_frame: bool) -> None:
+async def test_a_token_that_is_not_yet_valid_comes_in_later(running: RunningGateway, by_frame: bool) -> None:
     """The issuer's clock is ahead, by more than the leeway: the connection stays, and the same token counts later."""
-    text = made(house, nbf=clock_of(house).wall_ns() / 1e9 + 8)
-    raw = await Raw.open(house.port, "/ws", "" if by_frame else offer(text))
+    text = made(running, nbf=clock_of(running).wall_ns() / 1e9 + 8)
+    raw = await Raw.open(running.port, "/ws", "" if by_frame else offer(text))
     if by_frame:
         raw.ask("auth", 1, token=text)
     data = (await raw.json())["data"]
     assert (data["code"], data["message"], data["temporary"]) == (108, "token not valid yet", True)
     assert 2900 <= data["retry_after_ms"] <= 3100
-    await clock_of(house).advance(data["retry_after_ms"] / 1000)
+    await clock_of(running).advance(data["retry_after_ms"] / 1000)
     raw.ask("auth", 2, token=text)
     assert (await raw.json())["type"] == "welcome"
     raw.leave()
 
 
-async def test_who_waits_for_its_token_is_asked_to_come_back(house: House) -> None:
-    raw = await Raw.open(house.port, "/ws", offer(made(house, nbf=clock_of(house).wall_ns() / 1e9 + 60)))
+async def test_who_waits_for_its_token_is_asked_to_come_back(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/ws", offer(made(running, nbf=clock_of(running).wall_ns() / 1e9 + 60)))
     assert await code(raw) == 108
-    await clock_of(house).advance(11)
+    await clock_of(running).advance(11)
     assert await raw.closed() == 4002
     raw.leave()
 
@@ -204,9 +206,9 @@ async def test_who_waits_for_its_token_is_asked_to_come_back(house: House) -> No
         ("/ws", "Sec-WebSocket-Protocol: stream.v1, jwt." + "a" * 17_000 + "\r\n", 431),
     ],
 )
-async def test_credentials_where_they_must_not_be(house: House, path: str, more: str, status: int) -> None:
-    text = made(house)
-    raw = await Raw.open(house.port, path.format(token=text), more.format(token=text) if "{" in more else more)
+async def test_credentials_where_they_must_not_be(running: RunningGateway, path: str, more: str, status: int) -> None:
+    text = made(running)
+    raw = await Raw.open(running.port, path.format(token=text), more.format(token=text) if "{" in more else more)
     assert raw.head.startswith(b"HTTP/1.1 %d " % status)
     assert text.encode() not in raw.head + await raw.reader.read(1000)
     raw.leave()
@@ -216,17 +218,17 @@ async def test_credentials_where_they_must_not_be(house: House, path: str, more:
     "data",
     [b"{}", b'{"token":7}', b'{"token":""}', b'{"token":null}', b"[]", b'{"token":"%b"}' % (b"x" * 16_385)],
 )
-async def test_an_auth_that_is_none_is_a_bad_request(house: House, data: bytes) -> None:
-    raw = await Raw.open(house.port)
+async def test_an_auth_that_is_none_is_a_bad_request(running: RunningGateway, data: bytes) -> None:
+    raw = await Raw.open(running.port)
     raw.send(frame(TEXT, b'{"type":"auth","id":1,"data":%b}' % data))
     assert await code(raw, 1) == 107
-    raw.ask("auth", 2, token=made(house))
+    raw.ask("auth", 2, token=made(running))
     assert (await raw.json())["type"] == "welcome"
     raw.leave()
 
 
-async def test_nothing_before_the_token(house: House) -> None:
-    raw = await Raw.open(house.port, "/ws?subscriptions=slots")
+async def test_nothing_before_the_token(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/ws?subscriptions=slots")
     for number, (kind, data) in enumerate(
         {
             "subscribe": {"topic": "slots"},
@@ -240,45 +242,45 @@ async def test_nothing_before_the_token(house: House) -> None:
         raw.ask(kind, number, **data)
         assert await code(raw, number) == 101
     raw.send(frame(TEXT, b'{"type":"pong"}'))
-    await house.publish("slots", 3)
-    assert house.gateway.hub.topics() == {}
-    raw.ask("auth", 1, token=made(house))
+    await running.publish("slots", 3)
+    assert running.gateway.hub.topics() == {}
+    raw.ask("auth", 1, token=made(running))
     assert [(await raw.json())["type"] for _ in range(3)] == ["welcome", "authenticated", "subscribed"]
     raw.leave()
 
 
-async def test_who_does_not_authenticate_is_closed_in_time(house: House) -> None:
-    silent, chatty = await Raw.open(house.port), await Raw.open(house.port)
+async def test_who_does_not_authenticate_is_closed_in_time(running: RunningGateway) -> None:
+    silent, chatty = await Raw.open(running.port), await Raw.open(running.port)
     for _ in range(3):
-        await clock_of(house).advance(3)
+        await clock_of(running).advance(3)
         chatty.ask("subscribe", 1, topic="slots")
         assert await code(chatty, 1) == 101
-    assert len(house.gateway.gate.keeper.alarms) == 2
-    await clock_of(house).advance(2.5)
+    assert len(running.gateway.gate.keeper.alarms) == 2
+    await clock_of(running).advance(2.5)
     for raw in (silent, chatty):
         assert await raw.receive() == (8, (4002).to_bytes(2, "big") + b"authentication timed out")
         raw.leave()
-    await house.clients(0)
-    assert len(house.gateway.gate.keeper.alarms) == 0
+    await running.clients(0)
+    assert len(running.gateway.gate.keeper.alarms) == 0
 
 
 async def test_unauthenticated_connections_count_against_the_limit() -> None:
-    async with open_house(auth=HS256, connections_max=2) as small:
+    async with run_gateway(auth=HS256, connections_max=2) as small:
         raws = [await Raw.open(small.port) for _ in range(3)]
         assert await raws[2].closed() == 4504
 
 
 async def test_a_stop_closes_who_is_not_in_yet() -> None:
-    async with open_house(auth=HS256) as house:
-        raw = await Raw.open(house.port)
-        stopping = asyncio.create_task(house.gateway.stop(5.0))
+    async with run_gateway(auth=HS256) as running:
+        raw = await Raw.open(running.port)
+        stopping = asyncio.create_task(running.gateway.stop(5.0))
         assert await raw.closed() == 4001
         raw.leave()
         await stopping
 
 
-async def test_topics_that_a_token_does_not_allow(house: House) -> None:
-    raw = await enter(house, "/ws?subscriptions=slots,trades:pump", topics=["trades:*"])
+async def test_topics_that_a_token_does_not_allow(running: RunningGateway) -> None:
+    raw = await enter(running, "/ws?subscriptions=slots,trades:pump", topics=["trades:*"])
     told = [await raw.json(), await raw.json()]
     seen = {(one["type"], one["topic"], one["data"].get("code")) for one in told}
     assert seen == {("error", "slots", 103), ("subscribed", "trades:pump", None)}
@@ -295,9 +297,9 @@ async def test_topics_that_a_token_does_not_allow(house: House) -> None:
     raw.leave()
 
 
-async def test_a_life_to_its_end(house: House) -> None:
-    clock = clock_of(house)
-    raw = await enter(house, "/ws?subscriptions=slots", ttl_s=100)
+async def test_a_life_to_its_end(running: RunningGateway) -> None:
+    clock = clock_of(running)
+    raw = await enter(running, "/ws?subscriptions=slots", ttl_s=100)
     assert (await raw.json())["type"] == "subscribed"
     await clock.advance(44)
     assert await has(raw, "token_updates")
@@ -309,61 +311,61 @@ async def test_a_life_to_its_end(house: House) -> None:
         raw.ask(kind, 3, topic="slots")
         assert await code(raw, 3) == 109
     raw.send(frame(TEXT, b'{"type":"pong"}'))
-    await house.publish("slots")
+    await running.publish("slots")
     await clock.advance(0.1)
     assert (await raw.json())["type"] == "event"  # what was subscribed goes on in the grace
     await clock.advance(25)
     assert await raw.receive() == (8, (4005).to_bytes(2, "big") + b"token expired")
     raw.leave()
-    await house.clients(0)
+    await running.clients(0)
 
 
 @pytest.mark.parametrize("wait_s", [0, 50, 110])
-async def test_a_refresh_at_any_time(house: House, wait_s: int) -> None:
-    raw = await enter(house, ttl_s=100)
-    await clock_of(house).advance(wait_s)
+async def test_a_refresh_at_any_time(running: RunningGateway, wait_s: int) -> None:
+    raw = await enter(running, ttl_s=100)
+    await clock_of(running).advance(wait_s)
     if wait_s:
         assert (await raw.json())["type"] == "auth_expiring"
-    raw.ask("auth", 7, token=made(house, ttl_s=HOUR))
+    raw.ask("auth", 7, token=made(running, ttl_s=HOUR))
     assert await raw.json() == {"type": "authenticated", "id": 7, "data": {"user_id": "42", "expires_in_s": HOUR + 5}}
     assert await has(raw, "slots")
-    await clock_of(house).advance(100)
+    await clock_of(running).advance(100)
     assert await has(raw, "token_updates")
     raw.leave()
-    await house.clients(0)
+    await running.clients(0)
 
 
-async def test_a_bad_refresh_leaves_things_as_they_were(house: House) -> None:
-    raw = await enter(house)
+async def test_a_bad_refresh_leaves_things_as_they_were(running: RunningGateway) -> None:
+    raw = await enter(running)
     for more, error in (
         ({"key": "x" * 32}, 101),
         ({"ttl_s": -10}, 109),
         ({"sub": "43"}, 103),
         ({"pad": "x" * 4000}, 101),
     ):
-        raw.ask("auth", 1, token=made(house, **more))
+        raw.ask("auth", 1, token=made(running, **more))
         assert await code(raw, 1) == error
     assert await has(raw, "orders:42")
     assert not await has(raw, "orders:43")
-    assert house.gateway.hub.users == {"42": 1}
+    assert running.gateway.admission.users == {"42": 1}
     raw.leave()
-    await house.clients(0)
+    await running.clients(0)
 
 
-async def test_topics_that_the_newer_token_no_longer_allows_end(house: House) -> None:
-    raw = await enter(house, "/ws?subscriptions=slots,trades:pump,orders:42")
+async def test_topics_that_the_newer_token_no_longer_allows_end(running: RunningGateway) -> None:
+    raw = await enter(running, "/ws?subscriptions=slots,trades:pump,orders:42")
     assert {(await raw.json())["topic"] for _ in range(3)} == {"slots", "trades:pump", "orders:42"}
-    raw.ask("auth", 1, token=made(house, topics=["slots"]))
+    raw.ask("auth", 1, token=made(running, topics=["slots"]))
     assert (await raw.json())["type"] == "authenticated"
     ended = await raw.json()
     assert (ended["type"], ended["topic"], ended["data"]["code"]) == ("error", "trades:pump", 103)
-    assert set(house.gateway.hub.topics()) == {"slots", "orders:42"}
+    assert set(running.gateway.hub.topics()) == {"slots", "orders:42"}
     assert not await has(raw, "trades:pump")
-    raw.ask("auth", 2, token=made(house, topics=["trades:pump", "slots"]))
+    raw.ask("auth", 2, token=made(running, topics=["trades:pump", "slots"]))
     assert (await raw.json())["type"] == "authenticated"
     assert await has(raw, "trades:pump")
     raw.leave()
-    await house.clients(0)
+    await running.clients(0)
 
 
 async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
@@ -371,15 +373,15 @@ async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
     async with issuer() as served:
         served.stall()
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
-        async with open_house(auth=auth, cmd_per_s=1000) as house:
+        async with run_gateway(auth=auth, cmd_per_s=1000) as running:
             more: dict[str, Any] = {
                 "algorithm": "RS256",
                 "key": rsa_key("one"),
                 "header": {"kid": "k1"},
                 "aud": AUDIENCE,
             }
-            text = token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9, **more)
-            raw, other = await Raw.open(house.port, "/ws", offer(text)), await Raw.open(house.port)
+            text = token(now_s=running.gateway.gate.keeper.clock.wall_ns() / 1e9, **more)
+            raw, other = await Raw.open(running.port, "/ws", offer(text)), await Raw.open(running.port)
             for number in range(40):
                 raw.ask("subscribe", number, topic="slots")
             assert [await code(raw, number) for number in range(32, 40)] == [101] * 8
@@ -399,15 +401,15 @@ async def test_keys_of_an_issuer_are_looked_at_for_clients() -> None:
     async with issuer() as served:
         served.publish(jwk(rsa_key("one"), "k1"))
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
-        async with open_house(auth=auth) as house:
-            now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
+        async with run_gateway(auth=auth) as running:
+            now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
             more: dict[str, Any] = {
                 "algorithm": "RS256",
                 "key": rsa_key("one"),
                 "header": {"kid": "k1"},
                 "aud": AUDIENCE,
             }
-            raw = await Raw.open(house.port, "/ws?subscriptions=slots", offer(token(now_s=now_s, **more)))
+            raw = await Raw.open(running.port, "/ws?subscriptions=slots", offer(token(now_s=now_s, **more)))
             assert [(await raw.json())["type"] for _ in range(2)] == ["welcome", "subscribed"]
             raw.leave()
 
@@ -415,13 +417,13 @@ async def test_keys_of_an_issuer_are_looked_at_for_clients() -> None:
 async def test_no_credential_in_any_log_line_or_answer(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     heard = b""
-    async with open_house(auth=HS256) as house:
-        now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
+    async with run_gateway(auth=HS256) as running:
+        now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
         good, bad = token(now_s=now_s), token(now_s=now_s, key="y" * 40)
         shown = [good, bad, raw_token(b'{"alg":"none"}', b"{}", b"signature"), "k3yk3yk3yk3yk3yk3yk3y"]
         for text in shown:
             for path, more in (("/ws", offer(text)), (f"/ws?ticket={text}", ""), (f"/ws?token={text}", "")):
-                raw = await Raw.open(house.port, path, more)
+                raw = await Raw.open(running.port, path, more)
                 heard += raw.head
                 if b" 101 " in raw.head:
                     raw.ask("auth", 1, token=text)
@@ -430,14 +432,14 @@ async def test_no_credential_in_any_log_line_or_answer(capsys: pytest.CaptureFix
                 heard += await raw.reader.read()
                 raw.leave()
             for header in (f"Bearer {text}", f"Basic {text}", text):
-                raw = await Raw.connect(house.port)
+                raw = await Raw.connect(running.port)
                 raw.send(
                     f"GET /api/topics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
                     f"Authorization: {header}\r\n\r\n".encode()
                 )
                 heard += await raw.reader.read()
                 raw.leave()
-        metrics = house.metrics.render()
+        metrics = running.metrics.render()
     told = "".join(capsys.readouterr())
     assert "credential_refused" in told
     for text in (*shown, SECRET):

@@ -20,8 +20,8 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.gateway.browser import Page, needs_chromium, open_browser
-from tests.gateway.house import House, open_house
 from tests.gateway.issuer import HS256, token
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></bdi><script>document.title='pwned'</script>\u202egnp.\x00"
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -29,28 +29,30 @@ BROWSER_EXAMPLE = Path(__file__).parents[2] / "examples" / "browser.html"
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house(demo=True) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(demo=True) as running:
+        yield running
 
 
-async def play_demo(house: House) -> None:
+async def play_demo(running: RunningGateway) -> None:
     """The shipped recording, as fast as it goes, through the real pipeline."""
     clock, outlet = SystemClock(), Channel[AnyUpdate](1000, "block", name="ingest")
     pipeline = Pipeline(await asyncio.to_thread(Programs.load), clock, Metrics())
-    flow = asyncio.create_task(pipeline.run(outlet, house.bus))
+    flow = asyncio.create_task(pipeline.run(outlet, running.bus.writers["ingest"]))
     ending = await Recording(DEMO, clock, speed=None).run(outlet)
     outlet.close()
     await flow
     assert ending.how == "exhausted", ending
 
 
-async def publish(house: House, kind: MessageKind, topic: str, data: object, event_id: str = "", slot: int = 7) -> None:
+async def publish(
+    running: RunningGateway, kind: MessageKind, topic: str, data: object, event_id: str = "", slot: int = 7
+) -> None:
     chain = {"slot": str(slot), "signature": "5sig" * 16, "ix": [0], "commitment": "processed"}
     body = f'"data":{json.dumps(data)}'
     if kind == "event":
         body = f'"event_id":"{event_id}",{body},"chain":{json.dumps(chain)}'
-    await house.bus.publish([Publication(topic, kind, body.encode())])
+    await running.bus.publish([Publication(topic, kind, body.encode())])
 
 
 def trade(amount: str = "18446744073709551615") -> dict[str, object]:
@@ -61,7 +63,7 @@ def trade(amount: str = "18446744073709551615") -> dict[str, object]:
     }  # fmt: skip
 
 
-async def test_the_files_are_served_strictly(house: House) -> None:
+async def test_the_files_are_served_strictly(running: RunningGateway) -> None:
     types = {
         "/": "text/html",
         "/dashboard.css": "text/css",
@@ -70,7 +72,7 @@ async def test_the_files_are_served_strictly(house: House) -> None:
         "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
     }
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         for path, media_type in types.items():
             answer = await http.get(path)
             policy = answer.headers["content-security-policy"].split("; ")
@@ -83,10 +85,10 @@ async def test_the_files_are_served_strictly(house: House) -> None:
 
 
 @needs_chromium
-async def test_real_trades_are_shown(house: House) -> None:
-    await play_demo(house)
+async def test_real_trades_are_shown(running: RunningGateway) -> None:
+    await play_demo(running)
     async with open_browser() as page:
-        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.open(f"http://127.0.0.1:{running.port}/")
         await page.until("document.querySelectorAll('#trades tr.sell, #trades tr.buy').length >= 30")
         await page.until("document.querySelectorAll('#tokens li').length >= 4")
         text = await page.evaluate("document.body.innerText")
@@ -99,12 +101,12 @@ async def test_real_trades_are_shown(house: House) -> None:
 
 
 @needs_chromium
-async def test_a_hostile_name_is_text(house: House) -> None:
+async def test_a_hostile_name_is_text(running: RunningGateway) -> None:
     mint = "9VnZJfLDZDoJT5sx3pQYgS4xTJyJbJVxrZe66HH2pump"
     data = {"type": "TokenCreated", "mint": mint, "name": HOSTILE, "symbol": HOSTILE, "creator": mint}
-    await publish(house, "event", "token_updates", data, "e1")
+    await publish(running, "event", "token_updates", data, "e1")
     async with open_browser() as page:
-        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.open(f"http://127.0.0.1:{running.port}/")
         await page.until("document.querySelectorAll('#tokens li').length === 1")
         assert await page.evaluate("document.querySelector('#tokens bdi').textContent") == HOSTILE
         assert await page.evaluate("document.querySelectorAll('#tokens img, #tokens script').length") == 0
@@ -113,44 +115,44 @@ async def test_a_hostile_name_is_text(house: House) -> None:
 
 
 @needs_chromium
-async def test_verdicts_gaps_and_a_lost_connection(house: House) -> None:
+async def test_verdicts_gaps_and_a_lost_connection(running: RunningGateway) -> None:
     state = partial("document.querySelector('#trades tr:nth-last-child({}) .mark')?.textContent === '{}'".format)
     async with open_browser() as page:
-        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.open(f"http://127.0.0.1:{running.port}/")
         await page.until("document.querySelector('#connection').textContent === 'connected'")
-        await house.listened_to("trades:pump")
-        await publish(house, "event", "trades:pump", trade(), "e1", slot=7)
-        await publish(house, "event", "trades:pump", trade(), "e2", slot=8)
+        await running.listened_to("trades:pump")
+        await publish(running, "event", "trades:pump", trade(), "e1", slot=7)
+        await publish(running, "event", "trades:pump", trade(), "e2", slot=8)
         await page.until(state(2, "processed"))
         assert "18,446,744,073,709,551,615" in await page.evaluate("document.querySelector('#trades').textContent")
-        await publish(house, "promote", "trades:pump", {"slot": "7", "commitment": "confirmed"})
-        await publish(house, "retract", "trades:pump", {"event_ids": ["e2"], "reason": "fork"})
+        await publish(running, "promote", "trades:pump", {"slot": "7", "commitment": "confirmed"})
+        await publish(running, "retract", "trades:pump", {"event_ids": ["e2"], "reason": "fork"})
         await page.until(state(1, "confirmed"))
         await page.until(state(2, "retracted"))
-        await gap(house, "open")
+        await gap(running, "open")
         await page.until("document.querySelector('.notice')?.textContent.includes('being refilled')")
-        await gap(house, "unrecoverable")
+        await gap(running, "unrecoverable")
         await page.until("document.querySelector('.notice').textContent.includes('can\\'t be had')")
         assert await page.evaluate("document.querySelectorAll('.notice').length") == 1
-        for client in list(house.gateway.hub.clients):
+        for client in list(running.gateway.hub.clients):
             client.cut_off(CloseCode.SHUTDOWN)
-        await publish(house, "event", "trades:pump", trade("42"), "e3", slot=9)
+        await publish(running, "event", "trades:pump", trade("42"), "e3", slot=9)
         await page.until("document.querySelector('#trades tr:first-child .amount')?.textContent === '42'")
         await page.until("document.querySelector('#trades tr:first-child .age').textContent === 'caught up'")
         assert await page.evaluate("document.querySelector('#trade-count').textContent") == "3"
 
 
 @needs_chromium
-async def test_a_log_that_begins_anew_is_said_once(house: House) -> None:
+async def test_a_log_that_begins_anew_is_said_once(running: RunningGateway) -> None:
     async with open_browser() as page:
-        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.open(f"http://127.0.0.1:{running.port}/")
         for topic in ("trades:pump", "slots"):
-            await house.listened_to(topic)
-            await publish(house, "event", topic, trade(), f"{topic}:1")
+            await running.listened_to(topic)
+            await publish(running, "event", topic, trade(), f"{topic}:1")
         await page.until("document.querySelectorAll('#trades tr').length === 2")
-        await house.bus.renew()
+        await running.bus.renew()
         for topic in ("trades:pump", "slots"):
-            await publish(house, "event", topic, trade("42"), f"{topic}:2")
+            await publish(running, "event", topic, trade("42"), f"{topic}:2")
         await page.until("document.querySelectorAll('#trades tr').length === 5")
         assert await page.evaluate(
             "[...document.querySelectorAll('.notice')].map((row) => row.textContent).join()"
@@ -158,32 +160,32 @@ async def test_a_log_that_begins_anew_is_said_once(house: House) -> None:
 
 
 @needs_chromium
-async def test_any_topic_is_shown_raw(house: House) -> None:
-    await publish(house, "event", "events:pump", {"type": "Event", "program": "pump"}, "e1")
+async def test_any_topic_is_shown_raw(running: RunningGateway) -> None:
+    await publish(running, "event", "events:pump", {"type": "Event", "program": "pump"}, "e1")
     async with open_browser() as page:
-        await page.open(f"http://127.0.0.1:{house.port}/")
+        await page.open(f"http://127.0.0.1:{running.port}/")
         await page.until("[...document.querySelector('#known').options].some(({ text }) => text === 'events:pump')")
         await follow(page, "events:pump")
         await page.until("document.querySelectorAll('#raw li').length === 1")
-        await house.listened_to("events:pump")
+        await running.listened_to("events:pump")
         await follow(page, "nonsense")
         await page.until("document.querySelector('#raw-state').textContent === 'nonsense: unknown topic (102)'")
         assert await page.evaluate("document.querySelectorAll('#raw li').length") == 0
 
 
 @needs_chromium
-async def test_the_example_page_shows_trades(house: House, tmp_path: Path) -> None:
+async def test_the_example_page_shows_trades(running: RunningGateway, tmp_path: Path) -> None:
     example = tmp_path / "browser.html"
-    example.write_text(BROWSER_EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{house.port}"))
+    example.write_text(BROWSER_EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{running.port}"))
     async with open_browser() as page:
         await page.open(example.as_uri())
-        await house.listened_to("trades:pump")
-        await publish(house, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
+        await running.listened_to("trades:pump")
+        await publish(running, "event", "trades:pump", trade() | {"mint": "<b>x</b>"}, "e1")
         await page.until("document.querySelector('#trades li')?.textContent === 'buy <b>x</b> for 0.000000001 SOL'")
-        for client in list(house.gateway.hub.clients):
+        for client in list(running.gateway.hub.clients):
             client.cut_off(CloseCode.SHUTDOWN)
-        await publish(house, "retract", "trades:pump", {"event_ids": ["e1"], "reason": "fork"})
-        await publish(house, "event", "trades:pump", trade(), "e2")
+        await publish(running, "retract", "trades:pump", {"event_ids": ["e1"], "reason": "fork"})
+        await publish(running, "event", "trades:pump", trade(), "e2")
         await page.until("document.querySelector('#trades li')?.dataset.id === 'e2'")
         assert await page.evaluate("document.querySelectorAll('#trades li').length") == 1
         assert page.complaints == []
@@ -194,21 +196,21 @@ async def follow(page: Page, topic: str) -> None:
     await page.evaluate("document.querySelector('#chooser').requestSubmit()")
 
 
-async def gap(house: House, state: str) -> None:
+async def gap(running: RunningGateway, state: str) -> None:
     data = {"gap_id": "g1", "from_slot": "1", "to_slot": "9", "state": state, "reason": "test"}
     for topic in ("trades:pump", "token_updates"):
-        await publish(house, "gap", topic, data)
+        await publish(running, "gap", topic, data)
 
 
 @needs_chromium
 async def test_with_a_token_behind_the_address_it_comes_in() -> None:
-    async with open_house(auth=HS256) as house, open_browser() as page:
-        url = f"http://127.0.0.1:{house.port}/"
+    async with run_gateway(auth=HS256) as running, open_browser() as page:
+        url = f"http://127.0.0.1:{running.port}/"
         await page.open(url)
         await page.until("document.body.innerText.includes('this server wants a token')")
         await page.open(f"{url}?bad#token=x.y.z")
         await page.until("document.body.innerText.includes('this server refuses the token')")
-        await page.open(f"{url}?again#token={token(now_s=house.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
+        await page.open(f"{url}?again#token={token(now_s=running.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
         await page.until("document.body.innerText.includes('connected')")
         assert await page.evaluate("location.href") == url
         await page.until(f"document.body.innerText.includes('{headrace.__version__}')")

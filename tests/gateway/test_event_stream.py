@@ -11,18 +11,18 @@ import httpx
 import pytest
 from litestar import MediaType, Response, get
 
-from headrace.gateway.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
-from headrace.gateway.feeds import Feed
-from headrace.gateway.framings import events
-from headrace.gateway.groups import Client, Subscription
-from headrace.gateway.windows import Windows
+from headrace.fanout.feeds import Feed
+from headrace.fanout.framing import events
+from headrace.fanout.groups import Client, Subscription
+from headrace.fanout.windows import Windows
+from headrace.gateway.transports.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
 from headrace.model.events import Message, MessageKind, Position, Publication
 from headrace.protocol.frames import EventFramer, Head
 from headrace.runtime.clock import ManualClock
+from tests.fanout.hub_machine import Wire
+from tests.fanout.test_slow_clients import SMALL, publish_slowly
 from tests.gateway.browser import needs_chromium, open_browser
-from tests.gateway.house import House, Raw, join, open_house
-from tests.gateway.hub_world import Wire
-from tests.gateway.test_slow_clients import SMALL, publish_slowly
+from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
 TOPIC = "trades:pump"
 PATH = f"/api/topics/{TOPIC}/sse"
@@ -82,8 +82,8 @@ class Reader:
 
 
 @asynccontextmanager
-async def follow(house: House, last: str | None = None, path: str = PATH) -> AsyncIterator[Reader]:
-    raw = await Raw.connect(house.port)
+async def follow(running: RunningGateway, last: str | None = None, path: str = PATH) -> AsyncIterator[Reader]:
+    raw = await Raw.connect(running.port)
     more = "" if last is None else f"Last-Event-ID: {last}\r\n"
     raw.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
     head = await raw.read_head()
@@ -94,8 +94,8 @@ async def follow(house: House, last: str | None = None, path: str = PATH) -> Asy
     raw.leave()
 
 
-async def refused(house: House, path: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http:
+async def refused(running: RunningGateway, path: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         response = await http.get(path, headers=headers)
     assert response.headers["content-type"] == "application/problem+json"
     return response
@@ -108,13 +108,13 @@ async def test_every_message_comes_as_the_websocket_has_it() -> None:
         ("retract", b'"data":{"event_ids":["e"],"reason":"fork"}'),
         ("gap", b'"data":{"gap_id":"g",\n"from_slot":"1"}'),
     ]
-    async with open_house() as house, follow(house) as reader:
+    async with run_gateway() as running, follow(running) as reader:
         first = await reader.next()
         assert (first.event, first.id) == ("subscribed", "g:0")
         assert RETRY_MS[0] <= reader.retry_ms <= RETRY_MS[1]
-        raw = await join(house, f"/ws?subscriptions={TOPIC}")
+        raw = await join(running, f"/ws?subscriptions={TOPIC}")
         assert (await raw.json())["data"]["recovered"] is first.data["data"]["recovered"] is False
-        await house.bus.publish([Publication(TOPIC, kind, body) for kind, body in bodies])
+        await running.bus.publish([Publication(TOPIC, kind, body) for kind, body in bodies])
         for number, (kind, _) in enumerate(bodies, 1):
             told = await reader.next()
             assert told.data == await raw.json()
@@ -124,53 +124,53 @@ async def test_every_message_comes_as_the_websocket_has_it() -> None:
 
 @pytest.mark.parametrize("known", range(6))
 async def test_it_goes_on_where_the_client_was(known: int) -> None:
-    async with open_house() as house:
-        await house.publish(TOPIC, 5)
-        async with follow(house, f"g:{known}") as reader:
+    async with run_gateway() as running:
+        await running.publish(TOPIC, 5)
+        async with follow(running, f"g:{known}") as reader:
             answer = await reader.next()
             assert answer.data["data"] == {
                 "epoch": "g", "offset": "5", "was_recovering": True, "recovered": True, "replayed": 5 - known,
             }  # fmt: skip
             assert answer.id == ""  # cut off now, it would ask for the same again
-            await house.publish(TOPIC, 2)
+            await running.publish(TOPIC, 2)
             assert await reader.offsets(7 - known) == list(range(known + 1, 8))
             assert reader.id == "g:7"
 
 
 async def test_the_url_can_name_the_first_position_and_the_header_goes_before_it() -> None:
-    async with open_house() as house:
-        await house.publish(TOPIC, 5)
+    async with run_gateway() as running:
+        await running.publish(TOPIC, 5)
         for last, first in ((None, 3), ("g:4", 5)):
-            async with follow(house, last, f"{PATH}?epoch=g&offset=2") as reader:
+            async with follow(running, last, f"{PATH}?epoch=g&offset=2") as reader:
                 await reader.next()
                 assert await reader.offsets(1) == [first]
 
 
 @pytest.mark.parametrize("last", ["x:3", "g:99", "g:1"], ids=["another epoch", "not yet", "no longer kept"])
 async def test_a_position_that_is_gone_is_told(last: str) -> None:
-    async with open_house(history_size=3) as house:
-        await house.publish(TOPIC, 5)
-        async with follow(house, last) as reader:
+    async with run_gateway(history_size=3) as running:
+        await running.publish(TOPIC, 5)
+        async with follow(running, last) as reader:
             answer = await reader.next()
             assert answer.data["data"]["was_recovering"] is True
             assert answer.data["data"]["recovered"] is False
             assert answer.id == "g:5"
-            await house.publish(TOPIC)
+            await running.publish(TOPIC)
             assert await reader.offsets(1) == [6]
 
 
 async def test_cut_off_again_and_again_it_misses_and_repeats_nothing() -> None:
-    async with open_house(history_size=5000) as house:
+    async with run_gateway(history_size=5000) as running:
         got: list[int] = []
         last: str | None = "g:0"
-        publishing = asyncio.create_task(publish_slowly(house, 600, 100))
+        publishing = asyncio.create_task(publish_slowly(running, 600, 100))
         for part in range(12):
-            async with follow(house, last) as reader:
+            async with follow(running, last) as reader:
                 assert (await reader.next()).data["data"]["recovered"] is True
                 got += await reader.offsets(1 + part * 7 % 50)
                 last = reader.id
         await publishing
-        async with follow(house, last) as reader:
+        async with follow(running, last) as reader:
             await reader.next()
             got += await reader.offsets(600 - len(got))
         assert got == list(range(1, 601))
@@ -188,7 +188,10 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
 
 
 async def test_heartbeats_tell_the_head_and_need_no_answer() -> None:
-    async with open_house(ping_s=0.05, pong_s=0.05, head=lambda: Head(7, 5, 180)) as house, follow(house) as reader:
+    async with (
+        run_gateway(ping_s=0.05, pong_s=0.05, head=lambda: Head(7, 5, 180)) as running,
+        follow(running) as reader,
+    ):
         await reader.next()
         for _ in range(5):
             beat = await reader.next()
@@ -199,25 +202,25 @@ async def test_heartbeats_tell_the_head_and_need_no_answer() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has TCP's own patience only")
 async def test_one_that_vanished_is_left_to_the_kernel_to_find() -> None:
-    async with open_house(ping_s=3, pong_s=0.5) as house, follow(house) as reader:
+    async with run_gateway(ping_s=3, pong_s=0.5) as running, follow(running) as reader:
         await reader.next()
-        (client,) = house.gateway.hub.clients
+        (client,) = running.gateway.hub.clients
         plug = cast("asyncio.Transport", client.wire).get_extra_info("socket")
         assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3500
 
 
 async def test_streams_count_as_connections() -> None:
-    async with open_house(connections_max=2, http_connections_max=3) as house:
-        raw = await join(house)
-        async with follow(house) as reader:
+    async with run_gateway(connections_max=2, http_connections_max=3) as running:
+        raw = await join(running)
+        async with follow(running) as reader:
             await reader.next()
             async with httpx.AsyncClient(verify=False) as http:
-                counted = (await http.get(f"http://127.0.0.1:{house.port}/api/ws/connections")).json()
+                counted = (await http.get(f"http://127.0.0.1:{running.port}/api/ws/connections")).json()
             assert (counted["total_connections"], counted["topics"]) == (2, {TOPIC: 1})
-            response = await refused(house, PATH)
+            response = await refused(running, PATH)
             assert (response.status_code, response.headers["retry-after"]) == (503, "5")
-        await house.clients(1)  # it left
-        async with follow(house) as reader:
+        await running.clients(1)  # it left
+        async with follow(running) as reader:
             assert (await reader.next()).event == "subscribed"
         raw.leave()
 
@@ -225,20 +228,20 @@ async def test_streams_count_as_connections() -> None:
 async def test_streams_leave_room_for_requests() -> None:
     """They are no longer among the connections that are not yet anything."""
     async with (
-        open_house(http_connections_max=2) as house,
-        follow(house),
-        follow(house),
-        follow(house),
+        run_gateway(http_connections_max=2) as running,
+        follow(running),
+        follow(running),
+        follow(running),
         httpx.AsyncClient(verify=False) as http,
     ):
-        assert (await http.get(f"http://127.0.0.1:{house.port}/health/live")).status_code == 200
+        assert (await http.get(f"http://127.0.0.1:{running.port}/health/live")).status_code == 200
 
 
 async def test_a_stop_sends_what_waits_and_asks_to_come_back_later() -> None:
-    async with open_house() as house, follow(house) as reader:
+    async with run_gateway() as running, follow(running) as reader:
         await reader.next()
-        await house.publish(TOPIC, 3)
-        stopping = asyncio.create_task(house.gateway.stop(5.0))
+        await running.publish(TOPIC, 3)
+        stopping = asyncio.create_task(running.gateway.stop(5.0))
         assert await reader.offsets(3) == [1, 2, 3]
         last = await reader.next()
         assert last.event == "close"
@@ -248,14 +251,14 @@ async def test_a_stop_sends_what_waits_and_asks_to_come_back_later() -> None:
         with pytest.raises(EOFError):
             await reader.next()
         await stopping
-        assert house.metric("gateway_closed_total", code="4001") == 1
+        assert running.metric("gateway_closed_total", code="4001") == 1
 
 
 async def test_no_one_gets_in_while_it_drains() -> None:
-    async with open_house(close_s=60) as house:
-        kept = await Raw.connect(house.port)
-        raw = await join(house)
-        stopping = asyncio.create_task(house.gateway.stop(1.0))
+    async with run_gateway(close_s=60) as running:
+        kept = await Raw.connect(running.port)
+        raw = await join(running)
+        stopping = asyncio.create_task(running.gateway.stop(1.0))
         await asyncio.sleep(0)
         kept.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert b" 503 " in await kept.read_head()
@@ -264,12 +267,12 @@ async def test_no_one_gets_in_while_it_drains() -> None:
         await stopping
 
 
-async def stalled_stream(house: House) -> Raw:
+async def stalled_stream(running: RunningGateway) -> Raw:
     """One that hears that it is subscribed, and then never reads."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", house.port))
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", running.port))
     raw = Raw(*await asyncio.open_connection(sock=connection, limit=4096))
     raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     async with asyncio.timeout(30):
@@ -278,18 +281,18 @@ async def stalled_stream(house: House) -> Raw:
 
 
 async def test_one_that_never_reads_is_dropped() -> None:
-    async with open_house(slow_abort_s=0.5, **SMALL) as house:
-        stalled = await stalled_stream(house)
-        await publish_slowly(house, 1000, 1000)
-        await house.clients(0)
-        assert house.metric("gateway_paused_total") >= 1
+    async with run_gateway(slow_abort_s=0.5, **SMALL) as running:
+        stalled = await stalled_stream(running)
+        await publish_slowly(running, 1000, 1000)
+        await running.clients(0)
+        assert running.metric("gateway_paused_total") >= 1
         stalled.leave()
 
 
 async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() -> None:
-    async with open_house(slow_abort_s=30, history_size=50, **SMALL) as house:
-        stalled = await stalled_stream(house)
-        await publish_slowly(house, 2000, 1000)
+    async with run_gateway(slow_abort_s=30, history_size=50, **SMALL) as running:
+        stalled = await stalled_stream(running)
+        await publish_slowly(running, 2000, 1000)
         async with asyncio.timeout(30):
             body = await stalled.reader.read()
         assert body.endswith(b"0\r\n\r\n")
@@ -301,15 +304,15 @@ async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() ->
             "epoch": "g", "from_offset": str(len(offsets) + 1), "to_offset": "2000", "dropped": 2000 - len(offsets),
         }  # fmt: skip
         assert close["data"]["code"] == 4008
-        assert house.metric("gateway_dropped_messages_total") == 2000 - len(offsets)
+        assert running.metric("gateway_dropped_messages_total") == 2000 - len(offsets)
         stalled.leave()
 
 
 async def test_one_that_comes_back_in_time_misses_nothing() -> None:
-    async with open_house(slow_abort_s=30, history_size=5000, **SMALL) as house:
-        stalled = await stalled_stream(house)
-        await publish_slowly(house, 1000, 1000)
-        assert house.metric("gateway_paused_total") >= 1
+    async with run_gateway(slow_abort_s=30, history_size=5000, **SMALL) as running:
+        stalled = await stalled_stream(running)
+        await publish_slowly(running, 1000, 1000)
+        assert running.metric("gateway_paused_total") >= 1
         for offset in range(1, 1001):
             async with asyncio.timeout(30):
                 await stalled.reader.readuntil(b"id: ")
@@ -318,8 +321,8 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
 
 
 async def test_one_that_goes_on_talking_is_not_answered_and_then_dropped() -> None:
-    async with open_house(body_bytes_max=10_000) as house:
-        raw = await Raw.connect(house.port)
+    async with run_gateway(body_bytes_max=10_000) as running:
+        raw = await Raw.connect(running.port)
         raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode() + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"text/event-stream" in await raw.read_head()
         assert b"retry" in await raw.reader.readuntil(b"event: subscribed")
@@ -327,31 +330,31 @@ async def test_one_that_goes_on_talking_is_not_answered_and_then_dropped() -> No
         async with asyncio.timeout(30):
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 assert b"live" not in await raw.reader.readexactly(100_000)
-        await house.clients(0)
+        await running.clients(0)
 
 
 async def test_one_that_leaves_is_forgotten() -> None:
-    async with open_house() as house:
+    async with run_gateway() as running:
         for _ in range(3):
-            async with follow(house) as reader:
+            async with follow(running) as reader:
                 await reader.next()
-            await house.clients(0)
-        assert not house.gateway.hub.topics()
+            await running.clients(0)
+        assert not running.gateway.hub.topics()
 
 
 async def test_head_has_no_stream_behind_it() -> None:
-    async with open_house() as house, httpx.AsyncClient(verify=False) as http:
+    async with run_gateway() as running, httpx.AsyncClient(verify=False) as http:
         for _ in range(2):
-            response = await http.head(f"http://127.0.0.1:{house.port}{PATH}")
+            response = await http.head(f"http://127.0.0.1:{running.port}{PATH}")
             assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")
-        assert not house.gateway.hub.clients
+        assert not running.gateway.hub.clients
 
 
 @pytest.mark.parametrize("last", ["", " "])
 async def test_an_empty_id_is_none(last: str) -> None:
-    async with open_house() as house:
-        await house.publish(TOPIC)
-        async with follow(house, last) as reader:
+    async with run_gateway() as running:
+        await running.publish(TOPIC)
+        async with follow(running, last) as reader:
             assert (await reader.next()).data["data"]["was_recovering"] is False
 
 
@@ -359,8 +362,8 @@ async def test_an_empty_id_is_none(last: str) -> None:
     "last", [":", "g", "g:", ":1", "g:-1", "g:1.5", "g:18446744073709551616", "é:1", "g:٣", f"{'g' * 65}:1", "g" * 9000]
 )
 async def test_an_id_that_is_none_of_ours_is_refused(last: str) -> None:
-    async with open_house() as house:
-        raw = await Raw.connect(house.port)
+    async with run_gateway() as running:
+        raw = await Raw.connect(running.port)
         raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {last}\r\nConnection: close\r\n\r\n".encode())
         head = await raw.read_head()
         assert b" 400 " in head
@@ -385,16 +388,16 @@ async def test_an_eventsource_in_a_browser_comes_back_to_where_it_was() -> None:
     def page() -> Response[str]:
         return Response(PAGE.replace("PATH", json.dumps(PATH)), media_type=MediaType.HTML, headers=policy)
 
-    async with open_house(handlers=(page,)) as house, open_browser() as browser:
-        await browser.open(f"http://127.0.0.1:{house.port}/try")
+    async with run_gateway(handlers=(page,)) as running, open_browser() as browser:
+        await browser.open(f"http://127.0.0.1:{running.port}/try")
         await browser.until("heard.includes('subscribed')")
-        await house.publish(TOPIC, 2)
-        await house.bus.publish([Publication(TOPIC, "retract", b'"data":{"event_ids":[],"reason":"fork"}')])
+        await running.publish(TOPIC, 2)
+        await running.bus.publish([Publication(TOPIC, "retract", b'"data":{"event_ids":[],"reason":"fork"}')])
         await browser.until("heard.includes('retract')")
-        (client,) = house.gateway.hub.clients
+        (client,) = running.gateway.hub.clients
         client.wire.abort()  # type: ignore[attr-defined]
-        await house.clients(0)
-        await house.publish(TOPIC, 2)
+        await running.clients(0)
+        await running.publish(TOPIC, 2)
         await browser.until("heard.includes('g:5')")
         assert await browser.evaluate("heard") == [
             "subscribed", "g:1", "g:2", "retract", "subscribed", "g:4", "g:5",

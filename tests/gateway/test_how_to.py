@@ -14,7 +14,7 @@ from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Publication
 from headrace.runtime.clock import SystemClock
 from tests.gateway.browser import Page, needs_chromium, open_browser
-from tests.gateway.house import House, open_house
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to" / "write-a-client.md"
@@ -29,14 +29,14 @@ def programs(page: Path, language: str) -> list[str]:
 
 
 async def test_the_python_program() -> None:
-    async with open_house() as house:
-        text = programs(HOW_TO, "python")[0].replace(":8080", f":{house.port}")
+    async with run_gateway() as running:
+        text = programs(HOW_TO, "python")[0].replace(":8080", f":{running.port}")
         words = (sys.executable, "-u", "-c", text)
         process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
-            await house.listened_to("trades:pump")
-            await house.bus.publish([EVENT])
+            await running.listened_to("trades:pump")
+            await running.bus.publish([EVENT])
             async with asyncio.timeout(30):
                 assert await process.stdout.readline() == b"buy M 1.5\n"
         finally:
@@ -47,10 +47,10 @@ async def test_the_python_program() -> None:
 async def test_the_programs_that_notify_and_that_are_notified() -> None:
     send, listen = programs(HOW_TO.with_name("notify-users.md"), "python")
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
-    async with open_house(inbox=inbox) as house:
+    async with run_gateway(inbox=inbox) as running:
         sending, listening = [
             await asyncio.create_subprocess_exec(
-                sys.executable, "-u", "-c", text.replace(":8080", f":{house.port}"), stdout=asyncio.subprocess.PIPE
+                sys.executable, "-u", "-c", text.replace(":8080", f":{running.port}"), stdout=asyncio.subprocess.PIPE
             )
             for text in (send, listen)
         ]
@@ -68,7 +68,7 @@ async def test_the_programs_that_notify_and_that_are_notified() -> None:
 
 
 @asynccontextmanager
-async def opened(text: str) -> AsyncIterator[tuple[House, Page]]:
+async def opened(text: str) -> AsyncIterator[tuple[RunningGateway, Page]]:
     """A page with this program, and the server that it talks to; what it logs is in `heard`."""
     heard = (
         "<link rel='icon' href='data:,'>"
@@ -82,44 +82,44 @@ async def opened(text: str) -> AsyncIterator[tuple[House, Page]]:
         content = heard + text.replace(":8080", f":{port}")
         return Response(content, media_type=MediaType.HTML, headers=policy)
 
-    async with open_house(handlers=(page,)) as house, open_browser() as browser:
-        port = house.port
-        await house.bus.publish([EVENT])
+    async with run_gateway(handlers=(page,)) as running, open_browser() as browser:
+        port = running.port
+        await running.bus.publish([EVENT])
         await browser.open(f"http://127.0.0.1:{port}/try")
-        yield house, browser
+        yield running, browser
         assert browser.complaints == []
 
 
 @needs_chromium
 async def test_the_browser_program() -> None:
-    async with opened(programs(HOW_TO, "html")[0]) as (house, browser):
-        await house.listened_to("trades:pump")
-        await house.bus.publish([EVENT])
+    async with opened(programs(HOW_TO, "html")[0]) as (running, browser):
+        await running.listened_to("trades:pump")
+        await running.bus.publish([EVENT])
         await browser.until("heard.includes('event trades:pump 2')")
 
 
 @needs_chromium
 async def test_the_page_of_the_readme() -> None:
-    async with opened(programs(ROOT / "README.md", "html")[0]) as (house, browser):
-        await house.listened_to("trades:pump")
-        await house.bus.publish([EVENT])
+    async with opened(programs(ROOT / "README.md", "html")[0]) as (running, browser):
+        await running.listened_to("trades:pump")
+        await running.bus.publish([EVENT])
         await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
 
 
 @needs_chromium
 async def test_the_pages_of_the_tutorial() -> None:
     first, second = programs(TUTORIAL, "html")
-    async with opened(first) as (house, browser):
-        await house.listened_to("trades:pump")
-        await house.bus.publish([EVENT])
+    async with opened(first) as (running, browser):
+        await running.listened_to("trades:pump")
+        await running.bus.publish([EVENT])
         await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
-        await house.bus.renew()
-        await house.bus.publish(
+        await running.bus.renew()
+        await running.bus.publish(
             [Publication("trades:pump", "promote", b'"data":{"slot":"7","commitment":"confirmed"}')]
         )
         await browser.until("document.querySelectorAll('#trades li').length === 0")
-    async with opened(second) as (house, browser):
-        await house.listened_to("trades:pump")
-        await house.bus.publish([EVENT])
+    async with opened(second) as (running, browser):
+        await running.listened_to("trades:pump")
+        await running.bus.publish([EVENT])
         await browser.until("heard.join() === '1 trades before 1,event 2'")
-        await house.clients(0)
+        await running.clients(0)

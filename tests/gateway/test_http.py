@@ -9,21 +9,21 @@ import pytest
 import pytest_asyncio
 from litestar import get
 
-from headrace.gateway.http import READ_AHEAD
-from tests.gateway.house import House, Raw, join, open_house
+from headrace.gateway.transports.http import READ_AHEAD
+from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house() -> AsyncIterator[House]:
-    async with open_house(demo=True) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(demo=True) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as client:
+async def http(running: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as client:
         yield client
 
 
@@ -37,9 +37,9 @@ def is_problem(response: httpx.Response, status: int) -> bool:
     )
 
 
-async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> None:
+async def test_liveness_and_readiness(running: RunningGateway, http: httpx.AsyncClient) -> None:
     assert (await http.get("/health/live")).json() == {"status": "live"}
-    house.health.report("source", ready=False, detail="connecting")
+    running.health.report("source", ready=False, detail="connecting")
     response = await http.get("/health/ready")
     assert response.status_code == 503
     assert response.json()["status"] == "not ready"
@@ -52,9 +52,9 @@ async def test_liveness_and_readiness(house: House, http: httpx.AsyncClient) -> 
         "last_error": "connecting",
         "last_error_at": since,
     }
-    house.health.report("source", ready=False, detail="switched off", required=False)
+    running.health.report("source", ready=False, detail="switched off", required=False)
     assert (await http.get("/health/ready")).status_code == 200
-    house.health.forget("source")
+    running.health.forget("source")
 
 
 async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
@@ -70,8 +70,8 @@ async def test_info(http: httpx.AsyncClient) -> None:
     assert (info["server_id"], info["protocol"], info["demo"]) == ("server-1", "stream.v1", True)
 
 
-async def test_connections_are_counted_without_names(house: House, http: httpx.AsyncClient) -> None:
-    raws = [await join(house, f"/ws?user_id=secret{n % 2}&subscriptions=token_updates") for n in range(3)]
+async def test_connections_are_counted_without_names(running: RunningGateway, http: httpx.AsyncClient) -> None:
+    raws = [await join(running, f"/ws?user_id=secret{n % 2}&subscriptions=token_updates") for n in range(3)]
     for raw in raws:
         await raw.json()
     response = await http.get("/api/ws/connections")
@@ -86,13 +86,13 @@ async def test_connections_are_counted_without_names(house: House, http: httpx.A
     assert "secret" not in response.text
     for raw in raws:
         raw.leave()
-    await house.clients(0)
+    await running.clients(0)
     assert (await http.get("/api/ws/connections")).json()["active_users"] == 0
 
 
-async def test_topics_are_listed_by_name(house: House, http: httpx.AsyncClient) -> None:
+async def test_topics_are_listed_by_name(running: RunningGateway, http: httpx.AsyncClient) -> None:
     for name in ("c", "a", "b"):
-        await house.publish(f"trades:list_{name}", 2)
+        await running.publish(f"trades:list_{name}", 2)
     listed = (await http.get("/api/topics", params={"prefix": "trades:list_", "limit": 2})).json()
     assert listed["total"] == 3
     assert listed["topics"] == [
@@ -100,8 +100,8 @@ async def test_topics_are_listed_by_name(house: House, http: httpx.AsyncClient) 
     ]
 
 
-async def test_history_pages(house: House, http: httpx.AsyncClient) -> None:
-    await house.publish("trades:pages", 5)
+async def test_history_pages(running: RunningGateway, http: httpx.AsyncClient) -> None:
+    await running.publish("trades:pages", 5)
     page = (await http.get("/api/topics/trades:pages/history", params={"epoch": "g", "offset": "2", "limit": 2})).json()
     assert (page["topic"], page["epoch"], page["offset"]) == ("trades:pages", "g", "5")
     assert [item["offset"] for item in page["items"]] == ["3", "4"]
@@ -109,10 +109,10 @@ async def test_history_pages(house: House, http: httpx.AsyncClient) -> None:
     assert [item["offset"] for item in back["items"]] == ["5"]
 
 
-async def test_topics_are_listed_page_by_page(house: House, http: httpx.AsyncClient) -> None:
+async def test_topics_are_listed_page_by_page(running: RunningGateway, http: httpx.AsyncClient) -> None:
     names = [f"trades:page_{n:02}" for n in range(25)]
     for name in names:
-        await house.publish(name)
+        await running.publish(name)
     found: list[str] = []
     after: str | None = ""
     while after is not None:
@@ -124,25 +124,25 @@ async def test_topics_are_listed_page_by_page(house: House, http: httpx.AsyncCli
     assert found == names
 
 
-async def test_topics_of_users_are_named_to_nobody(house: House, http: httpx.AsyncClient) -> None:
-    await house.publish("orders:ann")
-    await house.publish("order:77")
+async def test_topics_of_users_are_named_to_nobody(running: RunningGateway, http: httpx.AsyncClient) -> None:
+    await running.publish("orders:ann")
+    await running.publish("order:77")
     listed = (await http.get("/api/topics", params={"limit": 1000})).text
-    raw = await join(house, "/ws?subscriptions=orders:ann")
+    raw = await join(running, "/ws?subscriptions=orders:ann")
     assert (await raw.json())["type"] == "subscribed"
     assert "ann" not in listed + (await http.get("/api/ws/connections")).text
     assert "order:" not in listed
     raw.leave()
-    await house.clients(0)
+    await running.clients(0)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
 async def test_history_is_read_to_its_end_page_by_page(
-    house: House, http: httpx.AsyncClient, limit: int, reverse: bool
+    running: RunningGateway, http: httpx.AsyncClient, limit: int, reverse: bool
 ) -> None:
     topic = f"trades:all_{limit}_{int(reverse)}"
-    await house.publish(topic, 10)
+    await running.publish(topic, 10)
     found: list[int] = []
     query: dict[str, str | int] = {"limit": limit, "reverse": str(reverse).lower()}
     while True:
@@ -156,10 +156,10 @@ async def test_history_is_read_to_its_end_page_by_page(
 
 async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
     async with (
-        open_house() as house,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http,
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
-        await house.publish("slots", 40, 60_000)
+        await running.publish("slots", 40, 60_000)
         page = (await http.get("/api/topics/slots/history?limit=1000")).json()
         assert len(page["items"]) < 40
         assert page["next"] == {"epoch": "g", "offset": page["items"][-1]["offset"]}
@@ -169,10 +169,10 @@ async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
 
 async def test_a_position_that_is_gone_is_told_with_what_was_given() -> None:
     async with (
-        open_house(history_size=3) as house,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http,
+        run_gateway(history_size=3) as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
-        await house.publish("slots", 9)
+        await running.publish("slots", 9)
         response = await http.get("/api/topics/slots/history?epoch=g&offset=2")
         assert is_problem(response, 410)
         body = response.json()
@@ -240,8 +240,8 @@ async def test_topic_names_with_tricks_name_nothing(http: httpx.AsyncClient, nam
     assert "x-1" not in response.headers
 
 
-async def test_a_name_may_be_percent_encoded(house: House, http: httpx.AsyncClient) -> None:
-    await house.publish("trades:pump")
+async def test_a_name_may_be_percent_encoded(running: RunningGateway, http: httpx.AsyncClient) -> None:
+    await running.publish("trades:pump")
     assert (await http.get("/api/topics/%74rades%3apump/history")).json()["topic"] == "trades:pump"
 
 
@@ -264,8 +264,8 @@ async def test_a_name_may_be_percent_encoded(house: House, http: httpx.AsyncClie
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_requests_with_tricks(house: House, line: bytes, status: int) -> None:
-    raw = await Raw.connect(house.port)
+async def test_requests_with_tricks(running: RunningGateway, line: bytes, status: int) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await raw.read_head()).startswith(b"HTTP/1.1 %d " % status), raw.head
     raw.leave()
@@ -309,8 +309,8 @@ async def test_a_defect_says_nothing_of_itself(http: httpx.AsyncClient, capsys: 
     def broken() -> None:
         raise RuntimeError("the secret is 42")
 
-    async with open_house(handlers=(broken,)) as house:
-        response = await http.get(f"http://127.0.0.1:{house.port}/broken")
+    async with run_gateway(handlers=(broken,)) as running:
+        response = await http.get(f"http://127.0.0.1:{running.port}/broken")
         assert is_problem(response, 500)
         assert "42" not in response.text
     assert "request_failed" in capsys.readouterr().err
@@ -325,8 +325,8 @@ async def test_head_is_get_without_a_body(http: httpx.AsyncClient, path: str) ->
         assert head_response.headers["content-length"] == get_response.headers["content-length"]
 
 
-async def test_a_request_to_two_hosts_is_to_none(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def test_a_request_to_two_hosts_is_to_none(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
     assert b" 400 " in await raw.read_head()
     raw.leave()
@@ -366,8 +366,8 @@ async def test_the_dashboard_loads_nothing_from_elsewhere(http: httpx.AsyncClien
         (b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000, 431),
     ],
 )
-async def test_bad_requests_on_the_wire(house: House, data: bytes, status: int) -> None:
-    raw = await Raw.connect(house.port)
+async def test_bad_requests_on_the_wire(running: RunningGateway, data: bytes, status: int) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(data)
     assert (await raw.read_head()).startswith(b"HTTP/1.1 %d " % status)
     assert json.loads(await raw.reader.read())["status"] == status
@@ -379,8 +379,8 @@ async def test_bad_requests_on_the_wire(house: House, data: bytes, status: int) 
     [b"", b"GET /ws HT", b"GET / HTTP/1.1\r\nHost:", b"POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 9\r\n\r\nx"],
 )
 async def test_a_request_must_come_in_time(start: bytes) -> None:
-    async with open_house(request_s=0.1) as house:
-        raw = await Raw.connect(house.port)
+    async with run_gateway(request_s=0.1) as running:
+        raw = await Raw.connect(running.port)
         raw.send(start)
         async with asyncio.timeout(30):
             answer = await raw.reader.read()
@@ -389,27 +389,27 @@ async def test_a_request_must_come_in_time(start: bytes) -> None:
 
 
 async def test_connections_that_never_become_anything_are_limited() -> None:
-    async with open_house(http_connections_max=3) as house:
-        raws = [await Raw.connect(house.port) for _ in range(4)]
+    async with run_gateway(http_connections_max=3) as running:
+        raws = [await Raw.connect(running.port) for _ in range(4)]
         assert b" 503 " in await raws[3].read_head()
         for raw in raws:
             raw.leave()
 
 
-async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_further(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_further(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own client
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
     async with asyncio.timeout(30):
-        while not house.gateway.gate.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
+        while not running.gateway.gate.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
             await asyncio.sleep(0.001)
-    (waiting,) = [len(connection._inbound) for connection in house.gateway._http.connections if connection._exchange]
+    (waiting,) = [len(connection._inbound) for connection in running.gateway._http.connections if connection._exchange]
     assert waiting <= READ_AHEAD + 262_144  # and what one read gives
     raw.leave()
 
 
-async def test_pipelined_requests_are_all_answered(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def test_pipelined_requests_are_all_answered(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
     for _ in range(100):
         assert b" 200 " in await raw.read_head()

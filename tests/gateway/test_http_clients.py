@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.gateway.house import TEXT, UPGRADE, House, Raw, frame, open_house
+from tests.fanout.test_framing import mirror, seen, statuses
 from tests.gateway.http_corpus import LIVE
-from tests.gateway.test_framing import mirror, seen, statuses
+from tests.gateway.running_gateway import TEXT, UPGRADE, Raw, RunningGateway, frame, run_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,9 +31,9 @@ def program(name: str) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house() -> AsyncIterator[House]:
-    async with open_house(handlers=(mirror,), request_s=60) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(handlers=(mirror,), request_s=60) as running:
+        yield running
 
 
 async def run(*command: str) -> list[tuple[int, Any]]:
@@ -54,14 +54,14 @@ def bodies(answers: list[tuple[int, Any]]) -> list[tuple[int, str]]:
     return [(status, body["body"].encode("latin-1").decode()) for status, body in answers]
 
 
-async def test_java_which_offers_h2c_posts_bodies(house: House) -> None:
-    answers = await run(program("java"), str(CLIENTS / "Post.java"), f"http://127.0.0.1:{house.port}/mirror", *BODIES)
+async def test_java_which_offers_h2c_posts_bodies(running: RunningGateway) -> None:
+    answers = await run(program("java"), str(CLIENTS / "Post.java"), f"http://127.0.0.1:{running.port}/mirror", *BODIES)
     assert bodies(answers) == [(201, body) for body in BODIES]
     assert ["upgrade", "h2c"] in answers[0][1]["fields"]  # else this test shows nothing
 
 
-async def test_node_posts_bodies_and_chunks(house: House) -> None:
-    answers = await run(program("node"), str(CLIENTS / "post.mjs"), f"http://127.0.0.1:{house.port}/mirror", *BODIES)
+async def test_node_posts_bodies_and_chunks(running: RunningGateway) -> None:
+    answers = await run(program("node"), str(CLIENTS / "post.mjs"), f"http://127.0.0.1:{running.port}/mirror", *BODIES)
     assert bodies(answers) == [(201, body) for body in BODIES]
     assert ["transfer-encoding", "chunked"] in answers[-1][1]["fields"]
 
@@ -77,8 +77,8 @@ async def test_node_posts_bodies_and_chunks(house: House) -> None:
     ],
     ids=" ".join,
 )
-async def test_curl_posts_bodies(house: House, how: list[str]) -> None:
-    url = f"http://127.0.0.1:{house.port}/mirror"
+async def test_curl_posts_bodies(running: RunningGateway, how: list[str]) -> None:
+    url = f"http://127.0.0.1:{running.port}/mirror"
     for body in BODIES:
         said = ["--silent", "--show-error", "--write-out", "\n%{http_code}", "--data-binary", body]
         process = await asyncio.create_subprocess_exec(program("curl"), *said, *how, url, stdout=-1, stderr=-1)
@@ -111,9 +111,9 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(house: House, folder: Path, *, buffering: bool) -> AsyncIterator[str]:
+async def nginx(running: RunningGateway, folder: Path, *, buffering: bool) -> AsyncIterator[str]:
     """A stock nginx that hands upgrades on and keeps `/metrics` to itself; the path of its socket."""
-    config = NGINX.format(folder=folder, port=house.port, buffering="on" if buffering else "off")
+    config = NGINX.format(folder=folder, port=running.port, buffering="on" if buffering else "off")
     (folder / "nginx.conf").write_text(config)
     command = (program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"))
     process = await asyncio.create_subprocess_exec(*command, stderr=-1)
@@ -149,13 +149,13 @@ LAST = LIVE.replace(b"Host", b"Connection: close\r\nHost")
 @pytest.mark.parametrize("buffering", [True, False])
 @pytest.mark.parametrize("upgrade", ["h2c", "foo", "websocket"])
 async def test_no_request_passes_nginx_in_the_body_of_another(
-    house: House, tmp_path: Path, upgrade: str, buffering: bool
+    running: RunningGateway, tmp_path: Path, upgrade: str, buffering: bool
 ) -> None:
     head = (
         f"POST /mirror HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
         f"Content-Length: {len(METRICS)}\r\n\r\n"
     ).encode()
-    async with nginx(house, tmp_path, buffering=buffering) as path:
+    async with nginx(running, tmp_path, buffering=buffering) as path:
         assert statuses(await through(path, METRICS.replace(b"Host", b"Connection: close\r\nHost"))) == (403,)
         for pieces in ((head + METRICS + LAST,), (head, METRICS, LAST), (head, METRICS[:9], METRICS[9:] + LAST)):
             answer = await through(path, *pieces)
@@ -164,8 +164,8 @@ async def test_no_request_passes_nginx_in_the_body_of_another(
             assert b"headrace_" not in answer
 
 
-async def test_a_websocket_passes_nginx(house: House, tmp_path: Path) -> None:
-    async with nginx(house, tmp_path, buffering=True) as path:
+async def test_a_websocket_passes_nginx(running: RunningGateway, tmp_path: Path) -> None:
+    async with nginx(running, tmp_path, buffering=True) as path:
         raw = Raw(*await asyncio.open_unix_connection(path))
         raw.send(UPGRADE.format(path="/echo", more="").encode())
         assert b" 101 " in await raw.read_head()

@@ -11,13 +11,13 @@ import pytest
 from litestar import MediaType, Response, get
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.model.events import Publication
 from headrace.runtime.clock import SystemClock
 from tests.gateway.browser import needs_chromium, open_browser
-from tests.gateway.house import House, open_house
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 from tests.gateway.test_how_to import EVENT
 from tests.gateway.test_reference import HAPPENINGS, lines_of, matches
+from tests.local_bus import LocalBus
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "http.md").read_text()
@@ -28,10 +28,10 @@ EXCHANGES = [block for block in BLOCKS if "→ GET" in block]
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_the_examples_happen(exchange: str) -> None:
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     async with (
-        open_house(bus) as house,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http,
+        run_gateway(bus) as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
         answer: httpx.Response | None = None
         for mark, text in lines_of(exchange):
@@ -48,18 +48,18 @@ async def test_the_examples_happen(exchange: str) -> None:
 async def test_the_stream_is_as_shown() -> None:
     """Field for field, but for the time to wait."""
     (shown,) = [block for block in BLOCKS if block.startswith("retry")]
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     happened = ["five trades happen", "a trade happens", "a fork takes it back"]
     async with (
-        open_house(bus) as house,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http,
+        run_gateway(bus) as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
         await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[happened[0]]])
         async with http.stream("GET", "/api/topics/trades:pump/sse") as response:
             for name in happened[1:]:
-                await house.listened_to("trades:pump")
+                await running.listened_to("trades:pump")
                 await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[name]])
-            stopping = asyncio.create_task(house.gateway.stop(5))
+            stopping = asyncio.create_task(running.gateway.stop(5))
             real = (await response.aread()).decode()
         await stopping
     shown_lines = re.sub(r"\n {7}", "", shown).strip().split("\n")
@@ -75,8 +75,8 @@ async def test_the_stream_is_as_shown() -> None:
 
 async def test_every_route_has_its_line() -> None:
     told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)`", REFERENCE.partition("\nIn the examples")[0]))
-    async with open_house() as house, httpx.AsyncClient(verify=False) as http:
-        document = (await http.get(f"http://127.0.0.1:{house.port}/schema")).json()
+    async with run_gateway() as running, httpx.AsyncClient(verify=False) as http:
+        document = (await http.get(f"http://127.0.0.1:{running.port}/schema")).json()
     assert told == {*document["paths"], "/schema", "/schema/asyncapi.json"}
 
 
@@ -86,24 +86,24 @@ def program(language: str) -> str:
     return found[1]
 
 
-async def drop_the_client(house: House) -> None:
-    (client,) = house.gateway.hub.clients
+async def drop_the_client(running: RunningGateway) -> None:
+    (client,) = running.gateway.hub.clients
     client.wire.abort()  # type: ignore[attr-defined]
-    await house.clients(0)
+    await running.clients(0)
 
 
 async def test_the_python_program() -> None:
-    async with open_house() as house:
-        words = (sys.executable, "-u", "-c", program("python").replace(":8080", f":{house.port}"))
+    async with run_gateway() as running:
+        words = (sys.executable, "-u", "-c", program("python").replace(":8080", f":{running.port}"))
         process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
             async with asyncio.timeout(30):
-                await house.listened_to("trades:pump")
-                await house.bus.publish([EVENT])
+                await running.listened_to("trades:pump")
+                await running.bus.publish([EVENT])
                 assert await process.stdout.readline() == b"buy M 1.5\n"
-                await drop_the_client(house)
-                await house.bus.publish([EVENT, EVENT])
+                await drop_the_client(running)
+                await running.bus.publish([EVENT, EVENT])
                 assert await process.stdout.readline() == b"buy M 1.5\n"
                 assert await process.stdout.readline() == b"buy M 1.5\n"
         finally:
@@ -120,13 +120,15 @@ async def test_the_browser_program() -> None:
     def page() -> Response[str]:
         return Response(heard + program("html"), media_type=MediaType.HTML, headers=policy)
 
-    async with open_house(handlers=(page,), history_size=3) as house, open_browser() as browser:
-        await browser.open(f"http://127.0.0.1:{house.port}/try")
-        await house.listened_to("trades:pump")
-        await house.bus.publish([Publication("trades:pump", "event", b'"event_id":"e1","data":{"type":"Trade"}')])
-        await house.bus.publish([Publication("trades:pump", "retract", b'"data":{"event_ids":["e1"],"reason":"fork"}')])
+    async with run_gateway(handlers=(page,), history_size=3) as running, open_browser() as browser:
+        await browser.open(f"http://127.0.0.1:{running.port}/try")
+        await running.listened_to("trades:pump")
+        await running.bus.publish([Publication("trades:pump", "event", b'"event_id":"e1","data":{"type":"Trade"}')])
+        await running.bus.publish(
+            [Publication("trades:pump", "retract", b'"data":{"event_ids":["e1"],"reason":"fork"}')]
+        )
         await browser.until("heard.includes('undo e1')")
-        await drop_the_client(house)
-        await house.bus.publish([EVENT] * 9)
+        await drop_the_client(running)
+        await running.bus.publish([EVENT] * 9)
         await browser.until("heard.includes('moved on too far: start afresh')")
         assert await browser.evaluate("heard[0]") == "event e1 Trade"

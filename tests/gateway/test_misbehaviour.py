@@ -12,8 +12,8 @@ import httpx
 import pytest
 import uvloop
 
-from tests.gateway.house import CLOSE, TEXT, UPGRADE, House, Raw, frame, open_house
 from tests.gateway.http_corpus import CASES, LIVE, LONG
+from tests.gateway.running_gateway import CLOSE, TEXT, UPGRADE, Raw, RunningGateway, frame, run_gateway
 from tests.gateway.test_tls import client_context, write_pair
 
 LINES_MAX: Final = 12
@@ -21,7 +21,7 @@ LINES_MAX: Final = 12
 
 ROUNDS: Final = 15
 
-Misdeed = Callable[[House], Awaitable[None]]
+Misdeed = Callable[[RunningGateway], Awaitable[None]]
 UPGRADE_WS: Final = UPGRADE.format(path="/ws?subscriptions=slots", more="").encode()
 
 
@@ -31,89 +31,89 @@ def reset(raw: Raw) -> None:
     raw.leave()
 
 
-async def pipeline_and_leave(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def pipeline_and_leave(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(LIVE * 200)
     await asyncio.sleep(0)
     raw.leave()
 
 
-async def pipeline_little_and_leave(house: House) -> None:
+async def pipeline_little_and_leave(running: RunningGateway) -> None:
     """In pieces, so that some wait while the first is answered."""
     for _ in range(4):
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(LIVE * 10)
         await raw.read_head()
         raw.send(LIVE * 20)
         reset(raw)
 
 
-async def pipeline_and_reset(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def pipeline_and_reset(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send((LIVE + b"GET /api/topics HTTP/1.1\r\nHost: x\r\n\r\n") * 100)
     await raw.read_head()
     reset(raw)
 
 
-async def end_and_never_read(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def end_and_never_read(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(LIVE * 50)
     raw.writer.write_eof()
     await raw.read_head()
     reset(raw)
 
 
-async def leave_within_a_body(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def leave_within_a_body(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(b"POST /api/topics HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nhalf")
     await asyncio.sleep(0)
     reset(raw)
 
 
-async def every_fault(house: House) -> None:
+async def every_fault(running: RunningGateway) -> None:
     for case in (*CASES[::7], *LONG[::3]):
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(case.data)
         await asyncio.sleep(0)
         raw.leave()
 
 
-async def speak_tls(house: House) -> None:
+async def speak_tls(running: RunningGateway) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+        await asyncio.open_connection("127.0.0.1", running.port, ssl=client_context())
 
 
-async def reset_a_websocket(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def reset_a_websocket(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(UPGRADE_WS)
     await raw.read_head()
     reset(raw)
 
 
-async def leave_within_a_handshake(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def leave_within_a_handshake(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(UPGRADE_WS[:40])
     await asyncio.sleep(0)
     reset(raw)
 
 
-async def send_nonsense_frames(house: House) -> None:
-    raw = await Raw.open(house.port)
+async def send_nonsense_frames(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port)
     raw.send(frame(TEXT, b"nonsense"), frame(TEXT, b"\xff"), frame(CLOSE, b"x"), b"\xff" * 200)
     await raw.closed()
     raw.leave()
 
 
-async def leave_an_event_stream(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def leave_an_event_stream(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(b"GET /api/topics/slots/sse HTTP/1.1\r\nHost: x\r\n\r\n" + LIVE * 9)
     await raw.read_head()
     reset(raw)
 
 
-async def come_from_elsewhere(house: House) -> None:
+async def come_from_elsewhere(running: RunningGateway) -> None:
     for origin in ("https://evil.example", "null", "\xff"):
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(UPGRADE_WS.replace(b"Host:", f"Origin: {origin}\r\nHost:".encode("latin-1")))
         await raw.read_head()
         reset(raw)
@@ -135,9 +135,9 @@ MISDEEDS: Final[tuple[Misdeed, ...]] = (
 )
 
 
-async def goes_on(house: House, scheme: str = "http") -> bool:
+async def goes_on(running: RunningGateway, scheme: str = "http") -> bool:
     async with httpx.AsyncClient(verify=False) as http:
-        return (await http.get(f"{scheme}://127.0.0.1:{house.port}/health/live")).status_code == 200
+        return (await http.get(f"{scheme}://127.0.0.1:{running.port}/health/live")).status_code == 200
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -149,12 +149,12 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 async def test_a_misdeed_done_again_and_again_fills_no_log(
     misdeed: Misdeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_house(close_s=0.5, admission=None) as house:
+    async with run_gateway(close_s=0.5, admission=None) as running:
         capsys.readouterr()
         for _ in range(ROUNDS):
-            await misdeed(house)
-        assert await goes_on(house)
-        await house.clients(0)
+            await misdeed(running)
+        assert await goes_on(running)
+        await running.clients(0)
     lines = told(capsys)
     assert len(lines) <= LINES_MAX, lines
     assert not [line for line in lines if "Traceback" in line or "error" in line]
@@ -167,24 +167,24 @@ def test_a_misdeed_fills_no_log_on_uvloop_either(misdeed: Misdeed, capsys: pytes
         runner.run(test_a_misdeed_done_again_and_again_fills_no_log(misdeed, capsys))
 
 
-async def junk(house: House) -> None:
+async def junk(running: RunningGateway) -> None:
     for data in (LIVE, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\x00" * 300, b"\x16\x03"):
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(data)
         await asyncio.sleep(0)
         reset(raw)
 
 
-async def shake_hands_and_reset(house: House) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+async def shake_hands_and_reset(running: RunningGateway) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=client_context())
     writer.write(LIVE * 100)
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.abort()
 
 
-async def half_close_over_tls(house: House) -> None:
+async def half_close_over_tls(running: RunningGateway) -> None:
     """An end of the client's side that TLS does not announce, while an answer is on its way."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=client_context())
     writer.write(LIVE * 20)
     await reader.readuntil(b"\r\n\r\n")
     writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
@@ -195,34 +195,34 @@ async def half_close_over_tls(house: House) -> None:
 async def test_a_misdeed_over_tls_fills_no_log(
     tmp_path: Path, misdeed: Misdeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_house(tls=write_pair(tmp_path, "x"), request_s=5) as house:
+    async with run_gateway(tls=write_pair(tmp_path, "x"), request_s=5) as running:
         capsys.readouterr()
         for _ in range(ROUNDS):
-            await misdeed(house)
-        assert await goes_on(house, "https")
+            await misdeed(running)
+        assert await goes_on(running, "https")
     lines = told(capsys)
     assert len(lines) <= LINES_MAX, lines
     assert not [line for line in lines if "Traceback" in line or "error" in line]
 
 
 async def test_at_debug_level_who_comes_and_goes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house() as house:
-        raw = await Raw.open(house.port, "/ws?user_id=ann&subscriptions=slots")
+    async with run_gateway() as running:
+        raw = await Raw.open(running.port, "/ws?user_id=ann&subscriptions=slots")
         await raw.json()
         raw.send(frame(CLOSE, (1000).to_bytes(2, "big")))
         assert await raw.closed() == 1000
         raw.leave()
-        await house.clients(0)
-        lost = await Raw.open(house.port)
+        await running.clients(0)
+        lost = await Raw.open(running.port)
         await lost.json()
         reset(lost)
-        await house.clients(0)
-        stream = await Raw.connect(house.port)
+        await running.clients(0)
+        stream = await Raw.connect(running.port)
         stream.send(b"GET /api/topics/slots/sse HTTP/1.1\r\nHost: x\r\n\r\n")
         await stream.read_head()
-        await house.clients(1)
+        await running.clients(1)
         stream.leave()
-        await house.clients(0)
+        await running.clients(0)
     lines = capsys.readouterr().err.splitlines()
     came = [line for line in lines if "client_connected" in line]
     left = [line for line in lines if "client_left" in line]

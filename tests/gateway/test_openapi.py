@@ -13,7 +13,7 @@ from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.ingest.bodies import slot_body
 from headrace.model.events import Publication
 from tests.flow.desk import desk
-from tests.gateway.house import House, join, open_house
+from tests.gateway.running_gateway import RunningGateway, join, run_gateway
 
 NOT_TOLD = {
     "/": "a page",
@@ -100,30 +100,30 @@ def checked(document: dict[str, Any], path: str, response: httpx.Response) -> An
     return response.json()
 
 
-async def ask(house: House, document: dict[str, Any], path: str, query: str = "", topic: str = "") -> Any:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http:
+async def ask(running: RunningGateway, document: dict[str, Any], path: str, query: str = "", topic: str = "") -> Any:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         return checked(document, path, await http.get(path.replace("{topic}", topic) + query))
 
 
 async def test_real_answers_are_as_told(document: dict[str, Any]) -> None:
     history = "/api/topics/{topic}/history"
-    async with open_house() as house:
-        await house.bus.publish([Publication("slots", "event", slot_body(7, "confirmed", 6, "a"))] * 3)
-        raw = await join(house, "/ws?subscriptions=slots")
+    async with run_gateway() as running:
+        await running.bus.publish([Publication("slots", "event", slot_body(7, "confirmed", 6, "a"))] * 3)
+        raw = await join(running, "/ws?subscriptions=slots")
         for path in ("/health/live", "/health/ready", "/api/info", "/api/ws/connections", "/api/topics"):
-            assert await ask(house, document, path), path
-        assert (await ask(house, document, "/api/topics", "?limit=1"))["total"] == 1
-        assert (await ask(house, document, "/api/topics", "?limit=0"))["status"] == 400
-        assert len((await ask(house, document, history, topic="slots"))["items"]) == 3
-        assert (await ask(house, document, history, "?limit=1", "slots"))["next"]
-        assert (await ask(house, document, history, "?epoch=x&offset=1", "slots"))["newest"]["offset"] == "3"
-        assert (await ask(house, document, history, topic="nope"))["status"] == 404
+            assert await ask(running, document, path), path
+        assert (await ask(running, document, "/api/topics", "?limit=1"))["total"] == 1
+        assert (await ask(running, document, "/api/topics", "?limit=0"))["status"] == 400
+        assert len((await ask(running, document, history, topic="slots"))["items"]) == 3
+        assert (await ask(running, document, history, "?limit=1", "slots"))["next"]
+        assert (await ask(running, document, history, "?epoch=x&offset=1", "slots"))["newest"]["offset"] == "3"
+        assert (await ask(running, document, history, topic="nope"))["status"] == 404
         raw.leave()
 
 
 async def test_an_answer_that_is_not_as_told_is_found(document: dict[str, Any]) -> None:
     """Else the test above proves nothing."""
     document["components"]["schemas"]["TopicList"]["properties"]["total"] = {"type": "string"}
-    async with open_house() as house:
+    async with run_gateway() as running:
         with pytest.raises(jsonschema.ValidationError):
-            await ask(house, document, "/api/topics")
+            await ask(running, document, "/api/topics")

@@ -18,8 +18,8 @@ from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import new_order
-from tests.gateway.house import House, Raw, open_house
 from tests.gateway.issuer import HS256, token
+from tests.gateway.running_gateway import Raw, RunningGateway, run_gateway
 
 MINE, THEIRS, NOBODYS = "order:mine", "order:theirs", "order:nobodys"
 DENIED: Final = {"code": 103, "message": "permission denied", "temporary": False, "retry_after_ms": None}
@@ -44,7 +44,7 @@ class Slow(SqliteStore):
 
 
 @asynccontextmanager
-async def open_shop(folder: Path, **settings: Any) -> AsyncIterator[tuple[House, Slow]]:
+async def open_shop(folder: Path, **settings: Any) -> AsyncIterator[tuple[RunningGateway, Slow]]:
     """A gateway with one order of 42 and one of 43, each with three messages on its topic."""
     clock = SystemClock()
     store = await Slow.open(str(folder / "orders.db"), clock)
@@ -55,17 +55,17 @@ async def open_shop(folder: Path, **settings: Any) -> AsyncIterator[tuple[House,
         await store.accept(msgspec.structs.replace(order, request=request), [], "")
     intake = Intake(store, ExecutionSettings(), clock)
     try:
-        async with open_house(orders=intake, auth=HS256, cmd_per_s=10_000, **settings) as house:
+        async with run_gateway(orders=intake, auth=HS256, cmd_per_s=10_000, **settings) as running:
             for topic in (MINE, THEIRS, NOBODYS):
-                await house.publish(topic, 3)
-            yield house, store
+                await running.publish(topic, 3)
+            yield running, store
     finally:
         await store.close()
 
 
-async def enter(house: House, path: str = "/ws", sub: str = "42", **claims: Any) -> Raw:
+async def enter(running: RunningGateway, path: str = "/ws", sub: str = "42", **claims: Any) -> Raw:
     text = token(sub, now_s=time.time(), **claims)
-    raw = await Raw.open(house.port, path, f"Sec-WebSocket-Protocol: stream.v1, jwt.{text}\r\n")
+    raw = await Raw.open(running.port, path, f"Sec-WebSocket-Protocol: stream.v1, jwt.{text}\r\n")
     assert (await raw.json())["type"] == "welcome"
     return raw
 
@@ -83,10 +83,10 @@ async def refusal(raw: Raw) -> Any:
 
 
 async def test_its_owner_has_it_over_ws(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, _):
-        raw = await enter(house, f"/ws?subscriptions={MINE}")
+    async with open_shop(tmp_path) as (running, _):
+        raw = await enter(running, f"/ws?subscriptions={MINE}")
         assert (await raw.json())["topic"] == MINE
-        await house.publish(MINE)
+        await running.publish(MINE)
         assert (await raw.json())["offset"] == "4"
         raw.ask("history", 1, topic=MINE, limit=10)
         assert len((await raw.json())["data"]["items"]) == 4
@@ -99,8 +99,8 @@ async def test_its_owner_has_it_over_ws(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("claims", [{}, {"admin": True, "topics": ["*", "order:*", THEIRS, NOBODYS]}])
 async def test_others_do_not_and_can_not_tell_it_from_none(tmp_path: Path, claims: dict[str, Any]) -> None:
-    async with open_shop(tmp_path) as (house, _):
-        raw = await enter(house, f"/ws?subscriptions={THEIRS},{NOBODYS}", **claims)
+    async with open_shop(tmp_path) as (running, _):
+        raw = await enter(running, f"/ws?subscriptions={THEIRS},{NOBODYS}", **claims)
         told = [await raw.json(), await raw.json()]
         assert {frame.pop("topic") for frame in told} == {THEIRS, NOBODYS}
         assert told == [{"type": "error", "data": DENIED}] * 2
@@ -108,16 +108,16 @@ async def test_others_do_not_and_can_not_tell_it_from_none(tmp_path: Path, claim
             for kind in ("subscribe", "history"):
                 raw.ask(kind, 1, topic=topic)
                 assert await raw.json() == {"type": "error", "id": 1, "data": DENIED}
-        assert not house.gateway.hub.topics()
+        assert not running.gateway.hub.topics()
         raw.ask("subscribe", 2, topic="order:no such")
         assert (await refusal(raw))["code"] == 102
 
 
 async def test_over_http(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, store):
+    async with open_shop(tmp_path) as (running, store):
         bearer = {"Authorization": f"Bearer {token('42', now_s=time.time())}"}
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{house.port}/api/topics", headers=bearer, verify=False
+            base_url=f"http://127.0.0.1:{running.port}/api/topics", headers=bearer, verify=False
         ) as http:
             assert len((await http.get(f"/{MINE}/history")).json()["items"]) == 3
             for way in ("history", "sse"):
@@ -134,8 +134,8 @@ async def test_over_http(tmp_path: Path) -> None:
 
 
 async def test_the_session_goes_on_while_the_store_takes_its_time(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, store):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, store):
+        raw = await enter(running)
         store.may.clear()
         raw.ask("subscribe", 1, topic=MINE)
         raw.ask("history", 2, topic=MINE, limit=1)
@@ -148,8 +148,8 @@ async def test_the_session_goes_on_while_the_store_takes_its_time(tmp_path: Path
 
 
 async def test_what_is_withdrawn_before_it_was_decided_never_begins(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, store):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, store):
+        raw = await enter(running)
         store.may.clear()
         for number in (1, 3):
             raw.ask("subscribe", number, topic=MINE)
@@ -158,27 +158,27 @@ async def test_what_is_withdrawn_before_it_was_decided_never_begins(tmp_path: Pa
         raw.ask("subscribe", 5, topic=MINE)
         await eventually(lambda: store.waiting == 3)
         store.may.set()
-        assert ((await raw.json())["id"], house.gateway.hub.topics()) == (5, {MINE: 1})
+        assert ((await raw.json())["id"], running.gateway.hub.topics()) == (5, {MINE: 1})
         raw.ask("subscribe", 6, topic="slots")
         assert (await raw.json())["id"] == 6  # and nothing before it
 
 
 async def test_who_left_before_it_was_decided_is_forgotten(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, store):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, store):
+        raw = await enter(running)
         store.may.clear()
         raw.ask("subscribe", 1, topic=MINE)
         await eventually(lambda: store.waiting == 1)
         raw.leave()
-        await house.clients(0)
+        await running.clients(0)
         store.may.set()
         await eventually(lambda: store.waiting == 0)
-        assert not house.gateway.hub.topics()
+        assert not running.gateway.hub.topics()
 
 
 async def test_while_the_store_is_away_clients_are_told_to_ask_again(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, store):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, store):
+        raw = await enter(running)
         await store.close()
         for topic in (MINE, THEIRS, NOBODYS):
             for kind in ("subscribe", "history"):
@@ -188,14 +188,14 @@ async def test_while_the_store_is_away_clients_are_told_to_ask_again(tmp_path: P
 
 async def test_so_many_wait_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_topics, "AT_ONCE_MAX", 2)
-    async with open_shop(tmp_path) as (house, store):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, store):
+        raw = await enter(running)
         store.may.clear()
         for number in (1, 2, 3):
             raw.ask("history", number, topic=MINE, limit=1)
         assert await raw.json() == {"type": "error", "id": 3, "data": AWAY}
         bearer = {"Authorization": f"Bearer {token('42', now_s=time.time())}"}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
             assert (await http.get(f"/api/topics/{MINE}/history", headers=bearer)).status_code == 503
         store.may.set()
         assert [(await raw.json())["type"] for _ in range(2)] == ["history"] * 2
@@ -204,11 +204,11 @@ async def test_so_many_wait_at_once_and_no_more(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_renewed_credential_leaves_it(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as (house, _):
-        raw = await enter(house)
+    async with open_shop(tmp_path) as (running, _):
+        raw = await enter(running)
         raw.ask("subscribe", 1, topic=MINE)
         assert (await raw.json())["type"] == "subscribed"
         raw.ask("auth", 2, token=token("42", now_s=time.time(), topics=[]))
         assert (await raw.json())["type"] == "authenticated"
-        await house.publish(MINE)
+        await running.publish(MINE)
         assert (await raw.json())["offset"] == "4"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from headrace.config import Setting
-from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.settings import GatewaySettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "run-in-production.md").read_text()

@@ -10,10 +10,9 @@ import msgspec
 import pytest
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.config import Setting
-from headrace.gateway.admission import AdmissionSettings
 from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.settings import GatewaySettings
 from headrace.inbox import Inbox, InboxSettings, Letter
 from headrace.inbox.sqlite import SqliteInbox
@@ -21,8 +20,9 @@ from headrace.model.events import Label, MessageKind, Publication
 from headrace.protocol.codes import CloseCode, ErrorCode, may_reconnect
 from headrace.protocol.frames import Head
 from headrace.runtime.clock import ManualClock, SystemClock
-from tests.gateway.house import TEXT, House, Raw, frame, open_house
 from tests.gateway.issuer import HS256, token
+from tests.gateway.running_gateway import TEXT, Raw, RunningGateway, frame, run_gateway
+from tests.local_bus import LocalBus
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "reference" / "wire-protocol.md").read_text()
@@ -63,13 +63,13 @@ def state(change: str) -> Publication:
     return Publication("accounts:pump", "event", body % (change.encode(), change[:1].encode()), label)
 
 
-async def happen(house: House, what: str, inbox: Inbox) -> None:
+async def happen(running: RunningGateway, what: str, inbox: Inbox) -> None:
     if what == "user 42 is sent a message to acknowledge":
         await inbox.put([Letter("42", "app:5f3", LETTER.decode(), ack=True)], None, lambda _: "")
     elif what in ACCOUNTS:
-        await house.bus.publish([state(change) for change in ACCOUNTS[what]])
+        await running.bus.publish([state(change) for change in ACCOUNTS[what]])
     else:
-        await house.bus.publish([Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[what]])
+        await running.bus.publish([Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[what]])
 
 
 def lines_of(conversation: str) -> Iterator[tuple[str, str]]:
@@ -93,27 +93,27 @@ def matches(shown: Any, real: Any) -> bool:
     return type(shown) is type(real) and bool(shown == real)
 
 
-def with_tokens(text: str, house: House) -> str:
+def with_tokens(text: str, running: RunningGateway) -> str:
     """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 20 seconds`."""
-    now_s = house.gateway.gate.keeper.clock.wall_ns() / 1e9
+    now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
     for shown, ttl_s in (("eyJ… of 20 seconds", 20), ("eyJ…", 3600)):
         text = text.replace(shown, token(now_s=now_s, ttl_s=ttl_s))
     return text
 
 
-async def play(house: House, conversation: str, inbox: Inbox) -> None:
+async def play(running: RunningGateway, conversation: str, inbox: Inbox) -> None:
     raw: Raw | None = None
     for mark, text in lines_of(conversation):
         if mark == "#":
-            await happen(house, text, inbox)
+            await happen(running, text, inbox)
             continue
         if raw is None or text.startswith("GET "):
             path = text.removeprefix("GET ") if text.startswith("GET ") else "/ws"
-            raw = await Raw.open(house.port, path)
-            if not text.startswith("GET ") and house.gateway.gate.auth is None:
+            raw = await Raw.open(running.port, path)
+            if not text.startswith("GET ") and running.gateway.gate.auth is None:
                 assert (await raw.json())["type"] == "welcome"
         if mark == "→" and not text.startswith("GET "):
-            raw.send(frame(TEXT, with_tokens(text, house).encode()))
+            raw.send(frame(TEXT, with_tokens(text, running).encode()))
         elif mark == "←":
             shown, real = json.loads(text.replace(",…", ',"…":0')), await raw.json()
             assert matches(shown, real), (shown, real)
@@ -122,14 +122,14 @@ async def play(house: House, conversation: str, inbox: Inbox) -> None:
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 async def test_the_conversations_happen(conversation: str) -> None:
     beats: dict[str, Any] = {"ping_s": 0.3} if '"type":"ping"' in conversation else {}
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     by_default = msgspec.structs.replace(HS256, leeway_s=AuthSettings().leeway_s)
     auth, clock = (by_default, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
     head = Head(447200020, 447200010, 180)
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
     users = inbox if "user:42" in conversation else None
-    async with open_house(bus, head=lambda: head, auth=auth, clock=clock, inbox=users, **beats) as house:
-        await play(house, conversation, inbox)
+    async with run_gateway(bus, head=lambda: head, auth=auth, clock=clock, inbox=users, **beats) as running:
+        await play(running, conversation, inbox)
     await inbox.close()
 
 

@@ -5,13 +5,13 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from headrace.gateway.admission import AdmissionSettings
+from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.door.request_rates import Asker, RequestRates
 from headrace.gateway.problems import Refused
-from headrace.gateway.request_rates import Asker, RequestRates
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
-from tests.gateway.house import House, Raw, join, open_house
 from tests.gateway.issuer import HS256, token
+from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
 ANN: Final = Asker("user", "ann")
 OPEN: Final = "/api/info"
@@ -21,12 +21,12 @@ def bearer(sub: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(sub, now_s=0)}"}
 
 
-def web(house: House, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", headers=headers, verify=False)
+def web(running: RunningGateway, **headers: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", headers=headers, verify=False)
 
 
 def slow(per_s: int, **more: Any) -> dict[str, Any]:
-    """A house whose clock stands, so that nobody's bucket fills by itself."""
+    """A running whose clock stands, so that nobody's bucket fills by itself."""
     return {"admission": AdmissionSettings(requests_per_s=per_s, **more), "clock": ManualClock(0)}
 
 
@@ -34,27 +34,27 @@ async def statuses(http: httpx.AsyncClient, path: str, count: int, **more: Any) 
     return [(await http.get(path, **more)).status_code for _ in range(count)]
 
 
-async def advance(house: House, seconds: float) -> None:
-    clock = house.gateway.gate.keeper.clock
+async def advance(running: RunningGateway, seconds: float) -> None:
+    clock = running.gateway.gate.keeper.clock
     assert isinstance(clock, ManualClock)
     await clock.advance(seconds)
 
 
 async def test_one_too_many_is_told_when_to_come_back() -> None:
-    async with open_house(**slow(2)) as house, web(house) as http:
+    async with run_gateway(**slow(2)) as running, web(running) as http:
         assert await statuses(http, OPEN, 2) == [200, 200]
         answer = await http.get(OPEN)
         assert (answer.status_code, answer.headers["content-type"]) == (429, "application/problem+json")
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.json()["detail"] == "too many requests from this address"
-        assert house.metric("gateway_refused_total", status="429") == 1
-        await advance(house, 0.5)
+        assert running.metric("gateway_refused_total", status="429") == 1
+        await advance(running, 0.5)
         assert await statuses(http, OPEN, 2) == [200, 429]
 
 
 async def test_what_does_not_exist_counts_and_what_must_always_answer_does_not() -> None:
-    async with open_house(**slow(3)) as house, web(house) as http:
+    async with run_gateway(**slow(3)) as running, web(running) as http:
         assert await statuses(http, "/health/live", 5) == [200] * 5
         assert await statuses(http, "/nowhere", 2) == [404, 404]
         assert (await http.post(OPEN)).status_code == 405
@@ -64,20 +64,20 @@ async def test_what_does_not_exist_counts_and_what_must_always_answer_does_not()
 
 
 async def test_streams_are_counted_once_as_what_they_are() -> None:
-    async with open_house(**slow(1)) as house, web(house) as http:
+    async with run_gateway(**slow(1)) as running, web(running) as http:
         for _ in range(3):
-            await join(house)
-            raw = await Raw.connect(house.port)
+            await join(running)
+            raw = await Raw.connect(running.port)
             raw.send(b"GET /api/topics/slots/sse HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in await raw.read_head()
         assert await statuses(http, "/api/topics/nonsense/sse", 2) == [404, 429]
-        raw = await Raw.connect(house.port)
+        raw = await Raw.connect(running.port)
         raw.send(b"GET /api/topics/slots/sse HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b" 429 " in await raw.read_head()
 
 
 async def test_users_of_one_address_do_not_share_a_rate() -> None:
-    async with open_house(**slow(4), auth=HS256) as house, web(house) as http:
+    async with run_gateway(**slow(4), auth=HS256) as running, web(running) as http:
         for user in ("ann", "bob"):
             assert await statuses(http, OPEN, 5, headers=bearer(user)) == [200, 200, 200, 200, 429]
         told = await http.get(OPEN, headers=bearer("ann"))
@@ -86,23 +86,23 @@ async def test_users_of_one_address_do_not_share_a_rate() -> None:
 
 
 async def test_an_address_that_tries_credentials_has_none_checked_in_the_end() -> None:
-    async with open_house(**slow(2), auth=HS256) as house, web(house) as http:
+    async with run_gateway(**slow(2), auth=HS256) as running, web(running) as http:
         forged = {"Authorization": f"Bearer {token('ann', now_s=0, key='x' * 32)}"}
         assert await statuses(http, OPEN, 4, headers=forged) == [401, 401, 429, 429]
         assert await statuses(http, OPEN, 1, headers=bearer("ann")) == [429]
-        assert house.metric("gateway_credentials_total", kind="token", outcome="bad_signature") == 2
-        assert house.metric("gateway_credentials_total", kind="token", outcome="accepted") == 0
+        assert running.metric("gateway_credentials_total", kind="token", outcome="bad_signature") == 2
+        assert running.metric("gateway_credentials_total", kind="token", outcome="accepted") == 0
 
 
 async def test_those_behind_a_trusted_proxy_are_counted_one_by_one() -> None:
-    async with open_house(**slow(1, trusted_proxies=("127.0.0.1",))) as house, web(house) as http:
+    async with run_gateway(**slow(1, trusted_proxies=("127.0.0.1",))) as running, web(running) as http:
         for client in ("203.0.113.1", "203.0.113.2"):
             assert await statuses(http, OPEN, 2, headers={"X-Forwarded-For": client}) == [200, 429]
 
 
 async def test_pages_of_other_sites_may_read_when_to_come_back() -> None:
-    async with open_house(**slow(1, origins=("https://app.example",))) as house:
-        async with web(house, Origin="https://app.example") as http:
+    async with run_gateway(**slow(1, origins=("https://app.example",))) as running:
+        async with web(running, Origin="https://app.example") as http:
             assert await statuses(http, OPEN, 2) == [200, 429]
             answer = await http.get(OPEN)
         assert answer.headers["access-control-allow-origin"] == "https://app.example"

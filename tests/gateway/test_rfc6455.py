@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, TEXT, Data, Inbound, Received, Text, Violation
-from tests.gateway.house import frame
+from headrace.gateway.transports.rfc6455 import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    TEXT,
+    Data,
+    Inbound,
+    Received,
+    Text,
+    Violation,
+)
+from tests.gateway.running_gateway import frame
 
 LIMIT = 1000
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headrace.gateway.rfc9112 import Inbound, Interim, Malformed, Request
+from headrace.gateway.transports.rfc9112 import Inbound, Interim, Malformed, Request
 from tests.examples import examples
 from tests.gateway.http_corpus import CASES, LONG, Case
 

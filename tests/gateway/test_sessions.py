@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from headrace.model.events import Publication
 from headrace.model.topics import TOPIC_LENGTH_MAX
-from tests.gateway.house import BINARY, TEXT, House, Raw, frame, join, open_house
+from tests.gateway.running_gateway import BINARY, TEXT, Raw, RunningGateway, frame, join, run_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,14 +19,14 @@ KEY = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house() -> AsyncIterator[House]:
-    async with open_house(topics_max=4) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(topics_max=4) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def raw(house: House) -> AsyncIterator[Raw]:
-    raw = await join(house)
+async def raw(running: RunningGateway) -> AsyncIterator[Raw]:
+    raw = await join(running)
     yield raw
     raw.leave()
 
@@ -40,15 +40,15 @@ async def subscribed(raw: Raw, topic: str, **data: Any) -> Any:
 
 async def test_metrics_are_read_while_topics_come_and_go() -> None:
     """In a thread: what the loop changes meanwhile must not be walked through."""
-    async with open_house(cmd_per_s=1_000_000, topics_max=1000) as house:
-        raw = await join(house)
+    async with run_gateway(cmd_per_s=1_000_000, topics_max=1000) as running:
+        raw = await join(running)
         for number in range(300):
             raw.ask("subscribe", topic=f"app:{number}")
-        await house.subscriptions(300)
+        await running.subscriptions(300)
 
         def read() -> None:
             for _ in range(300):
-                house.metrics.registry.get_sample_value("headrace_gateway_subscriptions")
+                running.metrics.registry.get_sample_value("headrace_gateway_subscriptions")
 
         reading = asyncio.create_task(asyncio.to_thread(read))
         while not reading.done():
@@ -59,8 +59,8 @@ async def test_metrics_are_read_while_topics_come_and_go() -> None:
         raw.leave()
 
 
-async def test_welcome_tells_who_and_how_much(house: House) -> None:
-    raw = await Raw.open(house.port, "/ws?user_id=42")
+async def test_welcome_tells_who_and_how_much(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/ws?user_id=42")
     welcome = await raw.json()
     assert welcome["data"].pop("connection_id").startswith("c")
     assert welcome == {
@@ -76,19 +76,19 @@ async def test_welcome_tells_who_and_how_much(house: House) -> None:
     raw.leave()
 
 
-async def test_the_promised_forms_of_subscribing(house: House) -> None:
-    raw = await join(house)
+async def test_the_promised_forms_of_subscribing(running: RunningGateway) -> None:
+    raw = await join(running)
     raw.send(frame(TEXT, b'{"type":"subscribe","data":{"topic":"token_updates"}}'))
     answer = await raw.json()
     assert (answer["type"], answer["topic"]) == ("subscribed", "token_updates")
     assert "id" not in answer
-    await house.publish("token_updates")
+    await running.publish("token_updates")
     assert (await raw.json())["topic"] == "token_updates"
     raw.leave()
 
 
-async def test_subscriptions_in_the_url_are_answered_by_topic(house: House) -> None:
-    raw = await join(house, "/ws?subscriptions=token_updates,nonsense,slots,slots")
+async def test_subscriptions_in_the_url_are_answered_by_topic(running: RunningGateway) -> None:
+    raw = await join(running, "/ws?subscriptions=token_updates,nonsense,slots,slots")
     answers = [await raw.json() for _ in range(4)]
     seen = {(answer["type"], answer["topic"], answer["data"].get("code")) for answer in answers}
     assert seen == {
@@ -100,19 +100,19 @@ async def test_subscriptions_in_the_url_are_answered_by_topic(house: House) -> N
     raw.leave()
 
 
-async def test_any_user_can_stand_in_the_url(house: House) -> None:
+async def test_any_user_can_stand_in_the_url(running: RunningGateway) -> None:
     every = "".join(map(chr, range(32, 127)))
     topics = [f"orders:{every}", "orders:,", "orders:%2C", "orders:%"]
     listed = ",".join(quote(topic, safe="") for topic in topics)
-    raw = await join(house, "/ws?" + urlencode({"subscriptions": listed}))
+    raw = await join(running, "/ws?" + urlencode({"subscriptions": listed}))
     assert {(await raw.json())["topic"] for _ in topics} == set(topics)
     raw.leave()
-    plain = await join(house, f"/ws?subscriptions=orders:100%25,slots%2Ctoken_updates,orders:{quote('a b')}")
+    plain = await join(running, f"/ws?subscriptions=orders:100%25,slots%2Ctoken_updates,orders:{quote('a b')}")
     assert {(await plain.json())["topic"] for _ in range(4)} == {"orders:100%", "slots", "token_updates", "orders:a b"}
     plain.leave()
 
 
-async def test_an_event_frame_is_exactly_as_promised(house: House, raw: Raw) -> None:
+async def test_an_event_frame_is_exactly_as_promised(running: RunningGateway, raw: Raw) -> None:
     topic = f"account:{KEY}"
     top = await subscribed(raw, topic)
     assert {key: top[key] for key in ("was_recovering", "recovered", "replayed")} == {
@@ -121,7 +121,7 @@ async def test_an_event_frame_is_exactly_as_promised(house: House, raw: Raw) -> 
         "replayed": 0,
     }
     body = b'"event_id":"1:5s:3.1:0","data":{"type":"Trade"},"chain":{"slot":"1"}'
-    [position] = await house.bus.publish([Publication(topic, "event", body)])
+    [position] = await running.bus.publish([Publication(topic, "event", body)])
     _, payload = await raw.receive()
     expected = b'{"type":"event","topic":"%b","epoch":"%b","offset":"%d",%b}'
     assert payload == expected % (topic.encode(), position.epoch.encode(), position.offset, body)
@@ -129,34 +129,34 @@ async def test_an_event_frame_is_exactly_as_promised(house: House, raw: Raw) -> 
 
 
 @pytest.mark.parametrize("kind", ["promote", "retract", "gap"])
-async def test_records_take_offsets_like_events(house: House, raw: Raw, kind: Any) -> None:
+async def test_records_take_offsets_like_events(running: RunningGateway, raw: Raw, kind: Any) -> None:
     top = await subscribed(raw, "trades:pump")
-    await house.bus.publish([Publication("trades:pump", kind, b'"data":{"slot":"9"}')])
-    await house.publish("trades:pump")
+    await running.bus.publish([Publication("trades:pump", kind, b'"data":{"slot":"9"}')])
+    await running.publish("trades:pump")
     record, event = await raw.json(), await raw.json()
     assert (record["type"], record["data"]) == (kind, {"slot": "9"})
     assert [int(record["offset"]), int(event["offset"])] == [int(top["offset"]) + 1, int(top["offset"]) + 2]
 
 
-async def test_unsubscribe_ends_delivery_and_the_topic_may_be_had_again(house: House, raw: Raw) -> None:
+async def test_unsubscribe_ends_delivery_and_the_topic_may_be_had_again(running: RunningGateway, raw: Raw) -> None:
     await subscribed(raw, "slots")
     raw.ask("unsubscribe", "x", topic="slots")
     assert await raw.json() == {"type": "unsubscribed", "id": "x", "topic": "slots"}
-    await house.publish("slots", 3)
+    await running.publish("slots", 3)
     top = await subscribed(raw, "slots")
-    await house.publish("slots")
+    await running.publish("slots")
     assert int((await raw.json())["offset"]) == int(top["offset"]) + 1
 
 
-async def test_recover_replays_exactly_what_was_missed(house: House) -> None:
-    first = await join(house)
+async def test_recover_replays_exactly_what_was_missed(running: RunningGateway) -> None:
+    first = await join(running)
     top = await subscribed(first, "trades:raydium")
     first.leave()
-    await house.publish("trades:raydium", 5)
-    raw = await join(house)
+    await running.publish("trades:raydium", 5)
+    raw = await join(running)
     again = await subscribed(raw, "trades:raydium", recover={"epoch": top["epoch"], "offset": top["offset"]})
     assert (again["was_recovering"], again["recovered"], again["replayed"]) == (True, True, 5)
-    await house.publish("trades:raydium", 2)
+    await running.publish("trades:raydium", 2)
     start = int(top["offset"])
     assert [int((await raw.json())["offset"]) for _ in range(7)] == list(range(start + 1, start + 8))
     assert int(again["offset"]) == start + 5
@@ -166,16 +166,16 @@ async def test_recover_replays_exactly_what_was_missed(house: House) -> None:
 @pytest.mark.parametrize(
     "position", [{"epoch": "other", "offset": "0"}, {"epoch": "g", "offset": "18446744073709551615"}]
 )
-async def test_a_position_that_is_gone_is_not_recovered(house: House, raw: Raw, position: Any) -> None:
-    await house.publish("events:pump", 3)
+async def test_a_position_that_is_gone_is_not_recovered(running: RunningGateway, raw: Raw, position: Any) -> None:
+    await running.publish("events:pump", 3)
     top = await subscribed(raw, "events:pump", recover=position)
     assert (top["was_recovering"], top["recovered"], top["replayed"]) == (True, False, 0)
-    await house.publish("events:pump")
+    await running.publish("events:pump")
     assert int((await raw.json())["offset"]) == int(top["offset"]) + 1
 
 
-async def test_history_pages_forwards_and_backwards(house: House, raw: Raw) -> None:
-    positions = await house.publish("tx:pump", 5)
+async def test_history_pages_forwards_and_backwards(running: RunningGateway, raw: Raw) -> None:
+    positions = await running.publish("tx:pump", 5)
     epoch = positions[0].epoch
     raw.ask("history", 5, topic="tx:pump", since={"epoch": epoch, "offset": "1"}, limit=2)
     page = await raw.json()
@@ -250,7 +250,7 @@ BAD_DATA: list[tuple[str, int]] = [
 
 @pytest.mark.parametrize(("text", "code"), BAD_DATA, ids=[text[:70] for text, _ in BAD_DATA])
 async def test_wrong_commands_are_answered_and_the_connection_lives_on(
-    house: House, raw: Raw, text: str, code: int
+    running: RunningGateway, raw: Raw, text: str, code: int
 ) -> None:
     raw.send(frame(TEXT, text.encode()))
     answer = await raw.json()
@@ -311,10 +311,10 @@ async def test_the_command_rate_is_held_and_in_the_end_enforced(raw: Raw) -> Non
     assert int.from_bytes(payload[:2], "big") == 4013
 
 
-async def test_batch_frames_hold_an_object_a_line(house: House) -> None:
-    raw = await join(house, "/ws?batch=1")
+async def test_batch_frames_hold_an_object_a_line(running: RunningGateway) -> None:
+    raw = await join(running, "/ws?batch=1")
     await subscribed(raw, "slots")
-    await house.publish("slots", 50)
+    await running.publish("slots", 50)
     offsets: list[int] = []
     frames = 0
     while len(offsets) < 50:
@@ -327,12 +327,12 @@ async def test_batch_frames_hold_an_object_a_line(house: House) -> None:
     raw.leave()
 
 
-async def test_one_client_of_two_topics_gets_each_in_order(house: House, raw: Raw) -> None:
+async def test_one_client_of_two_topics_gets_each_in_order(running: RunningGateway, raw: Raw) -> None:
     await subscribed(raw, "slots")
     await subscribed(raw, "token_updates")
     for _ in range(20):
-        await house.publish("slots", 2)
-        await house.publish("token_updates", 3)
+        await running.publish("slots", 2)
+        await running.publish("token_updates", 3)
     seen: dict[str, list[int]] = {"slots": [], "token_updates": []}
     for _ in range(100):
         event = await raw.json()
@@ -341,7 +341,7 @@ async def test_one_client_of_two_topics_gets_each_in_order(house: House, raw: Ra
 
 
 async def test_many_subscriptions_leave_nothing_behind() -> None:
-    async with open_house(cmd_per_s=1_000_000) as quiet:
+    async with run_gateway(cmd_per_s=1_000_000) as quiet:
         raw = await join(quiet)
         for _ in range(40):
             for number in range(250):
@@ -359,7 +359,7 @@ async def test_many_subscriptions_leave_nothing_behind() -> None:
 
 
 async def test_connections_are_limited_with_4504() -> None:
-    async with open_house(connections_max=2) as small:
+    async with run_gateway(connections_max=2) as small:
         first, second = await join(small), await join(small)
         third = await Raw.open(small.port)
         assert await third.closed() == 4504
@@ -371,7 +371,7 @@ async def test_connections_are_limited_with_4504() -> None:
 
 
 async def test_without_authentication_a_start_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_house():
+    async with run_gateway():
         pass
     captured = capsys.readouterr()
     assert "no_authentication" in captured.out + captured.err

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from headrace.gateway.admission import AdmissionSettings
-from headrace.gateway.tls import Certificate, TlsSettings
+from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.transports.tls import Certificate, TlsSettings
 from headrace.model.errors import ConfigError
-from tests.gateway.house import House, Raw, open_house
+from tests.gateway.running_gateway import Raw, RunningGateway, run_gateway
 
 
 def write_pair(folder: Path, name: str, *, of_another_key: bool = False) -> TlsSettings:
@@ -64,24 +64,24 @@ async def name_shown(port: int) -> str:
     return str(name.value)
 
 
-async def nobody_waits(house: House) -> None:
+async def nobody_waits(running: RunningGateway) -> None:
     async with asyncio.timeout(30):
-        while house.gateway.gate.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
+        while running.gateway.gate.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
             await asyncio.sleep(0.001)
 
 
 async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Path) -> None:
-    async with open_house(tls=write_pair(tmp_path, "old")) as house:
-        url = f"wss://localhost:{house.port}/ws?subscriptions=slots"
+    async with run_gateway(tls=write_pair(tmp_path, "old")) as running:
+        url = f"wss://localhost:{running.port}/ws?subscriptions=slots"
         trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
         async with websockets.connect(url, ssl=trust) as client:
             await client.recv()
             await client.recv()
-            assert await name_shown(house.port) == "old"
+            assert await name_shown(running.port) == "old"
             write_pair(tmp_path, "new")
-            await asyncio.to_thread(house.gateway.reload_certificate)
-            assert await name_shown(house.port) == "new"
-            await house.publish("slots")
+            await asyncio.to_thread(running.gateway.reload_certificate)
+            assert await name_shown(running.port) == "new"
+            await running.publish("slots")
             assert '"offset":"1"' in str(await client.recv())
         assert client.close_code == 1000
 
@@ -89,15 +89,15 @@ async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Pa
 @pytest.mark.parametrize("how", ["another key", "half a file", "gone"])
 async def test_a_broken_pair_is_refused_and_the_old_one_stays(tmp_path: Path, how: str) -> None:
     settings = write_pair(tmp_path, "old")
-    async with open_house(tls=settings) as house:
+    async with run_gateway(tls=settings) as running:
         if how == "another key":
             write_pair(tmp_path, "new", of_another_key=True)
         elif how == "half a file":
             (tmp_path / "cert.pem").write_bytes((tmp_path / "cert.pem").read_bytes()[:100])
         else:
             (tmp_path / "key.pem").unlink()
-        await asyncio.to_thread(house.gateway.reload_certificate)
-        assert await name_shown(house.port) == "old"
+        await asyncio.to_thread(running.gateway.reload_certificate)
+        assert await name_shown(running.port) == "old"
 
 
 def test_a_server_does_not_start_with_half_a_pair(tmp_path: Path) -> None:
@@ -113,61 +113,61 @@ async def test_versions_before_1_2_are_refused(tmp_path: Path) -> None:
 
 
 async def test_what_is_no_handshake_is_dropped_and_counted(tmp_path: Path) -> None:
-    async with open_house(tls=write_pair(tmp_path, "x")) as house:
-        raw = await Raw.connect(house.port)
+    async with run_gateway(tls=write_pair(tmp_path, "x")) as running:
+        raw = await Raw.connect(running.port)
         raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await raw.reader.read() is not None
-        await nobody_waits(house)
-        assert house.metric("gateway_refused_total", status="tls") == 1
+        await nobody_waits(running)
+        assert running.metric("gateway_refused_total", status="tls") == 1
 
 
 async def test_handshakes_that_never_end_are_bounded_in_number_and_time(tmp_path: Path) -> None:
     settings = AdmissionSettings(http_per_address_max=3)
-    async with open_house(tls=write_pair(tmp_path, "x"), admission=settings, request_s=0.5) as house:
-        silent = [await Raw.connect(house.port) for _ in range(3)]
+    async with run_gateway(tls=write_pair(tmp_path, "x"), admission=settings, request_s=0.5) as running:
+        silent = [await Raw.connect(running.port) for _ in range(3)]
         async with asyncio.timeout(30):
-            while house.gateway.gate.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
+            while running.gateway.gate.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-        one_more = await Raw.connect(house.port)
+        one_more = await Raw.connect(running.port)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(one_more.reader.readexactly(1), 5)
         for raw in silent:
             assert await asyncio.wait_for(raw.reader.read(), 5) == b""
-        await nobody_waits(house)
-        assert await name_shown(house.port) == "x"
+        await nobody_waits(running)
+        assert await name_shown(running.port) == "x"
 
 
 async def test_a_request_right_behind_the_handshake_is_answered(tmp_path: Path) -> None:
-    async with open_house(tls=write_pair(tmp_path, "x")) as house:
+    async with run_gateway(tls=write_pair(tmp_path, "x")) as running:
         for _ in range(20):
-            reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=client_context())
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=client_context())
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
             writer.transport.abort()
 
 
 async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
-    async with open_house(tls=write_pair(tmp_path, "x")) as house:
-        client = await websockets.connect(f"wss://127.0.0.1:{house.port}/ws", ssl=client_context())
+    async with run_gateway(tls=write_pair(tmp_path, "x")) as running:
+        client = await websockets.connect(f"wss://127.0.0.1:{running.port}/ws", ssl=client_context())
         await client.recv()
-        await house.gateway.stop(5.0)
+        await running.gateway.stop(5.0)
         await client.wait_closed()
         assert client.close_code == 4001
 
 
 async def test_a_handshake_that_fails_as_nobody_foresaw_costs_its_client_alone(tmp_path: Path) -> None:
-    async with open_house(tls=write_pair(tmp_path, "here")) as house:
-        certificate = house.gateway._certificate
+    async with run_gateway(tls=write_pair(tmp_path, "here")) as running:
+        certificate = running.gateway._certificate
         assert certificate is not None
         sound, certificate.door = certificate.door, None  # type: ignore[assignment]  # start_tls raises TypeError
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         async with asyncio.timeout(30):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
         certificate.door = sound
-        assert await name_shown(house.port) == "here"
-        await nobody_waits(house)
+        assert await name_shown(running.port) == "here"
+        await nobody_waits(running)
 
 
 def hello() -> bytes:
@@ -182,11 +182,11 @@ def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvlo
     tls = write_pair(tmp_path, "early")
 
     async def many() -> None:
-        async with open_house(tls=tls) as house, asyncio.timeout(30):
+        async with run_gateway(tls=tls) as running, asyncio.timeout(30):
             for _ in range(10):
                 with socket.socket() as client:
                     client.setblocking(False)
-                    client.connect_ex(("127.0.0.1", house.port))  # the kernel accepts it
+                    client.connect_ex(("127.0.0.1", running.port))  # the kernel accepts it
                     client.send(hello())
                     assert (await asyncio.get_running_loop().sock_recv(client, 1)) == b"\x16"
 
@@ -197,12 +197,12 @@ def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvlo
 async def check_exchanges(tmp_path: Path, exchanges: int, at_once: int) -> None:
     """Certificates are exchanged while clients shake hands without a pause: each gets one that was in use, and in."""
     shown: list[str] = []
-    async with open_house(tls=write_pair(tmp_path, "0")) as house:
+    async with run_gateway(tls=write_pair(tmp_path, "0")) as running:
         exchanging = True
 
         async def come_again_and_again() -> None:
             while exchanging:
-                shown.append(await name_shown(house.port))
+                shown.append(await name_shown(running.port))
 
         async with asyncio.TaskGroup() as clients:
             for _ in range(at_once):
@@ -210,13 +210,13 @@ async def check_exchanges(tmp_path: Path, exchanges: int, at_once: int) -> None:
             for number in range(1, exchanges + 1):
                 seen = len(shown)
                 write_pair(tmp_path, str(number))
-                await asyncio.to_thread(house.gateway.reload_certificate)
+                await asyncio.to_thread(running.gateway.reload_certificate)
                 while len(shown) < seen + at_once:  # noqa: ASYNC110  (each client adds what it saw)
                     await asyncio.sleep(0.001)
             exchanging = False
-        assert await name_shown(house.port) == str(exchanges)
-        await nobody_waits(house)
-        assert not house.metric("gateway_refused_total", status="tls")
+        assert await name_shown(running.port) == str(exchanges)
+        await nobody_waits(running)
+        assert not running.metric("gateway_refused_total", status="tls")
     assert set(shown) <= set(map(str, range(exchanges + 1)))
     assert len(set(shown)) > 1
 

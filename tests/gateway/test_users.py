@@ -14,8 +14,8 @@ from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.errors import HeadraceError, InvariantError, TransientError
 from headrace.model.events import Label
 from headrace.runtime.clock import SystemClock
-from tests.gateway.house import House, Raw, join, open_house
-from tests.gateway.test_slow_clients import SMALL, narrow_client
+from tests.fanout.test_slow_clients import SMALL, narrow_client
+from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
 NOTICE = {"type": "Notification", "user_id": "42", "title": "t", "message": "m", "notification_type": "info"}
 
@@ -30,31 +30,31 @@ async def inbox() -> AsyncIterator[Inbox]:
 
 
 @pytest.fixture
-async def house(inbox: Inbox) -> AsyncIterator[House]:
-    async with open_house(inbox=inbox) as house:
-        yield house
+async def running(inbox: Inbox) -> AsyncIterator[RunningGateway]:
+    async with run_gateway(inbox=inbox) as running:
+        yield running
 
 
-async def post(house: House, **body: Any) -> httpx.Response:
-    async with client_of(house) as client:
+async def post(running: RunningGateway, **body: Any) -> httpx.Response:
+    async with client_of(running) as client:
         return await client.post("/api/ws/broadcast", json=body)
 
 
-def client_of(house: House) -> httpx.AsyncClient:
+def client_of(running: RunningGateway) -> httpx.AsyncClient:
     """One without TLS, which takes long to set up."""
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False, timeout=10)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False, timeout=10)
 
 
-async def send(house: House, *user_ids: str, ack: bool = True, **data: Any) -> dict[str, Any]:
-    answer = await post(house, user_ids=user_ids or ["42"], ack=ack, data=data or NOTICE)
+async def send(running: RunningGateway, *user_ids: str, ack: bool = True, **data: Any) -> dict[str, Any]:
+    answer = await post(running, user_ids=user_ids or ["42"], ack=ack, data=data or NOTICE)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def enter(house: House, user_id: str = "42") -> tuple[Raw, dict[str, Any]]:
+async def enter(running: RunningGateway, user_id: str = "42") -> tuple[Raw, dict[str, Any]]:
     """Connect as a user; the connection, and what it is told of its topic."""
-    raw = await join(house, f"/ws?user_id={user_id}")
+    raw = await join(running, f"/ws?user_id={user_id}")
     told = await raw.json()
     assert (told["type"], told["topic"]) == ("subscribed", f"user:{user_id}")
     return raw, told["data"]
@@ -65,10 +65,10 @@ async def acknowledge(raw: Raw, offset: int, topic: str = "user:42") -> Any:
     return await raw.json()
 
 
-async def test_a_user_is_told_on_every_connection_and_nobody_else(house: House) -> None:
-    (one, position), (two, _), (other, _) = await enter(house), await enter(house), await enter(house, "7")
+async def test_a_user_is_told_on_every_connection_and_nobody_else(running: RunningGateway) -> None:
+    (one, position), (two, _), (other, _) = await enter(running), await enter(running), await enter(running, "7")
     assert position == {"epoch": "0", "offset": "0", "was_recovering": False, "recovered": False, "replayed": 0}
-    answer = await send(house)
+    answer = await send(running)
     for raw in (one, two):
         got = await raw.json()
         event_id = got.pop("event_id")
@@ -81,61 +81,61 @@ async def test_a_user_is_told_on_every_connection_and_nobody_else(house: House) 
             "ack": True,
             "data": NOTICE,
         }
-    await send(house, "7", ack=False, n=1)
+    await send(running, "7", ack=False, n=1)
     got = await other.json()
     assert (got["data"], got["offset"], "ack" in got) == ({"n": 1}, "1", False)
 
 
-async def test_what_is_not_acknowledged_comes_again(house: House) -> None:
-    raw, _ = await enter(house)
+async def test_what_is_not_acknowledged_comes_again(running: RunningGateway) -> None:
+    raw, _ = await enter(running)
     for n in range(4):
-        await send(house, n=n, ack=n != 1)
+        await send(running, n=n, ack=n != 1)
         assert (await raw.json())["offset"] == str(n + 1)
     assert await acknowledge(raw, 1) == {
         "type": "acknowledged", "id": "a", "topic": "user:42", "data": {"offset": "1"}
     }  # fmt: skip
     raw.leave()
-    again, position = await enter(house)
+    again, position = await enter(running)
     assert (position["offset"], position["replayed"]) == ("4", 2)
     assert [(await again.json())["offset"] for _ in range(2)] == ["3", "4"], "what passes is not sent again"
     await acknowledge(again, 4)
     await acknowledge(again, 3)
-    _, position = await enter(house)
+    _, position = await enter(running)
     assert (position["offset"], position["replayed"]) == ("4", 0)
-    await send(house, n=4)
+    await send(running, n=4)
     assert (await again.json())["offset"] == "5"
 
 
-async def test_only_what_was_sent_here_can_be_acknowledged(house: House) -> None:
-    raw, _ = await enter(house)
-    await send(house)
+async def test_only_what_was_sent_here_can_be_acknowledged(running: RunningGateway) -> None:
+    raw, _ = await enter(running)
+    await send(running)
     await raw.json()
     assert (await acknowledge(raw, 2))["data"]["code"] == 107
     assert (await acknowledge(raw, 1, "user:7"))["data"]["code"] == 103
-    nobody = await join(house)
+    nobody = await join(running)
     assert (await acknowledge(nobody, 1))["data"]["code"] == 103
     raw.ask("ack", "a", topic="user:42", offset="x")
     assert (await raw.json())["data"]["code"] == 107
-    assert (await enter(house))[1]["replayed"] == 1
+    assert (await enter(running))[1]["replayed"] == 1
 
 
-async def test_a_users_topic_is_nobody_elses(house: House) -> None:
-    await send(house)
-    raw = await join(house)
+async def test_a_users_topic_is_nobody_elses(running: RunningGateway) -> None:
+    await send(running)
+    raw = await join(running)
     for kind in ("subscribe", "history"):
         raw.ask(kind, 1, topic="user:42")
         assert (await raw.json())["data"]["code"] == 102
-    async with client_of(house) as client:
+    async with client_of(running) as client:
         assert (await client.get("/api/topics/user:42/history")).status_code == 404
         assert (await client.get("/api/topics", params={"prefix": "user"})).json()["total"] == 0
 
 
 async def test_what_was_dropped_is_told() -> None:
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=2))
-    async with open_house(inbox=inbox) as house:
+    async with run_gateway(inbox=inbox) as running:
         for n in range(5):
-            await send(house, n=n)
-        raw, position = await enter(house)
+            await send(running, n=n)
+        raw, position = await enter(running)
         assert (position["offset"], position["replayed"]) == ("5", 2)
         lag = await raw.json()
         assert (lag["type"], lag["data"]) == (
@@ -147,20 +147,20 @@ async def test_what_was_dropped_is_told() -> None:
 
 
 async def test_a_slow_client_gets_everything_from_the_log(inbox: Inbox) -> None:
-    async with open_house(inbox=inbox, slow_abort_s=30, **SMALL) as house:
-        slow = await narrow_client(house, "/ws?user_id=42")
+    async with run_gateway(inbox=inbox, slow_abort_s=30, **SMALL) as running:
+        slow = await narrow_client(running, "/ws?user_id=42")
         await slow.json()
         for n in range(60):
-            await send(house, n=n, pad="x" * 10_000, ack=n % 2 == 0)
-        assert house.metric("gateway_paused_total") >= 1
+            await send(running, n=n, pad="x" * 10_000, ack=n % 2 == 0)
+        assert running.metric("gateway_paused_total") >= 1
         assert [(await slow.json())["offset"] for _ in range(60)] == [str(n + 1) for n in range(60)]
-        await send(house, n=60)
+        await send(running, n=60)
         assert (await slow.json())["offset"] == "61"
 
 
-async def test_many_waiting_letters_all_come(house: House, inbox: Inbox) -> None:
+async def test_many_waiting_letters_all_come(running: RunningGateway, inbox: Inbox) -> None:
     await inbox.put([Letter("42", f"e{n}", "{}", ack=True) for n in range(1000)], None, lambda _: "")
-    raw, position = await enter(house)
+    raw, position = await enter(running)
     assert position["replayed"] == 1000
     assert [int((await raw.json())["offset"]) for _ in range(1000)] == list(range(1, 1001))
 
@@ -180,13 +180,13 @@ class Away:
 @pytest.mark.parametrize("how", [TransientError, InvariantError])
 async def test_an_inbox_that_is_away_is_waited_for(inbox: Inbox, how: type[HeadraceError]) -> None:
     away: Any = Away(inbox, how)
-    async with open_house(inbox=away) as house:
-        raw = await join(house, "/ws?user_id=42&subscriptions=slots")
+    async with run_gateway(inbox=away) as running:
+        raw = await join(running, "/ws?user_id=42&subscriptions=slots")
         assert (await raw.json())["topic"] == "slots", "the rest goes on"
-        assert (await post(house, data={}, user_ids=["42"])).status_code == (503 if how is TransientError else 500)
+        assert (await post(running, data={}, user_ids=["42"])).status_code == (503 if how is TransientError else 500)
         away.away = False
         assert (await raw.json())["topic"] == "user:42"
-        await send(house)
+        await send(running)
         await raw.json()
         away.away = True
         assert (await acknowledge(raw, 1))["data"]["code"] == 108
@@ -197,51 +197,53 @@ async def test_an_inbox_that_is_away_is_waited_for(inbox: Inbox, how: type[Headr
 async def test_letters_outlive_the_gateway(tmp_path: Path) -> None:
     for life in range(2):
         inbox = await SqliteInbox.open(str(tmp_path / "inbox.db"), SystemClock(), InboxSettings())
-        async with open_house(inbox=inbox) as house:
+        async with run_gateway(inbox=inbox) as running:
             if life == 0:
-                first = await send(house)
+                first = await send(running)
             else:
-                raw, position = await enter(house)
+                raw, position = await enter(running)
                 assert (position["epoch"], position["replayed"]) == (first["epoch"], 1)
                 assert (await raw.json())["data"] == NOTICE
         await inbox.close()
 
 
-async def test_a_broadcast_to_a_topic(house: House) -> None:
-    raw = await join(house)
+async def test_a_broadcast_to_a_topic(running: RunningGateway) -> None:
+    raw = await join(running)
     raw.ask("subscribe", 1, topic="token_updates")
     await raw.json()
-    answer = await post(house, topic="token_updates", data={"type": "Mine", "n": 12345678901234567890123, "x": "a\nb"})
+    answer = await post(
+        running, topic="token_updates", data={"type": "Mine", "n": 12345678901234567890123, "x": "a\nb"}
+    )
     assert answer.json() == {"status": "ok", "epoch": "g", "offset": "1", "users": {}, "duplicate": False}
     got = await raw.json()
     assert (got["offset"], got["data"]) == ("1", {"type": "Mine", "n": 12345678901234567890123, "x": "a\nb"})
 
 
-async def test_a_broadcast_belongs_to_the_state_of_its_topic(house: House) -> None:
+async def test_a_broadcast_belongs_to_the_state_of_its_topic(running: RunningGateway) -> None:
     for kind, mint in [("Mine", "M"), ("Mine", "N"), ("Mine", None)]:
-        await post(house, topic="token_updates", data={"type": kind, "mint": mint})
-    messages = (await house.bus.history("token_updates", None, 9)).messages
+        await post(running, topic="token_updates", data={"type": kind, "mint": mint})
+    messages = (await running.bus.history("token_updates", None, 9)).messages
     ids = [msgspec.json.decode(b"{%b}" % message.body)["event_id"] for message in messages]
     labels = [Label("Mine M ", ids[0], None, certain=True), Label("Mine N ", ids[1], None, certain=True), None]
     assert [message.label for message in messages] == labels
 
 
-async def test_a_broadcast_to_a_topic_and_users(house: House) -> None:
-    raw, _ = await enter(house)
+async def test_a_broadcast_to_a_topic_and_users(running: RunningGateway) -> None:
+    raw, _ = await enter(running)
     raw.ask("subscribe", 1, topic="app:news")
     await raw.json()
     body = {"topic": "app:news", "user_ids": ["42", "7", "42"], "data": {"n": 1}, "server_ids": ["server-1"]}
-    answer = (await post(house, **body)).json()
+    answer = (await post(running, **body)).json()
     assert (answer["epoch"], answer["offset"], answer["users"]) == ("g", "1", {"42": "1", "7": "1"})
     both = [await raw.json(), await raw.json()]
     assert {got["topic"] for got in both} == {"app:news", "user:42"}
     assert both[0]["event_id"] == both[1]["event_id"]
 
 
-async def test_data_is_one_line_for_clients_that_read_lines(house: House) -> None:
-    raw = await join(house, "/ws?batch=1&subscriptions=app:news")
+async def test_data_is_one_line_for_clients_that_read_lines(running: RunningGateway) -> None:
+    raw = await join(running, "/ws?batch=1&subscriptions=app:news")
     await raw.json()
-    async with client_of(house) as client:
+    async with client_of(running) as client:
         url = "/api/ws/broadcast"
         content = b'{"topic":"app:news","data":{\n"a" :\n1}}'
         assert (await client.post(url, content=content, headers={"content-type": "application/json"})).is_success
@@ -250,35 +252,35 @@ async def test_data_is_one_line_for_clients_that_read_lines(house: House) -> Non
     assert b'"data":{"a":1}' in payload
 
 
-async def test_a_key_sends_once(house: House) -> None:
-    raw, _ = await enter(house)
+async def test_a_key_sends_once(running: RunningGateway) -> None:
+    raw, _ = await enter(running)
     raw.ask("subscribe", 1, topic="app:news")
     await raw.json()
     body = {"topic": "app:news", "user_ids": ["42"], "data": {"n": 1}, "idempotency_key": "k"}
-    answers = [(await post(house, **body)).json() for _ in range(2)]
+    answers = [(await post(running, **body)).json() for _ in range(2)]
     assert answers == [answers[0], answers[0] | {"duplicate": True}]
     assert {(await raw.json())["topic"] for _ in range(2)} == {"app:news", "user:42"}
-    other = await post(house, **body | {"data": {"n": 2}})
+    other = await post(running, **body | {"data": {"n": 2}})
     assert other.status_code == 422
     assert other.json()["errors"] == [{"name": "idempotency_key", "message": "was used for another message"}]
-    await post(house, topic="app:news", data={"last": True})
+    await post(running, topic="app:news", data={"last": True})
     assert (await raw.json())["data"] == {"last": True}
 
 
-async def test_the_same_key_at_once_sends_once(house: House) -> None:
+async def test_the_same_key_at_once_sends_once(running: RunningGateway) -> None:
     body = {"user_ids": ["42"], "data": {"n": 1}, "idempotency_key": "k"}
-    answers = await asyncio.gather(*(post(house, **body) for _ in range(10)))
+    answers = await asyncio.gather(*(post(running, **body) for _ in range(10)))
     assert {answer.status_code for answer in answers} <= {200, 409}
     assert sum(answer.status_code == 200 and not answer.json()["duplicate"] for answer in answers) == 1
-    assert (await enter(house))[1]["offset"] == "1"
+    assert (await enter(running))[1]["offset"] == "1"
 
 
 def nested(levels: int) -> Any:
     return {"mint": nested(levels - 1)} if levels > 1 else {}
 
 
-async def test_data_that_is_deep_but_not_too_deep(house: House) -> None:
-    assert (await post(house, topic="token_updates", data=nested(64))).status_code == 200
+async def test_data_that_is_deep_but_not_too_deep(running: RunningGateway) -> None:
+    assert (await post(running, topic="token_updates", data=nested(64))).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -299,8 +301,8 @@ async def test_data_that_is_deep_but_not_too_deep(house: House) -> None:
         ({"data": {"type": 5}, "topic": "nonsense", "server_ids": ["elsewhere"]}, {"topic", "server_ids"}),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_told(house: House, body: dict[str, Any], names: set[str]) -> None:
-    answer = await post(house, **body)
+async def test_what_is_wrong_is_told(running: RunningGateway, body: dict[str, Any], names: set[str]) -> None:
+    answer = await post(running, **body)
     assert answer.status_code == 422
     assert {wrong["name"] for wrong in answer.json()["errors"]} == names
 
@@ -322,8 +324,8 @@ async def test_what_is_wrong_is_told(house: House, body: dict[str, Any], names: 
         {"data": {}, "topic": "app:x", "ack": "yes"},
     ],
 )
-async def test_what_is_no_broadcast_is_refused(house: House, body: dict[str, Any]) -> None:
-    answer = await post(house, **body)
+async def test_what_is_no_broadcast_is_refused(running: RunningGateway, body: dict[str, Any]) -> None:
+    answer = await post(running, **body)
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -331,8 +333,8 @@ async def test_what_is_no_broadcast_is_refused(house: House, body: dict[str, Any
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"data":{"a":"\xff"},"topic":"app:x"}', b'{"data":' + b"[" * 9999]
 )
-async def test_bytes_that_are_no_json_are_refused(house: House, content: bytes) -> None:
-    async with client_of(house) as client:
+async def test_bytes_that_are_no_json_are_refused(running: RunningGateway, content: bytes) -> None:
+    async with client_of(running) as client:
         url = "/api/ws/broadcast"
         answer = await client.post(url, content=content, headers={"content-type": "application/json"})
         assert answer.status_code in (400, 422)
@@ -341,9 +343,9 @@ async def test_bytes_that_are_no_json_are_refused(house: House, content: bytes) 
 
 
 async def test_without_an_inbox_there_is_nothing_for_users() -> None:
-    async with open_house() as house:
-        raw = await join(house, "/ws?user_id=42")
+    async with run_gateway() as running:
+        raw = await join(running, "/ws?user_id=42")
         assert (await acknowledge(raw, 1))["data"]["code"] == 103
-        assert (await post(house, data={}, user_ids=["42"])).status_code == 503
-        assert (await post(house, data={}, topic="app:x", idempotency_key="k")).status_code == 503
-        assert (await post(house, data={}, topic="app:x")).status_code == 200
+        assert (await post(running, data={}, user_ids=["42"])).status_code == 503
+        assert (await post(running, data={}, topic="app:x", idempotency_key="k")).status_code == 503
+        assert (await post(running, data={}, topic="app:x")).status_code == 200

@@ -8,20 +8,31 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.gateway.house import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, House, Raw, frame, open_house
+from tests.gateway.running_gateway import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    UPGRADE,
+    Raw,
+    RunningGateway,
+    frame,
+    run_gateway,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house() -> AsyncIterator[House]:
-    async with open_house(request_s=5) as house:
-        yield house
+async def running() -> AsyncIterator[RunningGateway]:
+    async with run_gateway(request_s=5) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def echo(house: House) -> AsyncIterator[Raw]:
-    raw = await Raw.open(house.port, "/echo")
+async def echo(running: RunningGateway) -> AsyncIterator[Raw]:
+    raw = await Raw.open(running.port, "/echo")
     yield raw
     raw.leave()
 
@@ -150,8 +161,8 @@ async def test_oversize_messages_end_with_1009(echo: Raw, data: bytes) -> None:
     assert await echo.receive() == (CLOSE, code(1009))
 
 
-async def test_a_session_frame_over_the_limit_ends_with_1009(house: House) -> None:
-    raw = await Raw.open(house.port)
+async def test_a_session_frame_over_the_limit_ends_with_1009(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port)
     await raw.json()
     raw.send(frame(TEXT, b" " * 65_537))
     assert await raw.closed() == 1009
@@ -183,8 +194,8 @@ async def test_a_session_frame_over_the_limit_ends_with_1009(house: House) -> No
         (UPGRADE.replace("{more}", "X-Large: " + "a" * 20_000 + "\r\n"), 431),
     ],
 )
-async def test_bad_handshakes_get_a_problem(house: House, request_text: str, status: int) -> None:
-    raw = await Raw.connect(house.port)
+async def test_bad_handshakes_get_a_problem(running: RunningGateway, request_text: str, status: int) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(request_text.replace("{path}", "/ws").replace("{more}", "").encode())
     head = await raw.read_head()
     assert head.startswith(b"HTTP/1.1 %d " % status)
@@ -194,21 +205,21 @@ async def test_bad_handshakes_get_a_problem(house: House, request_text: str, sta
 
 
 @pytest.mark.parametrize("connection", ["Upgrade", "keep-alive, Upgrade", "upgrade, keep-alive"])
-async def test_connection_header_forms_of_browsers(house: House, connection: str) -> None:
-    raw = await Raw.connect(house.port)
+async def test_connection_header_forms_of_browsers(running: RunningGateway, connection: str) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(UPGRADE.format(path="/ws", more="").replace("keep-alive, Upgrade", connection).encode())
     assert b" 101 " in await raw.read_head()
     raw.leave()
 
 
-async def test_a_frame_behind_the_handshake_in_one_segment(house: House) -> None:
-    raw = await Raw.open(house.port, "/echo", behind=frame(TEXT, b"early"))
+async def test_a_frame_behind_the_handshake_in_one_segment(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port, "/echo", behind=frame(TEXT, b"early"))
     assert await raw.receive() == (TEXT, b"early")
     raw.leave()
 
 
-async def test_upgrade_on_a_kept_alive_connection(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def test_upgrade_on_a_kept_alive_connection(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     head = await raw.read_head()
     assert b" 200 " in head
@@ -218,8 +229,8 @@ async def test_upgrade_on_a_kept_alive_connection(house: House) -> None:
     raw.leave()
 
 
-async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(house: House) -> None:
-    raw = await Raw.connect(house.port)
+async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(running: RunningGateway) -> None:
+    raw = await Raw.connect(running.port)
     upgrade = UPGRADE.format(path="/echo", more="").encode()
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" + upgrade + frame(TEXT, b"early"))
     assert b" 200 " in await raw.read_head()
@@ -229,9 +240,9 @@ async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(hous
     raw.leave()
 
 
-async def test_the_websockets_client_gets_along(house: House) -> None:
+async def test_the_websockets_client_gets_along(running: RunningGateway) -> None:
     async with websockets.connect(
-        f"ws://127.0.0.1:{house.port}/ws", subprotocols=[websockets.Subprotocol("stream.v1")], compression="deflate"
+        f"ws://127.0.0.1:{running.port}/ws", subprotocols=[websockets.Subprotocol("stream.v1")], compression="deflate"
     ) as client:
         assert client.subprotocol == "stream.v1"
         assert client.protocol.extensions == []
@@ -240,8 +251,8 @@ async def test_the_websockets_client_gets_along(house: House) -> None:
     assert client.close_code == 1000
 
 
-async def test_a_flood_of_tiny_frames_is_cut_off(house: House) -> None:
-    raw = await Raw.open(house.port)
+async def test_a_flood_of_tiny_frames_is_cut_off(running: RunningGateway) -> None:
+    raw = await Raw.open(running.port)
     raw.send(frame(PING) * 5000)
     assert await raw.closed() == 4013
     raw.leave()

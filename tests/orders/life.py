@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from headrace.adapters import load_class
 from headrace.model.errors import TransientError
 from headrace.model.orders import TERMINAL, LeaseLost, Order
 from headrace.orders.engine import Engine, Held
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Rate, Store
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from headrace.venues import Venue
 from tests.orders.store.servers import place_for
@@ -115,7 +115,7 @@ class Mortal:
 @asynccontextmanager
 async def begin(folder: Path, kind: str = "sqlite", server_url: str = "") -> AsyncIterator[Life]:
     async with place_for(kind, folder, server_url) as place:
-        store: Store = await load(STORES[kind]).open(place, SystemClock())
+        store: Store = await load_class(STORES[kind]).open(place, SystemClock())
         try:
             yield Life(store, ScriptedChain())
         finally:

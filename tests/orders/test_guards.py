@@ -11,18 +11,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Answer, Chain, Landing, Signed
+from headrace.chains import Answer, Chain, Landing
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
+from headrace.model.instructions import Signed
 from headrace.model.orders import Attempt, Change, LeaseLost, Order, Quote
-from headrace.orders import confirmation, engine
-from headrace.orders.confirmation import Sighting, Verdict
+from headrace.orders import decisions as confirmation
+from headrace.orders import engine
+from headrace.orders.decisions import ChainStatus, Verdict
 from headrace.orders.engine import Engine
 from headrace.orders.machine import Step
 from headrace.orders.steps import Steps
-from headrace.orders.store import Rate, postgres_batch
-from headrace.orders.store import sqlite_statements as sqlite_orders
-from headrace.orders.store.postgres_batch import Batch
+from headrace.orders.store import Rate
+from headrace.orders.store.postgres import batch as postgres_batch
+from headrace.orders.store.postgres.batch import Batch
+from headrace.orders.store.sqlite import statements as sqlite_orders
 from headrace.testing.orders import ScriptedChain, new_order
 from tests.orders.life import Life, begin
 from tests.orders.test_engine import ERR
@@ -116,9 +119,9 @@ async def the_same_key_twice(life: Life) -> None:
 
 
 def status_before_height(patch: pytest.MonkeyPatch, _: Life) -> None:
-    async def observe(chain: Chain, signature: str) -> Sighting:
+    async def observe(chain: Chain, signature: str) -> ChainStatus:
         answer = await chain.look(signature)
-        return Sighting(await chain.finalized_height(), answer)
+        return ChainStatus(await chain.finalized_height(), answer)
 
     patch.setattr(engine, "observe", observe)
 
@@ -133,7 +136,7 @@ def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
 
 
 def any_node_will_do(patch: pytest.MonkeyPatch, _: Life) -> None:
-    def judge(limit: int, sighting: Sighting) -> Verdict:
+    def judge(limit: int, sighting: ChainStatus) -> Verdict:
         answer = sighting.answer and replace(sighting.answer, height=2**60)
         return confirmation.judge(limit, replace(sighting, answer=answer))
 

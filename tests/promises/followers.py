@@ -12,7 +12,7 @@ from headrace.model.events import Position
 from headrace.runtime.backoff import Backoff
 from headrace.sdk.client import Client
 from headrace.testing.proxy import TcpProxy
-from tests.gateway.house import UPGRADE, Raw
+from tests.gateway.running_gateway import UPGRADE, Raw
 from tests.promises.account import Account, Arrived, Begun, Fact, Lagged, Pictured
 from tests.sdk.clients import Wanted, node, on_the_wire
 

@@ -151,9 +151,9 @@ async def test_one_that_is_too_slow(
         tasks.create_task(world.live())
         await world.up()
         follower = world.join(make, Wish("trades:pump", conflated=conflated, on_slow=on_slow))
-        assert world.house is not None
+        assert world.running is not None
         for round_ in range(1, 3):
-            await world.house.listened_to("trades:pump")
+            await world.running.listened_to("trades:pump")
             await world.overwhelm(follower, missed)
             await world.settle()
             assert follower.account.lags == round_ * lags
@@ -169,11 +169,11 @@ async def test_a_snapshot_that_fills_the_socket(make: FollowerFactory, on_slow: 
         tasks.create_task(world.live())
         await world.publish(STATEFUL, LANES, 60_000)
         world.join(ByHand, Wish(STATEFUL))
-        assert world.house is not None
-        await world.house.live(STATEFUL)
+        assert world.running is not None
+        await world.running.live(STATEFUL)
         follower = world.join(make, Wish(STATEFUL, on_slow=on_slow, snapshot=True))
         await world.settle()
-        await world.house.live(STATEFUL)
+        await world.running.live(STATEFUL)
         await world.publish(STATEFUL, LANES, 10)
         await world.settle()
         await world.overwhelm(follower, 10)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
-from headrace.gateway.groups import Client
+from headrace.fanout.groups import Client
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
-from tests.gateway.house import House, open_house
+from tests.gateway.running_gateway import RunningGateway, run_gateway
+from tests.local_bus import LocalBus
 from tests.promises.account import Account, Published, Wish
 from tests.promises.followers import Follower
 
@@ -39,7 +39,7 @@ class World:
         self._settings = QUICK | settings
         self.published = Published()
         self.followers: list[Follower] = []
-        self.house: House | None = None
+        self.running: RunningGateway | None = None
         self._epochs = 0
         self._count = 0
         self._bus = self._new_bus()
@@ -56,8 +56,8 @@ class World:
         """Serve, again and again, until `end`."""
         async with Supervisor(SystemClock()) as self._tasks:
             while not self._ended:
-                async with open_house(bus=self._bus, port=self._port, **self._settings) as self.house:
-                    self._port = self.house.port
+                async with run_gateway(bus=self._bus, port=self._port, **self._settings) as self.running:
+                    self._port = self.running.port
                     self._down.clear()
                     self._up.set()
                     await self._leave.wait()
@@ -120,21 +120,21 @@ class World:
         await self.up()
         topic = follower.account.wish.topic
         follower.choke(choked=True)
-        assert self.house is not None
+        assert self.running is not None
         for _ in range(BURSTS_MAX):
             await self.publish(topic, LANES, 5000)
-            await self.house.all_sent(topic)
+            await self.running.all_sent(topic)
             if self._is_deaf(follower):
                 break
         await self.publish(topic, [LANES[n % len(LANES)] for n in range(missed)], 10)
-        await self.house.all_sent(topic)
+        await self.running.all_sent(topic)
         follower.choke(choked=False)
 
     def _is_deaf(self, follower: Follower) -> bool:
         """Whether the server can't write to it: others may be slow for a moment, too."""
-        assert self.house is not None
+        assert self.running is not None
         ports = follower.ports()
-        there = [client for client in self.house.gateway.hub.clients if _port_of(client) in ports]
+        there = [client for client in self.running.gateway.hub.clients if _port_of(client) in ports]
         return all(client.paused for client in there)
 
     async def settle(self) -> None:
@@ -157,9 +157,9 @@ class World:
             at = f"{account.epoch}/{account.offset}"
             raise AssertionError(f"{account.wish} is at {at}, the newest that it wants is {newest}") from error
 
-    def _new_bus(self) -> MemoryBus:
+    def _new_bus(self) -> LocalBus:
         self._epochs += 1
-        return MemoryBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")
+        return LocalBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")
 
 
 def _port_of(client: Client) -> int:

@@ -7,7 +7,7 @@ from headrace.model.events import Message, MessageKind
 from headrace.protocol.conflation import Conflate
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.predicates import compiled
-from headrace.protocol.sieve import Sieve
+from headrace.protocol.selection import Sieve
 
 KINDS: tuple[MessageKind, ...] = ("event", "event", "event", "promote", "retract", "gap")
 DATAS = (b'{"k":"a"}', b'{"k":"b"}', b'{"k":1}', b'{"k":"1"}', b'{"k":null}', b"{}", b'{"k":{}}', b'"k"')

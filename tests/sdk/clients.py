@@ -20,7 +20,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, NotRecovered, Refused, Snapshot, Value
 from tests.gateway.browser import Page, open_browser
-from tests.gateway.house import open_house
+from tests.gateway.running_gateway import run_gateway
 
 CLIENT_JS = Path(__file__).parents[2] / "clients" / "js"
 FOLLOW_JS = Path(__file__).with_name("follow.js")
@@ -269,11 +269,11 @@ async def chromium() -> AsyncIterator[Maker]:
         policy = "script-src 'self' 'unsafe-inline'; connect-src *"
         return Response(PAGE, media_type=MediaType.HTML, headers={"Content-Security-Policy": policy})
 
-    async with open_house(handlers=(page, *map(served, scripts))) as house, open_browser() as browser:
+    async with run_gateway(handlers=(page, *map(served, scripts))) as running, open_browser() as browser:
 
         @asynccontextmanager
         async def open_page(wanted: Wanted) -> AsyncIterator[Follower]:
-            await browser.open(f"http://127.0.0.1:{house.port}/follow")
+            await browser.open(f"http://127.0.0.1:{running.port}/follow")
             await browser.until("window.ready")
             await browser.evaluate(f"void start({msgspec.json.encode(wanted).decode()})")
             yield _PageFollower(browser)

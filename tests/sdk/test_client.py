@@ -14,14 +14,14 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, Event, Head, Lag, Position, Refused, Subscription
-from tests.gateway.house import House, open_house
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 from tests.sdk.scripted import TOPIC, open_scripted
 
 QUICK_S = 0.001
 
 
-def url_of(house: House, path: str = "/ws") -> str:
-    return f"ws://127.0.0.1:{house.port}{path}"
+def url_of(running: RunningGateway, path: str = "/ws") -> str:
+    return f"ws://127.0.0.1:{running.port}{path}"
 
 
 def quick(url: str) -> Client:
@@ -63,25 +63,25 @@ async def test_values_are_typed() -> None:
 
 
 async def test_many_subscriptions_share_one_connection() -> None:
-    async with open_house() as house, quick(url_of(house)) as client:
+    async with run_gateway() as running, quick(url_of(running)) as client:
         topics = [f"events:{number}" for number in range(40)]
         subscriptions = [client.subscribe(topic) for topic in topics]  # more than commands a second
         for subscription in subscriptions:
             await subscription.started()
         for topic in topics:
-            await house.publish(topic, 2)
+            await running.publish(topic, 2)
         for subscription in subscriptions:
             assert await read(subscription, 2) == [1, 2]
-        await house.clients(1)
+        await running.clients(1)
 
 
 async def test_a_reader_that_is_stuck_holds_up_no_other() -> None:
-    async with open_house() as house, Client(url_of(house), queue=4) as client:
+    async with run_gateway() as running, Client(url_of(running), queue=4) as client:
         stuck, other = client.subscribe(TOPIC), client.subscribe("slots")
         await stuck.started()
         await other.started()
-        await house.publish(TOPIC, 50)
-        await house.publish("slots", 1)
+        await running.publish(TOPIC, 50)
+        await running.publish("slots", 1)
         assert await read(other, 1) == [1]
         assert (await client.history("slots")).top.offset == 1
         assert await read(stuck, 50) == list(range(1, 51))
@@ -104,7 +104,7 @@ async def test_letters_that_nobody_reads_hold_up_no_topic() -> None:
 
 
 async def test_a_topic_can_be_left_and_followed_again() -> None:
-    async with open_house() as house, Client(url_of(house)) as client:
+    async with run_gateway() as running, Client(url_of(running)) as client:
         with client.subscribe(TOPIC) as first:
             await first.started()
             with pytest.raises(ValueError, match="already subscribed"):
@@ -112,13 +112,13 @@ async def test_a_topic_can_be_left_and_followed_again() -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(first)
         second = await client.subscribe(TOPIC).started()
-        await house.publish(TOPIC, 1)
+        await running.publish(TOPIC, 1)
         assert await read(second, 1) == [1]
 
 
 async def test_history_is_paged_and_refused() -> None:
-    async with open_house() as house, Client(url_of(house)) as client:
-        positions = await house.publish(TOPIC, 5)
+    async with run_gateway() as running, Client(url_of(running)) as client:
+        positions = await running.publish(TOPIC, 5)
         page = await client.history(TOPIC, since=positions[0], limit=2)
         assert [item.position.offset for item in page.items] == [2, 3]
         assert (page.topic, page.top) == (TOPIC, positions[-1])
@@ -135,14 +135,14 @@ async def test_history_is_paged_and_refused() -> None:
     ],
 )
 async def test_a_final_no_is_raised(topic: str, path: str, code: int, message: str) -> None:
-    async with open_house(topics_max=1) as house, Client(url_of(house, path)) as client:
+    async with run_gateway(topics_max=1) as running, Client(url_of(running, path)) as client:
         with pytest.raises(Refused) as refused:
             await anext(client.subscribe(topic))
     assert (refused.value.code, str(refused.value)) == (code, message)
 
 
 async def test_after_a_final_no_everything_is_refused() -> None:
-    async with open_house() as house, Client(url_of(house, "/nowhere")) as client:
+    async with run_gateway() as running, Client(url_of(running, "/nowhere")) as client:
         waiting = client.subscribe("slots")
         with pytest.raises(Refused):
             await client.history(TOPIC)
@@ -219,33 +219,33 @@ async def test_delays_grow_while_nothing_comes_and_start_over_when_something_doe
 
 
 @asynccontextmanager
-async def connected(house: House) -> AsyncIterator[Client]:
-    async with Client(url_of(house)) as client:
+async def connected(running: RunningGateway) -> AsyncIterator[Client]:
+    async with Client(url_of(running)) as client:
         await client.subscribe(TOPIC).started()
-        await house.clients(1)
+        await running.clients(1)
         yield client
 
 
 async def test_leaving_closes_the_socket() -> None:
-    async with open_house() as house:
-        async with connected(house):
+    async with run_gateway() as running:
+        async with connected(running):
             pass
-        await house.clients(0)
+        await running.clients(0)
 
 
 async def test_an_error_in_the_body_is_raised_as_it_is_and_closes_the_socket() -> None:
-    async with open_house() as house:
+    async with run_gateway() as running:
         with pytest.raises(ZeroDivisionError):
-            async with connected(house):
+            async with connected(running):
                 raise ZeroDivisionError
-        await house.clients(0)
+        await running.clients(0)
 
 
 async def test_a_large_past_comes_whole_to_a_slow_reader() -> None:
     """The server counts it as slow, and what it missed comes later."""
-    async with open_house(history_size=100_000) as house, quick(url_of(house)) as client:
+    async with run_gateway(history_size=100_000) as running, quick(url_of(running)) as client:
         trades = await client.subscribe(TOPIC).started()
         for _ in range(60):
-            await house.publish(TOPIC, 50, size=10_000)  # 30 MB, of which nothing is read meanwhile
+            await running.publish(TOPIC, 50, size=10_000)  # 30 MB, of which nothing is read meanwhile
             await asyncio.sleep(0)
         assert await read(trades, 3000) == list(range(1, 3001))

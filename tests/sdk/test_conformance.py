@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.model.events import MessageKind, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.testing.proxy import TcpProxy
 from tests.gateway.browser import needs_chromium
-from tests.gateway.house import House, join, open_house
+from tests.gateway.running_gateway import RunningGateway, join, run_gateway
+from tests.local_bus import LocalBus
 from tests.sdk.clients import NODE, Follower, Maker, Wanted, chromium, node, python
 from tests.sdk.scripted import TOPIC, Visit, open_scripted
 
@@ -29,27 +29,27 @@ def scenario(run: Scenario) -> Scenario:
     return run
 
 
-def url_of(house: House | TcpProxy) -> str:
-    return f"ws://127.0.0.1:{house.port}/ws"
+def url_of(running: RunningGateway | TcpProxy) -> str:
+    return f"ws://127.0.0.1:{running.port}/ws"
 
 
 def counted(follower: Follower, last: int) -> Callable[[], bool]:
     return lambda: bool(follower.offsets()) and follower.offsets()[-1] >= last
 
 
-async def tell(house: House, kind: MessageKind, data: str) -> None:
-    await house.bus.publish([Publication(TOPIC, kind, f'"data":{data}'.encode())])
+async def tell(running: RunningGateway, kind: MessageKind, data: str) -> None:
+    await running.bus.publish([Publication(TOPIC, kind, f'"data":{data}'.encode())])
 
 
 @scenario
 async def begins_now_and_knows_the_past(open_client: Maker) -> None:
-    async with open_house() as house:
-        await house.publish(TOPIC, 3)
-        wanted = Wanted(url_of(house), history={"limit": 2, "reverse": True})
+    async with run_gateway() as running:
+        await running.publish(TOPIC, 3)
+        wanted = Wanted(url_of(running), history={"limit": 2, "reverse": True})
         async with open_client(wanted) as client:
             await client.go_on()
             await client.until(lambda: bool(client.of("history")))
-            await house.publish(TOPIC, 2)
+            await running.publish(TOPIC, 2)
             await client.until(counted(client, 5))
             assert client.offsets() == [4, 5]
             assert client.of("started")[0]["offset"] == "3"
@@ -61,14 +61,14 @@ async def begins_now_and_knows_the_past(open_client: Maker) -> None:
 @scenario
 async def after_cuts_nothing_is_missing_and_nothing_comes_twice(open_client: Maker) -> None:
     async with (
-        open_house() as house,
-        TcpProxy("127.0.0.1", house.port) as proxy,
+        run_gateway() as running,
+        TcpProxy("127.0.0.1", running.port) as proxy,
         open_client(Wanted(url_of(proxy))) as client,
     ):
         await client.go_on()
         for cut in range(6):
             proxy.cut_after(57 * cut)  # also in the middle of a frame
-            await house.publish(TOPIC, 20)
+            await running.publish(TOPIC, 20)
             await client.until(lambda: len(client.of("lost")) > cut)  # noqa: B023  (asked at once)
         await client.until(counted(client, 120))
         assert client.offsets() == list(range(1, 121))
@@ -78,21 +78,21 @@ async def after_cuts_nothing_is_missing_and_nothing_comes_twice(open_client: Mak
 @scenario
 async def each_connection_is_reported_and_what_was_missed_is_marked(open_client: Maker) -> None:
     async with (
-        open_house() as house,
-        TcpProxy("127.0.0.1", house.port) as proxy,
+        run_gateway() as running,
+        TcpProxy("127.0.0.1", running.port) as proxy,
         open_client(Wanted(url_of(proxy))) as client,
     ):
         await client.go_on()
-        await house.publish(TOPIC)
+        await running.publish(TOPIC)
         await client.until(counted(client, 1))
         proxy.refuse = True
         proxy.cut()
         await client.until(lambda: bool(client.of("lost")))
-        await house.publish(TOPIC, 2)
+        await running.publish(TOPIC, 2)
         proxy.refuse = False
         await client.until(counted(client, 3))
-        await house.live(TOPIC)
-        await house.publish(TOPIC)
+        await running.live(TOPIC)
+        await running.publish(TOPIC)
         await client.until(counted(client, 4))
         assert client.of("catching_up") == [False, True, True, False]
         assert len(client.of("welcomed")) == 2
@@ -100,10 +100,10 @@ async def each_connection_is_reported_and_what_was_missed_is_marked(open_client:
 
 @scenario
 async def a_stored_position_is_gone_on_from(open_client: Maker) -> None:
-    async with open_house() as house:
-        positions = await house.publish(TOPIC, 5)
+    async with run_gateway() as running:
+        positions = await running.publish(TOPIC, 5)
         recover = {"epoch": positions[1].epoch, "offset": "2"}
-        async with open_client(Wanted(url_of(house), options={"recover": recover})) as client:
+        async with open_client(Wanted(url_of(running), options={"recover": recover})) as client:
             await client.go_on()
             await client.until(counted(client, 5))
             assert client.of("started") == [recover]
@@ -112,16 +112,16 @@ async def a_stored_position_is_gone_on_from(open_client: Maker) -> None:
 
 @scenario
 async def a_server_that_restarts_within_the_epoch(open_client: Maker) -> None:
-    bus = MemoryBus(BusSettings(), SystemClock(), "kept")
+    bus = LocalBus(BusSettings(), SystemClock(), "kept")
     async with (
-        open_house(bus) as first,
+        run_gateway(bus) as first,
         TcpProxy("127.0.0.1", first.port) as proxy,
         open_client(Wanted(url_of(proxy))) as client,
     ):
         await client.go_on()
         await first.publish(TOPIC, 3)
         await client.until(counted(client, 3))
-        async with open_house(bus) as second:
+        async with run_gateway(bus) as second:
             proxy.upstream = ("127.0.0.1", second.port)
             await first.gateway.stop(1.0)
             await second.publish(TOPIC, 3)
@@ -134,14 +134,14 @@ async def a_server_that_restarts_within_the_epoch(open_client: Maker) -> None:
 @scenario
 async def a_server_that_restarts_with_a_new_epoch(open_client: Maker) -> None:
     async with (
-        open_house() as first,
+        run_gateway() as first,
         TcpProxy("127.0.0.1", first.port) as proxy,
         open_client(Wanted(url_of(proxy))) as client,
     ):
         await client.go_on()
         await first.publish(TOPIC, 3)
         await client.until(counted(client, 3))
-        async with open_house(MemoryBus(BusSettings(), SystemClock(), "second")) as second:
+        async with run_gateway(LocalBus(BusSettings(), SystemClock(), "second")) as second:
             await second.publish(TOPIC, 7)
             proxy.upstream = ("127.0.0.1", second.port)
             await first.gateway.stop(1.0)
@@ -157,20 +157,20 @@ async def a_server_that_restarts_with_a_new_epoch(open_client: Maker) -> None:
 @scenario
 async def what_history_no_longer_has_is_told(open_client: Maker) -> None:
     async with (
-        open_house(history_size=5) as house,
-        TcpProxy("127.0.0.1", house.port) as proxy,
+        run_gateway(history_size=5) as running,
+        TcpProxy("127.0.0.1", running.port) as proxy,
         open_client(Wanted(url_of(proxy))) as client,
     ):
         await client.go_on()
-        await house.publish(TOPIC, 1)
+        await running.publish(TOPIC, 1)
         await client.until(counted(client, 1))
         proxy.refuse = True
         proxy.cut()
         await client.until(lambda: len(client.of("lost")) > 2)
-        await house.publish(TOPIC, 20)
+        await running.publish(TOPIC, 20)
         proxy.refuse = False
         await client.until(lambda: bool(client.of_type("not_recovered")))
-        await house.publish(TOPIC, 1)
+        await running.publish(TOPIC, 1)
         await client.until(counted(client, 22))
         assert [value["type"] for value in client.values] == ["event", "not_recovered", "event"]
         assert client.of("position")[1]["offset"] == "21"
@@ -178,12 +178,12 @@ async def what_history_no_longer_has_is_told(open_client: Maker) -> None:
 
 @scenario
 async def a_log_that_begins_anew(open_client: Maker) -> None:
-    async with open_house() as house, open_client(Wanted(url_of(house))) as client:
+    async with run_gateway() as running, open_client(Wanted(url_of(running))) as client:
         await client.go_on()
-        await house.publish(TOPIC, 2)
+        await running.publish(TOPIC, 2)
         await client.until(counted(client, 2))
-        await house.bus.renew()
-        await house.publish(TOPIC, 2)
+        await running.bus.renew()
+        await running.publish(TOPIC, 2)
         await client.until(lambda: len(client.offsets()) == 4)
         assert client.offsets() == [1, 2, 1, 2]
         assert [value["type"] for value in client.values] == ["event", "event", "not_recovered", "event", "event"]
@@ -191,12 +191,12 @@ async def a_log_that_begins_anew(open_client: Maker) -> None:
 
 @scenario
 async def verdicts_and_gaps(open_client: Maker) -> None:
-    async with open_house() as house, open_client(Wanted(url_of(house))) as client:
+    async with run_gateway() as running, open_client(Wanted(url_of(running))) as client:
         await client.go_on()
-        await tell(house, "promote", '{"slot":"7","commitment":"confirmed"}')
-        await tell(house, "retract", '{"event_ids":["a"],"reason":"fork"}')
+        await tell(running, "promote", '{"slot":"7","commitment":"confirmed"}')
+        await tell(running, "retract", '{"event_ids":["a"],"reason":"fork"}')
         gap = '{"gap_id":"g1","from_slot":"1","to_slot":"9","state":"open","reason":"disconnected"}'
-        await tell(house, "gap", gap)
+        await tell(running, "gap", gap)
         await client.until(lambda: len(client.values) == 3)
         assert [(value["type"], value["offset"]) for value in client.values] == [
             ("promote", "1"), ("retract", "2"), ("gap", "3"),
@@ -207,13 +207,13 @@ async def verdicts_and_gaps(open_client: Maker) -> None:
 @scenario
 async def a_slow_reader_learns_all(open_client: Maker) -> None:
     async with (
-        open_house(history_size=10_000, cmd_per_s=1000) as house,
-        open_client(Wanted(url_of(house), client={"queue": 64})) as client,
+        run_gateway(history_size=10_000, cmd_per_s=1000) as running,
+        open_client(Wanted(url_of(running), client={"queue": 64})) as client,
     ):
         await client.begun()
-        await house.publish(TOPIC, 500)
+        await running.publish(TOPIC, 500)
         async with asyncio.timeout(30):
-            while TOPIC in house.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
+            while TOPIC in running.gateway.hub.topics():  # noqa: ASYNC110  (the hub tells nobody)
                 await asyncio.sleep(0.005)
         await client.go()
         await client.until(counted(client, 500))
@@ -408,7 +408,7 @@ async def whoever_gives_tokens_is_away_for_a_while(open_client: Maker) -> None:
 
 @scenario
 async def a_token_that_can_not_be_shown(open_client: Maker) -> None:
-    async with open_house() as house, open_client(Wanted(url_of(house), client={"token": "not one"})) as client:
+    async with run_gateway() as running, open_client(Wanted(url_of(running), client={"token": "not one"})) as client:
         await client.until(lambda: bool(client.of("refused")))
         assert client.of("refused") == [4500]
 
@@ -459,10 +459,10 @@ async def a_message_is_acknowledged_until_the_server_knows(open_client: Maker) -
 async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
     """Publishing, cuts, stalls, restarts, forgetting and beginning anew, as chance has it."""
     chance = random.Random(7)
-    bus = MemoryBus(BusSettings(history_size=40), SystemClock(), "kept")
+    bus = LocalBus(BusSettings(history_size=40), SystemClock(), "kept")
     async with AsyncExitStack() as lives:
-        house = await lives.enter_async_context(open_house(bus, cmd_per_s=1000))
-        proxy = await lives.enter_async_context(TcpProxy("127.0.0.1", house.port))
+        running = await lives.enter_async_context(run_gateway(bus, cmd_per_s=1000))
+        proxy = await lives.enter_async_context(TcpProxy("127.0.0.1", running.port))
         client = await lives.enter_async_context(open_client(Wanted(url_of(proxy), client={"queue": 16})))
         await client.go_on()
         for step in range(64):
@@ -478,12 +478,12 @@ async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
                 case 3:
                     await bus.renew()
                 case 4:
-                    next_house = await lives.enter_async_context(open_house(bus, cmd_per_s=1000))
+                    next_house = await lives.enter_async_context(run_gateway(bus, cmd_per_s=1000))
                     proxy.upstream = ("127.0.0.1", next_house.port)
-                    await house.gateway.stop(0.01)
-                    house = next_house
+                    await running.gateway.stop(0.01)
+                    running = next_house
                 case _:
-                    await house.publish(TOPIC, chance.randrange(30))
+                    await running.publish(TOPIC, chance.randrange(30))
                     await client.look()
         await all_came(bus, proxy, client)
         check_whole_or_told(client.of("started")[0], client.values)
@@ -491,7 +491,7 @@ async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
         assert len(client.of_type("event")) >= 9
 
 
-async def all_came(bus: MemoryBus, proxy: TcpProxy, client: Follower) -> None:
+async def all_came(bus: LocalBus, proxy: TcpProxy, client: Follower) -> None:
     """Let things run until the client is where the topic is."""
     proxy.stalled = False
     (last,) = await bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{},"chain":{}')])
@@ -516,9 +516,9 @@ def check_whole_or_told(here: dict[str, str], values: list[Any]) -> None:
 
 @scenario
 async def a_final_close_is_final(open_client: Maker) -> None:
-    async with open_house(connections_max=1) as house:
-        await join(house)
-        async with open_client(Wanted(url_of(house))) as client:
+    async with run_gateway(connections_max=1) as running:
+        await join(running)
+        async with open_client(Wanted(url_of(running))) as client:
             await client.until(lambda: bool(client.of("refused")))
             assert client.of("refused") == [4504]
             assert client.of("lost") == []
@@ -526,7 +526,7 @@ async def a_final_close_is_final(open_client: Maker) -> None:
 
 @scenario
 async def a_topic_that_is_none(open_client: Maker) -> None:
-    async with open_house() as house, open_client(Wanted(url_of(house), topic="nonsense")) as client:
+    async with run_gateway() as running, open_client(Wanted(url_of(running), topic="nonsense")) as client:
         await client.until(lambda: bool(client.of("refused")))
         assert client.of("refused") == [102]
 
@@ -554,7 +554,7 @@ async def test_in_node(name: str) -> None:
 @needs_node
 async def test_a_handshake_that_nobody_answers() -> None:
     """Another is tried: some runtimes never say that a connection was reset before it was open."""
-    async with open_house() as house, TcpProxy("127.0.0.1", house.port) as proxy:
+    async with run_gateway() as running, TcpProxy("127.0.0.1", running.port) as proxy:
         proxy.stalled = True
         async with node(Wanted(url_of(proxy), client={"openMs": 100})) as client:
             await client.until(lambda: proxy.connections > 1)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from headrace.model.events import Publication
-from tests.gateway.house import open_house
+from tests.gateway.running_gateway import run_gateway
 from tests.sdk.clients import CLIENT_JS, NODE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "listen.mjs"
@@ -47,8 +47,8 @@ def body_of(text: str, name: str) -> str:
 
 async def test_the_server_serves_the_same() -> None:
     async with (
-        open_house() as house,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", verify=False) as http,
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
         for path in CLIENT_JS.glob("*.js"):
             assert (await http.get(f"/client/{path.name}")).content == path.read_bytes()
@@ -56,13 +56,13 @@ async def test_the_server_serves_the_same() -> None:
 
 @needs_node
 async def test_the_example_runs_in_node() -> None:
-    async with open_house() as house:
+    async with run_gateway() as running:
         process = await asyncio.create_subprocess_exec(
-            NODE, "--experimental-websocket", "--no-warnings", str(EXAMPLE), f"ws://127.0.0.1:{house.port}/ws",
+            NODE, "--experimental-websocket", "--no-warnings", str(EXAMPLE), f"ws://127.0.0.1:{running.port}/ws",
             "trades:pump", "2", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(30):
-            await house.listened_to("trades:pump")
-            await house.bus.publish([Publication("trades:pump", "event", TRADE)] * 2)
+            await running.listened_to("trades:pump")
+            await running.bus.publish([Publication("trades:pump", "event", TRADE)] * 2)
             out, _ = await process.communicate()
     assert (process.returncode, out.decode().splitlines()) == (0, ["buy 7 of M for 1.5 SOL"] * 2)

@@ -11,8 +11,8 @@ from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.testing.proxy import TcpProxy
-from tests.gateway.house import House, open_house
 from tests.gateway.issuer import HS256, token
+from tests.gateway.running_gateway import RunningGateway, run_gateway
 from tests.gateway.test_users import send
 from tests.sdk.clients import Maker, Wanted, node, python
 from tests.sdk.scripted import TOPIC
@@ -31,15 +31,15 @@ async def test_a_filter(open_client: Maker) -> None:
     """Also over a cut, before which nothing that passes came for longer than the history reaches back."""
     options = {"filter": {"key": "sol", "cmp": "gte", "val": "1"}}
     async with (
-        open_house(history_size=8, ping_s=0.05, pong_s=5) as house,
-        TcpProxy("127.0.0.1", house.port) as proxy,
+        run_gateway(history_size=8, ping_s=0.05, pong_s=5) as running,
+        TcpProxy("127.0.0.1", running.port) as proxy,
         open_client(Wanted(url_of(proxy), options=options)) as client,
     ):
         await client.go_on()
-        await house.tell(TOPIC, *sols("2", "0.5", "30"))
+        await running.tell(TOPIC, *sols("2", "0.5", "30"))
         await client.until(counted(client, 3))
         for last in range(5, 30, 5):
-            await house.tell(TOPIC, *sols("0.1", "0.2", "0.3", "0.4", "1"))
+            await running.tell(TOPIC, *sols("0.1", "0.2", "0.3", "0.4", "1"))
             proxy.cut()
             await client.until(counted(client, last + 3))
         assert client.offsets() == [1, 3, 8, 13, 18, 23, 28]
@@ -48,11 +48,11 @@ async def test_a_filter(open_client: Maker) -> None:
 
 async def test_conflation(open_client: Maker) -> None:
     options = {"conflate": {"key": "mint", "every_ms": 50}, "onSlow": "conflate"}
-    async with open_house() as house, open_client(Wanted(url_of(house), options=options)) as client:
+    async with run_gateway() as running, open_client(Wanted(url_of(running), options=options)) as client:
         await client.go_on()
-        await house.tell(TOPIC, *({"mint": mint} for mint in "AABA"))
+        await running.tell(TOPIC, *({"mint": mint} for mint in "AABA"))
         await client.until(counted(client, 4))
-        await house.tell(TOPIC, {"mint": "B"})
+        await running.tell(TOPIC, {"mint": "B"})
         await client.until(counted(client, 5))
         assert client.offsets() == [3, 4, 5]
         assert client.values == client.of_type("event")
@@ -61,20 +61,20 @@ async def test_conflation(open_client: Maker) -> None:
 async def test_a_snapshot_of_what_passes(open_client: Maker) -> None:
     options = {"snapshot": True, "filter": {"key": "pubkey", "cmp": "in", "vals": ["A", "C"]}}
     async with (
-        open_house() as house,
-        TcpProxy("127.0.0.1", house.port) as proxy,
+        run_gateway() as running,
+        TcpProxy("127.0.0.1", running.port) as proxy,
     ):
-        await change(house, "A", "B", "C")
+        await change(running, "A", "B", "C")
         async with open_client(Wanted(url_of(proxy), ACCOUNTS, options)) as client:
             await client.go_on()
             await client.until(lambda: bool(client.values))
             (state,) = client.values
             assert [item["data"]["pubkey"] for item in state["data"]["items"]] == ["A", "C"]
             assert (state["first"], state["last"], state["data"]["complete"]) == (True, True, True)
-            await change(house, "B", "C")
+            await change(running, "B", "C")
             await client.until(counted(client, 5))
             proxy.cut()
-            await change(house, "A")
+            await change(running, "A")
             await client.until(counted(client, 6))
             assert client.offsets() == [5, 6]
             assert len(client.values) == 3
@@ -82,12 +82,12 @@ async def test_a_snapshot_of_what_passes(open_client: Maker) -> None:
 
 async def test_letters_are_acknowledged(open_client: Maker) -> None:
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
-    async with open_house(inbox=inbox) as house:
-        await send(house, n=1)
-        wanted = Wanted(f"{url_of(house)}?user_id=42", "user:42")
+    async with run_gateway(inbox=inbox) as running:
+        await send(running, n=1)
+        wanted = Wanted(f"{url_of(running)}?user_id=42", "user:42")
         async with open_client(wanted) as client:
             await client.go_on()
-            await send(house, n=2)
+            await send(running, n=2)
             await client.until(counted(client, 2))
             assert [event["data"]["n"] for event in client.of_type("event")] == [1, 2]
             async with asyncio.timeout(30):
@@ -102,14 +102,14 @@ async def test_tokens(open_client: Maker) -> None:
         token(now_s=now_s, topics=[TOPIC]),
         token(now_s=now_s, key="another-secret-that-is-long-enough-0123456789"),
     )
-    async with open_house(auth=HS256) as house:
+    async with run_gateway(auth=HS256) as running:
         for more in ({"tokens": [good]}, {"client": {"token": good, "credential": "frame"}}):
-            async with open_client(Wanted(url_of(house), **more)) as client:
+            async with open_client(Wanted(url_of(running), **more)) as client:
                 await client.go_on()
-                await house.publish(TOPIC)
+                await running.publish(TOPIC)
                 await client.until(lambda: bool(client.offsets()))
-        assert await refusal(open_client, Wanted(url_of(house), tokens=[bad])) == 101
-        assert await refusal(open_client, Wanted(url_of(house), "slots", tokens=[good])) == 103
+        assert await refusal(open_client, Wanted(url_of(running), tokens=[bad])) == 101
+        assert await refusal(open_client, Wanted(url_of(running), "slots", tokens=[good])) == 103
 
 
 async def refusal(open_client: Maker, wanted: Wanted) -> int:
@@ -118,24 +118,24 @@ async def refusal(open_client: Maker, wanted: Wanted) -> int:
         return int(client.of("refused")[0])
 
 
-async def change(house: House, *pubkeys: str) -> None:
+async def change(running: RunningGateway, *pubkeys: str) -> None:
     """Accounts change."""
     for n, key in enumerate(pubkeys):
         body = b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode())
-        await house.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
+        await running.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
 
 
 @pytest.mark.parametrize("credential", ["subprotocol", "frame"])
 async def test_a_token_that_is_not_yet_valid(open_client: Maker, credential: str) -> None:
     """The client comes back with the same token, and is let in when its time has come."""
     settings = structs.replace(HS256, leeway_s=0, connect_s=0.3)
-    async with open_house(auth=settings) as house:
+    async with run_gateway(auth=settings) as running:
         now_s = time.time()
         early = token(now_s=now_s, nbf=now_s + 1.5)
-        wanted = Wanted(url_of(house), client={"credential": credential}, tokens=[early])
+        wanted = Wanted(url_of(running), client={"credential": credential}, tokens=[early])
         async with open_client(wanted) as client:
             await client.go_on()
-            await client.until(lambda: bool(house.gateway.hub.users))
-            await house.publish(TOPIC)
+            await client.until(lambda: bool(running.gateway.admission.users))
+            await running.publish(TOPIC)
             await client.until(counted(client, 1))
-        assert house.metric("gateway_credentials_total", kind="token", outcome="not_yet_valid") >= 1
+        assert running.metric("gateway_credentials_total", kind="token", outcome="not_yet_valid") >= 1

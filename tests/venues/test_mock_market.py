@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
 from headrace.model.orders import OrderRequest, Token
 from headrace.orders.requests import TOKENS
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.registry import load
 from headrace.testing.orders import new_order
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
@@ -22,7 +22,7 @@ BUY = replace(SELL, token_in=TOKENS["USDC"], token_out=TOKENS["SOL"], amount=Bas
 
 
 def venue(name: str, clock: ManualClock | None = None, **settings: Any) -> Venue:
-    made: Venue = load(VENUES[name])(MockMarketSettings(**{"quote_ms": 0, **settings}), clock or ManualClock())
+    made: Venue = load_class(VENUES[name])(MockMarketSettings(**{"quote_ms": 0, **settings}), clock or ManualClock())
     return made
 
 

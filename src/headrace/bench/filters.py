@@ -22,10 +22,10 @@ import msgspec
 import headrace
 from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
+from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
-from headrace.gateway.groups import Client
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
+from headrace.fanout.groups import Client
+from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Publication
 from headrace.protocol.codes import CloseCode
@@ -112,18 +112,18 @@ async def measure(
     clock, metrics = SystemClock(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
-        hub = Hub(bus, Doorkeeper(GatewaySettings(), clock, metrics), metrics, supervisor)
-        bus.attach(hub.sink)
-        await bus.publish(messages[:1])
+        hub = Hub(bus, clock, GatewaySettings, metrics, supervisor)
+        writer = await bus.claim(lane_of(TOPIC))
+        await writer.publish(writer.batch(messages[:1]))
         for n in range(clients):
             reader = _Reader(_Sink(), batch=False)
-            hub.add(reader, None)
+            hub.add(reader)
             hub.subscribe(reader, Subscribe(TOPIC, None, None, _filter(case(n))))
             await clock.sleep(0.01 if n == 0 else 0)
         told = metrics.counter("gateway_frames", "Event frames sent to clients")
         told_before, cpu_s = told._value.get(), time.process_time()
         for start in range(0, len(messages), BATCH):
-            await bus.publish(messages[start : start + BATCH])
+            await writer.publish(writer.batch(messages[start : start + BATCH]))
             await hub.flush()
         cpu_s, frames = time.process_time() - cpu_s, told._value.get() - told_before
         supervisor.cancel()

@@ -8,13 +8,14 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
+from headrace.adapters import load_class
 from headrace.chains import CHAINS
 from headrace.config import CORE_SECTIONS, Config, load
 from headrace.model.orders import OrderStatus
 from headrace.orders.engine import Engine, Held
 from headrace.orders.machine import Step
 from headrace.orders.store import STORES
-from headrace.runtime import log, registry
+from headrace.runtime import log
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.service import orders as assembly
@@ -40,7 +41,7 @@ def main() -> None:
     config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=dict(os.environ), dotenv=None, toml=None)
     for register in (STORES, CHAINS, VENUES):
         for target in register.values():
-            registry.load(target)
+            load_class(target)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
     for _ in sys.stdin:
         worker = os.fork()

@@ -14,9 +14,8 @@ from headrace.decoders.idl import Idl, Item
 from headrace.model.errors import ConfigError
 from headrace.model.events import DecodedAccount
 from headrace.model.keys import is_key
+from headrace.programs import SHIPPED
 
-SHIPPED: Final = Path(__file__).parent / "programs"
-_SUPPLEMENTS: Final = SHIPPED / "supplements"
 _BARE_MARK_MIN: Final = 8
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -258,15 +257,15 @@ class Programs:
         `addresses` gives the program id of files (by name) that state none. Raises ConfigError that names the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
-        for path in sorted(SHIPPED.glob("*.json")):
-            program = _load(path, {}, shipped=True)
+        for path in sorted(SHIPPED.glob("*/idl.json")):
+            program = _load(path, path.parent.name, {}, shipped=True)
             loaded[program.program_id] = program, path
         shipped = dict(loaded)
         for folder in folders:
             if not folder.is_dir():
                 raise ConfigError("IDL folder", str(folder), "a folder with IDL files (*.json)")
             for path in sorted(folder.glob("*.json")):
-                program = _load(path, addresses or {}, shipped=False)
+                program = _load(path, path.stem, addresses or {}, shipped=False)
                 before = loaded.get(program.program_id)
                 if before is not None and before != shipped.get(program.program_id):
                     raise ConfigError(
@@ -301,13 +300,12 @@ class Programs:
         return None if program is None else program.account(data)
 
 
-def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program:
-    name = path.stem
+def _load(path: Path, name: str, addresses: Mapping[str, str], *, shipped: bool) -> Program:
     if not (is_key(name) or (0 < len(name) <= 64 and _NAME_CHARS.issuperset(name))):
         raise ConfigError(
             f"IDL {path}", f"the file name {path.name}", "a-z, 0-9 and _ (it names topics), or a program id"
         )
-    interface = _shipped(path) if shipped else idl.parse(_read(path), str(path))._replace(name=name)
+    interface = _shipped(path, name) if shipped else idl.parse(_read(path), str(path))._replace(name=name)
     program_id = interface.address or (name if is_key(name) else addresses.get(name))
     if program_id is None:
         raise ConfigError(f"IDL {path}", "no address", 'the program id as "address", or as the name of the file')
@@ -317,11 +315,11 @@ def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program
 
 
 @cache
-def _shipped(path: Path) -> Idl:
+def _shipped(path: Path, name: str) -> Idl:
     """Parse a shipped IDL once in a process: nobody writes to an Idl, and only a release changes these files."""
-    supplement = _SUPPLEMENTS / path.name
+    supplement = path.with_name("supplement.json")
     more = [_read(supplement)] if supplement.exists() else []
-    return idl.parse(_read(path), path.stem, *more)._replace(name=path.stem)
+    return idl.parse(_read(path), name, *more)._replace(name=name)
 
 
 def _read(path: Path) -> bytes:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
+from headrace.fanout.hub import Hub
+from headrace.gateway.door.doorkeeper import Doorkeeper
 from headrace.protocol.codes import CloseCode
 
 CLOSES_PER_S: Final = 2000

@@ -10,12 +10,10 @@ import structlog
 
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.handshake import credential_of
-from headrace.gateway.connection import Connection
-from headrace.gateway.handshake import Opening
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.once import start_once
+from headrace.gateway.door.doorkeeper import Doorkeeper
 from headrace.gateway.problems import Refused
+from headrace.gateway.transports.handshake import Opening
+from headrace.gateway.transports.websocket import Connection
 from headrace.model.credentials import Credential
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.orders import OrderEvent, OrderRefused, OrderRequest
@@ -24,6 +22,7 @@ from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
 from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
+from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 HEARTBEAT_S: Final = 5.0
@@ -43,9 +42,9 @@ class OrderStreams:
     """Every open stream of this server, by order. Hears of events from the store; what it misses it reads there."""
 
     def __init__(
-        self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, hub: Hub, auth: Authenticator | None = None
+        self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, auth: Authenticator | None = None
     ) -> None:
-        self.intake, self.supervisor, self.keeper, self.hub, self.auth = intake, supervisor, keeper, hub, auth
+        self.intake, self.supervisor, self.keeper, self.auth = intake, supervisor, keeper, auth
         self._streams: dict[str, set[OrderStream]] = {}
         self._count = 0
 
@@ -176,7 +175,7 @@ class OrderStream:
         self._streams.keeper.alarms.clear(self)
         self._streams.remove(self)
         if self._user_id is not None:
-            self._streams.hub.leave(self._user_id)
+            self._streams.keeper.admission.leave_user(self._user_id)
 
     def _read(self, *, first: bool = False) -> None:
         if not self._reading:
@@ -226,9 +225,8 @@ class OrderStream:
         """Among the connections of this user, while it lasts. Raises RequestError for one too many."""
         if not self._open:
             return
-        if self._streams.hub.has_enough(user_id):
+        if not self._streams.keeper.admission.enter_user(user_id):
             raise RequestError(ErrorCode.LIMIT, "too many connections of this user", temporary=True)
-        self._streams.hub.users[user_id] += 1
         self._user_id = user_id
 
     def _set_alarm(self) -> None:

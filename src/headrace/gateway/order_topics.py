@@ -5,18 +5,18 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+from headrace.fanout.groups import Client
+from headrace.fanout.replays import INTERNAL
 from headrace.gateway.auth.authenticator import RETRY_AFTER_S
-from headrace.gateway.groups import Client
-from headrace.gateway.once import start_once
-from headrace.gateway.replays import INTERNAL
 from headrace.model.errors import RequestError
 from headrace.model.orders import OrderRefused
 from headrace.model.topics import ORDER_PREFIX
 from headrace.orders.intake import Intake
 from headrace.protocol import frames
 from headrace.protocol.codes import ErrorCode
+from headrace.protocol.credential_state import DENIED
 from headrace.protocol.session import History, OwnerOnly, Subscribe
-from headrace.protocol.standing import DENIED
+from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 1000

@@ -22,7 +22,8 @@ class Measures(Collector):
 
     `received` by kind of update, `published` by kind of message, `bad` by reason, `skipped` (duplicates, facts of dead
     slots) by kind of update and reason, `unread` by program, event and reason: events that were published without the
-    trade or token that they are.
+    trade or token that they are. `gaps` by source and the state that was published: a refill in which something could
+    not be read is none.
     """
 
     def __init__(self, programs: Programs, clock: Clock, metrics: Metrics) -> None:
@@ -31,6 +32,7 @@ class Measures(Collector):
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.unread: Counter[tuple[str, str, str]] = Counter()
+        self.gaps: Counter[tuple[str, str]] = Counter()
         self._programs, self._clock = programs, clock
         self._stages = metrics.histogram(
             "ingest_stage_seconds", "time per update and stage (sampled)", ("stage",), STAGE_BUCKETS_S
@@ -78,6 +80,12 @@ class Measures(Collector):
         for (program, event, reason), count in list(self.unread.items()):
             unread.add_metric([program, event, reason], count)
         yield unread
+        gaps = CounterMetricFamily(
+            "headrace_source_gaps", "Gaps of a source by the state they reached", labels=["source", "state"]
+        )
+        for (source, state), count in list(self.gaps.items()):
+            gaps.add_metric([source, state], count)
+        yield gaps
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import HeadraceError, RequestError
+from headrace.model.instructions import Signed
 
 U64_MAX: Final = 2**64 - 1
 BPS_WHOLE: Final = 10_000
@@ -94,13 +95,27 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_ms: int | None = None
 
 
-class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """A venue's offer: `amount_out` is what arrives after the venue's fee of `fee_bps`."""
+class Leg(msgspec.Struct, frozen=True):
+    """One pool that a swap goes through, and its two mints."""
+
+    pool: str
+    mint_in: str
+    mint_out: str
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Offer of a venue: `amount_out` is what arrives after the venue's fee of `fee_bps`.
+
+    `route` are the pools in the order of the swap, and `slot` is that of the state of the chain that the offer was
+    computed from. A quote stored by version 0.1.0 has no route; None as `slot`: the venue knows no slots.
+    """
 
     venue: str
     amount_in: BaseUnits
     amount_out: BaseUnits
     fee_bps: Bps
+    route: tuple[Leg, ...] = ()
+    slot: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,18 +153,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return self.request.trigger is not None and not self.outcome.triggered
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One set of signed bytes. It is stored before the first of them leaves, and only these are ever sent again.
-
-    They can land up to and including `last_valid_height`, never after.
-    """
+class Attempt(Signed, frozen=True, kw_only=True):
+    """Signed transaction of an order. It is stored before the first send, and only the stored bytes are sent again."""
 
     order_id: str
     number: int
     status: AttemptStatus
-    signature: str
-    raw: bytes
-    last_valid_height: int
     quote: Quote
     min_out: BaseUnits
 

@@ -3,16 +3,18 @@
 The worker claims; what is published are the events that the store committed with each step.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from headrace.chains import Chain, Landing, Signed, Swap
+from headrace.chains import Chain, Landing
 from headrace.model.errors import InvariantError, TransientError
+from headrace.model.instructions import Signed, memo
 from headrace.model.orders import Attempt, AttemptStatus, LeaseLost, Order, OrderStatus, Quote
-from headrace.orders.confirmation import judge
+from headrace.orders.decisions import judge
 from headrace.orders.machine import Step, Trace
 from headrace.orders.observation import observe
 from headrace.orders.quoting import ask_all
@@ -27,6 +29,7 @@ from headrace.venues import Venue
 REST_MAX_S: Final = 60.0
 TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
+NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
 """Why a try failed, as the owner is told: constants, never the words of a node's or a venue's error."""
 
@@ -83,21 +86,21 @@ class Engine:
         return self._steps.take_later(order, Step.QUOTED, outcome), quote
 
     async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Signed bytes, in memory only. Raises TransientError when no blockhash can be had."""
+        """Return the signed swap and the order's id as its memo, in memory only.
+
+        Raises TransientError when the venue gives no instructions or the chain no blockhash.
+        """
+        venue = next(venue for venue in self._venues if venue.name == quote.venue)
+        try:
+            async with asyncio.timeout(self._settings.quote_timeout_ms / 1000):
+                swap = await venue.swap(quote, self._chain.owner, least_out(order.request, quote))
+        except (TransientError, TimeoutError) as error:
+            raise TransientError(NO_SWAP) from error
         try:
             blockhash = await self._chain.blockhash()
         except TransientError as error:
             raise TransientError(NO_BLOCKHASH) from error
-        swap = Swap(
-            memo=order.id,
-            venue=quote.venue,
-            mint_in=order.request.token_in.mint,
-            mint_out=order.request.token_out.mint,
-            amount_in=order.request.amount,
-            quoted_out=quote.amount_out,
-            min_out=least_out(order.request, quote),
-        )
-        return self._chain.sign(swap, blockhash)
+        return self._chain.sign((*swap, memo(order.id)), blockhash)
 
     async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
         """BUILDING → SUBMITTED: returns when the bytes are on disk, and not one of them leaves before."""
@@ -117,7 +120,7 @@ class Engine:
     async def _send(self, attempt: Attempt) -> Trace:
         """The journaled bytes. An error means that nobody knows whether they arrived."""
         try:
-            await self._chain.send(Signed(attempt.signature, attempt.raw, attempt.last_valid_height))
+            await self._chain.send(attempt)
         except TransientError:
             return Trace.UNCLEAR
         return Trace.SENT

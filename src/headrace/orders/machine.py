@@ -58,7 +58,7 @@ ORDERS: Final[OrderTable] = MappingProxyType(
         (_ROUTING, Step.FAILED): OrderStatus.FAILED,
         (_BUILDING, Step.FAILED): OrderStatus.FAILED,
         (_SUBMITTED, Step.FAILED): OrderStatus.FAILED,
-        # Another try. From SUBMITTED only once the former bytes can no longer land: see confirmation.py.
+        # Another try. From SUBMITTED only once the former bytes can no longer land: see decisions.py.
         (_ROUTING, Step.RETRIED): _ROUTING,
         (_BUILDING, Step.RETRIED): _ROUTING,
         (_SUBMITTED, Step.RETRIED): _ROUTING,

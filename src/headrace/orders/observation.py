@@ -2,15 +2,15 @@
 
 from headrace.chains import Chain
 from headrace.model.errors import TransientError
-from headrace.orders.confirmation import Sighting
+from headrace.orders.decisions import ChainStatus
 
 
-async def observe(chain: Chain, signature: str) -> Sighting:
-    """One look, height first: see `Sighting`. What can't be asked is None."""
+async def observe(chain: Chain, signature: str) -> ChainStatus:
+    """One look, height first: see `ChainStatus`. What can't be asked is None."""
     finalized_height = answer = None
     try:
         finalized_height = await chain.finalized_height()
         answer = await chain.look(signature)
     except TransientError:
         pass
-    return Sighting(finalized_height, answer)
+    return ChainStatus(finalized_height, answer)

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from headrace.bus import Bus
+from headrace.bus import Writer
+from headrace.bus.lanes import publish_until_answered
 from headrace.model.events import Publication
 from headrace.model.orders import OrderEvent
 from headrace.protocol.orders import event_frame, notification, transaction_update
 from headrace.runtime.channel import Channel, ChannelClosed
+from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 CAPACITY = 65_536
@@ -15,8 +17,8 @@ CAPACITY = 65_536
 class Publisher:
     """Hears the store, tells the bus. Under pressure the oldest news is dropped: the order's own log has it all."""
 
-    def __init__(self, bus: Bus, metrics: Metrics) -> None:
-        self._bus = bus
+    def __init__(self, writer: Writer, clock: Clock, metrics: Metrics) -> None:
+        self._writer, self._clock = writer, clock
         self._dropped = metrics.counter("orders_news_dropped", "Order events that the bus was too slow for")
         self._news: Channel[OrderEvent] = Channel(CAPACITY, "drop_oldest", name="orders")
 
@@ -34,7 +36,8 @@ class Publisher:
                 batch = await self._news.get_batch()
             except ChannelClosed:
                 return
-            await self._bus.publish([publication for event in batch for publication in _publications(event)])
+            publications = [publication for event in batch for publication in _publications(event)]
+            await publish_until_answered(self._writer, publications, self._clock)
 
     def close(self) -> None:
         self._news.close()

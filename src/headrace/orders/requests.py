@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps, decimal_of
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
 from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token, Trigger
 from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
-from headrace.runtime.registry import load
 
 TOKENS: Final = {
     "SOL": Token(WSOL_MINT, 9),
@@ -212,7 +212,7 @@ def fingerprint(request: OrderRequest) -> str:
 
 @cache
 def _types() -> Mapping[str, OrderType]:
-    return {name: load(target)() for name, target in ORDER_TYPES.items()}
+    return {name: load_class(target)() for name, target in ORDER_TYPES.items()}
 
 
 def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:

@@ -94,7 +94,7 @@ class Triggers:
         try:
             order = await self._store.get(order_id)
         except InvariantError as error:
-            self._store.parked.park(order_id, str(error))
+            self._store.unreadable.park(order_id, str(error))
         self._new.discard(order_id)
         until_s = self._pauses_until_s.get(order_id, 0.0)
         if order is not None and until_s > self._clock.monotonic():
@@ -107,7 +107,7 @@ class Triggers:
         try:
             return await self._store.trigger(order_id, data)
         except InvariantError as error:
-            self._store.parked.park(order_id, str(error))
+            self._store.unreadable.park(order_id, str(error))
             return False
 
     def hear_orders(self, events: Sequence[OrderEvent]) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from headrace.bus import Bus
+from headrace.adapters import load_class
+from headrace.bus import Bus, Writer
 from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
 from headrace.config import Config, CoreSettings
@@ -23,10 +24,10 @@ from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
+from headrace.orders.ended import Finality
 from headrace.orders.engine import Engine
-from headrace.orders.finality import Finality
 from headrace.orders.intake import Intake
-from headrace.orders.measures import OrderMeasures
+from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
 from headrace.orders.retirement import Retirement
 from headrace.orders.settings import ExecutionSettings
@@ -37,7 +38,6 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
-from headrace.runtime.registry import load
 from headrace.runtime.supervise import Supervisor, Work
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
@@ -85,7 +85,7 @@ class OrderHalf:
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
         """Whether every order can be read, and whatever works on them runs."""
-        if count := len(self.store.parked.order_ids):
+        if count := len(self.store.unreadable.order_ids):
             raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
         if broken:
@@ -94,32 +94,36 @@ class OrderHalf:
     def start(
         self,
         tasks: Supervisor,
-        bus: Bus | None,
         metrics: Metrics,
+        bus: Bus | None = None,
+        writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
-        newest slot is `head`."""
+        """Begin to work and to hear what other processes commit.
+
+        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
         def apart(work: Work) -> Work:
             return partial(_apart, work)
 
-        self.store.parked.heard = unreadable.set
-        unreadable.set(len(self.store.parked.order_ids))
+        self.store.unreadable.heard = unreadable.set
+        unreadable.set(len(self.store.unreadable.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
-        measures = OrderMeasures(self.store, self.clock, metrics)
+        measures = OrderMetrics(self.store, self.clock, metrics)
         self.store.attach(measures.hear)
         tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
-        if bus is not None:
-            publisher = Publisher(bus, metrics)
+        if writer is not None:
+            publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
+            tasks.start("orders", "publish", apart(publisher.run), restart=again())
+        if bus is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.attach(triggers.hear_trades)
+            bus.subscribe(triggers.hear_trades, kinds=("trades",))
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
-            tasks.start("orders", "publish", apart(publisher.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())
         if self.finality is not None:
@@ -171,10 +175,10 @@ async def open_orders(
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(kind, place, clock, patient)
         stack.push_async_callback(store.close)
-        chain: Chain = load(CHAINS["mock"])(config.section(MockChainSettings), clock)
+        chain: Chain = load_class(CHAINS["mock"])(config.section(MockChainSettings), clock)
         stack.push_async_callback(chain.close)
         market = config.section(MockMarketSettings)
-        venues: list[Venue] = [load(VENUES[name])(market, clock) for name in sorted(VENUES)]
+        venues: list[Venue] = [load_class(VENUES[name])(market, clock) for name in sorted(VENUES)]
         worker = None
         if work:
             worker = Worker(
@@ -217,7 +221,7 @@ def files(config: Config, *, orders: bool, inbox: bool) -> list[str]:
 def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
     """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
     try:
-        return load(register[kind])
+        return load_class(register[kind])
     except ModuleNotFoundError as error:
         raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
 
@@ -291,6 +295,6 @@ async def run_worker(
 ) -> None:
     """Execute orders, and nothing else, until `stop`."""
     async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
-        orders.start(tasks, None, metrics)
+        orders.start(tasks, metrics)
         await stop.wait()
         tasks.cancel()

@@ -15,7 +15,7 @@ from headrace.gateway.auth.keys import KEPT_S, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.identity import Identity
-from tests.gateway.auth.door import Door, door
+from tests.gateway.auth.checking import Door, door
 from tests.gateway.issuer import AUDIENCE, Issuer, ec_key, issuer, jwk, rsa_key
 
 ONE, TWO = rsa_key("one"), rsa_key("two")

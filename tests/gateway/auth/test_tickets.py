@@ -7,7 +7,7 @@ from headrace.gateway.auth.tickets import PER_SUBJECT_MAX, MemoryTickets
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
-from tests.gateway.auth.door import NOW_S, door
+from tests.gateway.auth.checking import NOW_S, door
 from tests.gateway.issuer import HS256
 
 WHO = Identity("42", (NOW_S + 3600) * 1000, Permissions.of(["slots"]))

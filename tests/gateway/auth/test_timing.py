@@ -14,7 +14,7 @@ from headrace.gateway.auth.tokens import Tokens
 from headrace.model.errors import BadInputError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
-from tests.gateway.auth.door import NOW_S
+from tests.gateway.auth.checking import NOW_S
 from tests.gateway.issuer import HS256, SECRET, token
 
 SAMPLES: Final = 5_000

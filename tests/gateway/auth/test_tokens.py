@@ -17,7 +17,7 @@ from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
-from tests.gateway.auth.door import NOW_S, door
+from tests.gateway.auth.checking import NOW_S, door
 from tests.gateway.issuer import AUDIENCE, HS256, ISSUER, SECRET, jwk, pem, raw_token, rsa_key, token
 
 STRICT: Final = msgspec.structs.replace(HS256, jwt_audience=AUDIENCE, jwt_issuer=ISSUER)

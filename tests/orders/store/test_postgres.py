@@ -10,9 +10,10 @@ import pytest
 from headrace.database.postgres_session import connect
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.orders import OrderEvent, OrderStatus
-from headrace.orders.store import Rate, postgres_tail
+from headrace.orders.store import Rate
 from headrace.orders.store.postgres import PostgresStore
-from headrace.orders.store.unreadable import Parked, Unreadable
+from headrace.orders.store.postgres import tail as postgres_tail
+from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import new_order
 from tests.orders.store.servers import empty_database
@@ -49,7 +50,7 @@ async def append(session: "asyncpg.Connection[Any]", order_id: str, seq: int) ->
 
 
 def names(events: Sequence[OrderEvent | Unreadable]) -> list[str]:
-    return [f"{event.order_id}{event.seq}" for event in Parked().sift(events)]
+    return [f"{event.order_id}{event.seq}" for event in UnreadableOrders().sift(events)]
 
 
 async def test_rows_that_become_visible_late_are_news_once(others: list["asyncpg.Connection[Any]"]) -> None:

@@ -7,20 +7,20 @@ from typing import Final, Literal, cast
 
 import structlog
 
+from headrace.fanout.replays import UNAVAILABLE
 from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
 from headrace.gateway.auth.tokens import NotYetValid, Tokens
-from headrace.gateway.once import start_once
-from headrace.gateway.replays import UNAVAILABLE
 from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
 from headrace.model.identity import Identity
 from headrace.protocol.codes import ErrorCode
-from headrace.protocol.standing import BAD_TOKEN, EXPIRED
+from headrace.protocol.credential_state import BAD_TOKEN, EXPIRED
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0

@@ -3,8 +3,8 @@
 from http import HTTPStatus
 from typing import Final
 
-from headrace.gateway.handshake import Opening
 from headrace.gateway.problems import Refused
+from headrace.gateway.transports.handshake import Opening
 from headrace.model.credentials import Credential
 
 IN_URL: Final = ("token", "access_token", "jwt")

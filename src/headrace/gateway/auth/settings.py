@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.config import Setting
 from headrace.model.errors import ConfigError
-from headrace.protocol.standing import Terms
+from headrace.protocol.credential_state import Terms
 
 SECRET_LENGTH_MIN: Final = 32
 """As many bytes as HS256's hash has (RFC 7518 §3.2)."""

@@ -25,10 +25,10 @@ from headrace.gateway.routes import (
     tickets,
     topics,
 )
-from headrace.gateway.routes.bare import refuse
+from headrace.gateway.routes.asgi_errors import refuse
 from headrace.gateway.routes.context import Context
-from headrace.gateway.routes.counted import Counted
 from headrace.gateway.routes.cross_origin import CrossOrigin
+from headrace.gateway.routes.request_counts import Counted
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (

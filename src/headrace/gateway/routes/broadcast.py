@@ -10,7 +10,7 @@ from headrace.gateway.broadcasts import Broadcast, BroadcastAnswer
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.described import problems
+from headrace.gateway.routes.schema_parts import problems
 
 
 @post(

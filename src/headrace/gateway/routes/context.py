@@ -6,11 +6,11 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from headrace.bus import Bus
+from headrace.fanout.hub import Hub
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.broadcasts import Broadcasts
-from headrace.gateway.hub import Hub
-from headrace.gateway.limits import Doorkeeper
-from headrace.gateway.session_shell import Gate
+from headrace.gateway.door.doorkeeper import Doorkeeper
+from headrace.gateway.sessions import Gate
 from headrace.protocol.frames import Framer
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics

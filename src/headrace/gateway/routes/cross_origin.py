@@ -6,9 +6,9 @@ from typing import Final
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.gateway.admission import Admission
+from headrace.gateway.door.admission import Admission
 from headrace.gateway.problems import Refused
-from headrace.gateway.routes.bare import answer, refuse, values
+from headrace.gateway.routes.asgi_errors import answer, refuse, values
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 

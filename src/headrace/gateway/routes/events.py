@@ -8,15 +8,15 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from headrace.gateway.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic
-from headrace.gateway.routes.bare import address_of
+from headrace.gateway.routes.asgi_errors import address_of
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.counted import discount
-from headrace.gateway.routes.described import EpochQuery, OffsetQuery, TopicPath, position, problems
-from headrace.gateway.session_shell import Gate
+from headrace.gateway.routes.request_counts import discount
+from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, TopicPath, position, problems
+from headrace.gateway.sessions import Gate
+from headrace.gateway.transports.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.model.events import Position
 from headrace.model.identity import Identity
 from headrace.protocol.sse import position_of
@@ -120,7 +120,7 @@ def _check_room(gate: Gate, identity: Identity | None) -> None:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
     if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
-    if identity is not None and gate.hub.has_enough(identity.subject):
+    if identity is not None and gate.keeper.admission.has_enough(identity.subject):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 

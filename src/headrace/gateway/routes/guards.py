@@ -15,13 +15,13 @@ from litestar.handlers.base import BaseRouteHandler
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.counted import count_for_user
+from headrace.gateway.routes.request_counts import count_for_user
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity
 from headrace.model.topics import ORDER_PREFIX
 from headrace.protocol.codes import ErrorCode
-from headrace.protocol.standing import DENIED
+from headrace.protocol.credential_state import DENIED
 
 OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
 """`opt` of a handler that needs no credential."""

@@ -7,11 +7,11 @@ import msgspec
 from litestar import Request, get
 
 from headrace import __version__
-from headrace.gateway.handshake import SUBPROTOCOL
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import is_listed
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.transports.handshake import SUBPROTOCOL
 
 TOPICS_SHOWN: Final = 1000
 
@@ -62,7 +62,7 @@ def connections(request: Request[Any, Any, Any]) -> Connections:
     busiest = sorted(public.items(), key=lambda entry: (-entry[1], entry[0]))[:TOPICS_SHOWN]
     return Connections(
         total_connections=len(hub.clients),
-        active_users=len(hub.users),
+        active_users=len(context.keeper.admission.users),
         subscriptions=hub.subscriptions,
         server_id=context.server_id,
         topics=dict(busiest),

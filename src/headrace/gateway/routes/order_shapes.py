@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from headrace.gateway.problems import PROBLEM_TYPE
-from headrace.gateway.routes.described import Problem
+from headrace.gateway.routes.schema_parts import Problem
 from headrace.model.orders import Fate, Finality, Mode, OrderStatus
 
 _REF: Final = "#/components/schemas/{name}"

@@ -9,10 +9,10 @@ from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from headrace.gateway.connection import Endpoint
-from headrace.gateway.order_verbs import of_user
+from headrace.gateway.order_commands import of_user
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
+from headrace.gateway.transports.websocket import Endpoint
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
 from headrace.orders.requests import read_json

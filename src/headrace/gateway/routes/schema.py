@@ -15,8 +15,8 @@ from litestar.types import ControllerRouterHandler
 from headrace import __version__
 from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.gateway.routes import broadcast, guards
-from headrace.gateway.routes.described import Problem, portable, with_bodies
 from headrace.gateway.routes.order_shapes import describe
+from headrace.gateway.routes.schema_parts import Problem, portable, with_bodies
 from headrace.protocol import shapes
 
 ABOUT: Final = (

@@ -9,7 +9,7 @@ from litestar import Request, post
 from headrace.gateway.problems import Refused, retry_after
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.described import problems
+from headrace.gateway.routes.schema_parts import problems
 from headrace.model.errors import RequestError
 
 

@@ -13,7 +13,7 @@ from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.access import check_topic, is_listed
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.described import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
+from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
 from headrace.model.errors import TransientError
 from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
 from headrace.protocol.frames import items_within

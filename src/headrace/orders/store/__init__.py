@@ -17,7 +17,7 @@ from headrace.model.orders import (
     OrderStatus,
     Outcome,
 )
-from headrace.orders.store.unreadable import Parked, Unreadable
+from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 
 FOREVER_MS: Final = 2**52
 """A rest, or a moment, that never comes."""
@@ -55,7 +55,7 @@ class Page(NamedTuple):
     unreadable: int = 0
 
     @classmethod
-    def of(cls, found: Sequence[Order | Unreadable], cursor: str | None, parked: Parked) -> "Page":
+    def of(cls, found: Sequence[Order | Unreadable], cursor: str | None, parked: UnreadableOrders) -> "Page":
         orders = parked.sift(found)
         return cls(orders, cursor, len(found) - len(orders))
 
@@ -67,7 +67,7 @@ class FoundFills(NamedTuple):
     after: int | None
     settled: int
 
-    def read(self, parked: Parked) -> "Fills":
+    def read(self, parked: UnreadableOrders) -> "Fills":
         """Those that can be read."""
         fills = parked.sift(self.found)
         return Fills(fills, self.after, self.settled, len(self.found) - len(fills))
@@ -134,7 +134,7 @@ class Store(Protocol):
     read is `parked`: verbs that give many leave it out, those that name it raise InvariantError.
     """
 
-    parked: Parked
+    unreadable: UnreadableOrders
     on_trouble: Callable[[TransientError], None]
     """Hears, on the event loop, that the database could not be used."""
 

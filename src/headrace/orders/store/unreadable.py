@@ -32,7 +32,7 @@ def _read(read: Callable[[Any], T], row: Any) -> T | Unreadable:
         return Unreadable(str(row[0]), f"{type(error).__name__}: {error}")
 
 
-class Parked:
+class UnreadableOrders:
     """The orders that could not be read since the start: each is logged once, and `heard` is called with their number.
 
     A row that a person repaired is read again like any other; it is counted here until the next start.

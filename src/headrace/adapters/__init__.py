@@ -1,0 +1,6 @@
+"""How an adapter is chosen by name, configured and opened: the register and the context, the same for every port."""
+
+from headrace.adapters.context import Context, Patience
+from headrace.adapters.register import Adapter, Register, load_class
+
+__all__ = ["Adapter", "Context", "Patience", "Register", "load_class"]

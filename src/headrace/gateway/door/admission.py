@@ -1,0 +1,319 @@
+"""Who may come in: from which pages, from which addresses, how many at once and how fast."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+import structlog
+
+from headrace.config import Setting
+from headrace.gateway.door.deadlines import Deadlines
+from headrace.gateway.door.origins import NULL, Origin, configured, sent, site_of
+from headrace.gateway.problems import Refused, retry_after
+from headrace.model.errors import ConfigError
+from headrace.protocol.session import TokenBucket
+from headrace.runtime.clock import Clock
+
+_ADDRESS_BITS: Final = 64
+"""One customer usually has a whole IPv6 network of this prefix: it counts as one address."""
+
+_MAPPED_BITS: Final = 96
+"""How much of an IPv6 address says that the rest is one of IPv4."""
+
+_ORIGINS_LOGGED_MAX: Final = 100
+
+FULL_RETRY_AFTER_S: Final = 60
+
+_Count = msgspec.Meta(ge=1)
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_log = structlog.get_logger("gateway")
+
+
+class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
+
+    per_address_max: Annotated[
+        int,
+        _Count,
+        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
+    ] = 5000
+    per_user_max: Annotated[
+        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
+    ] = 100
+    connects_per_s: Annotated[
+        int,
+        _Count,
+        Setting(
+            "New WebSockets and event streams of one address a second, and as many at once",
+            ("WEBSOCKET_CONNECTS_PER_S",),
+            live=True,
+        ),
+    ] = 1000
+    http_per_address_max: Annotated[
+        int,
+        _Count,
+        Setting(
+            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
+            ("HTTP_MAX_PER_ADDRESS",),
+            live=True,
+        ),
+    ] = 512
+    requests_per_s: Annotated[
+        int,
+        _Count,
+        Setting(
+            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
+            ("HTTP_REQUESTS_PER_S",),
+            live=True,
+        ),
+    ] = 2000
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(max_length=64),
+        Setting("Addresses or networks whose X-Forwarded-For is believed", ("TRUSTED_PROXIES",), live=True),
+    ] = ()
+    origins: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(max_length=256),
+        Setting(
+            "Pages of other sites that may read and connect: https://app.example.com, https://*.example.com (one name "
+            "below), capacitor://localhost; * for all, null for files",
+            ("ALLOWED_ORIGINS",),
+            live=True,
+        ),
+    ] = ()
+    idle_s: Annotated[
+        float,
+        msgspec.Meta(ge=0),
+        Setting(
+            "Seconds without subscription or command before a connection is closed; 0: never", ("WEBSOCKET_IDLE_S",)
+        ),
+    ] = 0
+
+
+class _Visitor:
+    """One address: how many connections it has, how fast it may open more."""
+
+    __slots__ = ("bucket", "count")
+
+    def __init__(self, bucket: TokenBucket) -> None:
+        self.bucket = bucket
+        self.count = 0
+
+
+class Admission:
+    """Judges who comes, from outside to inside: `check_host`, `check_origin`, `address_of`, `enter`, at last `leave`.
+
+    `local`: this server listens on this machine alone, so pages of this machine are no strangers. `demo`: what it plays
+    is public, so a page opened as a file may read it. Raises ConfigError for settings that mean nothing.
+    """
+
+    def __init__(self, clock: Clock, settings: AdmissionSettings | None = None, *, demo: bool = False) -> None:
+        self._clock, self._demo = clock, demo
+        self.local = False
+        self.inside = 0
+        self.users: Counter[str] = Counter()
+        """Open streams by user, those of orders too."""
+        self._visitors: dict[str, _Visitor] = {}
+        self._gone: Deadlines[str] = Deadlines(1.0)  # by then their buckets are full again
+        self._origins_logged: set[str] = set()
+        self._proxy_logged = False
+        self.apply(settings or AdmissionSettings())
+
+    def apply(self, settings: AdmissionSettings) -> None:
+        """Take over what may change live. Raises ConfigError, and then nothing changed."""
+        origins = frozenset(_origin(text) for text in settings.origins if text != "*")
+        self._proxies = tuple(map(_network, settings.trusted_proxies))
+        self._origins, self._any_origin = origins, "*" in settings.origins
+        self._patterns = tuple(origin for origin in origins if origin.any_label)
+        self.settings = settings
+
+    def allows(self, origin: str, host: str) -> bool:
+        """Return whether pages of `origin` may use the server that they call `host`."""
+        if self._any_origin:
+            return True
+        page = sent(origin)
+        if page is None:
+            return False
+        if page in self._origins or any(pattern.covers(page) for pattern in self._patterns):
+            return True
+        if page == NULL:
+            return self._demo
+        if page.scheme not in ("http", "https"):
+            return False
+        return page.site == site_of(host, page.scheme) or (self.local and _is_loopback(page.site.host))
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Raises Refused: 400 for several names, 421 for a public one where this server listens on this machine alone.
+
+        A page may let its own name stand for 127.0.0.1 (DNS rebinding): then it is of our site for every browser. A
+        proxy on this machine may well pass such names on; it is among the trusted ones, or its name among the origins.
+        """
+        if len(hosts) > 1:  # one of them may be meant for whoever looked at it before us
+            raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
+        if not self.local or self._proxies or self._any_origin:
+            return
+        for host in hosts:
+            if _is_public_name(host) and not self._names(host):
+                hint = "behind a proxy set TRUSTED_PROXIES, or name the site in ALLOWED_ORIGINS"
+                raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server is for its own machine; {hint}")
+
+    def _names(self, host: str) -> bool:
+        """Return whether an allowed origin is a page of `host`."""
+        sites = ((origin, site_of(host, origin.scheme)) for origin in self._origins)
+        return any(site is not None and origin.covers_site(site) for origin, site in sites)
+
+    def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
+        """Raises Refused for a browser whose page is of another site than ours and not on the list."""
+        if not origins:
+            return  # no browser
+        if len(origins) == 1 and len(hosts) == 1 and self.allows(origins[0], hosts[0]):
+            return
+        origin = origins[0][:200]
+        if origin not in self._origins_logged and len(self._origins_logged) < _ORIGINS_LOGGED_MAX:
+            self._origins_logged.add(origin)
+            _log.warning("origin_refused", origin=origin, hint="pages of it may connect once it is in ALLOWED_ORIGINS")
+        raise Refused(HTTPStatus.FORBIDDEN, "pages of this origin may not connect: it is not in ALLOWED_ORIGINS")
+
+    def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Whom to hold to account: `peer`, or if that is a trusted proxy, whom it says it speaks for.
+
+        Every proxy adds on the right the address it got the request from; so the right-most that is no proxy of ours is
+        the last one that anybody we trust has seen. What stands left of it may be made up.
+        """
+        address = _address(peer)
+        if address is None or not self._is_proxy(address):
+            if forwarded and not self._proxy_logged:
+                self._proxy_logged = True
+                _log.info("proxy_not_trusted", peer=peer, hint="limits count it as one client; see TRUSTED_PROXIES")
+            return _key(address)
+        for text in reversed(",".join(forwarded).split(",")):
+            before = _address(text.strip())
+            if before is None:
+                break
+            address = before
+            if not self._is_proxy(address):
+                break
+        return _key(address)
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether many clients may come as this one."""
+        address = _address(peer)
+        return address is not None and self._is_proxy(address)
+
+    def enter(self, address: str) -> None:
+        """Count a new connection. Raises Refused (429) for one too many, or too soon."""
+        now_s = self._clock.monotonic()
+        for gone in self._gone.due(now_s):
+            del self._visitors[gone]
+        visitor = self._visitors.get(address)
+        if visitor is None:
+            visitor = self._visitors[address] = _Visitor(TokenBucket(self.settings.connects_per_s, now_s))
+        if not visitor.count:
+            self._gone.set(address, now_s)
+        visitor.bucket.per_s = self.settings.connects_per_s  # it may have changed since the address was first seen
+        wait_s = visitor.bucket.take(now_s)
+        if wait_s:
+            raise _too_many("too many new connections from this address", wait_s)
+        if visitor.count >= self.settings.per_address_max:
+            raise _too_many("too many connections from this address", FULL_RETRY_AFTER_S)
+        visitor.count += 1
+        self.inside += 1
+        self._gone.clear(address)
+
+    def leave(self, address: str) -> None:
+        """The connection is no more."""
+        visitor = self._visitors[address]
+        visitor.count -= 1
+        self.inside -= 1
+        if not visitor.count:
+            self._gone.set(address, self._clock.monotonic())
+
+    def enter_user(self, user_id: str) -> bool:
+        """Count one more stream of this user; False, and not counted, where the user has as many as one may have."""
+        if self.has_enough(user_id):
+            return False
+        self.users[user_id] += 1
+        return True
+
+    def leave_user(self, user_id: str) -> None:
+        """Count one stream less of this user."""
+        self.users[user_id] -= 1
+        if not self.users[user_id]:
+            del self.users[user_id]
+
+    def has_enough(self, user_id: str) -> bool:
+        """Return whether the user has as many streams as one may have."""
+        return self.users[user_id] >= self.settings.per_user_max
+
+    def _is_proxy(self, address: _Address) -> bool:
+        return any(address in network for network in self._proxies)
+
+
+def _too_many(what: str, retry_after_s: float) -> Refused:
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
+
+
+def _address(text: str) -> _Address | None:
+    """With or without a port, brackets or a zone; None for what is none."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _key(address: _Address | None) -> str:
+    if address is None:
+        return "local"  # a Unix socket has no address
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(address) >> _ADDRESS_BITS << _ADDRESS_BITS, _ADDRESS_BITS)))
+    return str(address)
+
+
+def _network(text: str) -> _Network:
+    """An address or a network. One of IPv4 that is written as IPv6 is meant as IPv4, as its addresses are here."""
+    try:
+        network = ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
+    except ValueError as error:
+        raise ConfigError("TRUSTED_PROXIES", text, _expected_network(text)) from error
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
+
+
+def _expected_network(text: str) -> str:
+    expected = "an address or a network like 10.0.0.0/8"
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return expected
+    return f"{expected}: {text} lies in the network {meant}"
+
+
+def _origin(given: str) -> Origin:
+    try:
+        return configured(given)
+    except ValueError as error:
+        raise ConfigError("ALLOWED_ORIGINS", given, str(error)) from None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _is_public_name(host: str) -> bool:
+    """Whether somebody else may say which address the name stands for: no address, and not of this machine's own."""
+    name = host.lower().partition(":")[0].removesuffix(".")
+    return "." in name and _address(host) is None and not name.endswith(".localhost")

@@ -1,0 +1,171 @@
+"""Who may come in, and how long each may take."""
+
+import asyncio
+import math
+import random
+from collections import Counter
+from collections.abc import Hashable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from headrace.gateway.door.admission import Admission
+from headrace.gateway.door.alarms import Alarms
+from headrace.gateway.door.deadlines import Deadlines
+from headrace.gateway.door.request_rates import RequestRates
+from headrace.gateway.settings import GatewaySettings
+from headrace.runtime.clock import Clock
+from headrace.runtime.metrics import Metrics
+
+RETRY_AFTER_S: Final = (1, 5)
+"""A refused client is told to come back after one of these, by lot, so that not all come at once."""
+
+KEEP_ALIVE_S: Final = 5.0
+"""How long a connection stays that was answered and asks for nothing more."""
+
+
+class Abortable(Hashable, Protocol):
+    """Something with a socket that can be dropped at once."""
+
+    def abort(self) -> None: ...
+
+
+class Filling(Hashable, Protocol):
+    """Something whose socket may be full."""
+
+    def still_full(self) -> None:
+        """It was full for the whole time."""
+
+
+class Stalling:
+    """A socket that may be full, as `Filling`: from `_watch_unsent` on it must take some of what waits, or is dropped.
+
+    `_unsent` are the bytes that waited when it was last looked at. Attributes and slots are those of its subclasses.
+    """
+
+    __slots__ = ()
+
+    transport: asyncio.Transport
+    _keeper: "Doorkeeper"
+    _unsent: int
+
+    def still_full(self) -> None:
+        """Drop it, unless it took some of what waits: then it is slow, not gone."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
+    def _watch_unsent(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()  # type: ignore[misc]  # a slot of its subclasses
+        self._keeper.stuck.set(self, self._keeper.clock.monotonic())
+
+
+class Beating(Hashable, Protocol):
+    """Something that gets heartbeats."""
+
+    def ping(self) -> None: ...
+
+    def no_pong(self) -> None: ...
+
+
+class Idling(Hashable, Protocol):
+    """Something that may be of no use any more."""
+
+    def idle(self) -> None:
+        """It asked for nothing for the whole time."""
+
+
+class Waking(Hashable, Protocol):
+    """Something that is due at a time of its own."""
+
+    def wake(self) -> None: ...
+
+
+class Doorkeeper:
+    """Counts who is in, and holds everyone's deadlines: requests, heartbeats, slow clients, closing handshakes."""
+
+    def __init__(
+        self, settings: GatewaySettings, clock: Clock, metrics: Metrics, admission: Admission | None = None
+    ) -> None:
+        self.settings = settings
+        self.admission = admission or Admission(clock)
+        self.clock = clock
+        self.draining = False
+        self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
+        self.rates = RequestRates(clock, lambda: self.admission.settings.requests_per_s, self.refused)
+        self.waiting: Counter[str] = Counter()
+        """Connections that are not (yet) WebSockets, by peer."""
+        self._waiting_all = 0
+        self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
+        self.kept: Deadlines[Abortable] = Deadlines(KEEP_ALIVE_S)
+        self.stuck: Deadlines[Filling] = Deadlines(settings.slow_abort_s)
+        self.closing: Deadlines[Abortable] = Deadlines(settings.close_s)
+        self.pings: Deadlines[Beating] = Deadlines(settings.ping_s)
+        self.pongs: Deadlines[Beating] = Deadlines(settings.pong_s)
+        self.idle: Deadlines[Idling] = Deadlines(self.admission.settings.idle_s)
+        self.alarms: Alarms[Waking] = Alarms()
+        shortest_s = min(settings.request_s, settings.slow_abort_s, settings.close_s, settings.ping_s, settings.pong_s)
+        self._round_s = min(0.25, shortest_s / 4)
+
+    def apply(self, settings: GatewaySettings) -> None:
+        """Take over what may change live."""
+        self.settings = settings
+
+    def begin_waiting(self, peer: str) -> HTTPStatus | None:
+        """Count a connection that is not (yet) a WebSocket; the status to refuse it with, if it is one too many."""
+        self.waiting[peer] += 1
+        self._waiting_all += 1
+        if self._waiting_all > self.settings.http_connections_max:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        admission = self.admission
+        if self.waiting[peer] > admission.settings.http_per_address_max and not admission.is_proxy(peer):
+            return HTTPStatus.TOO_MANY_REQUESTS
+        return None
+
+    def overrun(self, peer: str) -> bool:
+        """So many are refused and stay that even saying no costs too much."""
+        return (
+            self._waiting_all > 2 * self.settings.http_connections_max
+            or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
+        )
+
+    def stop_waiting(self, peer: str) -> None:
+        """It is gone, or a WebSocket now."""
+        self._waiting_all -= 1
+        self.waiting[peer] -= 1
+        if not self.waiting[peer]:
+            del self.waiting[peer]
+
+    def retry_after_s(self) -> int:
+        """When someone who is refused for now may come back."""
+        return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, guards nothing)
+
+    async def run(self) -> None:
+        """Look after the deadlines, for ever."""
+        while True:
+            await self.clock.sleep(self._round_s)
+            self.round()
+
+    def drop_all(self) -> None:
+        """Drop connections that are asked to end or have yet to say what they want, whatever time is left to them."""
+        for deadlines in (self.requests, self.kept, self.closing):
+            for waiting in deadlines.due(math.inf):
+                waiting.abort()
+
+    def round(self) -> None:
+        """Act on everything that is due now."""
+        now_s = self.clock.monotonic()
+        for deadlines in (self.requests, self.kept, self.closing):
+            for late in deadlines.due(now_s):
+                late.abort()
+        for full in self.stuck.due(now_s):
+            full.still_full()
+        for silent in self.pongs.due(now_s):
+            silent.no_pong()
+        for unused in self.idle.due(now_s):
+            unused.idle()
+        for waking in self.alarms.due(now_s):
+            waking.wake()
+        for client in self.pings.due(now_s):
+            self.pings.set(client, now_s)
+            client.ping()

@@ -1,0 +1,50 @@
+"""How fast HTTP requests may come: from one address, or, once it is known who asks, from one user."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Literal, NamedTuple
+
+from prometheus_client import Counter
+
+from headrace.gateway.door.deadlines import Deadlines
+from headrace.gateway.problems import Refused, retry_after
+from headrace.protocol.session import TokenBucket
+from headrace.runtime.clock import Clock
+
+
+class Asker(NamedTuple):
+    """Whom a request counts for."""
+
+    kind: Literal["address", "user"]
+    name: str
+
+
+class RequestRates:
+    """A bucket for each asker: `per_s()` requests a second, and as many at once; what it refuses counts in `refused`.
+
+    Who rests for a second has a full bucket again and is forgotten, so memory is that of one second's askers.
+    """
+
+    def __init__(self, clock: Clock, per_s: Callable[[], int], refused: Counter) -> None:
+        self._clock, self._per_s, self._refused = clock, per_s, refused
+        self._buckets: dict[Asker, TokenBucket] = {}
+        self._resting: Deadlines[Asker] = Deadlines(1.0)
+
+    def take(self, asker: Asker) -> None:
+        """Count a request. Raises Refused (429) for one too many, which does not count."""
+        now_s, per_s = self._clock.monotonic(), self._per_s()
+        for rested in self._resting.due(now_s):
+            del self._buckets[rested]
+        bucket = self._buckets.get(asker)
+        if bucket is None or bucket.per_s != per_s:
+            bucket = self._buckets[asker] = TokenBucket(per_s, now_s)
+        self._resting.set(asker, now_s)
+        if wait_s := bucket.take(now_s):
+            self._refused.labels(str(int(HTTPStatus.TOO_MANY_REQUESTS))).inc()
+            whose = "from this address" if asker.kind == "address" else "of this user"
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"too many requests {whose}", retry_after(wait_s))
+
+    def give_back(self, asker: Asker) -> None:
+        """The request does not count for it after all."""
+        if bucket := self._buckets.get(asker):
+            bucket.give_back()

@@ -1,0 +1,102 @@
+"""Orders over `/ws`: the same verbs as over HTTP, on a connection that is already open."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+
+from headrace.fanout.groups import Client
+from headrace.fanout.replays import INTERNAL
+from headrace.model.errors import InvariantError, RequestError
+from headrace.model.orders import OrderRefused
+from headrace.orders.intake import Intake, as_accepted
+from headrace.orders.requests import read_json
+from headrace.protocol import frames
+from headrace.protocol.codes import ErrorCode
+from headrace.protocol.orders import order_view
+from headrace.protocol.session import OrderCommand
+from headrace.runtime.once import start_once
+from headrace.runtime.supervise import Supervisor
+
+AT_ONCE_MAX: Final = 10_000
+"""Commands of all connections that wait for the store; each connection is bounded by its rate besides."""
+
+_log = structlog.get_logger("gateway")
+
+
+class OrderVerbs:
+    """Does what `order.execute`, `order.cancel` and `order.get` ask for, and answers when it is done.
+
+    A connection that named its user acts for that user only: it can't place, see or cancel another's orders.
+    """
+
+    def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
+        self._intake, self._supervisor = intake, supervisor
+        self._running = 0
+
+    def perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
+        """Start it. Commands of one connection reach the store in their order."""
+        if self._running >= AT_ONCE_MAX:
+            failure = RequestError(ErrorCode.RATE_LIMITED, "too many orders at once", temporary=True)
+            client.send(frames.error(failure, command.request_id))
+            return
+        self._running += 1
+        failed = partial(client.send, frames.error(INTERNAL, command.request_id))
+        work = partial(self._perform, client, command, user_id)
+        task = start_once(self._supervisor, "orders", command.verb, work, failed)
+        task.add_done_callback(self._done)
+
+    def _done(self, _: object) -> None:
+        self._running -= 1
+
+    async def _perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
+        try:
+            answer = await self._answer(command, user_id)
+        except OrderRefused as refused:
+            answer = frames.order_error(refused, command.request_id)
+        except InvariantError as error:  # a person must look; until then it is one order's trouble
+            _log.error("order_unreadable", verb=command.verb, error=str(error), exc_info=error)
+            answer = frames.error(INTERNAL, command.request_id)
+        if client.open:
+            client.send(answer)
+
+    async def _answer(self, command: OrderCommand, user_id: str | None) -> bytes:
+        data = read_json(command.data)
+        if not isinstance(data, dict):
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
+        if command.verb == "execute":
+            accepted = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey"))
+            view = order_view(as_accepted(accepted.order))
+            return frames.order(view, command.request_id, replayed=accepted.replayed)
+        order_id = _text(data, "orderId")
+        if order_id is None:
+            raise _wrong("orderId", "is missing")
+        if command.verb == "cancel":
+            order, requested = await self._intake.cancel(order_id, user_id=user_id)
+            return frames.order(order_view(order), command.request_id, requested=requested)
+        return frames.order(order_view(await self._intake.get(order_id, user_id=user_id)), command.request_id)
+
+
+def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
+    """What is asked for as an order of this user; as it is where nobody knows who asks.
+
+    Raises OrderRefused 403 for what says that it is for another user.
+    """
+    if user_id is None:
+        return data
+    if data.get("userId", user_id) != user_id:
+        fields = {"userId": "is not who you are"}
+        raise OrderRefused(HTTPStatus.FORBIDDEN, "not_your_user", "the order is for another user", fields=fields)
+    return {**data, "userId": user_id}
+
+
+def _text(data: dict[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _wrong(name, "is not text")
+    return value
+
+
+def _wrong(name: str, fault: str) -> OrderRefused:
+    return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", f"{name} {fault}", fields={name: fault})

@@ -1,0 +1,130 @@
+"""What a group commit writes in PostgreSQL: one statement, made of the tables for which there is something."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Any, Final
+
+from headrace.database.postgres_group_commit import Db
+from headrace.model.orders import Order
+from headrace.orders.store import rows
+from headrace.orders.store.postgres.batch import READY, Batch
+from headrace.orders.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
+
+CHANNEL: Final = "headrace_orders"
+IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
+
+_READY: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_NEVER_MS: Final = int(_NEVER.timestamp() * 1000)
+_PLACE: Final = re.compile(r"\$(\d+)")
+
+_PARTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "updated": f"""update orders o
+            set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested,
+                outcome = n.outcome, updated_at = n.updated_at,
+                lease_until = case when n.lease_ms = {READY} then '-infinity'
+                    else coalesce({IN_MS.format("n.lease_ms")}, o.lease_until) end
+            from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
+                $8::text[], $9::bigint[], $10::bigint[], $11::integer[]) as n (id, was_epoch, was_status, status, seq,
+                epoch, cancel_requested, outcome, updated_at, lease_ms, was_seq)
+            where o.id = n.id and o.epoch = n.was_epoch and o.status = n.was_status and o.seq = n.was_seq
+            returning 1""",
+        "accepted": f"""insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
+            select {ORDER_COLUMNS}, user_id, priority, mint_in, mint_out,
+                coalesce({IN_MS.format("n.lease_ms")}, n.rests_until)
+            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
+                $8::bigint[], $9::bigint[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::timestamptz[],
+                $15::bigint[]) as n ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, rests_until, lease_ms)""",
+        "keyed": """insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at)
+            select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])""",
+        "journaled": f"""insert into attempts ({ATTEMPT_COLUMNS})
+            select * from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::bytea[], $6::bigint[],
+                $7::text[], $8::text[])""",
+        "learnt": """update attempts a set status = n.status
+            from unnest($1::text[], $2::integer[], $3::text[], $4::text[]) as n (order_id, number, leaves, status)
+            where a.order_id = n.order_id and a.number = n.number and a.status = any(string_to_array(n.leaves, ' '))
+            returning 1""",
+        "logged": f"""insert into order_events ({EVENT_COLUMNS})
+            select * from unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bigint[],
+                $7::text[])""",
+    }
+)
+_CHECKED: Final = ("updated", "learnt")
+
+
+async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
+    """All that the batch changes, with a `hint` for other processes that events came.
+
+    Raises DivisionByZeroError, and nothing is written, if a row is not as the batch has it.
+    """
+    tables: dict[str, Sequence[Sequence[Any]]] = {
+        "updated": [_update(batch, order_id) for order_id in batch.changed()],
+        "accepted": [_new_order(batch.now[order_id], batch.leases.get(order_id)) for order_id in batch.new_orders],
+        "keyed": sorted((*key, *known, at_ms) for key, known, at_ms in batch.new_keys),
+        "journaled": [rows.of_attempt(attempt) for attempt in batch.new_attempts.values()],
+        "learnt": [(*which, " ".join(leaves), to.value) for which, (leaves, to) in batch.moved_attempts.items()],
+        "logged": [rows.of_event(event) for event in batch.events],
+    }
+    names = tuple(name for name, table in tables.items() if table)
+    if names:
+        await db.fetchrow(_statement(names, hint=hint), *[column for name in names for column in columns(tables[name])])
+
+
+def columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Rows, at least one, to columns, as `unnest` takes them."""
+    return list(map(list, zip(*table, strict=True)))
+
+
+@cache
+def _statement(names: tuple[str, ...], *, hint: bool) -> str:
+    """Of the parts of these names, each of which counts its parameters from 1. It divides by zero where a row was not
+    updated.
+    """
+    parts, results, before = [], ["1"], 0
+    for name in names:
+        parts.append(f"{name} as ({_PLACE.sub(partial(_moved, before), _PARTS[name])})")
+        if name in _CHECKED:
+            results.append(f"1 / ((select count(*) from {name}) = cardinality(${before + 1}))::integer")
+        elif name == "logged" and hint:
+            results.append(f"pg_notify('{CHANNEL}', '')")
+        before += len(_PLACE.findall(_PARTS[name]))
+    return f"with {', '.join(parts)} select {', '.join(results)}"
+
+
+def _moved(by: int, place: re.Match[str]) -> str:
+    return f"${int(place[1]) + by}"
+
+
+def _update(batch: Batch, order_id: str) -> tuple[Any, ...]:
+    was, now = batch.was[order_id], batch.now[order_id]
+    return (
+        order_id,
+        was.epoch,
+        was.status.value,
+        now.status.value,
+        now.seq,
+        now.epoch,
+        now.cancel_requested,
+        rows.encode(now.outcome),
+        now.updated_at_ms,
+        batch.leases.get(order_id),
+        was.seq,
+    )
+
+
+def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
+    columns = list(rows.of_order(order))
+    columns[6] = order.cancel_requested
+    return (*columns, *rows.of_request(order.request), _rests_until(order), lease_ms)
+
+
+def _rests_until(order: Order) -> datetime:
+    """asyncpg writes the ends of this type as `-infinity` and `infinity`; "never" and the far future are one."""
+    until_ms = rows.rests_until(order)
+    if until_ms == 0:
+        return _READY
+    return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)

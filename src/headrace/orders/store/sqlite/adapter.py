@@ -1,0 +1,196 @@
+"""Orders in one SQLite file: for one machine, shared by the gateway and any number of workers on it."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from headrace.database import Patience, migrations, observed
+from headrace.database.observed import ObservedTime
+from headrace.database.sqlite import SqliteThread
+from headrace.model.errors import TransientError
+from headrace.model.orders import (
+    Attempt,
+    AttemptStatus,
+    Change,
+    Claimed,
+    Order,
+    OrderEvent,
+    OrderRefused,
+    OrderStatus,
+    Outcome,
+)
+from headrace.orders.store import (
+    ANY_ROOM,
+    TICK_S,
+    Accepted,
+    Cancelled,
+    Depth,
+    EventSink,
+    Fills,
+    Page,
+    Rate,
+    Renewal,
+    Room,
+    SavedPortfolio,
+)
+from headrace.orders.store.sqlite import statements as sql
+from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
+from headrace.runtime.clock import Clock
+from headrace.runtime.sinks import Sinks
+
+FOLLOW_S: Final = 0.02
+
+
+class SqliteStore:
+    """The `Store` on one file: durable (`synchronous = full`), one writer at a time, commits in groups.
+
+    Time is the machine's wall clock. Several processes may open the same file; each hears what the others committed
+    with its own next commit, or through `follow`.
+    """
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self._clock = clock
+        self._sinks = Sinks[OrderEvent]()
+        self.unreadable = UnreadableOrders()
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._time = ObservedTime(clock)
+        self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(
+            path, setup=self._set_up, tail=sql.tail, on_news=self._deliver, on_trouble=lambda it: self.on_trouble(it)
+        )
+
+    @classmethod
+    async def open(cls, path: str, clock: Clock, *, patient: Patience = None) -> "SqliteStore":
+        """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
+        TransientError, unless `patient` hears it, when it can't be had now."""
+        store = cls(path, clock)
+        try:
+            await store._thread.ask(lambda _: None, writes=False)
+        except TransientError as error:
+            if patient is None:
+                await store.close()
+                raise
+            patient(error)
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def accept(
+        self,
+        order: Order,
+        keys: Sequence[str],
+        fingerprint: str,
+        room: Room = ANY_ROOM,
+        lease_ms: int = 0,
+        refusal: OrderRefused | None = None,
+    ) -> Accepted:
+        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
+        return await self._thread.ask(accept)
+
+    async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
+        claimed = await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
+        return self.unreadable.sift(claimed)
+
+    async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
+        return self.unreadable.sift(await self._thread.ask(partial(sql.resting, after_id, limit), writes=False))
+
+    async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
+
+    async def apply(self, order: Order, change: Change) -> Order:
+        return await self._thread.ask(partial(sql.apply, order, change, self._now_ms()))
+
+    def apply_later(self, order: Order, change: Change) -> Order:
+        now_ms = self._now_ms()
+        self._thread.tell(partial(sql.apply, order, change, now_ms))
+        return sql.changed(order, change, order.seq + 1, now_ms)
+
+    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
+        self._thread.tell(partial(sql.note, order, attempt, leaves))
+
+    async def unfinal(self, limit: int) -> Sequence[Claimed]:
+        return self.unreadable.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
+
+    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
+        return await self._thread.ask(partial(sql.finalize, order, outcome, data, self._now_ms()))
+
+    async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
+        return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))
+
+    async def release(self, held: Sequence[Order]) -> None:
+        await self._thread.ask(partial(sql.renew, held, 0))
+
+    async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
+        return await self._thread.ask(partial(sql.cancel, order_id, user_id, self._now_ms()))
+
+    async def get(self, order_id: str) -> Order | None:
+        return await self._thread.ask(partial(sql.get, order_id), writes=False)
+
+    async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
+        return await self._thread.ask(partial(sql.read, order_id, after_seq, limit), writes=False)
+
+    async def list(
+        self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        page = partial(sql.page, user_id, status, mint, cursor, limit)
+        return Page.of(*await self._thread.ask(page, writes=False), self.unreadable)
+
+    async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
+        return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
+
+    async def fills(self, user_id: str, after: int, limit: int) -> Fills:
+        found = await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+        return found.read(self.unreadable)
+
+    async def portfolio(self, user_id: str) -> SavedPortfolio | None:
+        return await self._thread.ask(partial(sql.portfolio, user_id), writes=False)
+
+    async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
+        await self._thread.ask(partial(sql.save_portfolio, user_id, saved))
+
+    async def retire(self, kept_ms: int, limit: int) -> int:
+        parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
+        self.unreadable.sift(parked)
+        return count
+
+    async def depth(self) -> Depth:
+        return await self._thread.ask(sql.depth, writes=False)
+
+    async def tick(self) -> None:
+        await self._thread.ask(self._tick)
+
+    async def follow(self) -> None:
+        tick_at_s = 0.0
+        while True:
+            await self._thread.ask(lambda _: None, writes=False)
+            if self._clock.monotonic() >= tick_at_s:
+                await self.tick()
+                tick_at_s = self._clock.monotonic() + TICK_S
+            await self._clock.sleep(FOLLOW_S)
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._thread.check(thorough=thorough)
+
+    def attach(self, sink: EventSink) -> Callable[[], None]:
+        return self._sinks.attach(sink)
+
+    async def close(self) -> None:
+        await self._thread.close()
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        migrations.migrate_sqlite(db)
+        self._tick(db)
+
+    def _tick(self, db: sqlite3.Connection) -> None:
+        """Learn how far time is, and write down how far it is here."""
+        for (ms,) in db.execute(observed.READ).fetchall():
+            self._time.learn(ms)
+        ((ms,),) = db.execute(observed.SEEN, (self._time.now_ms(),)).fetchall()
+        self._time.learn(ms)
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+    def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
+        self._sinks.deliver(self.unreadable.sift(news))

@@ -1,0 +1,151 @@
+"""Slots of a feed that some connection covered, the holes between them, and holes by unreadable messages. Pure."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from headrace.sources.subscriptions import ChainSubscription
+
+HOLES_MAX: Final = 16
+"""Holes of one feed that are declared at once; of more, one is made that spans them."""
+PUBKEYS_MAX: Final = 100
+_DECLARED_MAX: Final = 64
+
+
+class Hole(NamedTuple):
+    """Slots that no connection covered, both ends included."""
+
+    from_slot: int
+    to_slot: int
+
+
+class Coverage:
+    """The union of what all connections have delivered of one feed, in slots.
+
+    A cover begins when a connection surely brings everything after a slot and ends with the last slot of which it
+    surely brought everything. While one live cover reaches back to the frontier, others may come and go without loss;
+    when none does, the slots between the frontier and the next cover are a hole. Slots before the first cover are no
+    loss, unless a connection that had been acknowledged ended before its cover began: then the promise is older.
+    `covered_to` is what an earlier Coverage reached, if this one goes on with it.
+    """
+
+    PAST_MAX: Final = 32
+    UNKNOWN_SLOTS: Final = 64
+    """Slots that are declared where it is not known since when the feed was promised."""
+
+    def __init__(self, covered_to: int | None = None) -> None:
+        self._frontier = covered_to
+        self._past: deque[int] = deque(maxlen=self.PAST_MAX)
+        """Where the frontier stood before, ascending: it falls back there if what raised it is taken back."""
+        self._live: dict[str, int] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether some connection covers the feed now."""
+        return bool(self._live)
+
+    def begin(self, connection: str, first_slot: int, head: int = 0) -> Hole | None:
+        """`connection` brings everything from `first_slot` on. Returns the hole that is thereby bounded. Where the
+        chain is only at `head`, a frontier beyond it was never reached, and is taken back."""
+        if head:
+            self._fall_back(max(head, first_slot))
+        if self._frontier is None:
+            self._frontier = first_slot - 1
+        self._live[connection] = first_slot
+        return self._hole()
+
+    def end(self, connection: str, last_slot: int) -> Hole | None:
+        """`connection` is lost; it brought everything up to `last_slot`. Returns a hole if others do not join."""
+        first_slot = self._live.pop(connection, None)
+        if self._frontier is None:  # promised when the node took the subscription, lost before its cover began
+            self._frontier = last_slot
+        elif first_slot is not None and first_slot <= self._frontier + 1:
+            self._raise(last_slot)
+        return self._hole()
+
+    def _raise(self, slot: int) -> None:
+        if self._frontier is not None and slot > self._frontier:
+            self._past.append(self._frontier)
+            self._frontier = slot
+
+    def _fall_back(self, head: int) -> None:
+        while self._frontier is not None and self._frontier > head:
+            self._frontier = self._past.pop() if self._past else head - self.UNKNOWN_SLOTS
+
+    def suspend(self, last_slots: Mapping[str, int], head: int = 0) -> int | None:
+        """All connections end at once, each having brought everything up to its slot here. Returns how far the feed is
+        covered without a hole: the latest cover ends first, so none leaves one behind. Nothing is covered beyond
+        `head`, where the chain is."""
+        for connection in sorted(last_slots, key=lambda name: self._live.get(name, 0), reverse=True):
+            self.end(connection, last_slots[connection])
+        if head:
+            self._fall_back(head)
+        return self._frontier
+
+    def _hole(self) -> Hole | None:
+        if not self._live or self._frontier is None:
+            return None
+        reach = min(self._live.values())
+        if reach <= self._frontier + 1:
+            return None
+        hole = Hole(self._frontier + 1, reach - 1)
+        self._raise(reach - 1)
+        return hole
+
+
+class UnreadableHole(NamedTuple):
+    """A hole of a feed; `pubkeys` are the accounts of which a state could not be read."""
+
+    subscription: ChainSubscription
+    hole: Hole
+    pubkeys: tuple[str, ...] = ()
+
+
+class UnreadableSlots:
+    """Slots of each feed in which a notification could not be read, until `take` returns them to be declared.
+
+    Slots that touch become one hole. A hole within one that was taken earlier is left out, unless an account is to be
+    read again. Bounded: HOLES_MAX holes a feed.
+    """
+
+    def __init__(self) -> None:
+        self._noted: dict[ChainSubscription, list[Hole]] = {}
+        self._pubkeys: dict[ChainSubscription, dict[str, None]] = {}
+        self._declared: dict[ChainSubscription, deque[Hole]] = {}
+
+    def note(self, subscription: ChainSubscription, hole: Hole, pubkey: str | None = None) -> None:
+        """Remember that a notification of some slot of `hole` could not be read."""
+        holes = self._noted.setdefault(subscription, [])
+        if hole not in holes[-HOLES_MAX:]:
+            holes.append(hole)
+        if len(holes) > 2 * HOLES_MAX:
+            holes[:] = _merged(holes)
+        pubkeys = self._pubkeys.setdefault(subscription, {})
+        if pubkey is not None and len(pubkeys) < PUBKEYS_MAX:
+            pubkeys[pubkey] = None
+
+    def take(self) -> list[UnreadableHole]:
+        """Return the found to declare, and forget what was noted."""
+        found = []
+        for subscription, holes in self._noted.items():
+            declared = self._declared.setdefault(subscription, deque(maxlen=_DECLARED_MAX))
+            pubkeys = tuple(self._pubkeys.get(subscription, ()))
+            for hole in _merged(holes):
+                known = any(old.from_slot <= hole.from_slot and hole.to_slot <= old.to_slot for old in declared)
+                if pubkeys or not known:
+                    found.append(UnreadableHole(subscription, hole, pubkeys))
+                    declared.append(hole)
+                pubkeys = ()
+        self._noted, self._pubkeys = {}, {}
+        return found
+
+
+def _merged(holes: list[Hole]) -> list[Hole]:
+    """Return the same slots in as few holes as possible: one that spans all of them where these are over HOLES_MAX."""
+    merged: list[Hole] = []
+    for hole in sorted(holes):
+        if merged and hole.from_slot <= merged[-1].to_slot + 1:
+            merged[-1] = Hole(merged[-1].from_slot, max(merged[-1].to_slot, hole.to_slot))
+        else:
+            merged.append(hole)
+    return merged if len(merged) <= HOLES_MAX else [Hole(merged[0].from_slot, merged[-1].to_slot)]

@@ -1,0 +1,216 @@
+"""Reads of the ledger over HTTP: bounded by a deadline, patient with nodes that are behind, checked."""
+
+from collections.abc import Awaitable, Callable, Container, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+import structlog
+
+from headrace.model.errors import BadInputError, HeadraceError, TransientError
+from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.solana.rpc import OTHER_ANSWER, SIGNATURES_PER_CALL_MAX, Rpc, RpcError, SignatureInfo
+from headrace.solana.rpc_bodies import TOO_LARGE
+from headrace.solana.stored import not_stored
+from headrace.solana.transactions import transaction_from_rpc
+from headrace.sources.coverage import Hole
+from headrace.sources.metrics import SourceMetrics
+from headrace.sources.settings import NodeSourceSettings
+from headrace.sources.subscriptions import fetched_at
+
+T = TypeVar("T")
+
+NULL_TRIES: Final = 6
+"""A transaction that a node lists but cannot return is requested so often, each pause twice the last."""
+_PAGE_MIN: Final = 10
+_PAUSE_S_MAX: Final = 8.0
+
+_log = structlog.get_logger("source")
+
+
+class Fetched(NamedTuple):
+    """A transaction as the ledger has it: None if it has none; `whole` is False where no node stored the events."""
+
+    update: TransactionUpdate | LogsUpdate | None = None
+    whole: bool = True
+
+
+class Ledger:
+    """Reads for the source `name`, at `commitment`. A failure that may pass is retried until the read's deadline, then
+    raised: HeadraceError.
+    """
+
+    def __init__(
+        self, name: str, rpc: Rpc, *, settings: NodeSourceSettings, clock: Clock, metrics: SourceMetrics
+    ) -> None:
+        self.name, self.rpc, self.settings, self.clock, self.metrics = name, rpc, settings, clock, metrics
+        self.commitment: Commitment = fetched_at(settings.commitment)
+
+    def deadline(self) -> float:
+        """Return the time by which work that begins now must end: `refill_s` from now."""
+        return self.clock.monotonic() + self.settings.refill_s
+
+    def listing(self, address: str, holes: Sequence[Hole]) -> "Listing":
+        """Return a listing of the address's transactions within some holes."""
+        return Listing(self.rpc, address, holes, self.commitment)
+
+    async def transaction(
+        self, feed: str, signature: str, deadline: float, *, slot: int | None = None, tries: int = NULL_TRIES
+    ) -> Fetched:
+        """Return a transaction as an update of `feed`, of `slot` if that is given, as far as some node returns it."""
+        backoff = self._backoff()
+        try:
+            for _ in range(tries):
+                get = partial(self._get, signature, slot)
+                result = await self.again(get, deadline)
+                if result is not None:
+                    lacks = not_stored(result)
+                    if isinstance(result, dict) and result.get("meta", lacks) is None:
+                        return Fetched(whole=False)
+                    update = transaction_from_rpc(
+                        result,
+                        source=self.name,
+                        feed=feed,
+                        received_ns=self.clock.wall_ns(),
+                        commitment=self.commitment,
+                    )
+                    return Fetched(shown_by(update, lacks), whole=not lacks)
+                if tries > 1:
+                    await self.clock.sleep(backoff.next_s())
+        except BadInputError as error:
+            self.metrics.bad(self.name, error.reason)
+        except (RpcError, TransientError) as error:
+            _log.debug("transaction_not_had", signature=signature, error=str(error))
+        return Fetched()
+
+    async def _get(self, signature: str, slot: int | None) -> Any:
+        """Return the node's result; None where it has none, or another transaction, or this one in another slot."""
+        try:
+            result = await self.rpc.get_transaction(signature, self.commitment)
+        except BadInputError as error:
+            if error.reason != OTHER_ANSWER:
+                raise
+            self.metrics.bad(self.name, error.reason)
+            return None
+        if slot is not None and isinstance(result, dict) and result.get("slot") != slot:
+            self.metrics.bad(self.name, "other_slot")
+            return None
+        return result
+
+    async def reach(self, slot: int, deadline: float) -> None:
+        """Wait until the confirmed end of the ledger is past `slot`, with room for the node to index it."""
+        goal = slot + self.settings.refill_settle_slots
+        backoff = self._backoff()
+        while await self.again(partial(self.rpc.get_slot, self.commitment), deadline) < goal:
+            if self.clock.monotonic() >= deadline:
+                raise TransientError(f"slot {goal} was not {self.commitment} in time")
+            await self.clock.sleep(backoff.next_s())
+
+    async def pruned(self, from_slot: int, deadline: float) -> list[str]:
+        """Return, in words, what the node's ledger lacks from `from_slot` on: a node with pruned blocks lists the
+        rest as if that were all."""
+        try:
+            first = await self.again(self.rpc.get_first_available_block, deadline)
+        except RpcError:
+            return []  # not every provider answers this; those that keep a whole archive are the usual case
+        return [f"the node's ledger begins at slot {first}"] if first > from_slot else []
+
+    async def again(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Repeat `ask` until it answers, fails for good, or the deadline passes; then raise the last failure."""
+        backoff = self._backoff()
+        while True:
+            try:
+                return await ask()
+            except TransientError as error:
+                pause_s = max(backoff.next_s(), error.retry_after_s or 0.0)
+                if self.clock.monotonic() + pause_s >= deadline:
+                    raise
+            await self.clock.sleep(pause_s)
+
+    def _backoff(self) -> Backoff:
+        initial_s = self.settings.refill_retry_s
+        return Backoff(initial_s, max(initial_s, _PAUSE_S_MAX))
+
+
+class Listing:
+    """Transactions of an address within some holes, newest first, a page at a time. `calls` counts the requests."""
+
+    def __init__(self, rpc: Rpc, address: str, holes: Sequence[Hole], commitment: Commitment) -> None:
+        self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
+        self._from_slot, self._to_slot = ends_of(holes)
+        self._last: SignatureInfo | None = None
+        self._last_page: set[str] = set()
+        self._newest_slot = self._to_slot
+        self._limit = SIGNATURES_PER_CALL_MAX
+        self.found: list[SignatureInfo] = []
+        self.calls = 0
+        self.complete = False
+
+    async def page(self) -> None:
+        """Fetch the next older page; sets `complete` when it reaches past the holes or the history's beginning.
+
+        A page that is too long comes in smaller ones, as anyone may fill transactions with long memos. Raises
+        BadInputError where the node does not go on from the last page: gives it again, or something newer.
+        """
+        self.calls += 1
+        try:
+            infos = await self._rpc.get_signatures_for_address(
+                self._address,
+                before=self._last.signature if self._last else None,
+                limit=self._limit,
+                commitment=self._commitment,
+                min_context_slot=self._newest_slot,  # a node that does not know `before` answers with an empty page
+            )
+        except BadInputError as error:
+            if error.reason != TOO_LARGE or self._limit <= _PAGE_MIN:
+                raise
+            self._limit //= 4
+            return
+        if not infos:
+            self.complete = True
+            return
+        page = {info.signature for info in infos}
+        if self._last is not None and (infos[0].slot > self._last.slot or not page.isdisjoint(self._last_page)):
+            raise BadInputError(OTHER_ANSWER, "getSignaturesForAddress: a page that does not follow the last one")
+        self._last, self._last_page = infos[-1], page
+        self._newest_slot = max(self._newest_slot, infos[0].slot)
+        self.complete = infos[-1].slot < self._from_slot
+        self.found += [
+            SignatureInfo(info.signature, info.slot)  # errors may be long, and nobody asks for them here
+            for info in infos
+            if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
+        ]
+
+
+def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
+    """Return what a transaction shows in full although parts of it were not stored, so that a whole view that comes
+    later is no repeat: its logs alone where the inner instructions are lacking, nothing where both are."""
+    if "innerInstructions" not in lacks:
+        return update
+    if update.logs is None:
+        return None
+    return LogsUpdate(
+        source=update.source,
+        feed=update.feed,
+        received_ns=update.received_ns,
+        slot=update.slot,
+        signature=update.signature,
+        err=update.err,
+        logs=update.logs,
+        commitment=update.commitment,
+    )
+
+
+def why(error: HeadraceError) -> str:
+    """Return the error in words that may go out to anyone: no endpoint, no text of the node's."""
+    if isinstance(error, RpcError):
+        return f"the node refused ({error.code})"
+    if isinstance(error, BadInputError):
+        return f"the node's answer was unusable ({error.reason})"
+    return "the node did not answer in time"
+
+
+def ends_of(holes: Sequence[Hole]) -> tuple[int, int]:
+    """Return the first and the last slot of some holes."""
+    return min(hole.from_slot for hole in holes), max(hole.to_slot for hole in holes)

@@ -1,0 +1,52 @@
+"""Show a random sample of the docstrings and comments in src: does a reader who has not seen the code understand each?
+
+`sample_prose.py [COUNT] [SEED]` prints COUNT (60) of them with file and line. Read them in a row and mark the ones that
+say nothing without the code beside them; what is marked is rewritten, not explained.
+"""
+
+import ast
+import random
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+SOURCES: Final = Path(__file__).parents[1] / "src"
+MARKS: Final = ("noqa", "type:", "pragma", "fmt:")
+"""Comments that begin so are for tools."""
+
+
+class Prose(NamedTuple):
+    """A docstring or comment and where it stands."""
+
+    file: Path
+    line: int
+    text: str
+
+
+def prose_of(file: Path) -> Iterator[Prose]:
+    """Yield the docstrings of one file, attribute docstrings included, and its comments of three words and more."""
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        for child in getattr(node, "body", []) if isinstance(getattr(node, "body", None), list) else []:
+            value = child.value if isinstance(child, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield Prose(file, child.lineno, " ".join(value.value.split()))
+    with file.open("rb") as lines:
+        for token in tokenize.tokenize(lines.readline):
+            text = token.string.lstrip("# ")
+            if token.type == tokenize.COMMENT and len(text.split()) > 2 and not text.startswith(MARKS):
+                yield Prose(file, token.start[0], text)
+
+
+def main() -> None:
+    """Print the sample."""
+    count, seed = (int(given) for given in (sys.argv[1:] + ["60", "1"][len(sys.argv) - 1 :])[:2])
+    everything = [prose for file in sorted(SOURCES.rglob("*.py")) for prose in prose_of(file)]
+    for prose in random.Random(seed).sample(everything, min(count, len(everything))):
+        print(f"{prose.file.relative_to(SOURCES)}:{prose.line}\n    {prose.text}\n")
+
+
+if __name__ == "__main__":
+    main()
