@@ -3,13 +3,13 @@
 import asyncio
 import itertools
 import json
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from headrace.testing.ledger import made_up_key, made_up_signature
+from tests.hostile.bombs import deflated
 from tests.hostile.raw import Peer, frame
 
 if TYPE_CHECKING:
@@ -121,15 +121,10 @@ def frames(*pieces: bytes, forever: bytes = b"") -> Attack:
     return raw(talk)
 
 
-def _bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(bytes(50 * MEGABYTE)) + packer.flush()
-
-
 FRAMES: Final = [
     Mode("an honest handshake, then nothing", frames()),
     Mode("a reserved bit", frames(frame(1, b"{}", first=0xA0))),
-    Mode("a compressed bomb", frames(frame(1, _bomb(), first=0xC0))),
+    Mode("a compressed bomb", frames(frame(1, deflated(50, -15, of=b"\0"), first=0xC0))),
     Mode("an unknown opcode", frames(frame(5, b"x"))),
     Mode("masked frames", frames(frame(1, b"\0\0\0\0{}", mask=0x80, length=2))),
     Mode("a frame of 2^63 bytes", frames(frame(2, length=2**63))),
@@ -305,12 +300,7 @@ def body(content: bytes, *more: str) -> list[bytes]:
     return ["".join(f"{line}\r\n" for line in head).encode() + b"\r\n", content]
 
 
-def _gzip() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(packer.compress(bytes(MEGABYTE)) for _ in range(100)) + packer.flush()
-
-
-GZIP: Final = _gzip()
+GZIP: Final = deflated(100, of=b"\0")
 CHUNKED: Final = b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n"
 LENGTH: Final = b"HTTP/1.1 200 x\r\ncontent-length: 200000000\r\n\r\n"
 

@@ -45,6 +45,7 @@ from headrace.sources.recording_file import (
     read_blocks,
     read_header,
 )
+from tests.examples import examples
 from tests.hostile.meter import Meter
 
 HEADER = RecordingHeader(id="rec1", started_ns=5, sources=("rpc-0",))
@@ -280,7 +281,7 @@ async def test_a_file_cut_anywhere_is_good_up_to_its_last_whole_block(tmp_path: 
 
 
 @given(position=st.integers(0, len(whole()) - 1), value=st.integers(1, 255))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_never_changes_an_update(tmp_path: Path, position: int, value: int) -> None:
     damaged = bytearray(whole())
     damaged[position] ^= value

@@ -85,5 +85,6 @@ class Confirmations:
         return self._head - SPAN_MAX + 1
 
     def _give_up(self) -> None:
-        if self._parents and min(self._parents) < self._oldest:
-            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= self._oldest}
+        oldest = self._oldest  # worked out once: each time looks at all that wait
+        if self._parents and min(self._parents) < oldest:
+            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= oldest}
