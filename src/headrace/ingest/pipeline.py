@@ -44,6 +44,9 @@ BATCH_MAX: Final = 64
 
 Observed: TypeAlias = LogsUpdate | TransactionUpdate | AccountUpdate
 
+STUCK_S: Final = 10.0
+"""A batch that is not published for so long means that the pipeline stands."""
+
 COMPLAINTS_MAX: Final = 1_024
 COMPLAINT_S: Final = 60.0
 """Of what can't be read for the same reason, one line in the log in so many seconds; all of it is counted."""
@@ -76,6 +79,8 @@ class Pipeline:
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
+        self._busy_since: float | None = None
+        self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
         self._reset()
@@ -105,7 +110,7 @@ class Pipeline:
                 batch = await outlet.get_batch(BATCH_MAX)
             except ChannelClosed:
                 return
-            self.received_at = self._clock.monotonic()
+            self.received_at = self._busy_since = self._clock.monotonic()
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
@@ -114,16 +119,27 @@ class Pipeline:
                     await bus.renew()
                 publications += self.apply(update)
             await self._publish(bus, publications)
+            self._busy_since = None
             await self._clock.sleep(0)
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while the bus takes nothing, or a batch of updates is not published."""
+        if self._bus_fault is not None:
+            raise TransientError(f"updates can't be published: {self._bus_fault}")
+        stood_s = 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
+        if stood_s > STUCK_S:
+            raise TransientError(f"a batch of updates has not been published for {stood_s:.0f} s")
 
     async def _publish(self, bus: Bus, publications: list[Publication]) -> None:
         backoff = Backoff(initial_s=0.05, max_s=5.0)
         while publications:
             try:
                 await bus.publish(publications)
+                self._bus_fault = None
                 self.measures.published.update([publication.kind for publication in publications])
                 return
             except TransientError as error:
+                self._bus_fault = error
                 if not backoff.tries:
                     _log.warning("bus_away", error=str(error))
                 await self._clock.sleep(backoff.next_s())
