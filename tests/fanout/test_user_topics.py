@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.fanout.groups import Client
 from headrace.fanout.user_topics import Mailbox, Mailboxes, announcement
 from headrace.inbox import InboxSettings, Letter
@@ -18,6 +17,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from tests.fanout.hub_machine import Wire
+from tests.local_bus import LocalBus
 
 USER = "42"
 
@@ -57,7 +57,7 @@ class Post:
     """The mailboxes of one server on a bus, and a model of the user's log."""
 
     def __init__(self, inbox: SqliteInbox, tasks: Supervisor, kept_max: int) -> None:
-        self.inbox, self.bus, self.kept_max = inbox, MemoryBus(BusSettings(), SystemClock(), "g"), kept_max
+        self.inbox, self.bus, self.kept_max = inbox, LocalBus(BusSettings(), SystemClock(), "g"), kept_max
         self.mailboxes = Mailboxes(inbox, tasks, SystemClock(), Metrics())
         self.bus.attach(self.mailboxes.sink)
         self.readers: list[Reader] = []

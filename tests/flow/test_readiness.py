@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from headrace.bus import Batch, BusSettings, Lane
+from headrace.bus.memory import MemoryBus
 from headrace.model.errors import TransientError
-from headrace.model.events import Message
-from headrace.service.service import PARTS
+from headrace.model.events import Position
+from headrace.model.states import STATEFUL
+from headrace.service.service import PARTS, Service
 from headrace.testing import postgres
 from tests.flow.desk import BODY, Desk, ask, desk
 from tests.flow.life import life
@@ -346,25 +349,35 @@ def execute(file: Path, sql: str) -> None:
         connection.execute(sql)
 
 
-async def test_a_pipeline_whose_messages_the_bus_refuses() -> None:
-    refused = False
+class AwayBus(MemoryBus):
+    """A bus that takes nothing while `away`."""
 
-    def refuse(_: Sequence[Message]) -> None:
-        if refused:
+    away = False
+
+    def append(self, lane: Lane, token: int, batch: Batch) -> list[Position]:
+        if self.away:
             raise TransientError("the bus is away")
+        return super().append(lane, token, batch)
 
-    async with life() as alive:
-        alive.service.bus.attach(refuse)
+
+async def test_a_pipeline_whose_messages_the_bus_refuses() -> None:
+    def prepare(service: Service) -> None:
+        service.bus = AwayBus(BusSettings(), service.clock, "test")
+        service.bus.subscribe(service.cache.apply, kinds=STATEFUL)
+
+    async with life(prepare=prepare) as alive:
+        bus = alive.service.bus
+        assert isinstance(bus, AwayBus)
         client = Desk(urlsplit(alive.url).port or 0, alive.service)
         await alive.covered()
         before = (await shown(client))[1]["pipeline"]["since"]
-        refused = True
+        bus.away = True
         alive.node.advance_slot()
         line = await turns(client, "pipeline", ready=False)
         assert line["required"]
         assert line["since"] > before
         assert line["last_error"] == "updates can't be published: the bus is away"
-        refused = False
+        bus.away = False
         assert (await turns(client, "pipeline", ready=True))["since"] > line["since"]
         await client.http.aclose()
 

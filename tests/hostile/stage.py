@@ -64,13 +64,13 @@ class Stage(Rig):
         return [landed for slot in self.node.ledger.landed.values() for landed in slot]
 
     @property
-    def proven(self) -> set[tuple[str, int]]:
-        """What was found in its block."""
+    def decided(self) -> set[tuple[str, int]]:
+        """What was found in its block, or not, or given up."""
         return {
             (signature, update.slot)
             for update in self.updates
             if isinstance(update, LandingUpdate)
-            for signature in update.landed
+            for signature in (*update.landed, *update.absent, *update.unknown)
         }
 
     @property
@@ -127,7 +127,7 @@ class Stage(Rig):
 
     def covers(self, number: int) -> bool:
         """Whether the session with an endpoint surely brings the slot that the chain is at."""
-        session = self.source._sessions.get(number)
+        session = self.connections.get(number)
         feeds = [subscription.feed for subscription in self.source.wanted]
         firsts = [session.progress.first(feed) for feed in feeds] if session is not None else [None]
         return all(first is not None and first <= self.slot for first in firsts)

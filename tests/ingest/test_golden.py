@@ -39,7 +39,7 @@ def slot_update(slot: int, status: SlotStatus, parent: int | None = None, source
 
 
 def history() -> Iterator[AnyUpdate]:
-    """The demo, then mainnet's transactions in every view, over slots that are confirmed, dead, proven and built anew."""
+    """The demo, then mainnet's transactions in every view, over slots of every fate."""
     yield from lap()
     for nth, (_, update) in enumerate([*landed()] * 4):
         slot = 600_000_000 + nth

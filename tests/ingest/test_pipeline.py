@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
+from headrace.bus import Batch, BusSettings
+from headrace.bus.memory import MemoryBus, MemoryWriter
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import STUCK_S, Pipeline
 from headrace.model.errors import TransientError
@@ -397,30 +397,33 @@ async def clock_runs(clock: ManualClock) -> AsyncIterator[None]:
     task.cancel()
 
 
-class AwayBus(MemoryBus):
-    """A bus that is away for the first two batches."""
+class AwayWriter(MemoryWriter):
+    """A writer whose first two answers are lost: one before the batch was appended, one after."""
 
-    refusals = 2
+    lost = 0
 
-    async def publish(self, batch: Sequence[Publication]) -> list[Position]:
-        if self.refusals:
-            self.refusals -= 1
+    async def publish(self, batch: Batch) -> list[Position]:
+        self.lost += 1
+        if self.lost == 1:
             raise TransientError("away")
-        return await super().publish(batch)
+        positions = await super().publish(batch)
+        if self.lost == 2:
+            raise TransientError("the answer was lost")
+        return positions
 
 
-async def test_run_publishes_in_order_waits_for_the_bus_and_starts_over_at_a_rewind() -> None:
+async def test_a_bus_whose_answers_are_lost_gets_each_batch_once_in_order_and_begins_anew_at_a_rewind() -> None:
     clock, outlet = ManualClock(), Channel[AnyUpdate](100)
-    bus = AwayBus(BusSettings(), clock, "gen")
+    bus = MemoryBus(BusSettings(), clock, "gen")
     seen: list[Message] = []
-    bus.attach(seen.extend)
+    bus.subscribe(seen.extend, kinds=None)
     flow = Pipeline(PROGRAMS, clock, Metrics())
     lap: list[AnyUpdate] = [transaction("2KBsKB"), transaction("27HoMF")]
     for update in (*lap, RewindUpdate(source="r", feed="recording", received_ns=0, slot=0, lap=1), *lap):
         outlet.put_nowait(update)
     outlet.close()
     async with clock_runs(clock):
-        await flow.run(outlet, bus)
+        await flow.run(outlet, AwayWriter(bus, "ingest", 0))
     half = len(seen) // 2
     assert [(m.topic, m.offset, m.body) for m in seen[:half]] == [(m.topic, m.offset, m.body) for m in seen[half:]]
     assert {m.epoch for m in seen[:half]} == {"gen"}
@@ -441,7 +444,8 @@ def test_what_is_counted_is_exported() -> None:
 
 async def test_a_pipeline_is_not_ready_while_the_bus_takes_nothing_or_a_batch_stands() -> None:
     clock, outlet = ManualClock(), Channel[AnyUpdate](10)
-    flow, bus = Pipeline(PROGRAMS, clock, Metrics()), HeldBus(BusSettings(), clock, "e")
+    flow, bus = Pipeline(PROGRAMS, clock, Metrics()), MemoryBus(BusSettings(), clock, "e")
+    writer = HeldWriter(bus)
     await clock.advance(1_000)
 
     async def fault(seconds: float) -> str:
@@ -457,33 +461,33 @@ async def test_a_pipeline_is_not_ready_while_the_bus_takes_nothing_or_a_batch_st
     async with Supervisor(clock) as tasks:
         await outlet.put(slot(10, "processed", 9))
         assert await fault(0) == "", "what came a moment ago does not wait since the clock began"
-        tasks.start("test", "pipeline", partial(flow.run, outlet, bus))
+        tasks.start("test", "pipeline", partial(flow.run, outlet, writer))
         assert await fault(1_000) == "", "nor is a quiet source a pipeline that stands"
-        bus.error = TransientError("away")
+        writer.error = TransientError("away")
         await outlet.put(slot(11, "processed", 10))
         assert await fault(0) == "updates can't be published: away"
-        bus.error = None
+        writer.error = None
         assert await fault(5) == ""
-        bus.free.clear()
+        writer.free.clear()
         await outlet.put(slot(12, "processed", 11))
         assert await fault(STUCK_S) == ""
         assert await fault(1) == "a batch of updates has not been published for 11 s"
-        bus.free.set()
+        writer.free.set()
         assert await fault(0) == ""
         assert (await bus.top("slots")).offset == 3
         tasks.cancel()
 
 
-class HeldBus(MemoryBus):
-    """A bus whose `publish` waits, or fails, as a test says."""
+class HeldWriter(MemoryWriter):
+    """A writer whose `publish` waits, or fails, as a test says."""
 
-    def __init__(self, settings: BusSettings, clock: ManualClock, generation: str) -> None:
-        super().__init__(settings, clock, generation)
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus, "ingest", 0)
         self.error: TransientError | None = None
         self.free = asyncio.Event()
         self.free.set()
 
-    async def publish(self, batch: Sequence[Publication]) -> list[Position]:
+    async def publish(self, batch: Batch) -> list[Position]:
         await self.free.wait()
         if self.error is not None:
             raise self.error

@@ -23,12 +23,12 @@ from headrace.sources.proofs import (
     Status,
 )
 from headrace.sources.proving import BLOCKS_MAX, LATE_SLOTS, Prover
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.subscriptions import ChainSubscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import FEED, PROGRAM, Rig, rig
 
-LOGS = Subscription("logs", made_up_key("a"))
+LOGS = ChainSubscription("logs", made_up_key("a"))
 SLOT = 1000
 METHODS: Final = ("getSignatureStatuses", "getBlock")
 
@@ -199,7 +199,7 @@ async def test_while_nobody_answers_nothing_has_landed_and_past_the_window_there
         await rigged.until(lambda: sent.signature in rigged.signatures())
         for _ in range(WINDOW_SLOTS - 100):
             rigged.node.advance_slot()
-        await rigged.until(lambda: rigged.source._heads.slot == rigged.node.ledger.head)
+        await rigged.until(lambda: rigged.stream.head == rigged.node.ledger.head)
         assert landings(rigged) == []
         for _ in range(101):
             rigged.node.advance_slot()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from headrace.bus import Bus
+from headrace.bus import Bus, Change
 from headrace.cache import Cache
 from headrace.fanout.catch_up import CatchUp
 from headrace.fanout.feeds import Feed
@@ -16,6 +16,7 @@ from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
 from headrace.model.events import Message
 from headrace.protocol import frames
+from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer
 from headrace.protocol.session import History, Subscribe
 from headrace.runtime.clock import Clock
@@ -50,6 +51,7 @@ class Hub:
         self.subscriptions = 0
         """Topics of all connections. Counted as they come and go: metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
+        self._interest = bus.subscribe(self.sink, changed=self.changed)
         self._dirty: list[Group] = []
         self._histories = Histories(bus, supervisor, self._framer)
         self._wake = asyncio.Event()
@@ -89,6 +91,20 @@ class Hub:
                     self._replays.hold(feed, message)
         if self._dirty:
             self._wake.set()
+
+    def changed(self, change: Change) -> None:
+        """End the connections of clients whose topic lost messages on its way here: they recover, or learn the loss.
+
+        A new epoch needs no answer: clients see it in the next message.
+        """
+        if change.kind == "incomplete":
+            topics = set(change.topics)
+            for client in [client for client in self.clients if not topics.isdisjoint(client.subscriptions)]:
+                client.cut_off(CloseCode.INSUFFICIENT_STATE)
+
+    def close(self) -> None:
+        """Take no more from the bus."""
+        self._interest.close()
 
     async def run(self) -> None:
         """Write, rest, write, for ever.
@@ -152,7 +168,9 @@ class Hub:
             client.not_subscribed(wanted.topic)
             self._fail(client, wanted.request_id, failure)
             return
-        self._feeds[wanted.topic] = feed
+        if wanted.topic not in self._feeds:
+            self._feeds[wanted.topic] = feed
+            self._interest.add(wanted.topic)
         self.subscriptions += 1
         subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         client.subscriptions[wanted.topic] = subscription
@@ -177,6 +195,7 @@ class Hub:
         group.feed.remove(group)
         if not group.feed.subscriptions:
             del self._feeds[topic]
+            self._interest.remove(topic)
         return subscription
 
     def history(self, client: Client, wanted: History) -> None:

@@ -6,12 +6,13 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final, cast
 
 import structlog
 from litestar.types import ControllerRouterHandler
 
-from headrace.bus import Bus
+from headrace.bus import Bus, Lane, Writer
 from headrace.cache import Cache
 from headrace.fanout.hub import Hub
 from headrace.fanout.user_topics import Mailboxes
@@ -52,8 +53,9 @@ class Gateway:
     """Serves clients from `start` to `stop`, with tasks of `supervisor`.
 
     `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
-    are sent nothing. `head` tells how far the chain is known (shown in heartbeats). `demo` marks a server that plays a
-    recording. `dashboard` and `expose_metrics` switch the page at `/` and `/metrics` off.
+    are sent nothing. `writers` publish what applications broadcast. `head` tells how far the chain is known (shown in
+    heartbeats). `demo` marks a server that plays a recording. `dashboard` and `expose_metrics` switch the page at `/`
+    and `/metrics` off.
     `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
     `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
     """
@@ -68,6 +70,7 @@ class Gateway:
         *,
         cache: Cache | None = None,
         inbox: Inbox | None = None,
+        writers: Mapping[Lane, Writer] = MappingProxyType({}),
         supervisor: Supervisor,
         server_id: str,
         head: Callable[[], Head] = Head,
@@ -109,7 +112,7 @@ class Gateway:
             health,
             metrics,
             framer,
-            Broadcasts(bus, inbox, server_id),
+            Broadcasts(writers, inbox, server_id),
             server_id,
             demo=demo,
             dashboard=dashboard,
@@ -134,7 +137,7 @@ class Gateway:
             await self._auth.start(self._supervisor)
         listener = self._listen()
         self._port = listener.getsockname()[1]
-        self._detach.callback(self._bus.attach(self.hub.sink))
+        self._detach.callback(self.hub.close)
         start = partial(self._supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
@@ -143,7 +146,7 @@ class Gateway:
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         if self._mailboxes is not None:
-            self._detach.callback(self._bus.attach(self._mailboxes.sink))
+            self._detach.callback(self._bus.subscribe(self._mailboxes.sink, kinds=("user",)).close)
             self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback

@@ -7,7 +7,7 @@ nothing of the transaction: it may have been made up, or told of the wrong slot.
 from collections.abc import Callable, Container, Sequence
 from typing import Final, NamedTuple
 
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.subscriptions import ChainSubscription
 
 WAITING_MAX: Final = 100_000
 """Signatures that wait at most; beyond that the oldest slot is given up."""
@@ -55,7 +55,7 @@ class Proven(NamedTuple):
     landed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    feeds: tuple[Subscription, ...] = ()
+    feeds: tuple[ChainSubscription, ...] = ()
 
 
 class _Told:
@@ -63,7 +63,7 @@ class _Told:
 
     def __init__(self, succeeded: bool, since: float) -> None:
         self.succeeded, self.since, self.noes = succeeded, since, 0
-        self.subscriptions: dict[Subscription, None] = {}
+        self.subscriptions: dict[ChainSubscription, None] = {}
 
 
 class Proofs:
@@ -85,7 +85,7 @@ class Proofs:
         return None if known is None else known.get(signature)
 
     def delivered(
-        self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[Subscription], now: float
+        self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[ChainSubscription], now: float
     ) -> list[Proven]:
         """It goes out unproven. Return what is given up to make room."""
         told = self._waiting.setdefault(slot, {}).get(signature)

@@ -15,7 +15,7 @@ from headrace.solana.rpc import Rpc, RpcError
 from headrace.solana.rpc_errors import METHOD_NOT_FOUND
 from headrace.sources.ledger import why
 from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
-from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.settings import NodeSourceSettings
 
 BATCH_MAX: Final = 256
 """Signatures of one `getSignatureStatuses` call, as nodes allow."""
@@ -52,7 +52,7 @@ class Prover:
         *,
         head: Callable[[], int],
         publish: Callable[[Sequence[Proven]], Awaitable[None]],
-        settings: RpcPubSubSettings,
+        settings: NodeSourceSettings,
         clock: Clock,
     ) -> None:
         self._rpc, self._proofs, self._head, self._publish = rpc, proofs, head, publish
