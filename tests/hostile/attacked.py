@@ -64,13 +64,13 @@ class Attacked(Rig):
         return [landed for slot in self.node.ledger.landed.values() for landed in slot]
 
     @property
-    def proven(self) -> set[tuple[str, int]]:
-        """What was found in its block."""
+    def decided(self) -> set[tuple[str, int]]:
+        """What was found in its block, or not, or given up."""
         return {
             (signature, update.slot)
             for update in self.updates
             if isinstance(update, LandingUpdate)
-            for signature in update.landed
+            for signature in (*update.landed, *update.absent, *update.unknown)
         }
 
     @property

@@ -26,13 +26,15 @@ class Mode:
     """`attack` begins it and returns; what it has begun ends with the attack.
 
     `alone`: what happened can be held against what was declared also where this node is the only one; not where it asks
-    to be left alone for minutes. `phantoms`: it tells of transactions that never were.
+    to be left alone for minutes. `phantoms`: it tells of transactions that never were. `unproven`: it says of what
+    happened that it is in no block.
     """
 
     name: str
     attack: Attack
     alone: bool = True
     phantoms: bool = False
+    unproven: bool = False
 
 
 # Before the handshake is done.
@@ -365,10 +367,10 @@ HTTP: Final = [
     Mode("a listing oldest first", http(results={"getSignaturesForAddress": LINES})),
     Mode("a listing without an end", _endless_listing),
     Mode("blocks that were not asked for", http(results={"getBlocks": [1, 2, 3]})),
-    Mode("no statuses, and blocks without a signature", lists([])),
-    Mode("no statuses, and another's blocks", lists([made_up_signature(5)])),
-    Mode("no statuses, and blocks that are null", lists(None)),
-    Mode("no statuses, and blocks of 100,000 signatures", lists([made_up_signature(5)] * 100_000)),
+    Mode("no statuses, and blocks without a signature", lists([]), unproven=True),
+    Mode("no statuses, and another's blocks", lists([made_up_signature(5)]), unproven=True),
+    Mode("no statuses, and blocks that are null", lists(None), unproven=True),
+    Mode("no statuses, and blocks of 100,000 signatures", lists([made_up_signature(5)] * 100_000), unproven=True),
     Mode("a ledger that begins at 2^60", http(results={"getFirstAvailableBlock": 2**60})),
     Mode("getSlot 5,000 ahead", http(results={"getSlot": 6_000})),
     Mode("a gzip bomb", bodies(lambda _: body(GZIP, "content-encoding: gzip"))),
