@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from headrace.bus import BusSettings, History, Sink
 from headrace.bus.memory import MemoryBus
 from headrace.cache import Cache
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Message, Position

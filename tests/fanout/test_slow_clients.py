@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.fanout.histories import PAGE_BYTES
+from headrace.fanout.history_pages import PAGE_BYTES
 from headrace.gateway.transports.websocket import Connection
 from tests.gateway.running_gateway import PING, TEXT, Raw, RunningGateway, frame, join, run_gateway
 
@@ -73,7 +73,7 @@ async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything(
         readers = [asyncio.create_task(read_all(raw, 1000)) for raw in healthy]
         await publish_slowly(running, 1000, 1000)
         assert await asyncio.gather(*readers) == [list(range(1, 1001))] * 20
-        assert connection in running.gateway.gate.keeper.stuck
+        assert connection in running.gateway.keeper.stuck
         connection.still_full()  # its time is over; a deadline of a second would also meet who waits for a busy machine
         connection.still_full()
         await running.clients(20)
@@ -102,7 +102,7 @@ async def test_one_that_takes_little_at_a_time_stays() -> None:
         connection, looks = only_connection(running), 0
         for offset in range(1, 1001):
             assert int((await slow.json())["offset"]) == offset
-            if offset % 50 == 0 and connection in running.gateway.gate.keeper.stuck:
+            if offset % 50 == 0 and connection in running.gateway.keeper.stuck:
                 connection.still_full()
                 looks += 1
         assert looks > 1

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from litestar import MediaType, Response, get
 
+from headrace.fanout.client import Client
 from headrace.fanout.feeds import Feed
 from headrace.fanout.framing import events
-from headrace.fanout.groups import Client, Subscription
+from headrace.fanout.groups import Subscription
 from headrace.fanout.windows import Windows
 from headrace.gateway.transports.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
 from headrace.model.events import Message, MessageKind, Position, Publication

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor

@@ -1,20 +1,23 @@
-"""What bounds the work of the hub, asked for anew each time: these limits may change while the hub runs."""
+"""Bounds on the work of the hub, read anew for each use, as they may change while the hub runs."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 
 class HubLimits(Protocol):
-    """Bounds of one hub: messages of one replay, nodes of all filters of a topic, and the rest between two writes."""
+    """Bounds of one hub, as the settings of the gateway name them."""
 
     @property
-    def recover_max(self) -> int: ...
+    def recover_max(self) -> int:
+        """Return the most messages that are replayed to, or held for, one subscription."""
 
     @property
-    def filter_nodes_max(self) -> int: ...
+    def filter_nodes_max(self) -> int:
+        """Return the most nodes of all distinct filters on one topic."""
 
     @property
-    def tick_ms(self) -> float: ...
+    def tick_ms(self) -> float:
+        """Return the rest between two writes, in milliseconds."""
 
 
 Limits: TypeAlias = Callable[[], HubLimits]

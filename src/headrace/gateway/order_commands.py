@@ -6,17 +6,15 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.fanout.groups import Client
-from headrace.fanout.replays import INTERNAL
+from headrace.fanout.client import Client
 from headrace.model.errors import InvariantError, RequestError
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
 from headrace.orders.requests import read_json
 from headrace.protocol import frames
-from headrace.protocol.codes import ErrorCode
+from headrace.protocol.codes import INTERNAL, ErrorCode
 from headrace.protocol.orders import order_view
 from headrace.protocol.session import OrderCommand
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
@@ -25,7 +23,7 @@ AT_ONCE_MAX: Final = 10_000
 _log = structlog.get_logger("gateway")
 
 
-class OrderVerbs:
+class OrderCommands:
     """Does what `order.execute`, `order.cancel` and `order.get` ask for, and answers when it is done.
 
     A connection that named its user acts for that user only: it can't place, see or cancel another's orders.
@@ -44,7 +42,7 @@ class OrderVerbs:
         self._running += 1
         failed = partial(client.send, frames.error(INTERNAL, command.request_id))
         work = partial(self._perform, client, command, user_id)
-        task = start_once(self._supervisor, "orders", command.verb, work, failed)
+        task = self._supervisor.start("orders", command.verb, work, on_failure=failed)
         task.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:

@@ -13,7 +13,6 @@ from headrace.model.events import Position
 from headrace.model.states import has_state
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.conflation import Conflate, parse_conflate
 from headrace.protocol.filters import Filter, parse_filter
 from headrace.protocol.frames import (
     AckData,
@@ -26,6 +25,7 @@ from headrace.protocol.frames import (
     SubscribeData,
     UnsubscribeData,
 )
+from headrace.protocol.selection import Conflate, parse_conflate
 
 MALFORMED_MAX: Final = 10
 """Frames that are no command at all, in one connection's life, before it is closed with 4501."""

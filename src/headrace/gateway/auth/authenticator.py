@@ -7,7 +7,6 @@ from typing import Final, Literal, cast
 
 import structlog
 
-from headrace.fanout.replays import UNAVAILABLE
 from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
@@ -15,12 +14,11 @@ from headrace.gateway.auth.tokens import NotYetValid, Tokens
 from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
 from headrace.model.identity import Identity
-from headrace.protocol.codes import ErrorCode
+from headrace.protocol.codes import UNAVAILABLE, ErrorCode
 from headrace.protocol.credential_state import BAD_TOKEN, EXPIRED
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
@@ -86,7 +84,7 @@ class Authenticator:
         """Identify in a task: then `accepted(identity, seconds that it is good for)` or `refused(why)` is called."""
         assert self._tasks is not None
         work = partial(self._check, credential, accepted, refused)
-        start_once(self._tasks, "auth", "check", work, partial(refused, UNAVAILABLE))
+        self._tasks.start("auth", "check", work, on_failure=partial(refused, UNAVAILABLE))
 
     def valid_s(self, identity: Identity) -> float:
         """Seconds until it expires."""

@@ -4,15 +4,14 @@ import ipaddress
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 import structlog
 
-from headrace.config import Setting
 from headrace.gateway.door.deadlines import Deadlines
 from headrace.gateway.door.origins import NULL, Origin, configured, sent, site_of
 from headrace.gateway.problems import Refused, retry_after
+from headrace.gateway.settings import AdmissionSettings
 from headrace.model.errors import ConfigError
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
@@ -27,73 +26,10 @@ _ORIGINS_LOGGED_MAX: Final = 100
 
 FULL_RETRY_AFTER_S: Final = 60
 
-_Count = msgspec.Meta(ge=1)
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _log = structlog.get_logger("gateway")
-
-
-class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
-
-    per_address_max: Annotated[
-        int,
-        _Count,
-        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
-    ] = 5000
-    per_user_max: Annotated[
-        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
-    ] = 100
-    connects_per_s: Annotated[
-        int,
-        _Count,
-        Setting(
-            "New WebSockets and event streams of one address a second, and as many at once",
-            ("WEBSOCKET_CONNECTS_PER_S",),
-            live=True,
-        ),
-    ] = 1000
-    http_per_address_max: Annotated[
-        int,
-        _Count,
-        Setting(
-            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
-            ("HTTP_MAX_PER_ADDRESS",),
-            live=True,
-        ),
-    ] = 512
-    requests_per_s: Annotated[
-        int,
-        _Count,
-        Setting(
-            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
-            ("HTTP_REQUESTS_PER_S",),
-            live=True,
-        ),
-    ] = 2000
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        msgspec.Meta(max_length=64),
-        Setting("Addresses or networks whose X-Forwarded-For is believed", ("TRUSTED_PROXIES",), live=True),
-    ] = ()
-    origins: Annotated[
-        tuple[str, ...],
-        msgspec.Meta(max_length=256),
-        Setting(
-            "Pages of other sites that may read and connect: https://app.example.com, https://*.example.com (one name "
-            "below), capacitor://localhost; * for all, null for files",
-            ("ALLOWED_ORIGINS",),
-            live=True,
-        ),
-    ] = ()
-    idle_s: Annotated[
-        float,
-        msgspec.Meta(ge=0),
-        Setting(
-            "Seconds without subscription or command before a connection is closed; 0: never", ("WEBSOCKET_IDLE_S",)
-        ),
-    ] = 0
 
 
 class _Visitor:

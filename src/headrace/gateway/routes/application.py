@@ -62,11 +62,11 @@ _log = structlog.get_logger("gateway")
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
     """The ASGI application; `more` are handlers that a benchmark or a test adds."""
     handlers: list[ControllerRouterHandler] = [*_HANDLERS, *more]
-    if context.dashboard:
+    if context.options.dashboard:
         handlers += dashboard.HANDLERS
-    if context.expose_metrics:
+    if context.options.expose_metrics:
         handlers += health.METRICS_HANDLERS
-    if context.auth is not None:
+    if context.parts.auth is not None:
         handlers += tickets.HANDLERS
     app = Litestar(
         route_handlers=[*handlers, schema.openapi(handlers)],
@@ -81,10 +81,10 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         openapi_config=None,
         state=State({"context": context}),
         logging_config=None,
-        request_max_body_size=context.keeper.settings.body_bytes_max,
+        request_max_body_size=context.sessions.keeper.settings.body_bytes_max,
     )
-    counted = Counted(app, context.keeper)
-    return _Outer(CrossOrigin(counted, context.keeper.admission), context)
+    counted = Counted(app, context.sessions.keeper)
+    return _Outer(CrossOrigin(counted, context.sessions.keeper.admission), context)
 
 
 class _Outer:
@@ -106,7 +106,7 @@ class _Outer:
             await send(message)
 
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not length.isdigit() or int(length) > self._context.keeper.settings.body_bytes_max:
+        if not length.isdigit() or int(length) > self._context.sessions.keeper.settings.body_bytes_max:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
@@ -129,6 +129,7 @@ def answer(status: int, detail: str = "", headers: dict[str, str] | None = None,
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's own: routing, validation, body size. Only what is wrong with the caller's parameters is shown."""
     status = error.status_code
+    error.__cause__ = error.__context__ = None  # their frames hold the request, and the request's answer holds them
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
     return answer(status, headers=error.headers)

@@ -15,7 +15,7 @@ from headrace.gateway.routes.asgi_errors import address_of
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.request_counts import discount
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, TopicPath, position, problems
-from headrace.gateway.sessions import Gate
+from headrace.gateway.sessions import SessionContext
 from headrace.gateway.transports.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.model.events import Position
 from headrace.model.identity import Identity
@@ -74,8 +74,8 @@ async def follow_topic(
     await guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    address = address_of(request.scope, context.keeper.admission)
-    return _Answer(context.gate, address, topic, since, guards.identity_of(request))
+    address = address_of(request.scope, context.sessions.keeper.admission)
+    return _Answer(context.sessions, address, topic, since, guards.identity_of(request))
 
 
 def _position(event_id: str) -> Position:
@@ -89,24 +89,32 @@ def _position(event_id: str) -> Position:
 class _Answer:
     """Writes the head of the answer, and leaves the socket to the stream, which counts as a WebSocket does."""
 
-    def __init__(self, gate: Gate, address: str, topic: str, since: Position | None, identity: Identity | None) -> None:
-        self._gate, self._address, self._topic, self._since, self._identity = gate, address, topic, since, identity
+    def __init__(
+        self, sessions: SessionContext, address: str, topic: str, since: Position | None, identity: Identity | None
+    ) -> None:
+        self._sessions, self._address, self._topic, self._since, self._identity = (
+            sessions,
+            address,
+            topic,
+            since,
+            identity,
+        )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """From the checks to the stream nothing waits, so the limits hold."""
-        admission = self._gate.keeper.admission
+        admission = self._sessions.keeper.admission
         try:
-            _check_room(self._gate, self._identity)
+            _check_room(self._sessions, self._identity)
             admission.enter(self._address)
         except Refused as refused:
-            self._gate.keeper.refused.labels(str(int(refused.status))).inc()
+            self._sessions.keeper.refused.labels(str(int(refused.status))).inc()
             raise
-        discount(scope, self._gate.keeper.rates)
+        discount(scope, self._sessions.keeper.rates)
         taken = False
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
             take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-            stream = EventStream(self._gate, self._topic, self._since, self._identity, self._address)
+            stream = EventStream(self._sessions, self._topic, self._since, self._identity, self._address)
             taken = take_over(stream)
         finally:
             if not taken:
@@ -115,12 +123,12 @@ class _Answer:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _check_room(gate: Gate, identity: Identity | None) -> None:
-    if gate.keeper.draining:
+def _check_room(sessions: SessionContext, identity: Identity | None) -> None:
+    if sessions.keeper.draining:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
-    if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
+    if len(sessions.hub.clients) >= sessions.keeper.settings.connections_max:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
-    if identity is not None and gate.keeper.admission.has_enough(identity.subject):
+    if identity is not None and sessions.keeper.admission.has_enough(identity.subject):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 

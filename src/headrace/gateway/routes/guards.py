@@ -36,14 +36,14 @@ _Connection = ASGIConnection[Any, Any, Any, Any]
 
 async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> None:
     """The guard of all routes: puts the caller's identity where `identity_of` finds it, or refuses with 401."""
-    auth = context_of(connection).auth
+    auth = context_of(connection).parts.auth
     if auth is not None and not handler.opt.get("open"):
         await _identify(connection, auth, by_ticket=bool(handler.opt.get("ticket")))
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
     """A guard: 403 for everybody who is no admin."""
-    if context_of(connection).auth is not None:
+    if context_of(connection).parts.auth is not None:
         identity = identity_of(connection)
         if identity is None or not identity.admin:
             raise _forbidden("admins only")
@@ -51,7 +51,7 @@ def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
 
 async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
     """The guard of `/metrics`: open, or for admins, as the settings say."""
-    auth = context_of(connection).auth
+    auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
         await _identify(connection, auth, by_ticket=False)
         admin_only(connection, handler)
@@ -71,7 +71,7 @@ def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: Tr
 
 async def admit(connection: _Connection, topic: str) -> None:
     """Raises Refused 403 for a topic that the caller may not read; 503 while it can't be told whose an order is."""
-    identity, owners = identity_of(connection), context_of(connection).gate.order_topics
+    identity, owners = identity_of(connection), context_of(connection).sessions.order_topics
     if identity is None or identity.may_read(topic):
         return
     if owners is None or not topic.startswith(ORDER_PREFIX):
@@ -106,7 +106,7 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
     connection.scope["user"] = identity
-    count_for_user(connection.scope, context_of(connection).keeper.rates, identity.subject)
+    count_for_user(connection.scope, context_of(connection).sessions.keeper.rates, identity.subject)
 
 
 def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:

@@ -54,7 +54,7 @@ def liveness() -> Liveness:
 )
 def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     """Every part's state; 503 while one that is required is not ready."""
-    parts = context_of(request).health.components()
+    parts = context_of(request).parts.health.components()
     components = {
         name: Component(it.ready, it.required, it.since_ms, it.detail, it.last_error, it.last_error_ms)
         for name, it in parts.items()
@@ -76,7 +76,7 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
     media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
-    return Response(context_of(request).metrics.render(), media_type=media_type)
+    return Response(context_of(request).parts.metrics.render(), media_type=media_type)
 
 
 HANDLERS: Final = (liveness, readiness)

@@ -57,14 +57,14 @@ class Info(msgspec.Struct, frozen=True):
 def connections(request: Request[Any, Any, Any]) -> Connections:
     """How many connections, users and subscriptions this server has."""
     context = context_of(request)
-    hub = context.hub
+    hub = context.sessions.hub
     public = {topic: count for topic, count in hub.topics().items() if is_listed(topic)}
     busiest = sorted(public.items(), key=lambda entry: (-entry[1], entry[0]))[:TOPICS_SHOWN]
     return Connections(
         total_connections=len(hub.clients),
-        active_users=len(context.keeper.admission.users),
+        active_users=len(context.sessions.keeper.admission.users),
         subscriptions=hub.subscriptions,
-        server_id=context.server_id,
+        server_id=context.options.server_id,
         topics=dict(busiest),
         cluster=Cluster(servers=1, total_connections=len(hub.clients)),
     )
@@ -74,7 +74,7 @@ def connections(request: Request[Any, Any, Any]) -> Connections:
 def info(request: Request[Any, Any, Any]) -> Info:
     """What this server is."""
     context = context_of(request)
-    return Info("headrace", __version__, context.server_id, SUBPROTOCOL, context.demo)
+    return Info("headrace", __version__, context.options.server_id, SUBPROTOCOL, context.options.demo)
 
 
 @get("/ws", opt=guards.OPEN, status_code=426, include_in_schema=False, sync_to_thread=False)

@@ -29,7 +29,7 @@ class Ticket(msgspec.Struct, frozen=True):
 )
 async def issue(request: Request[Any, Any, Any]) -> Ticket:
     """A ticket for `/ws?ticket=…`, in exchange for the bearer token."""
-    auth, identity = context_of(request).auth, guards.identity_of(request)
+    auth, identity = context_of(request).parts.auth, guards.identity_of(request)
     assert auth is not None
     assert identity is not None
     try:

@@ -74,13 +74,13 @@ def list_topics(
     """Topics that have messages here and that you may read, by name. What users are sent has a log of its own."""
     context = context_of(request)
     try:
-        tops = context.bus.topics()
+        tops = context.parts.bus.topics()
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     listed = guards.reader(request, anyone=is_listed)
     found = [name for name in tops if name.startswith(prefix) and listed(name) and not name.startswith(USER_PREFIX)]
     page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
-    subscribers = context.hub.topics()
+    subscribers = context.sessions.hub.topics()
     entries = [
         TopicEntry(name, tops[name].epoch, str(tops[name].offset), subscribers.get(name, 0)) for name in page[:limit]
     ]
@@ -112,7 +112,7 @@ async def read_history(
     await guards.admit(request, topic)
     since = position(epoch, offset)
     try:
-        page = await context.bus.history(topic, since, limit, reverse=reverse)
+        page = await context.parts.bus.history(topic, since, limit, reverse=reverse)
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     if not page.complete:

@@ -9,10 +9,10 @@ from typing import Final, TypeAlias, cast
 
 import structlog
 
+from headrace.fanout.client import Client
 from headrace.fanout.framing import chunk, events
-from headrace.fanout.groups import Client
 from headrace.gateway.door.doorkeeper import Stalling
-from headrace.gateway.sessions import Gate
+from headrace.gateway.sessions import SessionContext
 from headrace.model.events import Position
 from headrace.model.identity import Identity
 from headrace.protocol import frames, sse
@@ -43,14 +43,16 @@ class EventStream(Client, Stalling, asyncio.Protocol):
     """
 
     def __init__(
-        self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None, address: str
+        self, sessions: SessionContext, topic: str, recover: Position | None, identity: Identity | None, address: str
     ) -> None:
         """Under `address` it was counted on entering; it leaves there when its socket is gone."""
-        self._gate, self._keeper, self._address = gate, gate.keeper, address
+        self._sessions, self._keeper, self._address = sessions, sessions.keeper, address
         self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf
-        if gate.auth is not None and identity is not None:
-            self._ends_s = self._keeper.clock.monotonic() + gate.auth.valid_s(identity) + gate.auth.settings.grace_s
+        if sessions.auth is not None and identity is not None:
+            self._ends_s = (
+                self._keeper.clock.monotonic() + sessions.auth.valid_s(identity) + sessions.auth.settings.grace_s
+            )
         self._wanted = Subscribe(topic, None, recover)
         self._heard_bytes = self._unsent = 0
         self._began_s, self._code = self._keeper.clock.monotonic(), _LOST
@@ -61,12 +63,12 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         settings = self._keeper.settings
         self.transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
         _give_up_after(self.transport, settings.ping_s + settings.pong_s)
-        self._gate.hub.add(self)
+        self._sessions.hub.add(self)
         if self._user_id is not None:
             self._keeper.admission.users[self._user_id] += 1
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.wire.write(chunk(sse.retry(_rng.randint(*RETRY_MS))))
-        self._gate.hub.subscribe(self, self._wanted)
+        self._sessions.hub.subscribe(self, self._wanted)
         _log.debug("client_connected", user=self._user_id, address=self._address, topic=self._wanted.topic)
         self.wake()
 
@@ -86,11 +88,11 @@ class EventStream(Client, Stalling, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._watch_unsent()
-        self._gate.hub.pause(self)
+        self._sessions.hub.pause(self)
 
     def resume_writing(self) -> None:
         self._keeper.stuck.clear(self)
-        self._gate.hub.resume(self)
+        self._sessions.hub.resume(self)
 
     def abort(self) -> None:
         self.transport.abort()
@@ -106,7 +108,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
     def ping(self) -> None:
         if not self.paused:
             ts_ms = self._keeper.clock.wall_ns() // 1_000_000
-            self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
+            self.send(frames.ping(ts_ms, self._sessions.head(), self._sessions.hub.tops(self)))
 
     def no_pong(self) -> None:
         """Never called: its pings need no answer."""
@@ -120,7 +122,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         if code is CloseCode.SHUTDOWN:
             last = sse.retry(_rng.randint(*RETRY_AFTER_STOP_MS)) + last
         self.wire.write(chunk(last) + chunk(b""))
-        self._gate.closed.labels(str(int(code))).inc()
+        self._sessions.closed.labels(str(int(code))).inc()
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
         self.transport.close()
@@ -133,8 +135,8 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.open = False
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
-        if self in self._gate.hub.clients:
-            self._gate.hub.remove(self)
+        if self in self._sessions.hub.clients:
+            self._sessions.hub.remove(self)
             if self._user_id is not None:
                 self._keeper.admission.leave_user(self._user_id)
 

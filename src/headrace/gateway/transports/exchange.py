@@ -91,6 +91,8 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  (a defect costs its request alone)
             _log.error("request_failed", path=self.scope["path"], error=repr(error), exc_info=error)
             self._fail()
+        finally:
+            self.scope["extensions"].clear()  # the scope would hold the connection, and the connection the scope
 
     def leave(self) -> bytes:
         """End here: the client left, or another protocol goes on. Returns what was not yet written of the head."""

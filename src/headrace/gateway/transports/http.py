@@ -226,6 +226,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         try:
             exchange.task = self._side.supervisor.start("gateway", "request", lambda: exchange.run(self._side.app))
         except RuntimeError:  # the service ends
+            self._exchange = None
             self.transport.abort()
 
     def _hand_over(self, connection: "Connection", request: Request) -> None:

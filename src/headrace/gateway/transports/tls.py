@@ -3,33 +3,16 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Protocol, cast
 
-import msgspec
 import structlog
 
-from headrace.config import Setting
 from headrace.gateway.door.doorkeeper import Doorkeeper
+from headrace.gateway.settings import TlsSettings
 from headrace.model.errors import ConfigError
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 _log = structlog.get_logger("gateway")
-
-
-class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. They are read again on SIGHUP and when they change."""
-
-    cert_file: Annotated[
-        str,
-        Setting("PEM file with the certificate and its chain; with it the port speaks TLS only", ("TLS_CERT_FILE",)),
-    ] = ""
-    key_file: Annotated[str, Setting("PEM file with the certificate's private key", ("TLS_KEY_FILE",))] = ""
-
-    def paths(self) -> list[Path]:
-        """The files to watch."""
-        return [Path(name) for name in (self.cert_file, self.key_file) if name]
 
 
 class Certificate:
@@ -82,7 +65,7 @@ class Http(Protocol):
     def data_received(self, data: bytes) -> None: ...
 
 
-class TlsDoor(asyncio.Protocol):
+class TlsConnection(asyncio.Protocol):
     """A new connection, until its handshake is done: counted with those that are not yet WebSockets."""
 
     def __init__(
@@ -103,7 +86,7 @@ class TlsDoor(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.pause_reading()  # uvloop reads on all the same, until the handshake begins
-        start_once(self._supervisor, "gateway", "tls", self._shake_hands, self._transport.abort)
+        self._supervisor.start("gateway", "tls", self._shake_hands, on_failure=self._transport.abort)
         asyncio.get_running_loop().call_soon(self._hand_on)
 
     def data_received(self, data: bytes) -> None:

@@ -1,32 +1,32 @@
-"""Pages of the past, for each client one after another: the next is read when it has taken the last."""
+"""Pages of the past on request, for each client one after another: the next is read once the last was taken."""
 
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headrace.bus import Bus
-from headrace.fanout.groups import Client
-from headrace.fanout.replays import INTERNAL, UNAVAILABLE
+from headrace.fanout.client import Client
 from headrace.model.errors import RequestError, TransientError
 from headrace.protocol import frames
-from headrace.protocol.codes import ErrorCode
+from headrace.protocol.codes import INTERNAL, UNAVAILABLE, ErrorCode
 from headrace.protocol.frames import Framer
 from headrace.protocol.session import History
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
     import asyncio
 
 PAGE_BYTES: Final = 524_288
-"""Frames in one answer; a page that would be longer has fewer messages."""
+"""Bytes of the frames in one answer; a longer page gets fewer messages."""
 
 UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
 
 
-class Histories:
-    """Answers `history`, in the order asked. A few bytes ask for half a megabyte: a client that takes nothing, though
-    it asked for much, is owed one page at a time. How many may wait is bounded by the rate of its commands.
+class HistoryPages:
+    """Answers `history` commands, for each client in the order of the commands.
+
+    A few bytes ask for half a megabyte. So a client that asks for much and takes nothing is owed one page at a time;
+    how many commands may wait is bounded by the rate at which a client may send commands.
     """
 
     def __init__(self, bus: Bus, supervisor: Supervisor, framer: Framer) -> None:
@@ -36,16 +36,16 @@ class Histories:
 
     @property
     def reading(self) -> bool:
-        """Whether a page is being read."""
+        """Return whether a page is being read."""
         return bool(self._reading)
 
     def ask(self, client: Client, wanted: History) -> None:
-        """Answer it as soon as those before it are taken and the bus has it."""
+        """Answer the command as soon as the earlier pages are taken and the bus has the page."""
         self._asked.setdefault(client, deque()).append(wanted)
         self.go_on(client)
 
     def go_on(self, client: Client) -> None:
-        """Read the next page for the client, if it takes data and none is being read for it."""
+        """Read the client's next page, if the client takes data and no page is being read for it."""
         if client not in self._asked or client in self._reading or client.paused or not client.open:
             return
         waiting = self._asked[client]
@@ -55,11 +55,11 @@ class Histories:
         self._reading.add(client)
         failed = partial(client.send, frames.error(INTERNAL, wanted.request_id))
         work = partial(self._answer, client, wanted)
-        task = start_once(self._supervisor, "gateway", "history", work, failed)
+        task = self._supervisor.start("gateway", "history", work, on_failure=failed)
         task.add_done_callback(partial(self._done, client))
 
     def forget(self, client: Client) -> None:
-        """It is gone."""
+        """Drop the commands of a client that left."""
         self._asked.pop(client, None)
 
     def _done(self, client: Client, task: "asyncio.Task[object]") -> None:
