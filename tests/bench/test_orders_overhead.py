@@ -3,10 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
+
 from headrace.bench.orders_overhead import QUOTE_MS, _overhead
-from headrace.chains import Swap
 from headrace.chains.mock import MockChain, MockChainSettings
 from headrace.model.amounts import BaseUnits
+from headrace.model.instructions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, memo
 from headrace.runtime.clock import ManualClock
 
 
@@ -14,8 +16,9 @@ async def test_what_quotes_and_the_chain_took_is_not_ours(tmp_path: Path) -> Non
     settings = MockChainSettings(file=str(tmp_path / "chain.db"), execution_ms="40")
     chain = MockChain(settings, ManualClock())
     one = BaseUnits(1)
-    swap = Swap(memo="o", venue="v", mint_in="a", mint_out="b", amount_in=one, quoted_out=one, min_out=one)
-    await chain.send(chain.sign(swap, await chain.blockhash()))
+    swap = MockSwap(venue="v", mint_in="a", mint_out="b", amount_in=one, quoted_out=one, min_out=one)
+    instruction = Instruction(MOCK_SWAP_PROGRAM, (), msgspec.json.encode(swap))
+    await chain.send(chain.sign([instruction, memo("o")], await chain.blockhash()))
     await chain.close()
     took_ms = {"o": QUOTE_MS + 40 + 7.0, "unknown": 1.0}
     told = await asyncio.to_thread(_overhead, took_ms, tmp_path / "chain.db")

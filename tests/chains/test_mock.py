@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from headrace.chains import Signed, Swap
 from headrace.chains.mock import MockChain, MockChainSettings
 from headrace.model.amounts import BaseUnits
-from headrace.model.errors import ConfigError, TransientError
+from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.instructions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed, memo
 from headrace.runtime.clock import ManualClock
 
 BLOCK_MS, VALIDITY, FINALITY = 250, 150, 32
@@ -28,9 +29,8 @@ async def opened(folder: Path, clock: ManualClock | None = None, **settings: Any
         await chain.close()
 
 
-async def signed(chain: MockChain, memo: str = "o", *, min_out: int = 90) -> Signed:
-    swap = Swap(
-        memo=memo,
+def swap(min_out: int = 90) -> Instruction:
+    swap = MockSwap(
         venue="v",
         mint_in="a",
         mint_out="b",
@@ -38,7 +38,11 @@ async def signed(chain: MockChain, memo: str = "o", *, min_out: int = 90) -> Sig
         quoted_out=BaseUnits(100),
         min_out=BaseUnits(min_out),
     )
-    return chain.sign(swap, await chain.blockhash())
+    return Instruction(MOCK_SWAP_PROGRAM, (), msgspec.json.encode(swap))
+
+
+async def signed(chain: MockChain, order_id: str = "o", *, min_out: int = 90) -> Signed:
+    return chain.sign([swap(min_out), memo(order_id)], await chain.blockhash())
 
 
 async def depths(chain: MockChain, clock: ManualClock, it: Signed, for_ms: int) -> list[str | None]:
@@ -209,3 +213,27 @@ async def _waits(clock: ManualClock, wait: Callable[[], Any], expected_s: float)
 async def test_a_range_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         MockChain(MockChainSettings(file=str(tmp_path / "c.db"), execution_ms="3-2"), ManualClock())
+
+
+UNREADABLE = Instruction(MOCK_SWAP_PROGRAM, (), b"{}")
+
+
+@pytest.mark.parametrize("given", [[], [swap()], [swap(), swap(), memo("o")], [UNREADABLE, memo("o")]])
+async def test_instructions_other_than_a_swap_and_a_memo_are_not_signed(
+    tmp_path: Path, given: list[Instruction]
+) -> None:
+    async with opened(tmp_path) as (chain, _):
+        with pytest.raises(InvariantError, match="expected"):
+            chain.sign(given, await chain.blockhash())
+
+
+async def test_bytes_signed_by_version_0_1_0_are_still_executed(tmp_path: Path) -> None:
+    """An order that was submitted before an update is stored with these bytes."""
+    async with opened(tmp_path, execution_ms="0") as (chain, _):
+        height = (await chain.blockhash()).last_valid_height
+        old = (
+            b'[{"memo":"old","venue":"raydium","mint_in":"a","mint_out":"b","amount_in":1,"quoted_out":100,"min_out":9}'
+            b',{"hash":"bh1","last_valid_height":%d}]' % height
+        )
+        await chain.send(Signed("s", old, height))
+        assert await chain.executions() == {"old": 1}

@@ -133,9 +133,65 @@ def test_unknown_names_in_files_are_refused_with_the_nearest(files: Files) -> No
         "gate.commitment: got an unknown setting (from headrace.toml:4), expected a known one; "
         "did you mean node.commitment?",
         "nod.label: got an unknown setting (from headrace.toml:6), expected a known one; did you mean node.label?",
-        "nod2.x: got an unknown setting (from headrace.toml), expected a known one; did you mean [node]?",
+        "nod2.x: got an unknown setting (from headrace.toml:7), expected a known one; did you mean [node]?",
         "qqqq.label: got an unknown setting (from headrace.toml:10), expected a known one; did you mean node.label?",
         "zzz: got an unknown setting (from headrace.toml:11), expected a known one (`headrace config` lists them)",
+    ]
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of a port."""
+
+    size: Annotated[int, msgspec.Meta(ge=1), Setting("items kept", env=("BOUND_SIZE",), live=True)] = 10
+
+
+class Remote(Bounds, frozen=True, forbid_unknown_fields=True):
+    """Settings of an adapter of this port."""
+
+    url: Annotated[str, Setting("server", env=("REMOTE_URL",))] = "here"
+
+
+NESTED: dict[str, type[msgspec.Struct]] = {**SECTIONS, "bus": Bounds, "bus.remote": Remote}
+
+
+def nested(folder: Path, toml: str, **env: str) -> Config:
+    (folder / "headrace.toml").write_text(toml)
+    return load(NESTED, env=env, dotenv=None, toml=folder / "headrace.toml")
+
+
+@pytest.mark.parametrize("toml", ["[bus.remote]\nurl = 'there'\n", "[bus]\nremote.url = 'there'\n"])
+def test_a_section_within_a_section_is_read(tmp_path: Path, toml: str) -> None:
+    config = nested(tmp_path, toml)
+    assert config.section(Remote).url == "there"
+    assert str(config.origins["bus.remote.url"]).startswith("headrace.toml:")
+
+
+def test_inherited_fields_are_those_of_the_section_they_are_inherited_from(tmp_path: Path) -> None:
+    config = nested(tmp_path, "[bus]\nsize = 7\n[bus.remote]\nurl = 'there'\n")
+    assert config.section(Remote) == Remote(size=7, url="there")
+    assert config.section(Bounds) == Bounds(size=7)
+    assert [row.key for row in config.describe() if row.key.startswith("bus")] == ["bus.size", "bus.remote.url"]
+    assert "[bus.remote]\n  url" in render(config, as_json=False)
+    assert nested(tmp_path, "", BOUND_SIZE="8").section(Remote).size == 8
+
+
+def test_a_live_change_of_an_inherited_field_reaches_both_sections(tmp_path: Path) -> None:
+    config = nested(tmp_path, "[bus]\nsize = 7\n")
+    seen: list[int] = []
+    config.on_change(Remote, lambda _, new: seen.append(new.size))
+    (tmp_path / "headrace.toml").write_text("[bus]\nsize = 9\n")
+    assert config.reload().applied == ("bus.size",)
+    assert seen == [9]
+
+
+def test_unknown_names_in_and_of_nested_sections_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(WrongSettings) as raised:
+        nested(tmp_path, "[bus.remote]\nulr = 'x'\nsize = 1\n[bus.remot]\nurl = 'x'\n[other.remote]\na = 1\n")
+    assert [(error.key, error.expected.rpartition("mean ")[2]) for error in raised.value.errors] == [
+        ("bus.remote.ulr", "bus.remote.url?"),
+        ("bus.remote.size", "bus.size?"),
+        ("bus.remot", "bus.remote.url?"),
+        ("other.remote", "[bus.remote]?"),
     ]
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.cache import CACHES, Cache, CacheSettings, Snapshot
 from headrace.model.events import Label, Message, MessageKind, Publication
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.local_bus import LocalBus
 
 TOPIC = "accounts:pump"
 
@@ -38,7 +38,7 @@ class Desk:
     """A cache on a bus of its own."""
 
     def __init__(self, make: Make, **bounds: int) -> None:
-        self.bus = MemoryBus(BusSettings(), ManualClock(), "gen")
+        self.bus = LocalBus(BusSettings(), ManualClock(), "gen")
         self.cache = make(CacheSettings(**bounds), Metrics())
         self.log: list[Message] = []
         self.bus.attach(self.cache.apply)

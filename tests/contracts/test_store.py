@@ -12,20 +12,23 @@ from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
     Attempt,
+    AttemptEvent,
     AttemptStatus,
+    Change,
     Claimed,
+    EventKind,
     LeaseLost,
     Order,
     OrderEvent,
     OrderRefused,
     OrderStatus,
+    Outcome,
     Quote,
     Trigger,
 )
 from headrace.orders import machine
-from headrace.orders.machine import Step
-from headrace.orders.steps import Steps
-from headrace.orders.store import STORES, Rate, Room, Store
+from headrace.orders.store import STORES, Rate, Store
+from headrace.orders.verbs import Room
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import new_order
 from tests.orders.store.servers import write
@@ -90,10 +93,14 @@ def attempt_of(order: Order, number: int = 1) -> Attempt:
     )
 
 
+def landed(order: Order, outcome: Outcome | None = None) -> Change:
+    """The step that ends an executed order."""
+    return Change(kind=EventKind.LANDED, outcome=outcome, attempt=attempt_of(order), learnt=AttemptEvent.LANDED_OK)
+
+
 async def submit(store: Store, order: Order) -> Order:
-    steps = Steps(store)
-    order = steps.take_later(order, Step.QUOTED)
-    return await steps.take(order, Step.JOURNALED, attempt=attempt_of(order))
+    order = store.apply_later(order, Change(kind=EventKind.QUOTED))
+    return await store.apply(order, Change(kind=EventKind.JOURNALED, attempt=attempt_of(order)))
 
 
 async def log(store: Store, order_id: str) -> list[tuple[int, str, str]]:
@@ -136,11 +143,10 @@ async def test_a_stale_belief_in_one_order_harms_no_other_of_the_same_commit(sto
     a, c = await submit(store, a), await submit(store, c)
     await store.cancel("a", None)  # whoever holds it does not know yet
     await store.cancel("b", None)  # its lease is lost
-    steps = Steps(store)
     done = await asyncio.gather(
-        steps.take(a, Step.LANDED, attempt=attempt_of(a), trace=machine.Trace.LANDED_OK),
+        store.apply(a, landed(a)),
         submit(store, b),
-        steps.take(c, Step.LANDED, attempt=attempt_of(c), trace=machine.Trace.LANDED_OK),
+        store.apply(c, landed(c)),
         return_exceptions=True,
     )
     assert [getattr(each, "seq", type(each)) for each in done] == [6, LeaseLost, 5]
@@ -162,7 +168,7 @@ async def test_an_order_and_its_log_are_of_one_moment(store: Store) -> None:
 async def test_an_order_goes_its_way_with_a_gapless_log(store: Store) -> None:
     await place(store, "a")
     order = await submit(store, await claim_one(store))
-    done = await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+    done = await store.apply(order, landed(order))
     assert (done.status, done.seq) == (OrderStatus.CONFIRMED, 5)
     assert await store.get("a") == done
     assert await log(store, "a") == [
@@ -178,13 +184,16 @@ async def test_an_order_goes_its_way_with_a_gapless_log(store: Store) -> None:
 async def test_what_the_store_writes_itself_agrees_with_the_machine(store: Store) -> None:
     await place(store, "a", "b")
     order = await claim_one(store)
-    assert order.status is machine.after(OrderStatus.PENDING, Step.CLAIMED)
+    assert order.status is machine.after(OrderStatus.PENDING, EventKind.CLAIMED)
     await submit(store, order)
     await store.cancel("a", None)
     await store.cancel("b", None)
-    told = {order_id: (await log(store, order_id))[-1] for order_id in ("a", "b")}
-    assert told["a"][1:] == (Step.CANCEL_REQUESTED, machine.after(OrderStatus.SUBMITTED, Step.CANCEL_REQUESTED))
-    assert told["b"][1:] == (Step.CANCELLED, machine.after(OrderStatus.PENDING, Step.CANCELLED))
+    last = {order_id: (await log(store, order_id))[-1] for order_id in ("a", "b")}
+    assert last["a"][1:] == (
+        EventKind.CANCEL_REQUESTED,
+        machine.after(OrderStatus.SUBMITTED, EventKind.CANCEL_REQUESTED),
+    )
+    assert last["b"][1:] == (EventKind.CANCELLED, machine.after(OrderStatus.PENDING, EventKind.CANCELLED))
 
 
 async def test_a_thousand_identical_requests_at_once_make_one_order(store: Store, open_one: Open) -> None:
@@ -256,8 +265,8 @@ async def test_an_ended_lease_is_taken_over_and_the_former_worker_can_write_noth
     assert taken.order.epoch == zombie.epoch + 1
     assert taken.attempt == attempt_of(zombie)
     with pytest.raises(LeaseLost):
-        await Steps(store).take(zombie, Step.LANDED)
-    Steps(store).note(zombie, attempt_of(zombie), machine.Trace.SENT)
+        await store.apply(zombie, Change(kind=EventKind.LANDED))
+    store.note(zombie, attempt_of(zombie), AttemptEvent.SENT)
     assert not (await store.renew([zombie], LEASE_MS)).held
     [again] = await _after_release(other, taken.order)
     assert again.attempt is not None
@@ -282,7 +291,7 @@ async def test_the_database_refuses_steps_that_the_machine_does_not_know(store: 
     order = await claim_one(store)
     forged = replace(order, status=OrderStatus.SUBMITTED)
     with pytest.raises(LeaseLost):
-        await Steps(store).take(forged, Step.LANDED)
+        await store.apply(forged, Change(kind=EventKind.LANDED))
     assert (await log(store, "a"))[-1] == (2, "claimed", "ROUTING")
 
 
@@ -290,11 +299,10 @@ async def test_a_failed_change_writes_nothing_and_spoils_no_other(store: Store) 
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
     a, b = await submit(store, a), await submit(store, b)
-    steps = Steps(store)
     bad = replace(attempt_of(a), number=7)  # no such attempt: fails after the order's row was updated
     results = await asyncio.gather(
-        steps.take(a, Step.LANDED, attempt=bad, trace=machine.Trace.LANDED_OK),
-        steps.take(b, Step.LANDED, attempt=attempt_of(b), trace=machine.Trace.LANDED_OK),
+        store.apply(a, Change(kind=EventKind.LANDED, attempt=bad, learnt=AttemptEvent.LANDED_OK)),
+        store.apply(b, landed(b)),
         return_exceptions=True,
     )
     assert isinstance(results[0], LeaseLost)
@@ -326,8 +334,8 @@ async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: St
 async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
-    await Steps(store).take(a, Step.RETRIED, rest_ms=300_000)
-    await Steps(store).take(b, Step.RETRIED, rest_ms=0)
+    await store.apply(a, Change(kind=EventKind.RETRIED, rest_ms=300_000))
+    await store.apply(b, Change(kind=EventKind.RETRIED, rest_ms=0))
     assert [each.order.id for each in await store.claim(2, LEASE_MS, FREE)] == ["b"]
 
 
@@ -410,12 +418,12 @@ async def test_finality_is_written_down_once(store: Store, open_one: Open) -> No
     await place(store, "a", "b")
     for _ in range(2):
         order = await submit(store, await claim_one(store))
-        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+        await store.apply(order, landed(order))
     waiting = await store.unfinal(9)
     assert [each.order.id for each in waiting] == ["a", "b"]
     assert waiting[0].attempt == replace(attempt_of(waiting[0].order), status=AttemptStatus.LANDED_OK)
     outcome = replace(waiting[0].order.outcome, finality="finalized", fate="executed")
-    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome, {}) for n in range(6)])
+    done = await asyncio.gather(*[(store, other)[n % 2].finalize(waiting[0].order, outcome) for n in range(6)])
     assert sum(done) == 1
     assert (await log(store, "a"))[-1] == (6, "finalized", "CONFIRMED")
     assert [each.order.id for each in await other.unfinal(9)] == ["b"]
@@ -429,8 +437,11 @@ async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(stor
     for order_id in ("c", "a", "d"):
         order = await submit(store, claimed[order_id])
         outcome = replace(order.outcome, amount_out=BaseUnits(2**64 - 1))
-        await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
-    await Steps(store).take(claimed["b"], Step.FAILED)
+        await store.apply(
+            order,
+            landed(order, outcome),
+        )
+    await store.apply(claimed["b"], Change(kind=EventKind.FAILED))
     found = await store.fills("u", 0, 9)
     assert [(fill.order_id, fill.amount_in, fill.amount_out) for fill in found.fills] == [
         ("c", 10**9, 2**64 - 1),
@@ -448,11 +459,11 @@ async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store
     await place(store, "a", "b", "c", "d")
     for each in await store.claim(9, LEASE_MS, FREE):
         order = await submit(store, each.order)
-        await Steps(store).take(order, Step.LANDED, attempt=attempt_of(order), trace=machine.Trace.LANDED_OK)
+        await store.apply(order, landed(order))
     await write(store_place, "update orders set outcome = '{garbage' where id = ?", "b")
     await write(store_place, "update orders set request = '[]' where id = ?", "d")
     heard: list[int] = []
-    store.unreadable.heard = heard.append
+    store.unreadable.on_more = heard.append
     cursor: str | None = None
     pages: list[tuple[list[str], int]] = []
     while not pages or cursor is not None:

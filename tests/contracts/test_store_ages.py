@@ -12,12 +12,19 @@ from msgspec.structs import replace
 
 from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
-from headrace.model.orders import Fill, Order, OrderRefused, OrderStatus, Token, Trigger
-from headrace.orders import machine
-from headrace.orders.machine import Step
+from headrace.model.orders import (
+    AttemptEvent,
+    Change,
+    EventKind,
+    Fill,
+    Order,
+    OrderRefused,
+    OrderStatus,
+    Token,
+    Trigger,
+)
+from headrace.orders.intake import portfolio_of
 from headrace.orders.portfolio import Portfolio
-from headrace.orders.running_portfolio import portfolio_of
-from headrace.orders.steps import Steps
 from headrace.orders.store import STORES, TICK_S, Rate, Store
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import new_order
@@ -73,10 +80,12 @@ async def executed(store: Store, order: Order, amount_out: int = 5, *, finality:
     order = await submit(store, claimed)
     outcome = replace(order.outcome, amount_out=BaseUnits(amount_out), fate="executed", tx_hash=f"s-{order.id}-1")
     outcome = replace(outcome, finality="confirmed")
-    landed = machine.Trace.LANDED_OK
-    order = await Steps(store).take(order, Step.LANDED, outcome, attempt=attempt_of(order), trace=landed)
+    landed = AttemptEvent.LANDED_OK
+    order = await store.apply(
+        order, Change(kind=EventKind.LANDED, outcome=outcome, attempt=attempt_of(order), learnt=landed)
+    )
     if finality != "confirmed":
-        await store.finalize(order, replace(outcome, finality=finality), {})
+        await store.finalize(order, replace(outcome, finality=finality))
     found = await store.get(order.id)
     assert found is not None
     return found
@@ -209,7 +218,7 @@ async def live(store: Store, clock: ManualClock, deeds: list[Deed]) -> None:
         elif what == "settle" and open_orders:
             place, order = open_orders.pop(0)
             outcome = replace(order.outcome, finality="lost" if other else "finalized")
-            await store.finalize(order, outcome, {})
+            await store.finalize(order, outcome)
             book.fills[place] = replace(book.fills[place], finality=outcome.finality)
         elif what == "retire":
             await store.retire(0, amount)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.decoders.idl import IDL_BYTES_MAX, discriminator
-from headrace.decoders.registry import SHIPPED, Counts, Programs
+from headrace.decoders.registry import Counts, Programs
 from headrace.model.errors import ConfigError
+from headrace.programs import SHIPPED
 
 COMMCOIN = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
 AMM_V4 = "675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"
@@ -195,8 +196,8 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_shipped_idls_work_as_dropped_files_too(tmp_path: Path) -> None:
-    for path in SHIPPED.glob("*.json"):
-        shutil.copy(path, tmp_path)
+    for path in SHIPPED.glob("*/idl.json"):
+        shutil.copy(path, tmp_path / f"{path.parent.name}.json")
     assert Programs.load(tmp_path).by_name.keys() == Programs.load().by_name.keys()
 
 

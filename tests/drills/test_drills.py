@@ -16,7 +16,7 @@ class Drill(NamedTuple):
     tests: tuple[str, ...]
 
 
-DRILLS: Final[tuple[Drill, ...]] = ()
+DRILLS: Final[tuple[Drill, ...]] = (Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),)
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.patch)

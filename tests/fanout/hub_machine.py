@@ -3,14 +3,13 @@
 import asyncio
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from headrace.bus import BusSettings, History, Sink
-from headrace.bus.memory import MemoryBus
+from headrace.bus import BusSettings, ChangeSink, History, Lane, Sink, Subscription, Writer
 from headrace.cache import Cache
 from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
@@ -20,6 +19,7 @@ from headrace.protocol.codes import CloseCode
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.local_bus import LocalBus
 
 T = TypeVar("T")
 
@@ -27,14 +27,20 @@ T = TypeVar("T")
 class HesitatingBus:
     """A memory bus whose reads wait until they are released, with the answer of before or of after the wait."""
 
-    def __init__(self, bus: MemoryBus) -> None:
+    def __init__(self, bus: LocalBus) -> None:
         self.bus = bus
         self.mode = "at once"
         self.waiting: list[asyncio.Future[None]] = []
-        self.publish, self.renew, self.close, self.topics = bus.publish, bus.renew, bus.close, bus.topics
+        self.publish, self.renew, self.attach = bus.publish, bus.renew, bus.attach
+        self.close, self.topics = bus.close, bus.topics
 
-    def attach(self, sink: Sink) -> Callable[[], None]:
-        return self.bus.attach(sink)
+    async def claim(self, lane: Lane, token: int | None = None) -> Writer:
+        return await self.bus.claim(lane, token)
+
+    def subscribe(
+        self, sink: Sink, *, kinds: Collection[str] | None = (), changed: ChangeSink | None = None
+    ) -> Subscription:
+        return self.bus.subscribe(sink, kinds=kinds, changed=changed)
 
     async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
         return await self._hesitate(lambda: self.bus.history(topic, since, min(limit, 7), reverse=reverse))
@@ -121,13 +127,12 @@ class HubMachine(RuleBasedStateMachine, Generic[L]):
     async def _live(self, started: "asyncio.Future[None]", history_size: int) -> None:
         self.clock, metrics = ManualClock(), Metrics()
         async with Supervisor(self.clock) as supervisor:
-            self.bus = HesitatingBus(MemoryBus(BusSettings(history_size=history_size), self.clock, "g"))
+            self.bus = HesitatingBus(LocalBus(BusSettings(history_size=history_size), self.clock, "g"))
             limits = GatewaySettings(recover_max=20)
             cache = self.new_cache(metrics)
             if cache is not None:
                 self.bus.attach(cache.apply)
             self.hub = Hub(self.bus, self.clock, lambda: limits, metrics, supervisor, cache=cache)
-            self.bus.attach(self.hub.sink)
             self.bus.attach(self.note)
             await self.note_epoch()
             started.set_result(None)

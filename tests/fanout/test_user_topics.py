@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.fanout.client import Client
 from headrace.fanout.user_topics import UserTopic, UserTopics, announcement
 from headrace.inbox import InboxSettings, Letter
@@ -18,6 +17,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from tests.fanout.hub_machine import Wire
+from tests.local_bus import LocalBus
 
 USER = "42"
 
@@ -57,7 +57,7 @@ class Post:
     """The user topics of one server on a bus, and a model of the user's log."""
 
     def __init__(self, inbox: SqliteInbox, tasks: Supervisor, kept_max: int) -> None:
-        self.inbox, self.bus, self.kept_max = inbox, MemoryBus(BusSettings(), SystemClock(), "g"), kept_max
+        self.inbox, self.bus, self.kept_max = inbox, LocalBus(BusSettings(), SystemClock(), "g"), kept_max
         self.user_topics = UserTopics(inbox, tasks, SystemClock(), Metrics())
         self.bus.attach(self.user_topics.sink)
         self.readers: list[Reader] = []

@@ -143,7 +143,9 @@ async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> Non
                 "quote_amount": str(quote),
             }
             body_of_trade = b'"event_id":"e%d","data":%b,"chain":{}' % (quote, json.dumps(data).encode())
-            await client.service.bus.publish([Publication(f"trades:{order['mintIn']}", "event", body_of_trade)])
+            writer = client.service.writers["ingest"]
+            trade = Publication(f"trades:{order['mintIn']}", "event", body_of_trade)
+            await writer.publish(writer.batch([trade]))
         frames = await client.follow(f"/ws/{order_id}")
         assert [frame.get("event") for frame in frames[1:4]] == ["accepted", "triggered", "claimed"]
         assert frames[2]["trigger"] == {"out": "101", "per": "1000", "price": "101", "eventId": "e101"}

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from headrace.decoders import registry
 from headrace.model.updates import AccountUpdate, LogsUpdate
+from headrace.programs import SHIPPED
 from headrace.sources.recording_file import RecordingHeader, encode_block, encode_header, encode_update
 from headrace.sources.rpc_pubsub.frames import read
 from tests.fuzz.targets import ACTIVE, STAMP
@@ -144,7 +144,7 @@ def _wires() -> list[bytes]:
 
 
 def _layouts() -> list[bytes]:
-    shipped = sorted(registry.SHIPPED.glob("*.json"), key=lambda path: path.stat().st_size)[:2]
+    shipped = sorted(SHIPPED.glob("*/idl.json"), key=lambda path: path.stat().st_size)[:2]
     return [json.dumps(IDL).encode() + b"\n" + bytes(64), *(path.read_bytes() + b"\n" + bytes(64) for path in shipped)]
 
 

@@ -33,7 +33,7 @@ from headrace.solana.transactions import signature_of, transaction_from_rpc
 from headrace.solana.wire import parse_wire
 from headrace.sources.recording_file import Tail, read_blocks, read_header
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.subscriptions import Kind, Subscription
+from headrace.sources.subscriptions import ChainSubscription, Kind
 from headrace.testing.ledger import made_up_key
 from tests.mainnet import PUMP, programs
 
@@ -43,7 +43,7 @@ BYTES_MAX: Final = 1 << 20
 HEADER_MAX, BODY_MAX = 16_384, 65_536
 ANY: Final = msgspec.json.Decoder(Any)
 KINDS: Final[tuple[Kind, ...]] = ("slots", "logs", "program", "account", "signature")
-ACTIVE: Final = {number: Subscription(kind, PUMP if number else "") for number, kind in enumerate(KINDS)}
+ACTIVE: Final = {number: ChainSubscription(kind, PUMP if number else "") for number, kind in enumerate(KINDS)}
 STAMP: Final = Stamp("rpc-0", "processed")
 FED: Final[dict[str, Any]] = {"source": "rpc-0", "feed": f"logs:{PUMP}", "received_ns": 1}
 PIPELINE_EVERY: Final = 5_000

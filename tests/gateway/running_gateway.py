@@ -13,8 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from headrace.bench.gateway_server import Echo
-from headrace.bus import Bus, BusSettings
-from headrace.bus.memory import MemoryBus
+from headrace.bus import BusSettings
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
 from headrace.gateway.auth.authenticator import Authenticator
@@ -24,12 +23,14 @@ from headrace.gateway.server import Gateway
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox
 from headrace.model.events import MessageKind, Position, Publication
+from headrace.model.states import STATEFUL
 from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.local_bus import LocalBus
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
@@ -48,7 +49,7 @@ class RunningGateway:
     """Everything that a test may want to touch."""
 
     gateway: Gateway
-    bus: Bus
+    bus: LocalBus
     health: Health
     metrics: Metrics
     supervisor: Supervisor
@@ -115,7 +116,7 @@ class RunningGateway:
 
 @asynccontextmanager
 async def run_gateway(
-    bus: Bus | None = None,
+    bus: LocalBus | None = None,
     history_size: int = 1000,
     demo: bool = False,
     handlers: Sequence[Any] = (),
@@ -132,9 +133,9 @@ async def run_gateway(
     """A running gateway with these settings, stopped and checked for leftovers at the end."""
     clock, health, metrics = clock or SystemClock(), Health(), Metrics()
     async with Supervisor(clock) as supervisor:
-        bus = bus or MemoryBus(BusSettings(history_size=history_size), clock, "g")
+        bus = bus or LocalBus(BusSettings(history_size=history_size), clock, "g")
         cache = MemoryCache(CacheSettings(), metrics)
-        bus.attach(cache.apply)
+        bus.subscribe(cache.apply, kinds=STATEFUL)
         options = GatewayOptions(
             server_id="server-1",
             gateway=msgspec.convert({"port": 0, **settings}, GatewaySettings),
@@ -151,6 +152,7 @@ async def run_gateway(
             head=head,
             cache=cache,
             inbox=inbox,
+            writers=bus.writers,
             orders=orders,
             auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )

@@ -38,7 +38,7 @@ async def play_demo(running: RunningGateway) -> None:
     """The shipped recording, as fast as it goes, through the real pipeline."""
     clock, outlet = SystemClock(), Channel[AnyUpdate](1000, "block", name="ingest")
     pipeline = Pipeline(await asyncio.to_thread(Programs.load), clock, Metrics())
-    flow = asyncio.create_task(pipeline.run(outlet, running.bus))
+    flow = asyncio.create_task(pipeline.run(outlet, running.bus.writers["ingest"]))
     ending = await Recording(DEMO, clock, speed=None).run(outlet)
     outlet.close()
     await flow

@@ -11,13 +11,13 @@ import pytest
 from litestar import MediaType, Response, get
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.model.events import Publication
 from headrace.runtime.clock import SystemClock
 from tests.gateway.browser import needs_chromium, open_browser
 from tests.gateway.running_gateway import RunningGateway, run_gateway
 from tests.gateway.test_how_to import EVENT
 from tests.gateway.test_reference import HAPPENINGS, lines_of, matches
+from tests.local_bus import LocalBus
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "http.md").read_text()
@@ -28,7 +28,7 @@ EXCHANGES = [block for block in BLOCKS if "→ GET" in block]
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_the_examples_happen(exchange: str) -> None:
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     async with run_gateway(bus) as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
         answer: httpx.Response | None = None
         for mark, text in lines_of(exchange):
@@ -45,7 +45,7 @@ async def test_the_examples_happen(exchange: str) -> None:
 async def test_the_stream_is_as_shown() -> None:
     """Field for field, but for the time to wait."""
     (shown,) = [block for block in BLOCKS if block.startswith("retry")]
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     happened = ["five trades happen", "a trade happens", "a fork takes it back"]
     async with run_gateway(bus) as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
         await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[happened[0]]])

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.config import Setting
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings
@@ -22,6 +21,7 @@ from headrace.protocol.frames import Head
 from headrace.runtime.clock import ManualClock, SystemClock
 from tests.gateway.issuer import HS256, token
 from tests.gateway.running_gateway import TEXT, Raw, RunningGateway, frame, run_gateway
+from tests.local_bus import LocalBus
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "reference" / "wire-protocol.md").read_text()
@@ -121,7 +121,7 @@ async def play(running: RunningGateway, conversation: str, inbox: Inbox) -> None
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 async def test_the_conversations_happen(conversation: str) -> None:
     beats: dict[str, Any] = {"ping_s": 0.3} if '"type":"ping"' in conversation else {}
-    bus = MemoryBus(BusSettings(), SystemClock(), "k3Fq")
+    bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     by_default = msgspec.structs.replace(HS256, leeway_s=AuthSettings().leeway_s)
     auth, clock = (by_default, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
     head = Head(447200020, 447200010, 180)

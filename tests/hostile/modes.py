@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -345,6 +345,18 @@ def stream(first: bytes, then: bytes, pause_s: float = 0.0) -> Attack:
     return bodies(lambda _: itertools.chain([first], repeat(then)), pause_s)
 
 
+def lists(signatures: Sequence[str] | None) -> Attack:
+    """No node tells statuses, and every block of this one lists these signatures; None: there is no block."""
+    refusal = {"getSignatureStatuses": (-32601, "no")}
+    block = None if signatures is None else {"parentSlot": 1, "signatures": signatures}
+
+    async def attack(stage: "Stage") -> None:
+        stage.node.http_faults.errors = refusal
+        await http(errors=refusal, results={"getBlock": block})(stage)
+
+    return attack
+
+
 STATUS: Final = b"HTTP/1.1 200 x\r\n"
 ELSEWHERE: Final = b"HTTP/1.1 302 x\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
 LINES: Final = [{"signature": made_up_signature(n), "slot": 1000 + n, "err": None} for n in range(3)]
@@ -363,6 +375,10 @@ HTTP: Final = [
     Mode("a listing oldest first", http(results={"getSignaturesForAddress": LINES})),
     Mode("a listing without an end", _endless_listing),
     Mode("blocks that were not asked for", http(results={"getBlocks": [1, 2, 3]})),
+    Mode("no statuses, and blocks without a signature", lists([])),
+    Mode("no statuses, and another's blocks", lists([made_up_signature(5)])),
+    Mode("no statuses, and blocks that are null", lists(None)),
+    Mode("no statuses, and blocks of 100,000 signatures", lists([made_up_signature(5)] * 100_000)),
     Mode("a ledger that begins at 2^60", http(results={"getFirstAvailableBlock": 2**60})),
     Mode("getSlot 5,000 ahead", http(results={"getSlot": 6_000})),
     Mode("a gzip bomb", bodies(lambda _: body(GZIP, "content-encoding: gzip"))),

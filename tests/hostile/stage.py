@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.model.updates import AnyUpdate
+from headrace.model.updates import AnyUpdate, LandingUpdate
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
@@ -63,6 +63,26 @@ class Stage(Rig):
         """All transactions that there ever were."""
         return [landed for slot in self.node.ledger.landed.values() for landed in slot]
 
+    @property
+    def proven(self) -> set[tuple[str, int]]:
+        """What was found in its block."""
+        return {
+            (signature, update.slot)
+            for update in self.updates
+            if isinstance(update, LandingUpdate)
+            for signature in update.landed
+        }
+
+    @property
+    def taken_back(self) -> set[tuple[str, int]]:
+        """What was found to be in no block."""
+        return {
+            (signature, update.slot)
+            for update in self.updates
+            if isinstance(update, LandingUpdate)
+            for signature in update.absent
+        }
+
     def subscription(self, kind: str) -> int:
         """The hostile node's id of a subscription; 0 where it has none."""
         known = [item for client in self.hostile._clients for item in client.subscriptions.items()]
@@ -107,7 +127,7 @@ class Stage(Rig):
 
     def covers(self, number: int) -> bool:
         """Whether the session with an endpoint surely brings the slot that the chain is at."""
-        session = self.source._sessions.get(number)
+        session = self.connections.get(number)
         feeds = [subscription.feed for subscription in self.source.wanted]
         firsts = [session.progress.first(feed) for feed in feeds] if session is not None else [None]
         return all(first is not None and first <= self.slot for first in firsts)

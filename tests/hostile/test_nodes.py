@@ -47,8 +47,10 @@ async def test_an_honest_node_beside_it_brings_everything(mode: Mode) -> None:
         await attacked(one, mode, SLOTS)
         happened = list(one.emitted)
         await one.patiently(lambda: set(happened) <= one.delivered)
+        await one.patiently(lambda: set(happened) <= one.proven | one.taken_back)
+        assert one.taken_back.isdisjoint(happened)
         assert mode.phantoms or one.delivered <= {(landed.signature, landed.slot) for landed in one.landed}
-        assert one.source._sessions[1].connected
+        assert one.connections[1].connected
 
 
 @pytest.mark.parametrize("mode", by_name([mode for mode in MODES if mode.alone], 1))

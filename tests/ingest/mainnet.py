@@ -9,11 +9,15 @@ from typing import Any
 import msgspec
 
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.programs.register import EVENTS
 from headrace.solana.notifications import update_from_notification
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.solana.yellowstone_json import transaction_from_yellowstone_json
 
 DATA = Path(__file__).parents[1] / "data" / "mainnet"
+READERS = {key: facts.trade for key, facts in EVENTS.items() if facts.trade is not None}
+"""(program, event) → the reader of its swap."""
+
 PUMP = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 
 

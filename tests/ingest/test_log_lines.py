@@ -9,10 +9,12 @@ import pytest
 
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
-from headrace.ingest.log_lines import LACKS, NO_DIRECTION, NO_EVENTS, NO_POOL, Lack, lacks_of
-from headrace.ingest.swaps import POOL_ACCOUNTS, READERS
+from headrace.ingest.log_lines import LACKS, Lack, lacks_of
 from headrace.inspect.recognise import recognise
 from headrace.model.updates import LogsUpdate, TransactionUpdate
+from headrace.programs.meanings import NO_DIRECTION, NO_EVENTS, NO_POOL
+from headrace.programs.register import ACCOUNTS
+from tests.ingest.mainnet import READERS
 
 DATA = Path(__file__).parents[1] / "data"
 PAGE = DATA.parents[1] / "docs" / "how-to" / "connect-a-node.md"
@@ -55,7 +57,7 @@ def test_programs_whose_swaps_no_log_line_holds_are_those_named() -> None:
 
 def test_programs_that_are_not_named_have_pools_that_can_be_looked_up_or_name_their_mints() -> None:
     logged = seen()[1]
-    asked = {program for program, _ in POOL_ACCOUNTS}
+    asked = {program for (program, _), facts in ACCOUNTS.items() if facts.pool}
     naming_mints = {"pump", "raydium_cpmm"}
     assert {program for program in logged if program not in LACKS} <= asked | naming_mints
     assert LACKS["raydium_amm_v4"] == NO_POOL

@@ -13,7 +13,7 @@ import pytest
 import headrace
 from headrace.decoders.registry import Programs
 from headrace.ingest.chain_time import ChainTime
-from headrace.ingest.mints import PUMP_SUPPLY, Facts, Mints
+from headrace.ingest.mints import Mints
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.measures import MarketMeasures
 from headrace.market.settings import MarketSettings
@@ -27,6 +27,8 @@ from headrace.model.updates import (
     SlotUpdate,
     TransactionUpdate,
 )
+from headrace.programs.meanings import MintFacts
+from headrace.programs.pump.facts import SUPPLY
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
@@ -310,30 +312,30 @@ def account(program: str, name: str, **data: Any) -> DecodedAccount:
 
 def test_facts_of_mints_and_whose_word_counts() -> None:
     mints = Mints()
-    assert (mints.of(SOL), mints.of("M")) == (Facts(9), Facts())
+    assert (mints.of(SOL), mints.of("M")) == (MintFacts(9), MintFacts())
     mints.learn_event(event("pump", "TradeEvent", mayhem_mode=False), "M")
-    assert mints.of("M") == Facts(6, PUMP_SUPPLY)
+    assert mints.of("M") == MintFacts(6, SUPPLY)
     mints.learn_event(event("pump_amm", "SellEvent", base_supply=7), "M")
     mints.learn_event(event("pump", "TradeEvent", mayhem_mode=False), "M")
-    assert mints.of("M") == Facts(6, 7), "what was read from the mint counts"
+    assert mints.of("M") == MintFacts(6, 7), "what was read from the mint counts"
     mints.learn_account("M", account("spl_token_2022", "Mint", decimals=6, supply=8))
-    assert mints.of("M") == Facts(6, 8)
+    assert mints.of("M") == MintFacts(6, 8)
     mints.learn_event(event("pump", "TradeEvent", mayhem_mode=True), "N")
-    assert mints.of("N") == Facts(6, None), "in mayhem mode the supply grows"
+    assert mints.of("N") == MintFacts(6, None), "in mayhem mode the supply grows"
     mints.learn_event(
         event("raydium_launchlab", "PoolCreateEvent", base_mint_param={"decimals": 6}, curve_param=None), "L"
     )
-    assert mints.of("L") == Facts(6, None)
+    assert mints.of("L") == MintFacts(6, None)
     mints.learn_account(
         "pool", account("raydium_amm_v4", "AmmInfo", coin_mint="C", coin_decimals=5, pc_mint=SOL, pc_decimals=1)
     )
-    assert (mints.of("C"), mints.of(SOL)) == (Facts(5), Facts(9))
+    assert (mints.of("C"), mints.of(SOL)) == (MintFacts(5), MintFacts(9))
 
 
 def test_mints_are_bounded() -> None:
     mints = Mints(mints_max=3)
     for name in "abcd":
-        mints.learn(name, Facts(1))
+        mints.learn(name, MintFacts(1))
     assert [mints.of(name).decimals for name in "abcd"] == [None, 1, 1, 1]
 
 

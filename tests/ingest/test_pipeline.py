@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
+from headrace.bus import Batch, BusSettings
+from headrace.bus.memory import MemoryBus, MemoryWriter
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import TransientError
@@ -395,30 +395,33 @@ async def clock_runs(clock: ManualClock) -> AsyncIterator[None]:
     task.cancel()
 
 
-class AwayBus(MemoryBus):
-    """A bus that is away for the first two batches."""
+class AwayWriter(MemoryWriter):
+    """A writer whose first two answers are lost: one before the batch was appended, one after."""
 
-    refusals = 2
+    lost = 0
 
-    async def publish(self, batch: Sequence[Publication]) -> list[Position]:
-        if self.refusals:
-            self.refusals -= 1
+    async def publish(self, batch: Batch) -> list[Position]:
+        self.lost += 1
+        if self.lost == 1:
             raise TransientError("away")
-        return await super().publish(batch)
+        positions = await super().publish(batch)
+        if self.lost == 2:
+            raise TransientError("the answer was lost")
+        return positions
 
 
-async def test_run_publishes_in_order_waits_for_the_bus_and_starts_over_at_a_rewind() -> None:
+async def test_a_bus_whose_answers_are_lost_gets_each_batch_once_in_order_and_begins_anew_at_a_rewind() -> None:
     clock, outlet = ManualClock(), Channel[AnyUpdate](100)
-    bus = AwayBus(BusSettings(), clock, "gen")
+    bus = MemoryBus(BusSettings(), clock, "gen")
     seen: list[Message] = []
-    bus.attach(seen.extend)
+    bus.subscribe(seen.extend, kinds=None)
     flow = Pipeline(PROGRAMS, clock, Metrics())
     lap: list[AnyUpdate] = [transaction("2KBsKB"), transaction("27HoMF")]
     for update in (*lap, RewindUpdate(source="r", feed="recording", received_ns=0, slot=0, lap=1), *lap):
         outlet.put_nowait(update)
     outlet.close()
     async with clock_runs(clock):
-        await flow.run(outlet, bus)
+        await flow.run(outlet, AwayWriter(bus, "ingest", 0))
     half = len(seen) // 2
     assert [(m.topic, m.offset, m.body) for m in seen[:half]] == [(m.topic, m.offset, m.body) for m in seen[half:]]
     assert {m.epoch for m in seen[:half]} == {"gen"}

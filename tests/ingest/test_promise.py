@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Message, Position
@@ -16,6 +15,7 @@ from headrace.model.updates import AnyUpdate, GapUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.ingest.mainnet import PUMP, logs_view, transaction
+from tests.local_bus import LocalBus
 
 PROGRAMS = Programs.load()
 TOPIC = "trades:pump"
@@ -55,7 +55,7 @@ class Chain(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.pipeline = Pipeline(PROGRAMS, self.clock, Metrics())
-        self.bus = MemoryBus(BusSettings(history_size=100_000), self.clock, "g")
+        self.bus = LocalBus(BusSettings(history_size=100_000), self.clock, "g")
         self.client = Client()
         self.parents: dict[int, int] = {1: 0}
         self.happened: dict[int, list[str]] = {1: []}  # slot → signatures

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from headrace.decoders.events import events_of
 from headrace.decoders.instructions import instructions_of
-from headrace.decoders.registry import SHIPPED, Programs
+from headrace.decoders.registry import Programs
 from headrace.ingest.enrich import Pools, created_of, swap_of, trade_of
 from headrace.ingest.mints import Mints
 from headrace.ingest.signers import on_behalf
-from headrace.ingest.swaps import READERS, REPEATS, Scene
 from headrace.model.events import DecodedEvent
 from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction, TokenBalance, TransactionUpdate
-from tests.ingest.mainnet import landed, logs_view
+from headrace.programs import SHIPPED
+from headrace.programs.meanings import Scene
+from headrace.programs.register import EVENTS
+from tests.ingest.mainnet import READERS, landed, logs_view
 from tests.ingest.test_known_trades import ids, messages, new_pipeline, whole
 
 PROGRAMS = Programs.load()
@@ -29,7 +31,7 @@ KEYS = st.binary(min_size=32, max_size=32).map(b58encode)
 def names_of(program: str) -> list[str]:
     """Account names of all instructions of the program."""
     found: list[str] = []
-    for path in (SHIPPED / f"{program}.json", SHIPPED / "supplements" / f"{program}.json"):
+    for path in (SHIPPED / program / "idl.json", SHIPPED / program / "supplement.json"):
         if path.is_file():
             for instruction in json.loads(path.read_text()).get("instructions", []):
                 found += [each["name"] for each in instruction["accounts"] if "name" in each]
@@ -106,7 +108,9 @@ def test_every_reader_reads_an_event_that_its_program_has(key: tuple[str, str]) 
 
 def test_a_repeated_event_has_a_reader_of_its_own() -> None:
     """Programs write the newer one alone as well."""
-    for (program, newer), older in REPEATS.items():
+    repeats = {key: facts.repeats for key, facts in EVENTS.items() if facts.repeats is not None}
+    assert len(repeats) == 4
+    for (program, newer), older in repeats.items():
         assert (program, newer) in READERS
         assert (program, older) in READERS
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import headrace
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Message
@@ -18,6 +17,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording, header_of
 from tests.data.make_demo import lap
+from tests.local_bus import LocalBus
 
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PROGRAMS = Programs.load()
@@ -27,7 +27,7 @@ async def streams(speed: float | None) -> dict[str, bytes]:
     """What clients of each topic receive of one replay, in bytes."""
     clock, outlet = ManualClock(), Channel[AnyUpdate](7)
     header = await asyncio.to_thread(header_of, DEMO)
-    bus = MemoryBus(BusSettings(), clock, header.id)
+    bus = LocalBus(BusSettings(), clock, header.id)
     received: dict[str, bytes] = {}
     framer = EventFramer()
 
@@ -43,7 +43,7 @@ async def streams(speed: float | None) -> dict[str, bytes]:
         outlet.close()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(Pipeline(PROGRAMS, clock, Metrics()).run(outlet, bus))
+        group.create_task(Pipeline(PROGRAMS, clock, Metrics()).run(outlet, bus.writers["ingest"]))
         playing = group.create_task(play())
         while not playing.done():
             await clock.advance(0.5)

@@ -9,11 +9,12 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.enrich import pair_of_pool
-from headrace.ingest.swaps import READERS, Pair, Scene, Swap
 from headrace.model.events import DecodedAccount
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.model.updates import LogsUpdate, TransactionUpdate
+from headrace.programs.meanings import Pair, Scene, Swap
 from tests.ingest.independent import LAYOUTS, borsh, swap_events
+from tests.ingest.mainnet import READERS
 from tests.ingest.test_independent_trades import FILES, _updates
 from tests.ingest.test_known_trades import messages, new_pipeline
 

@@ -8,14 +8,13 @@ import msgspec
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.ingest.swaps import READERS
 from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.topics import parse
 from headrace.model.updates import AnyUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
-from tests.ingest.mainnet import account_updates, landed
+from tests.ingest.mainnet import READERS, account_updates, landed
 
 PROGRAMS = Programs.load()
 

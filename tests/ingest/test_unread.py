@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.decoders import registry
 from headrace.decoders.registry import Programs
 from headrace.ingest.gaps import UnreadSlots
 from headrace.ingest.pipeline import COMPLAINT_S, Pipeline
 from headrace.model.events import Publication
 from headrace.model.updates import GapState, GapUpdate, TransactionUpdate
+from headrace.programs import SHIPPED
 from headrace.runtime import log
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
@@ -28,7 +28,7 @@ BOTH = msgspec.structs.replace(whole("reported/5_pumpswap_multihop_no_mint.json"
 @pytest.fixture(scope="session")
 def strange(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     """Programs with another IDL of PumpSwap, in which the amount of a purchase is no number."""
-    idl = json.loads((registry.SHIPPED / "pump_amm.json").read_text())
+    idl = json.loads((SHIPPED / "pump_amm" / "idl.json").read_text())
     (event,) = (each for each in idl["types"] if each["name"] == "BuyEvent")
     (amount,) = (each for each in event["type"]["fields"] if each["name"] == "base_amount_out")
     amount["type"] = {"array": ["u8", 8]}

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from headrace.chains import Answer, Landing
-from headrace.orders.decisions import ChainStatus, Verdict, judge
+from headrace.orders.decisions import AttemptVerdict, ChainStatus, judge
 
 LIMIT = 100
 HEIGHTS = (None, LIMIT - 1, LIMIT, LIMIT + 1)
@@ -25,7 +25,7 @@ def test_no_landing_proves_expiry_only_beyond_the_limit_on_both_sides(finalized:
 def test_a_landing_decides_once_it_is_confirmed(
     finalized: int | None, depth: Literal["processed", "confirmed", "finalized"], err: dict[str, object] | None
 ) -> None:
-    expected: Verdict = "undecided"
+    expected: AttemptVerdict = "undecided"
     if depth != "processed":
         expected = "succeeded" if err is None else "failed"
     assert judge(LIMIT, ChainStatus(finalized, Answer(Landing(depth, err), LIMIT + 50))) == expected

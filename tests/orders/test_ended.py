@@ -8,12 +8,13 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Answer, Landing, Signed
+from headrace.chains import Answer, Landing
 from headrace.model.amounts import BaseUnits
+from headrace.model.instructions import Signed
 from headrace.model.orders import OrderStatus
 from headrace.orders.decisions import ChainStatus, judge_final
 from headrace.orders.ended import Finality
-from headrace.orders.running_portfolio import portfolio_of
+from headrace.orders.intake import portfolio_of
 from headrace.protocol.orders import notification
 from tests.orders.life import Life, begin
 

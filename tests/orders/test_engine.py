@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Blockhash, Landing, Signed
+from headrace.chains import Blockhash, Landing
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import InvariantError, TransientError
+from headrace.model.instructions import Signed
 from headrace.model.orders import Change, Order, OrderRequest, OrderStatus, Quote
+from headrace.orders.decisions import least_out
 from headrace.orders.engine import Engine, Held
-from headrace.orders.router import least_out
 from headrace.orders.store import Rate
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.orders.life import Life, Mortal, begin
@@ -55,6 +56,26 @@ async def test_without_a_quote_it_rests_and_gives_up_after_three_tries(tmp_path:
         order = await life.check()
         assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "no_quote")
         assert await kinds(life) == ["accepted", "claimed", "retried", "retried", "failed"]
+        assert not life.chain.sent
+
+
+async def test_a_venue_that_gives_no_instructions_is_asked_three_times_and_nothing_is_sent(tmp_path: Path) -> None:
+    async with begin(tmp_path) as life:
+        life.venues = [FixedVenue(stuck=True)]
+        await life.accept()
+        await life.end()
+        order = await life.check()
+        assert (order.status, order.outcome.error_reason) == (OrderStatus.FAILED, "no_swap")
+        assert await kinds(life) == [
+            "accepted",
+            "claimed",
+            "quoted",
+            "retried",
+            "quoted",
+            "retried",
+            "quoted",
+            "failed",
+        ]
         assert not life.chain.sent
 
 

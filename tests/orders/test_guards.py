@@ -11,20 +11,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from headrace.chains import Answer, Chain, Landing, Signed
+from headrace.chains import Answer, Chain, Landing
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
-from headrace.model.orders import Attempt, Change, LeaseLost, Order, Quote
-from headrace.orders import decisions as confirmation
-from headrace.orders import engine
-from headrace.orders.decisions import ChainStatus, Verdict
+from headrace.model.instructions import Signed
+from headrace.model.orders import Attempt, Change, EventKind, LeaseLost, Order, Quote
+from headrace.orders import decisions, engine, verbs
+from headrace.orders.decisions import AttemptVerdict, ChainStatus
 from headrace.orders.engine import Engine
-from headrace.orders.machine import Step
-from headrace.orders.steps import Steps
 from headrace.orders.store import Rate
-from headrace.orders.store.postgres import batch as postgres_batch
-from headrace.orders.store.postgres.batch import Batch
-from headrace.orders.store.sqlite import statements as sqlite_orders
+from headrace.orders.store.postgres import batch
+from headrace.orders.store.sqlite import writes
 from headrace.testing.orders import ScriptedChain, new_order
 from tests.orders.life import Life, begin
 from tests.orders.test_engine import ERR
@@ -109,7 +106,7 @@ async def a_zombie_wakes(life: Life) -> None:
     [zombie] = await life.store.claim(1, 0, Rate(0))
     await life.store.claim(1, 60_000, Rate(0))
     with pytest.raises(LeaseLost):
-        await Steps(life.store).take(zombie.order, Step.QUOTED)
+        await life.store.apply(zombie.order, Change(kind=EventKind.QUOTED))
 
 
 async def the_same_key_twice(life: Life) -> None:
@@ -118,11 +115,11 @@ async def the_same_key_twice(life: Life) -> None:
 
 
 def status_before_height(patch: pytest.MonkeyPatch, _: Life) -> None:
-    async def observe(chain: Chain, signature: str) -> ChainStatus:
+    async def look(chain: Chain, signature: str) -> ChainStatus:
         answer = await chain.look(signature)
         return ChainStatus(await chain.finalized_height(), answer)
 
-    patch.setattr(engine, "observe", observe)
+    patch.setattr(engine, "look_at_chain", look)
 
 
 def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
@@ -135,9 +132,9 @@ def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
 
 
 def any_node_will_do(patch: pytest.MonkeyPatch, _: Life) -> None:
-    def judge(limit: int, sighting: ChainStatus) -> Verdict:
-        answer = sighting.answer and replace(sighting.answer, height=2**60)
-        return confirmation.judge(limit, replace(sighting, answer=answer))
+    def judge(limit: int, status: ChainStatus) -> AttemptVerdict:
+        answer = status.answer and replace(status.answer, height=2**60)
+        return decisions.judge(limit, replace(status, answer=answer))
 
     patch.setattr(engine, "judge", judge)
 
@@ -154,24 +151,16 @@ def send_before_the_journal(patch: pytest.MonkeyPatch, _: Life) -> None:
 
 
 def no_epoch(patch: pytest.MonkeyPatch, _: Life) -> None:
-    apply = sqlite_orders.apply
+    def unfenced(order: Order | None, held: Order) -> None:
+        assert order is not None
 
-    def unfenced(order: Order, change: Change, now_ms: int, db: Any) -> Order:
-        epoch = db.execute("select epoch from orders where id = ?", (order.id,)).fetchone()[0]
-        return apply(replace(order, epoch=epoch), change, now_ms, db)
-
-    def unfenced_row(order: Order, batch: Batch) -> Order:
-        return batch.now[order.id]
-
-    patch.setattr(sqlite_orders, "apply", unfenced)
-    patch.setattr(postgres_batch, "_held", unfenced_row)
+    patch.setattr(verbs, "check_held", unfenced)
 
 
 def no_unique_key(patch: pytest.MonkeyPatch, _: Life) -> None:
-    accept = sqlite_orders.accept
-    accept_in_batch = postgres_batch.accept
-    patch.setattr(sqlite_orders, "accept", lambda order, _keys, *more: accept(order, (), *more))
-    patch.setattr(postgres_batch, "accept", lambda order, _keys, *more: accept_in_batch(order, (), *more))
+    accept, accept_in_batch = writes.accept, batch.accept
+    patch.setattr(writes, "accept", lambda order, _keys, *more: accept(order, (), *more))
+    patch.setattr(batch, "accept", lambda order, _keys, *more: accept_in_batch(order, (), *more))
 
 
 def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
@@ -181,7 +170,7 @@ def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
     async def naive(self: Engine, held: Any) -> None:
         if held.order.status == "SUBMITTED":
             outcome = replace(held.order.outcome, failed_tries=held.order.outcome.failed_tries + 1)
-            held.order = await self._steps.take(held.order, Step.RETRIED, outcome)
+            held.order = await self._store.apply(held.order, Change(kind=EventKind.RETRIED, outcome=outcome))
         await execute(self, held)
 
     patch.setattr(Engine, "execute", naive)

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from headrace.model.orders import OrderRefused
+from headrace.orders.idempotency import fingerprint
 from headrace.orders.intake import Intake, as_accepted
-from headrace.orders.requests import fingerprint, read_request
+from headrace.orders.requests import read_request
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import ManualClock

@@ -1,9 +1,8 @@
 """The metrics of orders say what their log says."""
 
-import msgspec
 import pytest
 
-from headrace.model.orders import OrderEvent, OrderStatus
+from headrace.model.orders import EventKind, OrderEvent, OrderStatus
 from headrace.orders.metrics import ORDERS_MAX, OrderMetrics
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import SystemClock
@@ -13,9 +12,13 @@ from headrace.testing.orders import new_order
 
 
 def event(order_id: str, seq: int, kind: str, status: str, at_ms: int) -> OrderEvent:
-    data = msgspec.Raw(b"{}")
     return OrderEvent(
-        order_id=order_id, user_id="u", seq=seq, kind=kind, status=OrderStatus(status), at_ms=at_ms, data=data
+        order_id=order_id,
+        user_id="u",
+        seq=seq,
+        kind=EventKind(kind),
+        status=OrderStatus(status),
+        at_ms=at_ms,
     )
 
 

@@ -1,13 +1,17 @@
 """The newest orders, from memory: whole logs of what is committed, or nothing."""
 
-from headrace.model.orders import OrderEvent, OrderStatus
+from headrace.model.orders import EventKind, OrderEvent, OrderStatus
 from headrace.orders import recent
 from headrace.orders.recent import RecentOrders
 from headrace.testing.orders import new_order
 
+KIND = EventKind.QUOTED
+
 
 def event(order_id: str, seq: int) -> OrderEvent:
-    return OrderEvent(order_id=order_id, user_id="u", seq=seq, kind="k", status=OrderStatus.ROUTING, at_ms=1)
+    return OrderEvent(
+        order_id=order_id, user_id="u", seq=seq, kind=EventKind.QUOTED, status=OrderStatus.ROUTING, at_ms=1
+    )
 
 
 def seqs(orders: RecentOrders, order_id: str) -> list[int] | None:

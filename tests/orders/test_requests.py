@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.model.orders import OrderRefused, OrderRequest
-from headrace.orders.requests import begun, fingerprint, names_of, read_request
+from headrace.orders.idempotency import fingerprint, names_of
+from headrace.orders.requests import begun, read_request
 
 BODY: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1500000000"}
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.fanout.client import Client
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from tests.gateway.running_gateway import RunningGateway, run_gateway
+from tests.local_bus import LocalBus
 from tests.promises.account import Account, Published, Wish
 from tests.promises.followers import Follower
 
@@ -157,9 +157,9 @@ class World:
             at = f"{account.epoch}/{account.offset}"
             raise AssertionError(f"{account.wish} is at {at}, the newest that it wants is {newest}") from error
 
-    def _new_bus(self) -> MemoryBus:
+    def _new_bus(self) -> LocalBus:
         self._epochs += 1
-        return MemoryBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")
+        return LocalBus(BusSettings(history_size=HISTORY_SIZE), SystemClock(), f"life{self._epochs}")
 
 
 def _port_of(client: Client) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from headrace.bus import BusSettings
-from headrace.bus.memory import MemoryBus
 from headrace.model.events import MessageKind, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.testing.proxy import TcpProxy
 from tests.gateway.browser import needs_chromium
 from tests.gateway.running_gateway import RunningGateway, join, run_gateway
+from tests.local_bus import LocalBus
 from tests.sdk.clients import NODE, Follower, Maker, Wanted, chromium, node, python
 from tests.sdk.scripted import TOPIC, Visit, open_scripted
 
@@ -112,7 +112,7 @@ async def a_stored_position_is_gone_on_from(open_client: Maker) -> None:
 
 @scenario
 async def a_server_that_restarts_within_the_epoch(open_client: Maker) -> None:
-    bus = MemoryBus(BusSettings(), SystemClock(), "kept")
+    bus = LocalBus(BusSettings(), SystemClock(), "kept")
     async with (
         run_gateway(bus) as first,
         TcpProxy("127.0.0.1", first.port) as proxy,
@@ -141,7 +141,7 @@ async def a_server_that_restarts_with_a_new_epoch(open_client: Maker) -> None:
         await client.go_on()
         await first.publish(TOPIC, 3)
         await client.until(counted(client, 3))
-        async with run_gateway(MemoryBus(BusSettings(), SystemClock(), "second")) as second:
+        async with run_gateway(LocalBus(BusSettings(), SystemClock(), "second")) as second:
             await second.publish(TOPIC, 7)
             proxy.upstream = ("127.0.0.1", second.port)
             await first.gateway.stop(1.0)
@@ -459,7 +459,7 @@ async def a_message_is_acknowledged_until_the_server_knows(open_client: Maker) -
 async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
     """Publishing, cuts, stalls, restarts, forgetting and beginning anew, as chance has it."""
     chance = random.Random(7)
-    bus = MemoryBus(BusSettings(history_size=40), SystemClock(), "kept")
+    bus = LocalBus(BusSettings(history_size=40), SystemClock(), "kept")
     async with AsyncExitStack() as lives:
         running = await lives.enter_async_context(run_gateway(bus, cmd_per_s=1000))
         proxy = await lives.enter_async_context(TcpProxy("127.0.0.1", running.port))
@@ -491,7 +491,7 @@ async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
         assert len(client.of_type("event")) >= 9
 
 
-async def all_came(bus: MemoryBus, proxy: TcpProxy, client: Follower) -> None:
+async def all_came(bus: LocalBus, proxy: TcpProxy, client: Follower) -> None:
     """Let things run until the client is where the topic is."""
     proxy.stalled = False
     (last,) = await bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{},"chain":{}')])

@@ -240,6 +240,24 @@ async def test_what_was_not_asked_is_refused_and_the_next_endpoint_answers(name:
         assert honest.http.calls == [method]
 
 
+async def test_another_block_is_refused_and_one_that_lacks_what_is_wanted_is_asked_of_another_endpoint() -> None:
+    async with ScriptedNode() as other, ScriptedNode() as honest, client(other) as one, client(other, honest) as two:
+        landed = honest.emit_transaction([KEY])
+        slot, signature = landed.slot, landed.signature
+        for _ in range(3):
+            honest.advance_slot()
+        other.http_faults.results["getBlock"] = {"parentSlot": slot, "signatures": [signature]}
+        with pytest.raises(BadInputError, match="on top of slot"):
+            await one.get_block_signatures(slot)
+        assert await two.get_block_signatures(slot) == [{signature}]
+        other.http_faults.results["getBlock"] = {"parentSlot": slot - 1, "signatures": ["a"]}
+        assert await two.get_block_signatures(slot) == [{"a"}]
+        assert await two.get_block_signatures(slot, [signature]) == [{"a"}, {signature}]
+        other.http_faults.results["getBlock"] = None
+        assert await one.get_block_signatures(slot, [signature]) == []
+        assert await two.get_block_signatures(slot, [signature]) == [{signature}]
+
+
 async def test_another_transaction_is_refused_in_every_encoding_and_version() -> None:
     async with ScriptedNode() as liar, ScriptedNode() as honest, client(liar, honest) as rpc:
         wanted, other = honest.emit_transaction([KEY]), liar.ledger.land([KEY], signature=made_up_signature(99))

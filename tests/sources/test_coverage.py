@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sources.coverage import Coverage, Hole, Progress
+from headrace.sources.coverage import Coverage, Hole
+from headrace.sources.progress import Progress
 
 
 def test_before_the_first_cover_nothing_is_lost() -> None:

@@ -1,8 +1,16 @@
 """A transaction that is in no block of its slot is found out; unknown is never no; nothing waits for ever."""
 
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
 import pytest
 
 from headrace.model.updates import LandingUpdate
+from headrace.runtime.clock import ManualClock
+from headrace.runtime.supervise import Supervisor
+from headrace.solana.rpc import Rpc
+from headrace.sources import rpc_pubsub
 from headrace.sources.proofs import (
     AHEAD_SLOTS,
     REMEMBERED_SLOTS,
@@ -14,13 +22,15 @@ from headrace.sources.proofs import (
     Proven,
     Status,
 )
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.proving import BLOCKS_MAX, LATE_SLOTS, Prover
+from headrace.sources.subscriptions import ChainSubscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import FEED, PROGRAM, Rig, rig
 
-LOGS = Subscription("logs", made_up_key("a"))
+LOGS = ChainSubscription("logs", made_up_key("a"))
 SLOT = 1000
+METHODS: Final = ("getSignatureStatuses", "getBlock")
 
 
 def waiting(*signatures: str) -> Proofs:
@@ -116,6 +126,14 @@ def test_memory_is_bounded_by_giving_the_oldest_slot_up() -> None:
     assert len(proofs) == WAITING_MAX
 
 
+def test_a_signature_in_the_list_of_its_block_has_landed_and_one_that_lacks_twice_is_absent() -> None:
+    proofs = waiting("a", "b")
+    assert proofs.slots_due() == [SLOT]
+    assert proofs.listed(proofs.due_in(SLOT), {"a", "c"}) == [Proven(SLOT, landed=("a",))]
+    assert proofs.listed(proofs.due_in(SLOT), {"a", "c"}) == [Proven(SLOT, absent=("b",))]
+    assert proofs.slots_due() == []
+
+
 def landings(rigged: Rig) -> list[LandingUpdate]:
     return [update for update in rigged.updates if isinstance(update, LandingUpdate)]
 
@@ -176,12 +194,12 @@ async def test_a_node_that_lags_says_no_no() -> None:
 
 async def test_while_nobody_answers_nothing_has_landed_and_past_the_window_there_is_a_gap() -> None:
     async with rig() as rigged:
-        rigged.node.http_faults.errors["getSignatureStatuses"] = (-32601, "Method not found")
+        rigged.node.http_faults.errors = dict.fromkeys(METHODS, (-32601, "Method not found"))
         sent = rigged.node.emit_transaction([PROGRAM])
         await rigged.until(lambda: sent.signature in rigged.signatures())
         for _ in range(WINDOW_SLOTS - 100):
             rigged.node.advance_slot()
-        await rigged.until(lambda: rigged.source._heads.slot == rigged.node.ledger.head)
+        await rigged.until(lambda: rigged.stream.head == rigged.node.ledger.head)
         assert landings(rigged) == []
         for _ in range(101):
             rigged.node.advance_slot()
@@ -193,13 +211,111 @@ async def test_while_nobody_answers_nothing_has_landed_and_past_the_window_there
         assert [update.unknown for update in landings(rigged)] == [(sent.signature,)]
 
 
-async def test_one_signature_that_is_refused_holds_up_no_other() -> None:
+async def test_one_signature_that_is_refused_holds_up_no_other_and_is_found_in_its_block() -> None:
     async with rig() as rigged:
-        sent = [rigged.node.emit_transaction([PROGRAM]).signature for _ in range(9)]
-        rigged.node.http_faults.poison = sent[4]
-        await rigged.until(lambda: landed(rigged) == {*sent} - {sent[4]}, flowing=True)
-        rigged.node.http_faults.poison = ""
-        await rigged.until(lambda: landed(rigged) == set(sent), flowing=True)
+        sent = [rigged.node.emit_transaction([PROGRAM]) for _ in range(9)]
+        signatures = [each.signature for each in sent]
+        rigged.node.http_faults.poison = signatures[4]
+        rigged.node.http_faults.unblocked.add(sent[4].slot)
+        await rigged.until(lambda: landed(rigged) == {*signatures} - {signatures[4]}, flowing=True)
+        rigged.node.http_faults.unblocked.clear()
+        await rigged.until(lambda: landed(rigged) == set(signatures), flowing=True)
+        assert "source:rpc:proofs" not in rigged.health.components()
+
+
+@pytest.mark.parametrize("code", [-32601, -32600, 403])
+async def test_where_statuses_are_refused_blocks_tell_what_landed(code: int) -> None:
+    async with rig(refused_retry_s=3600.0) as rigged:
+        rigged.node.http_faults.errors["getSignatureStatuses"] = (code, "not on your plan")
+        asked = rigged.node.http.calls.count("getSignatureStatuses")
+        true = [rigged.node.emit_transaction([PROGRAM]).signature for _ in range(300)]
+        phantom = send_phantom(rigged, 7_003)
+        await rigged.until(lambda: absent(rigged) == {phantom}, flowing=True)
+        await rigged.until(lambda: landed(rigged) == set(true), flowing=True)
+        assert rigged.gaps == []
+        assert rigged.node.http.calls.count("getSignatureStatuses") <= asked + 12, "not each signature by itself"
+        await rigged.until(lambda: "source:rpc:proofs" in rigged.health.components())
+        line = rigged.health.components()["source:rpc:proofs"]
+        assert (line.ready, line.required) == (True, False)
+        assert line.detail == f"getSignatureStatuses: the node refused ({code}); blocks are searched instead"
+
+
+async def test_where_statuses_and_blocks_are_refused_readiness_names_both_until_one_answers() -> None:
+    async with rig() as rigged:
+        errors = rigged.node.http_faults.errors = dict.fromkeys(METHODS, (-32601, "Method not found"))
+        sent = rigged.node.emit_transaction([PROGRAM]).signature
+
+        def line(ready: bool) -> bool:
+            found = rigged.health.components().get("source:rpc:proofs")
+            return found is not None and found.ready == ready
+
+        await rigged.until(lambda: line(ready=False), flowing=True)
+        found = rigged.health.components()["source:rpc:proofs"]
+        assert found.since_ms > 1_600_000_000_000
+        assert "getSignatureStatuses: the node refused (-32601)" in found.detail
+        assert "getBlock: the node refused (-32601)" in found.detail
+        assert rigged.health.components()["source:rpc"].ready
+        del errors["getBlock"]
+        await rigged.until(lambda: line(ready=True) and sent in landed(rigged), flowing=True)
+        del errors["getSignatureStatuses"]
+        again = rigged.node.emit_transaction([PROGRAM]).signature
+        await rigged.until(lambda: again in landed(rigged), flowing=True)
+        await rigged.until(lambda: "source:rpc:proofs" not in rigged.health.components())
+
+
+async def test_blocks_that_no_node_has_hold_up_no_other_slot() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getSignatureStatuses"] = (-32601, "Method not found")
+        lost = set()
+        for _ in range(3 * BLOCKS_MAX):
+            slot = rigged.node.advance_slot()
+            rigged.node.http_faults.unblocked.add(slot)
+            lost.add(rigged.node.emit_transaction([PROGRAM]).signature)
+        rigged.node.advance_slot()
+        sent = rigged.node.emit_transaction([PROGRAM]).signature
+        await rigged.until(lambda: landed(rigged) == {sent}, flowing=True)
+        assert absent(rigged) == set(), "a block that nobody has is no block without the transaction"
+
+
+async def test_while_statuses_are_not_answered_late_transactions_are_searched_in_blocks() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getSignatureStatuses"] = (-32005, "Node is behind")
+        sent = rigged.node.emit_transaction([PROGRAM])
+        await rigged.until(lambda: sent.signature in landed(rigged), flowing=True)
+        assert rigged.node.ledger.head >= sent.slot + LATE_SLOTS
+
+
+async def test_blocks_are_asked_for_at_a_pace_and_so_many_a_round() -> None:
+    clock, proofs = ManualClock(), Proofs()
+    for slot in range(SLOT, SLOT + 2 * BLOCKS_MAX):
+        proofs.delivered(slot, "a", True, (LOGS,), 0.0)
+    proofs.reached(SLOT + 2 * BLOCKS_MAX)
+
+    async def publish(_: Sequence[Proven]) -> None:
+        pass
+
+    async with ScriptedNode() as node, Supervisor(clock) as tasks:
+        node.http_faults.errors = {"getSignatureStatuses": (-32601, "no"), "getBlock": (-32007, "skipped")}
+        rpc = Rpc([node.http_url], clock=clock)
+        settings = rpc_pubsub.RpcPubSubSettings(confirm_s=10.0, refill_page_s=0.25)
+        prover = Prover(rpc, proofs, head=lambda: SLOT, publish=publish, settings=settings, clock=clock)
+        tasks.start("test", "prover", prover.run)
+
+        async def asked() -> int:
+            await rpc.get_slot()  # what was asked for before has its answer
+            return node.http.calls.count("getBlock")
+
+        assert await asked() == 0
+        await clock.advance(10.0)
+        for number in range(1, BLOCKS_MAX + 1):
+            async with asyncio.timeout(30):
+                while await asked() < number:
+                    pass
+            assert await asked() == number
+            await clock.advance(0.25)
+        assert await asked() == BLOCKS_MAX
+        tasks.cancel()
+        await rpc.aclose()
 
 
 async def test_a_signature_of_zeros_is_dropped_and_counted() -> None:

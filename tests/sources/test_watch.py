@@ -1,6 +1,6 @@
 """The watch gives up what stands, not what is quiet because the chain is."""
 
-from headrace.sources.watch import Watch
+from headrace.sources.progress import Watch
 
 
 def watch() -> Watch:

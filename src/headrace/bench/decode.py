@@ -25,9 +25,10 @@ from solders.pubkey import Pubkey
 from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
-from headrace.decoders.registry import SHIPPED, Programs
+from headrace.decoders.registry import Programs
 from headrace.decoders.shapes import Shape
 from headrace.model.keys import KEY_TEXTS
+from headrace.programs import SHIPPED
 
 TRADE_EVENT: Final = base64.b64decode(
     "vdt/007mYe5gayToZdvqQFw5xwAwy7dLipEDqkPkyyaoVFm0U/ayXwAAAAAAAAAAUXSdHw4RAAABtevR//Umc4jXJQSsKnDw1wSogy84hUZOTBNH"
@@ -215,8 +216,8 @@ class Anchor:
 
 def merged_idl() -> dict[str, Any]:
     """The shipped pump IDL with its supplement, for a reader that knows no supplements."""
-    interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump.json").read_bytes())
-    supplement = msgspec.json.decode((SHIPPED / "supplements" / "pump.json").read_bytes())
+    interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump" / "idl.json").read_bytes())
+    supplement = msgspec.json.decode((SHIPPED / "pump" / "supplement.json").read_bytes())
     for kind in ("types", "events", "instructions"):
         items = {item["name"]: item for item in interface[kind]}
         items |= {item["name"]: item for item in supplement.get(kind, ())}

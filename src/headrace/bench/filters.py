@@ -22,6 +22,7 @@ import msgspec
 import headrace
 from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
+from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
 from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
@@ -112,8 +113,8 @@ async def measure(
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
         hub = Hub(bus, clock, GatewaySettings, metrics, supervisor)
-        bus.attach(hub.sink)
-        await bus.publish(messages[:1])
+        writer = await bus.claim(lane_of(TOPIC))
+        await writer.publish(writer.batch(messages[:1]))
         for n in range(clients):
             reader = _Reader(_Sink(), batch=False)
             hub.add(reader)
@@ -122,7 +123,7 @@ async def measure(
         told = metrics.counter("gateway_frames", "Event frames sent to clients")
         told_before, cpu_s = told._value.get(), time.process_time()
         for start in range(0, len(messages), BATCH):
-            await bus.publish(messages[start : start + BATCH])
+            await writer.publish(writer.batch(messages[start : start + BATCH]))
             await hub.flush()
         cpu_s, frames = time.process_time() - cpu_s, told._value.get() - told_before
         supervisor.cancel()

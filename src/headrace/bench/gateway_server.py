@@ -16,7 +16,8 @@ import uvloop
 from litestar import get
 
 from headrace.bench.gateway_load import Order, batches
-from headrace.bus import BusSettings
+from headrace.bus import BusSettings, Writer
+from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
 from headrace.fanout.framing import compressed_frame
 from headrace.gateway.context import Extensions, GatewayContext, GatewayOptions
@@ -49,8 +50,8 @@ def bare(message: Message) -> bytes:
 class Publisher:
     """Publishes what clients order; time stamps are µs of the monotonic clock, of the moment each message was due."""
 
-    def __init__(self, bus: MemoryBus, supervisor: Supervisor) -> None:
-        self._bus, self._supervisor = bus, supervisor
+    def __init__(self, writer: Writer, supervisor: Supervisor) -> None:
+        self._writer, self._supervisor = writer, supervisor
 
     def start(self, order: Order) -> None:
         self._supervisor.start("bench", "publish", lambda: self._publish(order))
@@ -58,7 +59,8 @@ class Publisher:
     async def _publish(self, order: Order) -> None:
         async for bodies in batches(order):
             if bodies:
-                await self._bus.publish([Publication(TOPIC, "event", body) for body in bodies])
+                batch = self._writer.batch([Publication(TOPIC, "event", body) for body in bodies])
+                await self._writer.publish(batch)
 
 
 class OrderingShell(StreamEndpoint):
@@ -133,7 +135,7 @@ async def serve(settings: GatewaySettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
-        publisher = Publisher(bus, supervisor)
+        publisher = Publisher(await bus.claim(lane_of(TOPIC)), supervisor)
         endpoints: Mapping[str, EndpointFactory] = {
             "/ws": lambda connection, opening: OrderingShell(gateway.sessions, publisher, connection, opening),
             "/echo": Echo,

@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from headrace.adapters import load_class
 from headrace.chains import CHAINS
 from headrace.config import CORE_SECTIONS, Config, load
-from headrace.model.orders import OrderStatus
+from headrace.model.orders import Change, EventKind, OrderStatus
 from headrace.orders.engine import Engine, Held
-from headrace.orders.machine import Step
 from headrace.orders.store import STORES
 from headrace.runtime import log
 from headrace.runtime.clock import SystemClock
@@ -28,7 +27,7 @@ class NaiveEngine(Engine):
     async def execute(self, held: Held) -> None:
         if held.order.status is OrderStatus.SUBMITTED:
             outcome = replace(held.order.outcome, failed_tries=held.order.outcome.failed_tries + 1)
-            held.order = await self._steps.take(held.order, Step.RETRIED, outcome)
+            held.order = await self._store.apply(held.order, Change(kind=EventKind.RETRIED, outcome=outcome))
         await super().execute(held)
 
 

@@ -33,6 +33,7 @@ from headrace.market.settings import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.keys import b58encode
+from headrace.model.states import STATEFUL
 from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate
 from headrace.protocol.frames import EventFramer
 from headrace.runtime import garbage
@@ -41,11 +42,11 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.subscriptions import ChainSubscription
 
 DEMO: Final = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
-SUBSCRIPTIONS: Final = {1: Subscription("logs", PUMP), 2: Subscription("program", PUMP)}
+SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
 """Accounts that take turns; a slot holds 500 updates."""
@@ -102,7 +103,8 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
     clock = SystemClock()
     flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
     bus = MemoryBus(BusSettings(), clock, "bench")
-    bus.attach(MemoryCache(CacheSettings(), Metrics()).apply)
+    bus.subscribe(MemoryCache(CacheSettings(), Metrics()).apply, kinds=STATEFUL)
+    writer = await bus.claim("ingest")
     framer = EventFramer()
     sent = [0, 0]
 
@@ -110,14 +112,14 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
         sent[0] += len(messages)
         sent[1] += sum([len(framer(message)) for message in messages])
 
-    bus.attach(frame_all)
+    bus.subscribe(frame_all, kinds=None)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(frames), BATCH_MAX):
         publications = []
         for frame in frames[start : start + BATCH_MAX]:
             heard = read(frame, SUBSCRIPTIONS, STAMP, 0)
             publications += flow.apply(heard)  # type: ignore[arg-type]
-        await bus.publish(publications)
+        await writer.publish(writer.batch(publications))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert not flow.measures.bad and not flow.measures.skipped
     return {"per_s": len(frames) / wall, "cpu_us": cpu / len(frames) * 1e6, "messages": sent[0], "bytes": sent[1]}

@@ -24,7 +24,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.sources.rpc_pubsub.frames import Stamp, read
-from headrace.sources.subscriptions import Kind, Subscription
+from headrace.sources.subscriptions import ChainSubscription, Kind
 from headrace.testing.ledger import made_up_key
 
 PUBSUB: Final = Path(__file__).parents[3] / "tests" / "data" / "mainnet" / "pubsub"
@@ -56,7 +56,7 @@ def zstd_frames(messages: list[bytes]) -> list[bytes]:
 
 def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
     """Messages a second through `read`, the best of some rounds."""
-    active, stamp = {1: Subscription(kind, _KEY)}, Stamp("bench", "processed")
+    active, stamp = {1: ChainSubscription(kind, _KEY)}, Stamp("bench", "processed")
     laps = max(1, count // len(messages))
     best = 0.0
     for _ in range(_ROUNDS):

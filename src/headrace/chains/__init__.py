@@ -1,6 +1,6 @@
 """The chain as the order flow sees it: sign, send, look, count heights. Port and register."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -8,35 +8,16 @@ import msgspec
 
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
+from headrace.model.instructions import Instruction, Signed
 from headrace.model.updates import TxError
 
 Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
-
-
-class Swap(msgspec.Struct, frozen=True, kw_only=True):
-    """What the transaction is to do. `memo` is the order's id, and is on the chain for everyone to count."""
-
-    memo: str
-    venue: str
-    mint_in: str
-    mint_out: str
-    amount_in: BaseUnits
-    quoted_out: BaseUnits
-    min_out: BaseUnits
 
 
 class Blockhash(msgspec.Struct, frozen=True):
     """A transaction that names it can land up to and including block height `last_valid_height`."""
 
     hash: str
-    last_valid_height: int
-
-
-class Signed(msgspec.Struct, frozen=True):
-    """Bytes ready to send. The signature is known before anything was sent."""
-
-    signature: str
-    raw: bytes
     last_valid_height: int
 
 
@@ -68,14 +49,21 @@ class Chain(Protocol):
     Each call raises TransientError when the node can't be asked.
     """
 
+    owner: str
+    """Public key of the wallet that signs: pays the fee, and has the tokens of all orders."""
+
     on_trouble: Callable[[TransientError], None]
-    """Hears, on the event loop, that it could not be asked."""
+    """Called, on the event loop, with the error when the node could not be asked."""
 
     async def blockhash(self) -> Blockhash:
         """A recent one."""
 
-    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
-        """The signed bytes; nothing is sent."""
+    def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
+        """Return the transaction of these instructions, signed by `owner`; nothing is sent.
+
+        The same instructions and blockhash give the same bytes. Raises InvariantError for instructions that no
+        transaction of this chain can hold.
+        """
 
     async def send(self, signed: Signed) -> None:
         """Hand the bytes to a node. Returning does not mean that they land; raising does not mean that they don't."""

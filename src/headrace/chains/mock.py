@@ -3,23 +3,26 @@
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
+from headrace.chains import Answer, Blockhash, Landing
 from headrace.config import Setting
 from headrace.database.sqlite import SqliteThread
 from headrace.model.amounts import BaseUnits
 from headrace.model.base58 import b58encode
-from headrace.model.errors import ConfigError, TransientError
+from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.instructions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
 from headrace.runtime.clock import Clock
 
 GENESIS_MS: Final = 1_600_000_000_000
 FOUND_MAX: Final = 10_000
 SLIPPAGE_EXCEEDED: Final = {"InstructionError": [0, {"Custom": 6001}]}
+
+WALLET: Final = "MockWa11et111111111111111111111111111111111"
 
 _Chance = msgspec.Meta(ge=0, le=1)
 
@@ -71,6 +74,16 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     ] = 0.0
 
 
+class _Swap(MockSwap, frozen=True, kw_only=True):
+    """Swap within a transaction of the mock chain, whose bytes are JSON: the swap and the blockhash."""
+
+    memo: str
+
+
+_mock_swaps = msgspec.json.Decoder(MockSwap)
+_transactions = msgspec.json.Decoder(tuple[_Swap, Blockhash])
+
+
 class MockChain:
     """Blocks come with wall time, so every process sees the same height, and a fate is drawn when bytes first arrive.
 
@@ -87,6 +100,7 @@ class MockChain:
         self._luck = random.Random(f"{settings.seed}:calls")  # noqa: S311
         self._luck_of_checks = random.Random(f"{settings.seed}:checks")  # noqa: S311
         self._found: dict[str, dict[str, Any]] = {}
+        self.owner = WALLET
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._ledger: SqliteThread[None] = SqliteThread(
             settings.file, setup=_set_up, on_trouble=lambda it: self.on_trouble(it), durable=False
@@ -97,8 +111,18 @@ class MockChain:
         height = self._height(self._now_ms())
         return Blockhash(f"bh{height}", height + self._settings.validity_blocks)
 
-    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
-        raw = msgspec.json.encode((swap, blockhash))
+    def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
+        """Sign one memo and one swap of a mock venue, in either order."""
+        data = {instruction.program_id: instruction.data for instruction in instructions}
+        if len(instructions) != 2 or data.keys() != {MEMO_PROGRAM, MOCK_SWAP_PROGRAM}:
+            programs = ", ".join(sorted(data)) or "none"
+            raise InvariantError(f"programs of the instructions are {programs}, expected one memo and one mock swap")
+        try:
+            _mock_swaps.decode(data[MOCK_SWAP_PROGRAM])
+        except msgspec.DecodeError as error:
+            raise InvariantError("the data of the mock swap is unreadable, expected a MockSwap as JSON") from error
+        memo = msgspec.json.encode(data[MEMO_PROGRAM].decode())
+        raw = b'[{"memo":%b,%b,%b]' % (memo, data[MOCK_SWAP_PROGRAM][1:], msgspec.json.encode(blockhash))
         return Signed(b58encode(hashlib.sha512(raw).digest()), raw, blockhash.last_valid_height)
 
     async def send(self, signed: Signed) -> None:
@@ -188,7 +212,7 @@ class MockChain:
     def _fate(self, signed: Signed, now_ms: int) -> dict[str, Any]:
         """What will become of bytes that arrive now: when they land, on which fork first, with what result."""
         settings = self._settings
-        swap = msgspec.json.decode(signed.raw, type=tuple[Swap, Blockhash])[0]
+        swap, _ = _transactions.decode(signed.raw)
         luck = _Luck(f"{settings.seed}:{signed.signature}")
         delay_ms = luck.randint(*self._delay_ms)
         last_ms = GENESIS_MS + (signed.last_valid_height + 1) * settings.block_ms - 1

@@ -88,9 +88,10 @@ async def _print_replay(config: Config, file: Path, speed: float | None, topics:
     def write(messages: Sequence[Message]) -> None:
         out.writelines(frame(message) + b"\n" for message in messages if not topics or message.topic in topics)
 
-    bus.attach(write)
+    bus.subscribe(write, kinds=None)
+    writer = await bus.claim("ingest")
     async with Supervisor(clock) as tasks:
-        flow = tasks.start("ingest", "pipeline", partial(pipeline.run, outlet, bus))
+        flow = tasks.start("ingest", "pipeline", partial(pipeline.run, outlet, writer))
         ending = await Recording(file, clock, speed=speed).run(outlet)
         outlet.close()
         await asyncio.wait([flow])

@@ -117,7 +117,7 @@ class Config:
 
     def read(self) -> Inputs:
         """Read environment and files anew, without judging them. Blocks on files; may run in a thread."""
-        return read_inputs(self._env, self._dotenv, self._toml)
+        return read_inputs(self._env, self._dotenv, self._toml, self._sections)
 
     def reload(self, inputs: Inputs | None = None) -> Change:
         """Put what was read (default: read now) in force; an error anywhere leaves everything as it was.

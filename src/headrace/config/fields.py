@@ -104,7 +104,10 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
         raise TypeError("a settings type can be one section only, since it is looked up by its type")
     found = {}
     for section, struct in sections.items():
+        keys = keys_of(sections, struct)
         for info in msgspec.structs.fields(struct):
+            if keys[info.name] != f"{section}.{info.name}":
+                continue
             setting = _setting(info.type)
             if setting is None:
                 raise TypeError(f"{struct.__name__}.{info.name} has no Setting in its Annotated type")
@@ -116,6 +119,17 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
                 raise TypeError(f"{struct.__name__}.{info.name}: only text can be secret, a number shows in a repr")
             found[field.key] = field
     return found
+
+
+def keys_of(sections: Mapping[str, type[msgspec.Struct]], struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return field name → key for a settings type: an inherited field is that of the section it is inherited from."""
+    names = {known: section for section, known in sections.items()}
+    keys: dict[str, str] = {}
+    for known in reversed(struct.__mro__):
+        if known in names:
+            for info in msgspec.structs.fields(known):
+                keys.setdefault(info.name, f"{names[known]}.{info.name}")
+    return keys
 
 
 def _setting(annotation: Any) -> Setting | None:

@@ -3,7 +3,7 @@
 import io
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -48,8 +48,11 @@ class Inputs(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None) -> Inputs:
-    """Read everything once. A file that does not exist gives nothing; any other trouble becomes an error. Blocks."""
+def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, nested: Collection[str] = ()) -> Inputs:
+    """Read everything once. A file that does not exist gives nothing; any other trouble becomes an error. Blocks.
+
+    `nested` are the names of sections, of which those within another section (`venues.raydium`) are looked for.
+    """
     environment = {name: Given(text, Origin("environment", name)) for name, text in env.items()}
     errors: list[ConfigError] = []
     warnings: list[str] = []
@@ -61,7 +64,7 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None) 
         except ConfigError as error:
             errors.append(error)
     dotenv_given = _parse_dotenv(dotenv.name, texts[dotenv], errors, warnings) if dotenv in texts else {}
-    toml_given = _parse_toml(toml.name, texts[toml], errors) if toml in texts else {}
+    toml_given = _parse_toml(toml.name, texts[toml], errors, nested) if toml in texts else {}
     return Inputs(environment, dotenv_given, toml_given, frozenset(texts), tuple(errors), tuple(warnings))
 
 
@@ -106,7 +109,7 @@ def _parse_dotenv(name: str, text: str, errors: list[ConfigError], warnings: lis
     return found
 
 
-def _parse_toml(name: str, text: str, errors: list[ConfigError]) -> dict[str, Given]:
+def _parse_toml(name: str, text: str, errors: list[ConfigError], nested: Collection[str]) -> dict[str, Given]:
     expected = "TOML: [section] lines and field = value lines"
     try:
         document = tomllib.loads(text)
@@ -126,10 +129,21 @@ def _parse_toml(name: str, text: str, errors: list[ConfigError]) -> dict[str, Gi
                 ConfigError(section, "a value outside any section", "a [section] line above it", origin=str(at))
             )
             continue
-        for field, value in table.items() or {"": None}.items():
-            key = f"{section}.{field}" if field else section
+        for key, value in _values(section, table, nested):
             found[key] = Given(value, Origin("toml", name, lines.get(key, lines.get(section))))
     return found
+
+
+def _values(section: str, table: dict[str, Any], nested: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield each `section.field` with its value, those of nested sections too; an empty section yields its name."""
+    if not table:
+        yield section, None
+    for field, value in table.items():
+        key = f"{section}.{field}"
+        if key in nested and isinstance(value, dict):
+            yield from _values(key, value, nested)
+        else:
+            yield key, value
 
 
 def _lines_of_keys(text: str) -> dict[str, int]:
@@ -139,7 +153,7 @@ def _lines_of_keys(text: str) -> dict[str, int]:
     section, inside_string = "", False
     for number, line in enumerate(text.splitlines(), 1):
         if not inside_string:
-            if header := re.match(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]", line):
+            if header := re.match(r"\s*\[\s*[\"']?([\w.-]+)[\"']?\s*\]", line):
                 section = header[1]
                 lines.setdefault(section, number)
             elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):

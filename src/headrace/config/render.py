@@ -45,12 +45,12 @@ def _reference_row(field: Field) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    names = {row.key: row.key.partition(".")[2] + (" ~" if row.live else "") for row in rows}
+    names = {row.key: row.key.rpartition(".")[2] + (" ~" if row.live else "") for row in rows}
     values = {row.key: _text(row.value) for row in rows}
     name_width = max(map(len, names.values()))
     value_width = min(_VALUE_WIDTH_MAX, max(map(len, values.values())))
     lines = []
-    for section, members in groupby(rows, key=lambda row: row.key.partition(".")[0]):
+    for section, members in groupby(rows, key=lambda row: row.key.rpartition(".")[0]):
         lines.append(f"[{section}]")
         lines += [
             f"  {names[row.key]:<{name_width}}  {values[row.key] or '-':<{value_width}}  {_place(row)}".rstrip()

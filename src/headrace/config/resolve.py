@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headrace.config.fields import Field
+from headrace.config.fields import Field, keys_of
 from headrace.config.inputs import Given, Inputs, Origin
 from headrace.config.shapes import RefusedError
 from headrace.model.errors import ConfigError
@@ -55,9 +55,8 @@ def build(
     built: dict[type[msgspec.Struct], msgspec.Struct] = {}
     errors = []
     for section, struct in sections.items():
-        names = [info.name for info in msgspec.structs.fields(struct)]
         try:
-            built[struct] = struct(**{name: values[f"{section}.{name}"] for name in names})
+            built[struct] = struct(**{name: values[key] for name, key in keys_of(sections, struct).items()})
         except ConfigError as error:
             errors.append(error)
         except ValueError as error:
@@ -105,9 +104,9 @@ def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[Conf
             yield _unknown(name, given, hint)
     sections = {field.section for field in fields.values()}
     for key, given in inputs.toml.items():
-        section, dot, name = key.partition(".")
-        if key in fields or (not dot and section in sections):
+        if key in fields or key in sections:
             continue
+        section, _, name = key.rpartition(".")
         if section not in sections:
             yield _unknown(key, given, _nearest_section(name, section, fields))
         else:
@@ -129,7 +128,8 @@ def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None
 
 
 def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> str | None:
-    near = _nearest(section, {field.section for field in fields.values()})
+    sections = {field.section for field in fields.values()}
+    near = _nearest(section or name, sections) or _nearest(f"{section}.{name}", sections)
     if near is not None:
         return f"{near}.{name}" if f"{near}.{name}" in fields else f"[{near}]"
     return _anywhere(lambda field: field.name == name, fields)
@@ -137,7 +137,7 @@ def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> st
 
 def _nearest_key(name: str, key: str, fields: Mapping[str, Field]) -> str | None:
     """In its own section first, then a field of that name elsewhere, then one whose environment name was used."""
-    section = key.partition(".")[0]
+    section = key.rpartition(".")[0]
     own = {field.key for field in fields.values() if field.section == section}
     return (
         _anywhere(lambda field: field.name == name or name.upper() in field.setting.env, fields)

@@ -13,9 +13,8 @@ from headrace.decoders.idl import Idl, Item
 from headrace.model.errors import ConfigError
 from headrace.model.events import DecodedAccount
 from headrace.model.keys import is_key
+from headrace.programs import SHIPPED
 
-SHIPPED: Final = Path(__file__).parent / "programs"
-_SUPPLEMENTS: Final = SHIPPED / "supplements"
 _BARE_MARK_MIN: Final = 8
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -257,15 +256,15 @@ class Programs:
         `addresses` gives the program id of files (by name) that state none. Raises ConfigError that names the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
-        for path in sorted(SHIPPED.glob("*.json")):
-            program = _load(path, {}, shipped=True)
+        for path in sorted(SHIPPED.glob("*/idl.json")):
+            program = _load(path, path.parent.name, {}, shipped=True)
             loaded[program.program_id] = program, path
         shipped = dict(loaded)
         for folder in folders:
             if not folder.is_dir():
                 raise ConfigError("IDL folder", str(folder), "a folder with IDL files (*.json)")
             for path in sorted(folder.glob("*.json")):
-                program = _load(path, addresses or {}, shipped=False)
+                program = _load(path, path.stem, addresses or {}, shipped=False)
                 before = loaded.get(program.program_id)
                 if before is not None and before != shipped.get(program.program_id):
                     raise ConfigError(
@@ -300,15 +299,14 @@ class Programs:
         return None if program is None else program.account(data)
 
 
-def _load(path: Path, addresses: Mapping[str, str], *, shipped: bool) -> Program:
-    name = path.stem
+def _load(path: Path, name: str, addresses: Mapping[str, str], *, shipped: bool) -> Program:
     if not (is_key(name) or (0 < len(name) <= 64 and _NAME_CHARS.issuperset(name))):
         raise ConfigError(
             f"IDL {path}", f"the file name {path.name}", "a-z, 0-9 and _ (it names topics), or a program id"
         )
     label = name if shipped else str(path)
     texts = [_read(path)]
-    supplement = _SUPPLEMENTS / path.name
+    supplement = path.with_name("supplement.json")
     if shipped and supplement.exists():
         texts.append(_read(supplement))
     interface = idl.parse(texts[0], label, *texts[1:])._replace(name=name)

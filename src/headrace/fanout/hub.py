@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from headrace.bus import Bus
+from headrace.bus import Bus, Change
 from headrace.cache import Cache
 from headrace.fanout.catch_up import CatchUp
 from headrace.fanout.client import Client
@@ -17,6 +17,7 @@ from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
 from headrace.model.events import Message
 from headrace.protocol import frames
+from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer
 from headrace.protocol.session import History, Subscribe
 from headrace.runtime.clock import Clock
@@ -53,6 +54,7 @@ class Hub:
         self.subscriptions = 0
         """Topics of all connections. Counted at every change, as metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
+        self._interest = bus.subscribe(self.sink, changed=self.changed)
         self._dirty: list[Group] = []
         self._histories = HistoryPages(bus, supervisor, self._framer)
         self._wake = asyncio.Event()
@@ -92,6 +94,20 @@ class Hub:
                     self._replays.hold(feed, message)
         if self._dirty:
             self._wake.set()
+
+    def changed(self, change: Change) -> None:
+        """End the connections of clients of topics that lost messages on the way here; these clients then recover.
+
+        Nothing is done for a new epoch: clients see the epoch in the next message.
+        """
+        if change.kind == "incomplete":
+            topics = set(change.topics)
+            for client in [client for client, has in self.clients.items() if not topics.isdisjoint(has)]:
+                client.cut_off(CloseCode.INSUFFICIENT_STATE)
+
+    def close(self) -> None:
+        """Take no more from the bus."""
+        self._interest.close()
 
     async def run(self) -> None:
         """Write, rest, write, for ever.
@@ -157,7 +173,9 @@ class Hub:
             client.not_subscribed(wanted.topic)
             self._fail(client, wanted.request_id, failure)
             return
-        self._feeds[wanted.topic] = feed
+        if wanted.topic not in self._feeds:
+            self._feeds[wanted.topic] = feed
+            self._interest.add(wanted.topic)
         self.subscriptions += 1
         subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         self.clients[client][wanted.topic] = subscription
@@ -182,6 +200,7 @@ class Hub:
         feed.remove(group)
         if not feed.subscriptions:
             del self._feeds[topic]
+            self._interest.remove(topic)
         return subscription
 
     def history(self, client: Client, wanted: History) -> None:

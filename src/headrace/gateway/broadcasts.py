@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from headrace.bus import Bus
+from headrace.bus import Lane, Writer
+from headrace.bus.lanes import lane_of
 from headrace.fanout.user_topics import announcement
 from headrace.gateway.problems import Refused, wrong
 from headrace.inbox import Inbox, Letter
@@ -62,8 +63,8 @@ class BroadcastAnswer(msgspec.Struct, frozen=True):
 class Broadcasts:
     """Sends them. A message has the same `event_id` for all who get it, and again if it must be sent again."""
 
-    def __init__(self, bus: Bus, inbox: Inbox | None, server_id: str) -> None:
-        self._bus, self._inbox, self._server_id = bus, inbox, server_id
+    def __init__(self, writers: Mapping[Lane, Writer], inbox: Inbox | None, server_id: str) -> None:
+        self._writers, self._inbox, self._server_id = writers, inbox, server_id
 
     async def send(self, asked: Broadcast) -> BroadcastAnswer:
         """Raises Refused, with what is wrong."""
@@ -84,7 +85,7 @@ class Broadcasts:
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
             key = state_key(asked.topic, msgspec.json.decode(data))
             label = None if key is None else Label(key, event_id, None, certain=True)
-            (place,) = await self._bus.publish([Publication(asked.topic, "event", body, label)])
+            (place,) = await self._publish([Publication(asked.topic, "event", body, label)])
         letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
 
         def compose(positions: Sequence[Position]) -> str:
@@ -98,8 +99,16 @@ class Broadcasts:
         if not letters and asked.idempotency_key is None:
             return msgspec.json.decode(compose([]), type=BroadcastAnswer)
         positions, answer = await self._inbox.put(letters, asked.idempotency_key, compose)
-        await self._bus.publish([announcement(letter, at) for letter, at in zip(letters, positions, strict=True)])
+        if letters:
+            await self._publish([announcement(letter, at) for letter, at in zip(letters, positions, strict=True)])
         return msgspec.json.decode(answer, type=BroadcastAnswer)
+
+    async def _publish(self, publications: Sequence[Publication]) -> list[Position]:
+        """Publish once on the lane of the topics. Raises TransientError when the answer is unknown."""
+        writer = self._writers.get(lane_of(publications[0].topic))
+        if writer is None:
+            raise TransientError("another process publishes on this topic")
+        return await writer.publish(writer.batch(publications))
 
     async def _known(self, key: str, fingerprint: str) -> BroadcastAnswer | None:
         """The answer that the key got before; None when it is new."""

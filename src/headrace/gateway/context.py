@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 from litestar.types import ControllerRouterHandler
 
-from headrace.bus import Bus
+from headrace.bus import Bus, Lane, Writer
 from headrace.cache import Cache
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
@@ -40,8 +41,9 @@ class GatewayContext:
     """The parts of the service that a gateway works with; all tasks of the gateway run under `supervisor`.
 
     `head` returns how far the chain is known (shown in heartbeats). `cache` is where snapshots come from; the service
-    feeds it. `inbox` keeps what users are sent; without an inbox users are sent nothing. `orders` takes orders; without
-    it the server takes none. `auth` checks credentials; without it nobody is asked for one.
+    feeds it. `inbox` keeps what users are sent; without an inbox users are sent nothing. `writers` publish what
+    applications broadcast. `orders` takes orders; without it the server takes none. `auth` checks credentials; without
+    it nobody is asked for one.
     """
 
     bus: Bus
@@ -52,6 +54,7 @@ class GatewayContext:
     head: Callable[[], Head] = Head
     cache: Cache | None = None
     inbox: Inbox | None = None
+    writers: Mapping[Lane, Writer] = MappingProxyType({})
     orders: Intake | None = None
     auth: Authenticator | None = None
 

@@ -78,7 +78,7 @@ class Gateway:
             self.order_streams = OrderStreams(context.orders, supervisor, self.keeper, context.auth)
             open_order_stream, order_handlers = self.order_streams.open, order_routes.handlers(context.orders)
         self._endpoints |= dict.fromkeys(order_routes.STREAMS, open_order_stream)
-        broadcasts = Broadcasts(context.bus, context.inbox, options.server_id)
+        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id)
         routes = Context(options, context, sessions, framer, broadcasts)
         self._certificate = Certificate(options.tls) if options.tls.paths() else None
         app = build(routes, (*order_handlers, *extensions.handlers))
@@ -100,7 +100,7 @@ class Gateway:
             await auth.start(context.supervisor)
         listener = _listen(self._options.gateway)
         self._port = listener.getsockname()[1]
-        self._detach.callback(context.bus.attach(self.hub.sink))
+        self._detach.callback(self.hub.close)
         start = partial(context.supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self.keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
@@ -109,7 +109,7 @@ class Gateway:
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         if self._user_topics is not None:
-            self._detach.callback(context.bus.attach(self._user_topics.sink))
+            self._detach.callback(context.bus.subscribe(self._user_topics.sink, kinds=("user",)).close)
             self._tasks.insert(0, start("inbox", self._user_topics.run, restart=Backoff(1.0, 60.0)))
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback

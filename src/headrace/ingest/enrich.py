@@ -5,10 +5,11 @@ from typing import Final
 
 import msgspec
 
-from headrace.ingest.swaps import POOL_ACCOUNTS, POOL_EVENTS, READERS, REPEATS, Holders, Pair, Scene, Swap
 from headrace.model.events import DecodedAccount, DecodedEvent
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.trades import Side, Trade, token_id_of
+from headrace.programs.meanings import Holders, Pair, Scene, Swap
+from headrace.programs.register import ACCOUNTS, EVENTS
 
 POOLS_MAX: Final = 100_000
 
@@ -18,8 +19,6 @@ _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
 
 
 LOGS_ONLY: Final = Scene()
-
-_CREATIONS: Final = frozenset({("pump", "CreateEvent"), ("raydium_launchlab", "PoolCreateEvent")})
 
 
 class TokenCreated(msgspec.Struct, frozen=True):
@@ -53,29 +52,31 @@ class Pools:
             self._pairs[pool] = pair
 
     def learn_event(self, event: DecodedEvent) -> None:
-        """The pool that the event creates, if it does."""
-        if names := POOL_EVENTS.get((event.program, event.name)):
-            pool, first, second = (event.data.get(name) for name in names)
+        """Learn the pool that the event creates, if it creates one."""
+        facts = EVENTS.get((event.program, event.name))
+        if facts is not None and facts.pool is not None:
+            pool, first, second = (event.data.get(name) for name in facts.pool)
             if first and second:
                 self.learn(pool, Pair(first, second))
 
     def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
-        """The pool that the account is, if it is one."""
+        """Learn the pool that the account is, if it is one."""
         if pair := pair_of_pool(account):
             self.learn(pubkey, Pair(*pair))
 
 
 def pair_of_pool(account: DecodedAccount) -> tuple[str, str] | None:
     """Return the first and the second mint of a pool account; None for an account that is no pool."""
-    names = POOL_ACCOUNTS.get((account.program, account.name))
+    facts = ACCOUNTS.get((account.program, account.name))
+    names = None if facts is None else facts.pool
     first, second = (account.data.get(name) if name else WSOL_MINT for name in names) if names else (None, None)
     return (first, second) if isinstance(first, str) and isinstance(second, str) else None
 
 
 def swap_of(event: DecodedEvent, scene: Scene) -> Swap | None:
-    """The swap that the event records, if it does."""
-    reader = READERS.get((event.program, event.name))
-    return None if reader is None else reader(event.data, scene)
+    """Return the swap that the event records; None for an event that records none."""
+    facts = EVENTS.get((event.program, event.name))
+    return None if facts is None or facts.trade is None else facts.trade(event.data, scene)
 
 
 def trade_of(swap: Swap, scene: Scene, pools: Pools, user: str | None, authority: str | None = None) -> Trade | None:
@@ -114,32 +115,26 @@ def _mint_of(holders: Holders, scene: Scene) -> str | None:
 
 
 def is_repeated(event: DecodedEvent, events: Iterable[DecodedEvent]) -> bool:
-    """Whether the same instruction records the swap by an older event too, which then is the one that counts."""
-    older = REPEATS.get((event.program, event.name))
+    """Return whether the same instruction records the swap by an older event too, which then is the one that counts."""
+    facts = EVENTS.get((event.program, event.name))
+    older = None if facts is None else facts.repeats
     return older is not None and any(
         other.name == older and other.path == event.path and other.program == event.program for other in events
     )
 
 
 def is_creation(event: DecodedEvent) -> bool:
-    """Whether the event creates a token."""
-    return (event.program, event.name) in _CREATIONS
+    """Return whether the event creates a token."""
+    facts = EVENTS.get((event.program, event.name))
+    return facts is not None and facts.token is not None
 
 
 def created_of(event: DecodedEvent, scene: Scene) -> TokenCreated | None:
-    """The token that the event creates. LaunchLab's event does not name its mint: it takes the instruction."""
-    data = event.data
-    match event.program, event.name:
-        case "pump", "CreateEvent":
-            creator = data.get("creator") or data.get("user")
-            created = data.get("mint"), data.get("name"), data.get("symbol"), creator
-        case "raydium_launchlab", "PoolCreateEvent":
-            token = data.get("base_mint_param") or {}
-            mint = scene.accounts.get("base_mint")
-            created = mint, token.get("name"), token.get("symbol"), data.get("creator")
-        case _:
-            return None
-    mint, name, symbol, creator = created
+    """Return the token that the event creates; None if it creates none, or if something of the token is not known."""
+    facts = EVENTS.get((event.program, event.name))
+    if facts is None or facts.token is None:
+        return None
+    mint, name, symbol, creator = facts.token(event.data, scene)
     if mint is None or name is None or symbol is None or creator is None:
         return None
     return TokenCreated(mint, name, symbol, creator)

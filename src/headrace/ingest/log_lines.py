@@ -4,19 +4,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-NO_EVENTS: Final = "its events are self-CPI instructions, which no log line holds: no trade comes"
-NO_DIRECTION: Final = "its log lines name neither pool, mint nor direction: no trade comes"
-NO_POOL: Final = "its log lines name neither pool nor mint: trades come without mint"
+from headrace.programs.register import PROGRAMS
 
 LACKS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "jupiter_v6": NO_EVENTS,
-        "meteora_cp_amm": NO_EVENTS,
-        "meteora_damm_v1": NO_DIRECTION,
-        "meteora_dbc": NO_EVENTS,
-        "meteora_dlmm": NO_EVENTS,
-        "raydium_amm_v4": NO_POOL,
-    }
+    {name: facts.log_lines_lack for name, facts in PROGRAMS.items() if facts.log_lines_lack}
 )
 """Program → what is lacking."""
 

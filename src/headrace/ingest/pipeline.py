@@ -6,7 +6,8 @@ from typing import Final, TypeAlias
 import msgspec
 import structlog
 
-from headrace.bus import Bus
+from headrace.bus import Writer
+from headrace.bus.lanes import publish_until_answered
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import Ask, AwaitedPools
 from headrace.ingest.bodies import gap_body
@@ -17,9 +18,8 @@ from headrace.ingest.gaps import FeedTopics, GapLedger, UnreadSlots
 from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
 from headrace.ingest.mints import Mints
-from headrace.ingest.swaps import Pair
 from headrace.ingest.telling import UNREADABLE, Outbox, Teller, Unread, view_of
-from headrace.model.errors import BadInputError, TransientError
+from headrace.model.errors import BadInputError
 from headrace.model.events import Publication
 from headrace.model.updates import (
     AccountUpdate,
@@ -33,7 +33,7 @@ from headrace.model.updates import (
     SlotUpdate,
     TransactionUpdate,
 )
-from headrace.runtime.backoff import Backoff
+from headrace.programs.meanings import Pair
 from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -98,7 +98,7 @@ class Pipeline:
         known = self._forks.slots.head
         return {"processed": known.get("processed"), "confirmed": known.get("confirmed")}
 
-    async def run(self, outlet: Outlet, bus: Bus) -> None:
+    async def run(self, outlet: Outlet, writer: Writer) -> None:
         """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
         while True:
             try:
@@ -109,24 +109,17 @@ class Pipeline:
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
-                    await self._publish(bus, publications)
+                    await self._publish(writer, publications)
                     publications = []
-                    await bus.renew()
+                    await publish_until_answered(writer, (), self._clock, new_epoch=True)
                 publications += self.apply(update)
-            await self._publish(bus, publications)
+            await self._publish(writer, publications)
             await self._clock.sleep(0)
 
-    async def _publish(self, bus: Bus, publications: list[Publication]) -> None:
-        backoff = Backoff(initial_s=0.05, max_s=5.0)
-        while publications:
-            try:
-                await bus.publish(publications)
-                self.measures.published.update([publication.kind for publication in publications])
-                return
-            except TransientError as error:
-                if not backoff.tries:
-                    _log.warning("bus_away", error=str(error))
-                await self._clock.sleep(backoff.next_s())
+    async def _publish(self, writer: Writer, publications: list[Publication]) -> None:
+        if publications:
+            await publish_until_answered(writer, publications, self._clock)
+            self.measures.published.update([publication.kind for publication in publications])
 
     def apply(self, update: AnyUpdate) -> list[Publication]:
         """The messages that follow from one update. Never raises on bad input."""

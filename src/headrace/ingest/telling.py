@@ -25,11 +25,11 @@ from headrace.ingest.enrich import LOGS_ONLY, Pools, created_of, is_creation, is
 from headrace.ingest.mints import Mints
 from headrace.ingest.provisional import Sent
 from headrace.ingest.signers import on_behalf
-from headrace.ingest.swaps import Scene, Swap
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, DecodedInstruction, Label, Publication
 from headrace.model.trades import Trade
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
+from headrace.programs.meanings import Scene, Swap
 
 CREATED_TOPIC: Final = "token_updates"
 PROGRAMS_MAX: Final = 4_096

@@ -4,6 +4,7 @@ HeadraceError
 ├── ConfigError        fix the configuration; the process does not start (or keeps its old settings)
 ├── RequestError       the caller's fault; answered with a code, never retried by us
 ├── BadInputError      bytes from outside that are not what they claim; counted and skipped
+├── FencedError        another process does this work now; stop here, and repeat nothing
 ├── TransientError     may work if tried again (network, node, rate limit)
 └── InvariantError     cannot happen; stop this piece of work and call a person
 """
@@ -47,6 +48,10 @@ class TransientError(HeadraceError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class FencedError(HeadraceError):
+    """Another process has taken this work over. Stop the work here; what was refused must not be repeated."""
 
 
 class InvariantError(HeadraceError):

@@ -1,4 +1,4 @@
-"""The nouns of the order flow: what was asked, what became of it, and each step on the way. Money is base units."""
+"""The nouns of the order flow: requests, outcomes, attempts, and the events of an order's log. Money is base units."""
 
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
@@ -7,21 +7,22 @@ import msgspec
 
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import HeadraceError, RequestError
+from headrace.model.instructions import Signed
 
 U64_MAX: Final = 2**64 - 1
 BPS_WHOLE: Final = 10_000
 
 Fate: TypeAlias = Literal["not_executed", "executed", "unknown"]
-"""What can be said about the chain when something ended or went wrong."""
+"""Whether an order that ended, or a request that went wrong, had an effect on the chain."""
 
 Finality: TypeAlias = Literal["confirmed", "finalized", "lost"]
-"""Of an executed order: `confirmed` could still vanish with its fork, `finalized` can't, `lost` did."""
+"""An executed order's landing: `confirmed` may still vanish with its fork, `finalized` can't, `lost` did vanish."""
 
 Mode: TypeAlias = Literal["mock", "paper", "live"]
 
 
 class OrderStatus(StrEnum):
-    """What the owner sees. The last four are terminal."""
+    """The owner's view of an order. The last four are terminal."""
 
     PENDING = "PENDING"
     ROUTING = "ROUTING"
@@ -36,10 +37,33 @@ class OrderStatus(StrEnum):
 TERMINAL: Final = frozenset(
     {OrderStatus.CONFIRMED, OrderStatus.FAILED, OrderStatus.CANCELLED, OrderStatus.EXPIRED},
 )
+WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
+"""A worker holds such an order under a lease, or the order rests until its next try."""
+
+
+class EventKind(StrEnum):
+    """What can happen to an order; each is one line of the order's log."""
+
+    ACCEPTED = "accepted"
+    TRIGGERED = "triggered"
+    CLAIMED = "claimed"
+    QUOTED = "quoted"
+    JOURNALED = "journaled"
+    LANDED = "landed"
+    FAILED = "failed"
+    RETRIED = "retried"
+    RESTED = "rested"
+    RESTARTED = "restarted"
+    CANCEL_REQUESTED = "cancel_requested"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FINALIZED = "finalized"
+    LANDING_LOST = "landing_lost"
+    RETIRED = "retired"
 
 
 class AttemptStatus(StrEnum):
-    """What is known about one set of signed bytes. `UNKNOWN` is not an end: the chain will tell."""
+    """What is known about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
 
     JOURNALED = "JOURNALED"
     SENT = "SENT"
@@ -49,32 +73,55 @@ class AttemptStatus(StrEnum):
     EXPIRED_PROVEN = "EXPIRED_PROVEN"
 
 
+class AttemptEvent(StrEnum):
+    """What a worker can learn about an attempt."""
+
+    SENT = "sent"
+    UNCLEAR = "unclear"
+    LANDED_OK = "landed_ok"
+    LANDED_ERR = "landed_err"
+    EXPIRED = "expired"
+
+
 class Token(msgspec.Struct, frozen=True):
-    """A mint and how many decimals its base units have; None where nobody told."""
+    """A mint, and the number of decimals of its base units; None where the number is not known."""
 
     mint: str
     decimals: int | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order waits for: that the market's rate, `out` base units for `per` base units in, reaches this one."""
+    """A rate of the market, `out` base units for `per` base units in, and the side from which the market reaches it."""
 
     when: Literal["at_least", "at_most"]
     out: BaseUnits
     per: BaseUnits
 
     def is_met(self, out: int, per: int) -> bool:
-        """Whether a market that gives `out` for `per` is there. Exact: integers only."""
+        """Return whether a market that gives `out` for `per` has reached the rate. Exact: integers only."""
         seen, wanted = out * self.per, self.out * per
         return seen >= wanted if self.when == "at_least" else seen <= wanted
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order of a type with state waits for, as far as the market has been observed.
 
-    `min_out` is the least that may come out, where the client set one itself; else the accepted quote sets it. With a
-    `trigger` the order rests until the market is there. With `expires_in_ms` the client gave its time as a length, and
-    `expires_at_ms` is where that ended when the order was taken.
+    `trigger` releases the order (None: no market does yet); a market that reaches `moves` changes the watch. `state` is
+    the order type's own: JSON values under names.
+    """
+
+    state: dict[str, Any]
+    trigger: Trigger | None = None
+    moves: Trigger | None = None
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's order; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
+
+    `min_out` is the least that may come out, where the client set one; else the accepted quote sets it. With a
+    `trigger` the order rests until the market is there; with a `watch` too, which is the first one of a type with
+    state. With `expires_in_ms` the client gave the order's time as a length, and `expires_at_ms` is the end of that
+    time, counted from the acceptance.
     """
 
     user_id: str
@@ -92,19 +139,37 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = "mock"
     client_order_id: str | None = None
     expires_in_ms: int | None = None
+    watch: Watch | msgspec.UnsetType = msgspec.UNSET
 
 
-class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """A venue's offer: `amount_out` is what arrives after the venue's fee of `fee_bps`."""
+class Leg(msgspec.Struct, frozen=True):
+    """One pool that a swap goes through, and its two mints."""
+
+    pool: str
+    mint_in: str
+    mint_out: str
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Offer of a venue: `amount_out` is what arrives after the venue's fee of `fee_bps`.
+
+    `route` are the pools in the order of the swap, and `slot` is that of the state of the chain that the offer was
+    computed from. A quote stored by version 0.1.0 has no route; None as `slot`: the venue knows no slots.
+    """
 
     venue: str
     amount_in: BaseUnits
     amount_out: BaseUnits
     fee_bps: Bps
+    route: tuple[Leg, ...] = ()
+    slot: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an order so far. `left_out` names the venues that gave no quote, and why."""
+    """The state of an order's execution. `left_out`: name of each venue that gave no quote → the reason.
+
+    `watch` is the newest one of an order type with state; unset until the market has changed the request's.
+    """
 
     failed_tries: int = 0
     venue: str | None = None
@@ -117,10 +182,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     fate: Fate | None = None
     finality: Finality | None = None
     triggered: bool = False
+    watch: Watch | msgspec.UnsetType = msgspec.UNSET
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One order as stored. `seq` is that of its newest event; `epoch` grows with every claim (a fencing token)."""
+    """Order as the store keeps it. `seq`: of the newest event; `epoch` grows with every claim (the fencing token)."""
 
     id: str
     request: OrderRequest
@@ -134,47 +200,69 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def awaits_trigger(self) -> bool:
-        """It must not be executed yet."""
-        return self.request.trigger is not None and not self.outcome.triggered
+        """Whether the market must reach a rate before the order may be executed."""
+        if self.outcome.triggered:
+            return False
+        return self.request.trigger is not None or self.request.watch is not msgspec.UNSET
+
+    @property
+    def watch(self) -> Watch | None:
+        """The newest watch; None for an order of a type without state."""
+        watch = self.request.watch if self.outcome.watch is msgspec.UNSET else self.outcome.watch
+        return None if watch is msgspec.UNSET else watch
+
+    @property
+    def trigger(self) -> Trigger | None:
+        """The rate that releases the order, or released it; None where no rate does (yet)."""
+        return self.request.trigger if self.watch is None else self.watch.trigger
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One set of signed bytes. It is stored before the first of them leaves, and only these are ever sent again.
-
-    They can land up to and including `last_valid_height`, never after.
-    """
+class Attempt(Signed, frozen=True, kw_only=True):
+    """Signed transaction of an order. Stored before the first send; a resend sends the stored bytes and no others."""
 
     order_id: str
     number: int
     status: AttemptStatus
-    signature: str
-    raw: bytes
-    last_valid_height: int
     quote: Quote
     min_out: BaseUnits
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an order's log; `seq` counts from 1 without a hole. `data` is a JSON object of what changed."""
+    """One line of an order's log; `seq` counts from 1 without a hole. `data`: JSON object of what changed."""
 
     order_id: str
     user_id: str
     seq: int
-    kind: str
+    kind: EventKind
     status: OrderStatus
     at_ms: int
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
+    @property
+    def rests(self) -> bool:
+        """Whether the order awaits its trigger from this event on."""
+        if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
+            return False
+        return _resting.decode(self.data).resting
+
+
+class _Resting(msgspec.Struct, frozen=True):
+    resting: bool = False
+
+
+_RESTING: Final = frozenset({EventKind.ACCEPTED, EventKind.RESTED})
+_resting: Final = msgspec.json.Decoder(_Resting)
+
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that this worker holds under `order.epoch`, with its newest attempt if it ever had one."""
+    """An order that a worker holds under `order.epoch`, with the newest attempt; None: nothing was signed yet."""
 
     order: Order
     attempt: Attempt | None
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """What an executed order moved. `position` is its place in the log of all orders; what was `lost` moved nothing."""
+    """Amounts that an executed order moved: none if `lost`. `position`: of the landing in the log of all orders."""
 
     position: int
     order_id: str
@@ -187,30 +275,27 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of an order: applied whole or not at all, and only if the order is in one of `leaves`.
+    """One step of an order that a worker takes: applied whole, or not at all.
 
-    `attempt` is stored with it, and is moved only from one of `attempt_leaves` if it was there before. `rest_ms`: the
-    lease ends then, and whoever claims it goes on. `data` goes into the event.
+    `outcome` None: as before. `attempt` is stored with the step: as a new one, or, with `learnt`, as known before and
+    changed by that event. With `rest_ms` the lease ends then, and whoever claims the order goes on.
     """
 
-    kind: str
-    leaves: tuple[OrderStatus, ...]
-    to: OrderStatus
-    outcome: Outcome
+    kind: EventKind
+    outcome: Outcome | None = None
     attempt: Attempt | None = None
-    attempt_leaves: tuple[AttemptStatus, ...] = ()
+    learnt: AttemptEvent | None = None
     rest_ms: int | None = None
-    data: dict[str, Any] = {}
 
 
-class LeaseLost(HeadraceError):  # noqa: N818  (a message: someone else works on it now)
-    """The order is no longer this worker's, or no longer where it was: stop, write nothing, send nothing."""
+class LeaseLost(HeadraceError):  # noqa: N818  (a message: another worker has the order)
+    """The worker does not hold the order any more, or the order has another status: stop, write and send nothing."""
 
 
 class OrderRefused(RequestError):  # noqa: N818
-    """An order verb that can't be done. `reason` is the constant that programs read, `status` that of HTTP.
+    """The refusal of a verb. `reason`: the constant that programs read; `status`: HTTP's; `fields`: name → fault.
 
-    `fields` says what is wrong where. Nothing was executed unless `fate` says so.
+    Nothing was executed unless `fate` says otherwise.
     """
 
     def __init__(

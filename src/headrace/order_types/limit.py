@@ -1,17 +1,21 @@
-"""A limit order: waits until the market gives at least this much, and takes no less."""
+"""A limit order: waits until the market gives at least the limit, and takes no less."""
 
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import Trigger
-from headrace.order_types import Asked, Terms
+from headrace.order_types import Field, OrderBody, Terms
 from headrace.order_types.rates import read_rate
 
 
 class Limit:
     """`limitPrice` or `limitRate`. The limit holds for the execution too: the chain refuses to fill below it."""
 
-    fields = ("limitPrice", "limitRate")
+    fields = (
+        Field("limitPrice", "price", "wait for this price: whole tokens out for one in, or more", option="limit"),
+        Field("limitRate", "rate", 'the limit in base units, "out/in"'),
+    )
 
-    def terms(self, asked: Asked) -> Terms:
-        out, per = read_rate(asked, *self.fields)
+    def terms(self, asked: OrderBody) -> Terms:
+        """Read the limit. Raise WrongTerms."""
+        out, per = read_rate(asked, "limitPrice", "limitRate")
         least = -(-asked.amount * out // per)  # rounded up: never one unit below the limit
         return Terms(Trigger(when="at_least", out=out, per=per), BaseUnits(least))

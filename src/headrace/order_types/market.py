@@ -1,12 +1,13 @@
-"""A market order: at once, at the best quote."""
+"""A market order: executed at once, at the best quote."""
 
-from headrace.order_types import Asked, Terms
+from headrace.order_types import Field, OrderBody, Terms
 
 
 class Market:
     """Waits for nothing."""
 
-    fields: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
 
-    def terms(self, asked: Asked) -> Terms:
+    def terms(self, asked: OrderBody) -> Terms:
+        """Return terms without a trigger."""
         return Terms()

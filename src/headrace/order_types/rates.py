@@ -1,4 +1,4 @@
-"""How clients say at which rate an order is to act: a price in whole tokens, or a rate in base units."""
+"""How clients give the rate at which an order is to act: as a price in whole tokens, or as a rate in base units."""
 
 import re
 from fractions import Fraction
@@ -6,17 +6,17 @@ from typing import Any, Final
 
 from headrace.model.amounts import BaseUnits, decimal_of
 from headrace.model.orders import U64_MAX
-from headrace.order_types import Asked, WrongTerms
+from headrace.order_types import OrderBody, WrongTerms
 
 _RATE: Final = re.compile(r"([0-9]{1,20})/([0-9]{1,20})")
 _DIGITS_MAX: Final = 40
 
 
-def read_rate(asked: Asked, price_field: str, rate_field: str) -> tuple[BaseUnits, BaseUnits]:
-    """(out, per): so many base units out for so many in, in lowest terms, each within 64 bits.
+def read_rate(asked: OrderBody, price_field: str, rate_field: str) -> tuple[BaseUnits, BaseUnits]:
+    """Return (out, per): so many base units out for so many in, in lowest terms, each within 64 bits.
 
-    The price is what one whole token in brings in whole tokens out, as executedPrice is; it needs the decimals of both
-    mints. The rate is text like `"150000000/1000000000"`, out before in, and needs none. Raises WrongTerms.
+    A price is what one whole token in brings in whole tokens out, as in executedPrice, and needs the decimals of both
+    mints. A rate is text like `"150000000/1000000000"`, out before in, and needs none. Raise WrongTerms.
     """
     price, rate = asked.body.get(price_field), asked.body.get(rate_field)
     if price is None and rate is None:
@@ -30,7 +30,7 @@ def read_rate(asked: Asked, price_field: str, rate_field: str) -> tuple[BaseUnit
     return BaseUnits(found.numerator), BaseUnits(found.denominator)
 
 
-def _of_price(asked: Asked, price: Any) -> Fraction:
+def _of_price(asked: OrderBody, price: Any) -> Fraction:
     decimals_in, decimals_out = asked.token_in.decimals, asked.token_out.decimals
     if decimals_in is None or decimals_out is None:
         raise ValueError("the decimals of a mint are not known: give a rate in base units")

@@ -1,15 +1,19 @@
-"""A stop order: waits until the market gives no more than this, then takes what the market gives."""
+"""A stop order: waits until the market gives no more than the stop, then takes what the market gives."""
 
 from headrace.model.orders import Trigger
-from headrace.order_types import Asked, Terms
+from headrace.order_types import Field, OrderBody, Terms
 from headrace.order_types.rates import read_rate
 
 
 class Stop:
-    """`stopPrice` or `stopRate`. Once triggered it is a market order: slippage counts from the quote."""
+    """`stopPrice` or `stopRate`. Once triggered, a market order: slippage counts from the quote."""
 
-    fields = ("stopPrice", "stopRate")
+    fields = (
+        Field("stopPrice", "price", "wait until the price is this, or less", option="stop"),
+        Field("stopRate", "rate", 'the stop in base units, "out/in"'),
+    )
 
-    def terms(self, asked: Asked) -> Terms:
-        out, per = read_rate(asked, *self.fields)
+    def terms(self, asked: OrderBody) -> Terms:
+        """Read the stop. Raise WrongTerms."""
+        out, per = read_rate(asked, "stopPrice", "stopRate")
         return Terms(Trigger(when="at_most", out=out, per=per))

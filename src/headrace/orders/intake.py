@@ -1,9 +1,9 @@
-"""Takes orders in: what the client sent becomes a checked request, is stored once, and only then answered."""
+"""Takes orders in: a client's body becomes a checked request, is stored once, and only then answered."""
 
 import secrets
 import uuid
-from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,48 +12,38 @@ import msgspec
 from headrace.model.errors import TransientError
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
-from headrace.orders.limits import AmountLimits
-from headrace.orders.portfolio import view
+from headrace.orders.idempotency import fingerprint, names_of
+from headrace.orders.limits import AmountLimits, OrderRates, check_fraction, check_time
+from headrace.orders.portfolio import Portfolio, view
 from headrace.orders.recent import RecentOrders
-from headrace.orders.requests import (
-    AMOUNTS,
-    begun,
-    check_fraction,
-    check_time,
-    decimals_of,
-    find_token,
-    fingerprint,
-    given_of,
-    names_of,
-    read_request,
-)
-from headrace.orders.running_portfolio import portfolio_of
+from headrace.orders.requests import AMOUNTS, begun, decimals_of, find_token, given_of, read_request
 from headrace.orders.settings import ExecutionSettings
-from headrace.orders.store import Accepted, Cancelled, Page, Room, Store
+from headrace.orders.store import Accepted, Cancelled, Page, SavedPortfolio, Store
+from headrace.orders.verbs import Room
 from headrace.orders.worker import Worker
-from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 
-USERS_MAX: Final = 10_000
+FILLS_PAGE: Final = 500
+SAVE_AT: Final = 100
+"""Fills beyond the saved portfolio that are worth saving."""
 
 
 class Intake:
     """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable.
 
-    A `worker` of this process that has nothing else to do begins an order with its acceptance. `recent` knows the
-    newest orders without asking the store.
-    Raises ConfigError for limits that can't be read.
+    A `worker` of this process that has nothing else to do begins an order with its acceptance. `recent` has the newest
+    orders without asking the store. Raises ConfigError for limits that can't be read.
     """
 
     def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock, worker: Worker | None = None) -> None:
         self._store, self._settings, self._clock, self._worker = store, settings, clock, worker
         self._amounts = AmountLimits.parse(settings.amount_limits)
-        self._users: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._rates = OrderRates(settings.orders_per_minute_per_user)
         self.recent = RecentOrders()
         store.attach(self.recent.hear)
 
     async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
-        """Check and store an order; when this returns, it is on disk and will be executed, once.
+        """Check and store an order; when this returns, the order is on disk and will be executed, once.
 
         `key` is the client's idempotency key: the same key with the same body gives the first order again.
         """
@@ -84,11 +74,11 @@ class Intake:
                 if accepted.claimed:
                     self._worker.begin(accepted.order)
                 return accepted
-        except TransientError as error:  # it may have been stored all the same; with a key, asking again is safe
+        except TransientError as error:  # the order may be stored all the same; with a key, asking again is safe
             raise _unavailable() from error
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
-        """The order as it is now. Refused with 404 for one that this user (None: anyone) does not have."""
+        """Return the order as it is now. Refused with 404 for one that this user (None: any user) does not have."""
         try:
             order = await self._store.get(order_id)
         except TransientError as error:
@@ -100,7 +90,7 @@ class Intake:
     async def read(
         self, order_id: str, after_seq: int, limit: int, *, user_id: str | None = None
     ) -> tuple[Order, Sequence[OrderEvent]]:
-        """`get`, and `events` of the same moment."""
+        """Return the results of `get` and `events` as of one moment."""
         try:
             found = await self._store.read(order_id, after_seq, limit)
         except TransientError as error:
@@ -110,7 +100,7 @@ class Intake:
         return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
-        """Cancel it, or, when its bytes may be on their way, note the wish. Refused with 409 when it is over."""
+        """Cancel, or store the wish when bytes may be on their way. Refused with 409 for an order that is over."""
         try:
             cancelled = await self._store.cancel(order_id, user_id)
         except TransientError as error:
@@ -128,7 +118,7 @@ class Intake:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
-        """Orders, newest first; `mint` may be a symbol."""
+        """Return orders, newest first; `mint` may be a symbol."""
         if status is not None and status not in OrderStatus.__members__:
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such status", fields={"status": "unknown"})
         wanted = None if status is None else OrderStatus(status)
@@ -143,14 +133,14 @@ class Intake:
             raise _unavailable() from error
 
     async def events(self, order_id: str, after_seq: int = 0, limit: int = 1000) -> Sequence[OrderEvent]:
-        """The order's log after `after_seq`; nothing for an order that does not exist."""
+        """Return the order's log after `after_seq`; nothing for an order that does not exist."""
         try:
             return await self._store.events(order_id, after_seq, limit)
         except TransientError as error:
             raise _unavailable() from error
 
     async def portfolio(self, user_id: str) -> dict[str, Any]:
-        """What the user's executed orders have come to."""
+        """Return the portfolio of the user's executed orders, as clients see it."""
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
@@ -160,40 +150,49 @@ class Intake:
             raise _unavailable() from error
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
-        """Why the order can't be taken now. Under a key it may have been taken before: then it must not be said that
-        nothing was executed."""
+        """Return why the order can't be taken now.
+
+        Not raised: under a key the order may have been taken before, and was then perhaps executed.
+        """
         try:
             check_fraction(body)
             check_time(request, now_ms)
             self._amounts.check(request, given_of(body, *AMOUNTS))
-            self._check_rate(request.user_id)
+            self._rates.take(request.user_id, self._clock.monotonic())
         except OrderRefused as refusal:
             return refusal
         return None
 
-    def _check_rate(self, user_id: str) -> None:
-        """A bucket per user; the least recently seen user is forgotten when there are too many."""
-        per_minute = self._settings.orders_per_minute_per_user
-        if per_minute == 0:
-            return
-        now_min = self._clock.monotonic() / 60  # the bucket does not care which unit its "second" is
-        bucket = self._users.get(user_id)
-        if bucket is None:
-            bucket = self._users[user_id] = TokenBucket(per_minute, now_min)
-            if len(self._users) > USERS_MAX:
-                self._users.popitem(last=False)
-        self._users.move_to_end(user_id)
-        if wait_min := bucket.take(now_min):
-            raise OrderRefused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "rate_limited",
-                f"more than {per_minute} orders a minute",
-                retry_after_ms=max(1, round(wait_min * 60_000)),
-            )
+
+async def portfolio_of(store: Store, user_id: str, *, save_at: int = SAVE_AT) -> Portfolio:
+    """Fold all of the user's fills, from the saved portfolio on; save what can't change any more.
+
+    Raise TransientError when the store is away.
+    """
+    saved = await store.portfolio(user_id)
+    portfolio = None if saved is None else Portfolio.of_state(saved.state)
+    after: int | None = 0 if saved is None or portfolio is None else saved.position
+    portfolio = portfolio or Portfolio()
+    settled, before, next_save = True, portfolio.fills, None
+    while after is not None:
+        fills, after, settled_to, unreadable = await store.fills(user_id, after, FILLS_PAGE)
+        portfolio.unreadable += unreadable
+        final = [fill for fill in fills if settled and fill.position <= settled_to]
+        for fill in final:
+            portfolio.apply(fill)
+        if settled and portfolio.fills - before >= save_at:
+            next_save = SavedPortfolio(settled_to, portfolio.state())
+        for fill in fills[len(final) :]:
+            portfolio.apply(fill)
+        settled = settled and after == settled_to
+    if next_save is not None:
+        with suppress(TransientError):  # the answer is there, and the next request saves as well
+            await store.save_portfolio(user_id, next_save)
+    return portfolio
 
 
 def as_accepted(order: Order) -> Order:
-    """The order as it was when it was taken: what the first answer said, and every later one for the same key."""
+    """Return the order as accepted: the first answer, and every later answer for the same key."""
     return msgspec.structs.replace(
         order,
         status=OrderStatus.PENDING,
@@ -205,7 +204,7 @@ def as_accepted(order: Order) -> Order:
 
 
 def new_id(now_ms: int) -> str:
-    """A UUIDv7 (RFC 9562 §5.7): it sorts by time, so new rows go to the end of the index."""
+    """Return a UUIDv7 (RFC 9562 §5.7), which sorts by time: new rows go to the end of the index."""
     value = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
 
@@ -215,6 +214,6 @@ def _unknown() -> OrderRefused:
 
 
 def _unavailable() -> OrderRefused:
-    """Whatever was asked: who gets this must not believe that nothing was executed."""
+    """Return the refusal of any verb while the store is away: whether anything was executed is unknown."""
     message = "the orders can't be reached for now"
     return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate="unknown")

@@ -1,28 +1,36 @@
-"""The most that one order may give of a token: for everyone, or for single users. Pure."""
+"""Limits on what may be ordered now: the amount by token and user, the slippage, the time, orders per minute. Pure."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from headrace.model.errors import ConfigError
 from headrace.model.identity import is_subject
 from headrace.model.orders import OrderRefused, OrderRequest
-from headrace.orders.requests import find_token
+from headrace.orders.requests import find_token, invalid
+from headrace.protocol.session import TokenBucket
 
+USERS_MAX: Final = 10_000
+SLIPPAGE_MAX: Final = Decimal("0.5")
+"""As a fraction. Clients of other engines mean per cent by `slippage`: 1 must not give everything away."""
 EVERYONE: Final = ""
 _EXPECTED: Final = "TOKEN=BASE_UNITS for everyone, or USER:TOKEN=BASE_UNITS for one user"
 
 
 class AmountLimits:
-    """A user's own limit takes the place of the one for everyone, whether it is more or less."""
+    """The most that one order may give of a token; a user's own limit takes the place of the limit for everyone."""
 
     def __init__(self, most: Mapping[tuple[str, str], int]) -> None:
         self._most = most
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "AmountLimits":
-        """`SOL=5000000000`, `ann:USDC=1000000`. What stands before the last colon is
-        the user, colons of its own included. Raises ConfigError that names the one that is wrong."""
+        """Read limits such as `SOL=5000000000` and `ann:USDC=1000000`.
+
+        The user is the text before the last colon, with colons of its own. Raise ConfigError that names a wrong limit.
+        """
         most: dict[tuple[str, str], int] = {}
         for text in texts:
             owner, _, limit = text.strip().rpartition(":")
@@ -34,11 +42,55 @@ class AmountLimits:
         return cls(most)
 
     def check(self, request: OrderRequest, name: str) -> None:
-        """Raises OrderRefused 400 for an order of more than its user may give of this token. `name` is the field in
-        which the client gave the amount."""
+        """Raise OrderRefused 400 for more than the user may give of this token. `name`: the amount's field."""
         mint = request.token_in.mint
         most = self._most.get((request.user_id, mint), self._most.get((EVERYONE, mint)))
         if most is not None and request.amount > most:
             fields = {name: f"is more than {most} base units"}
             message = "the order is larger than is allowed"
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", message, fields=fields)
+
+
+class OrderRates:
+    """A bucket of orders per minute for each user; the user longest without an order is forgotten beyond 10,000."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._users: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, user_id: str, now_s: float) -> None:
+        """Count one order of the user. Raise OrderRefused 429 beyond the rate; a rate of 0 allows any number."""
+        if self._per_minute == 0:
+            return
+        now_min = now_s / 60  # the bucket counts per unit of time, whichever unit
+        bucket = self._users.get(user_id)
+        if bucket is None:
+            bucket = self._users[user_id] = TokenBucket(self._per_minute, now_min)
+            if len(self._users) > USERS_MAX:
+                self._users.popitem(last=False)
+        self._users.move_to_end(user_id)
+        if wait_min := bucket.take(now_min):
+            raise OrderRefused(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "rate_limited",
+                f"more than {self._per_minute} orders a minute",
+                retry_after_ms=max(1, round(wait_min * 60_000)),
+            )
+
+
+def check_time(request: OrderRequest, now_ms: int) -> None:
+    """Raise OrderRefused 400 for an order whose time is over."""
+    if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
+        fields = {"expiresAt": "is in the past (milliseconds since 1970 are expected)"}
+        raise invalid("the order can't be taken any more", fields)
+
+
+def check_fraction(body: dict[str, Any]) -> None:
+    """Raise OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may be any.
+
+    Apart from `read_request`: an order that an earlier version took with such a slippage must be found by its key.
+    """
+    fraction = body.get("slippage")
+    if isinstance(fraction, int | Decimal) and fraction > SLIPPAGE_MAX:
+        reason = f"is a fraction, at most {SLIPPAGE_MAX} (0.01 is 1 %); if more is meant, give slippageBps"
+        raise invalid("the order can't be taken as it is", {"slippage": reason})

@@ -1,81 +1,62 @@
-"""Which step may follow which: one table for orders, one for attempts. What is not in a table can't happen. Pure."""
+"""Which event may follow which status: one table for orders, one for attempts. Nothing else can happen. Pure."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from headrace.model.errors import InvariantError
-from headrace.model.orders import AttemptStatus, OrderStatus
+from headrace.model.orders import TERMINAL, AttemptEvent, AttemptStatus, EventKind, OrderStatus
 
-
-class Step(StrEnum):
-    """What can happen to an order."""
-
-    TRIGGERED = "triggered"
-    CLAIMED = "claimed"
-    QUOTED = "quoted"
-    JOURNALED = "journaled"
-    LANDED = "landed"
-    FAILED = "failed"
-    RETRIED = "retried"
-    RESTED = "rested"
-    RESTARTED = "restarted"
-    CANCEL_REQUESTED = "cancel_requested"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-
-class Trace(StrEnum):
-    """What can be learnt about an attempt."""
-
-    SENT = "sent"
-    UNCLEAR = "unclear"
-    LANDED_OK = "landed_ok"
-    LANDED_ERR = "landed_err"
-    EXPIRED = "expired"
-
-
-_PENDING, _ROUTING, _BUILDING, _SUBMITTED = (
+_PENDING, _ROUTING, _BUILDING, _SUBMITTED, _CONFIRMED = (
     OrderStatus.PENDING,
     OrderStatus.ROUTING,
     OrderStatus.BUILDING,
     OrderStatus.SUBMITTED,
+    OrderStatus.CONFIRMED,
 )
 
-OrderTable: TypeAlias = Mapping[tuple[OrderStatus, Step], OrderStatus]
-AttemptTable: TypeAlias = Mapping[tuple[AttemptStatus, Trace], AttemptStatus]
+OrderTable: TypeAlias = Mapping[tuple[OrderStatus | None, EventKind], OrderStatus]
+"""Status, or None for an order that is not stored yet, and event → the next status."""
+AttemptTable: TypeAlias = Mapping[tuple[AttemptStatus, AttemptEvent], AttemptStatus]
 
 ORDERS: Final[OrderTable] = MappingProxyType(
     {
-        # The market reached what a limit or stop order waits for: from here on it may be claimed.
-        (_PENDING, Step.TRIGGERED): _PENDING,
-        (_PENDING, Step.CLAIMED): _ROUTING,
-        (_ROUTING, Step.QUOTED): _BUILDING,
-        (_BUILDING, Step.JOURNALED): _SUBMITTED,
-        (_SUBMITTED, Step.LANDED): OrderStatus.CONFIRMED,
+        (None, EventKind.ACCEPTED): _PENDING,
+        # The market reached the rate that a limit or stop order waits for: from here on the order may be claimed.
+        (_PENDING, EventKind.TRIGGERED): _PENDING,
+        (_PENDING, EventKind.CLAIMED): _ROUTING,
+        (_ROUTING, EventKind.QUOTED): _BUILDING,
+        (_BUILDING, EventKind.JOURNALED): _SUBMITTED,
+        (_SUBMITTED, EventKind.LANDED): _CONFIRMED,
         # No venue quoted, the chain refused the swap, or the tries are used up.
-        (_ROUTING, Step.FAILED): OrderStatus.FAILED,
-        (_BUILDING, Step.FAILED): OrderStatus.FAILED,
-        (_SUBMITTED, Step.FAILED): OrderStatus.FAILED,
+        (_ROUTING, EventKind.FAILED): OrderStatus.FAILED,
+        (_BUILDING, EventKind.FAILED): OrderStatus.FAILED,
+        (_SUBMITTED, EventKind.FAILED): OrderStatus.FAILED,
         # Another try. From SUBMITTED only once the former bytes can no longer land: see decisions.py.
-        (_ROUTING, Step.RETRIED): _ROUTING,
-        (_BUILDING, Step.RETRIED): _ROUTING,
-        (_SUBMITTED, Step.RETRIED): _ROUTING,
-        # The market was there, the venues are not: it waits for the next such price, as if nothing had been.
-        (_ROUTING, Step.RESTED): _PENDING,
-        # A worker died with signed bytes in memory only: nobody has them, so the new one may sign anew.
-        (_BUILDING, Step.RESTARTED): _ROUTING,
-        (_PENDING, Step.CANCELLED): OrderStatus.CANCELLED,
-        (_ROUTING, Step.CANCELLED): OrderStatus.CANCELLED,
-        (_BUILDING, Step.CANCELLED): OrderStatus.CANCELLED,
-        # Bytes may be on their way: the wish is noted, and comes true only if they are proven expired.
-        (_SUBMITTED, Step.CANCEL_REQUESTED): _SUBMITTED,
-        (_SUBMITTED, Step.CANCELLED): OrderStatus.CANCELLED,
-        (_PENDING, Step.EXPIRED): OrderStatus.EXPIRED,
-        (_ROUTING, Step.EXPIRED): OrderStatus.EXPIRED,
-        (_BUILDING, Step.EXPIRED): OrderStatus.EXPIRED,
-        (_SUBMITTED, Step.EXPIRED): OrderStatus.EXPIRED,
+        (_ROUTING, EventKind.RETRIED): _ROUTING,
+        (_BUILDING, EventKind.RETRIED): _ROUTING,
+        (_SUBMITTED, EventKind.RETRIED): _ROUTING,
+        # The market reached the rate, the venues did not: the order waits for the next such market.
+        (_ROUTING, EventKind.RESTED): _PENDING,
+        # A worker died with signed bytes in memory only: no node has them, so the next worker may sign anew.
+        (_BUILDING, EventKind.RESTARTED): _ROUTING,
+        (_PENDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
+        (_ROUTING, EventKind.CANCELLED): OrderStatus.CANCELLED,
+        (_BUILDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
+        # Bytes may be on their way: the wish is stored, and comes true only if the bytes are proven expired.
+        (_SUBMITTED, EventKind.CANCEL_REQUESTED): _SUBMITTED,
+        (_SUBMITTED, EventKind.CANCELLED): OrderStatus.CANCELLED,
+        # An order that expires while it rests is claimed first; one that is BUILDING goes on, or is restarted first.
+        (_ROUTING, EventKind.EXPIRED): OrderStatus.EXPIRED,
+        (_SUBMITTED, EventKind.EXPIRED): OrderStatus.EXPIRED,
+        # A landing becomes final, or vanishes with its fork; a person must look at a lost one.
+        (_CONFIRMED, EventKind.FINALIZED): _CONFIRMED,
+        (_CONFIRMED, EventKind.LANDING_LOST): _CONFIRMED,
+        # Long after the end the log is reduced to one event; the status stays.
+        (_CONFIRMED, EventKind.RETIRED): _CONFIRMED,
+        (OrderStatus.FAILED, EventKind.RETIRED): OrderStatus.FAILED,
+        (OrderStatus.CANCELLED, EventKind.RETIRED): OrderStatus.CANCELLED,
+        (OrderStatus.EXPIRED, EventKind.RETIRED): OrderStatus.EXPIRED,
     }
 )
 
@@ -83,33 +64,48 @@ _JOURNALED, _SENT, _UNKNOWN = AttemptStatus.JOURNALED, AttemptStatus.SENT, Attem
 
 ATTEMPTS: Final[AttemptTable] = MappingProxyType(
     {
-        (_JOURNALED, Trace.SENT): _SENT,
-        (_JOURNALED, Trace.UNCLEAR): _UNKNOWN,
-        (_SENT, Trace.UNCLEAR): _UNKNOWN,
-        # JOURNALED can have landed too: the worker died after the send, before it could write SENT.
-        **{(before, Trace.LANDED_OK): AttemptStatus.LANDED_OK for before in (_JOURNALED, _SENT, _UNKNOWN)},
-        **{(before, Trace.LANDED_ERR): AttemptStatus.LANDED_ERR for before in (_JOURNALED, _SENT, _UNKNOWN)},
-        **{(before, Trace.EXPIRED): AttemptStatus.EXPIRED_PROVEN for before in (_JOURNALED, _SENT, _UNKNOWN)},
+        (_JOURNALED, AttemptEvent.SENT): _SENT,
+        (_JOURNALED, AttemptEvent.UNCLEAR): _UNKNOWN,
+        (_SENT, AttemptEvent.UNCLEAR): _UNKNOWN,
+        # A JOURNALED attempt can have landed too: the worker died after the send, before the store had SENT.
+        **{(before, AttemptEvent.LANDED_OK): AttemptStatus.LANDED_OK for before in (_JOURNALED, _SENT, _UNKNOWN)},
+        **{(before, AttemptEvent.LANDED_ERR): AttemptStatus.LANDED_ERR for before in (_JOURNALED, _SENT, _UNKNOWN)},
+        **{(before, AttemptEvent.EXPIRED): AttemptStatus.EXPIRED_PROVEN for before in (_JOURNALED, _SENT, _UNKNOWN)},
     }
 )
 
 
-def after(status: OrderStatus, step: Step) -> OrderStatus:
-    """The order's next status. Raises InvariantError for a step that can't happen there."""
-    try:
-        return ORDERS[status, step]
-    except KeyError:
-        raise InvariantError(f"an order that is {status} can't be {step}") from None
+def may(status: OrderStatus | None, kind: EventKind) -> bool:
+    """Return whether the event can happen to an order of this status."""
+    return (status, kind) in ORDERS
 
 
-def attempt_after(status: AttemptStatus, trace: Trace) -> AttemptStatus:
-    """The attempt's next status. Raises InvariantError for a trace that can't be found there."""
+def after(status: OrderStatus | None, kind: EventKind) -> OrderStatus:
+    """Return the order's next status. Raise InvariantError for an event that can't happen there."""
     try:
-        return ATTEMPTS[status, trace]
+        return ORDERS[status, kind]
     except KeyError:
-        raise InvariantError(f"an attempt that is {status} can't become {trace}") from None
+        raise InvariantError(f"an order that is {status or 'not stored'} can't be {kind}") from None
+
+
+def ends(kind: EventKind) -> bool:
+    """Return whether the event brings an order that is not over to its end."""
+    return any(to in TERMINAL for (before, each), to in ORDERS.items() if each is kind and before not in TERMINAL)
+
+
+def attempt_may(status: AttemptStatus, event: AttemptEvent) -> bool:
+    """Return whether the event can happen to an attempt of this status."""
+    return (status, event) in ATTEMPTS
+
+
+def attempt_after(status: AttemptStatus, event: AttemptEvent) -> AttemptStatus:
+    """Return the attempt's next status. Raise InvariantError for an event that can't happen there."""
+    try:
+        return ATTEMPTS[status, event]
+    except KeyError:
+        raise InvariantError(f"an attempt that is {status} can't become {event}") from None
 
 
 def attempt_leaves(to: AttemptStatus) -> tuple[AttemptStatus, ...]:
-    """The statuses from which an attempt may become `to`."""
+    """Return the statuses from which an attempt may become `to`."""
     return tuple(status for (status, _), reached in ATTEMPTS.items() if reached is to)

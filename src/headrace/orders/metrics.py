@@ -1,32 +1,43 @@
-"""Metrics of orders, from the log as it is heard: what each stage takes, how many tries they need, how many wait."""
+"""Metrics of orders, from the log: how long each stage takes, how many tries orders need, how many wait."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from headrace.model.orders import TERMINAL, OrderEvent
+from headrace.model.orders import TERMINAL, EventKind, OrderEvent
+from headrace.orders import machine
 from headrace.orders.store import Store
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 ORDERS_MAX: Final = 10_000
-"""Orders on their way whose times are remembered; the one unchanged longest is forgotten, and not measured."""
+"""Orders on their way whose times are remembered; the one longest without an event is forgotten, and not measured."""
 
 DEPTH_S: Final = 5.0
 STAGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 TRIES: Final = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 
-_BEGINS: Final = {"claimed": "accepted", "journaled": "claimed", "landed": "journaled"}
-"""Kind of an event → the one since which its stage lasted."""
-_STAGES: Final = {"claimed": "queued", "journaled": "built", "landed": "confirmed"}
+_STAGES: Final = {
+    EventKind.CLAIMED: ("queued", EventKind.ACCEPTED),
+    EventKind.JOURNALED: ("built", EventKind.CLAIMED),
+    EventKind.LANDED: ("confirmed", EventKind.JOURNALED),
+}
+"""Event that ends a stage → the stage's name, and the event since which it lasted."""
+
+
+class _Times:
+    """When each kind of event came last, in wall ms, and how often bytes were signed."""
+
+    def __init__(self, accepted_ms: int) -> None:
+        self.at_ms, self.tries = {EventKind.ACCEPTED: accepted_ms}, 0
 
 
 class OrderMetrics:
-    """A sink for a store. Of the orders of all processes that this one hears of; times are those of the log."""
+    """A sink for a store. Measures the orders of all processes of which events come; times are those of the log."""
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock = store, clock
-        self._orders: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._orders: OrderedDict[str, _Times] = OrderedDict()
         self._stages = metrics.histogram(
             "order_stage_seconds",
             "How long orders took: queued until claimed, built until on disk, confirmed until landed, and in all",
@@ -44,37 +55,37 @@ class OrderMetrics:
     def hear(self, events: Sequence[OrderEvent]) -> None:
         """Take committed events."""
         for event in events:
-            if event.kind == "accepted":
-                self._orders[event.order_id] = {"accepted": event.at_ms, "tries": 0}
+            if event.kind is EventKind.ACCEPTED:
+                self._orders[event.order_id] = _Times(event.at_ms)
                 if len(self._orders) > ORDERS_MAX:
                     self._orders.popitem(last=False)
             elif (times := self._orders.get(event.order_id)) is not None:
                 self._measure(event, times)
-            if event.status in TERMINAL and event.kind not in ("finalized", "landing_lost", "retired"):
+            if event.status in TERMINAL and machine.ends(event.kind):
                 self._ended.labels(event.status.value).inc()
 
     async def run(self) -> None:
-        """Count what waits, again and again. Raises TransientError when the store is away; run it again then."""
+        """Count what waits, again and again. Raise TransientError when the store is away: then run again."""
         while True:
             depth = await self._store.depth()
             for state, count in depth._asdict().items():
                 self._depth.labels(state).set(count)
             await self._clock.sleep(DEPTH_S)
 
-    def _measure(self, event: OrderEvent, times: dict[str, int]) -> None:
-        since_ms = times.get(_BEGINS.get(event.kind, ""))
-        if since_ms is not None:
-            self._observe(_STAGES[event.kind], event.at_ms - since_ms)
-        times["tries"] += event.kind == "journaled"
-        times[event.kind] = event.at_ms
-        if event.kind == "triggered":
-            times["accepted"] = event.at_ms  # it waited for its price, not for us
+    def _measure(self, event: OrderEvent, times: _Times) -> None:
+        stage, begins_with = _STAGES.get(event.kind, ("", None))
+        if begins_with is not None and begins_with in times.at_ms:
+            self._observe(stage, event.at_ms - times.at_ms[begins_with])
+        times.tries += event.kind is EventKind.JOURNALED
+        times.at_ms[event.kind] = event.at_ms
+        if event.kind is EventKind.TRIGGERED:
+            times.at_ms[EventKind.ACCEPTED] = event.at_ms  # until then the order waited for its price
         self._orders.move_to_end(event.order_id)
         if event.status in TERMINAL:
-            self._observe("in all", event.at_ms - times["accepted"])
-            self._attempts.observe(times["tries"])
+            self._observe("in all", event.at_ms - times.at_ms[EventKind.ACCEPTED])
+            self._attempts.observe(times.tries)
             del self._orders[event.order_id]
 
     def _observe(self, stage: str, took_ms: int) -> None:
-        """Clocks of two machines may differ: never less than nothing."""
+        """Observe a stage's length; clocks of two machines may differ: never less than 0."""
         self._stages.labels(stage).observe(max(0, took_ms) / 1000)

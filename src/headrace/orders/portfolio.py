@@ -1,4 +1,4 @@
-"""What a user's orders have come to: balances, cost, profit. Pure, in integers, folded from the fills of the log."""
+"""A user's portfolio: balances, cost and profit, folded from the fills of the log, in integers. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,22 +12,21 @@ from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import Fill
 
 MONEY: Final = (USDC_MINT, USDT_MINT, WSOL_MINT)
-"""In which of a pair's mints costs are counted: the first that is here, else the one whose text sorts first."""
+"""Mints in which costs are counted: a pair's first one of these, else its mint whose text sorts first."""
 
 AVERAGE_DECIMALS: Final = 9
 
-
 RULES: Final = 1
-"""Grows when the same fills come to something else: what was saved by other rules is made anew."""
+"""Version of the fold; grows when the same fills give another portfolio. A state of other rules is folded anew."""
 
 
 @dataclass
 class Holding:
-    """One mint against the mint that it was paid in. All are base units.
+    """One mint against the mint in which it was paid. All amounts are base units.
 
-    `units` were bought and not yet sold, for `cost`. `realised` is what sales brought beyond their cost; it can be
-    negative. `uncovered` were sold without having been bought here: what they cost is not known, so what they brought
-    is in the balances and not in the profit.
+    `units` were bought and not yet sold, for `cost`. `realised`: the proceeds of sales beyond their cost; may be
+    negative. `uncovered` units were sold without having been bought here: their cost is not known, so the proceeds are
+    in the balances and not in the profit.
     """
 
     units: int = 0
@@ -36,12 +35,16 @@ class Holding:
     uncovered: int = 0
 
     def buy(self, units: int, cost: int) -> None:
+        """Add units bought for `cost`."""
         self.units += units
         self.cost += cost
 
     def sell(self, units: int, proceeds: int) -> None:
-        """At average cost. The cost of a part is rounded up and the proceeds of a part down, so profit is never
-        overstated; the cost that is left is not rounded, so when all is sold, all rounding is made good."""
+        """Take away units sold for `proceeds`, at average cost.
+
+        The cost of a part is rounded up and the proceeds of a part down, so profit is never overstated; the cost that
+        is left is not rounded, so when all is sold, all rounding is made good.
+        """
         covered = min(units, self.units)
         self.uncovered += units - covered
         if covered:
@@ -62,7 +65,7 @@ _states = msgspec.json.Decoder(_State)
 
 
 class Portfolio:
-    """Fold the fills in the order of the log; the same fills give the same portfolio. `unreadable` ones are missing."""
+    """Fold of fills in the order of the log; the same fills give the same portfolio. `unreadable` ones are missing."""
 
     def __init__(self) -> None:
         self.fills = self.unreadable = 0
@@ -71,7 +74,7 @@ class Portfolio:
 
     @classmethod
     def of_state(cls, state: str) -> Self | None:
-        """What `state` came from; None for a text of other rules than these, or of none."""
+        """Return the portfolio that `state` was made of; None for a text of other rules, or that is no state."""
         try:
             read = _states.decode(state)
         except msgspec.DecodeError:
@@ -86,7 +89,7 @@ class Portfolio:
         return portfolio
 
     def state(self) -> str:
-        """All but `unreadable`, as text. Amounts are text in it: sums outgrow 64 bits."""
+        """Encode all but `unreadable` as JSON. Amounts are text: sums outgrow 64 bits."""
         holdings = [
             (mint, money, str(it.units), str(it.cost), str(it.realised), str(it.uncovered))
             for (mint, money), it in self.holdings.items()
@@ -95,7 +98,7 @@ class Portfolio:
         return msgspec.json.encode(_State(RULES, self.fills, balances, holdings)).decode()
 
     def apply(self, fill: Fill) -> None:
-        """Add what an order moved; what was lost moved nothing."""
+        """Add a fill; one that was lost moved nothing."""
         if fill.finality == "lost":
             return
         self.fills += 1
@@ -109,7 +112,7 @@ class Portfolio:
 
 
 def money_of(one: str, other: str) -> str:
-    """The mint in which the other's cost is counted."""
+    """Return the mint of a pair in which the other's cost is counted."""
     for mint in MONEY:
         if mint in (one, other):
             return mint
@@ -117,14 +120,14 @@ def money_of(one: str, other: str) -> str:
 
 
 def view(user_id: str, portfolio: Portfolio, decimals_of: Callable[[str], int | None]) -> dict[str, Any]:
-    """The portfolio as clients see it: base units as text, and decimal text where the decimals are known."""
+    """Return the portfolio as clients see it: base units as text, and decimal text where the decimals are known."""
 
     def text(units: int, mint: str) -> str | None:
         decimals = decimals_of(mint)
         return None if decimals is None else decimal_string(units, decimals)
 
     def average(holding: Holding, mint: str, money: str) -> str | None:
-        """Whole tokens of money for one whole token, cut after nine decimals."""
+        """Return whole tokens of money for one whole token, cut after nine decimals."""
         decimals, money_decimals = decimals_of(mint), decimals_of(money)
         if decimals is None or money_decimals is None or not holding.units:
             return None

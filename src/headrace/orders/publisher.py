@@ -2,26 +2,28 @@
 
 from collections.abc import Sequence
 
-from headrace.bus import Bus
+from headrace.bus import Writer
+from headrace.bus.lanes import publish_until_answered
 from headrace.model.events import Publication
 from headrace.model.orders import OrderEvent
 from headrace.protocol.orders import event_frame, notification, transaction_update
 from headrace.runtime.channel import Channel, ChannelClosed
+from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 CAPACITY = 65_536
 
 
 class Publisher:
-    """Hears the store, tells the bus. Under pressure the oldest news is dropped: the order's own log has it all."""
+    """Publish the store's events on the bus. Under pressure the oldest are dropped: the orders' logs have all."""
 
-    def __init__(self, bus: Bus, metrics: Metrics) -> None:
-        self._bus = bus
+    def __init__(self, writer: Writer, clock: Clock, metrics: Metrics) -> None:
+        self._writer, self._clock = writer, clock
         self._dropped = metrics.counter("orders_news_dropped", "Order events that the bus was too slow for")
         self._news: Channel[OrderEvent] = Channel(CAPACITY, "drop_oldest", name="orders")
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """A sink for the store."""
+        """Take committed events of the store."""
         before = self._news.dropped
         for event in events:
             self._news.put_nowait(event)
@@ -34,23 +36,25 @@ class Publisher:
                 batch = await self._news.get_batch()
             except ChannelClosed:
                 return
-            await self._bus.publish([publication for event in batch for publication in _publications(event)])
+            publications = [publication for event in batch for publication in _publications(event)]
+            await publish_until_answered(self._writer, publications, self._clock)
 
     def close(self) -> None:
+        """End `run` once what waits is published."""
         self._news.close()
 
 
 def _publications(event: OrderEvent) -> list[Publication]:
-    """The update for both topics; the owner also gets what applications know it by, under the same offsets."""
+    """Return the update for both topics, and for the owner also the messages that applications know."""
     key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
     update = b'%b","data":%b' % (key, event_frame(event))
     owner = f"orders:{event.user_id}"
-    told = [
+    publications = [
         Publication(f"order:{event.order_id}", "event", update),
         Publication(owner, "event", update),
         Publication(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
     ]
     notice = notification(event)
     if notice is not None:
-        told.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
-    return told
+        publications.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
+    return publications

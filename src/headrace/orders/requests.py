@@ -1,72 +1,44 @@
-"""From what a client sent to a checked request: every fault is named, no amount is ever a float. Pure."""
+"""Reads a client's body into a checked request: every fault is named, no amount is ever a float. Pure."""
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps, decimal_of
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT, is_key
-from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token, Trigger
-from headrace.order_types import ORDER_TYPES, Asked, OrderType, Terms, WrongTerms
+from headrace.model.orders import BPS_WHOLE, U64_MAX, OrderRefused, OrderRequest, Token
+from headrace.order_types import ORDER_TYPES, OrderBody, Terms, WrongTerms
+from headrace.order_types.register import fields_by_type, order_type
 
 TOKENS: Final = {
     "SOL": Token(WSOL_MINT, 9),
     "USDC": Token(USDC_MINT, 6),
     "USDT": Token(USDT_MINT, 6),
 }
-"""Tokens that have a name here; any other is given by its mint."""
+"""Tokens by name; any other token is given by its mint."""
 
 AMOUNTS: Final = ("amount", "uiAmount")
-"""The fields by which a client says how much."""
+"""The fields that give the amount."""
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
-SLIPPAGE_MAX: Final = Decimal("0.5")
-"""As a fraction. Clients of other engines mean per cent by `slippage`: 1 must not give everything away."""
 TEXT_MAX: Final = 128
-KEY_LENGTH_MAX: Final = 128
 EXPIRES_IN_MS_MAX: Final = 2**45
 
-_SF_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_ESCAPED: Final = re.compile(r"\\(.)")
-_ALWAYS_COUNTED: Final[Mapping[type, tuple[str, ...]]] = {
-    OrderRequest: (
-        "user_id",
-        "said_in",
-        "said_out",
-        "token_in",
-        "token_out",
-        "amount",
-        "slippage_bps",
-        "type",
-        "trigger",
-        "min_out",
-        "priority",
-        "expires_at_ms",
-        "mode",
-        "client_order_id",
-    ),
-    Token: ("mint", "decimals"),
-    Trigger: ("when", "out", "per"),
-}
 _BY_MINT: Final = {token.mint: token for token in TOKENS.values()}
 _DIGITS_MAX: Final = 40
 
 
 class _Fault(Exception):  # noqa: N818  (a finding)
-    """What is wrong with one field."""
+    """The fault of one field."""
 
 
 def decimals_of(mint: str) -> int | None:
-    """How many decimals a mint's base units have, where that is known."""
+    """Return the number of decimals of a mint's base units; None where it is not known."""
     token = find_token(mint)
     return None if token is None else token.decimals
 
@@ -75,8 +47,11 @@ _Read: TypeAlias = Callable[[], Any]  # by a name: the annotation of an inner fu
 
 
 def read_json(text: bytes) -> Any:
-    """The JSON of a body, numbers with a fraction as Decimal. Refuses what RFC 8259 leaves open: an object that names a
-    key twice, NaN, numbers and nesting without end."""
+    """Read the JSON of a body, numbers with a fraction as Decimal.
+
+    Raise OrderRefused 400, also where RFC 8259 leaves a choice: an object with a key twice, NaN, numbers and nesting
+    without end.
+    """
     try:
         return json.loads(
             text.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
@@ -98,13 +73,15 @@ def _no_constant(name: str) -> Any:
 
 
 def find_token(text: str) -> Token | None:
-    """A token by its name or mint; a mint that nobody here knows has no decimals."""
+    """Return a token by name or mint; a mint that is not known here has no decimals. None for any other text."""
     return TOKENS.get(text) or _BY_MINT.get(text) or (Token(text) if is_key(text) else None)
 
 
 def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> OrderRequest:
-    """Check everything and name all that is wrong. Numbers with a fraction must come as Decimal. Unknown fields are
-    ignored. Raises OrderRefused 400; `user_id` given (by authentication) overrides the body's."""
+    """Check a body, and name all its faults. Numbers with a fraction must be Decimal. Unknown fields are ignored.
+
+    A `user_id`, as authentication gives it, takes the place of the body's. Raise OrderRefused 400.
+    """
     if not isinstance(body, dict):
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
     faults: dict[str, str] = {}
@@ -134,11 +111,11 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
     }
     terms = Terms()
     if request["type"] is not None and token_in is not None and token_out is not None and amount is not None:
-        terms = _terms(request["type"], Asked(body, token_in, token_out, amount), faults)
+        terms = _terms(request["type"], OrderBody(body, token_in, token_out, amount), faults)
     if terms.least_out is not None:
         request["min_out"] = max(terms.least_out, request["min_out"] or 0)
     if faults:
-        raise _invalid("the order can't be taken as it is", faults)
+        raise invalid("the order can't be taken as it is", faults)
     return OrderRequest(
         said_in=body["tokenIn"],
         said_out=body["tokenOut"],
@@ -147,110 +124,41 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
         amount=amount,
         slippage_bps=slippage_bps,
         trigger=terms.trigger,
+        watch=msgspec.UNSET if terms.watch is None else terms.watch,
         **request,
     )
 
 
 def given_of(body: Mapping[str, Any], *names: str) -> str:
-    """Return the name by which a client gave what has several: the first with a value, else the first of all."""
+    """Return the first of these fields that the body has a value for, else the first of all."""
     return next((name for name in names if body.get(name) is not None), names[0])
 
 
-def check_time(request: OrderRequest, now_ms: int) -> None:
-    """Raises OrderRefused 400 for an order whose time is over."""
-    if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
-        fields = {"expiresAt": "is in the past (milliseconds since 1970 are expected)"}
-        raise _invalid("the order can't be taken any more", fields)
-
-
-def check_fraction(body: dict[str, Any]) -> None:
-    """Raises OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may be any.
-
-    Apart from `read_request`, as an order that was taken with one in earlier times must still be found by its key.
-    """
-    fraction = body.get("slippage")
-    if isinstance(fraction, int | Decimal) and fraction > SLIPPAGE_MAX:
-        reason = f"is a fraction, at most {SLIPPAGE_MAX} (0.01 is 1 %); if more is meant, give slippageBps"
-        raise _invalid("the order can't be taken as it is", {"slippage": reason})
-
-
 def begun(request: OrderRequest, now_ms: int) -> OrderRequest:
-    """Return the request with the end of its time as a moment."""
+    """Return the request with the end of its time as a moment, in wall ms."""
     if request.expires_in_ms is None:
         return request
     return msgspec.structs.replace(request, expires_at_ms=now_ms + request.expires_in_ms)
 
 
-def names_of(request: OrderRequest, key: str | None) -> list[str]:
-    """Return the names under which the order can be found again: those of its key, and the client's order id.
-
-    `abc` and `"abc"`, the form of the IETF's draft (an RFC 8941 string), are one key. Where it comes
-    quoted, what earlier versions stored with the quotes is found first. Raises OrderRefused 400 for a key that is none.
-    """
-    names: list[str] = []
-    if key is not None:
-        plain = _unquoted(key)
-        if not (0 < len(plain) <= KEY_LENGTH_MAX and plain.isascii() and plain.isprintable()):
-            message = f"the key is not 1 to {KEY_LENGTH_MAX} printable ASCII characters"
-            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
-        names += dict.fromkeys((f"key:{key}", f"key:{plain}"))
-    if request.client_order_id is not None:
-        names.append(f"client:{request.client_order_id}")
-    return names
-
-
-def fingerprint(request: OrderRequest) -> str:
-    """Return what tells two orders under one key apart: SHA-256 of what the client asked for, in hexadecimal.
-
-    What stores hold must match for ever. So the fields of version 0.1 always count, and a later one only where it is
-    not its default: a client that knows nothing of it still gets its order again. Of an order that is to expire in
-    some time, that time counts, not the moment that it came to: it is another at each asking.
-    """
-    asked = request if request.expires_in_ms is None else msgspec.structs.replace(request, expires_at_ms=None)
-    return hashlib.sha256(msgspec.json.encode(_counted(asked))).hexdigest()
-
-
-@cache
-def _types() -> Mapping[str, OrderType]:
-    return {name: load_class(target)() for name, target in ORDER_TYPES.items()}
-
-
-def _terms(name: str, asked: Asked, faults: dict[str, str]) -> Terms:
-    """What the order's type reads. A limit with a type that knows none would be an order that nobody wanted."""
-    types = _types()
-    for known, order_type in types.items():
+def _terms(name: str, asked: OrderBody, faults: dict[str, str]) -> Terms:
+    """Read the fields of the order's type. A limit with a type that knows none is an order that nobody wanted."""
+    for known, fields in fields_by_type().items():
         if known != name:
-            faults |= dict.fromkeys(asked.body.keys() & set(order_type.fields), f"belongs to type {known}")
+            faults |= {field.name: f"belongs to type {known}" for field in fields if field.name in asked.body}
     try:
-        terms = types[name].terms(asked)
+        terms = order_type(name).terms(asked)
     except WrongTerms as wrong:
         faults[wrong.field] = str(wrong)
         return Terms()
     if terms.least_out is not None and terms.least_out > U64_MAX:
-        faults[given_of(asked.body, *types[name].fields)] = "asks for more than 64 bits of base units"
+        fields_of = [field.name for field in order_type(name).fields]
+        faults[given_of(asked.body, *fields_of)] = "asks for more than 64 bits of base units"
     return terms
 
 
-def _counted(value: Any) -> Any:
-    """What of a value counts in a fingerprint: fields of version 0.1 in their order, then later ones that are given."""
-    always = next((names for shape, names in _ALWAYS_COUNTED.items() if isinstance(value, shape)), None)
-    if always is None:
-        return value
-    later = [
-        field.name
-        for field in msgspec.structs.fields(value)
-        if field.name not in always and getattr(value, field.name) != field.default
-    ]
-    return {name: _counted(getattr(value, name)) for name in (*always, *later)}
-
-
-def _unquoted(key: str) -> str:
-    """What an RFC 8941 string stands for; any other text stands for itself."""
-    inside = _SF_STRING.fullmatch(key)
-    return key if inside is None else _ESCAPED.sub(r"\1", inside[1])
-
-
-def _invalid(message: str, faults: dict[str, str]) -> OrderRefused:
+def invalid(message: str, faults: dict[str, str]) -> OrderRefused:
+    """Return the refusal of an order, 400, with the faults by field."""
     named = "; ".join(f"{name} {fault}" for name, fault in faults.items())
     return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", f"{message}: {named}", fields=faults)
 
@@ -265,7 +173,7 @@ def _token(given: Any) -> Token:
 
 
 def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseUnits:
-    """`amount` as text is base units; as a number, which earlier clients send, or as `uiAmount`, whole tokens."""
+    """Read `amount`: text is base units; a number, which earlier clients send, whole tokens, as `uiAmount` is."""
     amount, ui_amount = body.get("amount"), body.get("uiAmount")
     if amount is None and ui_amount is None:
         raise _Fault("is missing: give amount (text: base units) or uiAmount (whole tokens)")
@@ -274,7 +182,7 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
     if isinstance(amount, str):
         units = _base_units(amount)
     elif token is None:
-        return BaseUnits(0)  # never used: what is wrong is said of tokenIn
+        return BaseUnits(0)  # never used: tokenIn has the fault
     else:
         units = _scaled(amount if ui_amount is None else ui_amount, token)
     if units > amount_max:
@@ -283,7 +191,7 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
 
 
 def _scaled(given: Any, token: Token) -> BaseUnits:
-    """Whole tokens to base units, exactly."""
+    """Convert whole tokens to base units, exactly."""
     if token.decimals is None:
         raise _Fault("the decimals of this mint are not known: give amount as text, in base units")
     try:
@@ -317,7 +225,7 @@ def _checked(units: int) -> BaseUnits:
 
 
 def _slippage(body: dict[str, Any]) -> Bps:
-    """`slippageBps`, or `slippage` as a fraction, cut (not rounded up) to whole basis points."""
+    """Read `slippageBps`, or `slippage` as a fraction, cut (not rounded up) to whole basis points."""
     bps, fraction = body.get("slippageBps"), body.get("slippage")
     if bps is not None and fraction is not None:
         raise _Fault("give either slippage or slippageBps")

@@ -1,4 +1,4 @@
-"""Wakes resting orders: hears the trades on the bus, and lets an order go when the market is there."""
+"""Triggers resting orders: compares the trades on the bus with the market that each order waits for."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,10 +7,13 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
+from headrace.model.amounts import BaseUnits
 from headrace.model.errors import InvariantError
 from headrace.model.events import Message
-from headrace.model.orders import Order, OrderEvent, OrderStatus
+from headrace.model.orders import EventKind, Order, OrderEvent, OrderStatus, Trigger, Watch
+from headrace.order_types.register import observed
 from headrace.orders.store import Store
 from headrace.orders.waiting import Waiting
 from headrace.protocol.orders import rate_view
@@ -22,7 +25,7 @@ AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 60.0
 STALE_SLOTS: Final = 150
-"""About a minute, and as long as a transaction can wait to land: what comes of an earlier past is no price."""
+"""About a minute, and as long as a transaction can wait to land: a trade of an earlier past is no price."""
 _PREFIX: Final = "trades:"
 
 _log = structlog.get_logger("execution")
@@ -49,14 +52,15 @@ _messages = msgspec.json.Decoder(_Message)
 
 
 class Triggers:
-    """Holds the resting orders by pair and rate, and compares each trade of their mints with what they wait for.
+    """Hold the resting orders by pair and rate, and compare each trade of their mints with what they wait for.
 
-    Only trades that come after an order is known here count, and not those that fill a gap of long ago: `head` tells
+    Only trades that come after an order is known here count, and not those that fill a gap of long ago: `head` gives
     the highest slot, None where that is not known. An order whose price the venues did not have pauses, longer each
-    time: else each trade would cost a claim, quotes and three lines of its log, and other orders their turn.
+    time: else each trade would cost a claim, quotes and three lines of the log, and other orders their turn. A trade
+    also moves the watches of orders of a type with state; the moved watch is stored.
 
-    Several processes may do this at once: the store lets one of them trigger an order, once. What is held here is only
-    a copy: it is read from the store at each start.
+    Several processes may do so at once: the store lets one process trigger an order, once, and joins watches. Only a
+    copy is held here: it is read from the store at each start.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Triggers:
     ) -> None:
         self._store, self._clock, self._head = store, clock, head
         self._waiting = Waiting()
+        self._moving = Waiting(_moves)
+        self._moved: dict[str, Watch] = {}
         self._new: set[str] = set()
         self._pauses_until_s: dict[str, float] = {}
         self._pausing: dict[str, Order] = {}
@@ -73,7 +79,7 @@ class Triggers:
         self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
 
     async def run(self) -> None:
-        """Trigger until cancelled. Raises TransientError when the store is away; run it again then."""
+        """Trigger until cancelled. Raise TransientError when the store is away: then run again."""
         await self._load()
         self._wake.set()
         while True:
@@ -81,6 +87,8 @@ class Triggers:
             self._wake.clear()
             for order_id in list(self._new):
                 await self._look_at(order_id)
+            for order_id, watch in list(self._moved.items()):
+                await self._keep_watch(order_id, watch)
             while self._due:
                 due = list(self._due.items())[:AT_ONCE]
                 results = await asyncio.gather(*[self._trigger(order_id, data) for order_id, data in due])
@@ -89,12 +97,12 @@ class Triggers:
                     self._due.pop(order_id, None)
 
     async def _look_at(self, order_id: str) -> None:
-        """A new order came to rest."""
+        """Read an order that came to rest."""
         order = None
         try:
             order = await self._store.get(order_id)
         except InvariantError as error:
-            self._store.unreadable.park(order_id, str(error))
+            self._store.unreadable.add(order_id, str(error))
         self._new.discard(order_id)
         until_s = self._pauses_until_s.get(order_id, 0.0)
         if order is not None and until_s > self._clock.monotonic():
@@ -107,26 +115,35 @@ class Triggers:
         try:
             return await self._store.trigger(order_id, data)
         except InvariantError as error:
-            self._store.unreadable.park(order_id, str(error))
+            self._store.unreadable.add(order_id, str(error))
             return False
 
+    async def _keep_watch(self, order_id: str, watch: Watch) -> None:
+        """Store a moved watch, unless a newer trade has moved it again meanwhile."""
+        try:
+            await self._store.keep_watch(order_id, watch)
+        except InvariantError as error:
+            self._store.unreadable.add(order_id, str(error))
+        if self._moved.get(order_id) is watch:
+            del self._moved[order_id]
+
     def hear_orders(self, events: Sequence[OrderEvent]) -> None:
-        """A sink for the store: orders come to rest, and stop resting."""
+        """Take the store's events: orders come to rest, and stop resting."""
         for event in events:
-            if event.status is not OrderStatus.PENDING or event.kind == "triggered":
+            if event.status is not OrderStatus.PENDING or event.kind is EventKind.TRIGGERED:
                 self._remove(event.order_id)
-            elif b'"resting":true' in bytes(event.data):
-                if event.kind == "rested":
+            elif event.rests:
+                if event.kind is EventKind.RESTED:
                     self._pauses_until_s[event.order_id] = self._clock.monotonic() + pause_s(event.seq)
                 self._new.add(event.order_id)
                 self._wake.set()
 
     def hear_trades(self, messages: Sequence[Message]) -> None:
-        """A sink for the bus. What nobody waits for is not even parsed."""
+        """Take the bus's messages. A trade of a mint that no order has is not even parsed."""
         self._end_pauses()
         for message in messages:
             of_mint = message.kind == "event" and message.topic.startswith(_PREFIX)
-            if of_mint and self._waiting.has(message.topic[len(_PREFIX) :]):
+            if of_mint and self._concerns(message.topic[len(_PREFIX) :]):
                 self._compare(message)
 
     def _compare(self, message: Message) -> None:
@@ -141,8 +158,22 @@ class Triggers:
         mint, quote_mint = trade.data.mint, trade.data.quote_mint
         for mint_in, mint_out, out, per in ((mint, quote_mint, quote, base), (quote_mint, mint, base, quote)):
             for order in self._waiting.take(mint_in, mint_out, out, per):
+                self._moving.remove(order.id)
                 self._due[order.id] = {"trigger": {**rate_view(order.request, out, per), "eventId": trade.event_id}}
                 self._wake.set()
+            for order in self._moving.take(mint_in, mint_out, out, per):
+                self._move(order, out, per)
+
+    def _move(self, order: Order, out: int, per: int) -> None:
+        """Let a trade move the watch of an order of a type with state."""
+        watch = observed(order, BaseUnits(out), BaseUnits(per))
+        self._waiting.remove(order.id)
+        self._add(replace(order, outcome=replace(order.outcome, watch=watch)))
+        self._moved[order.id] = watch
+        self._wake.set()
+
+    def _concerns(self, mint: str) -> bool:
+        return self._waiting.has(mint) or self._moving.has(mint)
 
     def _end_pauses(self) -> None:
         now_s = self._clock.monotonic()
@@ -157,7 +188,7 @@ class Triggers:
         return slot is not None and head is not None and slot < head - STALE_SLOTS
 
     async def _load(self) -> None:
-        """All that rest, as the store has them."""
+        """Read all resting orders from the store."""
         after_id = ""
         while page := await self._store.resting(after_id, PAGE):
             for order in page:
@@ -169,14 +200,23 @@ class Triggers:
         elsewhere = order.id in self._due or order.id in self._pausing
         if order.awaits_trigger and order.status is OrderStatus.PENDING and not elsewhere:
             self._waiting.add(order)
+            self._moving.add(order)
 
     def _remove(self, order_id: str) -> None:
         self._pauses_until_s.pop(order_id, None)
         self._pausing.pop(order_id, None)
+        self._moved.pop(order_id, None)
         self._waiting.remove(order_id)
+        self._moving.remove(order_id)
+
+
+def _moves(order: Order) -> Trigger | None:
+    return None if order.watch is None else order.watch.moves
 
 
 def pause_s(seq: int) -> float:
-    """How long to wait after an order came to rest with this line of its log. Each time in vain takes three lines
-    (triggered, claimed, rested), so `seq` tells how often it was, in whichever process."""
+    """Return how long to pause after an order came to rest with this line of its log.
+
+    Each vain try takes three lines (triggered, claimed, rested), so `seq` counts the tries of all processes.
+    """
     return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(seq // 3 - 1, 10))

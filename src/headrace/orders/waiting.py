@@ -1,14 +1,15 @@
-"""Resting orders by what they wait for: a trade finds those that it concerns without a look at the others. Pure."""
+"""Resting orders by the market that each waits for: a trade finds its orders without a look at the others. Pure."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
 
-from headrace.model.orders import Order
+from headrace.model.orders import Order, Trigger
 
 _Queue: TypeAlias = tuple[str, str, Literal["at_least", "at_most"]]
-"""Mint in, mint out, and from which side the rate must come."""
+"""Mint in, mint out, and the side from which the rate must come."""
 
 
 class _Place(NamedTuple):
@@ -17,9 +18,13 @@ class _Place(NamedTuple):
 
 
 class Waiting:
-    """Each pair's orders, sorted by rate. What `take` gives are those of which `Trigger.is_met` is true."""
+    """Each pair's orders, sorted by the rate that `rate_of` gives; an order without a rate is not kept.
 
-    def __init__(self) -> None:
+    `take` gives exactly the orders of whose rate `Trigger.is_met` is true.
+    """
+
+    def __init__(self, rate_of: Callable[[Order], Trigger | None] = lambda order: order.trigger) -> None:
+        self._rate_of = rate_of
         self._orders: dict[str, Order] = {}
         self._queues: dict[_Queue, list[_Place]] = {}
         self._mints: Counter[str] = Counter()
@@ -28,32 +33,34 @@ class Waiting:
         return len(self._orders)
 
     def has(self, mint: str) -> bool:
-        """Whether an order gives or wants this mint."""
+        """Return whether an order gives or wants this mint."""
         return mint in self._mints
 
+    def get(self, order_id: str) -> Order | None:
+        """Return the order as it was added."""
+        return self._orders.get(order_id)
+
     def add(self, order: Order) -> None:
-        """An order with a trigger; nothing if it is here."""
-        trigger = order.request.trigger
-        if trigger is None or order.id in self._orders:
+        """Add an order; nothing happens for one that is here, or that has no rate."""
+        if order.id in self._orders or (rate := self._rate_of(order)) is None:
             return
         self._orders[order.id] = order
         mint_in, mint_out = order.request.token_in.mint, order.request.token_out.mint
         self._mints.update((mint_in, mint_out))
-        queue = self._queues.setdefault((mint_in, mint_out, trigger.when), [])
-        insort(queue, _Place(Fraction(trigger.out, trigger.per), order.id))
+        queue = self._queues.setdefault((mint_in, mint_out, rate.when), [])
+        insort(queue, _Place(Fraction(rate.out, rate.per), order.id))
 
     def remove(self, order_id: str) -> None:
-        """Nothing if it is not here."""
+        """Remove an order; nothing happens for one that is not here."""
         order = self._orders.get(order_id)
-        if order is None or order.request.trigger is None:
+        if order is None or (rate := self._rate_of(order)) is None:
             return
-        trigger = order.request.trigger
-        which: _Queue = (order.request.token_in.mint, order.request.token_out.mint, trigger.when)
-        at = bisect_left(self._queues[which], _Place(Fraction(trigger.out, trigger.per), order_id))
+        which: _Queue = (order.request.token_in.mint, order.request.token_out.mint, rate.when)
+        at = bisect_left(self._queues[which], _Place(Fraction(rate.out, rate.per), order_id))
         self._cut(which, at, at + 1)
 
     def take(self, mint_in: str, mint_out: str, out: int, per: int) -> list[Order]:
-        """Remove and return the orders that a market is enough for that gives `out` for `per`, both more than 0."""
+        """Remove and return the orders whose rate a market reaches that gives `out` for `per`, both more than 0."""
         rate, taken = Fraction(out, per), list[Order]()
         if queue := self._queues.get((mint_in, mint_out, "at_least")):
             taken += self._cut((mint_in, mint_out, "at_least"), 0, bisect_right(queue, rate, key=_rate_of))

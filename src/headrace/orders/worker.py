@@ -1,4 +1,4 @@
-"""A worker: claims orders, keeps their leases, and lets each go as soon as it is done or lost."""
+"""A worker: claims orders, keeps their leases, and drops each order that is done or lost."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Claimed, LeaseLost, Order, OrderEvent
+from headrace.model.orders import Claimed, EventKind, LeaseLost, Order, OrderEvent
 from headrace.orders.engine import Engine, Held
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import Rate, Store
@@ -19,21 +19,21 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 AT_EASE_MAX: Final = 16
-"""With fewer orders in hand, one is claimed as it is accepted; with more it costs less CPU to claim several at once."""
+"""With fewer orders in hand, an order is claimed as it is accepted; with more, one claim of several costs less CPU."""
 
 STUCK_S: Final = 8.0
-"""A worker that looked for no order for so long, and for some scans, is stuck."""
+"""A worker that has looked for no order for so long, and for some scans, is stuck."""
 
-_HINTS: Final = frozenset({"accepted", "triggered"})
+_HINTS: Final = frozenset({EventKind.ACCEPTED, EventKind.TRIGGERED})
 
 _log = structlog.get_logger("execution")
 
 
 class Worker:
-    """Runs at most `concurrency` orders at once, urgent ones first; any number of workers may share a store.
+    """Run at most `concurrency` orders at once, urgent ones first; any number of workers may share a store.
 
-    Events of the store wake it. They are hints: if one is missed, the scan finds the order, and an order whose worker
-    died is found when its lease has ended.
+    Events of the store wake the worker. They are hints: if one is missed, the scan finds the order, and an order whose
+    worker died is found when the lease has ended.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Worker:
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
 
     async def run(self) -> None:
-        """Work until cancelled; then the leases are given back, so that others may go on at once."""
+        """Work until cancelled. Then call `release`, so that other workers may go on at once."""
         detach = self._store.attach(self._hear)
         try:
             async with Supervisor(self._clock) as tasks:
@@ -92,10 +92,10 @@ class Worker:
 
     @contextmanager
     def promise(self) -> Iterator[int]:
-        """While an order is accepted here: the lease, in ms, under which this worker begins it at once; 0: it queues.
+        """Give the lease in ms under which this worker begins the order that is accepted meanwhile; 0: it queues.
 
-        It queues when there is no room, when orders that came before it wait, when all workers share a rate, and when
-        so many are in hand that one claim takes several. If it was claimed so, call `begin` before the block ends.
+        An order queues when there is no room, when earlier orders wait, when all workers share a rate, and when so many
+        are in hand that one claim takes several. If the order was claimed so, call `begin` before the block ends.
         """
         busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
         if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
@@ -134,12 +134,12 @@ class Worker:
         self._claimed.labels(order.status.value).inc()
         self._running.set(len(self._held))
         if self._tasks is not None:
-            with suppress(RuntimeError):  # we are being stopped: `release` gives it back
+            with suppress(RuntimeError):  # the worker is being stopped: `release` gives the order back
                 drop = partial(self._drop, order.id, held)
                 self._tasks.start("order", order.id, partial(self._work, held), on_failure=drop)
 
     async def _work(self, held: Held) -> None:
-        """One order to its end or its rest. What fails here is tried again by whoever claims it when the lease ends."""
+        """Bring one order to its end or its rest. A failure is tried again after the lease, by any worker."""
         order_id = held.order.id
         try:
             await self._engine.execute(held)
@@ -148,7 +148,7 @@ class Worker:
             _log.info("lease_lost", order=order_id)
         except TransientError as error:  # the store is away
             _log.warning("order_left", order=order_id, error=str(error))
-        except InvariantError as error:  # a person must look; it is tried again once a lease
+        except InvariantError as error:  # a person must look; tried again once a lease
             _log.error("order_impossible", order=order_id, error=str(error), exc_info=error)
         self._drop(order_id, held)
 
@@ -159,7 +159,7 @@ class Worker:
             self._wake_for_more()
 
     def _wake_for_more(self) -> None:
-        """There is room again; the last claim took all that there was room for then."""
+        """Claim again, now that there is room, if the last claim took all that there was room for."""
         if self._more:
             self._wake.set()
 
@@ -181,11 +181,11 @@ class Worker:
             self._wake.set()
 
     def _hear(self, events: Sequence[OrderEvent]) -> None:
-        begun = {event.order_id for event in events if event.kind == "claimed"}
+        begun = {event.order_id for event in events if event.kind is EventKind.CLAIMED}
         for event in events:
             if event.kind in _HINTS and event.order_id not in begun:
                 self._wake.set()
-            elif event.kind == "cancel_requested":
+            elif event.kind is EventKind.CANCEL_REQUESTED:
                 self._want_cancelled(event.order_id)
 
     def _want_cancelled(self, order_id: str) -> None:

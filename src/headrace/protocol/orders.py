@@ -1,28 +1,38 @@
-"""Orders as clients see them: the answer's object, the stream's frames. Money is decimal text, never a float. Pure."""
+"""Orders as clients see them: the answer's object and the stream's frames. Money is text, never a float. Pure."""
 
 from typing import Any, Final
 
 import msgspec
 
 from headrace.model.amounts import decimal_string
-from headrace.model.orders import TERMINAL, Order, OrderEvent, OrderRequest, OrderStatus, Outcome, Quote, Trigger
+from headrace.model.orders import (
+    TERMINAL,
+    EventKind,
+    Order,
+    OrderEvent,
+    OrderRequest,
+    OrderStatus,
+    Outcome,
+    Quote,
+    Trigger,
+)
 
 PRICE_DECIMALS: Final = 9
 
 _NOTICES: Final = {
-    "landed": ("Order executed", "Order %s was executed."),
-    "failed": ("Order failed", "Order %s failed; nothing was executed."),
-    "cancelled": ("Order cancelled", "Order %s was cancelled; nothing was executed."),
-    "expired": ("Order expired", "Order %s expired; nothing was executed."),
-    "landing_lost": ("Order undone", "Order %s was executed on a fork that died; nothing of it remains."),
+    EventKind.LANDED: ("Order executed", "Order %s was executed."),
+    EventKind.FAILED: ("Order failed", "Order %s failed; nothing was executed."),
+    EventKind.CANCELLED: ("Order cancelled", "Order %s was cancelled; nothing was executed."),
+    EventKind.EXPIRED: ("Order expired", "Order %s expired; nothing was executed."),
+    EventKind.LANDING_LOST: ("Order undone", "Order %s was executed on a fork that died; nothing of it remains."),
 }
-"""Kind of the event that ends an order, or takes its end back → title and message."""
+"""Kind of each event that ends an order, or takes the end back → title and message of the notice."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def price(request: OrderRequest, amount_in: int, amount_out: int) -> str | None:
-    """What one whole token in brought in whole tokens out, cut (not rounded up) after nine decimals.
+    """Return how many whole tokens came out for one whole token in, cut (not rounded up) after nine decimals.
 
     None where the decimals of a mint are not known; `"150.25"` for 1 SOL to 150.25 USDC.
     """
@@ -34,12 +44,13 @@ def price(request: OrderRequest, amount_in: int, amount_out: int) -> str | None:
 
 
 def order_view(order: Order) -> dict[str, Any]:
-    """The whole order, as `GET /api/orders/{id}` answers it."""
+    """Return the whole order, as `GET /api/orders/{id}` answers."""
     request, outcome = order.request, order.outcome
     return {
         "orderId": order.id,
         "status": order.status.value,
-        **asked(request),
+        **request_view(request),
+        "trigger": _trigger(request, order.trigger),
         "dex": outcome.venue,
         "quotes": [_quote(request, quote) for quote in outcome.quotes],
         "leftOut": outcome.left_out,
@@ -59,8 +70,8 @@ def order_view(order: Order) -> dict[str, Any]:
     }
 
 
-def asked(request: OrderRequest) -> dict[str, Any]:
-    """What was asked, in the client's words."""
+def request_view(request: OrderRequest) -> dict[str, Any]:
+    """Return the request in the client's words."""
     decimals = request.token_in.decimals
     return {
         "type": request.type,
@@ -71,7 +82,7 @@ def asked(request: OrderRequest) -> dict[str, Any]:
         "amount": str(request.amount),
         "uiAmount": None if decimals is None else decimal_string(request.amount, decimals),
         "slippageBps": request.slippage_bps,
-        "trigger": None if request.trigger is None else _trigger(request, request.trigger),
+        "trigger": _trigger(request, request.trigger),
         "priority": request.priority,
         "expiresAt": request.expires_at_ms,
         "clientOrderId": request.client_order_id,
@@ -80,8 +91,8 @@ def asked(request: OrderRequest) -> dict[str, Any]:
     }
 
 
-def told(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before: Outcome) -> dict[str, Any]:
-    """What an event adds to its status: the parts of the outcome that changed with it."""
+def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before: Outcome) -> dict[str, Any]:
+    """Return what an event says beside its status: the parts of the outcome that changed with the event."""
     data: dict[str, Any] = {}
     if outcome.quotes and outcome.quotes != before.quotes:
         data["dex"] = outcome.venue
@@ -105,7 +116,7 @@ def told(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before
 
 
 def event_frame(event: OrderEvent) -> bytes:
-    """One update of the order's stream."""
+    """Encode one update of the order's stream."""
     data = bytes(event.data)[1:-1]
     head = b'{"type":"update","orderId":%b,"seq":%d,"status":"%b","event":%b,"timestamp":%d' % (
         _encode(event.order_id),
@@ -118,8 +129,11 @@ def event_frame(event: OrderEvent) -> bytes:
 
 
 def transaction_update(event: OrderEvent) -> bytes:
-    """`TransactionUpdate`: the order's new status. `transaction_id` is the order's id, which its owner has from the
-    start; the signature on the chain, once there is one, is `txHash` of the update beside it."""
+    """Encode the order's new status as a `TransactionUpdate`.
+
+    `transaction_id` is the order's id, which the owner has from the start; the signature on the chain, once there is
+    one, is `txHash` of the update beside this message.
+    """
     update = {
         "type": "TransactionUpdate",
         "transaction_id": event.order_id,
@@ -130,7 +144,7 @@ def transaction_update(event: OrderEvent) -> bytes:
 
 
 def notification(event: OrderEvent) -> bytes | None:
-    """`Notification` for people, when the order is over, or was and is not executed after all; None before."""
+    """Encode a `Notification` for people: the order is over, or its landing was lost. None for any other event."""
     if event.kind not in _NOTICES:
         return None
     title, message = _NOTICES[event.kind]
@@ -139,25 +153,27 @@ def notification(event: OrderEvent) -> bytes | None:
         "user_id": event.user_id,
         "title": title,
         "message": message % event.order_id,
-        "notification_type": "order_undone" if event.kind == "landing_lost" else f"order_{event.status.value.lower()}",
+        "notification_type": (
+            "order_undone" if event.kind is EventKind.LANDING_LOST else f"order_{event.status.value.lower()}"
+        ),
     }
     return _encode(notice)
 
 
 def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: OrderEvent | None) -> bytes:
-    """The stream's first frame: what was asked, and where the order was at the event that the client knows.
+    """Encode the stream's first frame: the request, and the order's status as of the event that the client knows.
 
-    Updates after `seq` follow, so a client that applies them in turn is never told an older status after a newer one;
-    `lastSeq` is the newest of them.
+    Updates after `seq` follow, so a client that applies the updates in turn never sees an older status after a newer
+    one. `lastSeq` is the order's newest event.
     """
     frame: dict[str, Any] = {"type": "snapshot", "orderId": order_id, "seq": as_of.seq if as_of else 0}
     if as_of is not None:
         frame["status"] = as_of.status.value
-    return _encode({**frame, "lastSeq": last_seq, "order": asked(request)})
+    return _encode({**frame, "lastSeq": last_seq, "order": request_view(request)})
 
 
 def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
-    """So that a client can tell a quiet order from a dead stream, and a missed update from none."""
+    """Encode a heartbeat, by which a client knows a quiet order from a dead stream, and notices a missed update."""
     return _encode({"type": "heartbeat", "orderId": order_id, "lastSeq": last_seq})
 
 
@@ -174,12 +190,12 @@ def _quote(request: OrderRequest, quote: Quote) -> dict[str, Any]:
     }
 
 
-def _trigger(request: OrderRequest, trigger: Trigger) -> dict[str, Any]:
-    return {"when": trigger.when, **rate_view(request, trigger.out, trigger.per)}
+def _trigger(request: OrderRequest, trigger: Trigger | None) -> dict[str, Any] | None:
+    return None if trigger is None else {"when": trigger.when, **rate_view(request, trigger.out, trigger.per)}
 
 
 def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
-    """A rate in base units, exact, and as a price for people where the decimals are known."""
+    """Return a rate in base units, exact, and as a price for people where the decimals of both mints are known."""
     return {"out": str(out), "per": str(per), "price": price(request, per, out)}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import ConfigError, FencedError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 
@@ -16,7 +16,7 @@ Work = Callable[[], Coroutine[Any, Any, object]]
 STEADY_S: Final = 1.0
 """A task that failed and has run for so long since is well again."""
 
-_NOT_WORTH_RETRYING: Final = (ConfigError, InvariantError)
+_NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
 _log = structlog.get_logger("supervise")
 
@@ -29,8 +29,8 @@ class Supervisor:
     - none given: the failure takes the group down. The siblings (and the body of the `async with`) are cancelled, and
       the first failure is raised as it is; each further failure meanwhile is logged.
     - `restart`: the failure is logged, and the work begins again after the backoff's next delay (or the error's
-      `retry_after_s`, if longer), without end. ConfigError and InvariantError are not restarted: they take the group
-      down.
+      `retry_after_s`, if longer), without end. ConfigError, FencedError and InvariantError are not restarted: they take
+      the group down.
     - `on_failure`: the failure, of whatever class, is logged, `on_failure()` is called and the task ends. Nothing else
       in the group is affected. For work done for one client or one order.
 

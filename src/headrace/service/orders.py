@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from headrace.adapters import load_class
-from headrace.bus import Bus
+from headrace.bus import Bus, Writer
 from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
 from headrace.config import Config, CoreSettings
@@ -24,12 +24,11 @@ from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.redact import redact
-from headrace.orders.ended import Finality
+from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
 from headrace.orders.intake import Intake
 from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
-from headrace.orders.retirement import Retirement
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
 from headrace.orders.triggers import Triggers
@@ -94,32 +93,36 @@ class OrderHalf:
     def start(
         self,
         tasks: Supervisor,
-        bus: Bus | None,
         metrics: Metrics,
+        bus: Bus | None = None,
+        writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Begin to work and to hear what other processes commit; with a bus, publish there and hear its prices, whose
-        newest slot is `head`."""
+        """Begin to work and to hear what other processes commit.
+
+        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
         def apart(work: Work) -> Work:
             return partial(_apart, work)
 
-        self.store.unreadable.heard = unreadable.set
+        self.store.unreadable.on_more = unreadable.set
         unreadable.set(len(self.store.unreadable.order_ids))
         again = partial(Backoff, initial_s=0.2, max_s=5.0)
         measures = OrderMetrics(self.store, self.clock, metrics)
         self.store.attach(measures.hear)
         tasks.start("orders", "measures", apart(measures.run), restart=again())
         tasks.start("orders", "follow", apart(self.store.follow), restart=again())
-        if bus is not None:
-            publisher = Publisher(bus, metrics)
+        if writer is not None:
+            publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
+            tasks.start("orders", "publish", apart(publisher.run), restart=again())
+        if bus is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.attach(triggers.hear_trades)
+            bus.subscribe(triggers.hear_trades, kinds=("trades",))
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
-            tasks.start("orders", "publish", apart(publisher.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())
         if self.finality is not None:
@@ -291,6 +294,6 @@ async def run_worker(
 ) -> None:
     """Execute orders, and nothing else, until `stop`."""
     async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
-        orders.start(tasks, None, metrics)
+        orders.start(tasks, metrics)
         await stop.wait()
         tasks.cancel()

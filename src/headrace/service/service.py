@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from headrace.bus import BusSettings
+from headrace.bus import BusSettings, Lane, Writer
+from headrace.bus.lanes import claim_all
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
@@ -27,6 +28,7 @@ from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
 from headrace.model.errors import TransientError
+from headrace.model.states import STATEFUL
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
@@ -141,8 +143,10 @@ class Service:
         self.programs = load_programs(config)
         self._check_subscriptions(config.section(RpcPubSubSettings))
         self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.writers: Mapping[Lane, Writer] = {}
+        """What this process publishes with, once it runs."""
         self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
-        self.bus.attach(self.cache.apply)
+        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -172,15 +176,16 @@ class Service:
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, self.clock, self.metrics)
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
+            self.writers = await claim_all(self.bus)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.bus, self.metrics, lambda: self.pipeline.head["processed"])
+                orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
-            flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.bus))
+            flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.writers["ingest"]))
             intake, recording = self._tap(tasks)
             lookup = self._look_up_pools(tasks, intake)
             background = [
@@ -232,6 +237,9 @@ class Service:
         lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
         return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
 
+    def _newest_slot(self) -> int | None:
+        return self.pipeline.head["processed"]
+
     def resolve(self, name: str) -> str:
         """A program's id by its name; KeyError for a name that nothing here has."""
         if name in self.programs.by_name:
@@ -261,6 +269,7 @@ class Service:
             head=self.head,
             cache=self.cache,
             inbox=inbox,
+            writers=self.writers,
             orders=orders.intake if orders is not None else None,
             auth=auth,
         )
@@ -359,5 +368,4 @@ def open_nodes(service: Service) -> Source:
         rpc=service.rpc,
         resolve=service.resolve,
         breakers=[Breaker() for _ in settings.ws_urls],
-        covered=service.stream.covered,
     )

@@ -9,8 +9,8 @@ import structlog
 from headrace.config import Config, Features
 from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
-from headrace.sources import Outlet, Source
-from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
+from headrace.sources import NOTHING_COVERED, Outlet, Source
+from headrace.sources.rpc_pubsub import RpcPubSubSettings
 
 _log = structlog.get_logger("stream")
 
@@ -18,11 +18,11 @@ _log = structlog.get_logger("stream")
 class Stream:
     """Runs a source while `[features] stream` says so, a new one from `make_source` each time.
 
-    What happens on the chain while it is off is a gap like any other: `covered` tells the next source where to go on.
+    What happens on the chain while it is off is a gap like any other: the next source learns how far the last one came.
     """
 
     def __init__(self, config: Config, health: Health, make_source: Callable[[], Source]) -> None:
-        self.covered: Mapping[str, int] = {}
+        self._covered: Mapping[str, int] = NOTHING_COVERED
         """Feed → the slot up to which earlier sources brought or declared everything."""
         self._config, self._health, self._make_source = config, health, make_source
         self._source: Source | None = None
@@ -52,8 +52,7 @@ class Stream:
         source, self._source = self._source, None
         if source is not None:
             self._health.forget(f"source:{source.name}")
-        if isinstance(source, RpcPubSub):
-            self.covered = source.covered
+            self._covered = source.covered
 
     async def _run(self, outlet: Outlet) -> None:
         self._source = source = self._make_source()
@@ -61,11 +60,11 @@ class Stream:
         name = f"source:{source.name}"
         if name not in self._health.components():
             self._health.report(name, ready=True, detail="running")
-        ending = await source.run(outlet)
+        ending = await source.run(outlet, self._covered)
         self._health.report(name, ready=ending.how != "failed", detail=f"{ending.how} {ending.detail}".strip())
         if ending.how == "failed":
             _log.error("source_failed", source=source.name, detail=ending.detail)
 
     def _resubscribe(self, _old: RpcPubSubSettings, new: RpcPubSubSettings) -> None:
-        if isinstance(self._source, RpcPubSub):
+        if self._source is not None:
             self._source.update_subscriptions(new.subscriptions)

@@ -1,6 +1,6 @@
 """The JSON-RPC methods of Solana nodes, with typed answers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple
@@ -35,6 +35,10 @@ TRANSACTION_BYTES: Final = 2 * 1024 * 1024
 LISTING_BYTES: Final = 8 * 1024 * 1024
 """A page of signatures, however many were asked for: a line has 250 bytes, and up to 24 kB with a memo that fills its
 transaction and is escaped. Ask for less where it does not fit."""
+BLOCK_SIGNATURES_MAX: Final = 100_000
+"""Signatures of one block: its 100 million compute units are fewer transfers than that, at 1,470 each."""
+SIGNATURE_BYTES: Final = 96
+"""A signature in base58 with quotes, a comma and blanks."""
 ACCOUNT_BYTES: Final = 1_024
 """An account without its data, which base64 makes longer by a third."""
 
@@ -84,6 +88,11 @@ class _ProgramResult(msgspec.Struct):
     value: list[_Keyed]
 
 
+class _SignedBlock(msgspec.Struct, rename="camel"):
+    signatures: Annotated[list[str], msgspec.Meta(max_length=BLOCK_SIGNATURES_MAX)]
+    parent_slot: Slot
+
+
 class SignatureStatuses(NamedTuple):
     """An endpoint's answer to `getSignatureStatuses`: the slot at which it stands, and for each signature the slot, the
     success and whether that is confirmed; None where it is not known, "" where the answer can't be read."""
@@ -104,6 +113,7 @@ _SLOTS: Final = msgspec.json.Decoder(list[Slot])
 _SIGNATURES: Final = msgspec.json.Decoder(list[SignatureInfo])
 _ACCOUNTS: Final = msgspec.json.Decoder(_AccountsResult)
 _PROGRAM: Final = msgspec.json.Decoder(_ProgramResult)
+_SIGNED_BLOCK: Final = msgspec.json.Decoder(_SignedBlock | None)
 
 
 class DataSlice(NamedTuple):
@@ -187,6 +197,30 @@ class Rpc(RpcTransport):
         if not answers:
             raise BadInputError("rpc_wrong_count", "getSignatureStatuses")
         return answers
+
+    async def get_block_signatures(
+        self, slot: int, wanted: Collection[str] = (), commitment: Commitment = "confirmed"
+    ) -> list[frozenset[str]]:
+        """Return the signatures in the block of `slot` as the endpoints list them, in their order, up to one that lists
+        all `wanted`; empty if none has the block. A list does not say which of its transactions failed."""
+        lists: list[frozenset[str]] = []
+
+        def has_all(block: _SignedBlock | None) -> bool:
+            if block is None:
+                return False
+            lists.append(frozenset(block.signatures))
+            return lists[-1].issuperset(wanted)
+
+        options = {**_transaction_options(commitment), "transactionDetails": "signatures", "rewards": False}
+        await self.ask(
+            "getBlock",
+            [slot, options],
+            _SIGNED_BLOCK,
+            bytes_max=ENVELOPE_BYTES + SIGNATURE_BYTES * BLOCK_SIGNATURES_MAX,
+            check=partial(_check_block, slot),
+            suffices=has_all,
+        )
+        return lists
 
     async def get_signatures_for_address(
         self,
@@ -296,6 +330,11 @@ def _check_transaction(signature: str, result: Any) -> None:
     found = "" if result is None else signature_of(result)
     if found not in ("", signature):
         raise _other_answer("getTransaction", f"{found[:88]}, asked for {signature}")
+
+
+def _check_block(slot: int, block: _SignedBlock | None) -> None:
+    if block is not None and block.parent_slot >= slot:
+        raise _other_answer("getBlock", f"a block on top of slot {block.parent_slot}, asked for {slot}")
 
 
 def _check_signatures(limit: int, excluded: Sequence[str | None], found: list[SignatureInfo]) -> None:

@@ -1,12 +1,17 @@
-"""Sources bring chain updates in. This is the port and its contract."""
+"""Sources bring chain updates in: the port with its contract, and the register."""
 
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from headrace.adapters import Register
 from headrace.model.updates import AnyUpdate
 from headrace.runtime.channel import Channel
 
 Outlet: TypeAlias = Channel[AnyUpdate]
 """Where a source puts its updates: bounded, `block` when full, so a slow pipeline slows the reading, not the memory."""
+
+NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
@@ -21,13 +26,33 @@ class Ending(NamedTuple):
 class Source(Protocol):
     """Delivers updates until it ends.
 
-    Order: updates of one feed come in the order in which the upstream sent them. Delivery: what arrived is put on the
-    outlet exactly once per arrival (an upstream repeat is repeated; dedupe is the pipeline's). What the source may have
-    missed becomes a GapUpdate on the same outlet, first `open`, then how it ended, after the backfilled updates.
+    Order: updates of one feed come in the order in which the upstream sent them. Delivery: each arrival is put on the
+    outlet exactly once (an upstream repeat is repeated; the pipeline drops repeats). What the source may have missed
+    becomes a GapUpdate on the same outlet, first `open`, then how it ended, after the backfilled updates.
     Bad input is counted and skipped; it never ends a source. Cancellation ends it at once and cleanly.
     """
 
     name: str
 
-    async def run(self, outlet: Outlet) -> Ending:
-        """Deliver until the end; may be called once."""
+    @property
+    def covered(self) -> Mapping[str, int]:
+        """Feed → the slot up to which everything was delivered or declared as a gap; brought up to date when `run`
+        ends. Empty for a source that does not follow the chain."""
+
+    async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
+        """Deliver until the end; may be called once. `covered` is that of an earlier source of the same kind: what was
+        missed since is a gap."""
+
+    def update_subscriptions(self, texts: Sequence[str]) -> None:
+        """Change the subscriptions while running, without an interruption of those that stay. Raises ConfigError and
+        changes nothing for a text that can't be parsed. A source without subscriptions does nothing."""
+
+
+SOURCES: Final = Register[Source](
+    "sources",
+    {
+        "rpc_pubsub": "headrace.sources.rpc_pubsub:RpcPubSub",
+        "recording": "headrace.sources.recording:Recording",
+    },
+)
+"""Kind → "module:Class"."""

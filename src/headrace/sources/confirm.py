@@ -9,7 +9,7 @@ SPAN_MAX: Final = 500
 """Slots asked for at once, and the most that are kept waiting: ten times as long as confirmation normally takes."""
 
 
-class Verdict(NamedTuple):
+class SlotOutcome(NamedTuple):
     """A slot reached a status; `parent` where it is known."""
 
     slot: int
@@ -50,7 +50,7 @@ class Confirmations:
             return None
         return (max(self._settled + 1, self._oldest) if self._settled else min(self._parents)), self._head
 
-    def listed(self, blocks: list[int], span: tuple[int, int]) -> list[Verdict]:
+    def listed(self, blocks: list[int], span: tuple[int, int]) -> list[SlotOutcome]:
         """The node says that of `span` these slots are on the confirmed chain. Ascending verdicts."""
         chain = {slot for slot in blocks if span[0] <= slot <= span[1]}
         if not chain:
@@ -60,15 +60,15 @@ class Confirmations:
             parent = self._parents.get(slot)
             if slot in chain and parent is not None and parent >= span[0]:
                 chain.add(parent)
-        verdicts: list[Verdict] = []
+        verdicts: list[SlotOutcome] = []
         below: int | None = None
         for slot in sorted(chain | {slot for slot in self._parents if slot < newest}):
             if slot in chain:
                 parent = self._parents.get(slot)
-                verdicts.append(Verdict(slot, "confirmed", below if parent is None else parent))
+                verdicts.append(SlotOutcome(slot, "confirmed", below if parent is None else parent))
                 below = slot
             else:
-                verdicts.append(Verdict(slot, "dead", self._parents.get(slot)))
+                verdicts.append(SlotOutcome(slot, "dead", self._parents.get(slot)))
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot > newest}
         self._settled = newest
         return verdicts

@@ -1,10 +1,15 @@
-"""Which slots of one feed were covered by some connection, and which holes that leaves. Pure."""
+"""Slots of a feed that some connection covered, the holes between them, and holes by unreadable messages. Pure."""
 
 from collections import deque
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from headrace.model.updates import Commitment
+from headrace.sources.subscriptions import ChainSubscription
+
+HOLES_MAX: Final = 16
+"""Holes of one feed that are declared at once; of more, one is made that spans them."""
+PUBKEYS_MAX: Final = 100
+_DECLARED_MAX: Final = 64
 
 
 class Hole(NamedTuple):
@@ -88,121 +93,59 @@ class Coverage:
         return hole
 
 
-class Progress:
-    """How far one connection has come with each of its feeds, so that what it surely brought can be told afterwards.
+class UnreadableHole(NamedTuple):
+    """A hole of a feed; `pubkeys` are the accounts of which a state could not be read."""
 
-    A node announces a slot when it begins it and delivers the slot's content when it is done, in an order of its own
-    between forks; so the second head heard after an acknowledgement bounds what may have been missed before, and the
-    last `margin_slots` before a loss count as not brought.
+    subscription: ChainSubscription
+    hole: Hole
+    pubkeys: tuple[str, ...] = ()
 
-    A node may drop a feed and go on with its slots. Of a feed that the ledger lists, heads therefore prove nothing: it
-    was brought up to its last update, or up to where the ledger bore out that there was no other.
+
+class UnreadableSlots:
+    """Slots of each feed in which a notification could not be read, until `take` returns them to be declared.
+
+    Slots that touch become one hole. A hole within one that was taken earlier is left out, unless an account is to be
+    read again. Bounded: HOLES_MAX holes a feed.
     """
 
-    HEADS_AFTER_ACK: Final = 2
-    AHEAD_MAX: Final = 512
-    """Slots by which others' heads may put off the begin of a cover."""
+    def __init__(self) -> None:
+        self._noted: dict[ChainSubscription, list[Hole]] = {}
+        self._pubkeys: dict[ChainSubscription, dict[str, None]] = {}
+        self._declared: dict[ChainSubscription, deque[Hole]] = {}
 
-    def __init__(self, commitment: Commitment, margin_slots: int) -> None:
-        self._commitment, self._margin_slots = commitment, margin_slots
-        self._waiting: dict[str, int] = {}
-        self._promised: dict[str, int] = {}
-        self._first: dict[str, int] = {}
-        self._commitments: dict[str, Commitment] = {}
-        self._listed: set[str] = set()
-        self._borne_out: dict[str, int] = {}
-        self.last: dict[str, int] = {}
-        self.head = self.root = 0
+    def note(self, subscription: ChainSubscription, hole: Hole, pubkey: str | None = None) -> None:
+        """Remember that a notification of some slot of `hole` could not be read."""
+        holes = self._noted.setdefault(subscription, [])
+        if hole not in holes[-HOLES_MAX:]:
+            holes.append(hole)
+        if len(holes) > 2 * HOLES_MAX:
+            holes[:] = _merged(holes)
+        pubkeys = self._pubkeys.setdefault(subscription, {})
+        if pubkey is not None and len(pubkeys) < PUBKEYS_MAX:
+            pubkeys[pubkey] = None
 
-    def acknowledged(self, feed: str, commitment: Commitment | None = None, *, listed: bool = False) -> None:
-        """The node took the subscription; its cover begins some heads later. `commitment`: that of this feed.
-        `listed`: the ledger lists what lands on it."""
-        self._commitments[feed] = commitment or self._commitment
-        if listed:
-            self._listed.add(feed)
-        self._waiting[feed] = 0
-        self._promised[feed] = self.head
+    def take(self) -> list[UnreadableHole]:
+        """Return the found to declare, and forget what was noted."""
+        found = []
+        for subscription, holes in self._noted.items():
+            declared = self._declared.setdefault(subscription, deque(maxlen=_DECLARED_MAX))
+            pubkeys = tuple(self._pubkeys.get(subscription, ()))
+            for hole in _merged(holes):
+                known = any(old.from_slot <= hole.from_slot and hole.to_slot <= old.to_slot for old in declared)
+                if pubkeys or not known:
+                    found.append(UnreadableHole(subscription, hole, pubkeys))
+                    declared.append(hole)
+                pubkeys = ()
+        self._noted, self._pubkeys = {}, {}
+        return found
 
-    def forget(self, feed: str) -> None:
-        """The feed is not wanted any more."""
-        for known in (self._waiting, self._promised, self._first, self._commitments, self._borne_out, self.last):
-            known.pop(feed, None)
-        self._listed.discard(feed)
 
-    @property
-    def covering(self) -> bool:
-        """Whether the cover of every acknowledged feed has begun."""
-        return not self._waiting
-
-    def first(self, feed: str) -> int | None:
-        """The first slot that is surely whole, None while the cover has not begun."""
-        return self._first.get(feed)
-
-    def promise(self, slot: int) -> None:
-        """The first head was heard, of which nothing tells yet whether it counts: what is acknowledged is promised from
-        there on."""
-        for feed in self._waiting:
-            self._promised[feed] = self._promised[feed] or slot
-
-    def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
-        """The head is `slot` now (`others_head`: by others' word). Returns the feeds whose cover begins, each with the
-        first slot that is surely whole. A head that is lower than before takes back what was said in between."""
-        if slot < self.head:
-            self._come_down(slot)
-        self.head, self.root = slot, max(self.root, min(root, slot))
-        if not self._waiting:
-            return []
-        self._promised = {feed: min(promised, slot) for feed, promised in self._promised.items()}
-        begun = []
-        for feed, heads in list(self._waiting.items()):
-            self._waiting[feed] = heads + 1
-            self._promised[feed] = self._promised[feed] or slot
-            if heads + 1 >= self.HEADS_AFTER_ACK:
-                del self._waiting[feed]
-                ahead = min(others_head, self.head + self.AHEAD_MAX)
-                self._first[feed] = first = max(self.head, ahead) + 1
-                begun.append((feed, first))
-        return begun
-
-    def _come_down(self, slot: int) -> None:
-        """Covers that began above `slot` have yet to begin."""
-        for feed in [feed for feed, first in self._first.items() if first > slot + self.AHEAD_MAX + 1]:
-            del self._first[feed]
-            self._waiting[feed] = 0
-        self._promised = {feed: min(promised, slot) for feed, promised in self._promised.items()}
-        self.last = {feed: min(last, slot) for feed, last in self.last.items()}
-        self._borne_out = {feed: min(borne_out, slot) for feed, borne_out in self._borne_out.items()}
-        self.root = min(self.root, slot)
-
-    def brought(self, feed: str, slot: int) -> None:
-        """Something of `slot` was delivered on `feed`."""
-        if slot > self.last.get(feed, 0):
-            self.last[feed] = slot
-
-    def borne_out(self, feed: str, slot: int) -> None:
-        """The ledger, at `slot`, holds nothing of `feed` that was not brought since its cover began. That goes for no
-        slot which the node itself has yet to pass by the margin."""
-        slot = min(slot, self.head - self._margin_slots)
-        if feed in self._first and slot > self._borne_out.get(feed, 0):
-            self._borne_out[feed] = slot
-
-    def surely(self, *, trust_head: bool = True, alive: Container[str] = ()) -> dict[str, int]:
-        """Feed → the last slot up to which all was brought, for every feed whose cover had begun; for one that was only
-        acknowledged, the slot after which it was promised.
-
-        At `processed` the head tells. Later commitments lag behind it: there the root tells (`confirmed`), and what the
-        feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on. For a listed
-        feed neither tells, unless it is `alive`: something of it, if only unreadable, came just now.
-        """
-        reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
-        for feed, first in self._first.items():
-            slot = min(self.last.get(feed, 0), self.head) - self._margin_slots  # no feed is ahead of the heads
-            slot = max(slot, self._borne_out.get(feed, 0))
-            commitment = self._commitments.get(feed, self._commitment)
-            heads_tell = trust_head and (feed not in self._listed or feed in alive)
-            if heads_tell and commitment == "processed":
-                slot = max(slot, self.head - self._margin_slots)
-            elif heads_tell and commitment == "confirmed":
-                slot = max(slot, min(self.root, self.head - self._margin_slots))
-            reached[feed] = max(slot, first - 1)
-        return reached
+def _merged(holes: list[Hole]) -> list[Hole]:
+    """Return the same slots in as few holes as possible: one that spans all of them where these are over HOLES_MAX."""
+    merged: list[Hole] = []
+    for hole in sorted(holes):
+        if merged and hole.from_slot <= merged[-1].to_slot + 1:
+            merged[-1] = Hole(merged[-1].from_slot, max(merged[-1].to_slot, hole.to_slot))
+        else:
+            merged.append(hole)
+    return merged if len(merged) <= HOLES_MAX else [Hole(merged[0].from_slot, merged[-1].to_slot)]

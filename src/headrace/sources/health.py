@@ -1,63 +1,80 @@
-"""How the source stands, on the health board: one line for the whole, one for each subscription that a node refuses."""
+"""Reports of a source: its lines on the health board, and each endpoint's outages in the log."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+import structlog
+
+from headrace.model.redact import redact_url
 from headrace.runtime.health import Health
-from headrace.sources.rpc_pubsub.session import Parting, Session
-from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.connection import Connection, Parting
+from headrace.sources.proving import PROVEN, ProofState
 
 SHOWN_S: Final = 300.0
-"""So long after the last time it is shown that an endpoint sent what can't be read, or a wild slot."""
+"""For so long the board names an endpoint that sent an unreadable message, or a slot that nothing confirmed."""
+REPEAT_S: Final = 60.0
+"""An outage that lasts this long is logged again, then at twice that, four times that, and so on."""
+
+_log = structlog.get_logger("source")
 
 
-class Standing:
-    """`source:<name>` is ready when an endpoint surely brings all that it took, and took something besides slots.
+class SourceHealth:
+    """Health of one source with endpoints at `urls`.
 
-    The lines `source:<name>-<endpoint>:<feed>` name what is refused and do not decide readiness.
+    `source:<name>` is ready when an endpoint surely delivers all that it acknowledged, and acknowledged something
+    besides slots. These lines do not decide readiness: `source:<name>-<endpoint>:<feed>` names a refused subscription,
+    `source:<name>:proofs` says why transactions are not proven as usual, or not at all.
     """
 
-    def __init__(self, name: str, health: Health, settings: RpcPubSubSettings) -> None:
-        self._name, self._health, self._settings = name, health, settings
+    def __init__(self, name: str, board: Health, urls: Sequence[str], *, stall_slots: int) -> None:
+        self._name, self._board, self._stall_slots = name, board, stall_slots
+        self._outages = [Outage(f"{name}-{number}", url) for number, url in enumerate(urls)]
         self._last_loss = ""
         self._refused: set[str] = set()
         self._wild: dict[str, tuple[int, float]] = {}
 
     def wild(self, witness: str, slot: int, now: float) -> None:
-        """A witness of the head told of a slot that nothing bore out, or took it back; said for a while."""
+        """Remember that a witness of the head named a slot that nothing confirmed, or took a slot back."""
         self._wild[witness] = slot, now
 
-    def lost(self, parting: Parting) -> None:
-        """A connection ended; said as long as an endpoint is not back."""
+    def lost(self, connection: Connection, parting: Parting, now: float, *, was_well: bool) -> None:
+        """Log the end of a connection, and show it until the endpoint is back."""
+        self._outages[connection.number].lost(now, parting.reason, parting.detail, was_well=was_well)
         self._last_loss = f"{parting.reason} {parting.detail}".strip()
+
+    def recovered(self, connection: Connection, now: float) -> None:
+        """Log that an endpoint delivers everything again."""
+        self._outages[connection.number].recovered(now, connection.watch.head)
 
     def report(
         self,
-        sessions: Collection[Session],
+        connections: Collection[Connection],
         wanted: int,
         *,
         now: float,
         open_gaps: int = 0,
         http_fault: str = "",
         ahead: Mapping[str, int] = MappingProxyType({}),
+        proofs: ProofState = PROVEN,
     ) -> None:
-        """Say it anew; `wanted` is the number of subscriptions, that to slots included."""
-        whole = [session for session in sessions if session.whole]
-        parts = [f"{len(whole)} of {len(self._settings.ws_urls)} endpoints"]
+        """Report anew; `wanted` is the number of subscriptions, the one to slots included."""
+        whole = [connection for connection in connections if connection.whole]
+        parts = [f"{len(whole)} of {len(self._outages)} endpoints"]
         if open_gaps:
             parts.append(f"filling {open_gaps} gaps")
-        if len(whole) < len(self._settings.ws_urls):
+        if len(whole) < len(self._outages):
             parts.append(f"connecting after: {self._last_loss}" if self._last_loss else "connecting")
         parts += [
-            f"{session.name} is {session.watch.lag_slots} slots behind"
-            for session in whole
-            if session.watch.lag_slots > self._settings.stall_slots
+            f"{connection.name} is {connection.watch.lag_slots} slots behind"
+            for connection in whole
+            if connection.watch.lag_slots > self._stall_slots
         ]
         parts += [
-            f"{session.name} sent {session.unreadable} notifications that can't be read ({session.unreadable_last})"
-            for session in sessions
-            if session.unreadable and now - session.unreadable_at < SHOWN_S
+            f"{connection.name} sent {connection.unreadable} notifications that can't be read"
+            f" ({connection.unreadable_last})"
+            for connection in connections
+            if connection.unreadable and now - connection.unreadable_at < SHOWN_S
         ]
         parts += [f"{witness} says to be {slots} slots ahead of the others" for witness, slots in ahead.items()]
         parts += [
@@ -67,22 +84,72 @@ class Standing:
         ]
         if http_fault:
             parts.append(f"HTTP: {http_fault}")
-        ready = any(wanted == 1 or len(session.registry.refused) < wanted - 1 for session in whole)
-        self._health.report(f"source:{self._name}", ready=ready, detail="; ".join(parts))
-        self._report_refused(sessions)
+        ready = any(wanted == 1 or len(connection.refused) < wanted - 1 for connection in whole)
+        self._board.report(f"source:{self._name}", ready=ready, detail="; ".join(parts))
+        self._report_refused(connections)
+        self._report_proofs(proofs)
 
     def close(self) -> None:
-        """Take the lines of what is refused off the board: the source ends."""
+        """Take the lines of refused subscriptions and of proofs off the board: the source ends."""
         self._report_refused(())
+        self._report_proofs(PROVEN)
 
-    def _report_refused(self, sessions: Iterable[Session]) -> None:
+    def _report_proofs(self, proofs: ProofState) -> None:
+        component = f"source:{self._name}:proofs"
+        if proofs.detail:
+            self._board.report(component, ready=proofs.proves, detail=proofs.detail, required=False)
+        else:
+            self._board.forget(component)
+
+    def _report_refused(self, connections: Iterable[Connection]) -> None:
         refused = {
-            f"source:{session.name}:{subscription.feed}": reason
-            for session in sessions
-            for subscription, reason in session.registry.refused.items()
+            f"source:{connection.name}:{subscription.feed}": reason
+            for connection in connections
+            for subscription, reason in connection.refused.items()
         }
         for component in self._refused - refused.keys():
-            self._health.forget(component)
+            self._board.forget(component)
         for component, reason in refused.items():
-            self._health.report(component, ready=False, detail=reason, required=False)
+            self._board.report(component, ready=False, detail=reason, required=False)
         self._refused = set(refused)
+
+
+class Outage:
+    """Losses of one endpoint in a row: the first is logged, then ever fewer, and the recovery once. Times are monotonic
+    seconds.
+    """
+
+    def __init__(self, source: str, url: str) -> None:
+        self._source, self._url = source, redact_url(url)
+        self._losses = 0
+        self._since = 0.0
+        self._repeat_s = REPEAT_S
+        self._logged = True  # the latest loss, or, at first, that there is no connection yet
+
+    def lost(self, now: float, reason: str, detail: str, *, was_well: bool) -> None:
+        """Count the end of a connection, or a failed attempt; `was_well` starts the count anew."""
+        if was_well or not self._losses:
+            self._losses, self._since, self._repeat_s = 0, now, REPEAT_S
+        self._losses += 1
+        outage_s = now - self._since
+        if self._losses > 1 and outage_s < self._repeat_s:
+            return
+        was_there, self._logged = was_well or not self._logged, True
+        while outage_s >= self._repeat_s:
+            self._repeat_s *= 2
+        _log.warning(
+            "connection_lost" if was_there else "no_connection",
+            source=self._source,
+            url=self._url,
+            reason=reason,
+            detail=detail,
+            losses=self._losses,
+            outage_s=round(outage_s, 1),
+        )
+
+    def recovered(self, now: float, slot: int) -> None:
+        """Log that the stream is whole again, if its loss was logged."""
+        if self._logged:
+            outage_s = round(now - self._since, 1) if self._losses else 0.0
+            _log.info("connected", source=self._source, url=self._url, slot=slot, outage_s=outage_s)
+        self._logged = False

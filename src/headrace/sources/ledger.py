@@ -1,4 +1,4 @@
-"""Reads from the ledger, over HTTP, what a feed missed: bounded, patient with nodes that are behind, oldest first."""
+"""Reads of the ledger over HTTP: bounded by a deadline, patient with nodes that are behind, checked."""
 
 from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
@@ -7,190 +7,63 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 
 from headrace.model.errors import BadInputError, HeadraceError, TransientError
-from headrace.model.keys import SYSTEM_PROGRAM
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotUpdate, TransactionUpdate
+from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
-from headrace.runtime.supervise import Supervisor
-from headrace.solana.rpc import (
-    ACCOUNTS_PER_CALL_MAX,
-    OTHER_ANSWER,
-    SIGNATURES_PER_CALL_MAX,
-    AccountInfo,
-    Rpc,
-    RpcError,
-    SignatureInfo,
-)
+from headrace.solana.rpc import OTHER_ANSWER, SIGNATURES_PER_CALL_MAX, Rpc, RpcError, SignatureInfo
 from headrace.solana.rpc_bodies import TOO_LARGE
 from headrace.solana.stored import not_stored
 from headrace.solana.transactions import transaction_from_rpc
-from headrace.sources import Outlet
 from headrace.sources.coverage import Hole
-from headrace.sources.metrics import Tally
-from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
-from headrace.sources.subscriptions import LISTED, Subscription
+from headrace.sources.metrics import SourceMetrics
+from headrace.sources.settings import NodeSourceSettings
+from headrace.sources.subscriptions import fetched_at
 
 T = TypeVar("T")
 
-RECENT_MAX: Final = 16_384
 NULL_TRIES: Final = 6
-"""A transaction that a node lists but cannot give is asked for so often, each pause twice the last."""
-SLOTS_MAX: Final = 50_000
-"""The most slots of one gap that are told again; nodes list at most ten times as many."""
+"""A transaction that a node lists but cannot return is requested so often, each pause twice the last."""
 _PAGE_MIN: Final = 10
 _PAUSE_S_MAX: Final = 8.0
 
 _log = structlog.get_logger("source")
 
 
-class Recent:
-    """Which transactions of which slot were delivered lately, per feed, so that a refill need not fetch them again."""
-
-    def __init__(self) -> None:
-        self._slots: dict[str, dict[str, int]] = {}
-
-    def remember(self, feed: str, signature: str, slot: int) -> None:
-        """It was delivered; the oldest of more than RECENT_MAX is forgotten."""
-        slots = self._slots.get(feed)
-        if slots is None:
-            slots = self._slots[feed] = {}
-        slots[signature] = slot
-        if len(slots) > RECENT_MAX:
-            del slots[next(iter(slots))]
-
-    def has(self, feed: str, signature: str) -> bool:
-        """Return whether it was delivered, as of whatever slot."""
-        return signature in self._slots.get(feed, ())
-
-    def keep(self, feeds: Container[str]) -> None:
-        """Forget all other feeds."""
-        self._slots = {feed: slots for feed, slots in self._slots.items() if feed in feeds}
-
-    def delivered(self, feed: str, info: SignatureInfo) -> bool:
-        """Whether it was delivered as of this very slot (on a fork that died it may have been in another)."""
-        return self._slots.get(feed, {}).get(info.signature) == info.slot
-
-
 class Fetched(NamedTuple):
-    """What the ledger has of a transaction: None if nothing; `whole` is False where no node stored its events."""
+    """A transaction as the ledger has it: None if it has none; `whole` is False where no node stored the events."""
 
     update: TransactionUpdate | LogsUpdate | None = None
     whole: bool = True
 
 
 class Ledger:
-    """Delivers to `outlet` what the ledger still has of some holes. Each `fill` returns what could not be had, in
-    words, empty if everything was delivered; it raises HeadraceError if it got nowhere.
+    """Reads for the source `name`, at `commitment`. A failure that may pass is retried until the read's deadline, then
+    raised: HeadraceError.
     """
 
     def __init__(
-        self,
-        name: str,
-        rpc: Rpc,
-        *,
-        settings: RpcPubSubSettings,
-        clock: Clock,
-        outlet: Outlet,
-        tally: Tally,
-        recent: Recent,
+        self, name: str, rpc: Rpc, *, settings: NodeSourceSettings, clock: Clock, metrics: SourceMetrics
     ) -> None:
-        self.name, self._rpc = name, rpc
-        self._settings, self._clock, self._outlet, self._tally = settings, clock, outlet, tally
-        self._recent = recent
-        self._commitment: Commitment = "finalized" if settings.commitment == "finalized" else "confirmed"
+        self.name, self.rpc, self.settings, self.clock, self.metrics = name, rpc, settings, clock, metrics
+        self.commitment: Commitment = fetched_at(settings.commitment)
 
-    async def fill(self, subscription: Subscription, holes: list[Hole], pubkeys: Sequence[str] = ()) -> list[str]:
-        """Fill holes of one feed; several at once cost one listing. Of `pubkeys` the present states are delivered."""
-        deadline = self._clock.monotonic() + self._settings.refill_s
-        if subscription.kind in LISTED:
-            return await self._fill_logs(subscription, holes, deadline)
-        if subscription.kind == "account":
-            return await self._fill_account(subscription, holes, deadline)
-        if subscription.kind == "slots":
-            return await self._fill_slots(subscription, holes, deadline)
-        await self._reread(subscription, pubkeys, _ends(holes)[1], deadline)
-        return ["nodes keep no older versions of accounts"]
+    def deadline(self) -> float:
+        """Return the time by which work that begins now must end: `refill_s` from now."""
+        return self.clock.monotonic() + self.settings.refill_s
 
-    async def fetch(self, subscription: Subscription, *, tries: int = NULL_TRIES) -> Fetched:
-        """The transaction of a `signature:` subscription, if the ledger has it."""
-        deadline = self._clock.monotonic() + self._settings.refill_s
-        return await self._fetch(subscription, deadline, subscription.key, tries=tries)
+    def listing(self, address: str, holes: Sequence[Hole]) -> "Listing":
+        """Return a listing of the address's transactions within some holes."""
+        return Listing(self.rpc, address, holes, self.commitment)
 
-    async def _fill_logs(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
-        from_slot, to_slot = _ends(holes)
-        await self._reach(to_slot, deadline)
-        lacks = await self._pruned(from_slot, deadline)
-        listing = _Listing(self._rpc, subscription.key, holes, self._commitment)
-        limit = self._settings.refill_signatures_max
-        pages_max, pace_s = self._settings.refill_pages_max, self._settings.refill_page_s
-        while not listing.complete:
-            if listing.calls == pages_max:
-                lacks.append(f"more than {pages_max} pages of transactions")
-                break
-            if listing.calls and pace_s:
-                await self._clock.sleep(pace_s)
-            try:
-                await self._again(listing.page, deadline)
-            except HeadraceError as error:
-                lacks.append(why(error))
-                break
-            listing.found = [info for info in listing.found if not self._recent.delivered(subscription.feed, info)]
-            if len(listing.found) > limit:
-                lacks.append(f"more than {limit} transactions")
-                listing.found = listing.found[:limit]
-                break
-            if self._clock.monotonic() >= deadline:
-                lacks.append("the listing took too long")
-                break
-        missing, poor = await self._deliver(subscription, listing.found[::-1], deadline)
-        if missing:
-            lacks.append(f"{missing} of {len(listing.found)} transactions not found")
-        if poor:
-            lacks.append(f"{poor} of {len(listing.found)} transactions without their events")
-        return lacks
-
-    async def _deliver(
-        self, subscription: Subscription, found: list[SignatureInfo], deadline: float
-    ) -> tuple[int, int]:
-        """Fetch and put on the outlet, oldest first; returns how many could not be had, and of how many only a part."""
-        missing = poor = 0
-        for start in range(0, len(found), self._settings.refill_parallel):
-            if self._clock.monotonic() >= deadline:
-                return missing + len(found) - start, poor
-            chunk = found[start : start + self._settings.refill_parallel]
-            async with Supervisor(self._clock) as tasks:
-                fetches: list[Any] = [
-                    tasks.start(
-                        self.name, "fetch", partial(self._fetch, subscription, deadline, info.signature, info.slot)
-                    )
-                    for info in chunk
-                ]
-            for info, fetch in zip(chunk, fetches, strict=True):
-                fetched: Fetched = fetch.result()
-                poor += not fetched.whole
-                missing += fetched.whole and fetched.update is None
-                if fetched.update is not None:
-                    await self._outlet.put(fetched.update)
-                    self._tally.refilled(self.name)
-                    if fetched.whole:
-                        self._recent.remember(subscription.feed, info.signature, info.slot)
-        return missing, poor
-
-    async def _fetch(
-        self,
-        subscription: Subscription,
-        deadline: float,
-        signature: str,
-        slot: int | None = None,
-        *,
-        tries: int = NULL_TRIES,
+    async def transaction(
+        self, feed: str, signature: str, deadline: float, *, slot: int | None = None, tries: int = NULL_TRIES
     ) -> Fetched:
-        """Return the transaction of `signature`, in `slot` if that is given, as far as some node gives it."""
+        """Return a transaction as an update of `feed`, of `slot` if that is given, as far as some node returns it."""
         backoff = self._backoff()
         try:
             for _ in range(tries):
                 get = partial(self._get, signature, slot)
-                result = await self._again(get, deadline)
+                result = await self.again(get, deadline)
                 if result is not None:
                     lacks = not_stored(result)
                     if isinstance(result, dict) and result.get("meta", lacks) is None:
@@ -198,132 +71,74 @@ class Ledger:
                     update = transaction_from_rpc(
                         result,
                         source=self.name,
-                        feed=subscription.feed,
-                        received_ns=self._clock.wall_ns(),
-                        commitment=self._commitment,
+                        feed=feed,
+                        received_ns=self.clock.wall_ns(),
+                        commitment=self.commitment,
                     )
                     return Fetched(shown_by(update, lacks), whole=not lacks)
                 if tries > 1:
-                    await self._clock.sleep(backoff.next_s())
+                    await self.clock.sleep(backoff.next_s())
         except BadInputError as error:
-            self._tally.bad(self.name, error.reason)
+            self.metrics.bad(self.name, error.reason)
         except (RpcError, TransientError) as error:
             _log.debug("transaction_not_had", signature=signature, error=str(error))
         return Fetched()
 
     async def _get(self, signature: str, slot: int | None) -> Any:
-        """The node's result; None where it has none, or another transaction, or this one in another slot."""
+        """Return the node's result; None where it has none, or another transaction, or this one in another slot."""
         try:
-            result = await self._rpc.get_transaction(signature, self._commitment)
+            result = await self.rpc.get_transaction(signature, self.commitment)
         except BadInputError as error:
             if error.reason != OTHER_ANSWER:
                 raise
-            self._tally.bad(self.name, error.reason)
+            self.metrics.bad(self.name, error.reason)
             return None
         if slot is not None and isinstance(result, dict) and result.get("slot") != slot:
-            self._tally.bad(self.name, "other_slot")
+            self.metrics.bad(self.name, "other_slot")
             return None
         return result
 
-    async def _fill_account(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
-        """The state after the gap can be read; the versions within it are gone."""
-        to_slot = _ends(holes)[1]
-        read = partial(self._rpc.get_account_info, subscription.key, self._commitment, min_context_slot=to_slot)
-        found = await self._again(read, deadline)
-        await self._put_account(subscription, subscription.key, to_slot, found)
-        return ["intermediate versions"]
-
-    async def _reread(self, subscription: Subscription, pubkeys: Sequence[str], to_slot: int, deadline: float) -> None:
-        """Deliver the present states of accounts of a program, those that still exist."""
-        distinct = list(dict.fromkeys(pubkeys))
-        for start in range(0, len(distinct), ACCOUNTS_PER_CALL_MAX):
-            some = distinct[start : start + ACCOUNTS_PER_CALL_MAX]
-            read = partial(self._rpc.get_multiple_accounts, some, self._commitment, min_context_slot=to_slot)
-            for pubkey, found in zip(some, await self._again(read, deadline), strict=True):
-                if found is not None and found.owner == subscription.key:
-                    await self._put_account(subscription, pubkey, to_slot, found)
-
-    async def _put_account(
-        self, subscription: Subscription, pubkey: str, to_slot: int, found: AccountInfo | None
-    ) -> None:
-        await self._outlet.put(
-            AccountUpdate(
-                source=self.name,
-                feed=subscription.feed,
-                received_ns=self._clock.wall_ns(),
-                slot=found.slot if found else to_slot,
-                pubkey=pubkey,
-                owner=found.owner if found else SYSTEM_PROGRAM,
-                lamports=found.lamports if found else 0,
-                data=found.data if found else b"",
-                executable=found.executable if found else False,
-                commitment=self._commitment,
-            )
-        )
-        self._tally.refilled(self.name)
-
-    async def _fill_slots(self, subscription: Subscription, holes: list[Hole], deadline: float) -> list[str]:
-        from_slot, to_slot = _ends(holes)
-        await self._reach(to_slot, deadline)
-        lacks = await self._pruned(from_slot, deadline)
-        if to_slot - from_slot >= SLOTS_MAX:
-            from_slot = to_slot - SLOTS_MAX + 1
-            lacks.append(f"more than {SLOTS_MAX} slots")
-        blocks = await self._again(partial(self._rpc.get_blocks, from_slot, to_slot, self._commitment), deadline)
-        parent: int | None = None
-        for slot in blocks:
-            update = SlotUpdate(
-                source=self.name,
-                feed=subscription.feed,
-                received_ns=self._clock.wall_ns(),
-                slot=slot,
-                status=self._commitment,
-                parent=parent,
-            )
-            await self._outlet.put(update)
-            parent = slot
-        return lacks
-
-    async def _reach(self, slot: int, deadline: float) -> None:
-        """Wait until the ledger's confirmed end is past `slot`, with room for the node to index it."""
-        goal = slot + self._settings.refill_settle_slots
+    async def reach(self, slot: int, deadline: float) -> None:
+        """Wait until the confirmed end of the ledger is past `slot`, with room for the node to index it."""
+        goal = slot + self.settings.refill_settle_slots
         backoff = self._backoff()
-        while await self._again(partial(self._rpc.get_slot, self._commitment), deadline) < goal:
-            if self._clock.monotonic() >= deadline:
-                raise TransientError(f"slot {goal} was not {self._commitment} in time")
-            await self._clock.sleep(backoff.next_s())
+        while await self.again(partial(self.rpc.get_slot, self.commitment), deadline) < goal:
+            if self.clock.monotonic() >= deadline:
+                raise TransientError(f"slot {goal} was not {self.commitment} in time")
+            await self.clock.sleep(backoff.next_s())
 
-    async def _pruned(self, from_slot: int, deadline: float) -> list[str]:
-        """A node that has thrown old blocks away lists what is left without a word; so ask where its ledger begins."""
+    async def pruned(self, from_slot: int, deadline: float) -> list[str]:
+        """Return, in words, what the node's ledger lacks from `from_slot` on: a node with pruned blocks lists the
+        rest as if that were all."""
         try:
-            first = await self._again(self._rpc.get_first_available_block, deadline)
+            first = await self.again(self.rpc.get_first_available_block, deadline)
         except RpcError:
             return []  # not every provider answers this; those that keep a whole archive are the usual case
         return [f"the node's ledger begins at slot {first}"] if first > from_slot else []
 
-    async def _again(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
-        """`ask` until it answers, fails for good, or the deadline passes: then the last failure is raised."""
+    async def again(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Repeat `ask` until it answers, fails for good, or the deadline passes; then raise the last failure."""
         backoff = self._backoff()
         while True:
             try:
                 return await ask()
             except TransientError as error:
                 pause_s = max(backoff.next_s(), error.retry_after_s or 0.0)
-                if self._clock.monotonic() + pause_s >= deadline:
+                if self.clock.monotonic() + pause_s >= deadline:
                     raise
-            await self._clock.sleep(pause_s)
+            await self.clock.sleep(pause_s)
 
     def _backoff(self) -> Backoff:
-        initial_s = self._settings.refill_retry_s
+        initial_s = self.settings.refill_retry_s
         return Backoff(initial_s, max(initial_s, _PAUSE_S_MAX))
 
 
-class _Listing:
-    """Signatures of an address within some holes, newest first, a page at a time. `calls` counts the requests."""
+class Listing:
+    """Transactions of an address within some holes, newest first, a page at a time. `calls` counts the requests."""
 
-    def __init__(self, rpc: Rpc, address: str, holes: list[Hole], commitment: Commitment) -> None:
+    def __init__(self, rpc: Rpc, address: str, holes: Sequence[Hole], commitment: Commitment) -> None:
         self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
-        self._from_slot, self._to_slot = _ends(holes)
+        self._from_slot, self._to_slot = ends_of(holes)
         self._last: SignatureInfo | None = None
         self._last_page: set[str] = set()
         self._newest_slot = self._to_slot
@@ -388,7 +203,7 @@ def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpd
 
 
 def why(error: HeadraceError) -> str:
-    """The error in words that may go out to anyone: no endpoint, no text of the node's."""
+    """Return the error in words that may go out to anyone: no endpoint, no text of the node's."""
     if isinstance(error, RpcError):
         return f"the node refused ({error.code})"
     if isinstance(error, BadInputError):
@@ -396,5 +211,6 @@ def why(error: HeadraceError) -> str:
     return "the node did not answer in time"
 
 
-def _ends(holes: list[Hole]) -> tuple[int, int]:
+def ends_of(holes: Sequence[Hole]) -> tuple[int, int]:
+    """Return the first and the last slot of some holes."""
     return min(hole.from_slot for hole in holes), max(hole.to_slot for hole in holes)

@@ -1,12 +1,12 @@
-"""What the source counts and shows as metrics; counted as plain numbers, exported once a tick."""
+"""Metrics of a source. Connections count their traffic as plain numbers and add it once a tick."""
 
 from collections import Counter as Count
 
 from headrace.runtime.metrics import Metrics
 
 
-class Tally:
-    """The metrics of one source, labelled by `source` (the connection, `rpc-0`)."""
+class SourceMetrics:
+    """Metrics labelled by `source`: the connection (`rpc-0`), or the source (`rpc`) for work over HTTP."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._messages = metrics.counter("source_messages", "Messages that a source received", ("source",))
@@ -46,19 +46,23 @@ class Tally:
         )
 
     def transaction_calls(self, source: str, outcome: str, count: int) -> None:
+        """Count getTransaction calls for transactions: feeds."""
         self._calls.labels(source, outcome).inc(count)
 
     def fetched(self, source: str) -> None:
+        """Count a whole transaction that was fetched."""
         self._fetched.labels(source).inc()
 
     def transaction_lost(self, source: str, reason: str) -> None:
+        """Count a transaction that could not be fetched."""
         self._lost_transactions.labels(source, reason).inc()
 
     def transactions_waiting(self, source: str, count: int) -> None:
+        """Show how many transactions wait to be fetched."""
         self._waiting.labels(source).set(count)
 
     def traffic(self, source: str, messages: int, size: int, unknown: int, bad: Count[str]) -> None:
-        """Add what one connection counted since the last call."""
+        """Add the counts of one connection since its last call."""
         if messages:
             self._messages.labels(source).inc(messages)
             self._bytes.labels(source).inc(size)
@@ -68,24 +72,31 @@ class Tally:
             self._bad.labels(source, reason).inc(count)
 
     def bad(self, source: str, reason: str) -> None:
+        """Count a message or answer that was skipped."""
         self._bad.labels(source, reason).inc()
 
     def proven(self, source: str, **counts: int) -> None:
+        """Count delivered transactions by what became of them."""
         for result, count in counts.items():
             if count:
                 self._proofs.labels(source, result).inc(count)
 
     def wild(self, source: str) -> None:
+        """Count a slot that a witness named and nothing confirmed."""
         self._wild.labels(source).inc()
 
     def unreadable(self, source: str, kind: str) -> None:
+        """Count a notification that could not be read."""
         self._unreadable.labels(source, kind).inc()
 
     def lost(self, source: str, reason: str) -> None:
+        """Count a connection that ended."""
         self._reconnects.labels(source, reason).inc()
 
     def refilled(self, source: str) -> None:
+        """Count an update that was fetched to fill a gap."""
         self._refilled.labels(source).inc()
 
     def lag(self, source: str, slots: int) -> None:
+        """Show how many slots a connection is behind."""
         self._lag.labels(source).set(slots)

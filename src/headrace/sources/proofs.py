@@ -4,10 +4,10 @@ A node that tells of a transaction at `processed` has only its own bank behind i
 nothing of the transaction: it may have been made up, or told of the wrong slot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final, NamedTuple
 
-from headrace.sources.subscriptions import Subscription
+from headrace.sources.subscriptions import ChainSubscription
 
 WAITING_MAX: Final = 100_000
 """Signatures that wait at most; beyond that the oldest slot is given up."""
@@ -55,7 +55,7 @@ class Proven(NamedTuple):
     landed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    feeds: tuple[Subscription, ...] = ()
+    feeds: tuple[ChainSubscription, ...] = ()
 
 
 class _Told:
@@ -63,7 +63,7 @@ class _Told:
 
     def __init__(self, succeeded: bool, since: float) -> None:
         self.succeeded, self.since, self.noes = succeeded, since, 0
-        self.subscriptions: dict[Subscription, None] = {}
+        self.subscriptions: dict[ChainSubscription, None] = {}
 
 
 class Proofs:
@@ -85,7 +85,7 @@ class Proofs:
         return None if known is None else known.get(signature)
 
     def delivered(
-        self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[Subscription], now: float
+        self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[ChainSubscription], now: float
     ) -> list[Proven]:
         """It goes out unproven. Return what is given up to make room."""
         told = self._waiting.setdefault(slot, {}).get(signature)
@@ -111,22 +111,42 @@ class Proofs:
     def due(self, limit: int) -> list[Waiting]:
         """Return what can be asked for now, the oldest slots first; `limit` at most."""
         found: list[Waiting] = []
-        for slot in sorted(slot for slot in self._waiting if slot <= self._reached):
-            for signature, told in self._waiting[slot].items():
-                if len(found) >= limit:
-                    return found
-                found.append(Waiting(slot, signature, told.noes))
-        return found
+        for slot in sorted(self.slots_due()):
+            found += self.due_in(slot)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def slots_due(self) -> list[int]:
+        """Return the slots of which something can be asked for now."""
+        return [slot for slot in self._waiting if slot <= self._reached]
+
+    def due_in(self, slot: int) -> list[Waiting]:
+        """Return what waits in one slot."""
+        return [Waiting(slot, signature, told.noes) for signature, told in self._waiting.get(slot, {}).items()]
 
     def answered(self, asked: Sequence[Waiting], answers: Sequence[Answer]) -> list[Proven]:
         """Return what follows from the answers of one or several endpoints to one question."""
+
+        def judge(number: int, slot: int, told: _Told) -> bool | str | None:
+            return _is_there(slot, told.succeeded, [(answer, answer.words[number]) for answer in answers])
+
+        return self._settle(asked, judge)
+
+    def listed(self, asked: Sequence[Waiting], signatures: Container[str]) -> list[Proven]:
+        """Return what follows from all signatures that endpoints list for the block of the slot. Whether a transaction
+        succeeded is left as it was told."""
+        return self._settle(asked, lambda number, _slot, _told: asked[number].signature in signatures)
+
+    def _settle(self, asked: Sequence[Waiting], judge: Callable[[int, int, _Told], bool | str | None]) -> list[Proven]:
+        """Give those that `judge` decides their end; a first "no" only counts."""
         landed: dict[int, list[str]] = {}
         absent: dict[int, list[str]] = {}
         for number, (slot, signature, _) in enumerate(asked):
             told = self._waiting.get(slot, {}).get(signature)
             if told is None:
                 continue
-            there = _is_there(slot, told.succeeded, [(answer, answer.words[number]) for answer in answers])
+            there = judge(number, slot, told)
             if there is False:
                 told.noes += 1
             if there is None or (there is False and told.noes < NOES):

@@ -1,64 +1,182 @@
-"""Asks, time and again, whether delivered transactions are in the blocks of their slots."""
+"""Asks, time and again, whether delivered transactions are in the blocks of their slots.
+
+`getSignatureStatuses` answers for 256 at once. What a node refuses to answer is looked for in the signatures that
+`getBlock` lists.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from headrace.model.errors import HeadraceError, TransientError
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, RpcError
+from headrace.solana.rpc_errors import METHOD_NOT_FOUND
+from headrace.sources.ledger import why
 from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
-from headrace.sources.rpc_pubsub.settings import RpcPubSubSettings
+from headrace.sources.settings import NodeSourceSettings
 
 BATCH_MAX: Final = 256
 """Signatures of one `getSignatureStatuses` call, as nodes allow."""
 CALLS_MAX: Final = 8
 """Calls of one round."""
+BLOCKS_MAX: Final = 16
+"""Blocks of one round, `refill_page_s` apart: with the pause between rounds three a second; the chain makes 2.5."""
+LATE_SLOTS: Final = 64
+"""A transaction so far below the head whose status nobody told is looked for in its block."""
+_OF_THE_METHOD: Final = frozenset({METHOD_NOT_FOUND, 401, 403, 404, 405, 410})
+_ALONE_MAX: Final = 2
+"""Signatures refused in a row, each asked for alone: then the method is refused, not they."""
 
 _log = structlog.get_logger("source")
 
 
-async def follow_proofs(
-    rpc: Rpc | None,
-    proofs: Proofs,
-    head: Callable[[], int],
-    publish: Callable[[Sequence[Proven]], Awaitable[None]],
-    *,
-    settings: RpcPubSubSettings,
-    clock: Clock,
-) -> None:
-    """Once per `confirm_s`, for ever: ask what is due, publish what is proven and what is given up."""
-    while True:
-        await clock.sleep(settings.confirm_s)
-        if rpc is not None:
-            due = proofs.due(BATCH_MAX * CALLS_MAX)
-            for start in range(0, len(due), BATCH_MAX):
-                await _ask(rpc, proofs, due[start : start + BATCH_MAX], publish)
-        overdue = proofs.overdue(head(), clock.monotonic())
-        if overdue:
-            await publish(overdue)
+class ProofState(NamedTuple):
+    """Whether transactions can be proven, and what is amiss: empty if nothing is."""
+
+    proves: bool
+    detail: str
 
 
-async def _ask(
-    rpc: Rpc, proofs: Proofs, asked: list[Waiting], publish: Callable[[Sequence[Proven]], Awaitable[None]]
-) -> None:
-    """One question. Where an endpoint refuses it, each half is asked by itself: one signature must not stop others."""
-    again = any(waiting.noes for waiting in asked)
-    try:
-        answers = await _answers(rpc, [waiting.signature for waiting in asked], history=again)
-    except TransientError as error:
-        _log.debug("proof_failed", error=str(error))
-        return
-    except HeadraceError as error:
-        _log.debug("proof_refused", error=str(error), signatures=len(asked))
-        if len(asked) > 1:
-            await _ask(rpc, proofs, asked[: len(asked) // 2], publish)
-            await _ask(rpc, proofs, asked[len(asked) // 2 :], publish)
-        return
-    proven = proofs.answered(asked, answers)
-    if proven:
-        await publish(proven)
+PROVEN: Final = ProofState(True, "")
+
+
+class Prover:
+    """Publish what is proven and what is given up. `head` is where the chain is."""
+
+    def __init__(
+        self,
+        rpc: Rpc | None,
+        proofs: Proofs,
+        *,
+        head: Callable[[], int],
+        publish: Callable[[Sequence[Proven]], Awaitable[None]],
+        settings: NodeSourceSettings,
+        clock: Clock,
+    ) -> None:
+        self._rpc, self._proofs, self._head, self._publish = rpc, proofs, head, publish
+        self._settings, self._clock = settings, clock
+        self._statuses_fault = self._blocks_fault = ""
+        self._statuses_after = self._blocks_after = 0.0
+        """When a method that was refused is tried again."""
+        self._alone = 0
+        self._tries: dict[int, int] = {}
+
+    @property
+    def state(self) -> ProofState:
+        """Return how proofs are had, for the health board."""
+        if not self._statuses_fault:
+            return PROVEN
+        fault = f"getSignatureStatuses: {self._statuses_fault}"
+        if not self._blocks_fault:
+            return ProofState(True, f"{fault}; blocks are searched instead")
+        return ProofState(
+            False, f"{fault}; getBlock: {self._blocks_fault}; transactions are not promoted, and end in gaps"
+        )
+
+    async def run(self) -> None:
+        """Once per `confirm_s`, for ever: ask what is due, publish what is proven and what is given up."""
+        while True:
+            await self._clock.sleep(self._settings.confirm_s)
+            if self._rpc is not None:
+                left = await self._ask_statuses(self._rpc)
+                await self._search_blocks(self._rpc, left)
+            overdue = self._proofs.overdue(self._head(), self._clock.monotonic())
+            if overdue:
+                await self._publish(overdue)
+
+    # Statuses.
+
+    async def _ask_statuses(self, rpc: Rpc) -> dict[int, list[Waiting]]:
+        """Return, by slot, what is left to be looked for in blocks."""
+        due, left = self._proofs.due(BATCH_MAX * CALLS_MAX), list[Waiting]()
+        for start in range(0, len(due), BATCH_MAX):
+            left += await self._ask(rpc, due[start : start + BATCH_MAX])
+        if self._statuses_refused:
+            return {slot: [] for slot in self._proofs.slots_due()}
+        by_slot: dict[int, list[Waiting]] = {}
+        for waiting in left:
+            by_slot.setdefault(waiting.slot, []).append(waiting)
+        return by_slot
+
+    async def _ask(self, rpc: Rpc, asked: list[Waiting]) -> list[Waiting]:
+        """Take the answers to one question; return what it left open. Where it is refused, each half is asked by
+        itself: one signature must not stop others."""
+        if self._statuses_refused:
+            return asked
+        again = any(waiting.noes for waiting in asked)
+        try:
+            answers = await _answers(rpc, [waiting.signature for waiting in asked], history=again)
+        except TransientError as error:
+            _log.debug("proof_failed", error=str(error))
+            return [waiting for waiting in asked if waiting.slot <= self._head() - LATE_SLOTS]
+        except HeadraceError as error:
+            self._alone += len(asked) == 1
+            _log.debug("proof_refused", error=str(error), signatures=len(asked))
+            if _is_of_the_method(error) or self._alone >= _ALONE_MAX:
+                self._refuse_statuses(error)
+            if self._statuses_refused or len(asked) == 1:
+                return asked
+            half = len(asked) // 2
+            return [*await self._ask(rpc, asked[:half]), *await self._ask(rpc, asked[half:])]
+        if self._statuses_fault:
+            _log.info("statuses_answered_again")
+        self._alone, self._statuses_fault = 0, ""
+        await self._settled(self._proofs.answered(asked, answers))
+        return []
+
+    @property
+    def _statuses_refused(self) -> bool:
+        return self._clock.monotonic() < self._statuses_after
+
+    def _refuse_statuses(self, error: HeadraceError) -> None:
+        if not self._statuses_fault:
+            _log.warning("statuses_refused", error=str(error), effect="blocks are searched for each transaction")
+        self._alone, self._statuses_fault = 0, why(error)
+        self._statuses_after = self._clock.monotonic() + self._settings.refused_retry_s
+
+    # Blocks.
+
+    async def _search_blocks(self, rpc: Rpc, left: dict[int, list[Waiting]]) -> None:
+        """Search the blocks of some slots: those that were searched least first, and of these the oldest."""
+        tries = self._tries = {slot: self._tries.get(slot, 0) for slot in left}
+        if not left or self._clock.monotonic() < self._blocks_after:
+            return
+        fault, had, next_s = "", False, 0.0
+        for slot in sorted(left, key=lambda slot: (tries[slot], slot))[:BLOCKS_MAX]:
+            await self._clock.sleep(max(0.0, next_s - self._clock.monotonic()))
+            next_s = self._clock.monotonic() + self._settings.refill_page_s
+            tries[slot] += 1
+            try:
+                await self._search(rpc, slot, left[slot] or self._proofs.due_in(slot))
+                had = True
+            except HeadraceError as error:
+                _log.debug("block_not_had", slot=slot, error=str(error))
+                fault = why(error)
+                if _is_of_the_method(error):
+                    self._blocks_after = self._clock.monotonic() + self._settings.refused_retry_s
+                if _is_of_the_method(error) or _is_of_the_endpoint(error):
+                    break
+        self._blocks_fault = "" if had else fault
+
+    async def _search(self, rpc: Rpc, slot: int, asked: list[Waiting]) -> None:
+        lists = await rpc.get_block_signatures(slot, [waiting.signature for waiting in asked])
+        if lists:
+            await self._settled(self._proofs.listed(asked, frozenset().union(*lists)))
+
+    async def _settled(self, proven: Sequence[Proven]) -> None:
+        if proven:
+            await self._publish(proven)
+
+
+def _is_of_the_method(error: HeadraceError) -> bool:
+    return isinstance(error, RpcError) and error.code in _OF_THE_METHOD
+
+
+def _is_of_the_endpoint(error: HeadraceError) -> bool:
+    """Whether the endpoint does not answer, or wants to be asked less, whatever the slot."""
+    return isinstance(error, TransientError) and (not isinstance(error, RpcError) or error.too_fast)
 
 
 async def _answers(rpc: Rpc, signatures: list[str], *, history: bool) -> list[Answer]:

@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, TypeVar
+from typing import Annotated, BinaryIO, ClassVar, Final, Self, TypeVar
 
 import msgspec
 import structlog
 
+from headrace.adapters import Context
 from headrace.config import Setting
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.updates import AnyUpdate, RewindUpdate
@@ -19,7 +20,7 @@ from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
-from headrace.sources import Ending, Outlet
+from headrace.sources import NOTHING_COVERED, Ending, Outlet
 from headrace.sources.recording_file import (
     BLOCK_RAW_MAX,
     Block,
@@ -200,13 +201,25 @@ async def _on(disk: Executor, work: Callable[[], T]) -> T:
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(disk, work))
 
 
+class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replay of a recording as a source of the service."""
+
+    file: Annotated[str, Setting("the recording to replay")] = ""
+    speed: Annotated[
+        float, msgspec.Meta(ge=0), Setting("1: the pace of the recording; 0: as fast as the pipeline takes it")
+    ] = 1.0
+    loop: Annotated[bool, Setting("start over for ever")] = False
+
+
 class Recording:
-    """The source that replays a file: at the pace of its receive times (`speed` 1), at N times that, or, with None, as
+    """A `Source` that replays a file: at the pace of its receive times (`speed` 1), at N times that, or, with None, as
     fast as the outlet takes it. The same file always delivers the same updates; only the pace differs.
 
     With `loop` it starts over for ever, a RewindUpdate between the laps. Damaged blocks are skipped and logged with
     their offset; a file that is no recording ends it as `failed`.
     """
+
+    Settings: ClassVar[type[RecordingSettings]] = RecordingSettings
 
     def __init__(
         self, path: Path, clock: Clock, *, speed: float | None = 1.0, loop: bool = False, name: str = "recording"
@@ -216,8 +229,20 @@ class Recording:
         self.name = name
         self.delivered = 0
         self._path, self._clock, self._speed, self._loop = path, clock, speed, loop
+        self.covered = NOTHING_COVERED
 
-    async def run(self, outlet: Outlet) -> Ending:
+    @classmethod
+    async def open(cls, settings: RecordingSettings, context: Context) -> Self:
+        """Return the source; the file is read when it runs. Raises ConfigError if no file is named."""
+        if not settings.file:
+            raise ConfigError("sources.recording.file", "nothing", "the path of a recording")
+        return cls(Path(settings.file), context.clock, speed=settings.speed or None, loop=settings.loop)
+
+    def update_subscriptions(self, texts: Sequence[str]) -> None:
+        """Do nothing: a recording holds the feeds that were subscribed to when it was made."""
+
+    async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
+        """Replay until the end of the file, or for ever; `covered` has no meaning here."""
         lap = 0
         while True:
             before = self.delivered

@@ -156,6 +156,11 @@ class ScriptedNode:
             for known in client.subscriptions.values()
         )
 
+    def subscription_id(self, kind: str) -> int | str:
+        """Return the id of the newest subscription of a kind, as clients know it."""
+        known = [item for client in self._clients for item in client.subscriptions.items() if item[1].kind == kind]
+        return self._shown(known[-1][0])
+
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:

@@ -58,6 +58,8 @@ class HttpFaults:
     """Wait between the pieces of `raw`."""
     memo: str | None = None
     """The memo of every transaction in a listing."""
+    unblocked: set[int] = field(default_factory=set)
+    """Slots whose block is refused."""
     unlisted: set[str] = field(default_factory=set)
     """Addresses whose listing is refused."""
 
@@ -196,6 +198,8 @@ class HttpRpc:
         if method == "getBlocks":
             chain = self.ledger.chain(commitment)
             return sorted(slot for slot in chain if params[0] <= slot <= params[1])
+        if method == "getBlock":
+            return self._block(params[0], commitment)
         if method == "getTransaction":
             return self._transaction(params[0], commitment)
         if method == "getSignatureStatuses":
@@ -228,6 +232,20 @@ class HttpRpc:
         if landed is None or signature in self.faults.lost or asked <= self.faults.nulls:
             return None
         return landed.result
+
+    def _block(self, slot: int, commitment: Commitment) -> Any:
+        """The block with its signatures alone."""
+        if slot in self.faults.unblocked:
+            raise RpcProblem(-32007, f"Slot {slot} was skipped, or missing due to ledger jump to recent snapshot")
+        if slot not in self.ledger.chain(commitment):
+            raise RpcProblem(-32004, f"Block not available for slot {slot}")
+        signatures = [landed.signature for landed in self.ledger.landed.get(slot, [])]
+        return {
+            "blockTime": None,
+            "blockHeight": None,
+            "parentSlot": self.ledger.parent(slot),
+            "signatures": signatures,
+        }
 
     def _status(self, signature: str) -> Any:
         if signature in self.faults.statuses:

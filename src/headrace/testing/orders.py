@@ -1,11 +1,12 @@
 """Fakes of the order flow's ports: a chain that does what a script says, and requests to place."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from headrace.chains import Answer, Blockhash, Landing, Signed, Swap
+from headrace.chains import Answer, Blockhash, Landing
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
+from headrace.model.instructions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, Signed
 from headrace.model.orders import Order, OrderRequest, OrderStatus, Outcome, Quote
 from headrace.orders.requests import TOKENS
 
@@ -21,6 +22,7 @@ class ScriptedChain:
         self.height = self.finalized = height
         self.validity = validity
         self.away = self.send_fails = False
+        self.owner = "wallet"
         self.sent: list[Signed] = []
         self.landed: dict[str, Landing] = {}
         self.memos: dict[str, str] = {}
@@ -34,9 +36,11 @@ class ScriptedChain:
         self._ask()
         return Blockhash(f"bh{self.height}", self.height + self.validity)
 
-    def sign(self, swap: Swap, blockhash: Blockhash) -> Signed:
-        signature = f"{swap.memo}:{blockhash.hash}"
-        self.memos[signature] = swap.memo
+    def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
+        """Sign whatever is given; the memo names the transaction."""
+        memo = next(each.data.decode() for each in instructions if each.program_id == MEMO_PROGRAM)
+        signature = f"{memo}:{blockhash.hash}"
+        self.memos[signature] = memo
         return Signed(signature, signature.encode(), blockhash.last_valid_height)
 
     async def send(self, signed: Signed) -> None:
@@ -84,15 +88,21 @@ class ScriptedChain:
 
 
 class FixedVenue:
-    """A venue that always offers the same, or nothing."""
+    """A venue that always offers the same, or nothing; `stuck` makes it give no instructions."""
 
-    def __init__(self, name: str = "fixed", amount_out: int = 100, *, away: bool = False) -> None:
-        self.name, self.amount_out, self.away = name, amount_out, away
+    def __init__(self, name: str = "fixed", amount_out: int = 100, *, away: bool = False, stuck: bool = False) -> None:
+        self.name, self.amount_out, self.away, self.stuck = name, amount_out, away, stuck
 
     async def quote(self, request: OrderRequest) -> Quote:
         if self.away:
             raise TransientError(f"{self.name} is away")
         return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(self.amount_out), fee_bps=Bps(25))
+
+    async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
+        """Return one instruction whose data is the least amount."""
+        if self.stuck:
+            raise TransientError(f"{self.name} gives no instructions")
+        return [Instruction(MOCK_SWAP_PROGRAM, (), str(min_out).encode())]
 
     async def check(self, *, thorough: bool) -> None:
         if self.away:

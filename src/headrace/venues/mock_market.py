@@ -1,6 +1,7 @@
 """What the mock venues have in common: a reference price, and how far a quote strays from it."""
 
 import random
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -8,8 +9,9 @@ import msgspec
 from headrace.config import Setting
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
+from headrace.model.instructions import MOCK_SWAP_PROGRAM, AccountMeta, Instruction, MockSwap
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
-from headrace.model.orders import BPS_WHOLE, OrderRequest, Quote
+from headrace.model.orders import BPS_WHOLE, Leg, OrderRequest, Quote
 from headrace.runtime.clock import Clock
 
 REFERENCE: Final = {
@@ -57,7 +59,26 @@ class MockMarket:
         out, per = REFERENCE.get((request.token_in.mint, request.token_out.mint), (1, 1))
         gross = request.amount * out * (BPS_WHOLE + stray_bps) // (per * BPS_WHOLE)
         net = gross * (BPS_WHOLE - self._fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
-        return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(net), fee_bps=self._fee_bps)
+        return Quote(
+            venue=self.name,
+            amount_in=request.amount,
+            amount_out=BaseUnits(net),
+            fee_bps=self._fee_bps,
+            route=(Leg(self.name, request.token_in.mint, request.token_out.mint),),
+        )
+
+    async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
+        """Return one instruction for the mock chain."""
+        swap = MockSwap(
+            venue=self.name,
+            mint_in=quote.route[0].mint_in,
+            mint_out=quote.route[-1].mint_out,
+            amount_in=quote.amount_in,
+            quoted_out=quote.amount_out,
+            min_out=min_out,
+        )
+        accounts = (AccountMeta(owner, signer=True, writable=True),)
+        return [Instruction(MOCK_SWAP_PROGRAM, accounts, msgspec.json.encode(swap))]
 
     async def check(self, *, thorough: bool) -> None:
         """Draws from another series than the quotes, so that these stay those of the seed."""

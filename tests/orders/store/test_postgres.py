@@ -9,7 +9,7 @@ import pytest
 
 from headrace.database.postgres_session import connect
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.orders import OrderEvent, OrderStatus
+from headrace.model.orders import EventKind, OrderEvent, OrderStatus
 from headrace.orders.store import Rate
 from headrace.orders.store.postgres import PostgresStore
 from headrace.orders.store.postgres import tail as postgres_tail
@@ -45,12 +45,12 @@ async def others(url: str, store: PostgresStore) -> AsyncIterator[list["asyncpg.
 
 async def append(session: "asyncpg.Connection[Any]", order_id: str, seq: int) -> None:
     columns = "order_id, user_id, seq, kind, status, at, data"
-    sql = f"insert into order_events ({columns}) values ($1, 'u', $2, 'k', 'ROUTING', 1, '{{}}')"
+    sql = f"insert into order_events ({columns}) values ($1, 'u', $2, 'quoted', 'ROUTING', 1, '{{}}')"
     await session.execute(sql, order_id, seq)
 
 
 def names(events: Sequence[OrderEvent | Unreadable]) -> list[str]:
-    return [f"{event.order_id}{event.seq}" for event in UnreadableOrders().sift(events)]
+    return [f"{event.order_id}{event.seq}" for event in UnreadableOrders().leave_out(events)]
 
 
 async def test_rows_that_become_visible_late_are_news_once(others: list["asyncpg.Connection[Any]"]) -> None:
@@ -60,12 +60,12 @@ async def test_rows_that_become_visible_late_are_news_once(others: list["asyncpg
     await slow.start()
     await append(early, "a", 1)  # has the lower number, and commits last
     await append(late, "b", 1)
-    first, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
+    first, mark = await postgres_tail.news(reader, mark, postgres_tail.Delivered())
     await append(late, "b", 2)
-    second, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
+    second, mark = await postgres_tail.news(reader, mark, postgres_tail.Delivered())
     await slow.commit()
-    third, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
-    fourth, mark = await postgres_tail.news(reader, mark, postgres_tail.Told())
+    third, mark = await postgres_tail.news(reader, mark, postgres_tail.Delivered())
+    fourth, mark = await postgres_tail.news(reader, mark, postgres_tail.Delivered())
     assert [names(found) for found in (first, second, third, fourth)] == [["b1"], ["b2"], ["a1"], []]
 
 
@@ -80,7 +80,7 @@ async def test_one_look_gives_an_order_in_its_order_whatever_the_transactions_nu
     await append(other, "a", 1)
     await append(numbered_first, "a", 2)
     await slow.commit()
-    found, _ = await postgres_tail.news(reader, mark, postgres_tail.Told())
+    found, _ = await postgres_tail.news(reader, mark, postgres_tail.Delivered())
     assert names(found) == ["a1", "a2", "z1"]
 
 
@@ -89,7 +89,7 @@ async def test_rows_of_a_restored_copy_are_not_news_for_ever(others: list["async
     mark = await postgres_tail.mark(reader)
     await append(session, "a", 1)
     await session.execute("update order_events set txid = '9000000000'::xid8")
-    assert (await postgres_tail.news(reader, mark, postgres_tail.Told()))[0] == []
+    assert (await postgres_tail.news(reader, mark, postgres_tail.Delivered()))[0] == []
 
 
 async def test_a_broken_connection_is_transient_and_the_next_call_has_a_new_one(
@@ -202,12 +202,17 @@ async def test_a_newer_schema_and_a_wrong_url_are_configuration_errors(
         await PostgresStore.open("postgresql://127.0.0.1:1/x", SystemClock())
 
 
+KIND = EventKind.QUOTED
+
+
 def event(order_id: str, seq: int) -> OrderEvent:
-    return OrderEvent(order_id=order_id, user_id="u", seq=seq, kind="k", status=OrderStatus.ROUTING, at_ms=1)
+    return OrderEvent(
+        order_id=order_id, user_id="u", seq=seq, kind=EventKind.QUOTED, status=OrderStatus.ROUTING, at_ms=1
+    )
 
 
 def test_every_event_is_told_once_and_in_order_whoever_hears_of_it_first() -> None:
-    told = postgres_tail.Told()
+    told = postgres_tail.Delivered()
     assert names(told.next_of([event("a", 1), event("a", 2), event("b", 4)])) == ["a1", "a2"], "b3 is somebody else's"
     assert names(told.beyond([event("a", 1), event("a", 2), event("b", 3), event("b", 4)])) == ["b3", "b4"]
     assert names(told.beyond([event("a", 3), event("a", 4)])) == ["a3", "a4"]

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.model.errors import TransientError
-from headrace.model.orders import OrderEvent, OrderStatus
-from headrace.orders.machine import Step
-from headrace.orders.steps import Steps
+from headrace.model.orders import Change, EventKind, OrderEvent, OrderStatus
 from headrace.orders.store import Rate
 from headrace.orders.store.postgres import PostgresStore
 from headrace.runtime.clock import SystemClock
@@ -63,7 +61,6 @@ async def test_what_was_committed_before_the_cut_is_found_again(wire_and_url: tu
     store = await PostgresStore.open(url, SystemClock())
     heard: list[OrderEvent] = []
     store.attach(heard.extend)
-    steps = Steps(store)
     try:
         await store.accept(new_order("z", 1, priority=9), ["key:z"], "print")  # the driver has asked what it asks first
         wire.deaf = True
@@ -74,10 +71,10 @@ async def test_what_was_committed_before_the_cut_is_found_again(wire_and_url: tu
         assert (again.replayed, again.order.id) == (True, "a")
 
         [claimed] = await store.claim(1, 0, Rate(0))
-        order = await steps.take(claimed.order, Step.QUOTED)
+        order = await store.apply(claimed.order, Change(kind=EventKind.QUOTED))
         wire.deaf = True
         with pytest.raises(TransientError):
-            await steps.take(order, Step.JOURNALED, attempt=attempt_of(order))
+            await store.apply(order, Change(kind=EventKind.JOURNALED, attempt=attempt_of(order)))
         wire.deaf = False
         [taken] = await store.claim(1, 60_000, Rate(0))
         assert (taken.order.status, taken.attempt) == (OrderStatus.SUBMITTED, attempt_of(order))

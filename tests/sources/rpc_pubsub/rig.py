@@ -16,6 +16,8 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
 from headrace.sources import Ending
+from headrace.sources.connection import Connection
+from headrace.sources.merge import MergedStream
 from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
 from headrace.testing.ledger import made_up_key
 from headrace.testing.node import ScriptedNode
@@ -61,6 +63,16 @@ class Rig:
         self._arrived = asyncio.Event()
 
     @property
+    def stream(self) -> MergedStream:
+        assert self.source.stream is not None
+        return self.source.stream
+
+    @property
+    def connections(self) -> dict[int, Connection]:
+        """The connections that there are, by the number of their endpoint."""
+        return self.source.stream.connections if self.source.stream is not None else {}
+
+    @property
     def gaps(self) -> list[GapUpdate]:
         return [update for update in self.updates if isinstance(update, GapUpdate)]
 
@@ -96,12 +108,12 @@ class Rig:
 
     async def covered(self) -> None:
         """Return when every session is subscribed and covers the slot that the node is at."""
-        sessions = self.source._sessions
 
         def begun() -> bool:
             wanted = [known.feed for known in self.source.wanted if known.kind != "signature"]
-            firsts = [session.progress.first(feed) for session in sessions.values() for feed in wanted]
-            return len(sessions) == len(self.proxies) and all(
+            connections = self.connections
+            firsts = [connection.progress.first(feed) for connection in connections.values() for feed in wanted]
+            return len(connections) == len(self.proxies) and all(
                 first is not None and first <= self.node.ledger.head for first in firsts
             )
 
@@ -110,14 +122,14 @@ class Rig:
     async def overlap(self) -> None:
         """Return when each session surely brought what the one that began last began with."""
         goal = self.node.ledger.head + SETTINGS.gap_margin_slots + 1
-        sessions = self.source._sessions.values()
-        await self.until(lambda: all(session.progress.head >= goal for session in sessions), flowing=True)
+        connections = self.connections.values()
+        await self.until(lambda: all(each.progress.head >= goal for each in connections), flowing=True)
 
     async def lose(self, number: int) -> None:
         """Cut the connection of one endpoint; returns when the source has noticed."""
-        session = self.source._sessions[number]
+        connection = self.connections[number]
         self.proxies[number].cut()
-        await self.until(lambda: self.source._sessions.get(number) is not session)
+        await self.until(lambda: self.connections.get(number) is not connection)
 
     async def still_flows(self) -> None:
         """Return when a new transaction has come."""
@@ -131,10 +143,10 @@ class Rig:
 
     async def lose_all(self) -> None:
         """Cut every connection; returns when the source has noticed."""
-        sessions = dict(self.source._sessions)
+        connections = dict(self.connections)
         for proxy in self.proxies:
             proxy.cut()
-        await self.until(lambda: all(self.source._sessions.get(n) is not old for n, old in sessions.items()))
+        await self.until(lambda: all(self.connections.get(n) is not old for n, old in connections.items()))
 
     async def account_flows_too(self) -> None:
         """Return when the account of OTHER is subscribed to and a new state has come, all on the first connection."""
@@ -151,7 +163,9 @@ class Rig:
     @property
     def open_gaps(self) -> int:
         last = {gap.gap_id: gap.state for gap in self.gaps}
-        return sum(state == "open" for state in last.values()) + (self.source._gaps.open if self.source._gaps else 0)
+        return sum(state == "open" for state in last.values()) + (
+            self.source.stream.gaps.open if self.source.stream else 0
+        )
 
     async def collect(self, outlet: Channel[AnyUpdate]) -> None:
         while True:

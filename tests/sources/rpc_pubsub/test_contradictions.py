@@ -115,8 +115,7 @@ async def test_nodes_on_two_forks_are_both_heard_and_one_verdict_is_given() -> N
 
 
 def slot_frame(rigged: Rig, slot: int) -> str:
-    active = rigged.source._sessions[0].registry.active
-    (number,) = (number for number, known in active.items() if known.kind == "slots")
+    number = rigged.node.subscription_id("slot")
     params = {"result": {"slot": slot, "parent": slot - 1, "root": slot - 32}, "subscription": number}
     return msgspec.json.encode({"method": "slotNotification", "params": params}).decode()
 
@@ -151,9 +150,9 @@ async def test_a_wild_get_slot_is_not_believed_either() -> None:
 async def test_what_is_lost_between_the_acknowledgement_and_the_first_cover_is_declared(http: bool) -> None:
     async with rig(start=False, http=http) as rigged:
         await rigged.node.until(lambda: rigged.node.subscribed("logs") == 1)
-        await rigged.until(lambda: bool(rigged.source._sessions) and rigged.source._sessions[0].complete)
+        await rigged.until(lambda: bool(rigged.connections) and rigged.connections[0].complete)
         slot = rigged.node.advance_slot()
-        await rigged.until(lambda: rigged.source._sessions[0].progress.surely().get(FEED) == slot)
+        await rigged.until(lambda: rigged.connections[0].progress.surely().get(FEED) == slot)
         assert not rigged.health.ready
         rigged.proxy.refuse = True
         rigged.proxy.cut()
@@ -170,11 +169,11 @@ async def test_what_was_read_but_not_handed_over_when_the_connection_ended_is_re
     async with rig(capacity=1) as rigged:
         rigged.reading.clear()
         landed = [rigged.node.emit_transaction([PROGRAM]) for _ in range(10)]
-        session = rigged.source._sessions[0]
-        await rigged.until(lambda: session._handing_in and session.progress.last.get(FEED, 0) > 0)
+        session = rigged.connections[0]
+        await rigged.until(lambda: session.handing_in and session.progress.last.get(FEED, 0) > 0)
         session.part("closed", "test")
         rigged.reading.set()
-        await rigged.until(lambda: rigged.source._sessions.get(0) is not session)
+        await rigged.until(lambda: rigged.connections.get(0) is not session)
         await rigged.settled()
         assert {(each.signature, each.slot) for each in landed} <= rigged.delivered
 
@@ -183,9 +182,9 @@ async def test_a_pipeline_that_stands_for_longer_than_a_ping_loses_no_connection
     async with rig(capacity=1, ping_interval_s=0.02) as rigged:
         rigged.reading.clear()
         landed = [rigged.node.emit_transaction([PROGRAM], ["x" * 5000]) for _ in range(100)]
-        session = rigged.source._sessions[0]
+        session = rigged.connections[0]
         calls = len(rigged.node.http.calls)
-        await rigged.until(lambda: session._handing_in and len(rigged.node.http.calls) > calls + 8)
+        await rigged.until(lambda: session.handing_in and len(rigged.node.http.calls) > calls + 8)
         rigged.reading.set()
         await rigged.until(lambda: len(set(rigged.signatures())) == len(landed), flowing=True)
         assert rigged.proxy.connections == 1

@@ -78,8 +78,7 @@ async def test_what_may_have_been_a_notification_is_a_gap_of_its_feeds(name: str
 )
 async def test_account_data_that_can_not_be_unpacked_is_a_gap(data: list[str], reason: str) -> None:
     async with rig(subscriptions=("program:pump", FEED)) as rigged:
-        session = rigged.source._sessions[0]
-        (number,) = (key for key, known in session.registry.active.items() if known.kind == "program")
+        number = rigged.node.subscription_id("program")
         account = {"lamports": 1, "data": data, "owner": PROGRAM, "executable": False, "rentEpoch": 0}
         value = {"pubkey": OTHER, "account": account}
         context = {"slot": rigged.node.ledger.head}
@@ -166,7 +165,7 @@ async def test_without_slot_subscriptions_get_slot_takes_their_place() -> None:
         rigged.node.faults.errors["slotSubscribe"] = (-32601, "Method not found")
 
         def begun() -> bool:
-            sessions = rigged.source._sessions
+            sessions = rigged.connections
             return bool(sessions) and sessions[0].progress.first(FEED) is not None
 
         await rigged.until(begun, flowing=True)

@@ -12,16 +12,18 @@ from pybase64 import b64decode, b64encode_as_string
 
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate
-from headrace.sources.rpc_pubsub.frames import Ack, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
-from headrace.sources.subscriptions import SLOTS, Kind, ServerId, Subscription
+from headrace.sources.connection import SignatureNotice, SlotNotice
+from headrace.sources.rpc_pubsub.frames import Ack, Refusal, Stamp, Unknown, read
+from headrace.sources.rpc_pubsub.registry import ServerId
+from headrace.sources.subscriptions import SLOTS, ChainSubscription, Kind
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 PUBSUB = Path(__file__).parents[2] / "data" / "mainnet" / "pubsub"
 STAMP = Stamp("rpc-0", "processed")
 KEY = made_up_key("a")
 KINDS: tuple[Kind, ...] = ("slots", "logs", "program", "account", "signature")
-ACTIVE: dict[ServerId, Subscription] = {
-    number: Subscription(kind, KEY if kind != "slots" else "") for number, kind in enumerate(KINDS)
+ACTIVE: dict[ServerId, ChainSubscription] = {
+    number: ChainSubscription(kind, KEY if kind != "slots" else "") for number, kind in enumerate(KINDS)
 }
 
 
@@ -66,9 +68,9 @@ def test_real_accounts(line: str, zstd: bool) -> None:
 
 
 def test_the_other_messages() -> None:
-    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 0), ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1, 0)
+    assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 0), ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1)
     done = {"context": {"slot": 9}, "value": {"err": None}}
-    assert read(frame("signature", done, 4), ACTIVE, STAMP, 0) == SignatureNotice(9, ACTIVE[4], 4)
+    assert read(frame("signature", done, 4), ACTIVE, STAMP, 0) == SignatureNotice(9, ACTIVE[4])
     assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 55), ACTIVE, STAMP, 0) == Unknown(55, ("slots",), 9)
     assert read(b'{"jsonrpc":"2.0","result":24040,"id":3}', ACTIVE, STAMP, 0) == Ack(3, 24040)
     assert read(b'{"jsonrpc":"2.0","result":true,"id":3}', ACTIVE, STAMP, 0) == Ack(3, None)
@@ -80,7 +82,7 @@ def test_members_in_any_order() -> None:
     late = (
         b'{"params":{"subscription":0,"result":{"root":1,"parent":8,"slot":9}},"id":null,"method":"slotNotification"}'
     )
-    assert read(late, ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1, 0)
+    assert read(late, ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1)
 
 
 def refusal_of(message: bytes) -> str:

@@ -214,7 +214,7 @@ async def drop_the_feed(rigged: Rig) -> list[tuple[str, int]]:
     rigged.node.faults.dropped.add("logs")
     landed = [rigged.node.emit_transaction([PROGRAM]) for _ in range(3)]
     goal = rigged.node.ledger.head + 20
-    await rigged.until(lambda: rigged.source._sessions[0].progress.head >= goal, flowing=True)
+    await rigged.until(lambda: rigged.connections[0].progress.head >= goal, flowing=True)
     rigged.node.faults.dropped.clear()
     return [(each.signature, each.slot) for each in landed]
 
@@ -264,8 +264,8 @@ async def test_what_a_second_node_covers_is_no_gap_though_the_feed_was_quiet() -
 async def test_a_quiet_feed_that_the_ledger_bore_out_leaves_a_short_gap_filled_with_nothing() -> None:
     async with rig(quiet_feed_s=0.05) as rigged:
         await rigged.still_flows()
-        heard = rigged.source._sessions[0].progress.last[FEED]
-        await rigged.until(lambda: rigged.source._sessions[0].progress.surely()[FEED] > heard + 20, flowing=True)
+        heard = rigged.connections[0].progress.last[FEED]
+        await rigged.until(lambda: rigged.connections[0].progress.surely()[FEED] > heard + 20, flowing=True)
         await rigged.lose(0)
         await rigged.until(lambda: len(rigged.gaps_of(FEED)) == 2, flowing=True)
         opened, closed = rigged.gaps_of(FEED)

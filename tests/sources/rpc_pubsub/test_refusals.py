@@ -175,7 +175,7 @@ async def test_zstd_that_is_refused_for_several_is_no_refusal_of_any() -> None:
     async with rig(subscriptions=(FEED, ACCOUNT, "program:pump"), start=False, refused_retry_s=1000.0) as rigged:
         rigged.node.faults.refuse_zstd = True
         await rigged.covered()
-        assert rigged.source._sessions[0].registry.refused == {}
+        assert rigged.connections[0].refused == {}
 
 
 async def test_a_node_that_gives_one_id_to_several_subscriptions_is_given_up() -> None:
@@ -207,9 +207,7 @@ async def test_answers_that_come_twice_or_to_nobody_change_nothing() -> None:
 
 async def test_notifications_under_the_ids_of_an_earlier_connection_are_not_taken_for_news() -> None:
     async with rig() as rigged:
-        (old,) = (
-            number for number, known in rigged.source._sessions[0].registry.active.items() if known.kind == "logs"
-        )
+        old = rigged.node.subscription_id("logs")
         rigged.proxy.cut()
         await rigged.until(lambda: rigged.proxy.connections == 2)
         await rigged.settled()

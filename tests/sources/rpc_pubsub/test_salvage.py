@@ -10,23 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.model.errors import BadInputError
-from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, SignatureNotice, SlotNotice, Stamp, Unknown, read
-from headrace.sources.rpc_pubsub.salvage import Unreadable, salvage
-from headrace.sources.subscriptions import SLOTS, ServerId, Subscription
+from headrace.sources.connection import SignatureNotice, SlotNotice, Unreadable
+from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, Stamp, Unknown, read
+from headrace.sources.rpc_pubsub.registry import ServerId
+from headrace.sources.rpc_pubsub.salvage import salvage
+from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.testing.ledger import made_up_key, made_up_signature
 
 STAMP = Stamp("rpc-0", "processed")
 KEY, OWNER = made_up_key("a"), made_up_key("owner")
 SIGNATURE = made_up_signature(5)
 SLOT = 447_000_000
-SUBSCRIPTIONS: dict[str, tuple[int, Subscription]] = {
+SUBSCRIPTIONS: dict[str, tuple[int, ChainSubscription]] = {
     "slot": (24_040, SLOTS),
-    "logs": (24_041, Subscription("logs", OWNER)),
-    "program": (24_042, Subscription("program", OWNER)),
-    "account": (24_043, Subscription("account", KEY)),
-    "signature": (24_044, Subscription("signature", SIGNATURE)),
+    "logs": (24_041, ChainSubscription("logs", OWNER)),
+    "program": (24_042, ChainSubscription("program", OWNER)),
+    "account": (24_043, ChainSubscription("account", KEY)),
+    "signature": (24_044, ChainSubscription("signature", SIGNATURE)),
 }
-ACTIVE: dict[ServerId, Subscription] = dict(SUBSCRIPTIONS.values())
+ACTIVE: dict[ServerId, ChainSubscription] = dict(SUBSCRIPTIONS.values())
 ACCOUNT = {
     "lamports": 5, "data": ["AAAA", "base64"], "owner": OWNER, "executable": False, "rentEpoch": 1, "space": 3
 }  # fmt: skip
@@ -151,7 +153,7 @@ def test_other_ways_to_say_the_same_are_read(kind: str) -> None:
         "array": b"[" + plain + b"]",
         "array in array": b"[[" + plain + b"]]",
         "no method": msgspec.json.encode({"params": notification(kind)["params"]}),
-        "other method": plain.replace(b"Notification", b"Subscription"),
+        "other method": plain.replace(b"Notification", b"ChainSubscription"),
         "numbers as text": plain.replace(str(SLOT).encode(), f'"{SLOT}"'.encode()),
     }
     for way, message in ways.items():

@@ -6,115 +6,115 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.model.updates import AnyUpdate, LogsUpdate
+from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
+from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
-from headrace.sources.metrics import Tally
-from headrace.sources.rpc_pubsub.frames import LandedNotice, SignatureNotice, SlotNotice
-from headrace.sources.rpc_pubsub.salvage import Unreadable
-from headrace.sources.rpc_pubsub.session import Session
-from headrace.sources.subscriptions import SLOTS, Subscription
+from headrace.sources.connection import Connection
+from headrace.sources.health import SourceHealth
+from headrace.sources.merge import MergedStream
+from headrace.sources.metrics import SourceMetrics
+from headrace.sources.rpc_pubsub.session import PubSubSession
+from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import PROGRAM, SETTINGS
 
+WANTED = (SLOTS, ChainSubscription("logs", PROGRAM))
 
-class SlowDesk:
-    """Takes nothing before `free` is set."""
 
-    def __init__(self) -> None:
-        self.wanted = (SLOTS, Subscription("logs", PROGRAM))
-        self.got: list[LogsUpdate | AccountUpdate | TransactionUpdate] = []
-        self.waiting, self.free = asyncio.Event(), asyncio.Event()
-        self.complete = asyncio.Event()
+class Connected:
+    """A session with a node, and the outlet of its stream, which has room for few updates."""
 
-    async def deliver(self, update: LogsUpdate | AccountUpdate | TransactionUpdate) -> None:
-        self.waiting.set()
-        await self.free.wait()
-        self.got.append(update)
+    def __init__(self, node: ScriptedNode, clock: ManualClock, outlet: Channel[AnyUpdate], tasks: Supervisor) -> None:
+        self.node, self.outlet = node, outlet
+        settings = msgspec.structs.replace(SETTINGS, stall_s=10.0, tick_s=1.0, ws_urls=(node.ws_url,))
+        self.stream = MergedStream(
+            "rpc",
+            WANTED,
+            {},
+            settings=settings,
+            clock=clock,
+            metrics=SourceMetrics(Metrics()),
+            health=SourceHealth("rpc", Health(clock), settings.ws_urls, stall_slots=settings.stall_slots),
+            rpc=None,
+            outlet=outlet,
+            tasks=tasks,
+        )
+        self.connection = Connection("rpc-0", 0, WANTED, settings=settings, now=clock.monotonic())
+        self.stream.begin(self.connection)
+        self.session = PubSubSession(self.connection, self.stream, node.ws_url, tls=None, settings=settings)
 
-    def unreadable(self, session: Session, lost: Unreadable) -> None: ...
+    @property
+    def given_up(self) -> str | None:
+        """Why the session ended itself, if it did."""
+        return self.connection.parting.reason if self.connection.parting else None
 
-    def believes(self, session: Session, slot: int) -> bool:
-        return True
-
-    def can_be(self, session: Session, slot: int) -> bool:
-        return True
-
-    def refused(self, session: Session) -> None: ...
-
-    async def slot_heard(self, session: Session, notice: SlotNotice, received_ns: int) -> None: ...
-
-    def slot_shown(self, session: Session, slot: int) -> bool:
-        session.watch.slot(slot, session._clock.monotonic())
-        return True
-
-    def acknowledged(self, session: Session, subscription: Subscription) -> None:
-        if session.complete:
-            self.complete.set()
-
-    def signature_seen(self, session: Session, notice: SignatureNotice) -> None: ...
-
-    def landed(self, notice: LandedNotice) -> None: ...
+    async def received(self, count: int) -> list[LogsUpdate]:
+        """Return so many log updates, once they have come."""
+        logs: list[LogsUpdate] = []
+        while len(logs) < count:
+            logs += [update for update in await self.outlet.get_batch() if isinstance(update, LogsUpdate)]
+        return logs
 
 
 @asynccontextmanager
-async def connected(clock: ManualClock, desk: SlowDesk) -> AsyncIterator[tuple[ScriptedNode, Session]]:
+async def connected(clock: ManualClock, capacity: int = 100) -> AsyncIterator[Connected]:
     async with ScriptedNode() as node, Supervisor(clock) as tasks:
-        settings = msgspec.structs.replace(SETTINGS, stall_s=10.0, tick_s=1.0)
-        tally = Tally(Metrics())
-        session = Session(
-            "rpc-0", node.ws_url, number=0, tls=None, settings=settings, clock=clock, desk=desk, tally=tally
-        )
-        running = tasks.start("test", "session", session.run)
-        await desk.complete.wait()
-        yield node, session
-        session.part("closed")
+        outlet: Channel[AnyUpdate] = Channel(capacity)
+        made = Connected(node, clock, outlet, tasks)
+        running = tasks.start("test", "session", made.session.run)
+        await node.until(lambda: node.subscribed("logs") == 1)
+        while not made.connection.complete:
+            await turn()
+        yield made
+        made.connection.part("closed")
         await running
+        tasks.cancel()
 
 
-def given_up(session: Session) -> str | None:
-    """Why the session ended itself, if it did."""
-    return session.parting.reason if session.parting else None
+async def turn() -> None:
+    """Let tasks that wait for a socket run."""
+    await asyncio.sleep(0.001)
 
 
 async def test_silence_is_given_up() -> None:
     clock = ManualClock()
-    async with connected(clock, SlowDesk()) as (_, session):
+    async with connected(clock) as made:
         await clock.advance(10)
-        assert given_up(session) is None
+        assert made.given_up is None
         await clock.advance(1)
-        assert given_up(session) == "silent"
+        assert made.given_up == "silent"
 
 
 async def test_a_slow_pipeline_is_no_silence_of_the_node() -> None:
-    clock, desk = ManualClock(), SlowDesk()
-    async with connected(clock, desk) as (node, session):
-        node.emit_transaction([PROGRAM])
-        await desk.waiting.wait()
+    clock = ManualClock()
+    async with connected(clock, capacity=1) as made:
+        made.node.emit_transaction([PROGRAM])
+        made.node.emit_transaction([PROGRAM])
+        while not (made.connection.handing_in and len(made.outlet)):
+            await turn()
         await clock.advance(100)
-        assert given_up(session) is None
-        desk.free.set()
+        assert made.given_up is None
+        assert len(await made.received(2)) == 2
         await clock.advance(5)
-        assert len(desk.got) == 1
-        assert given_up(session) is None
+        assert made.given_up is None
         await clock.advance(6)
-        assert given_up(session) == "silent"
+        assert made.given_up == "silent"
 
 
-async def test_a_node_that_tells_no_slots_is_followed_by_what_it_delivers() -> None:
-    clock, desk = ManualClock(), SlowDesk()
-    desk.free.set()
-    async with connected(clock, desk) as (node, session):
-        node.faults.dropped.add("slot")
-        for count in range(1, 4):
-            node.advance_slot()
-            node.emit_transaction([PROGRAM])
-            while len(desk.got) < count:
-                desk.waiting.clear()
-                await desk.waiting.wait()
+async def test_a_node_that_sends_no_slots_is_followed_by_the_slots_of_its_updates() -> None:
+    clock = ManualClock()
+    async with connected(clock) as made:
+        made.node.faults.dropped.add("slot")
+        for _ in range(3):
+            made.node.advance_slot()
+            made.node.emit_transaction([PROGRAM])
+            await made.received(1)
             await clock.advance(9)
-            assert given_up(session) is None
-        node.emit_transaction([PROGRAM])  # a message, but no new slot
+            assert made.given_up is None
+        made.node.emit_transaction([PROGRAM])  # a message, but no new slot
+        await made.received(1)
         await clock.advance(2)
-        assert given_up(session) == "head_stands"
+        assert made.given_up == "head_stands"

@@ -12,8 +12,9 @@ from headrace.model.updates import AnyUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana.transactions import transaction_from_rpc
-from headrace.sources.fetching import STALE_MAX
-from headrace.sources.subscriptions import SLOTS, Registry, Subscription
+from headrace.sources.fetch_queue import STALE_MAX
+from headrace.sources.rpc_pubsub.registry import Registry
+from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.testing.ledger import made_up_key
 from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, rig
 
@@ -197,7 +198,7 @@ async def test_what_exceeds_the_nodes_rate_is_a_gap_and_the_rest_comes() -> None
         rigged.node.http_faults.retry_after = "1"
         emitted = [rigged.node.emit_transaction([PROGRAM]) for _ in range(30)]
         await rigged.until(lambda: bool(rigged.gaps), flowing=True)
-        await rigged.until(lambda: rigged.source._fetcher is not None and not rigged.source._fetcher.waiting)
+        await rigged.until(lambda: not len(rigged.stream._fetcher.queue))
         await rigged.until(lambda: missing_whole(rigged, [(each.signature, each.slot) for each in emitted]) == set())
         assert {gap.reason for gap in rigged.gaps if gap.state == "unrecoverable"} == {"rate"}
         assert rigged.count("source_transaction_calls_total", source="rpc", outcome="limited") > 0
@@ -222,9 +223,8 @@ async def test_while_all_endpoints_rest_what_is_lost_is_not_kept() -> None:
         for _ in range(STALE_MAX + 300):
             rigged.node.emit_transaction([PROGRAM])
         await rigged.until(lambda: bool(rigged.gaps), flowing=True)
-        fetcher = rigged.source._fetcher
-        assert fetcher is not None
-        await rigged.until(lambda: fetcher.waiting == 5 and len(fetcher._ready) <= 5 + STALE_MAX, flowing=True)
+        queue = rigged.stream._fetcher.queue
+        await rigged.until(lambda: len(queue) == 5 and len(queue._ready) <= 5 + STALE_MAX, flowing=True)
 
 
 async def test_without_an_http_endpoint_each_is_a_gap() -> None:
@@ -261,13 +261,12 @@ async def test_what_is_not_fetched_when_the_source_stops_is_not_covered() -> Non
         await rigged.until(lambda: rigged.node.ledger.head > 1050, flowing=True)
         rigged.node.http_faults.hang = True
         landed = rigged.node.emit_transaction([PROGRAM])
-        fetcher = rigged.source._fetcher
-        assert fetcher is not None
-        await rigged.until(lambda: fetcher.waiting == 1, flowing=True)
+        queue = rigged.stream._fetcher.queue
+        await rigged.until(lambda: len(queue) == 1, flowing=True)
         goal = landed.slot + 50
         await rigged.until(lambda: rigged.node.ledger.head > goal, flowing=True)
         rigged.node.emit_transaction([PROGRAM])  # the feed is alive all the while
-        await rigged.until(lambda: fetcher.waiting == 2, flowing=True)
+        await rigged.until(lambda: len(queue) == 2, flowing=True)
         rigged.source.stop()
         await rigged.until(lambda: rigged.ending is not None)
         assert rigged.source.covered[WHOLE] == landed.slot - 1
@@ -277,15 +276,14 @@ async def test_unsubscribing_forgets_what_is_waited_for() -> None:
     async with rig(subscriptions=(WHOLE, FEED)) as rigged:
         rigged.node.http_faults.nulls = 1000
         rigged.node.emit_transaction([PROGRAM])
-        fetcher = rigged.source._fetcher
-        assert fetcher is not None
-        await rigged.until(lambda: fetcher.waiting == 1, flowing=True)
+        queue = rigged.stream._fetcher.queue
+        await rigged.until(lambda: len(queue) == 1, flowing=True)
         rigged.source.update_subscriptions([FEED])
-        assert fetcher.waiting == 0
+        assert len(queue) == 0
 
 
 async def test_at_processed_the_logs_are_asked_for_at_confirmed() -> None:
-    subscription = Subscription("transactions", OTHER)
+    subscription = ChainSubscription("transactions", OTHER)
     known = Registry((SLOTS, subscription), "processed", "base64", whole=True)
     known.due(0)
     assert known.whole_unanswered

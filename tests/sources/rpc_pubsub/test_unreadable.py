@@ -16,8 +16,7 @@ Change = Callable[[Frame], Any]
 
 
 def active_id(rigged: Rig, kind: str) -> Any:
-    active = rigged.source._sessions[0].registry.active
-    return next(number for number, known in active.items() if known.kind == kind)
+    return rigged.node.subscription_id("slot" if kind == "slots" else kind)
 
 
 def send(rigged: Rig, kind: str, method: str, value: object, change: Change, slot: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from headrace.sources.rpc_pubsub.websocket import PIECES_MAX, NodeConnection, Straight
+from headrace.sources.rpc_pubsub.websocket import PIECES_MAX, BoundedWebSocket, ConnectStraight
 from tests.hostile.raw import Peer, RawServer, frame
 
 
@@ -24,13 +24,13 @@ async def connected(*pieces: bytes, forever: bytes = b"") -> AsyncIterator[Clien
 
     async with RawServer() as server:
         server.talk = talk
-        socket = await Straight(
+        socket = await ConnectStraight(
             f"ws://127.0.0.1:{server.port}",
             compression=None,
             ping_interval=None,
             max_size=100_000,
             close_timeout=0.1,
-            create_connection=NodeConnection,
+            create_connection=BoundedWebSocket,
         )
         yield socket
         await socket.close()
@@ -78,7 +78,7 @@ async def test_a_peer_that_pings_and_never_reads_does_not_fill_the_memory() -> N
 
     async with RawServer() as server:
         server.talk = talk
-        socket = await Straight(
-            f"ws://127.0.0.1:{server.port}", ping_interval=None, close_timeout=0.1, create_connection=NodeConnection
+        socket = await ConnectStraight(
+            f"ws://127.0.0.1:{server.port}", ping_interval=None, close_timeout=0.1, create_connection=BoundedWebSocket
         )
         assert await closed_with(socket) == 1008

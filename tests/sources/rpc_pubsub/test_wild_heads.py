@@ -14,19 +14,15 @@ AHEAD = (40, 5_000, 900_000, 2**61)
 Lie = Callable[[Rig, ScriptedNode, int], None]
 
 
-def slot_frame(rigged: Rig, number: int, slot: int, root: int | None = None, parent: int | None = None) -> str:
-    active = rigged.source._sessions[number].registry.active
-    (server_id,) = (each for each, known in active.items() if known.kind == "slots")
+def slot_frame(node: ScriptedNode, slot: int, root: int | None = None, parent: int | None = None) -> str:
     info = {"slot": slot, "parent": slot - 1 if parent is None else parent, "root": slot - 32 if root is None else root}
-    params = {"result": info, "subscription": server_id}
+    params = {"result": info, "subscription": node.subscription_id("slot")}
     return msgspec.json.encode({"method": "slotNotification", "params": params}).decode()
 
 
-def logs_frame(rigged: Rig, number: int, slot: int) -> str:
-    active = rigged.source._sessions[number].registry.active
-    (server_id,) = (each for each, known in active.items() if known.kind == "logs")
+def logs_frame(node: ScriptedNode, slot: int) -> str:
     value: dict[str, object] = {"signature": "2" * 87, "err": None, "logs": []}
-    params = {"result": {"context": {"slot": slot}, "value": value}, "subscription": server_id}
+    params = {"result": {"context": {"slot": slot}, "value": value}, "subscription": node.subscription_id("logs")}
     return msgspec.json.encode({"method": "logsNotification", "params": params}).decode()
 
 
@@ -56,24 +52,24 @@ def sends(rigged: Rig, how: str, ahead: int) -> None:
     """The one connection's node says something wild in the form `how`, once or several times."""
     node, head = rigged.node, rigged.node.ledger.head
     if how == "slot":
-        node.send_raw(slot_frame(rigged, 0, head + ahead))
+        node.send_raw(slot_frame(node, head + ahead))
     elif how == "slot and root":
-        node.send_raw(slot_frame(rigged, 0, head + ahead, root=head + ahead))
+        node.send_raw(slot_frame(node, head + ahead, root=head + ahead))
     elif how == "slot on a known parent":
-        node.send_raw(slot_frame(rigged, 0, head + ahead, parent=head))
+        node.send_raw(slot_frame(node, head + ahead, parent=head))
     elif how == "root beyond the slot":
-        node.send_raw(slot_frame(rigged, 0, head, root=head + ahead))
+        node.send_raw(slot_frame(node, head, root=head + ahead))
     elif how == "parent beyond the slot":
-        node.send_raw(slot_frame(rigged, 0, head, parent=head + ahead))
+        node.send_raw(slot_frame(node, head, parent=head + ahead))
     elif how == "content":
-        node.send_raw(logs_frame(rigged, 0, head + ahead))
+        node.send_raw(logs_frame(node, head + ahead))
     elif how == "again and again":
         for number in range(20):
-            node.send_raw(slot_frame(rigged, 0, head + ahead + number))
+            node.send_raw(slot_frame(node, head + ahead + number))
             node.advance_slot()
     elif how == "for a while":
         for number in range(20):
-            node.send_raw(slot_frame(rigged, 0, head + ahead + number))
+            node.send_raw(slot_frame(node, head + ahead + number))
     else:
         raise AssertionError(how)
 
@@ -106,7 +102,7 @@ async def test_one_node_says_it_and_a_later_loss_is_declared(how: str, ahead: in
 @pytest.mark.parametrize("ahead", AHEAD)
 async def test_a_wild_first_slot_hides_nothing(ahead: int) -> None:
     async with rig(start=False) as rigged:
-        await rigged.until(lambda: bool(rigged.source._sessions) and rigged.source._sessions[0].complete)
+        await rigged.until(lambda: bool(rigged.connections) and rigged.connections[0].complete)
         sends(rigged, "slot", ahead)
         await rigged.covered()
         lost = await lose_one(rigged)
@@ -135,7 +131,7 @@ async def test_of_two_nodes_one_says_it_and_the_losses_of_both_are_declared(ahea
         await whole(rigged, rigged.node, liar)
         head = rigged.node.ledger.head
         for number in range(times):
-            liar.send_raw(slot_frame(rigged, 1, head + ahead + number))
+            liar.send_raw(slot_frame(liar, head + ahead + number))
         for _ in range(5):
             rigged.node.advance_slot()
         await rigged.until(lambda: rigged.count("source_messages_total", source="rpc-1") > times, flowing=True)
@@ -175,11 +171,11 @@ async def test_one_that_lies_on_against_two_others_is_named_and_its_heads_do_not
         def named() -> bool:
             nonlocal sent
             sent += 1
-            liar.send_raw(slot_frame(rigged, 1, head + 900_000 + sent))
+            liar.send_raw(slot_frame(liar, head + 900_000 + sent))
             return "rpc-1 says to be 8" in rigged.health.components()["source:rpc"].detail
 
         await rigged.until(named, flowing=True)
-        assert rigged.source._sessions[0].watch.lag_slots < 100
+        assert rigged.connections[0].watch.lag_slots < 100
 
         def lies() -> int:
             processed = [each for each in rigged.updates if isinstance(each, SlotUpdate) and each.status == "processed"]
@@ -187,7 +183,7 @@ async def test_one_that_lies_on_against_two_others_is_named_and_its_heads_do_not
 
         until_named = lies()
         for further in range(1, 101):
-            liar.send_raw(slot_frame(rigged, 1, head + 900_000 + sent + further))
+            liar.send_raw(slot_frame(liar, head + 900_000 + sent + further))
         lost = await lose_one(rigged)
         assert lost in rigged.delivered
         assert lies() <= until_named + 8  # what was on its way

@@ -1,4 +1,4 @@
-"""Orders that the database has and nobody can read: left out wherever many are read, and told to a person."""
+"""Orders that the database has and that can't be read: left out wherever many are read, and logged for a person."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -7,21 +7,21 @@ import structlog
 
 T = TypeVar("T")
 
-TOLD_MAX: Final = 1_000
+LOGGED_MAX: Final = 1_000
 _GARBLED: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 _log = structlog.get_logger("store")
 
 
 class Unreadable(NamedTuple):
-    """Stands where an order, or an event of it, should be."""
+    """In place of an order, or of an event of an order, that can't be read."""
 
     order_id: str
-    why: str
+    reason: str
 
 
 def read_each(read: Callable[[Any], T], found: Iterable[Any]) -> list[T | Unreadable]:
-    """What `read` makes of each row, whose first column is the order's id."""
+    """Apply `read` to each row, whose first column is the order's id; a row that can't be read gives Unreadable."""
     return [_read(read, row) for row in found]
 
 
@@ -33,29 +33,29 @@ def _read(read: Callable[[Any], T], row: Any) -> T | Unreadable:
 
 
 class UnreadableOrders:
-    """The orders that could not be read since the start: each is logged once, and `heard` is called with their number.
+    """The orders that could not be read since the start: each is logged once, and `on_more` gets their number.
 
-    A row that a person repaired is read again like any other; it is counted here until the next start.
+    A row that a person repaired is read again like any other; the order is counted here until the next start.
     """
 
     def __init__(self) -> None:
         self.order_ids: set[str] = set()
-        self.heard: Callable[[int], None] = lambda _: None
+        self.on_more: Callable[[int], None] = lambda _: None
 
-    def sift(self, found: Sequence[T | Unreadable]) -> list[T]:
-        """Those that can be read."""
+    def leave_out(self, found: Sequence[T | Unreadable]) -> list[T]:
+        """Return what could be read, and remember the rest."""
         readable: list[T] = []
         for each in found:
             if isinstance(each, Unreadable):
-                self.park(*each)
+                self.add(*each)
             else:
                 readable.append(each)
         return readable
 
-    def park(self, order_id: str, why: str) -> None:
-        """Say it loudly, once."""
-        if order_id in self.order_ids or len(self.order_ids) >= TOLD_MAX:
+    def add(self, order_id: str, reason: str) -> None:
+        """Remember the order, and log it the first time."""
+        if order_id in self.order_ids or len(self.order_ids) >= LOGGED_MAX:
             return
         self.order_ids.add(order_id)
-        _log.error("order_unreadable", order=order_id, error=why, meaning="it is left alone; a person must look")
-        self.heard(len(self.order_ids))
+        _log.error("order_unreadable", order=order_id, error=reason, meaning="it is left alone; a person must look")
+        self.on_more(len(self.order_ids))

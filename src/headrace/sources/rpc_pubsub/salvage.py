@@ -1,14 +1,13 @@
-"""Reads what can be read of a message that the strict reader refused, and names what is lost with the rest. Pure.
+"""Reads the rest of messages that the strict reader refused, and names the subscriptions of unreadable ones. Pure.
 
-A notification that says something in a way that nobody documents (a subscription id as text, numbers as text, several
-notifications in one array, members that are missing but not needed) is read. Of one that can't be read it is found out
-whose it was and of which slot, so that the loss can be declared: nothing that a node sent for a subscription is dropped
-without a word.
+A notification in an undocumented form (a subscription id as text, numbers as text, several notifications in one array,
+members that are missing but not needed) is read. For one that can't be read, the subscription and the slot are found,
+so that the loss can be declared: no notification is dropped silently.
 """
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -18,18 +17,11 @@ from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.signatures import is_signature
-from headrace.sources.rpc_pubsub.frames import (
-    KINDS,
-    Ack,
-    Heard,
-    LandedNotice,
-    Refusal,
-    SignatureNotice,
-    SlotNotice,
-    Stamp,
-    Unknown,
-)
-from headrace.sources.subscriptions import Kind, ServerId, Subscription, server_id_of
+from headrace.sources.connection import LandedNotice, SignatureNotice, SlotNotice, Unreadable
+from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, Stamp, Unknown
+from headrace.sources.rpc_pubsub.registry import ServerId, server_id_of
+from headrace.sources.rpc_pubsub.shapes import KINDS
+from headrace.sources.subscriptions import ChainSubscription, Kind
 
 _CONTAINERS_MAX: Final = 65_536
 _VALUES_MAX: Final = 262_144
@@ -42,19 +34,10 @@ _SLOT: Final = re.compile(rb'"slot"\s*:\s*"?([0-9]{1,19})["\s,}]')
 _BASE58: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]+")
 
 
-class Unreadable(NamedTuple):
-    """A notification of one of `subscriptions` that can't be read. `slot` and `pubkey` are what it still says."""
-
-    subscriptions: tuple[Subscription, ...]
-    reason: str
-    slot: int | None = None
-    pubkey: str | None = None
-
-
 def salvage(
-    message: bytes, active: Mapping[ServerId, Subscription], stamp: Stamp, received_ns: int, reason: str
-) -> list[Heard | Unreadable]:
-    """Return what a message holds that the strict reader refused with `reason`; empty if it is nobody's."""
+    message: bytes, active: Mapping[ServerId, ChainSubscription], stamp: Stamp, received_ns: int, reason: str
+) -> list[Heard]:
+    """Return the contents of a message that the strict reader refused with `reason`; empty if it concerns none."""
     if _has_too_much(message):
         return _by_pattern(message, active, reason)
     try:
@@ -70,12 +53,12 @@ def salvage(
 
 
 def _has_too_much(message: bytes) -> bool:
-    """Whether values made of the message would keep the loop for long, or take many times its bytes."""
+    """Return whether the values of the message would keep the loop for long, or take many times its bytes."""
     return message.count(b",") > _VALUES_MAX or message.count(b"[") + message.count(b"{") > _CONTAINERS_MAX
 
 
 def _members(value: Any) -> Iterator[Any]:
-    """The messages of an array, and of arrays within it; a message that stands alone."""
+    """Return the messages of an array, and of arrays within it; a value that is no array as it is."""
     level = [value]
     for _ in range(_ARRAYS_MAX):
         inner: list[Any] = []
@@ -88,16 +71,16 @@ def _members(value: Any) -> Iterator[Any]:
     yield from level
 
 
-def _by_pattern(message: bytes, active: Mapping[ServerId, Subscription], reason: str) -> list[Heard | Unreadable]:
-    """A message that is no JSON (cut off, too deep, bad UTF-8): whatever still names its subscription. A quote within a
-    log line is escaped, so none of them is taken for a member."""
+def _by_pattern(message: bytes, active: Mapping[ServerId, ChainSubscription], reason: str) -> list[Heard]:
+    """Find the subscription of a message that is no JSON (cut off, too deep, bad UTF-8). A quote within a log line is
+    escaped, so none is taken for a member."""
     if message.lstrip()[:1] not in (b"{", b"["):
         return []
     slot = _SLOT.search(message)
     number, method = _ID.search(message), _METHOD.search(message)
     known = active.get(int(number[1])) if number else None
     if known is not None:
-        subscriptions: tuple[Subscription, ...] = (known,)
+        subscriptions: tuple[ChainSubscription, ...] = (known,)
     elif method is not None:
         subscriptions = _of_kind(active, KINDS.get(method[1].decode(), ()))
     else:
@@ -106,8 +89,8 @@ def _by_pattern(message: bytes, active: Mapping[ServerId, Subscription], reason:
 
 
 def _read_object(
-    frame: dict[str, Any], active: Mapping[ServerId, Subscription], stamp: Stamp, received_ns: int, reason: str
-) -> list[Heard | Unreadable]:
+    frame: dict[str, Any], active: Mapping[ServerId, ChainSubscription], stamp: Stamp, received_ns: int, reason: str
+) -> list[Heard]:
     params = frame.get("params")
     kinds = KINDS.get(frame["method"], ()) if isinstance(frame.get("method"), str) else ()
     if not isinstance(params, dict):
@@ -120,19 +103,16 @@ def _read_object(
             return [Unknown(server_id, kinds, _slot_of(result))]
         return _lost(_of_kind(active, kinds), reason, _slot_of(result))
     try:
-        return list(_read(subscription, server_id, result, stamp, received_ns))
+        return list(_read(subscription, result, stamp, received_ns))
     except BadInputError as error:
         others = _of_kind(active, kinds) if subscription.kind not in kinds else ()
         return _lost((subscription, *others), error.reason, _slot_of(result), _pubkey_of(result))
 
 
-def _read(
-    subscription: Subscription, server_id: ServerId | None, result: Any, stamp: Stamp, received_ns: int
-) -> Iterator[Heard | Unreadable]:
-    """Read a notification by what its subscription asked for. Raises BadInputError with what stands in the way."""
-    assert server_id is not None
+def _read(subscription: ChainSubscription, result: Any, stamp: Stamp, received_ns: int) -> Iterator[Heard]:
+    """Read a notification by the kind of its subscription. Raises BadInputError with the first obstacle."""
     if subscription.kind == "signature":
-        yield SignatureNotice(_slot_of(result) or 0, subscription, server_id)
+        yield SignatureNotice(_slot_of(result) or 0, subscription)
         return
     if subscription.kind == "slots":
         slot, parent, root = (_integer(_member(result, name)) for name in ("slot", "parent", "root"))
@@ -141,7 +121,7 @@ def _read(
         if parent is None or parent > slot:
             parent = None
             yield Unreadable((subscription,), "no_parent", slot)
-        yield SlotNotice(slot, parent, root if root is not None and root <= slot else 0, server_id)
+        yield SlotNotice(slot, parent, root if root is not None and root <= slot else 0)
         return
     slot = _slot_of(result)
     if slot is None:
@@ -164,7 +144,7 @@ def _signature(value: Any) -> str:
     return signature
 
 
-def _logs(subscription: Subscription, slot: int, value: Any, stamp: Stamp, received_ns: int) -> LogsUpdate:
+def _logs(subscription: ChainSubscription, slot: int, value: Any, stamp: Stamp, received_ns: int) -> LogsUpdate:
     signature, logs = _signature(value), _member(value, "logs")
     if not isinstance(value, dict) or not ("err" in value and isinstance(value["err"], str | dict | None)):
         raise BadInputError("no_err")
@@ -184,7 +164,7 @@ def _logs(subscription: Subscription, slot: int, value: Any, stamp: Stamp, recei
 
 
 def _account(
-    subscription: Subscription, slot: int, pubkey: str | None, account: Any, stamp: Stamp, received_ns: int
+    subscription: ChainSubscription, slot: int, pubkey: str | None, account: Any, stamp: Stamp, received_ns: int
 ) -> AccountUpdate:
     owner, lamports = _member(account, "owner"), _integer(_member(account, "lamports"), 2**64 - 1)
     data = _member(account, "data")
@@ -213,8 +193,8 @@ def _account(
     )
 
 
-def _answer(frame: dict[str, Any]) -> list[Heard | Unreadable]:
-    """An answer whose id, or whose subscription id, is text."""
+def _answer(frame: dict[str, Any]) -> list[Heard]:
+    """Read an answer whose id, or whose subscription id, is text."""
     request_id, error = _integer(frame.get("id")), frame.get("error")
     if request_id is None:
         return []
@@ -225,13 +205,13 @@ def _answer(frame: dict[str, Any]) -> list[Heard | Unreadable]:
 
 
 def _lost(
-    subscriptions: Iterable[Subscription], reason: str, slot: int | None = None, pubkey: str | None = None
-) -> list[Heard | Unreadable]:
+    subscriptions: Iterable[ChainSubscription], reason: str, slot: int | None = None, pubkey: str | None = None
+) -> list[Heard]:
     named = tuple(dict.fromkeys(subscriptions))
     return [Unreadable(named, reason, slot, pubkey)] if named else []
 
 
-def _of_kind(active: Mapping[ServerId, Subscription], kinds: Container[Kind]) -> tuple[Subscription, ...]:
+def _of_kind(active: Mapping[ServerId, ChainSubscription], kinds: Container[Kind]) -> tuple[ChainSubscription, ...]:
     return tuple(subscription for subscription in active.values() if subscription.kind in kinds)
 
 
@@ -240,7 +220,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _integer(value: Any, largest: int = _SLOT_MAX) -> int | None:
-    """A count that may be written as text or with a fraction of zero."""
+    """Return a count that may be written as text or with a fraction of zero."""
     is_text = isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= 20
     if is_text or (isinstance(value, float) and value.is_integer()):
         value = int(value)

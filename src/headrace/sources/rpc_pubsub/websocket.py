@@ -20,7 +20,7 @@ UNSENT_BYTES_MAX: Final = 1024 * 1024
 """Pongs that wait because the peer sends pings and reads nothing."""
 
 
-class NodeConnection(ClientConnection):
+class BoundedWebSocket(ClientConnection):
     """Close the connection with 1008 for a peer that floods, with 1009 for a message in too many pieces."""
 
     _frames = 0
@@ -54,7 +54,7 @@ class NodeConnection(ClientConnection):
         self.transport.abort()
 
 
-class Straight(connect):
+class ConnectStraight(connect):
     """A connection to the given URL alone: a redirect counts as a refusal, as the key in the URL is for that node."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:

@@ -17,7 +17,7 @@ from headrace.database.postgres_session import PATIENT_S, SESSION, TIMEOUT_S, co
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import (
     Attempt,
-    AttemptStatus,
+    AttemptEvent,
     Change,
     Claimed,
     Order,
@@ -25,7 +25,9 @@ from headrace.model.orders import (
     OrderRefused,
     OrderStatus,
     Outcome,
+    Watch,
 )
+from headrace.orders import machine, verbs
 from headrace.orders.store import (
     ANY_ROOM,
     TICK_S,
@@ -37,17 +39,16 @@ from headrace.orders.store import (
     Page,
     Rate,
     Renewal,
-    Room,
     SavedPortfolio,
 )
-from headrace.orders.store.postgres import ages as postgres_ages
-from headrace.orders.store.postgres import batch as postgres_batch
-from headrace.orders.store.postgres import claims as postgres_claims
-from headrace.orders.store.postgres import reads as sql
-from headrace.orders.store.postgres import tail as postgres_tail
+from headrace.orders.store.postgres import ages, batch, claims, reads, tail
 from headrace.orders.store.postgres.batch import Job
-from headrace.orders.store.postgres.writes import CHANNEL
+from headrace.orders.store.postgres.claims import Claim
+from headrace.orders.store.postgres.reads import Look
+from headrace.orders.store.postgres.sql import CHANNEL
+from headrace.orders.store.postgres.writes import transact
 from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
+from headrace.orders.verbs import Room
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
@@ -58,14 +59,14 @@ _OCCUPY: Final = """insert into room (id, data) values (1, $1)
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
 ROOM_BYTES: Final = 262_144
-"""What a database that failed must be able to take before it counts as usable again."""
+"""Bytes that a database which failed must be able to take before it counts as usable again."""
 
 
 class PostgresStore:
-    """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one hears.
+    """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one listens.
 
-    Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: one that is lost
-    costs time, not events. Who is alone gives none: it takes an eighth of the CPU of a commit.
+    Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: a lost one costs
+    time, not events. A process that is alone gives none: a hint takes an eighth of the CPU of a commit.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -75,14 +76,12 @@ class PostgresStore:
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._time = ObservedTime(clock)
         self._tasks = Supervisor(clock)
-        self._lane = Lane[Job](self._connect, self._transact, self._tell_committed, self._told_of_trouble)
-        self._claims = Lane[postgres_claims.Claim](
-            self._connect, self._claim, self._tell_committed, self._told_of_trouble
-        )
-        self._looks = Lane[sql.Look](self._connect, sql.look, _nothing, self._told_of_trouble)
+        self._lane = Lane[Job](self._connect, self._transact, self._deliver_committed, self._trouble)
+        self._claims = Lane[Claim](self._connect, self._claim, self._deliver_committed, self._trouble)
+        self._looks = Lane[Look](self._connect, reads.look, _nothing, self._trouble)
         self._prepared, self._preparing = False, asyncio.Lock()
         self._readers: asyncpg.Pool[Any] | None = None
-        self._mark, self._told = "", postgres_tail.Told()
+        self._mark, self._delivered = "", tail.Delivered()
         self._committed: Sequence[OrderEvent] = ()
         self._others_follow = True
         self._reading = asyncio.Lock()
@@ -91,8 +90,11 @@ class PostgresStore:
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, patient: Patience = None) -> "PostgresStore":
-        """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
-        unless `patient` hears it, when it can't be done for now; then the first connection that can be had does it."""
+        """Connect, creating or migrating the tables.
+
+        Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless
+        `patient` is given, which gets that error: then the first connection that can be had prepares the tables.
+        """
         store = cls(url, clock)
         try:
             db = await connect(url, TIMEOUT_S if patient is None else PATIENT_S)
@@ -126,62 +128,70 @@ class PostgresStore:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and any(room) else None
         now_ms = self._now_ms()
-        decide = partial(postgres_batch.accept, order, keys, fingerprint, room, lease_ms, refusal, now_ms)
+        decide = partial(batch.accept, order, keys, fingerprint, room, lease_ms, refusal, now_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        asked = postgres_claims.Claim(limit, lease_ms, rate)
+        asked = Claim(limit, lease_ms, rate)
         claimed: list[Claimed | Unreadable] = await self._claims.ask(asked)
-        return self.unreadable.sift(claimed)
+        return self.unreadable.leave_out(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
         async with self._reader() as db:
-            return self.unreadable.sift(await sql.resting(db, after_id, limit))
+            return self.unreadable.leave_out(await reads.resting(db, after_id, limit))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
-        decide = partial(postgres_batch.trigger, order_id, data, self._now_ms())
+        decide = partial(batch.trigger, order_id, data, self._now_ms())
         triggered: bool = await self._lane.ask(Job(decide, [order_id]))
         return triggered
 
+    async def keep_watch(self, order_id: str, watch: Watch) -> bool:
+        kept: bool = await self._lane.ask(Job(partial(batch.keep_watch, order_id, watch), [order_id]))
+        return kept
+
     async def apply(self, order: Order, change: Change) -> Order:
-        after: Order = await self._lane.ask(self._apply(order, change, self._now_ms()))
+        job, _ = self._step(order, change)
+        after: Order = await self._lane.ask(job)
         return after
 
     def apply_later(self, order: Order, change: Change) -> Order:
-        now_ms = self._now_ms()
-        self._lane.tell(self._apply(order, change, now_ms))
-        return postgres_batch.changed(order, change, now_ms)
+        job, expected = self._step(order, change)
+        self._lane.tell(job)
+        return expected
 
-    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
-        decide = partial(postgres_batch.note, order, attempt, leaves)
-        self._lane.tell(Job(decide, [order.id], moves_attempt=True, held=order))
+    def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
+        if not machine.attempt_may(attempt.status, event):
+            return attempt
+        learnt = verbs.learn(attempt, event)
+        self._lane.tell(Job(partial(batch.note, order, learnt), [order.id], moves_attempt=True, held=order))
+        return learnt
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
         async with self._reader() as db:
-            return self.unreadable.sift(await sql.unfinal(db, limit))
+            return self.unreadable.leave_out(await reads.unfinal(db, limit))
 
-    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
-        decide = partial(postgres_batch.finalize, order.id, outcome, data, self._now_ms())
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        decide = partial(batch.finalize, order.id, outcome, self._now_ms())
         finalized: bool = await self._lane.ask(Job(decide, [order.id], held=order))
         return finalized
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
-        decide = partial(postgres_batch.renew, held, lease_ms)
+        decide = partial(batch.renew, held, lease_ms)
         renewal: Renewal = await self._lane.ask(Job(decide, [order.id for order in held]))
         return renewal
 
     async def release(self, held: Sequence[Order]) -> None:
-        await self.renew(held, postgres_batch.ENDED)
+        await self.renew(held, batch.ENDED)
 
     async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
         if not _storable(order_id):
             return None
-        decide = partial(postgres_batch.cancel, order_id, user_id, self._now_ms())
+        decide = partial(batch.cancel, order_id, user_id, self._now_ms())
         cancelled: Cancelled | None = await self._lane.ask(Job(decide, [order_id]))
-        if cancelled is None and (retired := await self.get(order_id)) is not None:
-            postgres_batch.check_retired(retired, user_id)
+        if cancelled is None:
+            verbs.cancel(await self.get(order_id), user_id, self._now_ms())  # a retired order is over: refused
         return cancelled
 
     async def get(self, order_id: str) -> Order | None:
@@ -202,7 +212,7 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id, mint, cursor):
                 return Page([], None)
-            return Page.of(*await sql.page(db, user_id, status, mint, cursor, limit), self.unreadable)
+            return Page.of(*await reads.page(db, user_id, status, mint, cursor, limit), self.unreadable)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
         if not _storable(order_id):
@@ -214,29 +224,29 @@ class PostgresStore:
         async with self._reader() as db:
             if not _storable(user_id):
                 return Fills([], None, after)
-            return (await sql.fills(db, user_id, after, limit)).read(self.unreadable)
+            return (await reads.fills(db, user_id, after, limit)).read(self.unreadable)
 
     async def portfolio(self, user_id: str) -> SavedPortfolio | None:
         async with self._reader() as db:
-            return await sql.portfolio(db, user_id) if _storable(user_id) else None
+            return await reads.portfolio(db, user_id) if _storable(user_id) else None
 
     async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
         async with self._reader() as db:
-            await sql.save_portfolio(db, user_id, saved)
+            await reads.save_portfolio(db, user_id, saved)
 
     async def retire(self, kept_ms: int, limit: int) -> int:
         async with self._reader() as db:
-            parked, count = await postgres_ages.retire(db, self._time.now_ms(), kept_ms, limit)
-        self.unreadable.sift(parked)
+            unreadable, count = await ages.retire(db, self._time.now_ms(), kept_ms, limit)
+        self.unreadable.leave_out(unreadable)
         return count
 
     async def depth(self) -> Depth:
         async with self._reader() as db:
-            return await sql.depth(db)
+            return await reads.depth(db)
 
     async def tick(self) -> None:
         async with self._reader() as db:
-            await postgres_ages.tick(db, self._time)
+            await ages.tick(db, self._time)
 
     async def follow(self) -> None:
         db = await self._connect()
@@ -244,9 +254,9 @@ class PostgresStore:
         tick_at_s = 0.0
         try:
             await db.add_listener(CHANNEL, partial(self._notified, hint))
-            await postgres_tail.join(db)
+            await tail.join(db)
             while True:
-                self._others_follow = hint.is_set() or await postgres_tail.others_follow(db)
+                self._others_follow = hint.is_set() or await tail.others_follow(db)
                 hint.clear()
                 await self._read_news(db)
                 if self._clock.monotonic() >= tick_at_s:
@@ -283,7 +293,7 @@ class PostgresStore:
             self._readers.terminate()
 
     async def _connect(self) -> Db:
-        """A connection to a database whose tables are as they should be."""
+        """Return a connection to a database whose tables are prepared."""
         db = await reconnect(self._url)
         try:
             await self._prepare(db)
@@ -298,8 +308,8 @@ class PostgresStore:
                 return
             try:
                 await migrations.migrate_postgres(db)
-                await postgres_ages.tick(db, self._time)
-                self._mark = await postgres_tail.mark(db)
+                await ages.tick(db, self._time)
+                self._mark = await tail.mark(db)
             except AWAY as error:
                 raise away(error) from error
             self._prepared = True
@@ -322,67 +332,70 @@ class PostgresStore:
 
     async def _look(self, order_id: str, after_seq: int, limit: int) -> tuple[Order | None, Sequence[OrderEvent]]:
         found: tuple[Order | None, Sequence[OrderEvent]]
-        found = await self._looks.ask(sql.Look(order_id, after_seq, limit))
+        found = await self._looks.ask(Look(order_id, after_seq, limit))
         return found
 
-    async def _claim(self, db: Db, claims: Sequence[postgres_claims.Claim]) -> Sequence[Sequence[Claimed | Unreadable]]:
-        taken = await postgres_claims.claim(db, claims, self._now_ms(), hint=self._others_follow)
+    async def _claim(self, db: Db, asked: Sequence[Claim]) -> Sequence[Sequence[Claimed | Unreadable]]:
+        taken = await claims.claim(db, asked, self._now_ms(), hint=self._others_follow)
         self._committed = (*self._committed, *(event for each in taken for event in each.events))
         return [each.claimed for each in taken]
 
-    def _told_of_trouble(self, failure: TransientError) -> None:
+    def _trouble(self, failure: TransientError) -> None:
         self.on_trouble(failure)
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
-        """Of what this process committed itself it knows already."""
+        """Take a hint, unless this process gave it: its own commits are known here."""
         if pid not in (self._lane.pid, self._claims.pid):
             hint.set()
 
     async def _transact(self, db: Db, jobs: Sequence[Job]) -> Sequence[Any]:
-        results, events = await sql.transact(db, jobs, hint=self._others_follow)
+        results, events = await transact(db, jobs, hint=self._others_follow)
         self._committed = (*self._committed, *events)
         return results
 
-    async def _tell_committed(self, db: Db) -> None:
+    async def _deliver_committed(self, db: Db) -> None:
         committed, self._committed = self._committed, ()
-        told = self._told.next_of(committed)
-        self._sinks.deliver(told)
-        if len(told) < len(committed):
+        following = self._delivered.next_of(committed)
+        self._sinks.deliver(following)
+        if len(following) < len(committed):
             await self._look_for_news(db)
 
     async def _look_for_news(self, db: Db) -> None:
-        """Whoever follows reads the news while the next transaction is on its way."""
+        """Have `follow`, if it runs, read the news while the next transaction is on its way; else read now."""
         if self._hint is None:
             await self._read_news(db)
         else:
             self._hint.set()
 
     async def _read_news(self, db: Db) -> None:
-        """Deliver what became visible, by whomever; one look at a time, so that nothing is delivered twice."""
+        """Deliver what became visible, of any process; one look at a time, so that nothing is delivered twice."""
         async with self._reading:
-            found, self._mark = await postgres_tail.news(db, self._mark, self._told)
-            self._sinks.deliver(self._told.beyond(self.unreadable.sift(found)))
+            found, self._mark = await tail.news(db, self._mark, self._delivered)
+            self._sinks.deliver(self._delivered.beyond(self.unreadable.leave_out(found)))
 
-    def _apply(self, order: Order, change: Change, now_ms: int) -> Job:
-        decide = partial(postgres_batch.apply, order, change, now_ms)
-        return Job(decide, [order.id], moves_attempt=bool(change.attempt_leaves), held=order)
+    def _step(self, order: Order, change: Change) -> tuple[Job, Order]:
+        """Return the job of a worker's step, and the order as the step will leave it."""
+        now_ms = self._now_ms()
+        expected = verbs.take(order, order, change, now_ms)
+        decide = partial(batch.apply, order, change, expected, now_ms)
+        return Job(decide, [order.id], moves_attempt=change.learnt is not None, held=order), expected.order
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000
 
 
 async def _nothing(_: object) -> None:
-    """After a look there is nothing to do."""
+    """Do nothing after a look."""
 
 
 def _nothing_more(_: object) -> None:
-    """A job that changes nothing."""
+    """Change nothing: the job only has to get through."""
 
 
 async def _keep(_: object) -> None:
-    """A reader leaves nothing behind that a reset would have to undo."""
+    """Keep a reader as it is: it leaves nothing behind that a reset would have to undo."""
 
 
 def _storable(*texts: str | None) -> bool:
-    """PostgreSQL knows no text with a NUL in it, so nothing is found by one."""
+    """Return whether PostgreSQL can have these texts: it has none with a NUL, so nothing is found by one."""
     return not any(text and "\0" in text for text in texts)

@@ -1,14 +1,15 @@
-"""What grows old in PostgreSQL: how far time is, how far the log is settled, and orders that are retired."""
+"""Ages in PostgreSQL: how far observed time is, how far the log is settled, and orders that are retired."""
 
 from typing import Final
 
 from headrace.database import observed
 from headrace.database.observed import ObservedTime
 from headrace.database.postgres_group_commit import Db
-from headrace.orders.store import FOREVER_MS, rows
-from headrace.orders.store.postgres.writes import columns
+from headrace.orders.store import rows
+from headrace.orders.store.postgres.sql import WHERE, columns
 from headrace.orders.store.rows import ORDER_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
+from headrace.orders.verbs import FOREVER_MS
 
 _SEEN: Final = observed.SEEN.replace("?1", "$1")
 
@@ -26,12 +27,12 @@ _SETTLE: Final = """insert into settled as s (one, position, next, beyond) value
           or s.beyond > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then null else s.beyond end"""
 _DRAWN: Final = "select case when is_called then last_value else last_value - 1 end from order_events_position_seq"
 
-_FOUND_OVER: Final = """update orders set ended_ms = $1 where id in (select id from orders
-    where ended_ms is null and status in ('CONFIRMED', 'FAILED', 'CANCELLED', 'EXPIRED')
-        and not (status = 'CONFIRMED' and lease_until > '-infinity') limit $2 for update skip locked)"""
+_FOUND_OVER: Final = f"""update orders set ended_ms = $1 where id in (select id from orders
+    where ended_ms is null and {WHERE.over} limit $2 for update skip locked)"""
 _DUE: Final = f"""select {ORDER_COLUMNS} from orders
     where ended_ms <= $1 order by ended_ms limit $2 for update skip locked"""
-_LANDED: Final = "select order_id, position, at from order_events where order_id = any($1::text[]) and kind = 'landed'"
+_LANDED: Final = f"""select order_id, position, at from order_events
+    where order_id = any($1::text[]) and {rows.IS_LANDED}"""
 _RETIRE: Final = f"""insert into retired_orders ({rows.RETIRED_COLUMNS})
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
         $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])"""
@@ -44,7 +45,7 @@ _GONE: Final = (
 
 
 async def tick(db: Db, time: ObservedTime) -> None:
-    """Learn how far time is, and write down how far it is here, and how far the log is settled."""
+    """Learn how far observed time is, and write down how far it is here, and how far the log is settled."""
     known = await db.fetchval(observed.READ)
     if known is not None:
         time.learn(known)
@@ -54,15 +55,15 @@ async def tick(db: Db, time: ObservedTime) -> None:
 
 
 async def retire(db: Db, seen_ms: int, kept_ms: int, limit: int) -> tuple[list[Unreadable], int]:
-    """Those that can't be read and so are never retired; and how many orders were."""
+    """Retire orders; return the ones that can't be read, and so never are, and how many were retired."""
     async with db.transaction():
         await db.execute(_FOUND_OVER, seen_ms, limit)
         found = await db.fetch(_DUE, seen_ms - kept_ms, limit)
         read = read_each(rows.order, found)
-        parked = [each for each in read if isinstance(each, Unreadable)]
+        unreadable = [each for each in read if isinstance(each, Unreadable)]
         orders = [each for each in read if not isinstance(each, Unreadable)]
-        if parked:
-            await db.execute(_LEFT_ALONE, [each.order_id for each in parked], FOREVER_MS)
+        if unreadable:
+            await db.execute(_LEFT_ALONE, [each.order_id for each in unreadable], FOREVER_MS)
         if orders:
             order_ids = [order.id for order in orders]
             landed = {order_id: (position, at) for order_id, position, at in await db.fetch(_LANDED, order_ids)}
@@ -72,4 +73,4 @@ async def retire(db: Db, seen_ms: int, kept_ms: int, limit: int) -> tuple[list[U
             await db.execute(_RETIRE, *columns(table))
             for delete in _GONE:
                 await db.execute(delete, order_ids)
-        return parked, len(orders)
+        return unreadable, len(orders)

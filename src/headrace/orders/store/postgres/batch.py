@@ -1,4 +1,4 @@
-"""What one group commit changes, decided in memory while the database holds the rows for us. No SQL here."""
+"""One group commit, decided in memory while the database holds the rows: the verbs are asked here. No SQL."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from headrace.model.errors import InvariantError
 from headrace.model.orders import (
-    TERMINAL,
+    WORKED_ON,
     Attempt,
     AttemptStatus,
     Change,
@@ -18,15 +18,14 @@ from headrace.model.orders import (
     OrderRefused,
     OrderStatus,
     Outcome,
+    Watch,
 )
-from headrace.orders.store import Accepted, Cancelled, Renewal, Room, rows
+from headrace.orders import machine, verbs
+from headrace.orders.store import Accepted, Cancelled, Renewal
+from headrace.orders.verbs import Changed, Room
 
 ENDED: Final = 0
 """A lease of so many ms ends at once."""
-READY: Final = -1
-"""No lease: an order that may be claimed, or one that is final."""
-
-WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
 
 Key = tuple[str, str]
 """User and idempotency key."""
@@ -40,9 +39,9 @@ class Known(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One verb: which rows it must have, and what it does with them.
+    """One verb: which rows the verb needs, and what `decide` does with them.
 
-    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing. `held` is its row
+    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing. `held` is the row
     as the caller, who has the lease, believes it to be: good enough for a try that need not look first.
     """
 
@@ -55,15 +54,15 @@ class Job(NamedTuple):
 
     @property
     def must_look(self) -> bool:
-        """What it will find can't be guessed. New keys can: hardly any was used before."""
+        """Whether the rows can't be guessed. New keys can: hardly any was used before."""
         return self.counts_resting_of is not None or (self.held is None and bool(self.order_ids))
 
 
 class Batch:
-    """The rows as found, then as changed; and what must be written. `was` are the rows as they are in the database.
+    """The rows as found, then as changed, and what must be written. `was`: the rows as the database has them.
 
     A batch that only `assumes` has not looked: its rows are what the jobs hold, and the database must confirm, as it
-    writes, that each is still like that.
+    writes, that each is still so.
     """
 
     def __init__(self, *, assumes: bool = False) -> None:
@@ -74,7 +73,7 @@ class Batch:
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
         self.resting: Counter[str] = Counter()
-        """Orders that await their trigger, by user; those of users whom nobody asked about are under the empty name."""
+        """Orders that await their trigger, by user; those of users that no job asked about are under the empty name."""
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
@@ -82,12 +81,21 @@ class Batch:
         self.events: list[OrderEvent] = []
 
     def add(self, found: Iterable[Order]) -> None:
-        """Rows that the database holds for us."""
+        """Take rows that the database holds for this commit."""
         for order in found:
             self.was[order.id] = self.now[order.id] = order
 
+    def put(self, changed: Changed) -> Order:
+        """Take a verb's answer; return the order."""
+        order, events, lease_ms = changed
+        self.now[order.id] = order
+        if lease_ms is not None:
+            self.leases[order.id] = lease_ms
+        self.events += events
+        return order
+
     def changed(self) -> list[str]:
-        """The stored orders that differ, or whose lease does; sorted, so that nobody waits in a circle."""
+        """Return the stored orders that differ, or whose lease does; sorted: no two commits wait in a circle."""
         touched = {order_id for order_id, order in self.was.items() if self.now[order_id] is not order}
         return sorted(touched | self.leases.keys() & self.was.keys())
 
@@ -104,7 +112,7 @@ def accept(
 ) -> Accepted:
     user_id = order.request.user_id
     found = [known for key in keys if (known := batch.known.get((user_id, key))) is not None]
-    rows.check_keys((known.fingerprint for known in found), fingerprint)
+    verbs.check_keys((known.fingerprint for known in found), fingerprint)
     for known in found:
         if known.order_id not in batch.now:
             raise InvariantError(f"order {known.order_id} is named by a key but is not there")
@@ -113,125 +121,87 @@ def accept(
     if refusal is not None:
         raise refusal
     if order.awaits_trigger and any(room):
-        rows.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
+        verbs.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
         batch.resting[user_id] += 1
     _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
-    claimed = lease_ms > 0 and not order.awaits_trigger
-    if claimed:
-        batch.leases[order.id] = lease_ms
-    order, events = rows.taken_in(order, now_ms, claimed=claimed)
-    batch.events += events
-    batch.now[order.id] = order
+    changed = verbs.accept(order, now_ms, lease_ms)
     batch.new_orders.append(order.id)
-    return Accepted(order, replayed=False, claimed=claimed)
+    return Accepted(batch.put(changed), replayed=False, claimed=changed.lease_ms is not None)
 
 
-def apply(order: Order, change: Change, now_ms: int, batch: Batch) -> Order:
-    row = _held(order, batch)
-    if row.status not in change.leaves:
-        raise LeaseLost(order.id)
+def apply(held: Order, change: Change, expected: Changed, now_ms: int, batch: Batch) -> Order:
+    """Take the step; `expected` is the step as the holder's order gives it."""
+    row = _held(held, batch)
+    changed = expected if row is held else verbs.take(row, held, change, now_ms)
     attempt = change.attempt
-    if attempt is not None and change.attempt_leaves:
-        _move(attempt, change.attempt_leaves, batch)
+    if attempt is not None and change.learnt is not None:
+        _move(verbs.learn(attempt, change.learnt), batch)
     elif attempt is not None:
         batch.new_attempts[attempt.order_id, attempt.number] = attempt
         batch.attempts[attempt.order_id, attempt.number] = attempt.status
-    after = changed(row, change, now_ms)
-    batch.now[order.id] = after
-    if change.rest_ms is not None:
-        batch.leases[order.id] = change.rest_ms
-    batch.events.append(rows.event_of(after, change.kind, now_ms, change.data))
-    return after
+    return batch.put(changed)
 
 
 def trigger(order_id: str, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
     row = batch.now.get(order_id)
-    if row is None or row.status is not OrderStatus.PENDING or not row.awaits_trigger:
-        return False
-    outcome = replace(row.outcome, triggered=True)
-    after = replace(row, seq=row.seq + 1, outcome=outcome, updated_at_ms=now_ms)
-    batch.now[order_id] = after
-    batch.leases[order_id] = READY
-    batch.events.append(rows.event_of(after, "triggered", now_ms, dict(data)))
-    return True
+    return row is not None and _put_if(verbs.trigger(row, data, now_ms), batch)
 
 
-def changed(order: Order, change: Change, now_ms: int) -> Order:
-    """The order after the change, if it is applied."""
-    return replace(order, status=change.to, outcome=change.outcome, seq=order.seq + 1, updated_at_ms=now_ms)
-
-
-def note(order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
-    _held(order, batch)
-    _move(attempt, leaves, batch)
-
-
-def finalize(order_id: str, outcome: Outcome, data: Mapping[str, Any], now_ms: int, batch: Batch) -> bool:
+def keep_watch(order_id: str, watch: Watch, batch: Batch) -> bool:
     row = batch.now.get(order_id)
-    if row is None or row.status is not OrderStatus.CONFIRMED or row.outcome.finality in ("finalized", "lost"):
-        return False
-    after = replace(row, outcome=outcome, seq=row.seq + 1, updated_at_ms=now_ms)
-    batch.now[order_id] = after
-    batch.leases[order_id] = READY
-    kind = "finalized" if outcome.finality == "finalized" else "landing_lost"
-    batch.events.append(rows.event_of(after, kind, now_ms, dict(data)))
-    return True
+    return row is not None and _put_if(verbs.keep_watch(row, watch), batch)
+
+
+def note(held: Order, attempt: Attempt, batch: Batch) -> None:
+    """Store what was learnt about an attempt. Raise LeaseLost if the holder has lost the order."""
+    _held(held, batch)
+    _move(attempt, batch)
+
+
+def finalize(order_id: str, outcome: Outcome, now_ms: int, batch: Batch) -> bool:
+    row = batch.now.get(order_id)
+    return row is not None and _put_if(verbs.finalize(row, outcome, now_ms), batch)
 
 
 def renew(held: Sequence[Order], lease_ms: int, batch: Batch) -> Renewal:
-    rows_now = [(order.epoch, batch.now[order.id]) for order in held if order.id in batch.now]
-    kept = [row for epoch, row in rows_now if row.epoch == epoch and row.status in WORKED_ON]
+    found = [(order.epoch, batch.now[order.id]) for order in held if order.id in batch.now]
+    kept = [row for epoch, row in found if row.epoch == epoch and row.status in WORKED_ON]
     batch.leases.update({row.id: lease_ms for row in kept})
     return Renewal(frozenset(row.id for row in kept), frozenset(row.id for row in kept if row.cancel_requested))
 
 
 def cancel(order_id: str, user_id: str | None, now_ms: int, batch: Batch) -> Cancelled | None:
-    row = batch.now.get(order_id)
-    if row is None or user_id not in (None, row.request.user_id):
+    changed = verbs.cancel(batch.now.get(order_id), user_id, now_ms)
+    if changed is None:
         return None
-    if row.status in TERMINAL:
-        raise _over(row)
-    requested = row.status is OrderStatus.SUBMITTED
-    if requested and row.cancel_requested:
-        return Cancelled(row, requested=True)
-    after = replace(row, seq=row.seq + 1, updated_at_ms=now_ms, cancel_requested=True)
-    if not requested:
-        outcome = replace(row.outcome, fate="not_executed")
-        after = replace(after, status=OrderStatus.CANCELLED, epoch=row.epoch + 1, outcome=outcome)
-    batch.now[order_id] = after
-    kind, data = ("cancel_requested", {"cancelRequested": True}) if requested else ("cancelled", {})
-    batch.events.append(rows.event_of(after, kind, now_ms, data))
-    return Cancelled(after, requested)
+    order = batch.put(changed)
+    return Cancelled(order, requested=order.status is not OrderStatus.CANCELLED)
 
 
-def check_retired(order: Order, user_id: str | None) -> None:
-    """Raise OrderRefused 409 when this user has the order: it is over."""
-    if user_id in (None, order.request.user_id) and order.status in TERMINAL:
-        raise _over(order)
-
-
-def _over(order: Order) -> OrderRefused:
-    message = f"the order is already {order.status}"
-    return OrderRefused(409, "order_over", message, fate=order.outcome.fate or "unknown")
+def _put_if(changed: Changed | None, batch: Batch) -> bool:
+    if changed is not None:
+        batch.put(changed)
+    return changed is not None
 
 
 def _name(batch: Batch, known: Known, keys: Iterable[Key], at_ms: int) -> None:
-    """From now on the order is found under these keys."""
+    """Let these keys name the order."""
     for key in keys:
         if key not in batch.known:
             batch.known[key] = known
             batch.new_keys.append((key, known, at_ms))
 
 
-def _held(order: Order, batch: Batch) -> Order:
-    row = batch.now.get(order.id)
-    if row is None or row.epoch != order.epoch:
-        raise LeaseLost(order.id)
+def _held(held: Order, batch: Batch) -> Order:
+    row = batch.now.get(held.id)
+    verbs.check_held(row, held)
+    assert row is not None
     return row
 
 
-def _move(attempt: Attempt, leaves: Sequence[AttemptStatus], batch: Batch) -> None:
-    which = (attempt.order_id, attempt.number)
+def _move(attempt: Attempt, batch: Batch) -> None:
+    """Store the attempt's new status. Raise LeaseLost for an attempt that can't have become so, or is not there."""
+    which, leaves = (attempt.order_id, attempt.number), machine.attempt_leaves(attempt.status)
     known = batch.attempts.get(which)
     if known not in leaves and not (known is None and batch.assumes):
         raise LeaseLost(attempt.order_id)

@@ -1,44 +1,47 @@
-"""Claims in PostgreSQL: one statement takes what is due, and skips what others hold."""
+"""Claims in PostgreSQL: one statement takes what is due, skips what others hold, and does as `verbs.claim`."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from headrace.database.postgres_group_commit import Db
-from headrace.model.orders import Claimed, Order, OrderEvent
+from headrace.model.orders import Claimed, EventKind, Order, OrderEvent, OrderStatus
+from headrace.orders import machine, verbs
 from headrace.orders.store import Rate, rows
-from headrace.orders.store.postgres.reads import OF_ORDER, with_attempts
-from headrace.orders.store.postgres.writes import CHANNEL, IN_MS
+from headrace.orders.store.postgres.reads import with_attempts
+from headrace.orders.store.postgres.sql import CHANNEL, IN_MS, OF_ORDER, WHERE
 from headrace.orders.store.rows import EVENT_COLUMNS, ORDER_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
 
 LAST_TURN: Final = 2
 
-# In turn: what somebody left behind, what expired while it waited for its trigger, what is new. The time is that of the
-# statement: with one that runs on, PostgreSQL would go through the whole index.
+_BEGUN: Final = machine.after(OrderStatus.PENDING, EventKind.CLAIMED)
+
+# In turn: orders that a worker left behind, resting orders that expired, new orders. The time is that of the
+# statement: with a time that runs on, PostgreSQL would go through the whole index.
 _CLAIM: Final = f"""with left_behind as (
     select id, 0 as turn, row_number() over () as place from (select id from orders
-        where status in ('ROUTING', 'BUILDING', 'SUBMITTED') and lease_until <= statement_timestamp()
+        where {WHERE.begun} and lease_until <= statement_timestamp()
         order by lease_until limit $1 for update skip locked) found),
   expired as (
     select id, 1, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until > '-infinity' and lease_until <= statement_timestamp()
+        where {WHERE.resting} and lease_until <= statement_timestamp()
         order by lease_until limit $1 for update skip locked) found),
   ready as (
     select id, 2, row_number() over () from (select id from orders
-        where status = 'PENDING' and lease_until = '-infinity'
+        where {WHERE.ready}
         order by priority, id limit $2 for update skip locked) found),
   due as (
     select * from (table left_behind union all table expired union all table ready) found
     order by turn, place limit $1),
   begun as (
     update orders o set epoch = o.epoch + 1, lease_until = {IN_MS.format("$3::bigint")},
-        status = case turn when 0 then o.status else 'ROUTING' end,
+        status = case turn when 0 then o.status else '{_BEGUN}' end,
         seq = case turn when 0 then o.seq else o.seq + 1 end,
         updated_at = case turn when 0 then o.updated_at else $4 end
     from due where o.id = due.id returning turn, place, user_id, {OF_ORDER}),
   logged as (
     insert into order_events ({EVENT_COLUMNS})
-    select id, user_id, seq, 'claimed', status, $4, '{{}}' from begun where turn > 0 returning 1)
+    select id, user_id, seq, '{EventKind.CLAIMED}', status, $4, '{{}}' from begun where turn > 0 returning 1)
   select turn, place, {ORDER_COLUMNS}, case when $5 and exists (select from logged) then pg_notify('{CHANNEL}', '') end
   from begun"""
 _TOKENS: Final = """insert into rate as r (name, tokens, at) values ('orders', $1, clock_timestamp())
@@ -49,7 +52,7 @@ _SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
 
 
 class Claim(NamedTuple):
-    """Asks for orders to work on."""
+    """A worker's wish for orders to work on."""
 
     limit: int
     lease_ms: int
@@ -57,14 +60,14 @@ class Claim(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A claim's orders, and what was logged of those that it began."""
+    """A claim's orders, and the events of those that the claim began."""
 
     claimed: list[Claimed | Unreadable]
     events: list[OrderEvent]
 
 
 async def claim(db: Db, claims: Sequence[Claim], now_ms: int, *, hint: bool = True) -> list[Taken]:
-    """What each claim took. One alone, without a rate, is one statement, which is a transaction by itself."""
+    """Return what each claim took. A single claim without a rate is one statement, a transaction by itself."""
     if len(claims) == 1 and not claims[0].rate.per_minute:
         return [await _claim(db, claims[0], now_ms, hint)]
     async with db.transaction():
@@ -83,4 +86,4 @@ async def _claim(db: Db, claim: Claim, now_ms: int, hint: bool) -> Taken:
         await db.execute(_SPEND, turns.count(LAST_TURN))
     claimed = await with_attempts(db, orders, [row[2] for row in found if row[0] == 0])
     begun = [order for order, turn in zip(orders, turns, strict=True) if turn > 0 and isinstance(order, Order)]
-    return Taken(claimed, [rows.event_of(order, "claimed", now_ms) for order in begun])
+    return Taken(claimed, [verbs.event_of(order, EventKind.CLAIMED, now_ms, {}) for order in begun])

@@ -1,20 +1,35 @@
-"""What a group commit writes in PostgreSQL: one statement, made of the tables for which there is something."""
+"""A group commit in PostgreSQL: few statements, each for all jobs, and locks in one order."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from headrace.database.postgres_group_commit import Db
-from headrace.model.orders import Order
-from headrace.orders.store import rows
-from headrace.orders.store.postgres.batch import READY, Batch
-from headrace.orders.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
+import asyncpg
 
-CHANNEL: Final = "headrace_orders"
-IN_MS: Final = "clock_timestamp() + {} * interval '1 millisecond'"
+from headrace.database.postgres_group_commit import Db
+from headrace.model.errors import HeadraceError, InvariantError
+from headrace.model.orders import AttemptStatus, Order, OrderEvent
+from headrace.orders.store import rows
+from headrace.orders.store.postgres.batch import Batch, Job, Known
+from headrace.orders.store.postgres.sql import CHANNEL, IN_MS, OF_ORDER, WHERE, columns
+from headrace.orders.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, ORDER_COLUMNS
+from headrace.orders.verbs import NO_LEASE, rests_until_ms
+
+_LOCK: Final = f"select {ORDER_COLUMNS} from orders where id = any($1::text[]) order by id for update"
+_KNOWN: Final = f"""select k.user_id, k.key, k.fingerprint, {OF_ORDER}
+    from unnest($1::text[], $2::text[]) as asked (user_id, key)
+    join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
+    join known_orders o on o.id = k.order_id"""
+_RESTING: Final = f"""select case when user_id = any($1::text[]) then user_id else '' end as of_whom, count(*)
+    from orders where {WHERE.resting} group by of_whom"""
+_ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
+
+# A row is not as it was believed to be, or a key is not new.
+_MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 
 _READY: Final = datetime.min.replace(tzinfo=UTC)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -26,7 +41,7 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "updated": f"""update orders o
             set status = n.status, seq = n.seq, epoch = n.epoch, cancel_requested = n.cancel_requested,
                 outcome = n.outcome, updated_at = n.updated_at,
-                lease_until = case when n.lease_ms = {READY} then '-infinity'
+                lease_until = case when n.lease_ms = {NO_LEASE} then '-infinity'
                     else coalesce({IN_MS.format("n.lease_ms")}, o.lease_until) end
             from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::boolean[],
                 $8::text[], $9::bigint[], $10::bigint[], $11::integer[]) as n (id, was_epoch, was_status, status, seq,
@@ -56,10 +71,69 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _CHECKED: Final = ("updated", "learnt")
 
 
-async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
-    """All that the batch changes, with a `hint` for other processes that events came.
+async def transact(db: Db, jobs: Sequence[Job], *, hint: bool = True) -> tuple[list[Any], list[OrderEvent]]:
+    """Do all jobs in one transaction; return each job's result, or its HeadraceError, and the events of all.
 
-    Raises DivisionByZeroError, and nothing is written, if a row is not as the batch has it.
+    First by one statement, which is a transaction by itself, on what the jobs believe; if a job is mistaken, again
+    with the rows locked.
+    """
+    if not any(job.must_look for job in jobs):
+        batch = _assumed(jobs)
+        results = [_decide(job, batch) for job in jobs]
+        if not any(isinstance(result, HeadraceError) for result in results):
+            with contextlib.suppress(*_MISTAKEN):
+                await write(db, batch, hint=hint)
+                return results, batch.events
+    async with db.transaction():
+        batch = await _load(db, jobs)
+        results = [_decide(job, batch) for job in jobs]
+        try:
+            await write(db, batch, hint=hint)
+        except asyncpg.DivisionByZeroError as error:
+            raise InvariantError("locked rows changed") from error
+        return results, batch.events
+
+
+def _assumed(jobs: Sequence[Job]) -> Batch:
+    batch = Batch(assumes=True)
+    for job in jobs:
+        if job.held is not None and job.held.id not in batch.was:
+            batch.add([job.held])
+    return batch
+
+
+async def _load(db: Db, jobs: Sequence[Job]) -> Batch:
+    batch = Batch()
+    order_ids = sorted({order_id for job in jobs for order_id in job.order_ids})
+    if order_ids:
+        batch.add(map(rows.order, await db.fetch(_LOCK, order_ids)))
+    keys = sorted({key for job in jobs for key in job.keys})
+    if keys:
+        for user_id, key, fingerprint, *row in await db.fetch(_KNOWN, *columns(keys)):
+            order = rows.order(row)
+            batch.known[user_id, key] = Known(fingerprint, order.id)
+            batch.now.setdefault(order.id, order)
+    users = sorted({job.counts_resting_of for job in jobs if job.counts_resting_of})
+    if users:
+        batch.resting.update(dict(map(tuple, await db.fetch(_RESTING, users))))
+    moving = sorted({order_id for job in jobs if job.moves_attempt for order_id in job.order_ids})
+    if moving:
+        for order_id, number, status in await db.fetch(_ATTEMPTS, moving):
+            batch.attempts[order_id, number] = AttemptStatus(status)
+    return batch
+
+
+def _decide(job: Job, batch: Batch) -> Any:
+    try:
+        return job.decide(batch)
+    except HeadraceError as error:
+        return error
+
+
+async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
+    """Write all that the batch changes, by one statement; with a `hint` for other processes that events came.
+
+    Raise DivisionByZeroError, and write nothing, if a row is not as the batch has it.
     """
     tables: dict[str, Sequence[Sequence[Any]]] = {
         "updated": [_update(batch, order_id) for order_id in batch.changed()],
@@ -74,15 +148,11 @@ async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
         await db.fetchrow(_statement(names, hint=hint), *[column for name in names for column in columns(tables[name])])
 
 
-def columns(table: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """Rows, at least one, to columns, as `unnest` takes them."""
-    return list(map(list, zip(*table, strict=True)))
-
-
 @cache
 def _statement(names: tuple[str, ...], *, hint: bool) -> str:
-    """Of the parts of these names, each of which counts its parameters from 1. It divides by zero where a row was not
-    updated.
+    """Join the parts of these names, each of which counts its parameters from 1.
+
+    The statement divides by zero where a row was not updated.
     """
     parts, results, before = [], ["1"], 0
     for name in names:
@@ -123,8 +193,8 @@ def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
 
 
 def _rests_until(order: Order) -> datetime:
-    """asyncpg writes the ends of this type as `-infinity` and `infinity`; "never" and the far future are one."""
-    until_ms = rows.rests_until(order)
+    """Return the end of a rest. asyncpg writes the ends of this type as `-infinity` and `infinity`."""
+    until_ms = rests_until_ms(order)
     if until_ms == 0:
         return _READY
     return _NEVER if until_ms >= _NEVER_MS else datetime.fromtimestamp(until_ms / 1000, UTC)

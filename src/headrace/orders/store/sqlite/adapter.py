@@ -11,7 +11,7 @@ from headrace.database.sqlite import SqliteThread
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
     Attempt,
-    AttemptStatus,
+    AttemptEvent,
     Change,
     Claimed,
     Order,
@@ -19,7 +19,9 @@ from headrace.model.orders import (
     OrderRefused,
     OrderStatus,
     Outcome,
+    Watch,
 )
+from headrace.orders import machine, verbs
 from headrace.orders.store import (
     ANY_ROOM,
     TICK_S,
@@ -31,11 +33,11 @@ from headrace.orders.store import (
     Page,
     Rate,
     Renewal,
-    Room,
     SavedPortfolio,
 )
-from headrace.orders.store.sqlite import statements as sql
+from headrace.orders.store.sqlite import reads, writes
 from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
+from headrace.orders.verbs import Room
 from headrace.runtime.clock import Clock
 from headrace.runtime.sinks import Sinks
 
@@ -45,7 +47,7 @@ FOLLOW_S: Final = 0.02
 class SqliteStore:
     """The `Store` on one file: durable (`synchronous = full`), one writer at a time, commits in groups.
 
-    Time is the machine's wall clock. Several processes may open the same file; each hears what the others committed
+    Time is the machine's wall clock. Several processes may open the same file; each delivers what the others committed
     with its own next commit, or through `follow`.
     """
 
@@ -56,13 +58,16 @@ class SqliteStore:
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._time = ObservedTime(clock)
         self._thread: SqliteThread[OrderEvent | Unreadable] = SqliteThread(
-            path, setup=self._set_up, tail=sql.tail, on_news=self._deliver, on_trouble=lambda it: self.on_trouble(it)
+            path, setup=self._set_up, tail=reads.tail, on_news=self._deliver, on_trouble=lambda it: self.on_trouble(it)
         )
 
     @classmethod
     async def open(cls, path: str, clock: Clock, *, patient: Patience = None) -> "SqliteStore":
-        """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
-        TransientError, unless `patient` hears it, when it can't be had now."""
+        """Open the file, creating or migrating it.
+
+        Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless
+        `patient` is given, which gets that error.
+        """
         store = cls(path, clock)
         try:
             await store._thread.ask(lambda _: None, writes=False)
@@ -85,77 +90,87 @@ class SqliteStore:
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
     ) -> Accepted:
-        accept = partial(sql.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
+        accept = partial(writes.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        claimed = await self._thread.ask(partial(sql.claim, limit, lease_ms, rate, self._now_ms()))
-        return self.unreadable.sift(claimed)
+        claimed = await self._thread.ask(partial(writes.claim, limit, lease_ms, rate, self._now_ms()))
+        return self.unreadable.leave_out(claimed)
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
-        return self.unreadable.sift(await self._thread.ask(partial(sql.resting, after_id, limit), writes=False))
+        return self.unreadable.leave_out(await self._thread.ask(partial(reads.resting, after_id, limit), writes=False))
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
-        return await self._thread.ask(partial(sql.trigger, order_id, data, self._now_ms()))
+        return await self._thread.ask(partial(writes.trigger, order_id, data, self._now_ms()))
+
+    async def keep_watch(self, order_id: str, watch: Watch) -> bool:
+        return await self._thread.ask(partial(writes.keep_watch, order_id, watch, self._now_ms()))
 
     async def apply(self, order: Order, change: Change) -> Order:
-        return await self._thread.ask(partial(sql.apply, order, change, self._now_ms()))
+        now_ms = self._now_ms()
+        expected = verbs.take(order, order, change, now_ms)
+        return await self._thread.ask(partial(writes.apply, order, change, expected, now_ms))
 
     def apply_later(self, order: Order, change: Change) -> Order:
         now_ms = self._now_ms()
-        self._thread.tell(partial(sql.apply, order, change, now_ms))
-        return sql.changed(order, change, order.seq + 1, now_ms)
+        expected = verbs.take(order, order, change, now_ms)
+        self._thread.tell(partial(writes.apply, order, change, expected, now_ms))
+        return expected.order
 
-    def note(self, order: Order, attempt: Attempt, leaves: Sequence[AttemptStatus]) -> None:
-        self._thread.tell(partial(sql.note, order, attempt, leaves))
+    def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
+        if not machine.attempt_may(attempt.status, event):
+            return attempt
+        learnt = verbs.learn(attempt, event)
+        self._thread.tell(partial(writes.note, order, learnt))
+        return learnt
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
-        return self.unreadable.sift(await self._thread.ask(partial(sql.unfinal, limit), writes=False))
+        return self.unreadable.leave_out(await self._thread.ask(partial(reads.unfinal, limit), writes=False))
 
-    async def finalize(self, order: Order, outcome: Outcome, data: Mapping[str, Any]) -> bool:
-        return await self._thread.ask(partial(sql.finalize, order, outcome, data, self._now_ms()))
+    async def finalize(self, order: Order, outcome: Outcome) -> bool:
+        return await self._thread.ask(partial(writes.finalize, order, outcome, self._now_ms()))
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
-        return await self._thread.ask(partial(sql.renew, held, self._now_ms() + lease_ms))
+        return await self._thread.ask(partial(writes.renew, held, self._now_ms() + lease_ms))
 
     async def release(self, held: Sequence[Order]) -> None:
-        await self._thread.ask(partial(sql.renew, held, 0))
+        await self._thread.ask(partial(writes.renew, held, 0))
 
     async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
-        return await self._thread.ask(partial(sql.cancel, order_id, user_id, self._now_ms()))
+        return await self._thread.ask(partial(writes.cancel, order_id, user_id, self._now_ms()))
 
     async def get(self, order_id: str) -> Order | None:
-        return await self._thread.ask(partial(sql.get, order_id), writes=False)
+        return await self._thread.ask(partial(reads.get, order_id), writes=False)
 
     async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
-        return await self._thread.ask(partial(sql.read, order_id, after_seq, limit), writes=False)
+        return await self._thread.ask(partial(reads.read, order_id, after_seq, limit), writes=False)
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
     ) -> Page:
-        page = partial(sql.page, user_id, status, mint, cursor, limit)
+        page = partial(reads.page, user_id, status, mint, cursor, limit)
         return Page.of(*await self._thread.ask(page, writes=False), self.unreadable)
 
     async def events(self, order_id: str, after_seq: int, limit: int) -> Sequence[OrderEvent]:
-        return await self._thread.ask(partial(sql.events, order_id, after_seq, limit), writes=False)
+        return await self._thread.ask(partial(reads.events, order_id, after_seq, limit), writes=False)
 
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
-        found = await self._thread.ask(partial(sql.fills, user_id, after, limit), writes=False)
+        found = await self._thread.ask(partial(reads.fills, user_id, after, limit), writes=False)
         return found.read(self.unreadable)
 
     async def portfolio(self, user_id: str) -> SavedPortfolio | None:
-        return await self._thread.ask(partial(sql.portfolio, user_id), writes=False)
+        return await self._thread.ask(partial(reads.portfolio, user_id), writes=False)
 
     async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
-        await self._thread.ask(partial(sql.save_portfolio, user_id, saved))
+        await self._thread.ask(partial(writes.save_portfolio, user_id, saved))
 
     async def retire(self, kept_ms: int, limit: int) -> int:
-        parked, count = await self._thread.ask(lambda db: sql.retire(self._time.now_ms(), kept_ms, limit, db))
-        self.unreadable.sift(parked)
+        unreadable, count = await self._thread.ask(lambda db: writes.retire(self._time.now_ms(), kept_ms, limit, db))
+        self.unreadable.leave_out(unreadable)
         return count
 
     async def depth(self) -> Depth:
-        return await self._thread.ask(sql.depth, writes=False)
+        return await self._thread.ask(reads.depth, writes=False)
 
     async def tick(self) -> None:
         await self._thread.ask(self._tick)
@@ -183,7 +198,7 @@ class SqliteStore:
         self._tick(db)
 
     def _tick(self, db: sqlite3.Connection) -> None:
-        """Learn how far time is, and write down how far it is here."""
+        """Learn how far observed time is, and write down how far it is here."""
         for (ms,) in db.execute(observed.READ).fetchall():
             self._time.learn(ms)
         ((ms,),) = db.execute(observed.SEEN, (self._time.now_ms(),)).fetchall()
@@ -193,4 +208,4 @@ class SqliteStore:
         return self._clock.wall_ns() // 1_000_000
 
     def _deliver(self, news: Sequence[OrderEvent | Unreadable]) -> None:
-        self._sinks.deliver(self.unreadable.sift(news))
+        self._sinks.deliver(self.unreadable.leave_out(news))

@@ -1,0 +1,61 @@
+"""One path of Headrace, run alone so that its instructions can be counted: `part.py NAME COUNT` under callgrind.
+
+Counting is switched on when everything is imported and warm, and off again when COUNT units are done.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def switch(state: str) -> None:
+    """Switch callgrind's counting `on` or `off` for this process."""
+    if "COUNTED" in os.environ:
+        command = ["vgdb", f"--pid={os.getpid()}", "instrumentation", state]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def pipeline(kind: str, count: int) -> None:
+    """Run `count` node frames of one kind (accounts, trades) through parse, pipeline, bus, cache and framing."""
+    from headrace.bench import pipeline as bench
+
+    updates, chance = asyncio.run(bench.demo_updates()), random.Random(1)
+    make: Callable[..., list[bytes]] = getattr(bench, f"{kind[:-1]}_frames")
+    frames = make(updates, count, chance)
+    asyncio.run(bench.measure(frames[:64]))
+
+    async def counted() -> None:
+        switch("on")
+        await bench.measure(frames)
+        switch("off")
+
+    asyncio.run(counted())
+
+
+def fan_out(count: int) -> None:
+    """Publish `count` trades to 100 clients with filters of their own."""
+    from headrace.bench import filters as bench
+
+    messages = bench.trades(count)
+
+    async def counted() -> None:
+        await bench.measure(bench.both, 100, messages[:20])
+        switch("on")
+        await bench.measure(bench.both, 100, messages)
+        switch("off")
+
+    asyncio.run(counted())
+
+
+PARTS: dict[str, Callable[[int], Any]] = {
+    "accounts": lambda count: pipeline("accounts", count),
+    "trades": lambda count: pipeline("trades", count),
+    "fan_out": fan_out,
+}
+
+if __name__ == "__main__":
+    PARTS[sys.argv[1]](int(sys.argv[2]))

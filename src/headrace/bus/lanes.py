@@ -1,0 +1,51 @@
+"""Which lane a topic belongs to, and how a writer publishes in spite of a bus that is away for a while."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, get_args
+
+import structlog
+
+from headrace.bus import Bus, Lane, Writer
+from headrace.model.errors import TransientError
+from headrace.model.events import Position, Publication
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+
+LANES: Final[Sequence[Lane]] = get_args(Lane)
+
+_LANE_OF_KIND: Final[Mapping[str, Lane]] = MappingProxyType(
+    {"order": "orders", "orders": "orders", "app": "broadcasts", "user": "broadcasts"}
+)
+"""Kind of topic → lane; all other kinds belong to `ingest`. What an application broadcasts on such a topic is published
+by the writer of `ingest`, as two writers can't count one topic's offsets."""
+
+_log = structlog.get_logger("bus")
+
+
+def lane_of(topic: str) -> Lane:
+    """Return the lane of a topic, which its kind decides."""
+    return _LANE_OF_KIND.get(topic.partition(":")[0], "ingest")
+
+
+async def claim_all(bus: Bus) -> Mapping[Lane, Writer]:
+    """Return the writers of all lanes, for a process that is alone on its bus."""
+    return {lane: await bus.claim(lane) for lane in LANES}
+
+
+async def publish_until_answered(
+    writer: Writer, publications: Sequence[Publication], clock: Clock, *, new_epoch: bool = False
+) -> list[Position]:
+    """Publish one batch, again and again while the bus is away; the batch is appended once.
+
+    Raises FencedError when another writer has the lane.
+    """
+    batch = writer.batch(publications, new_epoch=new_epoch)
+    backoff = Backoff(initial_s=0.05, max_s=5.0)
+    while True:
+        try:
+            return await writer.publish(batch)
+        except TransientError as error:
+            if not backoff.tries:
+                _log.warning("bus_away", lane=writer.lane, error=str(error))
+            await clock.sleep(backoff.next_s())

@@ -1,0 +1,84 @@
+"""Under which names, and with which fingerprint, a request is known again. Pure."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from headrace.model.orders import OrderRefused, OrderRequest, Token, Trigger
+
+KEY_LENGTH_MAX: Final = 128
+
+_SF_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+_ALWAYS_COUNTED: Final[Mapping[type, tuple[str, ...]]] = {
+    OrderRequest: (
+        "user_id",
+        "said_in",
+        "said_out",
+        "token_in",
+        "token_out",
+        "amount",
+        "slippage_bps",
+        "type",
+        "trigger",
+        "min_out",
+        "priority",
+        "expires_at_ms",
+        "mode",
+        "client_order_id",
+    ),
+    Token: ("mint", "decimals"),
+    Trigger: ("when", "out", "per"),
+}
+
+
+def names_of(request: OrderRequest, key: str | None) -> list[str]:
+    """Return the names under which the order can be found again: those of its key, and the client's order id.
+
+    `abc` and `"abc"`, the form of the IETF's draft (an RFC 8941 string), are one key. Under a quoted key, an order that
+    an earlier version stored with the quotes is found first. Raise OrderRefused 400 for a text that can't be a key.
+    """
+    names: list[str] = []
+    if key is not None:
+        plain = _unquoted(key)
+        if not (0 < len(plain) <= KEY_LENGTH_MAX and plain.isascii() and plain.isprintable()):
+            message = f"the key is not 1 to {KEY_LENGTH_MAX} printable ASCII characters"
+            raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)
+        names += dict.fromkeys((f"key:{key}", f"key:{plain}"))
+    if request.client_order_id is not None:
+        names.append(f"client:{request.client_order_id}")
+    return names
+
+
+def fingerprint(request: OrderRequest) -> str:
+    """Return by what two orders under one key differ: SHA-256 of the client's request, in hexadecimal.
+
+    Stored fingerprints must match for ever. So the fields of version 0.1 always count, and a later field only where it
+    is not the default: a client that knows nothing of the field still gets its order again. Of an order that is to
+    expire in some time, that time counts, not the moment, which is another at each asking.
+    """
+    asked = request if request.expires_in_ms is None else msgspec.structs.replace(request, expires_at_ms=None)
+    return hashlib.sha256(msgspec.json.encode(_counted(asked))).hexdigest()
+
+
+def _counted(value: Any) -> Any:
+    """Return the part of a value that counts: fields of version 0.1 in their order, then later ones that are given."""
+    always = next((names for shape, names in _ALWAYS_COUNTED.items() if isinstance(value, shape)), None)
+    if always is None:
+        return value
+    later = [
+        field.name
+        for field in msgspec.structs.fields(value)
+        if field.name not in always and getattr(value, field.name) != field.default
+    ]
+    return {name: _counted(getattr(value, name)) for name in (*always, *later)}
+
+
+def _unquoted(key: str) -> str:
+    """Return the content of an RFC 8941 string; any other text as it is."""
+    inside = _SF_STRING.fullmatch(key)
+    return key if inside is None else _ESCAPED.sub(r"\1", inside[1])

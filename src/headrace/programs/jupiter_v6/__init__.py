@@ -1,0 +1,1 @@
+"""Jupiter, the aggregator: its events repeat swaps of other programs."""

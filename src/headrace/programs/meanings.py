@@ -1,0 +1,168 @@
+"""What the events and accounts of a program can mean, and the words in which its `facts.py` says so."""
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+Fields: TypeAlias = Mapping[str, Any]
+"""Fields of an event or account by name, as decoders give them: None for a field that an older layout lacks."""
+
+Holders: TypeAlias = tuple[str | None, ...]
+"""Token accounts of one mint, the surest first: any of them may be unknown or closed within the transaction."""
+
+NO_EVENTS: Final = "its events are self-CPI instructions, which no log line holds: no trade comes"
+NO_DIRECTION: Final = "its log lines name neither pool, mint nor direction: no trade comes"
+NO_POOL: Final = "its log lines name neither pool nor mint: trades come without mint"
+
+
+class Pair(msgspec.Struct, frozen=True, gc=False):
+    """A pool's two mints in the pool's own order: base and quote, token 0 and 1, X and Y, A and B, coin and pc."""
+
+    first: str
+    second: str
+
+
+class Scene(NamedTuple):
+    """What a whole transaction adds to an event. Empty where only log lines came.
+
+    `accounts` are those of the instruction that emitted the event, in its order: name in the IDL → key, and behind the
+    named ones `remaining_0`, …. `mints` says which mint each token account holds.
+    """
+
+    accounts: Mapping[str, str] = {}
+    mints: Mapping[str, str] = {}
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """Return the mints that the accounts of these names are; None if one of them is not there."""
+        mints = self.accounts.get(first), self.accounts.get(second)
+        return None if mints[0] is None or mints[1] is None else Pair(mints[0], mints[1])
+
+    def remaining(self) -> list[str]:
+        """Return the accounts behind those that the IDL names, in order."""
+        return [key for name, key in self.accounts.items() if name.startswith("remaining_")]
+
+
+class Swap(msgspec.Struct, frozen=True, gc=False):
+    """A swap in the pool's own order. `first_in`: the trader gave the pool's first token and took the second.
+
+    Amounts are those by which the pool or curve priced the swap, in base units: what came in and what went out. Fees
+    charged beside that are further fields of the event. `first`, `second` and `first_in` are None where an old layout
+    does not say enough: such a swap can't be read. `user` is the trader whom the event or its instruction names.
+    `holders` are token accounts of the first and the second mint.
+    """
+
+    first: int | None
+    second: int | None
+    first_in: bool | None
+    pool: str | None
+    user: str | None
+    pair: Pair | None = None
+    holders: tuple[Holders, Holders] = ((), ())
+
+
+class NewToken(NamedTuple):
+    """A token as the event of its creation describes it; None for what the event and its instruction lack."""
+
+    mint: str | None
+    name: str | None
+    symbol: str | None
+    creator: str | None
+
+
+class MintFacts(NamedTuple):
+    """Decimals of a mint, and its supply in base units; None where not known."""
+
+    decimals: int | None = None
+    supply: int | None = None
+
+
+class AboutMint(NamedTuple):
+    """Decimals or supply of a mint, by an event or account.
+
+    `nominal`: the program goes by this supply, and nobody read it from the mint. Nothing is learned where `mint` is
+    None.
+    """
+
+    mint: str | None
+    facts: MintFacts
+    nominal: bool = False
+
+
+class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Meaning of an event. Readers never raise for a field or account that is missing or None.
+
+    `trade` reads a swap, and gives None for an event that is none. `repeats` names the older event of the same swap
+    that some versions of the program emit beside this one; the older then counts. `pool` names the fields for the pool
+    that the event creates and that pool's first and second mint. `token` reads a token that the event creates. `mints`
+    reads what the event says of mints, given the mint that the event trades or creates, None if there is none.
+    """
+
+    trade: Callable[[Fields, Scene], Swap | None] | None = None
+    repeats: str | None = None
+    pool: tuple[str, str, str] | None = None
+    token: Callable[[Fields, Scene], NewToken] | None = None
+    mints: Callable[[Fields, str | None], Iterable[AboutMint]] | None = None
+
+
+class AccountFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Meaning of an account.
+
+    `pool` names the fields of a pool for its first and second mint; None instead of the second: it is SOL. `mints`
+    reads what the account, given its key, says of mints.
+    """
+
+    pool: tuple[str, str | None] | None = None
+    mints: Callable[[str, Fields], Iterable[AboutMint]] | None = None
+
+
+class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Meanings of a program's events and accounts, by their names in the IDL.
+
+    `log_lines_lack` says why a subscription to its log lines brings less than whole transactions do; empty where it
+    brings the same.
+    """
+
+    events: Mapping[str, EventFacts] = {}
+    accounts: Mapping[str, AccountFacts] = {}
+    log_lines_lack: str = ""
+
+
+Amounts: TypeAlias = tuple[int | None, int | None, bool | None]
+"""`first`, `second` and `first_in` of a Swap."""
+
+_NO_FIELDS: Final[Fields] = MappingProxyType({})
+
+
+def in_and_out(taken: int | None, given: int | None, first_in: bool | None) -> Amounts:
+    """Return the amounts of an event that counts what the pool took and what it gave."""
+    if first_in is None:
+        return None, None, None
+    return (taken, given, True) if first_in else (given, taken, False)
+
+
+def inside(fields: Fields, name: str) -> Fields:
+    """Return the fields of a struct within the event; none if there is no such struct."""
+    inner = fields.get(name)
+    return inner if isinstance(inner, dict) else _NO_FIELDS
+
+
+def change(before: int | None, after: int | None) -> int | None:
+    """Return by how much a reserve changed, whatever the direction."""
+    return None if before is None or after is None else abs(after - before)
+
+
+def either(value: object, yes: object, no: object) -> bool | None:
+    """Return whether `value` is `yes`; None where it is neither `yes` nor `no`."""
+    return True if value == yes else False if value == no else None
+
+
+def decimals_of(*names: tuple[str, str]) -> Callable[[str, Fields], Iterable[AboutMint]]:
+    """Return a reader of a pool account with fields (mint, its decimals)."""
+    return lambda _, fields: [AboutMint(fields.get(mint), MintFacts(fields.get(count))) for mint, count in names]
+
+
+def mint_account(pubkey: str, fields: Fields) -> Iterable[AboutMint]:
+    """Read the account of a mint itself."""
+    return (AboutMint(pubkey, MintFacts(fields.get("decimals"), fields.get("supply"))),)

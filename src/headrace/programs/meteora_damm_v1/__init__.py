@@ -1,0 +1,1 @@
+"""Meteora's DAMM v1, pools over shared vaults."""

@@ -1,0 +1,1 @@
+"""Meteora's dynamic bonding curve."""

@@ -1,0 +1,1 @@
+"""Orca's Whirlpools, concentrated liquidity."""

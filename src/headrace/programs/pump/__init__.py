@@ -1,0 +1,1 @@
+"""Pump.fun's bonding curves."""

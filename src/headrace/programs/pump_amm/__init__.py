@@ -1,0 +1,1 @@
+"""PumpSwap, where coins of pump.fun trade after their curve."""

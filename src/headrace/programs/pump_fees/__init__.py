@@ -1,0 +1,1 @@
+"""Pump.fun's program of fees."""

@@ -1,0 +1,1 @@
+"""Raydium's AMM v4, which logs as text."""

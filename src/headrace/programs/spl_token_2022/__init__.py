@@ -1,0 +1,1 @@
+"""The token program with extensions."""

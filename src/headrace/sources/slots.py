@@ -1,0 +1,140 @@
+"""Where the chain is, by the word of all nodes of a source, and which of its slots are confirmed, finalized or dead."""
+
+from typing import Final
+
+import structlog
+
+from headrace.model.errors import BadInputError, TransientError
+from headrace.model.updates import SlotStatus, SlotUpdate
+from headrace.runtime.clock import Clock
+from headrace.solana.rpc import Rpc, RpcError
+from headrace.sources import Outlet
+from headrace.sources.confirm import Confirmations
+from headrace.sources.connection import SlotNotice
+from headrace.sources.head import Heads
+from headrace.sources.health import SourceHealth
+from headrace.sources.metrics import SourceMetrics
+from headrace.sources.proofs import Proofs
+from headrace.sources.settings import NodeSourceSettings
+from headrace.sources.subscriptions import SLOTS
+
+_PAST_SLOTS: Final = 1_024
+_AHEAD_SLOTS: Final = 512
+"""A node delivers slots at most so far from its head; any other slot is misread, or made up."""
+
+_log = structlog.get_logger("source")
+
+
+class ChainSlots:
+    """Judge the slots that witnesses name, and publish slot statuses as SlotUpdates.
+
+    Witnesses are connections, by their names, and `<source>-http`. A slot that a witness takes back is counted, and
+    forgotten where it was believed. `proofs` hears which slots are decided.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        proofs: Proofs,
+        *,
+        outlet: Outlet,
+        settings: NodeSourceSettings,
+        clock: Clock,
+        metrics: SourceMetrics,
+        health: SourceHealth,
+    ) -> None:
+        self._name, self._proofs, self._outlet = name, proofs, outlet
+        self._settings, self._clock, self._metrics, self._health = settings, clock, metrics, health
+        self._heads = Heads()
+        self._confirmations = Confirmations()
+        self._root = 0
+
+    @property
+    def head(self) -> int:
+        """The head of the chain, 0 while it is unknown."""
+        return self._heads.slot
+
+    def head_of(self, witness: str) -> int:
+        """Return the newest slot of a witness that counts, 0 if none does."""
+        return self._heads.of(witness).slot
+
+    def head_of_others(self, witness: str) -> int:
+        """Return the head by the word of all other witnesses."""
+        return self._heads.others(witness, self._clock.monotonic())
+
+    def ahead(self) -> dict[str, int]:
+        """Return witness → slots by which it contradicts the head, as it is too far ahead."""
+        return self._heads.ahead()
+
+    def forget(self, witness: str) -> None:
+        """Forget a witness that is gone."""
+        self._heads.forget(witness)
+
+    def hear(self, witness: str, slot: int) -> bool:
+        """Take a slot that a witness names as its head; return whether it counts."""
+        climb, before, now = self._heads.of(witness), self._heads.slot, self._clock.monotonic()
+        wild = climb.wild
+        counts = self._heads.hear(witness, slot, now)
+        if climb.wild > wild:
+            self._metrics.wild(witness)
+            self._health.wild(witness, climb.wildest, now)
+        head = self._heads.slot
+        if head < before or not before:
+            self._confirmations.come_down(head)
+            self._proofs.come_down(head)
+            self._root = min(self._root, head)
+        return counts
+
+    def can_be(self, slot: int, witness: str) -> bool:
+        """Return whether an update that the witness delivers can be of `slot`."""
+        return self._heads.can_be(slot, witness, self._clock.monotonic())
+
+    def is_near(self, slot: int, head: int) -> bool:
+        """Return whether a node at `head` may deliver something of `slot`."""
+        return bool(head) and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS
+
+    def appeared(self, slot: int) -> None:
+        """Let `slot` wait for confirmation: an update of it came, or `getSlot` named it."""
+        self._confirmations.processed(slot)
+
+    async def begun(self, witness: str, notice: SlotNotice, received_ns: int) -> None:
+        """Publish a head that counts as processed, and the slots up to a new root as finalized."""
+        self._confirmations.processed(notice.slot, notice.parent)
+        await self._put(witness, notice.slot, "processed", notice.parent, received_ns)
+        if notice.root > self._root:
+            self._root = notice.root
+            self._proofs.reached(notice.root)
+            await self._put(witness, notice.root, "finalized", None, received_ns)
+
+    async def confirm(self, rpc: Rpc) -> None:
+        """Ask a node once per `confirm_s`, for ever, which processed slots are on the confirmed chain; publish these as
+        confirmed and the others as dead. A node that refuses may only lack these slots: it is asked on, more rarely."""
+        refused = False
+        while True:
+            await self._clock.sleep(self._settings.confirm_s)
+            span = self._confirmations.span()
+            if span is None:
+                continue
+            try:
+                blocks = await rpc.get_blocks(*span)
+            except (TransientError, BadInputError) as error:
+                _log.debug("confirm_failed", error=str(error))
+                continue
+            except RpcError as error:
+                if not refused:
+                    _log.warning("confirm_refused", source=self._name, error=str(error))
+                refused = True
+                await self._clock.sleep(self._settings.check_s)
+                continue
+            refused = False
+            for outcome in self._confirmations.listed(blocks, span):
+                if outcome.status == "dead":
+                    self._proofs.died(outcome.slot)
+                else:
+                    self._proofs.reached(outcome.slot)
+                await self._put(self._name, outcome.slot, outcome.status, outcome.parent, self._clock.wall_ns())
+
+    async def _put(self, source: str, slot: int, status: SlotStatus, parent: int | None, at_ns: int) -> None:
+        update = SlotUpdate(source=source, feed=SLOTS.feed, received_ns=at_ns, slot=slot, status=status, parent=parent)
+        if not self._outlet.put_nowait(update):
+            await self._outlet.put(update)
