@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.fanout.history_pages import PAGE_BYTES
+from headrace.fanout.pages import HISTORY_PAGE_BYTES
 from headrace.gateway.transports.websocket import Connection
 from tests.gateway.running_gateway import PING, TEXT, Raw, RunningGateway, frame, join, run_gateway
 
@@ -277,7 +277,7 @@ async def test_one_that_asks_for_much_of_the_past_and_takes_nothing_is_owed_a_pa
                 await asyncio.sleep(0.005)
             while running.gateway.hub.owing:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-        assert only_connection(running).transport.get_write_buffer_size() < 2 * PAGE_BYTES
+        assert only_connection(running).transport.get_write_buffer_size() < 2 * HISTORY_PAGE_BYTES
         answers = [await greedy.json() for _ in range(20)]
         assert [(answer["id"], len(answer["data"]["items"])) for answer in answers] == [(n, 8) for n in range(20)]
         greedy.leave()

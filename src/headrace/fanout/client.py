@@ -1,6 +1,7 @@
-"""A client as the hub knows it: a place to write frames to, and how to write them."""
+"""What the hub needs from outside: clients, their wires, and bounds on its work."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from headrace.fanout.framing import Framing, a_line_each, one_each
 from headrace.protocol.codes import CloseCode
@@ -52,3 +53,22 @@ class Client:
     def not_subscribed(self, topic: str) -> None:
         """Forget a subscription that could not be made. The hub sends the client the reason."""
         raise NotImplementedError
+
+
+class HubLimits(Protocol):
+    """Bounds of one hub, read anew for each use, as they may change while the hub runs."""
+
+    @property
+    def recover_max(self) -> int:
+        """Return the most messages that are replayed to, or held for, one subscription."""
+
+    @property
+    def filter_nodes_max(self) -> int:
+        """Return the most nodes of all distinct filters on one topic."""
+
+    @property
+    def tick_ms(self) -> float:
+        """Return the rest between two writes, in milliseconds."""
+
+
+Limits: TypeAlias = Callable[[], HubLimits]

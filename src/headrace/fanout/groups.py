@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.fanout.client import Client
 from headrace.fanout.framing import Framing
-from headrace.fanout.snapshots import Pages
+from headrace.fanout.pages import Pages
 from headrace.fanout.windows import Window, Windows
 from headrace.model.events import Message, Position
 from headrace.protocol.frames import FrameId, Framer, OnSlow
@@ -32,7 +32,7 @@ class Topic:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.holding: dict[Subscription, None] = {}
+        self.holding: dict[ClientSubscription, None] = {}
         self.newest: Message | None = None
         self._began: Position | None = None
 
@@ -47,7 +47,7 @@ class Topic:
         self.newest, self._began = None, top
 
 
-class Subscription:
+class ClientSubscription:
     """One topic of one client. *Catching up*: its past is read and sent; *live*: a member of its group.
 
     `position` is where the client will be once all that is `behind` is sent, while the subscription is not live; `seen`
@@ -167,9 +167,9 @@ class Group:
         self.passed = 0
         self.pending: list[Item] = []
         self.subscriptions = 0
-        self.members: dict[Framing, dict[Client, Subscription]] = {}
-        self.joining: dict[Subscription, int] = {}
-        self.waiting: dict[Subscription, int] = {}
+        self.members: dict[Framing, dict[Client, ClientSubscription]] = {}
+        self.joining: dict[ClientSubscription, int] = {}
+        self.waiting: dict[ClientSubscription, int] = {}
 
     @property
     def delivered(self) -> tuple[Position | None, int]:
@@ -199,7 +199,7 @@ class Group:
             self._windows.open(window, self)
         return False
 
-    def join(self, subscription: Subscription, at: Position) -> None:
+    def join(self, subscription: ClientSubscription, at: Position) -> None:
         """Let a subscription that is at `at`, the newest position, get every message from the next one on."""
         subscription.is_at(at)
         self.topic.is_at(at)
@@ -210,12 +210,12 @@ class Group:
         else:
             self.rejoin(subscription)
 
-    def rejoin(self, subscription: Subscription) -> None:
+    def rejoin(self, subscription: ClientSubscription) -> None:
         """Make a member of a subscription that has exactly what the members have."""
         client = subscription.client
         self.members.setdefault(client.framing, {})[client] = subscription
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: ClientSubscription) -> None:
         """Send the subscription nothing more; its `position` says up to where it got everything."""
         framing = subscription.client.framing
         members = self.members.get(framing, {})
@@ -226,7 +226,7 @@ class Group:
         self.joining.pop(subscription, None)
         self.waiting.pop(subscription, None)
 
-    def present(self, subscription: Subscription) -> Position | None:
+    def present(self, subscription: ClientSubscription) -> Position | None:
         """Return the newest position if nothing that passes came since the subscription's own; else None."""
         at, top = subscription.position, self.topic.top
         if at is None or top is None or at.epoch != top.epoch:
@@ -235,7 +235,7 @@ class Group:
             return top if at == top else None
         return top if subscription.seen == self.passed else None
 
-    def is_live(self, subscription: Subscription) -> bool:
+    def is_live(self, subscription: ClientSubscription) -> bool:
         """Return whether the subscription is a member."""
         return subscription.client in self.members.get(subscription.client.framing, ())
 

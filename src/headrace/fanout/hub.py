@@ -7,11 +7,10 @@ from typing import Final
 from headrace.bus import Bus, Change
 from headrace.cache import Cache
 from headrace.fanout.catch_up import CatchUp
-from headrace.fanout.client import Client
+from headrace.fanout.client import Client, Limits
 from headrace.fanout.feeds import Feed
-from headrace.fanout.groups import Group, Subscription
-from headrace.fanout.history_pages import HistoryPages
-from headrace.fanout.limits import Limits
+from headrace.fanout.groups import ClientSubscription, Group
+from headrace.fanout.pages import HistoryPages
 from headrace.fanout.replays import Replays
 from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
@@ -49,7 +48,7 @@ class Hub:
     ) -> None:
         self._clock, self._limits = clock, limits
         self._framer: Framer = framer or frames.EventFramer()
-        self.clients: dict[Client, dict[str, Subscription]] = {}
+        self.clients: dict[Client, dict[str, ClientSubscription]] = {}
         """Every client with its subscriptions by topic."""
         self.subscriptions = 0
         """Topics of all connections. Counted at every change, as metrics are read in a thread."""
@@ -177,7 +176,7 @@ class Hub:
             self._feeds[wanted.topic] = feed
             self._interest.add(wanted.topic)
         self.subscriptions += 1
-        subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
+        subscription = ClientSubscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         self.clients[client][wanted.topic] = subscription
         top = feed.top
         if wanted.recover is None and top is not None and not wanted.snapshot:
@@ -187,7 +186,7 @@ class Hub:
         else:
             self._replays.begin(subscription, wanted.recover)
 
-    def unsubscribe(self, client: Client, topic: str) -> Subscription | None:
+    def unsubscribe(self, client: Client, topic: str) -> ClientSubscription | None:
         """End delivery at once; return the subscription that was."""
         subscription = self.clients.get(client, {}).pop(topic, None)
         if subscription is None:
@@ -234,7 +233,7 @@ class Hub:
         self._dirty.append(group)
         self._wake.set()
 
-    def _refuse(self, subscription: Subscription, failure: RequestError) -> None:
+    def _refuse(self, subscription: ClientSubscription, failure: RequestError) -> None:
         client, topic = subscription.client, subscription.group.topic.name
         self.unsubscribe(client, topic)
         client.not_subscribed(topic)

@@ -10,9 +10,9 @@ import structlog
 from headrace.bus import Bus
 from headrace.cache import Cache, Snapshot
 from headrace.fanout.catch_up import CatchUp, Select, catch_up, read_state
-from headrace.fanout.groups import CUT_BYTES, Subscription, Topic
-from headrace.fanout.limits import Limits
-from headrace.fanout.snapshots import Pages
+from headrace.fanout.client import Limits
+from headrace.fanout.groups import CUT_BYTES, ClientSubscription, Topic
+from headrace.fanout.pages import Pages
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Message, Position
 from headrace.protocol import frames
@@ -47,12 +47,12 @@ class Replays:
         framer: Framer,
         *,
         wake: Callable[[], None],
-        refuse: Callable[[Subscription, RequestError], None],
+        refuse: Callable[[ClientSubscription, RequestError], None],
     ) -> None:
         self._bus, self._cache, self._clock, self._limits = bus, cache, clock, limits
         self._supervisor, self._framer = supervisor, framer
         self._wake, self._refuse = wake, refuse
-        self._pumping: OrderedDict[Subscription, None] = OrderedDict()
+        self._pumping: OrderedDict[ClientSubscription, None] = OrderedDict()
         self._dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
 
     @property
@@ -60,11 +60,11 @@ class Replays:
         """Return whether a tick would send something, sockets permitting."""
         return bool(self._pumping)
 
-    def rest(self, subscription: Subscription) -> None:
+    def rest(self, subscription: ClientSubscription) -> None:
         """Send the subscription nothing for now."""
         self._pumping.pop(subscription, None)
 
-    def end(self, subscription: Subscription) -> None:
+    def end(self, subscription: ClientSubscription) -> None:
         """Forget a subscription that ended."""
         if subscription.task is not None:
             subscription.task.cancel()
@@ -89,14 +89,14 @@ class Replays:
             if len(subscription.held) > held_max:
                 subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
 
-    def begin(self, subscription: Subscription, since: Position | None) -> None:
+    def begin(self, subscription: ClientSubscription, since: Position | None) -> None:
         """Read what came after `since` in a task, while live messages are held."""
         subscription.held = []
         subscription.group.topic.holding[subscription] = None
         work, failed = partial(self._catch_up, subscription, since), partial(self._give_up, subscription, INTERNAL)
         subscription.task = self._supervisor.start("gateway", "catch_up", work, on_failure=failed)
 
-    async def _catch_up(self, subscription: Subscription, since: Position | None) -> None:
+    async def _catch_up(self, subscription: ClientSubscription, since: Position | None) -> None:
         group, client, selection = subscription.group, subscription.client, subscription.group.selection
 
         async def select(page: list[Message]) -> list[Message]:
@@ -134,7 +134,9 @@ class Replays:
             group.topic.holding.pop(subscription, None)
             group.join(subscription, now)
 
-    def _replay(self, subscription: Subscription, found: CatchUp, now: Position, *, recovering: bool) -> list[Message]:
+    def _replay(
+        self, subscription: ClientSubscription, found: CatchUp, now: Position, *, recovering: bool
+    ) -> list[Message]:
         """Return the found messages that are to be sent; first send their number, or how many are left out."""
         selection = subscription.group.selection
         tail = selection.passed(found.tail)
@@ -149,7 +151,7 @@ class Replays:
         return replay
 
     async def _read(
-        self, subscription: Subscription, since: Position | None, select: Select
+        self, subscription: ClientSubscription, since: Position | None, select: Select
     ) -> tuple[CatchUp, Snapshot | None]:
         """Return what the client lacks.
 
@@ -166,7 +168,7 @@ class Replays:
         snapshot, found = await read_state(self._bus, self._cache, topic, held, replay_max, select)
         return found._replace(recovered=False), snapshot
 
-    def acknowledge(self, subscription: Subscription, found: CatchUp, *, recovering: bool) -> None:
+    def acknowledge(self, subscription: ClientSubscription, found: CatchUp, *, recovering: bool) -> None:
         """Answer with `subscribed`; frames that follow the answer are in order."""
         subscription.acknowledged = True
         answer = frames.subscribed(
@@ -179,7 +181,7 @@ class Replays:
         )
         subscription.client.send(answer)
 
-    def resume(self, subscription: Subscription) -> None:
+    def resume(self, subscription: ClientSubscription) -> None:
         """Go on for a client that takes data again.
 
         With `drop_oldest` a client goes on with what is next for the live ones, and a `lag` reports what it missed. All
@@ -195,7 +197,7 @@ class Replays:
         else:
             self.go_on(subscription)
 
-    def place(self, subscription: Subscription) -> Position | None:
+    def place(self, subscription: ClientSubscription) -> Position | None:
         """Return up to where the client has got everything for it; None before that is known."""
         if subscription.group.is_live(subscription):
             return subscription.group.delivered[0]
@@ -205,7 +207,7 @@ class Replays:
             return _before((subscription.replay or subscription.held)[0])
         return subscription.position if subscription.acknowledged else None
 
-    def go_on(self, subscription: Subscription) -> None:
+    def go_on(self, subscription: ClientSubscription) -> None:
         """Send what is left of the replay; then join the group if nothing came meanwhile, else read what came."""
         if subscription.client.paused:
             return
@@ -238,14 +240,14 @@ class Replays:
                     self._pumping.pop(subscription, None)
                     self.go_on(subscription)
 
-    def _write_replay(self, subscription: Subscription) -> int:
+    def _write_replay(self, subscription: ClientSubscription) -> int:
         client = subscription.client
         data = subscription.next_frames(self._framer)
         client.flush()
         client.wire.write(data)
         return len(data)
 
-    def _fall_behind(self, subscription: Subscription, top: Position) -> None:
+    def _fall_behind(self, subscription: ClientSubscription, top: Position) -> None:
         """Report the loss to a client whose position the log no longer has, and end it unless it may go on."""
         client, at, group = subscription.client, subscription.position, subscription.group
         top, dropped = group.topic.top or top, group.passed - subscription.seen
@@ -258,7 +260,7 @@ class Replays:
         elif not client.paused:
             self._skip(subscription)
 
-    def _skip(self, subscription: Subscription) -> None:
+    def _skip(self, subscription: ClientSubscription) -> None:
         """Leave out what came meanwhile, report the number, and go on with what the group gets next."""
         group, client, at = subscription.group, subscription.client, subscription.position
         to, count = group.delivered
@@ -277,13 +279,13 @@ class Replays:
         else:
             group.rejoin(subscription)
 
-    def _send_lag(self, subscription: Subscription, to: Position, dropped: int) -> None:
+    def _send_lag(self, subscription: ClientSubscription, to: Position, dropped: int) -> None:
         at, topic = subscription.position, subscription.group.topic.name
         if dropped and at is not None:
             self._dropped.inc(dropped)
             subscription.client.send(frames.lag(topic, to.epoch, at.offset + 1, to.offset, dropped))
 
-    def _give_up(self, subscription: Subscription, failure: RequestError) -> None:
+    def _give_up(self, subscription: ClientSubscription, failure: RequestError) -> None:
         """Refuse the request, as the past can't be read; a subscription granted before ends with its connection."""
         subscription.task = None
         if subscription.acknowledged:

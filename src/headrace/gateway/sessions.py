@@ -38,7 +38,7 @@ from headrace.protocol.session import (
     OwnerOnly,
     Revoke,
     Send,
-    Session,
+    ServerSession,
     Subscribe,
     Unsubscribe,
     Welcome,
@@ -246,13 +246,13 @@ class StreamEndpoint(Client):
         else:
             self._user_topic.acknowledge(wanted.offset, wanted.request_id)
 
-    def _new_session(self, opening: Opening) -> tuple[Session, AuthenticatedSession | None]:
+    def _new_session(self, opening: Opening) -> tuple[ServerSession, AuthenticatedSession | None]:
         """Return the session; the same again where its client must authenticate, else None."""
         limits, now_s = self._keeper.settings.limits(), self._keeper.clock.monotonic()
         auth, orders = self._context.auth, self._context.orders is not None
         credential = credential_of(opening, wanted=auth is not None)
         if auth is None:
-            return Session(limits, now_s, orders=orders), None
+            return ServerSession(limits, now_s, orders=orders), None
         state = CredentialState(self._claimed, auth.settings.terms(), now_s)
         session = AuthenticatedSession(limits, now_s, state, credential, orders=orders)
         return session, session

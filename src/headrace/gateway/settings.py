@@ -1,4 +1,4 @@
-"""What may be set about the gateway."""
+"""Settings of the gateway: its port and limits, admission of clients, TLS."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`host` is loopback by default because authentication is off by default: who can connect can read all.
+    """`[gateway]`. `host` is loopback by default as authentication is off by default: anyone who connects can read all.
 
     Limits that are marked live apply to connections made after the change, `connections_max` at once.
     """
@@ -119,7 +119,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
     def limits(self) -> Limits:
-        """What a new connection is told and held to."""
+        """Return the limits that a new connection gets with its welcome."""
         return Limits(
             topics=self.topics_max, frame=self.frame_bytes_max, cmd_per_s=self.cmd_per_s, history=self.history_max
         )
@@ -188,7 +188,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. They are read again on SIGHUP and when they change."""
+    """`[tls]`: both files, or none. Both are read again on SIGHUP and when they change."""
 
     cert_file: Annotated[
         str,
@@ -197,5 +197,5 @@ class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Annotated[str, Setting("PEM file with the certificate's private key", ("TLS_KEY_FILE",))] = ""
 
     def paths(self) -> list[Path]:
-        """The files to watch."""
+        """Return the files to watch."""
         return [Path(name) for name in (self.cert_file, self.key_file) if name]

@@ -20,7 +20,7 @@ from headrace.protocol.session import (
     OwnerOnly,
     Revoke,
     Send,
-    Session,
+    ServerSession,
     Subscribe,
     read_data,
 )
@@ -32,7 +32,7 @@ HELD_BYTES: Final = 8192
 _auth = msgspec.json.Decoder(AuthData)
 
 
-class AuthenticatedSession(Session):
+class AuthenticatedSession(ServerSession):
     """A session whose commands pass only while its credential is valid, for topics that its identity may read.
 
     A command on the topic of an order becomes an OwnerOnly action where this server has `orders`, and is denied

@@ -10,10 +10,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
-from headrace.gateway.routes.access import check_topic
-from headrace.gateway.routes.asgi_errors import address_of
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.request_counts import discount
+from headrace.gateway.routes.guards import check_topic
+from headrace.gateway.routes.middleware import address_of, discount
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, TopicPath, position, problems
 from headrace.gateway.sessions import SessionContext
 from headrace.gateway.transports.event_stream import TAKE_OVER, EventStream, TakeOver
@@ -24,7 +23,7 @@ from headrace.protocol.sse import position_of
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
 RETRY_FULL_S: Final = 60
-"""When a user may come back who has all the connections that one may have."""
+"""When a user with as many connections as one may have may come back."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -65,7 +64,7 @@ async def follow_topic(
     epoch: EpochQuery = None,
     offset: OffsetQuery = None,
 ) -> ASGIApp:
-    """Every message of the topic from now on, or after a position, as server-sent events.
+    """Follow every message of the topic from now on, or after a position, as server-sent events.
 
     The position is that of `Last-Event-ID`, else `epoch` and `offset`. The first event says whether it was recovered.
     """
@@ -87,7 +86,7 @@ def _position(event_id: str) -> Position:
 
 
 class _Answer:
-    """Writes the head of the answer, and leaves the socket to the stream, which counts as a WebSocket does."""
+    """Writes the head of the answer, and hands the socket to the stream, which counts as a WebSocket."""
 
     def __init__(
         self, sessions: SessionContext, address: str, topic: str, since: Position | None, identity: Identity | None
@@ -101,7 +100,7 @@ class _Answer:
         )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """From the checks to the stream nothing waits, so the limits hold."""
+        """Answer. Nothing waits between the checks and the stream, so the limits hold."""
         admission = self._sessions.keeper.admission
         try:
             _check_room(self._sessions, self._identity)

@@ -1,4 +1,4 @@
-"""What the AsyncAPI document tells: every command, frame and code of the streams has its entry here.
+"""Entries of the AsyncAPI document: every command, frame and code of the streams has one here.
 
 A command, frame or code without one fails tests/gateway/test_asyncapi.py.
 """
@@ -35,7 +35,7 @@ class Order(msgspec.Struct, tag_field="type", tag="order", forbid_unknown_fields
 
 
 class Command(NamedTuple):
-    """What a client may say: its `data` (None: there is none), and the frames that answer it."""
+    """A command of a client: its `data` (None: no data), and the frames that answer it."""
 
     summary: str
     data: type | None

@@ -1,4 +1,4 @@
-"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub like any WebSocket."""
+"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub, as a WebSocket does."""
 
 import asyncio
 import math
@@ -20,14 +20,14 @@ from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
 
 TakeOver: TypeAlias = Callable[[asyncio.Protocol], bool]
-"""Gives the socket to another protocol, once the head of the answer is written; False when there is no body to send."""
+"""Hands the socket to another protocol once the head of the answer is written; False when no body is to be sent."""
 
 TAKE_OVER: Final = "headrace.take_over"
-"""The ASGI extension whose `call` it is."""
+"""The ASGI extension whose `call` is a TakeOver."""
 
 RETRY_MS: Final = (1000, 3000)
 RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
-"""Where the wait before a client comes back is drawn from: one by one after a fault, spread out after a restart."""
+"""Ranges of the random wait before a client comes back: short after a fault, spread out after a restart."""
 
 _LOST: Final = 1006
 
@@ -36,16 +36,16 @@ _rng: Final = random.SystemRandom()
 
 
 class EventStream(Client, Stalling, asyncio.Protocol):
-    """One client that reads a topic over HTTP, from `open` to `close`; the rules are those of a WebSocket.
+    """One client that reads a topic over HTTP, by the rules of a WebSocket.
 
-    It is told its topic with `subscribed` first, and why it ends with `close` last. Nobody answers a heartbeat here:
-    a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged.
+    The first event is `subscribed`, the last `close` with the reason. Clients do not answer heartbeats here: the kernel
+    finds a client that vanished, as its TCP no longer acknowledges data.
     """
 
     def __init__(
         self, sessions: SessionContext, topic: str, recover: Position | None, identity: Identity | None, address: str
     ) -> None:
-        """Under `address` it was counted on entering; it leaves there when its socket is gone."""
+        """Follow `topic` after `recover`. The caller entered `address`; the stream leaves it at its end."""
         self._sessions, self._keeper, self._address = sessions, sessions.keeper, address
         self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf
@@ -73,7 +73,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.wake()
 
     def data_received(self, data: bytes) -> None:
-        """The rest of a body, or requests that are never answered: dropped, and not for ever."""
+        """Drop the rest of a body and later requests; too many bytes end the connection."""
         self._heard_bytes += len(data)
         if self._heard_bytes > self._keeper.settings.body_bytes_max:
             self.abort()
@@ -98,7 +98,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def wake(self) -> None:
-        """The credential may have expired; whoever comes back shows a newer one."""
+        """End with the credential; the client comes back with a newer one."""
         now_s = self._keeper.clock.monotonic()
         if now_s >= self._ends_s:
             self.cut_off(CloseCode.EXPIRED)
@@ -111,7 +111,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
             self.send(frames.ping(ts_ms, self._sessions.head(), self._sessions.hub.tops(self)))
 
     def no_pong(self) -> None:
-        """Never called: its pings need no answer."""
+        """Do nothing: heartbeats need no answer here."""
 
     def cut_off(self, code: CloseCode) -> None:
         if not self.open:
@@ -128,7 +128,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.close()
 
     def not_subscribed(self, topic: str) -> None:
-        """There is nothing else to wait for on this stream: come back, and ask again."""
+        """End the stream, which has no other topic; the client comes back and asks again."""
         self.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def _leave(self) -> None:
@@ -142,7 +142,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
 
 
 def _give_up_after(transport: asyncio.Transport, silent_s: float) -> None:
-    """Let the kernel drop the connection when what was sent is not acknowledged for so long (RFC 5482)."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS, where it takes TCP's own patience
+    """Let the kernel drop the connection when data is not acknowledged for `silent_s` seconds (RFC 5482)."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # macOS has no such option, and uses TCP's own time-outs
         plug = transport.get_extra_info("socket")
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(silent_s * 1000)))

@@ -1,4 +1,4 @@
-"""The opening handshake: what an upgrade request asks for, and how it is answered."""
+"""The opening handshake of a WebSocket: what an upgrade request asks for, and the answer."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ _OFFERED: Final = "jwt."
 
 
 class Opening(NamedTuple):
-    """What the client asked for with its handshake.
+    """The parts of a handshake that an endpoint needs.
 
-    `address` is whom limits hold to account, `parameter` what stood for `{id}` in the endpoint's path.
+    `address` is the address to which limits apply, `parameter` the text in place of `{id}` in the endpoint's path.
     """
 
     query: Mapping[str, list[str]]
@@ -39,14 +39,14 @@ class Opening(NamedTuple):
 
 
 class Handshake(NamedTuple):
-    """What to answer, and whether messages may be compressed from now on."""
+    """The answer, and whether messages may be compressed from now on."""
 
     response: Response
     deflate: bool
 
 
 def shake_hands(request: Request, *, compression: bool) -> Handshake:
-    """Judge an upgrade request; any status but 101 is a refusal whose body is not meant to be shown."""
+    """Return the answer to an upgrade request; any status but 101 is a refusal, whose body must not be shown."""
     extensions = [_DeflateEachAlone()] if compression else None
     server = _Server(extensions=extensions)
     response = server.accept(request)
@@ -78,7 +78,7 @@ class _Server(ServerProtocol):
 
 
 def opening(request: Request, address: str, parameter: str) -> Opening:
-    """Raises Refused for a query that is none."""
+    """Read the handshake. Raise Refused for a malformed query."""
     query = request.path.partition("?")[2]
     try:
         fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
@@ -107,7 +107,7 @@ def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
 
 
 def refusal(refused: Refused, offered: Headers) -> Response:
-    """The answer instead of 101: a problem document. `offered` are headers of which the useful ones are kept."""
+    """Return the answer instead of 101: a problem document with the useful ones of the `offered` headers."""
     body = problem(refused.status, refused.detail)
     headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
     for name in ("Date", "Allow", "Upgrade"):

@@ -1,10 +1,11 @@
-"""Pages of the past on request, for each client one after another: the next is read once the last was taken."""
+"""Pages of long answers: the state of a topic for a new subscription, and the past of a topic on request."""
 
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headrace.bus import Bus
+from headrace.cache import Snapshot
 from headrace.fanout.client import Client
 from headrace.model.errors import RequestError, TransientError
 from headrace.protocol import frames
@@ -13,10 +14,41 @@ from headrace.protocol.frames import Framer
 from headrace.protocol.session import History
 from headrace.runtime.supervise import Supervisor
 
+SNAPSHOT_PAGE_BYTES: Final = 65_536
+"""Bytes of the frames in one page; a single longer item is sent all the same."""
+
+
+class Pages:
+    """The part of a snapshot that is yet to send: at least one page, so that a client hears of an empty state too."""
+
+    def __init__(self, topic: str, snapshot: Snapshot) -> None:
+        self._topic, self._snapshot = topic, snapshot
+        self._items = deque(snapshot.items)
+        self._number = 1
+        self.left = True
+
+    def next_page(self, framer: Framer) -> bytes:
+        """Take the frame of the next page; after the last, `left` is False."""
+        items: list[bytes] = []
+        room = SNAPSHOT_PAGE_BYTES
+        while self._items:
+            item = framer(self._items[0])
+            room -= len(item)
+            if items and room < 0:
+                break
+            items.append(item)
+            self._items.popleft()
+        self.left = bool(self._items)
+        self._number += 1
+        at, slot, complete = self._snapshot.at, self._snapshot.as_of_slot, self._snapshot.complete
+        following = self._number if self.left else None
+        return frames.snapshot(self._topic, at, slot, items, following, complete=complete)
+
+
 if TYPE_CHECKING:
     import asyncio
 
-PAGE_BYTES: Final = 524_288
+HISTORY_PAGE_BYTES: Final = 524_288
 """Bytes of the frames in one answer; a longer page gets fewer messages."""
 
 UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
@@ -76,5 +108,5 @@ class HistoryPages:
         if not page.complete:
             client.send(frames.error(UNRECOVERABLE, wanted.request_id))
             return
-        items = frames.items_within(page.messages, self._framer, PAGE_BYTES)
+        items = frames.items_within(page.messages, self._framer, HISTORY_PAGE_BYTES)
         client.send(frames.history(wanted.topic, wanted.request_id, page.top, items))
