@@ -1,14 +1,17 @@
-"""Shapes of the frames that a server sends: what each frame promises. Tests compare real frames with these. Pure.
+"""Shapes of all frames and commands: the one statement that schema, SDKs and docs are made of or checked against. Pure.
 
 Frames are built in `frames`, which is faster. Shapes are exact: a field that is missing here is a defect there.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from headrace.model.orders import Fate
 from headrace.model.updates import Commitment
+from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 
 U64: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", description="an integer of up to 64 bits")]
@@ -308,3 +311,24 @@ SENT: TypeAlias = (
     | Ping
 )
 """Every frame that a server sends on a WebSocket."""
+
+
+class Command(NamedTuple):
+    """A command of a client: its `data` (None: no data), and the frames that answer it."""
+
+    summary: str
+    data: type | None
+    answers: Sequence[type] = ()
+
+
+COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
+    {
+        "subscribe": Command("Begin to get a topic", frames.SubscribeData, (Subscribed, Snapshot, Error)),
+        "unsubscribe": Command("Get no more of a topic", frames.UnsubscribeData, (Unsubscribed, Error)),
+        "history": Command("Read a page of a topic's past", frames.HistoryData, (History, Error)),
+        "pong": Command("Answer a ping", None),
+        "auth": Command("Show who you are, or a newer token", frames.AuthData, (Authenticated, Error)),
+        "ack": Command("Say that what a user was sent has arrived", frames.AckData, (Acknowledged, Error)),
+    }
+)
+"""Every command of a session but those on orders."""

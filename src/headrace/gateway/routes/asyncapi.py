@@ -10,12 +10,13 @@ from litestar import MediaType, Response, get
 from headrace import __version__
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.schema_parts import portable
-from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
+from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
 from headrace.gateway.transports.handshake import SUBPROTOCOL
 from headrace.model import topics
 from headrace.model.identity import SUBJECT_LENGTH_MAX
 from headrace.protocol import frames
 from headrace.protocol.codes import may_reconnect
+from headrace.protocol.shapes import Command
 
 Document: TypeAlias = dict[str, Any]
 
