@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from headrace.bus import Bus
-from headrace.cache import Cache, Snapshot
+from headrace.cache import Snapshot, Snapshots
 from headrace.fanout.log_reader import LogReader, tail_after
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position
@@ -55,7 +55,7 @@ async def catch_up(
 
 
 async def read_state(
-    bus: Bus, cache: Cache, topic: str, held: Sequence[Message], replay_max: int, select: Select
+    bus: Bus, cache: Snapshots, topic: str, held: Sequence[Message], replay_max: int, select: Select
 ) -> tuple[Snapshot, CatchUp]:
     """Return the topic's state and the log after it, both selected; the log is joined to `held` as in `catch_up`.
 

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from headrace.bus import Bus
-from headrace.cache import Cache, Snapshot
+from headrace.cache import Snapshot, Snapshots
 from headrace.fanout.catch_up import CatchUp, Select, catch_up, read_state
 from headrace.fanout.client import Limits
 from headrace.fanout.groups import CUT_BYTES, ClientSubscription, Topic
@@ -39,7 +39,7 @@ class Replays:
     def __init__(
         self,
         bus: Bus,
-        cache: Cache | None,
+        cache: Snapshots | None,
         clock: Clock,
         limits: Limits,
         metrics: Metrics,

@@ -8,7 +8,7 @@ import msgspec
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus, Lane, Writer
-from headrace.cache import Cache
+from headrace.cache import Snapshots
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
@@ -52,7 +52,7 @@ class GatewayContext:
     metrics: Metrics
     supervisor: Supervisor
     head: Callable[[], Head] = Head
-    cache: Cache | None = None
+    cache: Snapshots | None = None
     inbox: Inbox | None = None
     writers: Mapping[Lane, Writer] = MappingProxyType({})
     orders: Intake | None = None
