@@ -18,7 +18,6 @@ from headrace.bus import Batch, BusSettings, Lane
 from headrace.bus.memory import MemoryBus
 from headrace.model.errors import TransientError
 from headrace.model.events import Position
-from headrace.model.states import STATEFUL
 from headrace.service.service import PARTS, Service
 from headrace.testing import postgres
 from tests.flow.desk import BODY, Desk, ask, desk
@@ -363,7 +362,6 @@ class AwayBus(MemoryBus):
 async def test_a_pipeline_whose_messages_the_bus_refuses() -> None:
     def prepare(service: Service) -> None:
         service.bus = AwayBus(BusSettings(), service.clock, "test")
-        service.bus.subscribe(service.cache.apply, kinds=STATEFUL)
 
     async with life(prepare=prepare) as alive:
         bus = alive.service.bus

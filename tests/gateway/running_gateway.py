@@ -15,6 +15,7 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import BusSettings
 from headrace.cache import CacheSettings
+from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
@@ -24,7 +25,6 @@ from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.transports.tls import TlsSettings
 from headrace.inbox import Inbox
 from headrace.model.events import MessageKind, Position, Publication
-from headrace.model.states import STATEFUL
 from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
@@ -136,14 +136,15 @@ async def run_gateway(
     async with Supervisor(clock) as supervisor:
         bus = bus or LocalBus(BusSettings(history_size=history_size), clock, "g")
         cache = MemoryCache(CacheSettings(), metrics)
-        bus.subscribe(cache.apply, kinds=STATEFUL)
+        feed = CacheFeed(bus, cache, await cache.claim(), clock, metrics)
+        supervisor.start("cache", "feed", feed.run)
         gateway = Gateway(
             msgspec.convert({"port": 0, **settings}, GatewaySettings),
             bus,
             health,
             metrics,
             clock,
-            cache=cache,
+            cache=feed,
             inbox=inbox,
             writers=bus.writers,
             orders=orders,
@@ -166,6 +167,7 @@ async def run_gateway(
                 raw.leave()
                 _opened.remove(raw)
             await _stop(gateway, supervisor, clock)
+            feed.close()
             supervisor.cancel()
     assert not gateway.hub.clients
     assert not gateway.hub.topics()

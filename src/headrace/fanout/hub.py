@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace.bus import Bus, Change
-from headrace.cache import Cache
+from headrace.cache import Snapshots
 from headrace.fanout.catch_up import CatchUp
 from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import Client, Group, Subscription
@@ -43,7 +43,7 @@ class Hub:
         metrics: Metrics,
         supervisor: Supervisor,
         framer: Framer | None = None,
-        cache: Cache | None = None,
+        cache: Snapshots | None = None,
     ) -> None:
         self._clock, self._limits = clock, limits
         self._framer: Framer = framer or frames.EventFramer()

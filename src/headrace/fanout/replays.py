@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from headrace.bus import Bus
-from headrace.cache import Cache, Snapshot
+from headrace.cache import Snapshot, Snapshots
 from headrace.fanout.catch_up import CatchUp, Sift, catch_up
 from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import CUT_BYTES, Subscription
@@ -44,7 +44,7 @@ class Replays:
     def __init__(
         self,
         bus: Bus,
-        cache: Cache | None,
+        cache: Snapshots | None,
         clock: Clock,
         limits: Limits,
         metrics: Metrics,

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from headrace.bus import Bus
-from headrace.cache import Cache, Snapshot
+from headrace.cache import Snapshot, Snapshots
 from headrace.fanout.catch_up import PAGE, CatchUp, Sift, catch_up
 from headrace.model.errors import TransientError
 from headrace.model.events import Message
@@ -47,7 +47,7 @@ class Pages:
 
 
 async def read_state(
-    bus: Bus, cache: Cache, topic: str, held: Sequence[Message], replay_max: int, sift: Sift
+    bus: Bus, cache: Snapshots, topic: str, held: Sequence[Message], replay_max: int, sift: Sift
 ) -> tuple[Snapshot, CatchUp]:
     """The state, and what follows it: the log after it joined to `held`, as `catch_up` says. Both are sifted.
 

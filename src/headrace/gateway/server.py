@@ -13,7 +13,7 @@ import structlog
 from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus, Lane, Writer
-from headrace.cache import Cache
+from headrace.cache import Snapshots
 from headrace.fanout.hub import Hub
 from headrace.fanout.user_topics import Mailboxes
 from headrace.gateway.auth.authenticator import Authenticator
@@ -68,7 +68,7 @@ class Gateway:
         metrics: Metrics,
         clock: Clock,
         *,
-        cache: Cache | None = None,
+        cache: Snapshots | None = None,
         inbox: Inbox | None = None,
         writers: Mapping[Lane, Writer] = MappingProxyType({}),
         supervisor: Supervisor,

@@ -16,6 +16,7 @@ from headrace.bus import BusSettings, Lane, Writer
 from headrace.bus.lanes import claim_all
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
+from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
@@ -29,7 +30,6 @@ from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
 from headrace.model.errors import TransientError
-from headrace.model.states import STATEFUL
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
@@ -79,6 +79,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "config": "tasks",
         "source": "source",
         "rpc": "source",
+        "cache": "cache",
         "gateway": "gateway",
         "pools": "tasks",
         "recorder": "recording",
@@ -145,7 +146,7 @@ class Service:
         self.writers: Mapping[Lane, Writer] = {}
         """What this process publishes with, once it runs."""
         self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
-        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
+        self.state: CacheFeed | None = None
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -171,14 +172,17 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
+            stack.push_async_callback(self.cache.close)
             orders = None
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, self.clock, self.metrics)
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             self.writers = await claim_all(self.bus)
+            self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+            tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
@@ -223,7 +227,8 @@ class Service:
         await self.bus.top(ASKED_ONLY)
 
     async def _check_cache(self, *, thorough: bool) -> None:
-        await self.cache.snapshot(ASKED_ONLY)
+        if self.state is not None:
+            await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""
@@ -251,7 +256,7 @@ class Service:
             self.health,
             self.metrics,
             self.clock,
-            cache=self.cache,
+            cache=self.state,
             inbox=inbox,
             writers=self.writers,
             supervisor=tasks,
