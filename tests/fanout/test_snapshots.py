@@ -15,11 +15,12 @@ from headrace.cache import Snapshots as Cached
 from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.fanout.hub import Hub
-from headrace.fanout.snapshots import PAGE_BYTES
+from headrace.fanout.pages import SNAPSHOT_PAGE_BYTES
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.examples import examples
 from tests.fanout.hub_machine import HesitatingBus, HubMachine, WiredClient
 from tests.fanout.test_slow_clients import SMALL, stalled_client
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
@@ -125,7 +126,7 @@ class Listener(WiredClient):
         for item in data["items"]:
             self.fold.take(item)
             assert int(item["offset"]) <= at.offset
-        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= PAGE_BYTES * 2
+        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= SNAPSHOT_PAGE_BYTES * 2
         self.complete = data["complete"]
         assert self.page is not None
         self.page += 1
@@ -220,7 +221,7 @@ class Snapshots(HubMachine[Listener]):
 
 
 TestSnapshots = Snapshots.TestCase
-TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40)
+TestSnapshots.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, NotRecovered, Subscription
 from headrace.service.server import Service
-from headrace.service.settings import SECTIONS
+from headrace.service.settings import REGISTERS, Registers
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.mainnet import FOLDER, PUMP
@@ -76,16 +76,22 @@ class Life:
 
 @asynccontextmanager
 async def life(
-    *topics: str, toml: Path | None = None, without: Sequence[str] = (), **settings: str
+    *topics: str,
+    toml: Path | None = None,
+    without: Sequence[str] = (),
+    registers: Registers = REGISTERS,
+    **settings: str,
 ) -> AsyncIterator[Life]:
     """A running service whose node sits behind a proxy, and one client that listens to `topics`.
 
-    `settings` are environment; what is to come from the `toml` file is `without` a name there.
+    `settings` are environment; what is to come from the `toml` file is `without` a name there. `registers` are
+    the adapters that the settings choose from.
     """
     async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
         env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
         env = {name: value for name, value in env.items() if name not in without}
-        service = await asyncio.to_thread(lambda: Service(load(SECTIONS, env=env, dotenv=None, toml=toml)))
+        config = await asyncio.to_thread(lambda: load(registers.sections(), env=env, dotenv=None, toml=toml))
+        service = await asyncio.to_thread(lambda: Service(config, registers=registers))
         alive = Life(node, proxy, service)
         stop = asyncio.Event()
         async with Supervisor(SystemClock()) as tasks:

@@ -19,10 +19,9 @@ from headrace.cache.feed import CacheFeed
 from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
@@ -59,8 +58,6 @@ from headrace.sources.subscriptions import parse_all
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """So long what the source has brought is still published at the end; only in a flood there is more."""
-STUCK_S: Final = 10.0
-"""Updates that wait for so long, while none is taken, mean that the pipeline stands."""
 
 ASKED_ONLY: Final = "health"
 """A topic of which there is nothing: whether bus and cache answer is all that counts."""
@@ -222,7 +219,7 @@ class Service:
         inbox.on_trouble = self.probes.trouble("inbox")
         add("bus", self._check_bus)
         add("cache", self._check_cache)
-        add("pipeline", self._check_pipeline)
+        add("pipeline", self.pipeline.check)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         add("disk", Disk(files(self.config, self._registers, orders=orders is not None, inbox=not self._play)).check)
 
@@ -231,11 +228,6 @@ class Service:
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
-
-    async def _check_pipeline(self, *, thorough: bool) -> None:
-        waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
-        if len(self._outlet) and waited_s > STUCK_S:
-            raise TransientError(f"{len(self._outlet)} updates wait, and none was taken for {waited_s:.0f} s")
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""
@@ -249,26 +241,29 @@ class Service:
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
-        self.gateway = Gateway(
-            self.config.section(GatewaySettings),
-            self.bus,
-            self.health,
-            self.metrics,
-            self.clock,
-            cache=self.state,
-            inbox=inbox,
-            writers=self.writers,
-            supervisor=tasks,
+        options = GatewayOptions(
             server_id=self.config.section(CoreSettings).server_id,
-            head=self.head,
+            gateway=self.config.section(GatewaySettings),
+            admission=self.config.section(AdmissionSettings),
+            tls=self.config.section(TlsSettings),
             demo=self._play,
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
-            admission=self.config.section(AdmissionSettings),
-            tls=self.config.section(TlsSettings),
+        )
+        context = GatewayContext(
+            bus=self.bus,
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            supervisor=tasks,
+            head=self.head,
+            cache=self.state,
+            inbox=inbox,
+            writers=self.writers,
             orders=orders.intake if orders is not None else None,
             auth=auth,
         )
+        self.gateway = Gateway(options, context)
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()

@@ -11,11 +11,9 @@ from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
 from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import InboxSettings
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
 from headrace.solana.rpc import RpcSettings
