@@ -16,6 +16,7 @@ from headrace.model.errors import FencedError
 from headrace.model.events import Label, Message, MessageKind, Publication
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.examples import examples
 from tests.local_bus import LocalBus
 
 TOPIC = "accounts:pump"
@@ -320,7 +321,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, items_max=st.sampled_from([2, 4, 100]), name=st.sampled_from(sorted(CACHES)))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, name: str) -> None:
     async def play() -> None:
         tested = CacheInTest(registered(name), items_max=items_max)

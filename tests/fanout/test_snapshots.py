@@ -20,6 +20,7 @@ from headrace.model.events import Label, Message, MessageKind, Position, Publica
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.examples import examples
 from tests.fanout.hub_machine import HesitatingBus, HubMachine, WiredClient
 from tests.fanout.test_slow_clients import SMALL, stalled_client
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
@@ -220,7 +221,7 @@ class Snapshots(HubMachine[Listener]):
 
 
 TestSnapshots = Snapshots.TestCase
-TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40)
+TestSnapshots.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:

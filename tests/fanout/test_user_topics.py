@@ -16,6 +16,7 @@ from headrace.protocol.codes import CloseCode
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.examples import examples
 from tests.fanout.hub_machine import Wire
 from tests.local_bus import LocalBus
 
@@ -133,7 +134,7 @@ STEP = st.one_of(
 
 
 @given(steps=st.lists(STEP, max_size=25), kept_max=st.sampled_from([10, 1000]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_no_letter_is_missed_in_silence(steps: list[Any], kept_max: int) -> None:
     async def play() -> None:
         inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=kept_max))

@@ -41,7 +41,7 @@ async def refused(running: RunningGateway, status: int, more: str = "") -> bytes
 
 
 def web(running: RunningGateway) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{ME}:{running.port}")
+    return httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,10 @@ async def test_cors_for_pages_that_are_allowed() -> None:
 
 
 async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> None:
-    async with run_gateway() as running, httpx.AsyncClient(base_url=f"http://{ME}:{running.port}") as http:
+    async with (
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False) as http,
+    ):
         page = {"Origin": "https://evil.example"}
         answer = await http.get("/api/topics", headers=page)
         assert answer.status_code == 200

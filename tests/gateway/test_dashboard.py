@@ -72,7 +72,7 @@ async def test_the_files_are_served_strictly(running: RunningGateway) -> None:
         "/client/subscription.js": "text/javascript",
         "/icon.svg": "image/svg+xml",
     }
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         for path, media_type in types.items():
             answer = await http.get(path)
             policy = answer.headers["content-security-policy"].split("; ")

@@ -95,7 +95,7 @@ async def follow(running: RunningGateway, last: str | None = None, path: str = P
 
 
 async def refused(running: RunningGateway, path: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         response = await http.get(path, headers=headers)
     assert response.headers["content-type"] == "application/problem+json"
     return response
@@ -214,7 +214,7 @@ async def test_streams_count_as_connections() -> None:
         raw = await join(running)
         async with follow(running) as reader:
             await reader.next()
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(verify=False) as http:
                 counted = (await http.get(f"http://127.0.0.1:{running.port}/api/ws/connections")).json()
             assert (counted["total_connections"], counted["topics"]) == (2, {TOPIC: 1})
             response = await refused(running, PATH)
@@ -232,7 +232,7 @@ async def test_streams_leave_room_for_requests() -> None:
         follow(running),
         follow(running),
         follow(running),
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(verify=False) as http,
     ):
         assert (await http.get(f"http://127.0.0.1:{running.port}/health/live")).status_code == 200
 
@@ -343,7 +343,7 @@ async def test_one_that_leaves_is_forgotten() -> None:
 
 
 async def test_head_has_no_stream_behind_it() -> None:
-    async with run_gateway() as running, httpx.AsyncClient() as http:
+    async with run_gateway() as running, httpx.AsyncClient(verify=False) as http:
         for _ in range(2):
             response = await http.head(f"http://127.0.0.1:{running.port}{PATH}")
             assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")

@@ -22,7 +22,7 @@ def bearer(sub: str) -> dict[str, str]:
 
 
 def web(running: RunningGateway, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", headers=headers)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", headers=headers, verify=False)
 
 
 def slow(per_s: int, **more: Any) -> dict[str, Any]:

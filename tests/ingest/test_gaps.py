@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ingest.gaps import FeedTopics, Gap, GapLedger
+from headrace.ingest.gaps import FeedTopics, GapLedger
+from headrace.model.facts import Gap
 from headrace.model.updates import GapState, GapUpdate
 
 PUMP = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"

@@ -30,7 +30,7 @@ ANSWERS: list[tuple[Literal["known", "none", "unanswered"], tuple[str, str] | No
     ("unanswered", None),
 ]
 
-RECORDED = (10_051, "421bbe8629c7adacaef8ac6034546e2f40998b167bb051f4c2436a2bb1d7ea17")
+RECORDED = (10_096, "ac8302d53ea973e4edecc87674f78752728ec3bcac2bdff63fe956d5b99b3e86")
 """Change this only with a change of the wire protocol that the CHANGELOG names."""
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.ingest.provisional import NOT_IN_BLOCK, Provisional
-from headrace.ingest.slots import Confirmed, Dead, Finalized, Verdict
+from headrace.model.facts import Confirmed, Dead, Decision, Finalized, Proof
+from headrace.model.undecided import NOT_IN_BLOCK, Undecided
 from headrace.model.updates import AnyUpdate, LandingUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
@@ -94,32 +94,44 @@ def test_a_source_that_proves_nothing_is_promoted_with_its_slot() -> None:
     assert trades(event("a", unproven=False), slot(SLOT, "confirmed")) == [("event", "a"), ("promote", "100")]
 
 
-VERDICTS: dict[str, Verdict] = {
-    "confirmed": Confirmed(SLOT), "finalized": Finalized(SLOT), "dead": Dead(SLOT, "fork")
-}  # fmt: skip
-STEPS = ("confirmed", "finalized", "landed", "absent", "unknown", "dead")
+DECISIONS: dict[str, Decision] = {
+    "confirmed": Confirmed(SLOT),
+    "finalized": Finalized(SLOT),
+    "dead": Dead(SLOT, "fork"),
+    "landed": Proof(SLOT, landed=("s",)),
+    "absent": Proof(SLOT, absent=("s",)),
+    "unknown": Proof(SLOT, unknown=("s",)),
+}
+PROOFS = ("landed", "absent", "unknown")
 
 
-@pytest.mark.parametrize("order", [o for n in range(1, 5) for o in itertools.permutations(STEPS, n)], ids="-".join)
-def test_in_any_order_no_promote_without_proof_and_nothing_is_left(order: tuple[str, ...]) -> None:
-    provisional = Provisional()
-    provisional.add(SLOT, [("t", "e1")])
-    provisional.add(SLOT, [("t", "e2"), ("u", "e2")], "s")
-    records: list[tuple[str, str]] = []
-    for step in order:
-        if step in ("confirmed", "finalized", "dead"):
-            out = provisional.settle(VERDICTS[step])
-        else:
-            out = provisional.prove(SLOT, *[("s",) if step == name else () for name in ("landed", "absent", "unknown")])
-        records += [(each.kind, each.topic) for each in out]
-    first = next((step for step in order if step in ("landed", "absent", "unknown", "dead")), "")
-    if first in ("", "unknown", "dead"):
-        assert ("promote", "u") not in records
-        assert ("promote", "t") not in records
-    if first == "absent":
-        assert records.count(("retract", "u")) == 1
-        assert ("promote", "u") not in records
-    assert records.count(("promote", "t")) <= 1
-    assert records.count(("retract", "u")) <= 1
-    if "dead" in order or ("finalized" in order and first in ("landed", "absent", "unknown")):
-        assert len(provisional) == 0
+@pytest.mark.parametrize("order", [o for n in range(1, 5) for o in itertools.permutations(DECISIONS, n)], ids="-".join)
+def test_an_item_is_confirmed_or_retracted_by_its_slot_and_its_proof_in_any_order(order: tuple[str, ...]) -> None:
+    undecided = Undecided[str]()
+    undecided.add(SLOT, ["known"])
+    undecided.add(SLOT, ["doubtful"], "s")
+    outcomes = [undecided.decide(DECISIONS[step]) for step in order]
+    confirmed = [item for outcome in outcomes for item in outcome.confirmed]
+    retracted = [item for outcome in outcomes for group in outcome.retracted for item in group]
+    final = [item for outcome in outcomes for item in outcome.final]
+    ends = [step for step in order if step in ("finalized", "dead")][:1]
+    proof = next((step for step in order if step in (*PROOFS, "dead")), "")
+    assert len(confirmed) == len(set(confirmed))
+    assert len({*retracted}) == len(retracted)
+    assert not {*retracted} & {*final}
+    if proof != "landed":
+        assert "doubtful" not in confirmed
+    if proof == "absent":
+        assert retracted.count("doubtful") == 1
+    if ends == ["dead"]:
+        assert {"known", "doubtful"} <= {*retracted}
+    if "confirmed" in order[: order.index("dead") if "dead" in order else None]:
+        assert "known" in confirmed
+    if "dead" in order or ("finalized" in order and proof in PROOFS):
+        assert len(undecided) == 0
+        assert len(retracted) + len(final) == 2
+
+
+def test_what_nobody_knows_is_retracted_with_its_slot() -> None:
+    kinds = trades(event("a"), landing(unknown=("a",)), slot(SLOT, "dead"))
+    assert kinds == [("event", "a"), ("retract", "dead_slot")]

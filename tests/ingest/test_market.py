@@ -13,12 +13,13 @@ import pytest
 import headrace
 from headrace.decoders.registry import Programs
 from headrace.ingest.chain_time import ChainTime
-from headrace.ingest.mints import Mints
+from headrace.ingest.known import Mints
 from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
 from headrace.model.events import DecodedAccount, DecodedEvent, Publication
+from headrace.model.facts import MintFacts
 from headrace.model.updates import (
     AnyUpdate,
     GapUpdate,
@@ -27,8 +28,8 @@ from headrace.model.updates import (
     SlotUpdate,
     TransactionUpdate,
 )
-from headrace.programs.meanings import MintFacts
 from headrace.programs.pump.facts import SUPPLY
+from headrace.programs.register import EVENTS
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
@@ -249,7 +250,7 @@ def test_a_fork_takes_messages_back_and_says_how_the_mint_stands_without_them() 
     assert len({body["event_id"] for _, _, body in settled if "event_id" in body} | {lost[0][2]["event_id"]}) == 2
     assert stats.trades == {"applied": 3, "retracted": 1}
     assert told(fed(flow, slot(12, "finalized")), "market-data") == []
-    assert not stats._pending, "what is final is no longer kept to be undone"
+    assert not len(stats._undecided), "what is final is no longer kept to be undone"
 
 
 def test_what_is_held_back_comes_with_the_slots_and_can_be_taken_back() -> None:
@@ -310,21 +311,23 @@ def account(program: str, name: str, **data: Any) -> DecodedAccount:
     return DecodedAccount(program=program, program_id="P", name=name, data=data)
 
 
+def learn(mints: Mints, seen: DecodedEvent, mint: str) -> None:
+    mints.learn_event(seen, EVENTS[seen.program, seen.name], mint)
+
+
 def test_facts_of_mints_and_whose_word_counts() -> None:
     mints = Mints()
     assert (mints.of(SOL), mints.of("M")) == (MintFacts(9), MintFacts())
-    mints.learn_event(event("pump", "TradeEvent", mayhem_mode=False), "M")
+    learn(mints, event("pump", "TradeEvent", mayhem_mode=False), "M")
     assert mints.of("M") == MintFacts(6, SUPPLY)
-    mints.learn_event(event("pump_amm", "SellEvent", base_supply=7), "M")
-    mints.learn_event(event("pump", "TradeEvent", mayhem_mode=False), "M")
+    learn(mints, event("pump_amm", "SellEvent", base_supply=7), "M")
+    learn(mints, event("pump", "TradeEvent", mayhem_mode=False), "M")
     assert mints.of("M") == MintFacts(6, 7), "what was read from the mint counts"
     mints.learn_account("M", account("spl_token_2022", "Mint", decimals=6, supply=8))
     assert mints.of("M") == MintFacts(6, 8)
-    mints.learn_event(event("pump", "TradeEvent", mayhem_mode=True), "N")
+    learn(mints, event("pump", "TradeEvent", mayhem_mode=True), "N")
     assert mints.of("N") == MintFacts(6, None), "in mayhem mode the supply grows"
-    mints.learn_event(
-        event("raydium_launchlab", "PoolCreateEvent", base_mint_param={"decimals": 6}, curve_param=None), "L"
-    )
+    learn(mints, event("raydium_launchlab", "PoolCreateEvent", base_mint_param={"decimals": 6}, curve_param=None), "L")
     assert mints.of("L") == MintFacts(6, None)
     mints.learn_account(
         "pool", account("raydium_amm_v4", "AmmInfo", coin_mint="C", coin_decimals=5, pc_mint=SOL, pc_decimals=1)

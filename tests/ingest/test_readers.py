@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from headrace.decoders.events import events_of
 from headrace.decoders.instructions import instructions_of
 from headrace.decoders.registry import Programs
-from headrace.ingest.enrich import Pools, created_of, swap_of, trade_of
-from headrace.ingest.mints import Mints
-from headrace.ingest.signers import on_behalf
+from headrace.ingest.known import Mints, Pools
+from headrace.ingest.trades import on_behalf, trade_of
 from headrace.model.events import DecodedEvent
 from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction, TokenBalance, TransactionUpdate
@@ -77,11 +76,14 @@ def spoiled(draw: st.DrawFn) -> tuple[DecodedEvent, Scene]:
 def test_readers_never_raise_for_what_is_missing(given_: tuple[DecodedEvent, Scene]) -> None:
     event, scene = given_
     pools, mints = Pools(), Mints()
-    pools.learn_event(event)
-    swap = swap_of(event, scene)
+    meaning = EVENTS.get((event.program, event.name))
+    if meaning is None:
+        return
+    pools.learn_event(event, meaning)
+    swap = None if meaning.trade is None else meaning.trade(event.data, scene)
     trade = None if swap is None else trade_of(swap, scene, pools, swap.user)
-    created = created_of(event, scene)
-    mints.learn_event(event, trade.mint if trade is not None else None if created is None else created.mint)
+    token = None if meaning.token is None else meaning.token(event.data, scene)
+    mints.learn_event(event, meaning, trade.mint if trade is not None else None if token is None else token.mint)
     if trade is not None:
         assert trade.base_amount is not None
         assert trade.quote_amount is not None
@@ -96,7 +98,7 @@ def test_readers_never_raise_for_any_accounts(key: tuple[str, str], data: st.Dat
         program=program, program_id="P", name=name, via="log", path=(0,), ordinal=0, data=dict.fromkeys(names)
     )
     accounts = data.draw(st.dictionaries(st.sampled_from(names_of(program)), KEYS))
-    swap = swap_of(event, Scene(accounts, data.draw(st.dictionaries(KEYS, KEYS, max_size=2))))
+    swap = READERS[key](event.data, Scene(accounts, data.draw(st.dictionaries(KEYS, KEYS, max_size=2))))
     assert swap is None or trade_of(swap, Scene(), Pools(), None) is None, "without amounts there is no trade"
 
 

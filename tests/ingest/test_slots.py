@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ingest.slots import Confirmed, Dead, Finalized, SlotTracker, Verdict
+from headrace.ingest.slots import SlotTracker
+from headrace.model.facts import Confirmed, Dead, Finalized, Verdict
 from headrace.model.updates import SlotStatus, SlotUpdate
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.decoders.registry import Programs
-from headrace.ingest.enrich import pair_of_pool
+from headrace.ingest.known import pair_of_pool
 from headrace.model.events import DecodedAccount
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.model.updates import LogsUpdate, TransactionUpdate

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.gaps import UnreadSlots
-from headrace.ingest.pipeline import COMPLAINT_S, Pipeline
+from headrace.ingest.pipeline import Pipeline
+from headrace.ingest.troubles import COMPLAINT_S
 from headrace.model.events import Publication
 from headrace.model.updates import GapState, GapUpdate, TransactionUpdate
 from headrace.programs import SHIPPED

@@ -17,7 +17,9 @@ from headrace.market import MarketSettings
 from headrace.market.messages import cap_text, change_text, ratio_text
 from headrace.market.series import Point
 from headrace.market.stats import PENDING_SLOTS_MAX, Stats
+from headrace.model.facts import Dead, Finalized, Proof
 from headrace.model.trades import Derived, Place, SeenTrade, token_id_of
+from tests.examples import examples
 from tests.market.naive import Told, cut, cut_significant, numbers
 
 NOON_S = 1_790_000_000 // 60 * 60
@@ -38,7 +40,7 @@ def trade(
     known = {"decimals": 6, "quote_decimals": 9, "supply": 10**15, **known}
     return SeenTrade(
         mint=mint, quote_mint=quote_mint, base_amount=base, quote_amount=quote, time_s=time_s, final=final,
-        place=Place(slot, f"sig{slot}", "rpc-0", "logs:P"), **known,
+        place=Place(slot, f"sig{slot}", "rpc-0", "logs:P"), unproven=False, **known,
     )  # fmt: skip
 
 
@@ -113,13 +115,13 @@ class Market(RuleBasedStateMachine):
 
     @rule(slot=st.integers(1, 8))
     def die(self, slot: int) -> None:
-        self.hear(self.stats.retract(slot))
+        self.hear(self.stats.decide(Dead(slot, "fork")))
         for key, trades in self.alive.items():
             self.alive[key] = [(told, final) for told, final in trades if final or told.slot != slot]
 
     @rule(slot=st.integers(1, 8))
     def become_final(self, slot: int) -> None:
-        self.stats.settle(slot)
+        self.stats.decide(Finalized(slot))
         for key, trades in self.alive.items():
             self.alive[key] = [(told, final or told.slot == slot) for told, final in trades]
 
@@ -141,7 +143,7 @@ class Market(RuleBasedStateMachine):
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=120, stateful_step_count=40)
+TestMarket.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 @given(
@@ -207,10 +209,10 @@ def test_a_fork_is_taken_back_and_told_at_once() -> None:
     stats = Stats(MarketSettings(interval_slots=100))
     stats.apply(trade(slot=10))
     stats.apply(trade(slot=11, quote=90_000, time_s=NOON_S + 2 * DAY_S))
-    (data,) = market(stats.retract(11))
+    (data,) = market(stats.decide(Dead(11, "fork")))
     assert (data["price"], data["change_24h"], data["volume_24h"]) == ("0.002", "0", "0.00002")
-    assert stats.retract(11) == []
-    assert stats.retract(10) == [], "without a trade there is nothing to tell"
+    assert stats.decide(Dead(11, "fork")) == []
+    assert stats.decide(Dead(10, "fork")) == [], "without a trade there is nothing to tell"
     assert stats.trades == {"applied": 2, "retracted": 2}
 
 
@@ -218,13 +220,13 @@ def test_one_transaction_of_a_slot_is_withdrawn_and_the_others_stay() -> None:
     stats = Stats(MarketSettings(interval_slots=100))
     stats.apply(trade(slot=10))
     phantom = trade(slot=10, quote=90_000)
-    stats.apply(msgspec.structs.replace(phantom, place=phantom.place._replace(signature="phantom")))
-    (data,) = market(stats.withdraw(10, "phantom"))
+    stats.apply(msgspec.structs.replace(phantom, place=phantom.place._replace(signature="phantom"), unproven=True))
+    (data,) = market(stats.decide(Proof(10, absent=("phantom",))))
     assert (data["price"], data["volume_24h"]) == ("0.002", "0.00002")
-    assert stats.withdraw(10, "phantom") == []
-    assert stats.withdraw(11, "sig10") == []
+    assert stats.decide(Proof(10, absent=("phantom",))) == []
+    assert stats.decide(Proof(11, absent=("sig10",))) == []
     assert stats.trades == {"applied": 2, "retracted": 1}
-    assert stats.retract(10) == []
+    assert stats.decide(Dead(10, "fork")) == []
     assert stats.trades == {"applied": 2, "retracted": 2}
 
 
@@ -279,9 +281,9 @@ def test_trades_whose_slot_is_never_decided_become_final_in_the_end() -> None:
     stats = every_trade()
     for slot in range(1, PENDING_SLOTS_MAX + 2):
         stats.apply(trade(slot=slot))
-    assert stats.retract(1) == []
-    assert len(market(stats.retract(2))) == 1
-    assert len(stats._pending) == PENDING_SLOTS_MAX - 1
+    assert stats.decide(Dead(1, "fork")) == []
+    assert len(market(stats.decide(Dead(2, "fork")))) == 1
+    assert len(stats._undecided) == PENDING_SLOTS_MAX - 1
 
 
 def test_reset_forgets_all_but_the_counts() -> None:

@@ -4,19 +4,18 @@ An event's body is `"event_id":"…","data":{…},"chain":{…}`, that of promot
 those of docs/reference/topics.md. u64 are strings. This is the hot path: plain byte templates, no dicts per event.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import pybase64
 
-from headrace.ingest.enrich import TokenCreated
-from headrace.ingest.gaps import Gap
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
-from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction, Label
+from headrace.model.events import DecodedEvent, DecodedInstruction
+from headrace.model.facts import AccountChanged, EventSeen, Gap, Origin, TokenCreated, TransactionSeen
 from headrace.model.keys import WSOL_MINT
-from headrace.model.trades import Derived, Trade
-from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, SlotStatus, TransactionUpdate
+from headrace.model.trades import Derived, Trade, token_id_of
+from headrace.model.updates import Commitment, SlotStatus
 
 json_text: Final = msgspec.json.Encoder().encode
 
@@ -27,42 +26,31 @@ _names: Final[dict[tuple[str, str], bytes]] = {}
 _BOOL: Final = (b"false", b"true")
 
 
-Frame: TypeAlias = tuple[str, bytes, bytes]
-"""An event's id, and what stands before and after the data in all messages of that event."""
-
-
 class TransactionText:
-    """Makes the frames of one transaction; what they share is encoded once."""
+    """Makes what stands around the data in the messages of one transaction; what they share is encoded once."""
 
-    def __init__(self, update: LogsUpdate | TransactionUpdate, commitment: Commitment) -> None:
-        self.signature = json_text(update.signature)
-        self.version = json_text(update.version) if isinstance(update, TransactionUpdate) else b"null"
-        self._slot, self._certain = update.slot, commitment != "processed"
-        self._id = f"{update.slot}:{update.signature}:"
-        self._head = b'"event_id":"%d:%b:' % (update.slot, self.signature[1:-1])
-        self._chain = b',"chain":{"slot":"%d","signature":%b,"ix":[' % (update.slot, self.signature)
+    def __init__(self, origin: Origin) -> None:
+        self.signature, self.version = json_text(origin.signature), json_text(origin.version)
+        signature = self.signature[1:-1]
+        self._before_ids = len(f"{origin.slot}:{origin.signature}:")
+        self._head = b'"event_id":"%d:%b:' % (origin.slot, signature)
+        self._chain = b',"chain":{"slot":"%d","signature":%b,"ix":[' % (origin.slot, self.signature)
         self._rest = b'],"commitment":"%b","tx_version":%b,"source":%b,"truncated":' % (
-            commitment.encode(),
+            origin.commitment.encode(),
             self.version,
-            json_text(update.source),
+            json_text(origin.source),
         )
 
-    def event(self, event: DecodedEvent, place: tuple[tuple[int, ...], int]) -> Frame:
-        """`place` is the path and ordinal under which the event is published."""
-        path, ordinal = place
-        dotted, listed = path_text(path)
-        number = f"{dotted}:{ordinal}"
+    def around(self, seen: EventSeen) -> tuple[bytes, bytes]:
+        """Return what stands before and after the data in all messages of an event."""
+        event, listed = seen.event, path_text(seen.path)[1]
         tail = b'%b%b%b%b,"via":"%b"}' % (self._chain, listed, self._rest, _BOOL[event.truncated], event.via.encode())
-        return self._id + number, b'%b%b","data":' % (self._head, number.encode()), tail
+        return b'%b%b","data":' % (self._head, seen.event_id[self._before_ids :].encode()), tail
 
-    def label(self, key: str, event_id: str) -> Label:
-        """For an event of the transaction that tells the state of `key`."""
-        return Label(key, event_id, self._slot, self._certain)
-
-    def whole(self, *, truncated: bool) -> Frame:
-        """For what concerns the transaction as a whole: no instruction, no `via`."""
+    def around_whole(self, *, truncated: bool) -> tuple[bytes, bytes]:
+        """Return the same for what concerns the transaction as a whole: no instruction, no `via`."""
         tail = b'%b%b%b,"via":null}' % (self._chain, self._rest, _BOOL[truncated])
-        return self._id + "tx:0", self._head + b'tx:0","data":', tail
+        return self._head + b'tx:0","data":', tail
 
 
 def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
@@ -112,31 +100,37 @@ def trade_data(event: DecodedEvent, trade: Trade, fields: bytes) -> bytes:
 
 
 def created_data(created: TokenCreated) -> bytes:
-    return json_text({"type": "TokenCreated", "token_id": created.token_id, **msgspec.structs.asdict(created)})
+    return json_text(
+        {
+            "type": "TokenCreated",
+            "token_id": token_id_of(created.mint),
+            "mint": created.mint,
+            "name": created.name,
+            "symbol": created.symbol,
+            "creator": created.creator,
+        }
+    )
 
 
-def transaction_data(
-    update: LogsUpdate | TransactionUpdate,
-    text: TransactionText,
-    events: Iterable[DecodedEvent],
-    instructions: Sequence[DecodedInstruction],
-    raw_program: str | None,
-) -> bytes:
-    """`raw_program`: a program without an IDL; its instructions come with data, and the log lines too."""
-    told = b",".join(
+def transaction_data(fact: TransactionSeen, text: TransactionText, raw_program: str | None) -> bytes:
+    """Return the data of a transaction.
+
+    `raw_program` is a program without an IDL: its instructions come with their data, and the log lines too.
+    """
+    events = b",".join(
         [
             b'{"program":%b,"name":%b,"via":"%b","path":[%b]}'
             % (json_text(e.program), json_text(e.name), e.via.encode(), path_text(e.path)[1])
-            for e in events
+            for e in fact.events
         ]
     )
     return b'{"type":"Transaction","signature":%b,"err":%b,"version":%b,"events":[%b],"instructions":%b%b}' % (
         text.signature,
-        json_text(update.err),
+        json_text(fact.update.err),
         text.version,
-        told,
-        json_text([_instruction(i, raw=i.program_id == raw_program) for i in instructions]),
-        b"" if raw_program is None else b',"logs":' + json_text(update.logs),
+        events,
+        json_text([_instruction(i, raw=i.program_id == raw_program) for i in fact.instructions]),
+        b"" if raw_program is None else b',"logs":' + json_text(fact.update.logs),
     )
 
 
@@ -150,41 +144,41 @@ def _instruction(instruction: DecodedInstruction, *, raw: bool) -> dict[str, obj
     return {**shown, **instruction.args} if raw else shown
 
 
-def account_frame(update: AccountUpdate, commitment: Commitment, version: int) -> Frame:
-    """`version` counts the account's contents in this slot."""
-    event_id = f"{update.slot}:{update.pubkey}:account:{version}"
-    return event_id, *_state_frame(event_id, update.slot, update.signature, commitment, update.source)
+def account_body(fact: AccountChanged) -> bytes:
+    """Return the whole body. Of an account without a layout the bytes are shown."""
+    update, origin = fact.update, fact.origin
+    head, tail = _around_state(fact.event_id, update.slot, update.signature, origin.commitment, update.source)
+    return (
+        b'%b{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d","fields":%b%b}%b'
+    ) % (
+        head,
+        json_text(update.pubkey),
+        json_text(update.owner),
+        json_text(fact.program),
+        json_text(fact.account and fact.account.name),
+        update.lamports,
+        fact.fields,
+        b"" if fact.account is not None else b',"raw":"%b"' % pybase64.b64encode(update.data),
+        tail,
+    )
 
 
 def derived_body(derived: Derived, event_id: str, commitment: Commitment) -> bytes:
-    """The whole body: `chain` is that of the newest trade."""
+    """Return the whole body; `chain` is that of the newest trade."""
     slot, signature, source, _ = derived.place
-    head, tail = _state_frame(event_id, slot, signature, commitment, source)
+    head, tail = _around_state(event_id, slot, signature, commitment, source)
     return head + derived.data + tail
 
 
-def _state_frame(
+def _around_state(
     event_id: str, slot: int, signature: str | None, commitment: Commitment, source: str
 ) -> tuple[bytes, bytes]:
-    """What stands around the data of a state, which no single instruction brought about."""
+    """Return what stands around the data of a state, which no single instruction brought about."""
     tail = (
         b',"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
         b'"truncated":false,"via":null}'
     ) % (slot, json_text(signature), commitment.encode(), json_text(source))
     return b'"event_id":%b,"data":' % json_text(event_id), tail
-
-
-def account_data(update: AccountUpdate, program: str, account: DecodedAccount | None, fields: bytes) -> bytes:
-    """`fields` are JSON; of an account without a layout `null`, and its bytes are shown."""
-    return (b'{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d","fields":%b%b}') % (
-        json_text(update.pubkey),
-        json_text(update.owner),
-        json_text(program),
-        json_text(account and account.name),
-        update.lamports,
-        fields,
-        b"" if account is not None else b',"raw":"%b"' % pybase64.b64encode(update.data),
-    )
 
 
 def slot_body(slot: int, status: SlotStatus, parent: int | None, source: str) -> bytes:

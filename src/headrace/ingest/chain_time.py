@@ -47,14 +47,16 @@ class ChainTime:
         self._since: _Mark | None = None
         self._wild: _Mark | None = None
 
-    def of(self, update: LogsUpdate | TransactionUpdate, fields: Mapping[str, Any]) -> int:
-        """`fields` are those of an event of this transaction."""
+    def of(self, update: LogsUpdate | TransactionUpdate, fields: Mapping[str, Any], *, learn: bool = True) -> int:
+        """Return the time of a transaction, of which one event has these fields; without `learn` nothing is reckoned
+        from the time later."""
         given = update.block_time_s if isinstance(update, TransactionUpdate) else None
         for name in _STAMPS:
             if given is None:
                 given = fields.get(name)
         if isinstance(given, int) and 0 < given < TIME_S_MAX:
-            self._learn(_Mark(update.slot, given))
+            if learn:
+                self._learn(_Mark(update.slot, given))
             return given
         if self._last is None:
             return update.received_ns // 10**9

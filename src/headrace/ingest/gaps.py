@@ -1,9 +1,10 @@
 """Which topics a gap concerns, and what of it was already said. Pure."""
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-from headrace.model.updates import GapState, GapUpdate
+from headrace.model.facts import Gap
+from headrace.model.updates import GapUpdate
 
 GAPS_MAX: Final = 1_024
 TOPICS_MAX: Final = 50_000
@@ -19,16 +20,6 @@ _BY_KEY: Final = {
     "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data"),
     "program": ("account:",),
 }
-
-
-class Gap(NamedTuple):
-    """A stretch of slots, both ends included, in which something may be missing."""
-
-    gap_id: str
-    from_slot: int
-    to_slot: int
-    state: GapState
-    reason: str
 
 
 class GapLedger:

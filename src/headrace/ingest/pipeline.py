@@ -1,7 +1,8 @@
-"""The update flow: source → dedupe → decode → enrich → market → publish."""
+"""The update flow: source → dedupe → decode → enrich → facts → messages and market → publish → consumers."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -10,17 +11,18 @@ from headrace.bus import Writer
 from headrace.bus.lanes import publish_until_answered
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import Ask, AwaitedPools
-from headrace.ingest.bodies import gap_body
 from headrace.ingest.dedupe import INSTRUCTIONS, AccountDedupe, SeenTransaction, Standing, TransactionDedupe
-from headrace.ingest.enrich import Pools
-from headrace.ingest.forks import Forks
-from headrace.ingest.gaps import FeedTopics, GapLedger, UnreadSlots
+from headrace.ingest.gaps import FeedTopics
+from headrace.ingest.known import Mints, Pools
 from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
-from headrace.ingest.mints import Mints
-from headrace.ingest.telling import UNREADABLE, Outbox, Teller, Unread, view_of
-from headrace.model.errors import BadInputError
+from headrace.ingest.messages import MessageBuilder
+from headrace.ingest.slots import Forks
+from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, visible_parts
+from headrace.ingest.troubles import Troubles
+from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
+from headrace.model.facts import AccountChanged, Dead, FactConsumer, News, Origin, Proof, Restarted
 from headrace.model.updates import (
     AccountUpdate,
     AnyUpdate,
@@ -37,27 +39,24 @@ from headrace.programs.meanings import Pair
 from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.sinks import Sinks
 from headrace.sources import Outlet
 
 BATCH_MAX: Final = 64
 """Updates per turn of the loop: some 2 ms of work, so that connections are served in between."""
 
-Observed: TypeAlias = LogsUpdate | TransactionUpdate | AccountUpdate
+U = TypeVar("U", bound=AnyUpdate)
 
-COMPLAINTS_MAX: Final = 1_024
-COMPLAINT_S: Final = 60.0
-"""Of what can't be read for the same reason, one line in the log in so many seconds; all of it is counted."""
-
-UNREAD: Final = "unread"
-"""The reason of a gap in which something arrived but could not be read."""
+STUCK_S: Final = 10.0
+"""A batch that is not published for so long means that the pipeline stands."""
 
 _log = structlog.get_logger("ingest")
 
 
 class Pipeline:
-    """Turns updates into messages. `apply` is all of its thinking; `run` feeds it and publishes what comes out.
+    """Turns updates into facts, and these into messages. `apply` is all of its thinking; `run` feeds it and publishes.
 
-    `audience` names the topics that somebody listens to, so that a gap is told there even before the first message.
+    `audience` names the topics that somebody listens to, so that a gap is declared there even before the first message.
     `market` counts the trades. `ask_pool` asks for the mints of a pool of which only log lines came; its answer comes
     through the outlet as a PoolUpdate.
     """
@@ -76,27 +75,32 @@ class Pipeline:
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
+        self._busy_since: float | None = None
+        self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
+        self._consumers = Sinks[News]()
+        self._news: list[Sequence[News]] = []
         self._reset()
 
     def _reset(self) -> None:
-        """Forget all that was seen: what comes next is a new telling."""
+        """Forget all that was seen: the same may come again, and is new."""
         self._transactions, self._accounts = TransactionDedupe(), AccountDedupe()
-        mints = Mints()
-        self._pools, self._awaited = Pools(), AwaitedPools(self.ask_pool)
-        self._teller = Teller(self.programs, self._pools, mints, self._awaited)
-        self._forks = Forks()
-        self._unread_slots = UnreadSlots()
-        self._complained: dict[tuple[str, ...], float] = {}
-        self._gaps, self._feeds = GapLedger(), FeedTopics(self.programs.name_of, self._audience)
-        self._market_feed = MarketFeed(self._market, mints, self._forks, self._feeds)
+        self._pools, self._mints, self._awaited = Pools(), Mints(), AwaitedPools(self.ask_pool)
+        self._reader = TransactionReader(self.programs, self._pools, self._mints, self._awaited)
+        self._forks, self._troubles = Forks(), Troubles(self._clock, self.measures)
+        self._messages = MessageBuilder(self.programs, self._forks, FeedTopics(self.programs.name_of, self._audience))
+        self._market_feed = MarketFeed(self._market)
 
     @property
     def head(self) -> dict[str, int | None]:
-        """The highest slot known as processed and as confirmed; None where no slot was told."""
+        """The highest slot known as processed and as confirmed; None where no slot is known."""
         known = self._forks.slots.head
         return {"processed": known.get("processed"), "confirmed": known.get("confirmed")}
+
+    def attach(self, consumer: FactConsumer) -> Callable[[], None]:
+        """Hand all later facts to the consumer; call the result to stop."""
+        return self._consumers.attach(consumer.hear)
 
     async def run(self, outlet: Outlet, writer: Writer) -> None:
         """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
@@ -105,103 +109,139 @@ class Pipeline:
                 batch = await outlet.get_batch(BATCH_MAX)
             except ChannelClosed:
                 return
-            self.received_at = self._clock.monotonic()
+            self.received_at = self._busy_since = self._clock.monotonic()
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
                     await self._publish(writer, publications)
                     publications = []
-                    await publish_until_answered(writer, (), self._clock, new_epoch=True)
+                    await self._publish(writer, (), new_epoch=True)
                 publications += self.apply(update)
             await self._publish(writer, publications)
+            self._busy_since = None
             await self._clock.sleep(0)
 
-    async def _publish(self, writer: Writer, publications: list[Publication]) -> None:
-        if publications:
-            await publish_until_answered(writer, publications, self._clock)
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while the bus takes nothing, or a batch of updates is not published."""
+        if self._bus_fault is not None:
+            raise TransientError(f"updates can't be published: {self._bus_fault}")
+        stood_s = 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
+        if stood_s > STUCK_S:
+            raise TransientError(f"a batch of updates has not been published for {stood_s:.0f} s")
+
+    async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
+        """Publish, however long it takes, then let the consumers hear what the messages are made of."""
+        if publications or new_epoch:
+            await publish_until_answered(
+                writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
+            )
+            self._bus_fault = None
             self.measures.published.update([publication.kind for publication in publications])
+        heard, self._news = self._news, []
+        for news in heard:
+            self._consumers.deliver(news)
+
+    def _note_bus_fault(self, error: TransientError) -> None:
+        self._bus_fault = error
 
     def apply(self, update: AnyUpdate) -> list[Publication]:
-        """The messages that follow from one update. Never raises on bad input."""
+        """Return the messages that follow from one update. Never raise on bad input."""
         self.measures.begin()
         self.measures.received[type(update).__name__] += 1
+        if isinstance(update, PoolUpdate):
+            return self._pool(update)
+        return self._published(update, self._news_of)
+
+    def _published(self, update: U, read: Callable[[U], Sequence[News]]) -> list[Publication]:
+        """Return the messages of what is read from the update."""
         try:
-            match update:
-                case LogsUpdate() | TransactionUpdate():
-                    publications = self._transaction(update)
-                case AccountUpdate():
-                    publications = self._account(update)
-                case SlotUpdate():
-                    publications = self._slot(update)
-                case LandingUpdate():
-                    publications = self._landing(update)
-                case GapUpdate():
-                    publications = self._gap(update)
-                case PoolUpdate():
-                    publications = self._pool(update)
-                case RewindUpdate():
-                    self._reset()
-                    publications = []
+            news = read(update)
+            publications = self._messages.of(news)
         except UNREADABLE as error:
-            return self._unusable(update, error)
+            news = self._troubles.unusable(update, error)
+            publications = self._messages.of(news)
+        self.measures.passed("enrich")
+        if news and type(update) is not AccountUpdate:
+            try:
+                publications += self._messages.derived(self._market_feed.hear(news))
+            except UNREADABLE as error:  # a trade that can't be counted is published all the same
+                more = self._troubles.unusable(update, error)
+                publications += self._messages.of(more)
+                news = [*news, *more]
+            self.measures.passed("market")
+        if news and self._consumers:
+            self._news.append(news)
         return publications
 
-    def _transaction(self, update: LogsUpdate | TransactionUpdate) -> list[Publication]:
+    def _news_of(self, update: AnyUpdate) -> Sequence[News]:
+        match update:
+            case LogsUpdate() | TransactionUpdate():
+                return self._transaction(update)
+            case AccountUpdate():
+                return self._account(update)
+            case SlotUpdate():
+                return self._slot(update)
+            case LandingUpdate():
+                return self._landing(update)
+            case GapUpdate():
+                return self._troubles.gap(update) or self._leave_out(update)
+            case PoolUpdate():
+                return ()  # its trades are those of other updates: see _pool
+            case RewindUpdate():
+                self._reset()
+                return (Restarted(),)
+
+    def _transaction(self, update: LogsUpdate | TransactionUpdate) -> Sequence[News]:
         commitment = self._forks.commitment(update.slot, update.commitment)
         if commitment is None:
             return self._leave_out(update, "dead_slot")
         if update.unproven:
             commitment = "processed"  # the slot may be certain, whether the transaction is in it is not
-        view = view_of(update)
-        seen = self._transactions.admit(update.slot, update.signature, view)
+        parts = visible_parts(update)
+        seen = self._transactions.admit(update.slot, update.signature, parts)
         if seen is None:
-            return self._on_another_feed(update, view, commitment)
+            return self._on_another_feed(update, parts, commitment)
         seen.is_new_to(update.feed)
         self.measures.passed("dedupe")
-        return self._new_of(update, view, seen, commitment)
+        return self._new_in(update, parts, seen, commitment)
 
-    def _new_of(
+    def _new_in(
         self,
         update: LogsUpdate | TransactionUpdate,
-        view: int,
+        parts: int,
         seen: SeenTransaction,
         commitment: Commitment,
         answered: str | None = None,
-    ) -> list[Publication]:
-        """The messages of what a view shows and no view before it did."""
-        events, fields, unread = self._teller.decode(update)
-        identities = [(e.program_id, e.name, text) for e, text in zip(events, fields, strict=True)]
+    ) -> list[News]:
+        """Return what a view of a transaction shows and no view before it did."""
+        decoded = self._reader.decode(update)
+        events = decoded.events
+        identities = [(e.program_id, e.name, text) for e, text in zip(events, decoded.fields, strict=True)]
         standings = seen.standings_of(identities, [(e.path, e.ordinal) for e in events])
         self.measures.passed("decode")
-        outbox = self._teller.tell(update, view, events, fields, standings, commitment, answered)
-        seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, outbox.extents, strict=True)])
-        self.measures.passed("enrich")
-        publications = self._noted(update, outbox, commitment)
-        if outbox.awaited and isinstance(update, LogsUpdate):
-            for pool, program_id in outbox.awaited:
+        found = self._reader.facts(update, parts, decoded, standings, commitment, answered)
+        seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, found.extents, strict=True)])
+        news: list[News] = [*found.facts]
+        if found.awaited and isinstance(update, LogsUpdate):
+            for pool, program_id in found.awaited:
                 self._awaited.hold(pool, program_id, update)
-        if answered is not None:
-            unread = []  # declared when the view came
-        if unread or outbox.unread:
-            publications += self._unread(update, unread + outbox.unread)
-        if outbox.trades:
-            publications += self._reckoned(update, outbox, commitment)
-            self.measures.passed("market")
-        return publications
+        unread = [*decoded.unread, *found.unread] if answered is None else found.unread  # else declared before
+        if unread:
+            news += self._troubles.unread(update, unread)
+        return news
 
     def _pool(self, update: PoolUpdate) -> list[Publication]:
-        """The trades that waited for the pool: with its mints, or without them if nobody knows."""
+        """Return the trades that waited for the pool: with its mints, or without them if nobody knows."""
         if update.mints is not None:
             self._pools.learn(update.pool, Pair(*update.mints))
-        publications: list[Publication] = []
-        for held in self._awaited.answered(update.pool, update.state):
-            try:
-                publications += self._held(held, update.pool)
-            except UNREADABLE as error:
-                publications += self._unusable(held, error)
-        return publications
+        read = partial(self._held, update.pool)
+        return [
+            publication
+            for held in self._awaited.answered(update.pool, update.state)
+            for publication in self._published(held, read)
+        ]
 
-    def _held(self, update: LogsUpdate, pool: str) -> list[Publication]:
+    def _held(self, pool: str, update: LogsUpdate) -> list[News]:
         commitment = self._forks.commitment(update.slot, update.commitment)
         if commitment is None:
             return []  # the slot died, and its events were retracted
@@ -210,33 +250,24 @@ class Pipeline:
             raise BadInputError("forgotten", "more came while its pool was asked for than is remembered")
         if seen.views & INSTRUCTIONS:
             return []  # the whole transaction came, and its trades are published
-        if self._forks.provisional.is_unproven(update.slot, update.signature):
+        if self._messages.is_unproven(update.slot, update.signature):
             commitment = "processed"
         else:
             update = msgspec.structs.replace(update, unproven=False)
-        return self._new_of(update, view_of(update), seen, commitment, pool)
+        return self._new_in(update, visible_parts(update), seen, commitment, pool)
 
     def _on_another_feed(
-        self, update: LogsUpdate | TransactionUpdate, view: int, commitment: Commitment
-    ) -> list[Publication]:
-        """What was published already goes to the topic of another feed's key too, if it was not there."""
+        self, update: LogsUpdate | TransactionUpdate, parts: int, commitment: Commitment
+    ) -> Sequence[News]:
+        """Return a known transaction for the key of another feed, if it is new there."""
         seen = self._transactions.find(update.slot, update.signature)
-        publications = self._leave_out(update)
-        if seen is not None and seen.is_new_to(update.feed):
-            outbox = self._teller.tell_feed(update, view, commitment)
-            publications = self._noted(update, outbox, commitment)
-        return publications
+        self._leave_out(update)
+        if seen is None or not seen.is_new_to(update.feed):
+            return ()
+        fact = self._reader.for_feed(update, parts, commitment)
+        return () if fact is None else (fact,)
 
-    def _reckoned(
-        self, update: LogsUpdate | TransactionUpdate, outbox: Outbox, commitment: Commitment
-    ) -> list[Publication]:
-        """The market's messages; trades that it can't count are published all the same."""
-        try:
-            return self._market_feed.trades(update, outbox.trades, commitment)
-        except UNREADABLE as error:
-            return self._unusable(update, error)
-
-    def _account(self, update: AccountUpdate) -> list[Publication]:
+    def _account(self, update: AccountUpdate) -> Sequence[News]:
         commitment = self._forks.commitment(update.slot, update.commitment)
         if commitment is None:
             return self._leave_out(update, "dead_slot")
@@ -245,102 +276,34 @@ class Pipeline:
         if version is None:
             return self._leave_out(update)
         self.measures.passed("dedupe")
-        outbox = self._teller.tell_account(update, version, commitment)
-        self.measures.passed("enrich")
-        publications = self._noted(update, outbox, commitment)
-        return publications + self._unread(update, outbox.unread) if outbox.unread else publications
+        account, fields = self.programs.account(update.owner, update.data), b"null"
+        program, unread = self.programs.name_of(update.owner), None
+        if account is not None:
+            try:
+                self._pools.learn_account(update.pubkey, account)
+                self._mints.learn_account(update.pubkey, account)
+            except UNREADABLE as error:
+                unread = Unread(account.program, account.name, type(error).__name__, str(error)[:200])
+            fields = self.programs.by_name[program].accounts[account.name].encode_json(account.data)
+        origin = Origin(update.slot, update.signature, update.source, update.feed, commitment)
+        event_id = f"{update.slot}:{update.pubkey}:account:{version}"
+        fact = AccountChanged(event_id, origin, update, program, account, fields)
+        return (fact,) if unread is None else [fact, *self._troubles.unread(update, [unread])]
 
-    def _slot(self, update: SlotUpdate) -> list[Publication]:
-        settled = self._forks.apply(update)
-        for slot in settled.void:
-            self._transactions.forget(slot)
-            self._accounts.forget(slot)
-        return settled.messages + self._market_feed.slot(update.slot, settled)
+    def _slot(self, update: SlotUpdate) -> Sequence[News]:
+        news = self._forks.apply(update)
+        for each in news:
+            if isinstance(each, Dead):  # should the slot happen anew, all of it is new
+                self._transactions.forget(each.slot)
+                self._accounts.forget(each.slot)
+        return news
 
-    def _landing(self, update: LandingUpdate) -> list[Publication]:
-        """Promote what waited for proof; take back what is in no block. Should that come again, it is new."""
-        settled = self._forks.prove(update)
+    def _landing(self, update: LandingUpdate) -> Sequence[News]:
+        """Return the proof. Should a transaction that is absent come again, it is new."""
         for signature in update.absent:
             self._transactions.forget_one(update.slot, signature)
-        return settled.messages + self._market_feed.landing(update, settled)
+        return (Proof(update.slot, update.landed, update.absent, update.unknown),)
 
-    def _gap(self, update: GapUpdate) -> list[Publication]:
-        """A refill that brought something unreadable did not bring everything."""
-        low, high = sorted((update.from_slot, update.to_slot))
-        if update.state == "backfilled" and self._unread_slots.touched(update.feed, low, high):
-            update = msgspec.structs.replace(update, state="unrecoverable", reason=UNREAD)
-        gap = self._gaps.apply(update)
-        if gap is None:
-            return self._leave_out(update)
-        self.measures.gaps[update.source, gap.state] += 1
-        body = gap_body(gap)
-        return [Publication(topic, "gap", body) for topic in self._feeds.of(update.feed)]
-
-    def _unread(self, update: Observed, unread: Sequence[Unread]) -> list[Publication]:
-        """Count and log events that were published without their meaning, and declare the gap where it is missing."""
-        publications: list[Publication] = []
-        for each in unread:
-            self.measures.unread[each.program, each.event, each.reason] += 1
-            self._complain(
-                "event_unread",
-                (each.program, each.event, each.reason),
-                signature=update.signature,
-                slot=update.slot,
-                detail=each.detail,
-            )
-        self._unread_slots.note(update.feed, update.slot)
-        for program in dict.fromkeys(each.program for each in unread):
-            publications += self._declare_unread(update, program, self._feeds.of_meaning(program))
-        return publications
-
-    def _declare_unread(self, update: Observed, what: str, topics: Iterable[str]) -> list[Publication]:
-        """The gap in which something of `what` arrived but could not be read: one for each slot."""
-        declared = GapUpdate(
-            source=update.source,
-            feed=update.feed,
-            received_ns=update.received_ns,
-            slot=update.slot,
-            gap_id=f"{UNREAD}:{what}:{update.slot}",
-            from_slot=update.slot,
-            to_slot=update.slot,
-            state="unrecoverable",
-            reason=UNREAD,
-        )
-        gap = self._gaps.apply(declared)
-        if gap is None:
-            return []
-        body = gap_body(gap)
-        return [Publication(topic, "gap", body) for topic in topics]
-
-    def _unusable(self, update: AnyUpdate, error: Exception) -> list[Publication]:
-        """Count and log an update of which nothing could be published."""
-        reason = error.reason if isinstance(error, BadInputError) else type(error).__name__
-        self.measures.bad[reason] += 1
-        signature = update.signature if isinstance(update, LogsUpdate | TransactionUpdate) else None
-        self._complain("update_unusable", (reason,), signature=signature, slot=update.slot, detail=str(error)[:200])
-        if isinstance(update, LogsUpdate | TransactionUpdate | AccountUpdate):
-            self._unread_slots.note(update.feed, update.slot)
-            return self._declare_unread(update, update.feed, self._feeds.of(update.feed))
-        return []
-
-    def _complain(self, event: str, about: tuple[str, ...], **fields: object) -> None:
-        """Log what could not be read, the same no more than once in COMPLAINT_S."""
-        now, key = self._clock.monotonic(), (event, *about)
-        if now - self._complained.get(key, -COMPLAINT_S) >= COMPLAINT_S:
-            if len(self._complained) >= COMPLAINTS_MAX:
-                self._complained.clear()
-            self._complained[key] = now
-            _log.error(event, about=" ".join(about), **fields)
-
-    def _leave_out(self, update: AnyUpdate, reason: str = "duplicate") -> list[Publication]:
+    def _leave_out(self, update: AnyUpdate, reason: str = "duplicate") -> Sequence[News]:
         self.measures.skipped[type(update).__name__, reason] += 1
-        return []
-
-    def _noted(self, update: Observed, outbox: Outbox, commitment: Commitment) -> list[Publication]:
-        """Note what a later fork or gap must know of these messages."""
-        if commitment == "processed":
-            unproven = update.signature if not isinstance(update, AccountUpdate) and update.unproven else ""
-            self._forks.note(update.slot, outbox.sent, unproven)
-        for topic in outbox.singles:
-            self._feeds.note(update.feed, topic)
-        return outbox.publications
+        return ()

@@ -2,38 +2,13 @@
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-import msgspec
-
-from headrace.model.updates import SlotStatus, SlotUpdate
-
-DeadReason: TypeAlias = Literal["dead_slot", "fork", "equivocation"]
+from headrace.ingest.dedupe import TransactionDedupe
+from headrace.model.facts import Confirmed, Dead, DeadReason, Finalized, News, SlotChanged, Verdict
+from headrace.model.updates import Commitment, SlotStatus, SlotUpdate
 
 SLOTS_KEPT: Final = 512
-
-
-class Confirmed(msgspec.Struct, frozen=True):
-    """The cluster voted for the slot: it stays."""
-
-    slot: int
-
-
-class Finalized(msgspec.Struct, frozen=True):
-    """The slot is rooted: nothing can take it back."""
-
-    slot: int
-
-
-class Dead(msgspec.Struct, frozen=True):
-    """What was seen of the slot did not happen. `dead_slot`: the node gave it up. `fork`: a confirmed chain passed it
-    by. `equivocation`: the node threw it away and builds it again, so another version may follow."""
-
-    slot: int
-    reason: DeadReason
-
-
-Verdict: TypeAlias = Confirmed | Finalized | Dead
 
 
 @dataclass(slots=True)
@@ -160,3 +135,38 @@ class SlotTracker:
                 if child.parent is not None and child.parent < number:
                     self._bury(number, slot, "fork")
                 return
+
+
+class Forks:
+    """Follows the slots: how sure their facts are, and what becomes of them."""
+
+    def __init__(self) -> None:
+        self.slots = SlotTracker()
+        self._seen = TransactionDedupe()  # by slot and status: two nodes report the same
+
+    def commitment(self, slot: int, given: Commitment) -> Commitment | None:
+        """Return how sure a fact of this slot is, whatever its source gave; None if the slot died: it is no fact."""
+        status = self.slots.status(slot)
+        if status == "dead":
+            return None
+        return status if given == "processed" and (status == "confirmed" or status == "finalized") else given
+
+    def apply(self, update: SlotUpdate) -> list[News]:
+        """Return what follows from an update of a slot: each verdict right after the status that brings it."""
+        verdicts = self.slots.apply(update)
+        for verdict in verdicts:
+            if isinstance(verdict, Dead):
+                self._seen.forget(verdict.slot)
+        news: list[News] = []
+        if update.status in ("processed", "created_bank") and self._seen.admit(update.slot, update.status, 1):
+            news.append(self._changed(update.slot, update.status, update.source))
+        for verdict in verdicts:
+            news.append(self._changed(verdict.slot, _STATUSES[type(verdict)], update.source))
+            news.append(verdict)
+        return news
+
+    def _changed(self, slot: int, status: SlotStatus, source: str) -> SlotChanged:
+        return SlotChanged(slot, status, self.slots.parent(slot), source)
+
+
+_STATUSES: Final[dict[type[Verdict], SlotStatus]] = {Confirmed: "confirmed", Finalized: "finalized", Dead: "dead"}

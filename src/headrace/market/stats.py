@@ -1,12 +1,15 @@
 """Rolling price, 24 h change and volume and market cap of every mint that trades: `apply(trade)` → messages. Pure."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from headrace.market import MarketSettings
 from headrace.market.messages import market_data, price_data
 from headrace.market.series import Entry, Key, Series, View
+from headrace.model.facts import Decision
 from headrace.model.trades import Derived, SeenTrade, token_id_of
+from headrace.model.undecided import Undecided
 
 PENDING_SLOTS_MAX: Final = 512
 PENDING_TRADES_MAX: Final = 200_000
@@ -24,9 +27,9 @@ class Stats:
     Messages that are held back come with the first update of a later slot (`advance`). Slots are counted from the
     highest slot known, so trades that come late keep to the same pace.
 
-    A trade counts once it is applied; `retract` takes back all trades of a slot that are not `final`, and makes
-    messages of their mints at once; `settle` makes them final. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX
-    trades, the trades of the slot that came first are settled.
+    A trade counts once it is applied. Until a trade is final a decision can take it back: then messages of its mint
+    follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that came first
+    count as final.
 
     A mint has a series for each quote. Beyond the settings' bounds the series that traded longest ago is forgotten; if
     it trades again it begins anew, and `since` in its messages says so.
@@ -46,8 +49,7 @@ class Stats:
         self.minutes = 0
         """Minutes held, of all series together."""
         self._series: OrderedDict[Key, Series] = OrderedDict()  # the series that traded longest ago first
-        self._pending: dict[int, list[Entry]] = {}
-        self._pending_count = 0
+        self._undecided = Undecided[Entry](PENDING_SLOTS_MAX, PENDING_TRADES_MAX)
         self._due: dict[int, dict[Key, Series]] = {}  # slot → series of which something is held back until then
         self._head = 0
         self._applied = self._made = 0
@@ -72,7 +74,9 @@ class Stats:
         if trade.final:
             self._settle_one(entry)
         else:
-            self._pend(trade.place.slot, entry)
+            unproven = trade.place.signature if trade.unproven else ""
+            for given_up in self._undecided.add(trade.place.slot, (entry,), unproven):
+                self._settle_one(given_up)
         self._make_room()
         if series.sent_slot is None or self._head >= series.sent_slot + self._settings.interval_slots:
             derived += self._messages_of(series)
@@ -93,20 +97,14 @@ class Stats:
             for derived in self._messages_of(series)
         ]
 
-    def withdraw(self, slot: int, signature: str) -> list[Derived]:
-        """Take back the trades of a transaction that is not in its slot's block; return the messages that follow."""
-        entries = self._pending.get(slot, [])
-        gone = [entry for entry in entries if entry.place.signature == signature]
-        if gone:
-            kept = [entry for entry in entries if entry.place.signature != signature]
-            self._pending[slot], self._pending_count = kept, self._pending_count - len(gone)
-        return self._take_back(gone)
+    def decide(self, decision: Decision) -> list[Derived]:
+        """Make trades final, or take back those that did not happen. Return how their mints stand without them."""
+        outcome = self._undecided.decide(decision)
+        for entry in outcome.final:
+            self._settle_one(entry)
+        return [derived for entries in outcome.retracted for derived in self._take_back(entries)]
 
-    def retract(self, slot: int) -> list[Derived]:
-        """Take back the trades of a slot that died; return the messages that follow."""
-        return self._take_back(self._take_pending(slot))
-
-    def _take_back(self, entries: list[Entry]) -> list[Derived]:
+    def _take_back(self, entries: Sequence[Entry]) -> list[Derived]:
         touched: dict[Key, Series] = {}
         for entry in entries:
             series = entry.series
@@ -117,11 +115,6 @@ class Stats:
                 self.minutes += len(series) - held
                 touched[series.key] = series
         return [derived for series in touched.values() for derived in self._messages_of(series)]
-
-    def settle(self, slot: int) -> None:
-        """Make the slot's trades final."""
-        for entry in self._take_pending(slot):
-            self._settle_one(entry)
 
     def _settle_one(self, entry: Entry) -> None:
         series = entry.series
@@ -178,19 +171,3 @@ class Stats:
             self.minutes -= len(series)
             self._not_due(series)
             self.forgotten += 1
-
-    def _pend(self, slot: int, entry: Entry) -> None:
-        kept = self._pending.get(slot)
-        if kept is None:
-            if len(self._pending) >= PENDING_SLOTS_MAX:
-                self.settle(next(iter(self._pending)))
-            kept = self._pending[slot] = []
-        kept.append(entry)
-        self._pending_count += 1
-        if self._pending_count > PENDING_TRADES_MAX:
-            self.settle(next(iter(self._pending)))
-
-    def _take_pending(self, slot: int) -> list[Entry]:
-        entries = self._pending.pop(slot, [])
-        self._pending_count -= len(entries)
-        return entries

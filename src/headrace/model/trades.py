@@ -45,8 +45,9 @@ class Place(NamedTuple):
 class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A trade between two known mints, with what is known about them.
 
-    `decimals` of base and quote and the base's `supply` (in base units) are None where nothing told them. `time_s` is
-    the chain's own, in Unix seconds. `final`: nothing will take the trade back.
+    `decimals` of base and quote and the base's `supply` (in base units) are None where not known. `time_s` is the
+    chain's own, in Unix seconds. `final`: nothing will take the trade back. `unproven`: whether its transaction is in
+    the slot's block is yet to be proven.
     """
 
     mint: str
@@ -56,6 +57,7 @@ class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     time_s: int
     place: Place
     final: bool
+    unproven: bool = False
     decimals: int | None = None
     quote_decimals: int | None = None
     supply: int | None = None

@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from headrace.model.facts import MintFacts
+
 Fields: TypeAlias = Mapping[str, Any]
 """Fields of an event or account by name, as decoders give them: None for a field that an older layout lacks."""
 
@@ -69,13 +71,6 @@ class NewToken(NamedTuple):
     name: str | None
     symbol: str | None
     creator: str | None
-
-
-class MintFacts(NamedTuple):
-    """Decimals of a mint, and its supply in base units; None where not known."""
-
-    decimals: int | None = None
-    supply: int | None = None
 
 
 class AboutMint(NamedTuple):

@@ -22,6 +22,10 @@ class Sinks(Generic[T]):
 
         return detach
 
+    def __bool__(self) -> bool:
+        """Whether anybody hears."""
+        return bool(self._sinks)
+
     def detach_all(self) -> None:
         """Nobody hears any more."""
         self._sinks = ()

@@ -65,8 +65,6 @@ from headrace.sources.subscriptions import parse_all
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """So long what the source has brought is still published at the end; only in a flood there is more."""
-STUCK_S: Final = 10.0
-"""Updates that wait for so long, while none is taken, mean that the pipeline stands."""
 
 ASKED_ONLY: Final = "health"
 """A topic of which there is nothing: whether bus and cache answer is all that counts."""
@@ -221,7 +219,7 @@ class Service:
         inbox.on_trouble = self.probes.trouble("inbox")
         add("bus", self._check_bus)
         add("cache", self._check_cache)
-        add("pipeline", self._check_pipeline)
+        add("pipeline", self.pipeline.check)
         add("tasks", partial(_check_tasks, tasks))
         add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
 
@@ -231,11 +229,6 @@ class Service:
     async def _check_cache(self, *, thorough: bool) -> None:
         if self.state is not None:
             await self.state.snapshot(ASKED_ONLY)
-
-    async def _check_pipeline(self, *, thorough: bool) -> None:
-        waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
-        if len(self._outlet) and waited_s > STUCK_S:
-            raise TransientError(f"{len(self._outlet)} updates wait, and none was taken for {waited_s:.0f} s")
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""

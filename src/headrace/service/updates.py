@@ -8,8 +8,8 @@ import msgspec
 
 from headrace.config import Config, CoreSettings, Setting
 from headrace.decoders.registry import Programs
-from headrace.ingest.enrich import pair_of_pool
-from headrace.ingest.telling import UNREADABLE
+from headrace.ingest.known import pair_of_pool
+from headrace.ingest.transactions import UNREADABLE
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats

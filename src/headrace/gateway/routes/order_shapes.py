@@ -9,7 +9,8 @@ import msgspec
 
 from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.gateway.routes.schema_parts import Problem
-from headrace.model.orders import Fate, Finality, Mode, OrderStatus
+from headrace.model.orders import BPS_WHOLE, Fate, Finality, Mode, OrderStatus
+from headrace.order_types.register import fields_by_type
 
 _REF: Final = "#/components/schemas/{name}"
 _MINT: Final = "^(SOL|USDC|USDT|[1-9A-HJ-NP-Za-km-z]{32,44})$"
@@ -25,7 +26,7 @@ class Execution(msgspec.Struct, frozen=True):
     mode: Mode = "mock"
 
 
-class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
+class OrderOfAnyType(msgspec.Struct, rename="camel", kw_only=True):
     """What is asked for. Fields that are not here are ignored."""
 
     token_in: _Token
@@ -36,16 +37,32 @@ class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
     slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     slippage: Annotated[float, msgspec.Meta(ge=0, le=0.5, description="a fraction: 0.01 is 1 %")] | None = None
     min_out: str | None = None
-    limit_price: str | int | float | None = None
-    limit_rate: str | None = None
-    stop_price: str | int | float | None = None
-    stop_rate: str | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
     expires_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
     expires_in_ms: Annotated[int, msgspec.Meta(ge=1, le=2**45)] | None = None
     user_id: Annotated[str, msgspec.Meta(pattern="^[ -~]{1,128}$")] = "anonymous"
     client_order_id: _Text | None = None
     execution: Execution = Execution()
+
+
+_OF_KIND: Final[dict[str, Any]] = {
+    "price": str | int | float | None,
+    "rate": str | None,
+    "bps": Annotated[int, msgspec.Meta(ge=0, le=BPS_WHOLE)] | None,
+}
+
+
+def with_fields_of_types(name: str, base: type[OrderOfAnyType]) -> type[msgspec.Struct]:
+    """Return the shape with the fields of all order types of the register."""
+    fields = [
+        (field.name, Annotated[_OF_KIND[field.kind], msgspec.Meta(description=field.about)], None)
+        for fields in fields_by_type().values()
+        for field in fields
+    ]
+    return msgspec.defstruct(name, fields, bases=(base,), namespace={"__doc__": base.__doc__}, kw_only=True)
+
+
+NewOrder: Final = with_fields_of_types("NewOrder", OrderOfAnyType)
 
 
 class QuoteView(_Shape):

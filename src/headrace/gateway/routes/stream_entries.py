@@ -8,15 +8,25 @@ from typing import Annotated, Final, NamedTuple, get_args
 
 import msgspec
 
-from headrace.gateway.routes.order_shapes import NewOrder, OrderHeartbeat, OrderSnapshot, OrderView, Update
+from headrace.gateway.routes.order_shapes import (
+    OrderHeartbeat,
+    OrderOfAnyType,
+    OrderSnapshot,
+    OrderView,
+    Update,
+    with_fields_of_types,
+)
 from headrace.protocol import frames, shapes
 from headrace.protocol.codes import CloseCode, ErrorCode
 
 
-class PlaceOrder(NewOrder, kw_only=True, rename="camel"):
+class _OrderWithKey(OrderOfAnyType, kw_only=True, rename="camel"):
     """The body of `POST /api/orders/execute`, with the key that is a header there."""
 
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+
+
+PlaceOrder: Final = with_fields_of_types("PlaceOrder", _OrderWithKey)
 
 
 class OneOrder(msgspec.Struct, rename="camel"):

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Final
 
+from headrace.model.facts import MintFacts
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.programs.meanings import (
     AboutMint,
     EventFacts,
     Fields,
-    MintFacts,
     NewToken,
     Pair,
     ProgramFacts,

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Final
 
+from headrace.model.facts import MintFacts
 from headrace.programs.meanings import (
     AboutMint,
     AccountFacts,
     Amounts,
     EventFacts,
     Fields,
-    MintFacts,
     Pair,
     ProgramFacts,
     Scene,

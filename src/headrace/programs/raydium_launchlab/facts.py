@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+from headrace.model.facts import MintFacts
 from headrace.programs.meanings import (
     AboutMint,
     AccountFacts,
     EventFacts,
     Fields,
-    MintFacts,
     NewToken,
     ProgramFacts,
     Scene,

@@ -1,0 +1,240 @@
+"""Makes messages of facts: what each topic gets, and the records that settle or take back what it got. Pure."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from headrace.decoders.registry import Programs
+from headrace.ingest.bodies import (
+    TransactionText,
+    account_body,
+    created_data,
+    derived_body,
+    event_data,
+    gap_body,
+    promote_body,
+    retract_body,
+    slot_body,
+    trade_data,
+    transaction_data,
+)
+from headrace.ingest.gaps import FeedTopics
+from headrace.ingest.slots import SLOTS_KEPT, Forks
+from headrace.model.events import Label, Publication
+from headrace.model.facts import (
+    AccountChanged,
+    Confirmed,
+    Dead,
+    Decision,
+    EventSeen,
+    Finalized,
+    GapDeclared,
+    News,
+    Origin,
+    Proof,
+    SlotChanged,
+    TokenCreated,
+    Traded,
+    TransactionSeen,
+)
+from headrace.model.trades import Derived
+from headrace.model.undecided import Undecided
+
+CREATED_TOPIC: Final = "token_updates"
+SLOTS_TOPIC: Final = "slots"
+PROGRAMS_MAX: Final = 4_096
+
+Sent: TypeAlias = tuple[str, str]
+"""A topic and the id of the event that was published on it."""
+
+
+class ProgramTopics(NamedTuple):
+    """The topics of a program."""
+
+    trades: str
+    events: str
+    tx: str
+    accounts: str
+
+
+class MessageBuilder:
+    """Makes the messages of news, in their order; an event's frame is made once for all topics that get it.
+
+    Each topic that had events of a slot gets one `promote` when the slot is confirmed, or one `retract` when it dies.
+    While a signature with events on the topic is unproven the promote waits; events of one that is not in the block are
+    retracted by themselves; one of which nobody says anything leaves the topic without a promote of this slot.
+    """
+
+    def __init__(self, programs: Programs, forks: Forks, feeds: FeedTopics) -> None:
+        self._programs, self._forks, self._feeds = programs, forks, feeds
+        self._topics: dict[str, ProgramTopics] = {}
+        self._sent = Undecided[Sent]()
+        self._owed: dict[int, dict[str, None]] = {}  # slot → topics whose promote waits for a proof
+
+    def is_unproven(self, slot: int, signature: str) -> bool:
+        """Return whether events of the signature wait for proof."""
+        return self._sent.is_unproven(slot, signature)
+
+    def of(self, news: Iterable[News]) -> list[Publication]:
+        """Return the messages of what followed from one update."""
+        transaction: _TransactionMessages | None = None
+        publications: list[Publication] = []
+        for each in news:
+            match each:
+                case EventSeen() | Traded() | TokenCreated() | TransactionSeen():
+                    if transaction is None:
+                        origin = each.origin if isinstance(each, EventSeen | TransactionSeen) else each.seen.origin
+                        transaction = _TransactionMessages(self, origin, publications)
+                    transaction.add(each)
+                case AccountChanged():
+                    publications += self._account(each)
+                case SlotChanged(slot, status, parent, source):
+                    publications.append(Publication(SLOTS_TOPIC, "event", slot_body(slot, status, parent, source)))
+                case GapDeclared(gap, feed, program):
+                    topics = self._feeds.of(feed) if program is None else self._feeds.of_meaning(program)
+                    body = gap_body(gap)
+                    publications += [Publication(topic, "gap", body) for topic in topics]
+                case Confirmed() | Finalized() | Dead() | Proof():
+                    publications += self._settle(each)
+        if transaction is not None:
+            self._note(transaction.origin, transaction.sent, transaction.singles)
+        return publications
+
+    def derived(self, derived: Iterable[Derived]) -> list[Publication]:
+        """Return the messages that follow from many trades: events of the newest one's slot, which share its fate."""
+        publications: list[Publication] = []
+        for each in derived:
+            place = each.place
+            commitment = self._forks.commitment(place.slot, "processed") or "processed"
+            if each.final and commitment == "processed":
+                commitment = "confirmed"
+            event_id = f"{place.slot}:{each.name}"
+            body = derived_body(each, event_id, commitment)
+            label = Label(each.key, event_id, place.slot, commitment != "processed")
+            topics = (each.topic, each.single)
+            publications += [Publication(topic, "event", body, label) for topic in topics]
+            if commitment == "processed":
+                unproven = place.signature if self._sent.is_unproven(place.slot, place.signature) else ""
+                self._sent.add(place.slot, [(topic, event_id) for topic in topics], unproven)
+            for topic in topics:
+                self._feeds.note(place.feed, topic)
+        return publications
+
+    def _account(self, fact: AccountChanged) -> list[Publication]:
+        origin, update, event_id = fact.origin, fact.update, fact.event_id
+        body = account_body(fact)
+        label = Label(update.pubkey, event_id, update.slot, origin.certain)
+        topics = (self.topics_of(fact.program).accounts, f"account:{update.pubkey}")
+        self._note(origin, [(topic, event_id) for topic in topics], topics[1:])
+        return [Publication(topic, "event", body, label) for topic in topics]
+
+    def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[str]) -> None:
+        """Remember what a later decision or gap must know of these messages."""
+        if not origin.certain:
+            self._sent.add(origin.slot, sent, origin.signature or "" if origin.unproven else "")
+        for topic in singles:
+            self._feeds.note(origin.feed, topic)
+
+    def _settle(self, decision: Decision) -> list[Publication]:
+        """Return the records that a decision calls for, a topic's in the order of its first message."""
+        slot, outcome = decision.slot, self._sent.decide(decision)
+        records: list[Publication] = []
+        for sent in outcome.retracted:
+            topics: dict[str, list[str]] = {}
+            for topic, event_id in sent:
+                topics.setdefault(topic, []).append(event_id)
+            records += [
+                Publication(topic, "retract", retract_body(ids, outcome.reason)) for topic, ids in topics.items()
+            ]
+        owed = self._owed.pop(slot, {})
+        owed.update(dict.fromkeys(topic for topic, _ in outcome.confirmed))
+        if owed and not isinstance(decision, Dead):
+            records += self._promote(slot, owed, {topic for topic, _ in outcome.unsure})
+        return records
+
+    def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
+        """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
+        body = promote_body(slot, "confirmed")
+        promoted = [Publication(topic, "promote", body) for topic in owed if topic not in waiting]
+        left = {topic: None for topic in owed if topic in waiting}
+        if left and slot in self._sent:
+            if len(self._owed) >= SLOTS_KEPT:
+                del self._owed[next(iter(self._owed))]
+            self._owed[slot] = left
+        return promoted
+
+    def name_of(self, program_id: str) -> tuple[str, bool]:
+        """Return a program's name, or its id, and whether there is an IDL."""
+        program = self._programs.by_id.get(program_id)
+        return (program_id, False) if program is None else (program.name, True)
+
+    def topics_of(self, program: str) -> ProgramTopics:
+        """Return the topics of a program, by name or id; made once."""
+        topics = self._topics.get(program)
+        if topics is None:
+            if len(self._topics) >= PROGRAMS_MAX:
+                self._topics.clear()
+            topics = self._topics[program] = ProgramTopics(
+                f"trades:{program}", f"events:{program}", f"tx:{program}", f"accounts:{program}"
+            )
+        return topics
+
+
+class _TransactionMessages:
+    """The messages of one transaction; `sent` says which event each is of, `singles` are topics of single mints."""
+
+    __slots__ = ("_builder", "_frame", "_publications", "_seen", "_text", "origin", "sent", "singles")
+
+    def __init__(self, builder: MessageBuilder, origin: Origin, publications: list[Publication]) -> None:
+        self._builder, self._publications, self.origin = builder, publications, origin
+        self._text = TransactionText(origin)
+        self._seen: EventSeen | None = None
+        self._frame = (b"", b"")
+        self.sent: list[Sent] = []
+        self.singles: list[str] = []
+
+    def add(self, fact: EventSeen | Traded | TokenCreated | TransactionSeen) -> None:
+        """Add the messages of one fact."""
+        match fact:
+            case EventSeen():
+                head, tail = self._around(fact)
+                body = head + event_data(fact.event, fact.fields) + tail
+                self._publish(self._builder.topics_of(fact.event.program).events, fact.event_id, body)
+            case Traded(seen, trade):
+                head, tail = self._around(seen)
+                body = head + trade_data(seen.event, trade, seen.fields) + tail
+                if not fact.again:
+                    self._publish(self._builder.topics_of(seen.event.program).trades, seen.event_id, body)
+                if trade.mint is not None:
+                    self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
+            case TokenCreated(seen):
+                head, tail = self._around(seen)
+                body = head + created_data(fact) + tail
+                label = Label(f"TokenCreated {fact.mint} ", seen.event_id, self.origin.slot, self.origin.certain)
+                self._publish(CREATED_TOPIC, seen.event_id, body, label)
+                self._publish_single(f"token:{fact.mint}", seen.event_id, body, label)
+            case TransactionSeen():
+                self._transaction(fact)
+
+    def _transaction(self, fact: TransactionSeen) -> None:
+        text, shared = self._text, b""
+        head, tail = text.around_whole(truncated=fact.truncated)
+        for program_id in fact.program_ids:
+            name, has_idl = self._builder.name_of(program_id)
+            if has_idl:
+                body = shared = shared or head + transaction_data(fact, text, None) + tail
+            else:
+                body = head + transaction_data(fact, text, program_id) + tail
+            self._publish(self._builder.topics_of(name).tx, fact.event_id, body)
+
+    def _around(self, seen: EventSeen) -> tuple[bytes, bytes]:
+        if seen is not self._seen:
+            self._seen, self._frame = seen, self._text.around(seen)
+        return self._frame
+
+    def _publish(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
+        self._publications.append(Publication(topic, "event", body, label))
+        self.sent.append((topic, event_id))
+
+    def _publish_single(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
+        self._publish(topic, event_id, body, label)
+        self.singles.append(topic)
