@@ -64,7 +64,7 @@ BOMBS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
 @pytest.mark.parametrize("name", BOMBS)
 async def test_bombs_are_refused_within_their_bound_of_memory_and_time(name: str) -> None:
     reason, pieces = BOMBS[name]
-    async with ScriptedNode() as node, client(node) as rpc:
+    async with ScriptedNode() as node, client(node, timeout_s=120.0) as rpc:  # making some of them takes a while
         node.http_faults.raw = lambda _: pieces()
         async with Meter() as meter:
             with pytest.raises(BadInputError, match=reason):
