@@ -16,7 +16,23 @@ class Drill(NamedTuple):
     tests: tuple[str, ...]
 
 
-DRILLS: Final[tuple[Drill, ...]] = (Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),)
+DRILLS: Final[tuple[Drill, ...]] = (
+    Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
+    Drill(
+        "trailing_stop",
+        4,
+        (
+            "tests/contracts/test_order_types.py",
+            "tests/orders/test_order_types_page.py",
+            "tests/cli/test_reference.py::test_the_reference_has_every_command_and_option",
+        ),
+    ),
+    Drill(
+        "order_status",
+        3,
+        ("tests/orders/test_machine.py", "tests/contracts/test_store.py", "-k", "not postgres"),
+    ),
+)
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.patch)

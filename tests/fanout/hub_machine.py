@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from headrace.bus import BusSettings, ChangeSink, History, Lane, Sink, Subscription, Writer
 from headrace.cache import Snapshots
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Message, Position

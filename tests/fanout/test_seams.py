@@ -16,9 +16,9 @@ from headrace.fanout.hub import Hub
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.conflation import Conflate
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import OnSlow
+from headrace.protocol.selection import Conflate
 from headrace.protocol.session import Subscribe
 from tests.examples import examples
 from tests.fanout.hub_machine import HesitatingBus, HubMachine, WiredClient

@@ -15,7 +15,7 @@ from headrace.cache import Snapshots as Cached
 from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.fanout.hub import Hub
-from headrace.fanout.snapshots import PAGE_BYTES
+from headrace.fanout.pages import SNAPSHOT_PAGE_BYTES
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
@@ -126,7 +126,7 @@ class Listener(WiredClient):
         for item in data["items"]:
             self.fold.take(item)
             assert int(item["offset"]) <= at.offset
-        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= PAGE_BYTES * 2
+        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= SNAPSHOT_PAGE_BYTES * 2
         self.complete = data["complete"]
         assert self.page is not None
         self.page += 1

@@ -22,7 +22,7 @@ from headrace.model.updates import AccountUpdate, AnyUpdate, LogsUpdate, Transac
 from headrace.orders.requests import read_json, read_request
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import Limits
-from headrace.protocol.session import Close, OrderCommand, Send, Session
+from headrace.protocol.session import Close, OrderCommand, Send, ServerSession
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana import rpc_transport
@@ -264,7 +264,7 @@ def filters(data: bytes) -> None:
 
 def command(data: bytes) -> None:
     """Frames of a client, a line each: its session answers each of them, or asks for what can be done."""
-    session = Session(Limits(), 0.0, orders=True)
+    session = ServerSession(Limits(), 0.0, orders=True)
     session.open(["trades:pump"])
     for now_s, line in enumerate(data.splitlines()):
         for action in session.receive(line.decode("utf-8", "replace"), float(now_s)):  # frames are checked for UTF-8

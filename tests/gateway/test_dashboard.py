@@ -210,7 +210,7 @@ async def test_with_a_token_behind_the_address_it_comes_in() -> None:
         await page.until("document.body.innerText.includes('this server wants a token')")
         await page.open(f"{url}?bad#token=x.y.z")
         await page.until("document.body.innerText.includes('this server refuses the token')")
-        await page.open(f"{url}?again#token={token(now_s=running.gateway.gate.keeper.clock.wall_ns() / 1e9)}")
+        await page.open(f"{url}?again#token={token(now_s=running.gateway.keeper.clock.wall_ns() / 1e9)}")
         await page.until("document.body.innerText.includes('connected')")
         assert await page.evaluate("location.href") == url
         await page.until(f"document.body.innerText.includes('{headrace.__version__}')")

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from litestar import MediaType, Response, get
 
+from headrace.fanout.client import Client
 from headrace.fanout.feeds import Feed
 from headrace.fanout.framing import events
-from headrace.fanout.groups import Client, Subscription
+from headrace.fanout.groups import ClientSubscription
 from headrace.fanout.windows import Windows
 from headrace.gateway.transports.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
 from headrace.model.events import Message, MessageKind, Position, Publication
@@ -180,7 +181,7 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
     feed = Feed(TOPIC, Windows(ManualClock(), lambda group: None))
     group, clients = feed.add(None, None, 0), [Client(Wire(), framing=events) for _ in range(3)]
     for client in clients:
-        group.join(Subscription(client, group, None), Position("g", 0))
+        group.join(ClientSubscription(client, group, None), Position("g", 0))
     feed.take(Message(TOPIC, "event", "g", 1, b'"data":{}'), [])
     group.cut(EventFramer(), [])
     assert clients[0].out

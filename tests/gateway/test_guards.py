@@ -59,7 +59,7 @@ async def http(running: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def bearer(running: RunningGateway, **more: Any) -> dict[str, str]:
-    text = token(**{"now_s": running.gateway.gate.keeper.clock.wall_ns() / 1e9, **more})
+    text = token(**{"now_s": running.gateway.keeper.clock.wall_ns() / 1e9, **more})
     return {"Authorization": f"Bearer {text}"}
 
 

@@ -401,7 +401,7 @@ async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_fur
     raw.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own client
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
     async with asyncio.timeout(30):
-        while not running.gateway.gate.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
+        while not running.gateway.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
             await asyncio.sleep(0.001)
     (waiting,) = [len(connection._inbound) for connection in running.gateway._http.connections if connection._exchange]
     assert waiting <= READ_AHEAD + 262_144  # and what one read gives

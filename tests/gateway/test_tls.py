@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from headrace.gateway.door.admission import AdmissionSettings
-from headrace.gateway.transports.tls import Certificate, TlsSettings
+from headrace.gateway.settings import AdmissionSettings, TlsSettings
+from headrace.gateway.transports.tls import Certificate
 from headrace.model.errors import ConfigError
 from tests.gateway.running_gateway import Raw, RunningGateway, run_gateway
 
@@ -66,7 +66,7 @@ async def name_shown(port: int) -> str:
 
 async def nobody_waits(running: RunningGateway) -> None:
     async with asyncio.timeout(30):
-        while running.gateway.gate.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
+        while running.gateway.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
             await asyncio.sleep(0.001)
 
 
@@ -126,7 +126,7 @@ async def test_handshakes_that_never_end_are_bounded_in_number_and_time(tmp_path
     async with run_gateway(tls=write_pair(tmp_path, "x"), admission=settings, request_s=0.5) as running:
         silent = [await Raw.connect(running.port) for _ in range(3)]
         async with asyncio.timeout(30):
-            while running.gateway.gate.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
+            while running.gateway.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         one_more = await Raw.connect(running.port)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from headrace.market import MarketSettings
 from headrace.market.messages import cap_text, change_text, ratio_text
 from headrace.market.series import Point
-from headrace.market.settings import MarketSettings
 from headrace.market.stats import PENDING_SLOTS_MAX, Stats
 from headrace.model.facts import Dead, Finalized, Proof
 from headrace.model.trades import Derived, Place, SeenTrade, token_id_of

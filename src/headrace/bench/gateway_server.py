@@ -1,4 +1,4 @@
-"""The real gateway with two additions: clients may order a load, and `/echo` sends back what it gets.
+"""The real gateway with two additions: clients may order a load, and `/echo` sends frames back.
 
 A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`: that publishes as many messages a second to the topic
 `slots`, which every connection gets from the start.
@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,14 +19,14 @@ from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings, Writer
 from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
-from headrace.fanout.deflated import compressed_frame
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.fanout.framing import compressed_frame
+from headrace.gateway.context import Extensions, GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.sessions import Gate, SessionShell
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.sessions import SessionContext, StreamEndpoint
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings
 from headrace.gateway.transports.handshake import Opening
 from headrace.gateway.transports.rfc6455 import BINARY, TEXT
-from headrace.gateway.transports.websocket import Connection
+from headrace.gateway.transports.websocket import Connection, EndpointFactory
 from headrace.model.events import Message, Publication
 from headrace.protocol.frames import frame_header
 from headrace.protocol.session import Subscribe
@@ -38,16 +39,16 @@ from headrace.runtime.supervise import Supervisor
 TOPIC: Final = "slots"
 
 OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
-"""All clients of a benchmark come from one address."""
+"""Settings for a benchmark, whose clients all come from one address."""
 
 
 def bare(message: Message) -> bytes:
-    """The body alone, so that a driver finds its time stamp at the very front."""
+    """Return the body alone, so that a driver finds its time stamp at the very front."""
     return b"{%b}" % message.body
 
 
 class Publisher:
-    """Publishes what clients order; time stamps are µs of the monotonic clock, of the moment each message was due."""
+    """Publishes the messages that clients order; time stamps are µs of the monotonic clock when a message was due."""
 
     def __init__(self, writer: Writer, supervisor: Supervisor) -> None:
         self._writer, self._supervisor = writer, supervisor
@@ -62,12 +63,12 @@ class Publisher:
                 await self._writer.publish(batch)
 
 
-class OrderingShell(SessionShell):
+class OrderingShell(StreamEndpoint):
     """A session that has the topic from the start and may order messages."""
 
-    def __init__(self, gate: Gate, publisher: Publisher, connection: Connection, opening: Opening) -> None:
-        super().__init__(gate, connection, opening)
-        self._hub, self._publisher = gate.hub, publisher
+    def __init__(self, context: SessionContext, publisher: Publisher, connection: Connection, opening: Opening) -> None:
+        super().__init__(context, connection, opening)
+        self._hub, self._publisher = context.hub, publisher
 
     def opened(self) -> None:
         super().opened()
@@ -84,7 +85,7 @@ class OrderingShell(SessionShell):
 
 
 class Echo:
-    """Sends back what it gets: for checks of the WebSocket layer alone."""
+    """An endpoint that sends frames back, for checks of the WebSocket layer alone."""
 
     frame_bytes_max = 1_048_576
     user_id = None
@@ -135,21 +136,14 @@ async def serve(settings: GatewaySettings) -> None:
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
         publisher = Publisher(await bus.claim(lane_of(TOPIC)), supervisor)
+        endpoints: Mapping[str, EndpointFactory] = {
+            "/ws": lambda connection, opening: OrderingShell(gateway.sessions, publisher, connection, opening),
+            "/echo": Echo,
+        }
         gateway = Gateway(
-            settings,
-            bus,
-            Health(),
-            metrics,
-            clock,
-            supervisor=supervisor,
-            server_id="bench",
-            endpoints={
-                "/ws": lambda connection, opening: OrderingShell(gateway.gate, publisher, connection, opening),
-                "/echo": Echo,
-            },
-            handlers=(ok,),
-            framer=bare,
-            admission=OPEN_DOORS,
+            GatewayOptions(server_id="bench", gateway=settings, admission=OPEN_DOORS),
+            GatewayContext(bus=bus, clock=clock, health=Health(), metrics=metrics, supervisor=supervisor),
+            Extensions(endpoints=endpoints, handlers=(ok,), framer=bare),
         )
         await gateway.start()
         sys.stdout.write(f"{gateway.port}\n")

@@ -21,14 +21,13 @@ from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox, InboxSettings
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
@@ -250,26 +249,29 @@ class Service:
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
-        self.gateway = Gateway(
-            self.config.section(GatewaySettings),
-            self.bus,
-            self.health,
-            self.metrics,
-            self.clock,
-            cache=self.state,
-            inbox=inbox,
-            writers=self.writers,
-            supervisor=tasks,
+        options = GatewayOptions(
             server_id=self.config.section(CoreSettings).server_id,
-            head=self.head,
+            gateway=self.config.section(GatewaySettings),
+            admission=self.config.section(AdmissionSettings),
+            tls=self.config.section(TlsSettings),
             demo=self._play,
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
-            admission=self.config.section(AdmissionSettings),
-            tls=self.config.section(TlsSettings),
+        )
+        context = GatewayContext(
+            bus=self.bus,
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            supervisor=tasks,
+            head=self.head,
+            cache=self.state,
+            inbox=inbox,
+            writers=self.writers,
             orders=orders.intake if orders is not None else None,
             auth=auth,
         )
+        self.gateway = Gateway(options, context)
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()

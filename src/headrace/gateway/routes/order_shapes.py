@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about orders: what they take and answer.
+"""Shapes of the OpenAPI document for orders: requests and answers.
 
 The tests hold real answers against these shapes, values (by schemathesis) and the names of all fields.
 """
@@ -19,7 +19,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """Only ever described."""
+    """A shape that is described, and never built."""
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 class OrderOfAnyType(msgspec.Struct, rename="camel", kw_only=True):
-    """What is asked for. Fields that are not here are ignored."""
+    """A new order. Fields that are not here are ignored."""
 
     token_in: _Token
     token_out: _Token
@@ -80,7 +80,7 @@ class TriggerView(_Shape):
 
 
 class Asked(_Shape):
-    """What was asked, in the client's words."""
+    """The order as the client placed it."""
 
     type: str
     token_in: str
@@ -220,16 +220,19 @@ _KEY: Final = {
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """The document made whole, in place."""
+    """Complete the document, in place."""
     answers = [shape for shapes in _ANSWERS.values() for shape in shapes.values()]
     _, components = msgspec.json.schema_components([NewOrder, OrderProblem, *answers], ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            told = _ANSWERS.get((path, method))
-            if told is not None:
+            answers_here = _ANSWERS.get((path, method))
+            if answers_here is not None:
                 operation["responses"] = {
-                    **{status: _content("as it is now", "application/json", shape) for status, shape in told.items()},
+                    **{
+                        status: _content("as it is now", "application/json", shape)
+                        for status, shape in answers_here.items()
+                    },
                     "default": _content("what is wrong", PROBLEM_TYPE, OrderProblem),
                 }
     for path in ("/api/orders/execute", "/execute"):
