@@ -16,7 +16,10 @@ class Drill(NamedTuple):
     tests: tuple[str, ...]
 
 
-DRILLS: Final[tuple[Drill, ...]] = (Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),)
+DRILLS: Final[tuple[Drill, ...]] = (
+    Drill("new_program", 3, ("tests/programs",)),
+    Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
+)
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.patch)

@@ -22,7 +22,7 @@ from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, 
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError
 from headrace.model.events import Publication
-from headrace.model.facts import AccountChanged, Dead, FactConsumer, News, Origin, Proof, Restarted
+from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted
 from headrace.model.updates import (
     AccountUpdate,
     AnyUpdate,
@@ -74,7 +74,8 @@ class Pipeline:
         """When the last batch of updates came, by the monotonic clock."""
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
-        self._consumers = Sinks[News]()
+        self.consumers = Sinks[News]()
+        """Hear the facts, by the rules of `FactConsumer`: attach its `hear`."""
         self._news: list[Sequence[News]] = []
         self._reset()
 
@@ -92,10 +93,6 @@ class Pipeline:
         """The highest slot known as processed and as confirmed; None where no slot is known."""
         known = self._forks.slots.head
         return {"processed": known.get("processed"), "confirmed": known.get("confirmed")}
-
-    def attach(self, consumer: FactConsumer) -> Callable[[], None]:
-        """Hand all later facts to the consumer; call the result to stop."""
-        return self._consumers.attach(consumer.hear)
 
     async def run(self, outlet: Outlet, writer: Writer) -> None:
         """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
@@ -122,7 +119,7 @@ class Pipeline:
             self.measures.published.update([publication.kind for publication in publications])
         heard, self._news = self._news, []
         for news in heard:
-            self._consumers.deliver(news)
+            self.consumers.deliver(news)
 
     def apply(self, update: AnyUpdate) -> list[Publication]:
         """Return the messages that follow from one update. Never raise on bad input."""
@@ -149,7 +146,7 @@ class Pipeline:
                 publications += self._messages.of(more)
                 news = [*news, *more]
             self.measures.passed("market")
-        if news and self._consumers:
+        if news and self.consumers:
             self._news.append(news)
         return publications
 

@@ -180,7 +180,7 @@ class Service:
             self.writers = await claim_all(self.bus)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+                orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
