@@ -28,11 +28,12 @@ demo: $(VENV)/.demo ## real recorded mainnet trades in your browser, no network 
 	$(BIN)/headrace demo
 
 # A file's tests stay in one process, in their order: servers that they share are started once.
-test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in some eight minutes on two cores
-	$(BIN)/python -m pytest -n auto --dist loadfile
+# PROFILE=thorough tries all examples of Hypothesis, in place of a quarter.
+test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in some minutes
+	$(BIN)/python -m pytest -n auto --dist loadfile --hypothesis-profile=$(or $(PROFILE),quick)
 
-test-long: $(VENV)/.dev ## the long forms of tests: some take minutes, some need the network
-	$(BIN)/python -m pytest -n auto --dist loadfile -m long
+test-long: $(VENV)/.dev ## the long forms of tests, and all examples of Hypothesis: some take minutes, some need the network
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or hypothesis' --hypothesis-profile=thorough
 
 coverage: $(VENV)/.dev ## all tests but the long ones, and the lines of Headrace that none of them reaches
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered

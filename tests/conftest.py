@@ -12,10 +12,14 @@ from blockbuster import blockbuster_ctx
 
 from headrace.runtime import log
 
-hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any machine")
+for profile, examples in (("quick", 25), ("thorough", 100)):
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        max_examples=examples,
+    )
+hypothesis.settings.load_profile("quick")
 
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
 
@@ -42,6 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reporter.write_line(f"left out {times} × {reason.removeprefix('Skipped: ')}")
     if reporter.config.option.markexpr == "not long":
         reporter.write_line("left out: tests marked long; make test-long runs them")
+    if hypothesis.settings.get_current_profile_name() == "quick":
+        reporter.write_line("left out: three of four examples of Hypothesis; make test-long tries all")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ MAKE_TARGETS: Final = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_te
 
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _DOC: Final = re.compile(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`")
+_TESTS: Final = re.compile(r"`(tests/[\w/.-]+)`")
 _BLOCK: Final = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -30,6 +31,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text()
     links = [link.partition("#")[0] for link in _LINK.findall(text) if not re.match(r"https?:|mailto:|#", link)]
     wanted = [page.parent / link for link in links] + [page.parent / f"{link}.md" for link in _DOC.findall(text)]
+    wanted += [ROOT / path for path in _TESTS.findall(text)]
     missing = {name_of(path.resolve()) for path in wanted if not path.exists()}
     assert missing == set()
 

@@ -16,7 +16,7 @@ from tests.cli.command import NOWHERE, PATIENCE_S, Running, run, running
 
 
 async def ready(command: Running) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         return await http.get(f"{await command.url()}/health/ready")
 
 
@@ -156,7 +156,7 @@ async def test_parts_that_are_switched_off(tmp_path: Path) -> None:
     off = {"DASHBOARD_ENABLED": "false", "METRICS_ENABLED": "false", "TRANSACTION_LISTENER_ENABLED": "false"}
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, **off) as command:
         url = await command.url()
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             paths = ("/", "/metrics", "/client/headrace.js", "/health/ready")
             statuses = [(await http.get(f"{url}{path}")).status_code for path in paths]
     assert statuses == [404, 404, 200, 200]
@@ -175,7 +175,7 @@ async def test_orders_are_on_and_it_says_where_they_are_kept(tmp_path: Path) -> 
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE) as command:
         told = await command.says("orders_on")
         url = await command.url()
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             body = {"tokenIn": "SOL", "tokenOut": "USDC", "uiAmount": "1.5"}
             answer = await http.post(f"{url}/api/orders/execute", json=body)
         command.tell(signal.SIGTERM)
@@ -192,7 +192,7 @@ async def test_where_nothing_can_be_written_it_streams(tmp_path: Path) -> None:
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE) as command:
         await command.says("orders_not_open")
         await command.says("inbox_not_open")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             assert (await http.get(f"{await command.url()}/health/live")).status_code == 200
         command.tell(signal.SIGTERM)
         assert (await command.end()).status == 0
@@ -205,7 +205,7 @@ async def test_orders_that_nobody_asked_for_do_not_keep_the_stream_from_running(
     gone = str(tmp_path / "gone" / "file.db")
     async with running(tmp_path, "serve", SOLANA_RPC_WS=NOWHERE, **{setting: gone}) as command:
         url = await command.url()
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             assert (await http.get(f"{url}/health/live")).status_code == 200
             ready = await http.get(f"{url}/health/ready")
             assert (ready.status_code, ready.json()["components"][part]["ready"]) == (503, False)

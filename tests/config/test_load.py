@@ -16,6 +16,7 @@ from headrace.config.inputs import FILE_BYTES_MAX
 from headrace.model.errors import ConfigError
 from headrace.service import service as app
 from tests.config.sections import KEY, SECTIONS, Gate, Node
+from tests.examples import examples
 
 
 class Files:
@@ -54,7 +55,7 @@ def test_defaults_without_any_input() -> None:
 
 
 @given(st.lists(st.none() | st.integers(1, 65535), min_size=5, max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 def test_precedence(files: Files, ports: list[int | None]) -> None:
     """SERVER_PORT, PORT in the environment, the same in .env, then headrace.toml, then the default."""
     names = ("SERVER_PORT", "PORT")
@@ -339,7 +340,7 @@ PLACES: list[tuple[str, str]] = [
 
 
 @given(place=st.sampled_from(PLACES), secret=hex_or_word, source=st.sampled_from(["env", "dotenv", "toml"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(200))
 def test_no_text_form_shows_a_secret(
     files: Files, capsys: pytest.CaptureFixture[str], place: tuple[str, str], secret: str, source: str
 ) -> None:

@@ -17,6 +17,7 @@ from headrace.model.errors import FencedError, InvariantError, TransientError
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.runtime.clock import Clock, ManualClock
 from tests.contracts.lossy_bus import LossyBus
+from tests.examples import examples
 
 TTL_S = 60.0
 SIZE = 4
@@ -616,5 +617,5 @@ def test_received_or_declared(name: str) -> None:
     class OfThisBus(Truth):
         make = staticmethod(MAKERS[name])
 
-    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30)
+    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=examples(60), stateful_step_count=30)
     OfThisBus.TestCase("runTest").runTest()

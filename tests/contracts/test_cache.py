@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.cache import CACHES, Cache, CacheSettings, Snapshot
+from headrace.cache import CACHES, Cache, CacheSettings, CacheWriter, Snapshot
+from headrace.model.errors import FencedError
 from headrace.model.events import Label, Message, MessageKind, Promotion, Publication, Retraction
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.examples import examples
 from tests.local_bus import LocalBus
 
 TOPIC = "accounts:pump"
@@ -34,28 +36,36 @@ def registered(name: str) -> Make:
     return cast(Make, getattr(import_module(module), attribute))
 
 
-class Desk:
-    """A cache on a bus of its own."""
+class CacheInTest:
+    """A cache, the bus whose messages its writer applies, and a log of these messages."""
 
     def __init__(self, make: Make, **bounds: int) -> None:
         self.bus = LocalBus(BusSettings(), ManualClock(), "gen")
         self.cache = make(CacheSettings(**bounds), Metrics())
+        self.writer: CacheWriter | None = None
         self.log: list[Message] = []
-        self.bus.attach(self.cache.apply)
         self.bus.attach(self.log.extend)
+
+    async def publish(self, *publications: Publication) -> None:
+        """Publish, and apply what the bus delivers."""
+        if self.writer is None:
+            self.writer = await self.cache.claim()
+        before = len(self.log)
+        await self.bus.publish(publications)
+        await self.writer.apply(self.log[before:])
 
     async def put(
         self, key: str, event_id: str, slot: int | None = 1, *, sure: bool = False, topic: str = TOPIC
     ) -> None:
-        await self.bus.publish([state(topic, key, event_id, slot, sure=sure)])
+        await self.publish(state(topic, key, event_id, slot, sure=sure))
 
     async def retract(self, *event_ids: str, topic: str = TOPIC) -> None:
         body = b'"data":' + msgspec.json.encode({"event_ids": event_ids, "reason": "fork"})
-        await self.bus.publish([Publication(topic, "retract", body, Retraction(event_ids))])
+        await self.publish(Publication(topic, "retract", body, Retraction(event_ids)))
 
     async def promote(self, slot: int) -> None:
         body = b'"data":{"slot":"%d","commitment":"confirmed"}' % slot
-        await self.bus.publish([Publication(TOPIC, "promote", body, Promotion(slot))])
+        await self.publish(Publication(TOPIC, "promote", body, Promotion(slot)))
 
     async def snapshot(self, topic: str = TOPIC) -> Snapshot:
         found = await self.cache.snapshot(topic)
@@ -86,153 +96,200 @@ def event_ids(messages: Sequence[Message]) -> list[str]:
 
 
 @pytest.fixture
-def desk(make: Make) -> Desk:
-    return Desk(make)
+def tested(make: Make) -> CacheInTest:
+    return CacheInTest(make)
 
 
-async def test_the_newest_event_of_each_key_is_the_state(desk: Desk) -> None:
-    assert await desk.cache.snapshot(TOPIC) is None
-    await desk.put("A", "a1", 5)
-    await desk.put("B", "b1", 7)
-    await desk.put("A", "a2", 6)
-    found = await desk.snapshot()
+async def test_the_newest_event_of_each_key_is_the_state(tested: CacheInTest) -> None:
+    assert await tested.cache.snapshot(TOPIC) is None
+    await tested.put("A", "a1", 5)
+    await tested.put("B", "b1", 7)
+    await tested.put("A", "a2", 6)
+    found = await tested.snapshot()
     assert event_ids(found.items) == ["b1", "a1", "a2"], "a1 would stand again"
     assert newest(found.items) == {"B": "b1", "A": "a2"}
     assert (found.complete, found.as_of_slot) == (True, 7)
 
 
-async def test_topics_without_a_state_and_messages_without_a_label_are_left_alone(desk: Desk) -> None:
-    await desk.put("A", "a1", topic="trades:pump")
-    assert await desk.cache.snapshot("trades:pump") is None
-    await desk.bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}')])
-    found = await desk.snapshot()
+async def test_topics_without_a_state_and_messages_without_a_label_are_left_alone(tested: CacheInTest) -> None:
+    await tested.put("A", "a1", topic="trades:pump")
+    assert await tested.cache.snapshot("trades:pump") is None
+    await tested.publish(Publication(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}'))
+    found = await tested.snapshot()
     assert (found.items, found.complete, found.as_of_slot) == ([], True, None)
 
 
-async def test_no_body_of_an_event_is_looked_at(desk: Desk) -> None:
-    await desk.bus.publish([Publication(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False))])
-    found = await desk.snapshot()
+async def test_no_body_of_an_event_is_looked_at(tested: CacheInTest) -> None:
+    await tested.publish(Publication(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False)))
+    found = await tested.snapshot()
     assert ([message.body for message in found.items], found.complete, found.as_of_slot) == ([b"no JSON"], True, 5)
 
 
 @pytest.mark.parametrize(("kind", "complete"), [("retract", False), ("promote", True), ("gap", True)])
-async def test_only_a_retract_without_a_label_leaves_a_doubt(desk: Desk, kind: MessageKind, complete: bool) -> None:
-    await desk.put("A", "a1")
-    await desk.bus.publish([Publication(TOPIC, kind, b"no JSON")])
-    found = await desk.snapshot()
+async def test_only_a_retract_without_a_label_makes_it_incomplete(
+    tested: CacheInTest, kind: MessageKind, complete: bool
+) -> None:
+    await tested.put("A", "a1")
+    await tested.publish(Publication(TOPIC, kind, b"no JSON"))
+    found = await tested.snapshot()
     assert (event_ids(found.items), found.complete) == (["a1"], complete)
 
 
-async def test_a_retract_brings_back_what_stood_before(desk: Desk) -> None:
+async def test_a_retract_brings_back_what_stood_before(tested: CacheInTest) -> None:
     for event_id in ("a1", "a2", "a3"):
-        await desk.put("A", event_id)
-    await desk.retract("a3", "nobody knows this one")
-    assert await desk.ids() == ["a2"]
-    await desk.retract("a1")
-    assert await desk.ids() == ["a2"]
-    await desk.retract("a2")
-    assert await desk.ids() == []
-    assert (await desk.snapshot()).complete
-    await desk.put("A", "a4")
-    assert await desk.ids() == ["a4"]
+        await tested.put("A", event_id)
+    await tested.retract("a3", "nobody knows this one")
+    assert await tested.ids() == ["a2"]
+    await tested.retract("a1")
+    assert await tested.ids() == ["a2"]
+    await tested.retract("a2")
+    assert await tested.ids() == []
+    assert (await tested.snapshot()).complete
+    await tested.put("A", "a4")
+    assert await tested.ids() == ["a4"]
 
 
-async def test_one_event_may_be_of_several_keys(desk: Desk) -> None:
+async def test_one_event_may_be_of_several_keys(tested: CacheInTest) -> None:
     topic = "token_updates"
     for kind in ("TokenCreated", "MarketData"):
-        await desk.put(f"{kind} M ", "e", topic=topic)
-    assert len((await desk.snapshot(topic)).items) == 2
-    await desk.retract("e", topic=topic)
-    assert (await desk.snapshot(topic)).items == []
+        await tested.put(f"{kind} M ", "e", topic=topic)
+    assert len((await tested.snapshot(topic)).items) == 2
+    await tested.retract("e", topic=topic)
+    assert (await tested.snapshot(topic)).items == []
 
 
-async def test_an_event_that_comes_again_takes_its_own_place(desk: Desk) -> None:
-    await desk.put("A", "a1", 1)
-    await desk.put("A", "a2", 2)
-    await desk.put("A", "a1", 3)
-    assert await desk.ids() == ["a2"]
-    await desk.retract("a2")
-    (again,) = (await desk.snapshot()).items
+async def test_an_event_that_comes_again_takes_its_own_place(tested: CacheInTest) -> None:
+    await tested.put("A", "a1", 1)
+    await tested.put("A", "a2", 2)
+    await tested.put("A", "a1", 3)
+    assert await tested.ids() == ["a2"]
+    await tested.retract("a2")
+    (again,) = (await tested.snapshot()).items
     assert again.label == Label("A", "a1", 3, certain=False)
 
 
-async def test_a_retract_beyond_what_is_remembered_is_told(desk: Desk) -> None:
+async def test_a_retract_beyond_what_is_remembered_is_told(tested: CacheInTest) -> None:
     for number in range(20):
-        await desk.put("A", f"a{number}")
-    await desk.retract(*(f"a{number}" for number in range(20)))
-    found = await desk.snapshot()
+        await tested.put("A", f"a{number}")
+    await tested.retract(*(f"a{number}" for number in range(20)))
+    found = await tested.snapshot()
     assert (found.items, found.complete) == ([], False)
 
 
-async def test_what_is_certain_is_the_floor(desk: Desk) -> None:
-    await desk.put("A", "a1", 1)
-    await desk.put("A", "a2", 2)
-    await desk.promote(2)
-    assert event_ids((await desk.snapshot()).items) == ["a2"]
-    await desk.put("A", "a3", 3)
-    await desk.retract("a3")
-    assert await desk.ids() == ["a2"]
-    assert (await desk.snapshot()).complete
+async def test_what_is_certain_is_the_floor(tested: CacheInTest) -> None:
+    await tested.put("A", "a1", 1)
+    await tested.put("A", "a2", 2)
+    await tested.promote(2)
+    assert event_ids((await tested.snapshot()).items) == ["a2"]
+    await tested.put("A", "a3", 3)
+    await tested.retract("a3")
+    assert await tested.ids() == ["a2"]
+    assert (await tested.snapshot()).complete
 
 
-async def test_what_was_certain_when_it_came_is_the_floor_at_once(desk: Desk) -> None:
-    await desk.put("A", "a1", 1)
-    await desk.put("A", "a2", 2, sure=True)
-    assert event_ids((await desk.snapshot()).items) == ["a2"]
+async def test_what_was_certain_when_it_came_is_the_floor_at_once(tested: CacheInTest) -> None:
+    await tested.put("A", "a1", 1)
+    await tested.put("A", "a2", 2, sure=True)
+    assert event_ids((await tested.snapshot()).items) == ["a2"]
 
 
 async def test_what_is_unchanged_longest_is_forgotten_and_the_snapshot_says_so(make: Make) -> None:
-    desk = Desk(make, items_max=3)
+    tested = CacheInTest(make, items_max=3)
     for key in "ABCAD":
-        await desk.put(key, f"{key}-{len(desk.log)}")
-    found = await desk.snapshot()
+        await tested.put(key, f"{key}-{len(tested.log)}")
+    found = await tested.snapshot()
     assert list(newest(found.items)) == ["C", "A", "D"]
     assert not found.complete
-    await desk.put("X", "x", topic="account:X")
-    assert (await desk.snapshot("account:X")).complete, "it concerns the topic that lost something"
+    await tested.put("X", "x", topic="account:X")
+    assert (await tested.snapshot("account:X")).complete, "it concerns the topic that lost something"
 
 
 async def test_bytes_are_bounded(make: Make) -> None:
-    desk = Desk(make, bytes_max=5_000)
+    tested = CacheInTest(make, bytes_max=5_000)
     for number in range(100):
-        await desk.put(f"key {number}", f"e{number}")
-    ids = await desk.ids()
+        await tested.put(f"key {number}", f"e{number}")
+    ids = await tested.ids()
     assert 0 < len(ids) < 10
     assert ids == [f"e{number}" for number in range(100 - len(ids), 100)]
 
 
 async def test_a_multitude_of_topics_is_bounded(make: Make) -> None:
-    desk = Desk(make, items_max=10)
+    tested = CacheInTest(make, items_max=10)
     for number in range(100):
-        await desk.retract("nothing", topic=f"account:{number}")
-        await desk.put("K", "e", topic=f"account:{number}")
-    known = [await desk.cache.snapshot(f"account:{number}") for number in range(100)]
+        await tested.retract("nothing", topic=f"account:{number}")
+        await tested.put("K", "e", topic=f"account:{number}")
+    known = [await tested.cache.snapshot(f"account:{number}") for number in range(100)]
     assert sum(found is not None for found in known) <= 10
 
 
 async def test_a_cache_that_keeps_nothing_says_so(make: Make) -> None:
-    desk = Desk(make, items_max=0)
-    await desk.put("A", "a1")
-    found = await desk.snapshot()
+    tested = CacheInTest(make, items_max=0)
+    await tested.put("A", "a1")
+    found = await tested.snapshot()
     assert (found.items, found.complete) == ([], False)
 
 
-async def test_a_late_listener_knows_that_it_is_late(make: Make) -> None:
-    desk, late = Desk(make), registered(sorted(CACHES)[0])(CacheSettings(), Metrics())
-    await desk.put("A", "a1")
-    desk.bus.attach(late.apply)
-    await desk.put("B", "b1")
+async def test_a_cache_that_was_not_there_from_the_first_message_says_so(make: Make) -> None:
+    tested, late = CacheInTest(make), make(CacheSettings(), Metrics())
+    await tested.put("A", "a1")
+    await tested.put("B", "b1")
+    await (await late.claim()).apply(tested.log[1:])
     found = await late.snapshot(TOPIC)
     assert found is not None
     assert (event_ids(found.items), found.complete) == (["b1"], False)
 
 
-async def test_a_new_epoch_begins_with_nothing(desk: Desk) -> None:
-    await desk.put("A", "a1")
-    await desk.bus.renew()
-    await desk.put("B", "b1")
-    found = await desk.snapshot()
+async def test_a_new_epoch_begins_with_nothing(tested: CacheInTest) -> None:
+    await tested.put("A", "a1")
+    await tested.bus.renew()
+    await tested.put("B", "b1")
+    found = await tested.snapshot()
     assert (event_ids(found.items), found.complete) == (["b1"], True)
+
+
+async def test_messages_that_are_applied_again_change_nothing(tested: CacheInTest) -> None:
+    await tested.put("A", "a1", 1)
+    await tested.put("B", "b1", 2)
+    await tested.retract("a1")
+    before = await tested.snapshot()
+    assert tested.writer is not None
+    for stop in range(1, 4):
+        await tested.writer.apply(tested.log[:stop])
+        assert await tested.snapshot() == before
+
+
+async def test_a_forgotten_topic_is_unknown_and_comes_back_incomplete(tested: CacheInTest) -> None:
+    await tested.put("A", "a1")
+    await tested.put("A", "x", topic="account:X")
+    assert tested.writer is not None
+    await tested.writer.forget([TOPIC, "never known"])
+    assert await tested.cache.snapshot(TOPIC) is None
+    assert event_ids((await tested.snapshot("account:X")).items) == ["x"]
+    await tested.put("B", "b1")
+    found = await tested.snapshot()
+    assert (event_ids(found.items), found.complete) == (["b1"], False)
+
+
+async def test_a_writer_is_refused_once_another_has_claimed_the_state(tested: CacheInTest) -> None:
+    await tested.put("A", "a1")
+    stale, tested.writer = tested.writer, await tested.cache.claim()
+    assert stale is not None
+    await tested.bus.publish([state(TOPIC, "A", "a2")])
+    with pytest.raises(FencedError):
+        await stale.apply(tested.log[1:])
+    with pytest.raises(FencedError):
+        await stale.forget([TOPIC])
+    found = await tested.cache.snapshot(TOPIC)
+    assert found is not None
+    assert event_ids(found.items) == ["a1"]
+
+
+async def test_a_token_that_is_not_above_all_before_it_claims_nothing(tested: CacheInTest) -> None:
+    tested.writer = await tested.cache.claim(7)
+    for token in (7, 6, 0):
+        with pytest.raises(FencedError):
+            await tested.cache.claim(token)
+    await tested.put("A", "a1")
 
 
 def fold(log: Sequence[Message]) -> dict[str, str]:
@@ -263,24 +320,24 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, items_max=st.sampled_from([2, 4, 100]), name=st.sampled_from(sorted(CACHES)))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, name: str) -> None:
     async def play() -> None:
-        desk = Desk(registered(name), items_max=items_max)
+        tested = CacheInTest(registered(name), items_max=items_max)
         for number, (kind, *given_) in enumerate(steps):
             if kind == "put":
                 key, slot, sure = given_
-                await desk.put(key, f"e{number}", slot, sure=sure and slot % 5 == 0)
-            elif kind == "again" and given_[0] in (standing := fold(desk.log)):
-                await desk.put(given_[0], standing[given_[0]], number)
+                await tested.put(key, f"e{number}", slot, sure=sure and slot % 5 == 0)
+            elif kind == "again" and given_[0] in (standing := fold(tested.log)):
+                await tested.put(given_[0], standing[given_[0]], number)
             elif kind == "retract":
-                await desk.retract(*(f"e{number - back}" for back in given_[0]))
+                await tested.retract(*(f"e{number - back}" for back in given_[0]))
             elif kind == "promote":
-                await desk.promote(given_[0])
-        if desk.log:
-            found = await desk.snapshot()
+                await tested.promote(given_[0])
+        if tested.log:
+            found = await tested.snapshot()
             got = newest(found.items)
-            wanted = fold(desk.log)
+            wanted = fold(tested.log)
             assert got == wanted if found.complete else got.items() <= wanted.items()
 
     asyncio.run(play())

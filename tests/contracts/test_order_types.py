@@ -14,6 +14,7 @@ from headrace.model.orders import U64_MAX, OrderRefused, Token, Watch
 from headrace.order_types import ORDER_TYPES, Field, OrderBody, OrderType, StatefulType, WrongTerms
 from headrace.order_types.register import fields_by_type, order_type
 from headrace.orders.requests import TOKENS, read_request
+from tests.orders.trailing_stop import TrailingStop
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1000000000"}
 UNKNOWN = Token("4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R")
@@ -126,7 +127,7 @@ def test_the_least_that_an_order_must_bring_is_never_rounded_down(registered: Or
 def test_watches_joined_in_any_order_are_the_watch_of_all_trades(
     first: list[tuple[int, int]], second: list[tuple[int, int]], third: list[tuple[int, int]]
 ) -> None:
-    for kind in map(order_type, ORDER_TYPES):
+    for kind in (*map(order_type, ORDER_TYPES), TrailingStop()):
         if isinstance(kind, StatefulType):
             check_joins(kind, first, second, third)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps
-from headrace.model.errors import TransientError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import (
     Attempt,
     AttemptEvent,
@@ -26,13 +26,17 @@ from headrace.model.orders import (
     Quote,
     Trigger,
 )
-from headrace.orders import machine
+from headrace.order_types import ORDER_TYPES, OrderBody, register
+from headrace.orders import verbs
+from headrace.orders.requests import TOKENS
 from headrace.orders.store import STORES, Rate, Store
 from headrace.orders.verbs import Room
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import new_order
 from tests.orders.store.servers import write
+from tests.orders.trailing_stop import TrailingStop
 
+_PAIR = (TOKENS["SOL"], TOKENS["USDC"], BaseUnits(10**9))
 FREE = Rate(0)
 LEASE_MS = 60_000
 THREE = Room(of_user=3)
@@ -181,19 +185,62 @@ async def test_an_order_goes_its_way_with_a_gapless_log(store: Store) -> None:
     assert await store.claim(10, LEASE_MS, FREE) == []
 
 
-async def test_what_the_store_writes_itself_agrees_with_the_machine(store: Store) -> None:
-    await place(store, "a", "b")
+async def test_a_claim_leaves_an_order_as_the_verb_does(store: Store) -> None:
+    await place(store, "new")
+    for order_id, status in (("left", OrderStatus.ROUTING), ("sent", OrderStatus.SUBMITTED)):
+        await place(store, order_id, priority=0)
+        claimed = await claim_one(store, 0)
+        if status is OrderStatus.SUBMITTED:
+            await submit(store, claimed)
+        await store.renew([claimed], LEASE_MS)
+    await store.release([order for name in ("left", "sent") if (order := await store.get(name)) is not None])
+    await store.accept(resting("expired", expires_at_ms=1), [], "print")
+    before = {name: await store.get(name) for name in ("new", "left", "sent", "expired")}
+    after = {each.order.id: each.order for each in await store.claim(9, LEASE_MS, FREE)}
+    assert after.keys() == before.keys()
+    for name, order in before.items():
+        assert order is not None
+        expected = verbs.claim(order, after[name].updated_at_ms, LEASE_MS)
+        assert after[name] == expected.order == await store.get(name)
+        assert await store.events(name, order.seq, 9) == list(expected.events)
+
+
+async def test_each_verb_of_the_store_leaves_an_order_as_the_verb_of_the_machine_does(store: Store) -> None:
+    await store.accept(resting("rests"), [], "print")
+    await place(store, "sent", "fresh")
+    await submit(store, await claim_one(store))
+    before = {name: await store.get(name) for name in ("rests", "sent", "fresh")}
+    await store.trigger("rests", {"n": 1})
+    await store.cancel("sent", None)
+    await store.cancel("fresh", None)
+    for name, order in before.items():
+        after = await store.get(name)
+        assert order is not None
+        assert after is not None
+        now_ms = after.updated_at_ms
+        expected = verbs.trigger(order, {"n": 1}, now_ms) if name == "rests" else verbs.cancel(order, None, now_ms)
+        assert expected is not None
+        assert after == expected.order
+        assert await store.events(name, order.seq, 9) == list(expected.events)
+
+
+async def test_a_step_that_the_machine_does_not_know_is_an_error_and_writes_nothing(store: Store) -> None:
+    await place(store, "a")
     order = await claim_one(store)
-    assert order.status is machine.after(OrderStatus.PENDING, EventKind.CLAIMED)
-    await submit(store, order)
+    with pytest.raises(InvariantError):
+        await store.apply(order, Change(kind=EventKind.LANDED))
+    with pytest.raises(InvariantError):
+        store.apply_later(order, Change(kind=EventKind.JOURNALED))
+    assert await log(store, "a") == [(1, "accepted", "PENDING"), (2, "claimed", "ROUTING")]
+
+
+async def test_a_step_finds_the_wish_that_came_meanwhile(store: Store) -> None:
+    await place(store, "a")
+    order = await submit(store, await claim_one(store))
     await store.cancel("a", None)
-    await store.cancel("b", None)
-    last = {order_id: (await log(store, order_id))[-1] for order_id in ("a", "b")}
-    assert last["a"][1:] == (
-        EventKind.CANCEL_REQUESTED,
-        machine.after(OrderStatus.SUBMITTED, EventKind.CANCEL_REQUESTED),
-    )
-    assert last["b"][1:] == (EventKind.CANCELLED, machine.after(OrderStatus.PENDING, EventKind.CANCELLED))
+    done = await store.apply(order, landed(order))
+    assert (done.cancel_requested, done.seq) == (True, 6)
+    assert [kind for _, kind, _ in await log(store, "a")][-2:] == ["cancel_requested", "landed"]
 
 
 async def test_a_thousand_identical_requests_at_once_make_one_order(store: Store, open_one: Open) -> None:
@@ -357,6 +404,54 @@ async def test_a_resting_order_is_claimed_only_after_its_trigger_or_its_end(stor
     assert not await store.trigger("none", {})
     await place(store, "d")
     assert not await store.trigger("d", {})
+
+
+@pytest.fixture
+def trailing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Order]:
+    """Makes orders of a type with state, which is in the register for the time of a test."""
+    known = {**ORDER_TYPES, "trailing_stop": "tests.orders.trailing_stop:TrailingStop"}
+    monkeypatch.setattr(register, "ORDER_TYPES", known)
+
+    def made(order_id: str) -> Order:
+        order, watch = new_order(order_id, 1), TrailingStop().terms(OrderBody({"trailBps": 500}, *_PAIR)).watch
+        assert watch is not None
+        return replace(order, request=replace(order.request, type="trailing_stop", watch=watch))
+
+    return made
+
+
+async def test_a_watch_is_kept_joined_with_the_stored_one_until_the_trigger(
+    store: Store, open_one: Open, trailing: Callable[[str], Order]
+) -> None:
+    other = await open_one()
+    order = trailing("a")
+    await store.accept(order, [], "print", lease_ms=LEASE_MS)
+    assert order.watch is not None
+    low, high, last = (TrailingStop().observe(order.watch, BaseUnits(out), BaseUnits(1)) for out in (5, 9, 7))
+    assert await store.claim(9, LEASE_MS, FREE) == [], "an order with a watch waits"
+    assert await store.keep_watch("a", low)
+    assert await other.keep_watch("a", high)
+    assert not await store.keep_watch("a", last), "another process has seen a higher rate"
+    [rests] = await store.resting("", 9)
+    assert rests.watch == high
+    assert rests.request == order.request
+    assert rests.trigger == high.trigger
+    assert [kind for _, kind, _ in await log(store, "a")] == ["accepted"]
+    assert await store.trigger("a", {})
+    assert not await store.keep_watch("a", TrailingStop().observe(high, BaseUnits(99), BaseUnits(1)))
+    [claimed] = await store.claim(9, LEASE_MS, FREE)
+    assert claimed.order.watch == high
+
+
+async def test_a_watch_of_an_order_without_one_is_an_error_and_of_no_order_changes_nothing(
+    store: Store, trailing: Callable[[str], Order]
+) -> None:
+    await store.accept(resting("a"), [], "print")
+    watch = trailing("b").watch
+    assert watch is not None
+    with pytest.raises(InvariantError):
+        await store.keep_watch("a", watch)
+    assert not await store.keep_watch("none", watch)
 
 
 async def test_a_user_has_only_so_many_orders_that_rest(store: Store) -> None:

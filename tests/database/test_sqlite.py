@@ -49,6 +49,31 @@ async def test_a_file_that_is_no_database_can_not_be_had_and_nobody_waits_for_it
         await thread.close()
 
 
+async def works(thread: SqliteThread[None]) -> bool:
+    try:
+        await thread.check(thorough=True)
+    except TransientError:
+        return False
+    return True
+
+
+async def test_a_database_that_is_read_only_is_red_until_it_can_be_written(tmp_path: Path) -> None:
+    """As SQLite says it where a disk was made read-only; the connection is made so, as no disk can be by everybody."""
+    heard: list[TransientError] = []
+    thread: SqliteThread[None] = SqliteThread(str(tmp_path / "orders.db"), on_trouble=heard.append)
+    try:
+        async with asyncio.timeout(30):
+            await thread.check(thorough=False)
+            await thread.ask(lambda db: db.execute("pragma query_only = on"), writes=False)
+            with pytest.raises(TransientError, match="attempt to write a readonly database"):
+                await thread.check(thorough=False)
+            assert "attempt to write a readonly database" in str(heard[0])
+            while not await works(thread):
+                pass
+    finally:
+        await thread.close()
+
+
 # The file, moved and spoilt under the connection.
 
 

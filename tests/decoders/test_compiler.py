@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from headrace.decoders import idl
 from headrace.decoders.compiler import Layout
 from tests.decoders.borsh import Drawn, idls
+from tests.examples import examples
 
 U64 = {"kind": "struct", "fields": [{"name": "a", "type": "u64"}]}
 
@@ -29,7 +30,7 @@ def enum(name: str, *variants: Any) -> dict[str, Any]:
     return {"name": name, "type": {"kind": "enum", "variants": list(variants)}}
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(idls(), st.binary(max_size=9))
 def test_reads_what_borsh_wrote(case: tuple[dict[str, Any], Drawn], tail: bytes) -> None:
     interface, drawn = case
@@ -47,7 +48,7 @@ def is_part(read: Any, whole: Any) -> bool:
     return read is None or bool(read == whole)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(idls(), st.data())
 def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
     interface, drawn = case
@@ -63,7 +64,7 @@ def test_a_cut_gives_the_whole_fields_before_it(case: tuple[dict[str, Any], Draw
     json.loads(compiled.encode_json(fields))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(idls(), st.binary(max_size=300))
 def test_random_bytes_never_raise(case: tuple[dict[str, Any], Drawn], raw: bytes) -> None:
     compiled = layout_of(case[0])
@@ -72,7 +73,7 @@ def test_random_bytes_never_raise(case: tuple[dict[str, Any], Drawn], raw: bytes
     json.loads(compiled.encode_json(fields))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(idls(), st.data())
 def test_a_projection_reads_the_same_values(case: tuple[dict[str, Any], Drawn], data: st.DataObject) -> None:
     interface, drawn = case

@@ -14,6 +14,7 @@ from headrace.decoders.compiler import Layout
 from headrace.decoders.idl_types import snake_case
 from headrace.decoders.registry import Program
 from headrace.model.errors import ConfigError
+from tests.examples import examples
 
 ADDRESS = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
 
@@ -620,7 +621,7 @@ INTERFACE = {
 }
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_a_damaged_idl_is_refused_or_works_but_never_breaks(data: st.DataObject) -> None:
     document = copy.deepcopy(INTERFACE)

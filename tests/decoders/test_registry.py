@@ -72,6 +72,15 @@ def test_the_same_discriminator_means_its_own_event_in_each_program(programs: Pr
     assert names == {"pump": "mint", "raydium_launchlab": "pool_state"}
 
 
+def test_what_one_registry_counts_another_does_not() -> None:
+    counting, other = Programs.load(), Programs.load()
+    pump = counting.by_name["pump"]
+    pump.event(bytes(8))
+    pump.event(bytes.fromhex("bddb7fd34ee661ee"))
+    assert pump.drift()["event"] == Counts(decoded=1, unknown=1, short=1)
+    assert other.by_name["pump"].drift()["event"] == Counts()
+
+
 def test_drift_is_counted(tmp_path: Path) -> None:
     write(tmp_path, "commcoin.json", small_idl())
     programs = Programs.load(tmp_path, addresses={"commcoin": COMMCOIN})

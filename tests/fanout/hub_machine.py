@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from headrace.bus import BusSettings, ChangeSink, History, Lane, Sink, Subscription, Writer
-from headrace.cache import Cache
-from headrace.fanout.groups import Client
+from headrace.cache import Snapshots
+from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Message, Position
@@ -129,16 +129,14 @@ class HubMachine(RuleBasedStateMachine, Generic[L]):
         async with Supervisor(self.clock) as supervisor:
             self.bus = HesitatingBus(LocalBus(BusSettings(history_size=history_size), self.clock, "g"))
             limits = GatewaySettings(recover_max=20)
-            cache = self.new_cache(metrics)
-            if cache is not None:
-                self.bus.attach(cache.apply)
+            cache = await self.open_cache(metrics, supervisor)
             self.hub = Hub(self.bus, self.clock, lambda: limits, metrics, supervisor, cache=cache)
             self.bus.attach(self.note)
             await self.note_epoch()
             started.set_result(None)
             await asyncio.Event().wait()
 
-    def new_cache(self, metrics: Metrics) -> Cache | None:
+    async def open_cache(self, metrics: Metrics, supervisor: Supervisor) -> Snapshots | None:
         """What snapshots come from, if there are any."""
         return None
 

@@ -6,7 +6,7 @@ import zlib
 import pytest
 import websockets
 
-from headrace.fanout.deflated import COMPRESSED_FROM, one_each_deflated
+from headrace.fanout.framing import COMPRESSED_FROM, one_each_deflated
 from tests.gateway.running_gateway import TEXT, Raw, frame, join, run_gateway
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"

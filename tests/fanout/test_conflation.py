@@ -7,7 +7,7 @@ from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import Group
 from headrace.fanout.windows import Windows
 from headrace.model.events import Message
-from headrace.protocol.conflation import KEYS_MAX, Conflate
+from headrace.protocol.selection import KEYS_MAX, Conflate
 from headrace.runtime.clock import ManualClock
 from tests.fanout.test_filters import TOPIC, feed_of, listen, mint_is, offsets
 from tests.gateway.running_gateway import join, run_gateway

@@ -11,7 +11,7 @@ from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import Group
 from headrace.model.events import Message, MessageKind
 from headrace.protocol.frames import EventFramer
-from headrace.protocol.selection import Sieve
+from headrace.protocol.selection import Selection
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
 TOPIC = "trades:pump"
@@ -215,5 +215,5 @@ async def test_those_who_came_and_went_leave_nothing_behind() -> None:
         assert after - before < 100_000, "a hundred bytes a pair would be too much"
         assert not running.gateway.hub.topics()
         assert not len(running.gateway.hub.windows)
-        left = [thing for thing in gc.get_objects() if isinstance(thing, Feed | Group | Sieve)]
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Feed | Group | Selection)]
         assert len(left) <= 6, left

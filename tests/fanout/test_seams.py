@@ -16,10 +16,11 @@ from headrace.fanout.hub import Hub
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.conflation import Conflate
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import OnSlow
+from headrace.protocol.selection import Conflate
 from headrace.protocol.session import Subscribe
+from tests.examples import examples
 from tests.fanout.hub_machine import HesitatingBus, HubMachine, WiredClient
 
 T = TypeVar("T")
@@ -292,7 +293,7 @@ class Seams(HubMachine[Listener]):
 
 
 TestSeams = Seams.TestCase
-TestSeams.settings = settings(max_examples=200, stateful_step_count=50)
+TestSeams.settings = settings(max_examples=examples(200), stateful_step_count=50)
 
 
 @pytest.mark.parametrize("missed", [0, 3])

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.fanout.histories import PAGE_BYTES
+from headrace.fanout.pages import HISTORY_PAGE_BYTES
 from headrace.gateway.transports.websocket import Connection
 from tests.gateway.running_gateway import PING, TEXT, Raw, RunningGateway, frame, join, run_gateway
 
@@ -73,7 +73,7 @@ async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything(
         readers = [asyncio.create_task(read_all(raw, 1000)) for raw in healthy]
         await publish_slowly(running, 1000, 1000)
         assert await asyncio.gather(*readers) == [list(range(1, 1001))] * 20
-        assert connection in running.gateway.gate.keeper.stuck
+        assert connection in running.gateway.keeper.stuck
         connection.still_full()  # its time is over; a deadline of a second would also meet who waits for a busy machine
         connection.still_full()
         await running.clients(20)
@@ -102,7 +102,7 @@ async def test_one_that_takes_little_at_a_time_stays() -> None:
         connection, looks = only_connection(running), 0
         for offset in range(1, 1001):
             assert int((await slow.json())["offset"]) == offset
-            if offset % 50 == 0 and connection in running.gateway.gate.keeper.stuck:
+            if offset % 50 == 0 and connection in running.gateway.keeper.stuck:
                 connection.still_full()
                 looks += 1
         assert looks > 1
@@ -277,7 +277,7 @@ async def test_one_that_asks_for_much_of_the_past_and_takes_nothing_is_owed_a_pa
                 await asyncio.sleep(0.005)
             while running.gateway.hub.owing:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-        assert only_connection(running).transport.get_write_buffer_size() < 2 * PAGE_BYTES
+        assert only_connection(running).transport.get_write_buffer_size() < 2 * HISTORY_PAGE_BYTES
         answers = [await greedy.json() for _ in range(20)]
         assert [(answer["id"], len(answer["data"]["items"])) for answer in answers] == [(n, 8) for n in range(20)]
         greedy.leave()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -10,13 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from headrace.cache import Cache, CacheSettings, Snapshot
+from headrace.cache import CacheSettings, CacheWriter, Snapshot
+from headrace.cache import Snapshots as Cached
+from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.fanout.hub import Hub
-from headrace.fanout.snapshots import PAGE_BYTES
+from headrace.fanout.pages import SNAPSHOT_PAGE_BYTES
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+from tests.examples import examples
 from tests.fanout.hub_machine import HesitatingBus, HubMachine, WiredClient
 from tests.fanout.test_slow_clients import SMALL, stalled_client
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
@@ -45,14 +49,26 @@ class Fold:
 
 
 class HesitatingCache:
-    """A memory cache that answers late, through the gate of the bus: with the state of before or after the wait."""
+    """A cache that answers late, as the bus does: with the state of before or after the wait."""
 
-    def __init__(self, cache: MemoryCache, bus: HesitatingBus) -> None:
+    def __init__(self, cache: Cached, bus: HesitatingBus) -> None:
         self.cache, self.bus = cache, bus
-        self.apply = cache.apply
 
     async def snapshot(self, topic: str) -> Snapshot | None:
         return await self.bus._hesitate(lambda: self.cache.snapshot(topic))
+
+
+class HesitatingWriter:
+    """A writer of a cache that is slow at times; then it applies everything before the wait, and once more after it."""
+
+    def __init__(self, writer: CacheWriter, bus: HesitatingBus) -> None:
+        self.writer, self.bus = writer, bus
+
+    async def apply(self, messages: Sequence[Message]) -> None:
+        await self.bus._hesitate(lambda: self.writer.apply(messages))
+
+    async def forget(self, topics: Collection[str]) -> None:
+        await self.bus._hesitate(lambda: self.writer.forget(topics))
 
 
 class Listener(WiredClient):
@@ -110,7 +126,7 @@ class Listener(WiredClient):
         for item in data["items"]:
             self.fold.take(item)
             assert int(item["offset"]) <= at.offset
-        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= PAGE_BYTES * 2
+        assert sum(len(json.dumps(item)) for item in data["items"][:-1]) <= SNAPSHOT_PAGE_BYTES * 2
         self.complete = data["complete"]
         assert self.page is not None
         self.page += 1
@@ -133,8 +149,12 @@ class Snapshots(HubMachine[Listener]):
         self.begins: dict[str, int] = {}
         self.start(history_size=15)
 
-    def new_cache(self, metrics: Metrics) -> Cache:
-        return HesitatingCache(MemoryCache(CacheSettings(items_max=self.items_max), metrics), self.bus)
+    async def open_cache(self, metrics: Metrics, supervisor: Supervisor) -> Cached:
+        cache = MemoryCache(CacheSettings(items_max=self.items_max), metrics)
+        writer = HesitatingWriter(await cache.claim(), self.bus)
+        feed = CacheFeed(self.bus, cache, writer, self.clock, metrics)
+        supervisor.start("cache", "feed", feed.run)
+        return HesitatingCache(feed, self.bus)
 
     def note(self, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -201,7 +221,7 @@ class Snapshots(HubMachine[Listener]):
 
 
 TestSnapshots = Snapshots.TestCase
-TestSnapshots.settings = settings(max_examples=120, stateful_step_count=40)
+TestSnapshots.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:
@@ -249,6 +269,18 @@ async def test_an_empty_state_is_told_too() -> None:
         raw = await join(running)
         raw.ask("subscribe", 1, topic="account:11111111111111111111111111111111", snapshot=True)
         assert (await raw.json())["type"] == "subscribed"
+        keys, (page,) = await snapshot_of(raw)
+        assert (keys, page["data"]) == ([], {"as_of_slot": None, "complete": True, "next": None})
+
+
+async def test_a_log_that_begins_anew_has_an_empty_and_complete_state_before_its_first_message() -> None:
+    async with run_gateway() as running:
+        await change(running, "A", "B")
+        await running.bus.renew()
+        raw = await join(running)
+        raw.ask("subscribe", 1, topic=TOPIC, snapshot=True)
+        acknowledged = await raw.json()
+        assert (acknowledged["type"], acknowledged["data"]["offset"]) == ("subscribed", "0"), acknowledged
         keys, (page,) = await snapshot_of(raw)
         assert (keys, page["data"]) == ([], {"as_of_slot": None, "complete": True, "next": None})
 

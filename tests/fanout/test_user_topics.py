@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.fanout.groups import Client
-from headrace.fanout.user_topics import Mailbox, Mailboxes, announcement
+from headrace.fanout.client import Client
+from headrace.fanout.user_topics import UserTopic, UserTopics, announcement
 from headrace.inbox import InboxSettings, Letter
 from headrace.inbox.sqlite import SqliteInbox
 from headrace.protocol.codes import CloseCode
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from tests.examples import examples
 from tests.fanout.hub_machine import Wire
 from tests.local_bus import LocalBus
 
@@ -25,7 +26,7 @@ USER = "42"
 class Reader(Client):
     """A connection of the user. `got` are the offsets it was sent, `told` those that it was told are gone."""
 
-    mailbox: Mailbox
+    user_topic: UserTopic
 
     def __init__(self) -> None:
         self.pipe = Wire()
@@ -54,12 +55,12 @@ class Reader(Client):
 
 
 class Post:
-    """The mailboxes of one server on a bus, and a model of the user's log."""
+    """The user topics of one server on a bus, and a model of the user's log."""
 
     def __init__(self, inbox: SqliteInbox, tasks: Supervisor, kept_max: int) -> None:
         self.inbox, self.bus, self.kept_max = inbox, LocalBus(BusSettings(), SystemClock(), "g"), kept_max
-        self.mailboxes = Mailboxes(inbox, tasks, SystemClock(), Metrics())
-        self.bus.attach(self.mailboxes.sink)
+        self.user_topics = UserTopics(inbox, tasks, SystemClock(), Metrics())
+        self.bus.attach(self.user_topics.sink)
         self.readers: list[Reader] = []
         self.held: list[Any] = []
         self.sent: list[bool] = []
@@ -83,30 +84,30 @@ class Post:
     def come(self) -> None:
         if len(self.readers) < 4:
             reader = Reader()
-            reader.mailbox = self.mailboxes.open(reader, USER)
+            reader.user_topic = self.user_topics.open(reader, USER)
             self.readers.append(reader)
 
     def leave(self, which: int) -> None:
         if self.readers:
             reader = self.readers.pop(which % len(self.readers))
             reader.open = False
-            reader.mailbox.close()
+            reader.user_topic.close()
 
     def pause(self, which: int) -> None:
         if self.readers:
             reader = self.readers[which % len(self.readers)]
             reader.paused = not reader.paused
             if not reader.paused:
-                reader.mailbox.resume()
+                reader.user_topic.resume()
 
     async def acknowledge(self, which: int) -> None:
         if self.readers and (got := self.readers[which % len(self.readers)].got):
-            self.readers[which % len(self.readers)].mailbox.acknowledge(got[-1], 1)
+            self.readers[which % len(self.readers)].user_topic.acknowledge(got[-1], 1)
             self.acknowledged = max(self.acknowledged, got[-1])
 
     async def settle(self) -> None:
         """Until nobody reads any more."""
-        while any(reader.mailbox._task is not None for reader in self.readers):
+        while any(reader.user_topic.reading for reader in self.readers):
             await self.inbox.box(USER)
             await asyncio.sleep(0)
         for reader in self.readers:
@@ -133,7 +134,7 @@ STEP = st.one_of(
 
 
 @given(steps=st.lists(STEP, max_size=25), kept_max=st.sampled_from([10, 1000]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_no_letter_is_missed_in_silence(steps: list[Any], kept_max: int) -> None:
     async def play() -> None:
         inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=kept_max))

@@ -76,16 +76,22 @@ class Life:
 
 @asynccontextmanager
 async def life(
-    *topics: str, toml: Path | None = None, without: Sequence[str] = (), **settings: str
+    *topics: str,
+    toml: Path | None = None,
+    without: Sequence[str] = (),
+    prepare: Callable[[Service], None] = lambda _: None,
+    **settings: str,
 ) -> AsyncIterator[Life]:
     """A running service whose node sits behind a proxy, and one client that listens to `topics`.
 
-    `settings` are environment; what is to come from the `toml` file is `without` a name there.
+    `settings` are environment; what is to come from the `toml` file is `without` a name there. `prepare` gets the
+    service before it runs.
     """
     async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
         env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
         env = {name: value for name, value in env.items() if name not in without}
         service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=toml)))
+        prepare(service)
         alive = Life(node, proxy, service)
         stop = asyncio.Event()
         async with Supervisor(SystemClock()) as tasks:

@@ -3,18 +3,25 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from headrace.service.service import PARTS
+from headrace.bus import Batch, BusSettings, Lane
+from headrace.bus.memory import MemoryBus
+from headrace.model.errors import TransientError
+from headrace.model.events import Position
+from headrace.service.service import PARTS, Service
 from headrace.testing import postgres
 from tests.flow.desk import BODY, Desk, ask, desk
+from tests.flow.life import life
 
 SOON_S: Final = 30.0
 """On a machine that does much besides; a check comes every 2 s and waits for 3."""
@@ -317,3 +324,127 @@ async def test_venues_that_give_no_quotes(tmp_path: Path) -> None:
     async with desk(tmp_path, MOCK_QUOTE_ERROR="1") as client:
         line = await turns(client, "venues", ready=False)
         assert line["last_error"] == "no venue gives quotes"
+
+
+async def test_a_worker_that_can_claim_no_order(tmp_path: Path) -> None:
+    """The table of the orders is away, and the file can be written all the same."""
+    file = tmp_path / "orders.db"
+    async with desk(tmp_path) as client:
+        await client.follow(f"/ws/{await client.place()}")
+        before = (await shown(client))[1]["worker"]["since"]
+        await asyncio.to_thread(execute, file, "alter table orders rename to away")
+        line = await turns(client, "worker", ready=False)
+        assert line["required"]
+        assert line["since"] > before
+        assert "no order can be claimed" in line["last_error"]
+        await asyncio.to_thread(execute, file, "alter table away rename to orders")
+        assert (await turns(client, "worker", ready=True))["since"] > line["since"]
+        await client.follow(f"/ws/{await client.place()}")
+
+
+def execute(file: Path, sql: str) -> None:
+    """Change the database of a running service, as another program may."""
+    with closing(sqlite3.connect(file, timeout=SOON_S)) as connection:
+        connection.execute(sql)
+
+
+class AwayBus(MemoryBus):
+    """A bus that takes nothing while `away`."""
+
+    away = False
+
+    def append(self, lane: Lane, token: int, batch: Batch) -> list[Position]:
+        if self.away:
+            raise TransientError("the bus is away")
+        return super().append(lane, token, batch)
+
+
+async def test_a_pipeline_whose_messages_the_bus_refuses() -> None:
+    def prepare(service: Service) -> None:
+        service.bus = AwayBus(BusSettings(), service.clock, "test")
+
+    async with life(prepare=prepare) as alive:
+        bus = alive.service.bus
+        assert isinstance(bus, AwayBus)
+        client = Desk(urlsplit(alive.url).port or 0, alive.service)
+        await alive.covered()
+        before = (await shown(client))[1]["pipeline"]["since"]
+        bus.away = True
+        alive.node.advance_slot()
+        line = await turns(client, "pipeline", ready=False)
+        assert line["required"]
+        assert line["since"] > before
+        assert line["last_error"] == "updates can't be published: the bus is away"
+        bus.away = False
+        assert (await turns(client, "pipeline", ready=True))["since"] > line["since"]
+        await client.http.aclose()
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator["FailingDisk"]:
+    """A file system that can be made to turn read-only, as Linux does where a disk fails."""
+    disk = FailingDisk(tmp_path / "image", tmp_path / "disk")
+    try:
+        disk.make()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system that turns read-only can't be made here")
+    yield disk
+    subprocess.run(["/bin/umount", "-l", str(disk.folder)], check=True)
+
+
+class FailingDisk:
+    """An ext4 in a file, which its `folder` shows."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self._image, self.folder = image, folder
+
+    def make(self) -> None:
+        self.folder.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(8 * 1024 * 1024)
+        _run("/sbin/mkfs.ext4", "-q", "-O", "^has_journal", str(self._image))
+        self._mount()
+        if not self._trigger().exists():
+            _run("/bin/umount", str(self.folder))
+            raise OSError("no way to report an error")
+
+    def fail(self) -> None:
+        """Report an error of the disk: the kernel takes the file system as read-only from then on."""
+        self._trigger().write_text("test")
+
+    def repair(self) -> None:
+        """Mount it anew, as soon as no file of it is open."""
+        while subprocess.run(["/bin/umount", str(self.folder)], check=False, capture_output=True).returncode:
+            time.sleep(0.01)
+        self._mount()
+
+    def _mount(self) -> None:
+        _run("/bin/mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.folder))
+
+    def _trigger(self) -> Path:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        (device,) = (Path(fields[0]).name for fields in mounts if fields[1] == str(self.folder))
+        return Path(f"/sys/fs/ext4/{device}/trigger_fs_error")
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_files_that_become_read_only(tmp_path: Path, failing_disk: FailingDisk) -> None:
+    names = {"ORDERS_FILE": "orders.db", "INBOX_FILE": "inbox.db"}
+    files = {name: str(failing_disk.folder / file) for name, file in names.items()}
+    async with desk(tmp_path, **files) as client:
+        placed = await client.place()
+        await client.follow(f"/ws/{placed}")
+        await asyncio.to_thread(failing_disk.fail)
+        for part in ("order store", "inbox"):
+            line = await turns(client, part, ready=False)
+            assert "the database can't be used" in line["last_error"], part
+            assert line["since"] <= line["last_error_at"]
+        assert await is_refused(client)
+        await asyncio.to_thread(failing_disk.repair)
+        for part in ("order store", "inbox"):
+            await turns(client, part, ready=True)
+        assert await is_taken(client)
+        assert (await client.http.get(f"/api/orders/{placed}")).status_code == 200

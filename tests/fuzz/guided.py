@@ -1,7 +1,7 @@
 """Targets under atheris, each with a folder to begin from: `python -m tests.fuzz.guided SECONDS TARGET=FOLDER…`.
 
-A process of its own: atheris instruments Headrace's modules while they are imported, which takes as long as a short
-run. So all targets are forks of one process; libFuzzer ends each.
+A process of its own: atheris instruments Headrace's modules, and those of the targets, while they are imported, which
+takes as long as a short run. So all targets are forks of one process; libFuzzer ends each.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 atheris: Any = importlib.import_module("atheris")  # which has no types, and is not there on every machine
 
-with atheris.instrument_imports(include=["headrace"], enable_loader_override=False):
+with atheris.instrument_imports(include=["headrace", "tests.fuzz"], enable_loader_override=False):
     from tests.fuzz.targets import TARGETS
 
 HANG_S: Final = 10

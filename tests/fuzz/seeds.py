@@ -14,6 +14,7 @@ from headrace.model.updates import AccountUpdate, LogsUpdate
 from headrace.programs import SHIPPED
 from headrace.sources.recording_file import RecordingHeader, encode_block, encode_header, encode_update
 from headrace.sources.rpc_pubsub.frames import read
+from tests.fuzz.gzips import WAYS
 from tests.fuzz.targets import ACTIVE, STAMP
 from tests.mainnet import FOLDER, PUMP, entries, update
 
@@ -158,7 +159,11 @@ SEEDS: Final[Mapping[str, Callable[[], list[bytes]]]] = {
     "notification": _pubsub,
     "captured": _pubsub,
     "answer": _answers,
-    "packed": lambda: [b"\xff" + gzip.compress(b"x" * 1000), b"\x01" + gzip.compress(b"x" * 1000)],
+    "packed": lambda: [
+        bytes([bound, way, number >> 8, number & 255]) + (gzip.compress(b"x" * 1000) if way == 0 else b"x-y-" * 60)
+        for way in range(len(WAYS))
+        for bound, number in ((255, 6), (255, 470), (1, 31))
+    ],
     "layouts": _layouts,
     "account": _accounts,
     "event": _events,

@@ -22,7 +22,7 @@ from headrace.model.updates import AccountUpdate, AnyUpdate, LogsUpdate, Transac
 from headrace.orders.requests import read_json, read_request
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import Limits
-from headrace.protocol.session import Close, OrderCommand, Send, Session
+from headrace.protocol.session import Close, OrderCommand, Send, ServerSession
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.solana import rpc_transport
@@ -35,6 +35,7 @@ from headrace.sources.recording_file import Tail, read_blocks, read_header
 from headrace.sources.rpc_pubsub.frames import Stamp, read
 from headrace.sources.subscriptions import ChainSubscription, Kind
 from headrace.testing.ledger import made_up_key
+from tests.fuzz.gzips import make, meaning
 from tests.mainnet import PUMP, programs
 
 Target: TypeAlias = Callable[[bytes], None]
@@ -141,12 +142,20 @@ def answer(data: bytes) -> None:
 
 
 def packed(data: bytes) -> None:
-    """A body that claims to be gzip; the first byte is the bound."""
-    bytes_max = data[0] * 64 if data else 0
+    """A body that claims to be gzip; the first byte is the bound, the others say how it is made."""
+    bytes_max, body = data[0] * 64 if data else 0, make(data[1:])
     try:
-        assert len(inflate(data[1:], bytes_max)) <= bytes_max
-    except BadInputError:
-        pass
+        found = inflate(body.data, bytes_max)
+    except BadInputError as error:
+        meaning(error.detail)
+        sound = body.content is not None and len(body.content) <= bytes_max
+        assert not sound, error
+        return
+    for _ in range(len(found).bit_length()):
+        pass  # counted by the fuzzer: how much came out
+    assert len(found) <= bytes_max
+    assert not body.broken
+    assert body.content in (None, found)
 
 
 def layouts(data: bytes) -> None:
@@ -255,7 +264,7 @@ def filters(data: bytes) -> None:
 
 def command(data: bytes) -> None:
     """Frames of a client, a line each: its session answers each of them, or asks for what can be done."""
-    session = Session(Limits(), 0.0, orders=True)
+    session = ServerSession(Limits(), 0.0, orders=True)
     session.open(["trades:pump"])
     for now_s, line in enumerate(data.splitlines()):
         for action in session.receive(line.decode("utf-8", "replace"), float(now_s)):  # frames are checked for UTF-8

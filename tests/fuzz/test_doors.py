@@ -65,9 +65,8 @@ def test_spoilt_inputs_are_no_defect(name: str) -> None:
 
 
 @pytest.mark.skipif(not ATHERIS, reason="atheris is not installed (Linux on x86-64 alone has it)")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "filters" else [pytest.mark.long]) for name in TARGETS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", TARGETS)
 def test_atheris_finds_nothing_in_a_moment(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz.run", name, "2"]
     root = Path(__file__).parents[2]

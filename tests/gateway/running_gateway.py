@@ -15,16 +15,15 @@ import msgspec
 from headrace.bench.gateway_server import Echo
 from headrace.bus import BusSettings
 from headrace.cache import CacheSettings
+from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.context import Extensions, GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox
 from headrace.model.events import MessageKind, Position, Publication
-from headrace.model.states import STATEFUL
 from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
 from headrace.runtime.clock import Clock, ManualClock, SystemClock
@@ -80,8 +79,8 @@ class RunningGateway:
         async with asyncio.timeout(PATIENCE_S):
             while not any(  # noqa: ASYNC110  (the hub tells nobody)
                 subscription.acknowledged
-                for client in self.gateway.hub.clients
-                for name, subscription in client.subscriptions.items()
+                for subscriptions in self.gateway.hub.clients.values()
+                for name, subscription in subscriptions.items()
                 if name == topic
             ):
                 await asyncio.sleep(0.005)
@@ -90,7 +89,7 @@ class RunningGateway:
         """Wait until everything that came is written to those who can take it, and no window of the topic is open."""
         async with asyncio.timeout(PATIENCE_S):
             while (feed := self.gateway.hub._feeds.get(topic)) is not None and any(  # noqa: ASYNC110  (as below)
-                group.delivered[0] != group.top for group in feed.groups()
+                group.delivered[0] != feed.top for group in feed.groups()
             ):
                 await asyncio.sleep(0.001)
 
@@ -98,7 +97,7 @@ class RunningGateway:
         """Wait until everyone who has the topic gets it as it happens; somebody must have it."""
 
         def are_live() -> list[bool]:
-            having = [client.subscriptions.get(topic) for client in self.gateway.hub.clients]
+            having = [subscriptions.get(topic) for subscriptions in self.gateway.hub.clients.values()]
             return [one.group.is_live(one) for one in having if one is not None]
 
         async with asyncio.timeout(PATIENCE_S):
@@ -136,28 +135,29 @@ async def run_gateway(
     async with Supervisor(clock) as supervisor:
         bus = bus or LocalBus(BusSettings(history_size=history_size), clock, "g")
         cache = MemoryCache(CacheSettings(), metrics)
-        bus.subscribe(cache.apply, kinds=STATEFUL)
-        gateway = Gateway(
-            msgspec.convert({"port": 0, **settings}, GatewaySettings),
-            bus,
-            health,
-            metrics,
-            clock,
-            cache=cache,
+        feed = CacheFeed(bus, cache, await cache.claim(), clock, metrics)
+        supervisor.start("cache", "feed", feed.run)
+        options = GatewayOptions(
+            server_id="server-1",
+            gateway=msgspec.convert({"port": 0, **settings}, GatewaySettings),
+            admission=admission or AdmissionSettings(),
+            tls=tls or TlsSettings(),
+            demo=demo,
+        )
+        context = GatewayContext(
+            bus=bus,
+            clock=clock,
+            health=health,
+            metrics=metrics,
+            supervisor=supervisor,
+            head=head,
+            cache=feed,
             inbox=inbox,
             writers=bus.writers,
             orders=orders,
-            supervisor=supervisor,
-            server_id="server-1",
-            head=head,
-            demo=demo,
-            endpoints={"/echo": Echo},
-            handlers=handlers,
-            framer=framer,
-            admission=admission,
-            tls=tls,
             auth=Authenticator(auth, clock, metrics, health) if auth is not None else None,
         )
+        gateway = Gateway(options, context, Extensions(endpoints={"/echo": Echo}, handlers=handlers, framer=framer))
         await gateway.start()
         try:
             yield RunningGateway(gateway, bus, health, metrics, supervisor)
@@ -166,6 +166,7 @@ async def run_gateway(
                 raw.leave()
                 _opened.remove(raw)
             await _stop(gateway, supervisor, clock)
+            feed.close()
             supervisor.cancel()
     assert not gateway.hub.clients
     assert not gateway.hub.topics()

@@ -7,8 +7,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from headrace.gateway.door.admission import Admission, AdmissionSettings
+from headrace.gateway.door.admission import Admission
 from headrace.gateway.problems import Refused
+from headrace.gateway.settings import AdmissionSettings
 from headrace.model.errors import ConfigError
 from headrace.runtime.clock import SystemClock
 from tests.gateway.running_gateway import TEXT, UPGRADE, Raw, RunningGateway, frame, join, run_gateway
@@ -41,7 +42,7 @@ async def refused(running: RunningGateway, status: int, more: str = "") -> bytes
 
 
 def web(running: RunningGateway) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{ME}:{running.port}")
+    return httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -380,11 +381,11 @@ async def test_requests_that_never_end_are_bounded_for_one_address() -> None:
         assert b"retry-after" in raw.head
         slow[0].leave()
         async with asyncio.timeout(30):
-            while running.gateway.gate.keeper.waiting[ME] > 2:  # noqa: ASYNC110  (a departure is told to nobody)
+            while running.gateway.keeper.waiting[ME] > 2:  # noqa: ASYNC110  (a departure is told to nobody)
                 await asyncio.sleep(0.001)
         raw.leave()
         async with asyncio.timeout(30):
-            while running.gateway.gate.keeper.waiting[ME] > 1:  # noqa: ASYNC110
+            while running.gateway.keeper.waiting[ME] > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         await join(running)
 
@@ -433,7 +434,10 @@ async def test_cors_for_pages_that_are_allowed() -> None:
 
 
 async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> None:
-    async with run_gateway() as running, httpx.AsyncClient(base_url=f"http://{ME}:{running.port}") as http:
+    async with (
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://{ME}:{running.port}", verify=False) as http,
+    ):
         page = {"Origin": "https://evil.example"}
         answer = await http.get("/api/topics", headers=page)
         assert answer.status_code == 200
@@ -512,4 +516,4 @@ async def pongs(raw: Raw) -> None:
 async def test_by_default_nobody_is_too_idle() -> None:
     async with run_gateway() as running:
         await join(running)
-        assert not running.gateway.gate.keeper.idle
+        assert not running.gateway.keeper.idle

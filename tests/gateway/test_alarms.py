@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway.door.alarms import HORIZON_S, Alarms
+from headrace.gateway.door.deadlines import HORIZON_S, Alarms
 
 times = st.floats(0, 500) | st.just(math.inf)
 

@@ -19,7 +19,7 @@ from headrace.model.events import Message, MessageKind, Position
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Envelope, Limits
-from headrace.protocol.session import Send, Session
+from headrace.protocol.session import Send, ServerSession
 from tests.flow.desk import BODY, ask, desk
 from tests.gateway.running_gateway import join, run_gateway
 from tests.gateway.test_dashboard import play_demo
@@ -59,7 +59,7 @@ def test_every_frame_that_the_protocol_can_build_is_told() -> None:
 
 
 def test_every_command_is_told() -> None:
-    assert {*Session._COMMANDS, "pong"} == set(COMMANDS)
+    assert {*ServerSession._COMMANDS, "pong"} == set(COMMANDS)
 
 
 def test_every_code_is_told() -> None:
@@ -92,7 +92,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 async def test_it_is_served() -> None:
     async with run_gateway() as running:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(verify=False) as http:
             answer = await http.get(f"http://127.0.0.1:{running.port}/schema/asyncapi.json")
         assert answer.headers["content-type"] == "application/json"
         assert answer.json() == json.loads(json.dumps(DOCUMENT))
@@ -177,7 +177,7 @@ def test_commands_are_as_told(command: dict[str, Any], right: bool) -> None:
     """What the schema takes the session takes, and the other way round."""
     name = "".join(part.capitalize() for part in command["type"].split(".")) + "Command"
     assert validator(name).is_valid(command) is right
-    actions = Session(Limits(), 0.0, orders=True).receive(json.dumps(command), 0.0)
+    actions = ServerSession(Limits(), 0.0, orders=True).receive(json.dumps(command), 0.0)
     refused = [json.loads(action.payload) for action in actions if isinstance(action, Send)]
     assert bool(refused) is not right, refused
 

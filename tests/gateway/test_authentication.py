@@ -29,7 +29,7 @@ async def running() -> AsyncIterator[RunningGateway]:
 
 
 def clock_of(running: RunningGateway) -> ManualClock:
-    clock = running.gateway.gate.keeper.clock
+    clock = running.gateway.keeper.clock
     assert isinstance(clock, ManualClock)
     return clock
 
@@ -97,7 +97,7 @@ async def test_commands_right_behind_the_token_wait_for_it(running: RunningGatew
 
 
 async def ticket(running: RunningGateway, **more: Any) -> str:
-    auth = running.gateway.gate.auth
+    auth = running.gateway.sessions.auth
     assert auth is not None
     return await auth.tickets.issue(await auth.identify(Credential("token", made(running, **more))))
 
@@ -255,13 +255,13 @@ async def test_who_does_not_authenticate_is_closed_in_time(running: RunningGatew
         await clock_of(running).advance(3)
         chatty.ask("subscribe", 1, topic="slots")
         assert await code(chatty, 1) == 101
-    assert len(running.gateway.gate.keeper.alarms) == 2
+    assert len(running.gateway.keeper.alarms) == 2
     await clock_of(running).advance(2.5)
     for raw in (silent, chatty):
         assert await raw.receive() == (8, (4002).to_bytes(2, "big") + b"authentication timed out")
         raw.leave()
     await running.clients(0)
-    assert len(running.gateway.gate.keeper.alarms) == 0
+    assert len(running.gateway.keeper.alarms) == 0
 
 
 async def test_unauthenticated_connections_count_against_the_limit() -> None:
@@ -380,7 +380,7 @@ async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
                 "header": {"kid": "k1"},
                 "aud": AUDIENCE,
             }
-            text = token(now_s=running.gateway.gate.keeper.clock.wall_ns() / 1e9, **more)
+            text = token(now_s=running.gateway.keeper.clock.wall_ns() / 1e9, **more)
             raw, other = await Raw.open(running.port, "/ws", offer(text)), await Raw.open(running.port)
             for number in range(40):
                 raw.ask("subscribe", number, topic="slots")
@@ -402,7 +402,7 @@ async def test_keys_of_an_issuer_are_looked_at_for_clients() -> None:
         served.publish(jwk(rsa_key("one"), "k1"))
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
         async with run_gateway(auth=auth) as running:
-            now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
+            now_s = running.gateway.keeper.clock.wall_ns() / 1e9
             more: dict[str, Any] = {
                 "algorithm": "RS256",
                 "key": rsa_key("one"),
@@ -418,7 +418,7 @@ async def test_no_credential_in_any_log_line_or_answer(capsys: pytest.CaptureFix
     capsys.readouterr()
     heard = b""
     async with run_gateway(auth=HS256) as running:
-        now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
+        now_s = running.gateway.keeper.clock.wall_ns() / 1e9
         good, bad = token(now_s=now_s), token(now_s=now_s, key="y" * 40)
         shown = [good, bad, raw_token(b'{"alg":"none"}', b"{}", b"signature"), "k3yk3yk3yk3yk3yk3yk3y"]
         for text in shown:

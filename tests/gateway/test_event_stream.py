@@ -11,9 +11,10 @@ import httpx
 import pytest
 from litestar import MediaType, Response, get
 
+from headrace.fanout.client import Client
 from headrace.fanout.feeds import Feed
 from headrace.fanout.framing import events
-from headrace.fanout.groups import Client, Subscription
+from headrace.fanout.groups import ClientSubscription
 from headrace.fanout.windows import Windows
 from headrace.gateway.transports.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
 from headrace.model.events import Message, MessageKind, Position, Publication
@@ -95,7 +96,7 @@ async def follow(running: RunningGateway, last: str | None = None, path: str = P
 
 
 async def refused(running: RunningGateway, path: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
         response = await http.get(path, headers=headers)
     assert response.headers["content-type"] == "application/problem+json"
     return response
@@ -180,7 +181,7 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
     feed = Feed(TOPIC, Windows(ManualClock(), lambda group: None))
     group, clients = feed.add(None, None, 0), [Client(Wire(), framing=events) for _ in range(3)]
     for client in clients:
-        group.join(Subscription(client, group, None), Position("g", 0))
+        group.join(ClientSubscription(client, group, None), Position("g", 0))
     feed.take(Message(TOPIC, "event", "g", 1, b'"data":{}'), [])
     group.cut(EventFramer(), [])
     assert clients[0].out
@@ -214,7 +215,7 @@ async def test_streams_count_as_connections() -> None:
         raw = await join(running)
         async with follow(running) as reader:
             await reader.next()
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(verify=False) as http:
                 counted = (await http.get(f"http://127.0.0.1:{running.port}/api/ws/connections")).json()
             assert (counted["total_connections"], counted["topics"]) == (2, {TOPIC: 1})
             response = await refused(running, PATH)
@@ -232,7 +233,7 @@ async def test_streams_leave_room_for_requests() -> None:
         follow(running),
         follow(running),
         follow(running),
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(verify=False) as http,
     ):
         assert (await http.get(f"http://127.0.0.1:{running.port}/health/live")).status_code == 200
 
@@ -343,7 +344,7 @@ async def test_one_that_leaves_is_forgotten() -> None:
 
 
 async def test_head_has_no_stream_behind_it() -> None:
-    async with run_gateway() as running, httpx.AsyncClient() as http:
+    async with run_gateway() as running, httpx.AsyncClient(verify=False) as http:
         for _ in range(2):
             response = await http.head(f"http://127.0.0.1:{running.port}{PATH}")
             assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")

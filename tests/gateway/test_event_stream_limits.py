@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.settings import AdmissionSettings
 from headrace.runtime.clock import ManualClock
 from tests.gateway.issuer import HS256, token
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway

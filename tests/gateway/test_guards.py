@@ -54,12 +54,12 @@ async def running() -> AsyncIterator[RunningGateway]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(running: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", trust_env=False, verify=False) as client:
         yield client
 
 
 def bearer(running: RunningGateway, **more: Any) -> dict[str, str]:
-    text = token(**{"now_s": running.gateway.gate.keeper.clock.wall_ns() / 1e9, **more})
+    text = token(**{"now_s": running.gateway.keeper.clock.wall_ns() / 1e9, **more})
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -199,7 +199,7 @@ async def test_tickets_are_given_for_tokens(running: RunningGateway, http: httpx
 
 async def test_metrics_for_admins_where_it_is_wished() -> None:
     closed = msgspec.structs.replace(HS256, metrics_open=False)
-    async with run_gateway(auth=closed) as running, httpx.AsyncClient(trust_env=False) as http:
+    async with run_gateway(auth=closed) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}/metrics"
         statuses = [
             (await http.get(url, headers=headers)).status_code
@@ -212,7 +212,10 @@ async def test_an_issuer_that_is_away_is_no_fault_of_the_caller() -> None:
     async with issuer() as served:
         served.say(b"", "503 Busy")
         auth = msgspec.structs.replace(HS256, mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)
-        async with run_gateway(auth=auth, handlers=HANDLERS) as running, httpx.AsyncClient(trust_env=False) as http:
+        async with (
+            run_gateway(auth=auth, handlers=HANDLERS) as running,
+            httpx.AsyncClient(trust_env=False, verify=False) as http,
+        ):
             url = f"http://127.0.0.1:{running.port}/api/who"
             more = {"algorithm": "RS256", "key": rsa_key("one"), "header": {"kid": "k1"}, "aud": AUDIENCE}
             away = await http.get(url, headers=bearer(running, **more))
@@ -223,7 +226,7 @@ async def test_an_issuer_that_is_away_is_no_fault_of_the_caller() -> None:
 
 
 async def test_with_authentication_off_nobody_is_asked() -> None:
-    async with run_gateway(handlers=HANDLERS) as running, httpx.AsyncClient(trust_env=False) as http:
+    async with run_gateway(handlers=HANDLERS) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}"
         assert (await http.get(f"{url}/api/who?user=7")).json() == {"subject": None, "acting": "7"}
         assert (await http.get(f"{url}/api/admins")).status_code == 200
@@ -232,7 +235,7 @@ async def test_with_authentication_off_nobody_is_asked() -> None:
 
 async def test_event_streams_ask_too_and_end_with_their_credential() -> None:
     quick = msgspec.structs.replace(HS256, leeway_s=0, grace_s=0.01)
-    async with run_gateway(auth=quick) as running, httpx.AsyncClient(trust_env=False) as http:
+    async with run_gateway(auth=quick) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}/api/topics/slots/sse"
         assert (await http.get(url)).status_code == 401
         assert (await http.get(url, headers=bearer(running, topics=["trades:*"]))).status_code == 403

@@ -23,7 +23,7 @@ async def running() -> AsyncIterator[RunningGateway]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(running: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as client:
         yield client
 
 
@@ -155,7 +155,10 @@ async def test_history_is_read_to_its_end_page_by_page(
 
 
 async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
-    async with run_gateway() as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with (
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
+    ):
         await running.publish("slots", 40, 60_000)
         page = (await http.get("/api/topics/slots/history?limit=1000")).json()
         assert len(page["items"]) < 40
@@ -167,7 +170,7 @@ async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
 async def test_a_position_that_is_gone_is_told_with_what_was_given() -> None:
     async with (
         run_gateway(history_size=3) as running,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
         await running.publish("slots", 9)
         response = await http.get("/api/topics/slots/history?epoch=g&offset=2")
@@ -398,7 +401,7 @@ async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_fur
     raw.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own client
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
     async with asyncio.timeout(30):
-        while not running.gateway.gate.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
+        while not running.gateway.keeper.stuck:  # noqa: ASYNC110  (the socket is full: nobody is told)
             await asyncio.sleep(0.001)
     (waiting,) = [len(connection._inbound) for connection in running.gateway._http.connections if connection._exchange]
     assert waiting <= READ_AHEAD + 262_144  # and what one read gives

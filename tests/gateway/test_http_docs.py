@@ -29,7 +29,10 @@ EXCHANGES = [block for block in BLOCKS if "→ GET" in block]
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_the_examples_happen(exchange: str) -> None:
     bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
-    async with run_gateway(bus) as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with (
+        run_gateway(bus) as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
+    ):
         answer: httpx.Response | None = None
         for mark, text in lines_of(exchange):
             if mark == "#":
@@ -47,7 +50,10 @@ async def test_the_stream_is_as_shown() -> None:
     (shown,) = [block for block in BLOCKS if block.startswith("retry")]
     bus = LocalBus(BusSettings(), SystemClock(), "k3Fq")
     happened = ["five trades happen", "a trade happens", "a fork takes it back"]
-    async with run_gateway(bus) as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with (
+        run_gateway(bus) as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
+    ):
         await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[happened[0]]])
         async with http.stream("GET", "/api/topics/trades:pump/sse") as response:
             for name in happened[1:]:
@@ -69,7 +75,7 @@ async def test_the_stream_is_as_shown() -> None:
 
 async def test_every_route_has_its_line() -> None:
     told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)`", REFERENCE.partition("\nIn the examples")[0]))
-    async with run_gateway() as running, httpx.AsyncClient() as http:
+    async with run_gateway() as running, httpx.AsyncClient(verify=False) as http:
         document = (await http.get(f"http://127.0.0.1:{running.port}/schema")).json()
     assert told == {*document["paths"], "/schema", "/schema/asyncapi.json"}
 

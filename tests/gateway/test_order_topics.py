@@ -116,7 +116,9 @@ async def test_others_do_not_and_can_not_tell_it_from_none(tmp_path: Path, claim
 async def test_over_http(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, store):
         bearer = {"Authorization": f"Bearer {token('42', now_s=time.time())}"}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}/api/topics", headers=bearer) as http:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{running.port}/api/topics", headers=bearer, verify=False
+        ) as http:
             assert len((await http.get(f"/{MINE}/history")).json()["items"]) == 3
             for way in ("history", "sse"):
                 theirs, nobodys = [await http.get(f"/{topic}/{way}") for topic in (THEIRS, NOBODYS)]
@@ -193,7 +195,7 @@ async def test_so_many_wait_at_once_and_no_more(tmp_path: Path, monkeypatch: pyt
             raw.ask("history", number, topic=MINE, limit=1)
         assert await raw.json() == {"type": "error", "id": 3, "data": AWAY}
         bearer = {"Authorization": f"Bearer {token('42', now_s=time.time())}"}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http:
             assert (await http.get(f"/api/topics/{MINE}/history", headers=bearer)).status_code == 503
         store.may.set()
         assert [(await raw.json())["type"] for _ in range(2)] == ["history"] * 2

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from headrace.config import Setting
-from headrace.gateway.door.admission import AdmissionSettings
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "run-in-production.md").read_text()
 

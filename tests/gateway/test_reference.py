@@ -12,8 +12,7 @@ import pytest
 from headrace.bus import BusSettings
 from headrace.config import Setting
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings
 from headrace.inbox import Inbox, InboxSettings, Letter
 from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.events import Label, MessageKind, Publication
@@ -95,7 +94,7 @@ def matches(shown: Any, real: Any) -> bool:
 
 def with_tokens(text: str, running: RunningGateway) -> str:
     """Real ones in place of `eyJ…`, which is good for an hour, and `eyJ… of 20 seconds`."""
-    now_s = running.gateway.gate.keeper.clock.wall_ns() / 1e9
+    now_s = running.gateway.keeper.clock.wall_ns() / 1e9
     for shown, ttl_s in (("eyJ… of 20 seconds", 20), ("eyJ…", 3600)):
         text = text.replace(shown, token(now_s=now_s, ttl_s=ttl_s))
     return text
@@ -110,7 +109,7 @@ async def play(running: RunningGateway, conversation: str, inbox: Inbox) -> None
         if raw is None or text.startswith("GET "):
             path = text.removeprefix("GET ") if text.startswith("GET ") else "/ws"
             raw = await Raw.open(running.port, path)
-            if not text.startswith("GET ") and running.gateway.gate.auth is None:
+            if not text.startswith("GET ") and running.gateway.sessions.auth is None:
                 assert (await raw.json())["type"] == "welcome"
         if mark == "→" and not text.startswith("GET "):
             raw.send(frame(TEXT, with_tokens(text, running).encode()))

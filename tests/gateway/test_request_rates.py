@@ -5,9 +5,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from headrace.gateway.door.admission import AdmissionSettings
 from headrace.gateway.door.request_rates import Asker, RequestRates
 from headrace.gateway.problems import Refused
+from headrace.gateway.settings import AdmissionSettings
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.gateway.issuer import HS256, token
@@ -22,7 +22,7 @@ def bearer(sub: str) -> dict[str, str]:
 
 
 def web(running: RunningGateway, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", headers=headers)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", headers=headers, verify=False)
 
 
 def slow(per_s: int, **more: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ async def statuses(http: httpx.AsyncClient, path: str, count: int, **more: Any) 
 
 
 async def advance(running: RunningGateway, seconds: float) -> None:
-    clock = running.gateway.gate.keeper.clock
+    clock = running.gateway.keeper.clock
     assert isinstance(clock, ManualClock)
     await clock.advance(seconds)
 

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.gateway.transports.rfc9112 import Inbound, Interim, Malformed, Request
+from tests.examples import examples
 from tests.gateway.http_corpus import CASES, LONG, Case
 
 HEADER_MAX, BODY_MAX = 16_384, 65_536
@@ -86,7 +87,7 @@ SCRAPS = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.one_of(SCRAPS, st.binary(max_size=4)), max_size=24).map(b"".join))
 @example(b"GET / HTTP/1.1\r\n\rHost: x\r\n\r\n")
 def test_any_bytes_read_the_same_in_one_piece_and_byte_by_byte(data: bytes) -> None:

@@ -100,7 +100,7 @@ async def test_what_was_asked_for_is_answered_before_the_close() -> None:
 async def test_clients_leave_one_after_another_and_get_what_comes_until_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("headrace.gateway.drain.CLOSES_PER_S", 20)
+    monkeypatch.setattr("headrace.gateway.server.CLOSES_PER_S", 20)
     async with run_gateway() as running:
         raws = [await join(running, "/ws?subscriptions=slots") for _ in range(10)]
         for raw in raws:

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from headrace.gateway.door.admission import AdmissionSettings
-from headrace.gateway.transports.tls import Certificate, TlsSettings
+from headrace.gateway.settings import AdmissionSettings, TlsSettings
+from headrace.gateway.transports.tls import Certificate
 from headrace.model.errors import ConfigError
 from tests.gateway.running_gateway import Raw, RunningGateway, run_gateway
 
@@ -66,7 +66,7 @@ async def name_shown(port: int) -> str:
 
 async def nobody_waits(running: RunningGateway) -> None:
     async with asyncio.timeout(30):
-        while running.gateway.gate.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
+        while running.gateway.keeper.waiting:  # noqa: ASYNC110  (a departure is told to nobody)
             await asyncio.sleep(0.001)
 
 
@@ -126,7 +126,7 @@ async def test_handshakes_that_never_end_are_bounded_in_number_and_time(tmp_path
     async with run_gateway(tls=write_pair(tmp_path, "x"), admission=settings, request_s=0.5) as running:
         silent = [await Raw.connect(running.port) for _ in range(3)]
         async with asyncio.timeout(30):
-            while running.gateway.gate.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
+            while running.gateway.keeper.waiting["127.0.0.1"] < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         one_more = await Raw.connect(running.port)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
@@ -195,7 +195,10 @@ def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvlo
 
 
 async def check_exchanges(tmp_path: Path, exchanges: int, at_once: int) -> None:
-    """Certificates are exchanged while clients shake hands without a pause: each gets one that was in use, and in."""
+    """Certificates are exchanged while clients shake hands without a pause: each gets one that was in use, and in.
+
+    Every other time files that do not fit each other lie there first, and are refused.
+    """
     shown: list[str] = []
     async with run_gateway(tls=write_pair(tmp_path, "0")) as running:
         exchanging = True
@@ -208,17 +211,19 @@ async def check_exchanges(tmp_path: Path, exchanges: int, at_once: int) -> None:
             for _ in range(at_once):
                 clients.create_task(come_again_and_again())
             for number in range(1, exchanges + 1):
-                seen = len(shown)
-                write_pair(tmp_path, str(number))
-                await asyncio.to_thread(running.gateway.reload_certificate)
-                while len(shown) < seen + at_once:  # noqa: ASYNC110  (each client adds what it saw)
-                    await asyncio.sleep(0.001)
+                for broken in (True, False) if number % 2 else (False,):
+                    seen = len(shown)
+                    write_pair(tmp_path, "broken" if broken else str(number), of_another_key=broken)
+                    await asyncio.to_thread(running.gateway.reload_certificate)
+                    while len(shown) < seen + at_once:  # noqa: ASYNC110  (each client adds what it saw)
+                        await asyncio.sleep(0.001)
             exchanging = False
         assert await name_shown(running.port) == str(exchanges)
         await nobody_waits(running)
         assert not running.metric("gateway_refused_total", status="tls")
     assert set(shown) <= set(map(str, range(exchanges + 1)))
     assert len(set(shown)) > 1
+    print(f"{len(shown)} handshakes over {exchanges} certificates")
 
 
 async def test_certificates_are_exchanged_under_handshakes(tmp_path: Path) -> None:

@@ -1,21 +1,21 @@
-"""The ways in which a node misbehaves: each a name, and what it does to a stage."""
+"""The ways in which a node misbehaves: each a name, and what it does to a source."""
 
 import asyncio
 import itertools
 import json
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from headrace.testing.ledger import made_up_key, made_up_signature
+from tests.hostile.bombs import deflated
 from tests.hostile.raw import Peer, frame
 
 if TYPE_CHECKING:
-    from tests.hostile.stage import Stage
+    from tests.hostile.attacked import Attacked
 
-Attack: TypeAlias = Callable[["Stage"], Awaitable[None]]
+Attack: TypeAlias = Callable[["Attacked"], Awaitable[None]]
 
 MEGABYTE: Final = 1_000_000
 OTHER: Final = made_up_key("another program")
@@ -23,25 +23,27 @@ OTHER: Final = made_up_key("another program")
 
 @dataclass(frozen=True)
 class Mode:
-    """`attack` begins it and returns; what it has begun ends with the stage's attack.
+    """`attack` begins it and returns; what it has begun ends with the attack.
 
     `alone`: what happened can be held against what was declared also where this node is the only one; not where it asks
-    to be left alone for minutes. `phantoms`: it tells of transactions that never were.
+    to be left alone for minutes. `phantoms`: it tells of transactions that never were. `unproven`: it says of what
+    happened that it is in no block.
     """
 
     name: str
     attack: Attack
     alone: bool = True
     phantoms: bool = False
+    unproven: bool = False
 
 
 # Before the handshake is done.
 
 
 def raw(talk: Callable[[Peer], Awaitable[None]]) -> Attack:
-    async def attack(stage: "Stage") -> None:
-        stage.raw.talk = talk
-        stage.speak_raw()
+    async def attack(one: "Attacked") -> None:
+        one.raw.talk = talk
+        one.speak_raw()
 
     return attack
 
@@ -78,11 +80,11 @@ def headers(*lines: str) -> Attack:
 
 
 def refuse(status: int, **more: str) -> Attack:
-    async def attack(stage: "Stage") -> None:
-        faults = stage.hostile.faults
+    async def attack(one: "Attacked") -> None:
+        faults = one.hostile.faults
         faults.refuse, faults.refuse_status = True, status
         faults.retry_after, faults.location = more.get("retry_after", ""), more.get("location", "")
-        stage.cut()
+        one.cut()
 
     return attack
 
@@ -121,15 +123,10 @@ def frames(*pieces: bytes, forever: bytes = b"") -> Attack:
     return raw(talk)
 
 
-def _bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(bytes(50 * MEGABYTE)) + packer.flush()
-
-
 FRAMES: Final = [
     Mode("an honest handshake, then nothing", frames()),
     Mode("a reserved bit", frames(frame(1, b"{}", first=0xA0))),
-    Mode("a compressed bomb", frames(frame(1, _bomb(), first=0xC0))),
+    Mode("a compressed bomb", frames(frame(1, deflated(50, -15, of=b"\0"), first=0xC0))),
     Mode("an unknown opcode", frames(frame(5, b"x"))),
     Mode("masked frames", frames(frame(1, b"\0\0\0\0{}", mask=0x80, length=2))),
     Mode("a frame of 2^63 bytes", frames(frame(2, length=2**63))),
@@ -159,10 +156,10 @@ FRAMES: Final = [
 def faults(**changes: object) -> Attack:
     """The faults of a scripted node, on new connections too."""
 
-    async def attack(stage: "Stage") -> None:
+    async def attack(one: "Attacked") -> None:
         for name, value in changes.items():
-            setattr(stage.hostile.faults, name, value)
-        stage.cut()
+            setattr(one.hostile.faults, name, value)
+        one.cut()
 
     return attack
 
@@ -170,63 +167,63 @@ def faults(**changes: object) -> Attack:
 def live(**changes: object) -> Attack:
     """The same, on the connection that there is."""
 
-    async def attack(stage: "Stage") -> None:
+    async def attack(one: "Attacked") -> None:
         for name, value in changes.items():
-            setattr(stage.hostile.faults, name, value)
+            setattr(one.hostile.faults, name, value)
 
     return attack
 
 
-def says(*texts: Callable[["Stage"], str | bytes], times: int = 3) -> Attack:
+def says(*texts: Callable[["Attacked"], str | bytes], times: int = 3) -> Attack:
     """Messages in between the honest ones."""
 
-    async def attack(stage: "Stage") -> None:
+    async def attack(one: "Attacked") -> None:
         async def talk() -> None:
             for _ in range(times):
                 for text in texts:
-                    stage.hostile.send_raw(text(stage))
+                    one.hostile.send_raw(text(one))
                 await asyncio.sleep(0.001)
 
-        stage.start(talk)
+        one.start(talk)
 
     return attack
 
 
-def text(message: str | bytes) -> Callable[["Stage"], str | bytes]:
-    return lambda stage: message
+def text(message: str | bytes) -> Callable[["Attacked"], str | bytes]:
+    return lambda one: message
 
 
-def notice(kind: str, result: Callable[["Stage"], object], *, number: object = None) -> Callable[["Stage"], str]:
+def notice(kind: str, result: Callable[["Attacked"], object], *, number: object = None) -> Callable[["Attacked"], str]:
     """A notification for a subscription that there is, unless `number` names another."""
 
-    def made(stage: "Stage") -> str:
-        shown = stage.subscription(kind) if number is None else number
-        params = {"result": result(stage), "subscription": shown}
+    def made(one: "Attacked") -> str:
+        shown = one.subscription(kind) if number is None else number
+        params = {"result": result(one), "subscription": shown}
         return json.dumps({"jsonrpc": "2.0", "method": f"{kind}Notification", "params": params})
 
     return made
 
 
-def logs(slot: Callable[["Stage"], object] | None = None, **changes: object) -> Callable[["Stage"], object]:
-    def made(stage: "Stage") -> object:
-        value = {"signature": made_up_signature(next(stage.numbers)), "err": None, "logs": []} | changes
-        return {"context": {"slot": slot(stage) if slot else stage.slot}, "value": value}
+def logs(slot: Callable[["Attacked"], object] | None = None, **changes: object) -> Callable[["Attacked"], object]:
+    def made(one: "Attacked") -> object:
+        value = {"signature": made_up_signature(next(one.numbers)), "err": None, "logs": []} | changes
+        return {"context": {"slot": slot(one) if slot else one.slot}, "value": value}
 
     return made
 
 
-def slots(change: Callable[[int], dict[str, object]]) -> Callable[["Stage"], object]:
-    return lambda stage: {"slot": stage.slot, "parent": stage.slot - 1, "root": stage.slot - 32} | change(stage.slot)
+def slots(change: Callable[[int], dict[str, object]]) -> Callable[["Attacked"], object]:
+    return lambda one: {"slot": one.slot, "parent": one.slot - 1, "root": one.slot - 32} | change(one.slot)
 
 
-def told(kind: str, result: Callable[["Stage"], object], *, times: int = 3) -> Attack:
+def told(kind: str, result: Callable[["Attacked"], object], *, times: int = 3) -> Attack:
     return says(notice(kind, result), times=times)
 
 
-async def _forks(stage: "Stage") -> None:
+async def _forks(one: "Attacked") -> None:
     """Each slot stands on another one."""
     jumps = itertools.cycle([1, 3, 2, 7, 1, 31])
-    await says(notice("slot", slots(lambda slot: {"parent": slot - next(jumps)})), times=500)(stage)
+    await says(notice("slot", slots(lambda slot: {"parent": slot - next(jumps)})), times=500)(one)
 
 
 def errors(code: int) -> Attack:
@@ -250,34 +247,34 @@ MESSAGES: Final = [
     Mode("no JSON", says(text("<html>busy</html>"))),
     Mode("binary junk", says(text(bytes(range(256)) * 100))),
     Mode("JSON too deep", says(text(DEEP))),
-    Mode("an array of messages", says(lambda stage: f"[{notice('slot', slots(lambda slot: {}))(stage)}]")),
+    Mode("an array of messages", says(lambda one: f"[{notice('slot', slots(lambda slot: {}))(one)}]")),
     Mode("a number", says(text("7"))),
     Mode("NaN", says(text('{"id":NaN,"result":NaN}'))),
     Mode("a number of ten thousand digits", says(text('{"id":%s,"result":1}' % ("1" * 10_000)))),
-    Mode("members twice", says(lambda stage: '{"method":"x",' + notice("logs", logs())(stage)[1:]), phantoms=True),
+    Mode("members twice", says(lambda one: '{"method":"x",' + notice("logs", logs())(one)[1:]), phantoms=True),
     Mode("acknowledges what nobody asked", says(text('{"jsonrpc":"2.0","id":99999,"result":5}'))),
     Mode("an error for everybody", says(text('{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}'))),
     Mode("notifications of an unknown method", says(text('{"method":"voteNotification","params":{"result":1}}'))),
     Mode("a subscription id as text", says(notice("logs", logs(), number="24040")), phantoms=True),
     Mode("notifications of an unknown id", says(notice("logs", logs(), number=5))),
-    Mode("another kind under the id", says(lambda stage: notice("slot", logs())(stage))),
-    Mode("a null result", told("logs", lambda stage: None)),
-    Mode("no context", told("logs", lambda stage: {"value": {}})),
-    Mode("a slot of -1", told("logs", logs(lambda stage: -1))),
-    Mode("a slot of 2^64", told("logs", logs(lambda stage: 2**64))),
-    Mode("a slot as text", told("logs", logs(lambda stage: str(stage.slot))), phantoms=True),
+    Mode("another kind under the id", says(lambda one: notice("slot", logs())(one))),
+    Mode("a null result", told("logs", lambda one: None)),
+    Mode("no context", told("logs", lambda one: {"value": {}})),
+    Mode("a slot of -1", told("logs", logs(lambda one: -1))),
+    Mode("a slot of 2^64", told("logs", logs(lambda one: 2**64))),
+    Mode("a slot as text", told("logs", logs(lambda one: str(one.slot))), phantoms=True),
     Mode("logs that are null", told("logs", logs(logs=None))),
     Mode("logs that are one text", told("logs", logs(logs="Program log: x"))),
     Mode("half a million empty log lines", told("logs", logs(logs=[""] * 350_000))),
     Mode("an error of ten thousand lists", told("logs", logs(err={"InstructionError": [[]] * 10_000})), phantoms=True),
     Mode("signatures of zero bytes", told("logs", logs(signature="1" * 64)), phantoms=True),
     Mode("transactions that never were", told("logs", logs(), times=200), phantoms=True),
-    Mode("transactions of a past slot", told("logs", logs(lambda stage: 1)), phantoms=True),
-    Mode("transactions of a slot to come", told("logs", logs(lambda stage: stage.slot + 50)), phantoms=True),
+    Mode("transactions of a past slot", told("logs", logs(lambda one: 1)), phantoms=True),
+    Mode("transactions of a slot to come", told("logs", logs(lambda one: one.slot + 50)), phantoms=True),
     Mode("a slot 5,000 ahead once", told("slot", slots(lambda slot: {"slot": slot + 5_000}), times=1)),
     Mode("a slot 900,000 ahead once", told("slot", slots(lambda slot: {"slot": slot + 900_000}), times=1)),
     Mode("a slot 2^62 once", told("slot", slots(lambda slot: {"slot": 2**62}), times=1)),
-    Mode("logs 900,000 slots ahead", told("logs", logs(lambda stage: stage.slot + 900_000)), phantoms=True),
+    Mode("logs 900,000 slots ahead", told("logs", logs(lambda one: one.slot + 900_000)), phantoms=True),
     Mode("a root above the slot", told("slot", slots(lambda slot: {"root": slot + 10}))),
     Mode("a parent above the slot", told("slot", slots(lambda slot: {"parent": slot + 10}))),
     Mode("slots that go back", told("slot", slots(lambda slot: {"slot": slot - 40, "parent": slot - 41, "root": 0}))),
@@ -288,10 +285,10 @@ MESSAGES: Final = [
 
 
 def http(**changes: object) -> Attack:
-    async def attack(stage: "Stage") -> None:
+    async def attack(one: "Attacked") -> None:
         for name, value in changes.items():
-            setattr(stage.hostile.http_faults, name, value)
-        stage.cut()
+            setattr(one.hostile.http_faults, name, value)
+        one.cut()
 
     return attack
 
@@ -305,12 +302,7 @@ def body(content: bytes, *more: str) -> list[bytes]:
     return ["".join(f"{line}\r\n" for line in head).encode() + b"\r\n", content]
 
 
-def _gzip() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(packer.compress(bytes(MEGABYTE)) for _ in range(100)) + packer.flush()
-
-
-GZIP: Final = _gzip()
+GZIP: Final = deflated(100, of=b"\0")
 CHUNKED: Final = b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n"
 LENGTH: Final = b"HTTP/1.1 200 x\r\ncontent-length: 200000000\r\n\r\n"
 
@@ -320,19 +312,19 @@ def plain(request: dict[str, Any]) -> Iterator[bytes]:
     yield from repeat(b" " * MEGABYTE, 200)
 
 
-async def _another_transaction(stage: "Stage") -> None:
-    other = stage.hostile.ledger.land([OTHER])
-    await http(results={"getTransaction": other.result})(stage)
+async def _another_transaction(one: "Attacked") -> None:
+    other = one.hostile.ledger.land([OTHER])
+    await http(results={"getTransaction": other.result})(one)
 
 
-async def _endless_listing(stage: "Stage") -> None:
+async def _endless_listing(one: "Attacked") -> None:
     def raw(request: dict[str, Any]) -> list[bytes]:
-        result: object = stage.slot + 1000 if request["method"] == "getSlot" else 0
+        result: object = one.slot + 1000 if request["method"] == "getSlot" else 0
         if request["method"] == "getSignaturesForAddress":
-            result = [{"signature": made_up_signature(next(stage.numbers)), "slot": stage.slot, "err": None}]
+            result = [{"signature": made_up_signature(next(one.numbers)), "slot": one.slot, "err": None}]
         return body(json.dumps({"id": request["id"], "result": result}).encode())
 
-    await http(raw=raw)(stage)
+    await http(raw=raw)(one)
 
 
 def result(content: bytes) -> Attack:
@@ -350,9 +342,9 @@ def lists(signatures: Sequence[str] | None) -> Attack:
     refusal = {"getSignatureStatuses": (-32601, "no")}
     block = None if signatures is None else {"parentSlot": 1, "signatures": signatures}
 
-    async def attack(stage: "Stage") -> None:
-        stage.node.http_faults.errors = refusal
-        await http(errors=refusal, results={"getBlock": block})(stage)
+    async def attack(one: "Attacked") -> None:
+        one.node.http_faults.errors = refusal
+        await http(errors=refusal, results={"getBlock": block})(one)
 
     return attack
 
@@ -375,10 +367,10 @@ HTTP: Final = [
     Mode("a listing oldest first", http(results={"getSignaturesForAddress": LINES})),
     Mode("a listing without an end", _endless_listing),
     Mode("blocks that were not asked for", http(results={"getBlocks": [1, 2, 3]})),
-    Mode("no statuses, and blocks without a signature", lists([])),
-    Mode("no statuses, and another's blocks", lists([made_up_signature(5)])),
-    Mode("no statuses, and blocks that are null", lists(None)),
-    Mode("no statuses, and blocks of 100,000 signatures", lists([made_up_signature(5)] * 100_000)),
+    Mode("no statuses, and blocks without a signature", lists([]), unproven=True),
+    Mode("no statuses, and another's blocks", lists([made_up_signature(5)]), unproven=True),
+    Mode("no statuses, and blocks that are null", lists(None), unproven=True),
+    Mode("no statuses, and blocks of 100,000 signatures", lists([made_up_signature(5)] * 100_000), unproven=True),
     Mode("a ledger that begins at 2^60", http(results={"getFirstAvailableBlock": 2**60})),
     Mode("getSlot 5,000 ahead", http(results={"getSlot": 6_000})),
     Mode("a gzip bomb", bodies(lambda _: body(GZIP, "content-encoding: gzip"))),

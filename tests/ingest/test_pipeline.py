@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from headrace.bus import Batch, BusSettings
 from headrace.bus.memory import MemoryBus, MemoryWriter
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
+from headrace.ingest.pipeline import STUCK_S, Pipeline
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.updates import (
@@ -30,6 +31,7 @@ from headrace.model.updates import (
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
 from tests.ingest.mainnet import PUMP, account_updates, index, landed, logs_view, transaction
 
 PROGRAMS = Programs.load()
@@ -438,3 +440,55 @@ def test_what_is_counted_is_exported() -> None:
     assert 'headrace_ingest_received_total{kind="TransactionUpdate"} 2.0' in text
     assert 'headrace_ingest_skipped_total{kind="TransactionUpdate",reason="duplicate"} 1.0' in text
     assert 'headrace_drift_decoded_total{kind="event",program="pump"} 1.0' in text
+
+
+async def test_a_pipeline_is_not_ready_while_the_bus_takes_nothing_or_a_batch_stands() -> None:
+    clock, outlet = ManualClock(), Channel[AnyUpdate](10)
+    flow, bus = Pipeline(PROGRAMS, clock, Metrics()), MemoryBus(BusSettings(), clock, "e")
+    writer = HeldWriter(bus)
+    await clock.advance(1_000)
+
+    async def fault(seconds: float) -> str:
+        await clock.advance(seconds)
+        for _ in range(10):
+            await clock.sleep(0)
+        try:
+            await flow.check(thorough=False)
+        except TransientError as error:
+            return str(error)
+        return ""
+
+    async with Supervisor(clock) as tasks:
+        await outlet.put(slot(10, "processed", 9))
+        assert await fault(0) == "", "what came a moment ago does not wait since the clock began"
+        tasks.start("test", "pipeline", partial(flow.run, outlet, writer))
+        assert await fault(1_000) == "", "nor is a quiet source a pipeline that stands"
+        writer.error = TransientError("away")
+        await outlet.put(slot(11, "processed", 10))
+        assert await fault(0) == "updates can't be published: away"
+        writer.error = None
+        assert await fault(5) == ""
+        writer.free.clear()
+        await outlet.put(slot(12, "processed", 11))
+        assert await fault(STUCK_S) == ""
+        assert await fault(1) == "a batch of updates has not been published for 11 s"
+        writer.free.set()
+        assert await fault(0) == ""
+        assert (await bus.top("slots")).offset == 3
+        tasks.cancel()
+
+
+class HeldWriter(MemoryWriter):
+    """A writer whose `publish` waits, or fails, as a test says."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus, "ingest", 0)
+        self.error: TransientError | None = None
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def publish(self, batch: Batch) -> list[Position]:
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return await super().publish(batch)

@@ -14,6 +14,7 @@ from headrace.model.events import Message, Position
 from headrace.model.updates import AnyUpdate, GapUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.examples import examples
 from tests.ingest.mainnet import PUMP, logs_view, transaction
 from tests.local_bus import LocalBus
 
@@ -185,4 +186,4 @@ def _drive(work: Any) -> Any:
 
 
 TestPromise = Chain.TestCase
-TestPromise.settings = settings(max_examples=80, stateful_step_count=40)
+TestPromise.settings = settings(max_examples=examples(80), stateful_step_count=40)

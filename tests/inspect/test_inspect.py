@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from headrace.inspect.readable import render_text
 from headrace.inspect.transactions import Result, inspect
 from headrace.model.errors import BadInputError
+from tests.examples import examples
 from tests.mainnet import FOLDER, Entry, entries, entry, programs, spoiled
 
 TRANSACTION = ["signature", "slot", "version", "err", "events", "instructions"]
@@ -172,7 +173,7 @@ def test_a_name_from_the_chain_can_not_command_a_terminal() -> None:
     assert "\\x1b]0;owned\\x07\\u202egnp.exe\\nslot 1" in shown
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
 @given(spoiled([entry("2KBsKB7x").document, entry("012d7892").document, json.loads(ACCOUNT_SETS[2].read_text())]))
 def test_spoiled_files_are_shown_or_refused(document: Any) -> None:
     try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headrace.inspect.recognise import ACCEPTED, chain_name, recognise
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
+from tests.examples import examples
 from tests.mainnet import FOLDER, PUMP, entry, spoiled, update
 
 
@@ -146,7 +147,7 @@ def test_a_refusal_names_what_was_seen_and_what_is_accepted() -> None:
 DOCUMENTS = [entry(start).document for start in ("2KBsKB7x", "012d7892", "2DfsmTYv")]
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
 @given(spoiled(DOCUMENTS))
 def test_spoiled_documents_are_read_or_refused(document: Any) -> None:
     try:

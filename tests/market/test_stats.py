@@ -19,6 +19,7 @@ from headrace.market.settings import MarketSettings
 from headrace.market.stats import PENDING_SLOTS_MAX, Stats
 from headrace.model.facts import Dead, Finalized, Proof
 from headrace.model.trades import Derived, Place, SeenTrade, token_id_of
+from tests.examples import examples
 from tests.market.naive import Told, cut, cut_significant, numbers
 
 NOON_S = 1_790_000_000 // 60 * 60
@@ -142,7 +143,7 @@ class Market(RuleBasedStateMachine):
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=120, stateful_step_count=40)
+TestMarket.settings = settings(max_examples=examples(120), stateful_step_count=40)
 
 
 @given(

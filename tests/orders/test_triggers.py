@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from headrace.model.amounts import BaseUnits
 from headrace.model.facts import Traded
 from headrace.model.orders import Order, OrderStatus, Trigger
+from headrace.order_types import ORDER_TYPES, OrderBody, register
 from headrace.orders.store import Rate
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.orders.triggers import Triggers, pause_s
@@ -19,6 +20,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.testing.orders import FixedVenue, new_order
 from tests.facts import traded
 from tests.orders.life import Life, begin
+from tests.orders.trailing_stop import TrailingStop
 
 FREE = Rate(0)
 LIMIT = Trigger(when="at_least", out=BaseUnits(3), per=BaseUnits(20))  # 150 USDC for 1 SOL
@@ -247,3 +249,32 @@ async def test_by_a_fast_clock_of_the_database_it_expires_rather_than_being_exec
         await life.store._thread.ask(lambda db: db.execute("update orders set lease_until = 1"))
         await life.end()
         assert (await life.check()).status is OrderStatus.EXPIRED
+
+
+async def test_a_trailing_stop_follows_the_highest_trade_over_a_restart_and_triggers_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {**ORDER_TYPES, "trailing_stop": "tests.orders.trailing_stop:TrailingStop"}
+    monkeypatch.setattr(register, "ORDER_TYPES", known)
+    async with begin(tmp_path) as life:
+        order = new_order(life.order_id, SystemClock().wall_ns() // 1_000_000)
+        asked = OrderBody({"trailBps": 1000}, order.request.token_in, order.request.token_out, order.request.amount)
+        watch = TrailingStop().terms(asked).watch
+        assert watch is not None
+        order = replace(order, request=replace(order.request, type="trailing_stop", watch=watch))
+        await life.store.accept(order, [], "")
+        await Market(life).hears(trade(order, 10, 100), trade(order, 10, 200), trade(order, 10, 150))
+        assert (await life.order()).outcome.triggered, "150 is below 200 less 10 %"
+        await life.store.accept(replace(order, id="b"), [], "")
+        await Market(life).hears(trade(order, 10, 200), trade(order, 10, 190))
+        stored = await life.store.get("b")
+        assert stored is not None
+        assert stored.trigger == Trigger(when="at_most", out=BaseUnits(18), per=BaseUnits(1))
+        await Market(life).hears(trade(order, 10, 181))
+        stored = await life.store.get("b")
+        assert stored is not None
+        assert not stored.outcome.triggered
+        await Market(life).hears(trade(order, 10, 180))
+        stored = await life.store.get("b")
+        assert stored is not None
+        assert stored.outcome.triggered

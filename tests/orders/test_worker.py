@@ -3,7 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from headrace.model.orders import OrderStatus
+import pytest
+
+from headrace.model.errors import TransientError
+from headrace.model.orders import Claimed, OrderStatus
 from headrace.orders.engine import Engine, Held
 from headrace.orders.intake import Intake
 from headrace.orders.settings import ExecutionSettings
@@ -11,7 +14,9 @@ from headrace.orders.store import Rate
 from headrace.orders.store.sqlite import SqliteStore
 from headrace.orders.worker import Worker
 from headrace.runtime.clock import ManualClock, SystemClock
+from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 
@@ -178,6 +183,66 @@ async def test_with_a_shared_rate_every_order_queues(tmp_path: Path) -> None:
             await settled(store)
             with worker.promise() as lease_ms:
                 assert lease_ms == 0
+            tasks.cancel()
+    finally:
+        await store.close()
+
+
+class HeldStore(SqliteStore):
+    """A store whose claims wait, or fail, as a test says."""
+
+    free: asyncio.Event
+    error: Exception | None = None
+
+    async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return await super().claim(limit, lease_ms, rate)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(TransientError("away"), "away"), (ValueError("a secret"), "a defect, which the log names")]
+)
+async def test_a_worker_is_not_ready_while_it_stands_or_its_claims_fail(
+    tmp_path: Path, error: Exception, said: str
+) -> None:
+    clock, health = ManualClock(), Health()
+    store = await HeldStore.open(str(tmp_path / "orders.db"), clock)
+    assert isinstance(store, HeldStore)
+    store.free = asyncio.Event()
+    store.free.set()
+    engine = Engine(store, ScriptedChain(), [FixedVenue()], SETTINGS, clock)
+    worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
+    probes = Probes(health, clock)
+    probes.add("worker", worker.check)
+
+    async def line(seconds: float = 0.0) -> tuple[bool, str]:
+        while seconds > 0:
+            await clock.advance(min(seconds, SETTINGS.scan_ms / 1000))
+            await settled(store)
+            seconds -= SETTINGS.scan_ms / 1000
+        await probes.ask_all()
+        part = health.components()["worker"]
+        return part.ready, part.detail
+
+    try:
+        assert await line() == (False, "the worker does not run")
+        async with Supervisor(clock) as tasks:
+            tasks.start("test", "worker", worker.run)
+            await settled(store)
+            assert await line() == (True, "")
+            store.free.clear()
+            assert await line(5.0) == (True, ""), "a claim may take a while"
+            ready, detail = await line(10.0)
+            assert not ready
+            assert detail.startswith("the worker has looked for no order for 1")
+            store.free.set()
+            assert await line(1.0) == (True, "")
+            store.error = error
+            assert await line(1.0) == (False, f"no order can be claimed: {said}")
+            store.error = None
+            assert await line(10.0) == (True, "")
             tasks.cancel()
     finally:
         await store.close()

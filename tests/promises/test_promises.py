@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tests.examples import examples
 from tests.promises.account import Wish
 from tests.promises.followers import ByHand, ByJs, BySdk
 from tests.promises.world import HISTORY_SIZE, LANES, FollowerFactory, World
@@ -18,7 +19,7 @@ from tests.sdk.test_conformance import needs_node
 STATEFUL = "accounts:pump"
 TOPICS = ("trades:pump", STATEFUL)
 FOLLOWERS_MAX = 4
-EXAMPLES = int(os.environ.get("PROMISES_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("PROMISES_EXAMPLES", examples(16)))
 
 
 @st.composite

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from headrace.bus import BusSettings
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
 from headrace.model.events import Label, Publication
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor

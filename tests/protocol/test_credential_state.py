@@ -14,11 +14,11 @@ from headrace.protocol.credential_state import (
     EXPIRED,
     ONE_AT_A_TIME,
     UNAUTHORIZED,
+    CredentialState,
     End,
     Entered,
     Refuse,
     Renewed,
-    Standing,
     State,
     Terms,
     Warn,
@@ -30,11 +30,11 @@ OTHER: Final = Identity("43", 0, Permissions(everything=True))
 AWAY: Final = RequestError(ErrorCode.UNAVAILABLE, "away", temporary=True)
 
 
-def standing(claimed: str | None = None) -> Standing:
-    return Standing(claimed, TERMS, 0.0)
+def standing(claimed: str | None = None) -> CredentialState:
+    return CredentialState(claimed, TERMS, 0.0)
 
 
-def entered(valid_s: float = 100, at_s: float = 0) -> Standing:
+def entered(valid_s: float = 100, at_s: float = 0) -> CredentialState:
     machine = standing()
     machine.attempt()
     assert machine.accept(WHO, valid_s, at_s) == Entered()
@@ -153,7 +153,7 @@ def test_topics_are_for_who_is_in() -> None:
     assert code_of(lambda: entered().check_topic("user:43")) == ErrorCode.DENIED
 
 
-Event = tuple[str, Callable[[Standing, float], Any]]
+Event = tuple[str, Callable[[CredentialState, float], Any]]
 EVENTS: Final[tuple[Event, ...]] = (
     ("attempt", lambda machine, _: machine.attempt()),
     ("accept", lambda machine, now_s: machine.accept(WHO, 100, now_s) if machine.checking else None),
@@ -167,14 +167,14 @@ EVENTS: Final[tuple[Event, ...]] = (
 )
 
 
-def moment(machine: Standing, now_s: float) -> tuple[Any, ...]:
+def moment(machine: CredentialState, now_s: float) -> tuple[Any, ...]:
     """Where a machine is; two at the same place will go the same ways."""
     left_s = {name: value - now_s for name, value in vars(machine).items() if name.endswith("_s")}
     over = machine.state is State.CLOSED
     return machine.state, machine.checking, machine.identity, *(() if over else left_s.values())
 
 
-def steps() -> Iterator[tuple[Standing, Standing, str, Any, float]]:
+def steps() -> Iterator[tuple[CredentialState, CredentialState, str, Any, float]]:
     """Every event at every place that can be reached: (before, after, event, outcome, time)."""
     first = standing()
     ahead, seen = [(first, 0.0)], {moment(first, 0.0)}

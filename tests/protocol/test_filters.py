@@ -15,6 +15,7 @@ from headrace.protocol import filters
 from headrace.protocol.filter_index import FilterIndex, guards_of
 from headrace.protocol.filters import Filter, parse_filter
 from headrace.protocol.predicates import View, compiled
+from tests.examples import examples
 
 
 def read(tree: Any) -> Filter:
@@ -167,13 +168,13 @@ def nodes_of(tree: Any) -> int:
     return 1 + sum(map(nodes_of, tree.get("nodes", [])))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(trees, datas)
 def test_compiled_says_what_the_rules_say(tree: Any, data: Any) -> None:
     assert passes(tree, data) == interpret(tree, data)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(trees, max_size=8), datas, st.randoms(use_true_random=False))
 def test_the_index_finds_those_that_pass_and_forgets_those_that_leave(
     several: list[Any], data: Any, chance: random.Random
@@ -219,7 +220,7 @@ def shuffled(tree: Any, chance: random.Random) -> Any:
     return tree
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(trees, st.randoms(use_true_random=False))
 def test_the_same_in_other_words_is_the_same_filter(tree: Any, chance: random.Random) -> None:
     other = shuffled(tree, chance)
@@ -227,7 +228,7 @@ def test_the_same_in_other_words_is_the_same_filter(tree: Any, chance: random.Ra
         assert read(other).text == read(tree).text
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(trees, datas)
 def test_the_one_form_means_the_same_and_is_its_own(tree: Any, data: Any) -> None:
     one = read(tree)

@@ -46,7 +46,10 @@ def body_of(text: str, name: str) -> str:
 
 
 async def test_the_server_serves_the_same() -> None:
-    async with run_gateway() as running, httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as http:
+    async with (
+        run_gateway() as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
+    ):
         for path in CLIENT_JS.glob("*.js"):
             assert (await http.get(f"/client/{path.name}")).content == path.read_bytes()
 

@@ -13,6 +13,7 @@ from headrace.sdk.feed import Feed, Standing, Wanted
 from headrace.sdk.incoming import Unreadable
 from headrace.sdk.session import Again, Answered, Call, Given, Leave, Refresh, Session, history_call
 from headrace.sdk.values import Event, Lag, NotRecovered, Refused, Value
+from tests.examples import examples
 
 TOPIC = "trades:pump"
 
@@ -165,7 +166,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(STEPS, st.integers(1, 8))
 def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str, int]], capacity: int) -> None:
     world = World(capacity)
@@ -179,7 +180,7 @@ def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str,
     world.check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(STEPS, st.integers(1, 8))
 def test_what_waits_is_bounded(steps: list[tuple[str, int]], capacity: int) -> None:
     world = World(capacity)

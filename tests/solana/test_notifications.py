@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from headrace.model.errors import BadInputError
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
 from headrace.solana.notifications import update_from_notification
+from tests.examples import examples
 from tests.mainnet import FOLDER, PUMP, STAMP, entry, spoiled, update
 
 
@@ -77,7 +78,7 @@ def test_a_transaction_notification_without_a_transaction() -> None:
     assert caught.value.reason == "bad_shape"
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(spoiled([LOGS[0], ACCOUNTS[3]]))
 def test_spoiled_frames_are_read_or_refused(frame: Any) -> None:
     try:

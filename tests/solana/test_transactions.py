@@ -19,6 +19,7 @@ from headrace.model.updates import TokenBalance, TransactionUpdate
 from headrace.solana.transactions import transaction_from_rpc, transaction_from_simulation
 from headrace.solana.wire import parse_wire
 from headrace.solana.yellowstone_json import transaction_from_yellowstone_json
+from tests.examples import examples
 from tests.mainnet import STAMP, Entry, entries, entry, programs, read, spoiled, update
 
 V1_SELL = "2KBsKB7xmfFz3qLB6U3YMTuc2Z8W3WYrEJhxqvtNytqw2co2W3zQizTPzMtC1c37NnaCuKpaoaxiT6QT4pqmF5nW"
@@ -283,7 +284,7 @@ def _readers() -> list[tuple[Callable[[Any], TransactionUpdate], Any]]:
 READERS = _readers()
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
 @given(st.data())
 def test_spoiled_json_is_read_or_refused_and_never_breaks_a_decoder(data: st.DataObject) -> None:
     reader, document = data.draw(st.sampled_from(READERS))

@@ -10,7 +10,7 @@ def chain(*slots: tuple[int, int]) -> Confirmations:
     return confirmations
 
 
-def test_nothing_waits_nothing_is_asked() -> None:
+def test_without_waiting_slots_no_range_is_asked_for() -> None:
     assert Confirmations().span() is None
 
 
@@ -47,11 +47,11 @@ def test_a_slot_that_was_not_seen_gets_its_parent_from_the_list() -> None:
     ]
 
 
-def test_slots_outside_the_question_are_no_answer() -> None:
+def test_listed_slots_outside_the_range_are_ignored() -> None:
     assert chain((10, 9)).listed([9, 11], (10, 10)) == []
 
 
-def test_what_is_never_confirmed_is_given_up() -> None:
+def test_a_slot_that_is_never_confirmed_is_given_up() -> None:
     confirmations = chain(*((slot, slot - 1) for slot in range(1, 2000)))
     span = confirmations.span()
     assert span is not None
@@ -78,7 +78,7 @@ def test_without_parents_the_list_alone_decides() -> None:
     assert confirmations.span() == (13, 14)
 
 
-def test_a_parent_that_was_told_is_not_forgotten() -> None:
+def test_a_known_parent_is_not_forgotten() -> None:
     confirmations = chain((10, 9))
     confirmations.processed(10)
     assert confirmations.listed([10], (10, 10)) == [(10, "confirmed", 9)]

@@ -15,7 +15,7 @@ def test_before_the_first_cover_nothing_is_lost() -> None:
     assert coverage.begin("a", 151) is None
 
 
-def test_between_two_covers_is_a_hole() -> None:
+def test_slots_between_two_covers_are_a_hole() -> None:
     coverage = Coverage()
     coverage.begin("a", 100)
     coverage.end("a", 150)

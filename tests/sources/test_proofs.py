@@ -61,7 +61,7 @@ def test_a_confirmed_status_in_the_slot_is_proof() -> None:
 
 
 @pytest.mark.parametrize("word", [Status(SLOT + 1, True, True), Status(SLOT, False, True)])
-def test_another_slot_or_another_outcome_is_no(word: Status) -> None:
+def test_a_status_of_another_slot_or_outcome_proves_absence(word: Status) -> None:
     proofs = waiting("a")
     assert told(proofs, Answer(SLOT, [word])) == [Proven(SLOT, absent=("a",))]
     assert proofs.known(SLOT, "a") is False
@@ -77,21 +77,21 @@ def test_another_slot_or_another_outcome_is_no(word: Status) -> None:
         Answer(SLOT + AHEAD_SLOTS, [Status(SLOT + 3, True, False)]),
     ],
 )
-def test_what_a_node_need_not_know_is_no_no(answer: Answer) -> None:
+def test_null_from_a_node_that_need_not_know_proves_nothing(answer: Answer) -> None:
     proofs = waiting("a")
     for _ in range(10):
         assert told(proofs, answer) == []
     assert len(proofs) == 1
 
 
-def test_null_twice_from_nodes_that_must_know_is_no() -> None:
+def test_null_twice_from_nodes_that_must_know_proves_absence() -> None:
     proofs = waiting("a", "b")
     answer = Answer(SLOT + AHEAD_SLOTS, [None, Status(SLOT, True, True)])
     assert told(proofs, answer) == [Proven(SLOT, landed=("b",))]
     assert told(proofs, Answer(SLOT + 10_000, [None], history=True)) == [Proven(SLOT, absent=("a",))]
 
 
-def test_one_endpoint_that_has_it_is_enough() -> None:
+def test_a_status_of_one_endpoint_is_proof() -> None:
     proofs = waiting("a")
     none = Answer(SLOT + 20, [None])
     for _ in range(5):
@@ -108,7 +108,7 @@ def test_what_nobody_answers_is_given_up_past_the_window_or_after_a_while() -> N
     assert len(proofs) == 0
 
 
-def test_a_dead_slot_waits_for_nothing() -> None:
+def test_signatures_of_a_dead_slot_are_forgotten() -> None:
     proofs = waiting("a")
     proofs.died(SLOT)
     assert proofs.due(256) == []
@@ -180,7 +180,7 @@ async def test_a_signature_that_one_endpoint_does_not_know_is_asked_of_another()
         assert absent(rigged) == set()
 
 
-async def test_a_node_that_lags_says_no_no() -> None:
+async def test_null_from_a_lagging_node_proves_nothing() -> None:
     async with rig() as rigged:
         signature = rigged.node.emit_transaction([PROGRAM]).signature
         lagging = {"context": {"slot": rigged.node.ledger.head}, "value": [None]}

@@ -45,6 +45,7 @@ from headrace.sources.recording_file import (
     read_blocks,
     read_header,
 )
+from tests.examples import examples
 from tests.hostile.meter import Meter
 
 HEADER = RecordingHeader(id="rec1", started_ns=5, sources=("rpc-0",))
@@ -280,7 +281,7 @@ async def test_a_file_cut_anywhere_is_good_up_to_its_last_whole_block(tmp_path: 
 
 
 @given(position=st.integers(0, len(whole()) - 1), value=st.integers(1, 255))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_never_changes_an_update(tmp_path: Path, position: int, value: int) -> None:
     damaged = bytearray(whole())
     damaged[position] ^= value
@@ -412,7 +413,7 @@ async def test_receive_times_set_the_pace(tmp_path: Path, speed: float, waits: t
     assert arrived == [(waits[0], 1), (waits[1], 2), (waits[1], 3), (waits[2], 4)]
 
 
-async def test_laps_are_told_and_each_is_the_same(tmp_path: Path) -> None:
+async def test_laps_are_announced_and_each_is_the_same(tmp_path: Path) -> None:
     await record(tmp_path / "r", [slot(1), slot(2)])
     outlet: Channel[AnyUpdate] = Channel(2)
     task = asyncio.create_task(Recording(tmp_path / "r", ManualClock(), speed=None, loop=True).run(outlet))

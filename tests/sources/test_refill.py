@@ -26,8 +26,8 @@ from tests.sources.rpc_pubsub.rig import OTHER, PROGRAM, SETTINGS
 LOGS = ChainSubscription("logs", PROGRAM)
 
 
-class Desk:
-    """A ledger reader, the node that it asks, and what it delivered."""
+class Refilling:
+    """A refill, the node whose ledger it reads, and the updates that it delivered."""
 
     def __init__(self, node: ScriptedNode, rpc: Rpc, changes: dict[str, Any]) -> None:
         self.node = node
@@ -64,18 +64,18 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(first_slot: int = 1000, **changes: Any) -> AsyncIterator[Desk]:
+async def refilling(first_slot: int = 1000, **changes: Any) -> AsyncIterator[Refilling]:
     clock = SystemClock()
     async with ScriptedNode(first_slot=first_slot) as node:
         rpc = Rpc([node.http_url], clock=clock)
         try:
-            yield Desk(node, rpc, changes)
+            yield Refilling(node, rpc, changes)
         finally:
             await rpc.aclose()
 
 
 async def test_a_listing_of_many_pages_is_read_to_the_beginning_of_the_gap() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         one.land(20)
         first = one.head
         lost = one.land(5)
@@ -92,7 +92,7 @@ async def test_a_listing_of_many_pages_is_read_to_the_beginning_of_the_gap() -> 
 
 
 async def test_holes_of_one_feed_cost_one_listing_and_what_lies_between_is_left_out() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         one.land(1)
         holes, lost = [], []
         for _ in range(3):
@@ -108,7 +108,7 @@ async def test_holes_of_one_feed_cost_one_listing_and_what_lies_between_is_left_
 
 
 async def test_a_ledger_that_begins_within_the_gap_gives_what_it_has() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         lost = one.land(10)
         one.node.ledger.first_available = first + 6
@@ -119,7 +119,7 @@ async def test_a_ledger_that_begins_within_the_gap_gives_what_it_has() -> None:
 
 
 async def test_a_ledger_whose_beginning_is_not_told_is_taken_as_whole() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         lost = one.land(3)
         one.node.http_faults.errors["getFirstAvailableBlock"] = (-32601, "Method not found")
@@ -128,7 +128,7 @@ async def test_a_ledger_whose_beginning_is_not_told_is_taken_as_whole() -> None:
 
 
 async def test_transactions_of_a_version_that_the_node_can_not_tell_are_asked_for_once_and_counted() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         one.land(7)
         one.node.http_faults.errors["getTransaction"] = (-32015, "Transaction version (2) is not supported")
@@ -137,7 +137,7 @@ async def test_transactions_of_a_version_that_the_node_can_not_tell_are_asked_fo
 
 
 async def test_the_time_for_one_gap_holds_however_many_transactions_it_has() -> None:
-    async with desk(refill_s=0.1, refill_parallel=2) as one:
+    async with refilling(refill_s=0.1, refill_parallel=2) as one:
         first = one.head
         one.land(400, per_slot=50)
         one.node.http_faults.errors["getTransaction"] = (-32005, "Node is behind")
@@ -147,7 +147,7 @@ async def test_the_time_for_one_gap_holds_however_many_transactions_it_has() -> 
 
 
 async def test_what_another_address_did_is_not_fetched() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         one.node.ledger.land([OTHER])
         lost = one.land(2)
@@ -157,7 +157,7 @@ async def test_what_another_address_did_is_not_fetched() -> None:
 
 async def test_what_was_delivered_in_another_slot_is_delivered_again() -> None:
     """On a fork that died a transaction may have been in another slot than on the chain."""
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         lost = one.land(2)
         one.recent.remember(LOGS.feed, lost[0], first)
@@ -168,7 +168,7 @@ async def test_what_was_delivered_in_another_slot_is_delivered_again() -> None:
 
 async def test_a_gap_of_days_brings_the_newest_slots() -> None:
     last = 10 * SLOTS_MAX
-    async with desk(first_slot=last) as one:
+    async with refilling(first_slot=last) as one:
         one.node.http_faults.results["getSlot"] = last
         one.node.http_faults.results["getBlocks"] = [last - 1, last]
         assert await one.refill.fill(SLOTS, [Hole(5, last)]) == [f"more than {SLOTS_MAX} slots"]
@@ -179,8 +179,8 @@ async def test_a_gap_of_days_brings_the_newest_slots() -> None:
 
 
 @pytest.mark.parametrize("feed", ["program", "account"])
-async def test_older_account_states_are_not_to_be_had(feed: str) -> None:
-    async with desk() as one:
+async def test_a_gap_of_an_account_lacks_older_states(feed: str) -> None:
+    async with refilling() as one:
         one.land(5)
         subscription = (
             ChainSubscription("program", PROGRAM) if feed == "program" else ChainSubscription("account", OTHER)
@@ -190,7 +190,7 @@ async def test_older_account_states_are_not_to_be_had(feed: str) -> None:
 
 
 async def test_another_transaction_is_not_taken_for_the_one_that_was_asked_for() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         one.land(3)
         other = one.node.ledger.land([OTHER])
@@ -200,7 +200,7 @@ async def test_another_transaction_is_not_taken_for_the_one_that_was_asked_for()
 
 
 async def test_a_transaction_in_another_slot_than_listed_is_missing() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         lost = one.land(3)
         landed = one.node.ledger.by_signature[lost[1]]
@@ -210,7 +210,7 @@ async def test_a_transaction_in_another_slot_than_listed_is_missing() -> None:
 
 
 async def test_an_endless_listing_ends_at_the_bound_of_pages() -> None:
-    async with desk(refill_pages_max=20) as one:
+    async with refilling(refill_pages_max=20) as one:
         one.land(3)
         numbers = itertools.count()
         one.node.http_faults.raw = lambda request: endless(request, one.head, numbers)
@@ -220,7 +220,7 @@ async def test_an_endless_listing_ends_at_the_bound_of_pages() -> None:
 
 
 async def test_pages_are_asked_for_at_a_pace() -> None:
-    async with desk(refill_pages_max=5, refill_page_s=60.0, refill_s=1000.0) as one:
+    async with refilling(refill_pages_max=5, refill_page_s=60.0, refill_s=1000.0) as one:
         clock = ManualClock()
         one.ledger.clock = one.refill._clock = clock
         one.land(3)
@@ -237,7 +237,7 @@ async def test_pages_are_asked_for_at_a_pace() -> None:
 
 
 async def test_a_page_of_long_memos_comes_in_smaller_ones() -> None:
-    async with desk() as one:
+    async with refilling() as one:
         first = one.head
         lost = one.land(30, per_slot=10)
         one.node.http_faults.memo = "\0" * 100_000

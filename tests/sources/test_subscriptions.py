@@ -35,7 +35,7 @@ def sent(request: bytes) -> Any:
         (f"signature:{made_up_signature(1)}", f"signature:{made_up_signature(1)}"),
     ],
 )
-def test_texts(text: str, feed: str) -> None:
+def test_texts_become_feeds(text: str, feed: str) -> None:
     assert parse(text, resolve).feed == feed
 
 
@@ -49,7 +49,7 @@ def test_texts(text: str, feed: str) -> None:
         "program:pump?" + "&".join(["dataSize=1"] * 5),
     ],
 )  # fmt: skip
-def test_texts_that_are_wrong(text: str) -> None:
+def test_wrong_texts_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="SUBSCRIPTIONS"):
         parse(text, resolve)
 

@@ -7,7 +7,7 @@ def watch() -> Watch:
     return Watch(0.0, stall_s=10.0, stall_slots=32)
 
 
-def test_a_stream_that_flows_is_well() -> None:
+def test_a_connection_with_new_slots_is_kept() -> None:
     well = watch()
     for now in range(100):
         well.message(now)
@@ -15,12 +15,12 @@ def test_a_stream_that_flows_is_well() -> None:
         assert well.verdict(now + 0.5) is None
 
 
-def test_silence() -> None:
+def test_silence_longer_than_the_patience_is_a_stall() -> None:
     assert watch().verdict(10.0) is None
     assert watch().verdict(10.1) == "silent"
 
 
-def test_messages_without_new_slots() -> None:
+def test_messages_without_new_slots_are_a_standing_head() -> None:
     standing = watch()
     standing.slot(1000, 0)
     standing.message(10)

@@ -24,7 +24,7 @@ from headrace.bench import at_least_one, progress, run_and_tell
 from headrace.bus import BusSettings
 from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
 from headrace.fanout.hub import Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Publication

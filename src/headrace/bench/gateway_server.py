@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,14 +19,14 @@ from headrace.bench.gateway_load import Order, batches
 from headrace.bus import BusSettings, Writer
 from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
-from headrace.fanout.deflated import compressed_frame
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.fanout.framing import compressed_frame
+from headrace.gateway.context import Extensions, GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.sessions import Gate, SessionShell
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.sessions import SessionContext, StreamEndpoint
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings
 from headrace.gateway.transports.handshake import Opening
 from headrace.gateway.transports.rfc6455 import BINARY, TEXT
-from headrace.gateway.transports.websocket import Connection
+from headrace.gateway.transports.websocket import Connection, EndpointFactory
 from headrace.model.events import Message, Publication
 from headrace.protocol.frames import frame_header
 from headrace.protocol.session import Subscribe
@@ -62,12 +63,12 @@ class Publisher:
                 await self._writer.publish(batch)
 
 
-class OrderingShell(SessionShell):
+class OrderingShell(StreamEndpoint):
     """A session that has the topic from the start and may order messages."""
 
-    def __init__(self, gate: Gate, publisher: Publisher, connection: Connection, opening: Opening) -> None:
-        super().__init__(gate, connection, opening)
-        self._hub, self._publisher = gate.hub, publisher
+    def __init__(self, context: SessionContext, publisher: Publisher, connection: Connection, opening: Opening) -> None:
+        super().__init__(context, connection, opening)
+        self._hub, self._publisher = context.hub, publisher
 
     def opened(self) -> None:
         super().opened()
@@ -135,21 +136,14 @@ async def serve(settings: GatewaySettings) -> None:
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
         publisher = Publisher(await bus.claim(lane_of(TOPIC)), supervisor)
+        endpoints: Mapping[str, EndpointFactory] = {
+            "/ws": lambda connection, opening: OrderingShell(gateway.sessions, publisher, connection, opening),
+            "/echo": Echo,
+        }
         gateway = Gateway(
-            settings,
-            bus,
-            Health(),
-            metrics,
-            clock,
-            supervisor=supervisor,
-            server_id="bench",
-            endpoints={
-                "/ws": lambda connection, opening: OrderingShell(gateway.gate, publisher, connection, opening),
-                "/echo": Echo,
-            },
-            handlers=(ok,),
-            framer=bare,
-            admission=OPEN_DOORS,
+            GatewayOptions(server_id="bench", gateway=settings, admission=OPEN_DOORS),
+            GatewayContext(bus=bus, clock=clock, health=Health(), metrics=metrics, supervisor=supervisor),
+            Extensions(endpoints=endpoints, handlers=(ok,), framer=bare),
         )
         await gateway.start()
         sys.stdout.write(f"{gateway.port}\n")

@@ -1,11 +1,11 @@
 """The bus carries messages from the flows to the gateway and keeps each topic's recent past: port and register."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from headrace.adapters import Register
 from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
@@ -164,5 +164,5 @@ class Bus(Protocol):
 REPEATS: Final = 64
 """Batches of a lane that are remembered, so that a repeat is recognised."""
 
-BUSES: Final[Mapping[str, str]] = MappingProxyType({"memory": "headrace.bus.memory:MemoryBus"})
-"""Name → "module:Class", imported when first used."""
+BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
+"""Name → "module:Class"."""

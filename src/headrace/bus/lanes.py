@@ -1,6 +1,6 @@
 """Which lane a topic belongs to, and how a writer publishes in spite of a bus that is away for a while."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, get_args
 
@@ -34,9 +34,15 @@ async def claim_all(bus: Bus) -> Mapping[Lane, Writer]:
 
 
 async def publish_until_answered(
-    writer: Writer, publications: Sequence[Publication], clock: Clock, *, new_epoch: bool = False
+    writer: Writer,
+    publications: Sequence[Publication],
+    clock: Clock,
+    *,
+    new_epoch: bool = False,
+    on_trouble: Callable[[TransientError], None] = lambda _: None,
 ) -> list[Position]:
-    """Publish one batch, again and again while the bus is away; the batch is appended once.
+    """Publish one batch, again and again while the bus is away; the batch is appended once. `on_trouble` gets each
+    failure.
 
     Raises FencedError when another writer has the lane.
     """
@@ -48,4 +54,5 @@ async def publish_until_answered(
         except TransientError as error:
             if not backoff.tries:
                 _log.warning("bus_away", lane=writer.lane, error=str(error))
+            on_trouble(error)
             await clock.sleep(backoff.next_s())

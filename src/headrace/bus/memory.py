@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
+from headrace.adapters import Context
 from headrace.bus import REPEATS, Batch, BusSettings, ChangeSink, History, Lane, Sink, Subscription
 from headrace.bus.lanes import LANES
 from headrace.bus.view import View
@@ -61,10 +62,17 @@ class MemoryBus:
     its own, a million of them, 210,000 a second within 140 MB (the newest 50,000 topics are kept).
     """
 
+    Settings = BusSettings
+    SECTION = "bus"
+
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         self._view = View(settings, clock, generation)
         self._lanes = {lane: _LaneState(lane) for lane in LANES}
         self._closed = False
+
+    @classmethod
+    async def open(cls, settings: BusSettings, context: Context) -> "MemoryBus":
+        return cls(settings, context.clock, context.generation)
 
     async def claim(self, lane: Lane, token: int | None = None) -> MemoryWriter:
         self._check_open()

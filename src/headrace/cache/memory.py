@@ -1,12 +1,14 @@
-"""The in-process cache: fed by the bus, as one of its sinks."""
+"""The in-process cache: the state of each topic in memory, and the events that a retract may bring back."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
+from headrace.adapters import Context
 from headrace.cache import CacheSettings, Snapshot
+from headrace.model.errors import FencedError
 from headrace.model.events import Label, Message, Position, Promotion, Retraction
 from headrace.model.states import has_state
 from headrace.runtime.metrics import Metrics
@@ -55,6 +57,19 @@ class _Topic:
         self.places: dict[str, tuple[str, ...]] = {}
 
 
+class MemoryCacheWriter:
+    """The `CacheWriter` of a memory cache; nothing waits."""
+
+    def __init__(self, cache: "MemoryCache", token: int) -> None:
+        self._cache, self._token = cache, token
+
+    async def apply(self, messages: Sequence[Message]) -> None:
+        self._cache.apply(messages, self._token)
+
+    async def forget(self, topics: Collection[str]) -> None:
+        self._cache.forget(topics, self._token)
+
+
 class MemoryCache:
     """The `Cache` of a single process; it knows what was published since the process began.
 
@@ -62,8 +77,12 @@ class MemoryCache:
     state; a snapshot of 80,000 items is taken in 21 ms.
     """
 
+    Settings = CacheSettings
+    SECTION = "cache"
+
     def __init__(self, settings: CacheSettings, metrics: Metrics) -> None:
         self._settings = settings
+        self._token = 0
         self._topics: OrderedDict[str, _Topic] = OrderedDict()  # least recently published first
         self._unchanged: OrderedDict[Place, None] = OrderedDict()  # least recently changed first
         self._bytes = 0
@@ -72,12 +91,42 @@ class MemoryCache:
         metrics.gauge("cache_items", "Items kept for snapshots").set_function(lambda: len(self._unchanged))
         metrics.gauge("cache_bytes", "Bytes of all items kept for snapshots").set_function(lambda: self._bytes)
 
-    def apply(self, messages: Sequence[Message]) -> None:
+    @classmethod
+    async def open(cls, settings: CacheSettings, context: Context) -> "MemoryCache":
+        return cls(settings, context.metrics)
+
+    async def claim(self, token: int | None = None) -> "MemoryCacheWriter":
+        if token is None:
+            token = self._token + 1
+        elif token <= self._token:
+            raise FencedError(f"cache: token {token} was given, expected one above {self._token}")
+        self._token = token
+        return MemoryCacheWriter(self, token)
+
+    def apply(self, messages: Sequence[Message], token: int) -> None:
+        """Add messages to the state; see `CacheWriter.apply`."""
+        self._check(token)
         for message in messages:
             if has_state(message.topic):
                 self._apply(message)
         if len(self._unchanged) > self._settings.items_max or self._bytes > self._settings.bytes_max:
             self._make_room()
+
+    def forget(self, topics: Collection[str], token: int) -> None:
+        """Forget topics; see `CacheWriter.forget`."""
+        self._check(token)
+        for topic in topics:
+            if topic in self._topics:
+                self._forget_topic(topic)
+
+    async def close(self) -> None:
+        self._topics.clear()
+        self._unchanged.clear()
+        self._bytes = 0
+
+    def _check(self, token: int) -> None:
+        if token != self._token:
+            raise FencedError(f"cache: the writer with token {token} was followed by one with {self._token}")
 
     async def snapshot(self, topic: str) -> Snapshot | None:
         known = self._topics.get(topic)
@@ -99,6 +148,8 @@ class MemoryCache:
             elif len(self._topics) >= self._settings.items_max:
                 self._forget_topic(next(iter(self._topics), None))
             topic = self._topics[name] = _Topic(message)
+        elif message.offset <= topic.offset:
+            return  # applied before
         else:
             self._topics.move_to_end(name)
         topic.offset = message.offset

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from headrace import __version__
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
+from headrace.order_types.register import fields_by_type
 
 SHELLS: Final = ("bash", "zsh", "fish")
 BENCHES: Final = ("decode", "pipeline", "gateway", "filters", "orders", "orders_overhead", "orders_chaos")
@@ -206,8 +207,9 @@ def _add_orders(commands: Any) -> None:
     place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
     place.add_argument("amount", metavar="AMOUNT", help="how much of TOKEN_IN, in whole tokens")
     place.add_argument("--base-units", action="store_true", help="AMOUNT is in base units")
-    place.add_argument("--limit", metavar="PRICE", help="wait for this price: whole tokens out for one in, or more")
-    place.add_argument("--stop", metavar="PRICE", help="wait until the price is this, or less")
+    for field in (field for fields in fields_by_type().values() for field in fields if field.option is not None):
+        read = int if field.kind == "bps" else str
+        place.add_argument(f"--{field.option}", type=read, metavar=field.kind.upper(), help=field.about)
     place.add_argument("--slippage-bps", type=int, metavar="BPS", help="how far below the quote it may be filled")
     place.add_argument("--priority", type=int, metavar="N", help="0 urgent … 9 (default 5)")
     place.add_argument("--expires-in", type=float, metavar="S", help="not begun after S seconds")

@@ -18,6 +18,7 @@ from headrace.cli.access import Access, remedy
 from headrace.cli.listening import printable
 from headrace.model.errors import BadInputError, ConfigError, HeadraceError
 from headrace.model.orders import TERMINAL
+from headrace.order_types.register import fields_by_type
 from headrace.protocol.codes import may_reconnect
 from headrace.runtime.backoff import Backoff
 from headrace.sdk.dialing import dial, refusal
@@ -37,17 +38,14 @@ class Problem(HeadraceError):  # noqa: N818  (an answer, in the words of RFC 945
 
 
 def place(arguments: argparse.Namespace) -> int:
-    if arguments.limit and arguments.stop:
-        raise ConfigError("--stop", arguments.stop, "either --limit or --stop")
-    kind = "limit" if arguments.limit else "stop" if arguments.stop else "market"
+    kind, terms = _terms(arguments)
     expires_in_s: float | None = arguments.expires_in
     wanted = {
         "type": kind,
         "tokenIn": arguments.token_in,
         "tokenOut": arguments.token_out,
         "amount" if arguments.base_units else "uiAmount": arguments.amount,
-        "limitPrice": arguments.limit,
-        "stopPrice": arguments.stop,
+        **terms,
         "slippageBps": arguments.slippage_bps,
         "priority": arguments.priority,
         "expiresInMs": None if expires_in_s is None else round(expires_in_s * 1000),  # the same at each asking
@@ -65,6 +63,21 @@ def place(arguments: argparse.Namespace) -> int:
         raise Problem(f"{order['orderId']} is placed, but that server is too old for --expires-in: cancel it, or wait")
     print(json.dumps(order) if arguments.json else order["orderId"], flush=True)
     return _follow(arguments, order["orderId"], 0) if arguments.watch else 0
+
+
+def _terms(arguments: argparse.Namespace) -> tuple[str, Json]:
+    """Return the order's type and its fields, as the options give them. Raise ConfigError for those of two types."""
+    found: dict[str, Json] = {}
+    options: list[str] = []
+    for kind, fields in fields_by_type().items():
+        for field in fields:
+            value = None if field.option is None else getattr(arguments, field.option.replace("-", "_"))
+            if value is not None and value != "":
+                found.setdefault(kind, {})[field.name] = value
+                options.append(f"--{field.option}")
+    if len(found) > 1:
+        raise ConfigError(options[-1], str(list(found.values())[-1]), f"either {' or '.join(options)}")
+    return next(iter(found.items()), ("market", {}))
 
 
 def watch(arguments: argparse.Namespace) -> int:

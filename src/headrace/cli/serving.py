@@ -18,8 +18,7 @@ from headrace.cli.arguments import SERVER_URL
 from headrace.cli.listening import print_values
 from headrace.config import Config, CoreSettings
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import GatewaySettings, TlsSettings
 from headrace.model.errors import BadInputError
 from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock

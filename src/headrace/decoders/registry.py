@@ -1,6 +1,7 @@
 """Which programs are on board: finds the layout of an event, account or instruction by program id and discriminator."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -304,18 +305,21 @@ def _load(path: Path, name: str, addresses: Mapping[str, str], *, shipped: bool)
         raise ConfigError(
             f"IDL {path}", f"the file name {path.name}", "a-z, 0-9 and _ (it names topics), or a program id"
         )
-    label = name if shipped else str(path)
-    texts = [_read(path)]
-    supplement = path.with_name("supplement.json")
-    if shipped and supplement.exists():
-        texts.append(_read(supplement))
-    interface = idl.parse(texts[0], label, *texts[1:])._replace(name=name)
+    interface = _shipped(path, name) if shipped else idl.parse(_read(path), str(path))._replace(name=name)
     program_id = interface.address or (name if is_key(name) else addresses.get(name))
     if program_id is None:
         raise ConfigError(f"IDL {path}", "no address", 'the program id as "address", or as the name of the file')
     if not is_key(program_id):
         raise ConfigError(f"IDL {path}", f"the address {program_id}", "a program id (base58 of 32 bytes)")
     return Program(interface, program_id, shipped=shipped)
+
+
+@cache
+def _shipped(path: Path, name: str) -> Idl:
+    """Parse a shipped IDL once in a process: nobody writes to an Idl, and only a release changes these files."""
+    supplement = path.with_name("supplement.json")
+    more = [_read(supplement)] if supplement.exists() else []
+    return idl.parse(_read(path), name, *more)._replace(name=name)
 
 
 def _read(path: Path) -> bytes:

@@ -1,24 +1,27 @@
-"""Where the past of a topic ends and its live messages begin: the seam, found while both move."""
+"""What a subscription lacks: the log after a position, or the state of the topic, joined to what comes live."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from headrace.bus import Bus
+from headrace.cache import Snapshot, Snapshots
+from headrace.fanout.log_reader import LogReader, tail_after
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position
 
 PAGE: Final = 1000
 READS_MAX: Final = 8
 
-Sift: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
-"""Takes a page of the log, returns what of it is wanted; may let others run meanwhile."""
+Select: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
+"""Takes a page of the log, returns the messages that are wanted; other tasks may run meanwhile."""
 
 
 class CatchUp(NamedTuple):
-    """`replay` then `tail` then what comes live follow `since` (if `recovered`) without a hole or a repeat.
+    """`replay`, then `tail`, then what comes live follow the given position (if `recovered`) without hole or repeat.
 
-    `top` is the place between replay and tail: what a client is told it has when the replay is through. `replay` was
-    sifted, `tail` was not.
+    `top` is the position between replay and tail: what a client has when the replay is through. `replay` contains
+    selected messages only, `tail` all.
     """
 
     top: Position
@@ -34,52 +37,59 @@ class _Past(NamedTuple):
 
 
 async def catch_up(
-    bus: Bus, topic: str, since: Position | None, held: Sequence[Message], replay_max: int, sift: Sift
+    bus: Bus, topic: str, since: Position | None, held: Sequence[Message], replay_max: int, select: Select
 ) -> CatchUp:
     """Read what came after `since` (None: only the newest position) and join it to `held`.
 
-    `held` grows while this waits: the caller appends every live message of the topic from before the call on, until
-    this returns; it must go on without yielding to the loop, so that nothing falls between. Raises TransientError when
-    the bus is away or keeps changing under our hands.
+    `held` grows meanwhile: the caller appends every live message of the topic, from before the call until this
+    returns, and goes on without yielding to the loop, so that no message falls between. Raise TransientError when the
+    bus is away, or when past and present could not be joined in READS_MAX attempts.
     """
     for _ in range(READS_MAX):
         known = len(held)
-        past = await _read(bus, topic, since, replay_max, sift)
-        tail = _after(past.top, held, known)
+        past = await _read(bus, topic, since, replay_max, select)
+        tail = tail_after(past.top, held, known)
         if tail is not None:
             return CatchUp(past.top, past.replay, tail, past.recovered)
     raise TransientError("the topic's past and present could not be joined")
 
 
-async def _read(bus: Bus, topic: str, since: Position | None, replay_max: int, sift: Sift) -> _Past:
+async def read_state(
+    bus: Bus, cache: Snapshots, topic: str, held: Sequence[Message], replay_max: int, select: Select
+) -> tuple[Snapshot, CatchUp]:
+    """Return the topic's state and the log after it, both selected; the log is joined to `held` as in `catch_up`.
+
+    Raise TransientError when bus or cache is away, or when the log never reaches back to the state.
+    """
+    for _ in range(READS_MAX):
+        top = await bus.top(topic)  # before the cache is read: what comes in between is in the log after it
+        snapshot = await cache.snapshot(topic) or Snapshot(top, [], top.offset == 0, None)
+        pages = [await select(page) for page in _pages(snapshot.items)]
+        found = await catch_up(bus, topic, snapshot.at, held, replay_max, select)
+        if found.recovered:
+            return snapshot._replace(items=list(chain.from_iterable(pages))), found
+    raise TransientError("the topic's state and its log could not be joined")
+
+
+async def _read(bus: Bus, topic: str, since: Position | None, replay_max: int, select: Select) -> _Past:
     if since is None:
         return _Past(await bus.top(topic), [], recovered=False)
     replay: list[Message] = []
-    last = since.offset
+    reader = LogReader(since)
     while True:
-        page = await bus.history(topic, Position(since.epoch, last), PAGE)
-        ends = page.messages[-1].offset if page.messages else last
-        whole = page.complete and page.top.epoch == since.epoch and ends - last == len(page.messages)
-        if not whole or ends > page.top.offset or page.top.offset - since.offset > replay_max:
+        page = await bus.history(topic, reader.at, PAGE)
+        before = reader.at.offset
+        if page.messages:
+            reader.take(page.messages[-1].offset)
+        whole = page.complete and page.top.epoch == since.epoch and reader.at.offset - before == len(page.messages)
+        if not whole or reader.at.offset > page.top.offset or page.top.offset - since.offset > replay_max:
             return _Past(page.top, [], recovered=False)
-        replay += await sift(page.messages)
-        if ends == page.top.offset:
+        replay += await select(page.messages)
+        if reader.at == page.top:
             return _Past(page.top, replay, recovered=True)
         if not page.messages:
             return _Past(page.top, [], recovered=False)
-        last = ends
 
 
-def _after(top: Position, held: Sequence[Message], known: int) -> list[Message] | None:
-    """The held messages that come after `top`; None when that can't be told, or when there is a hole between.
-
-    The first `known` were there before `top` was read, so they are not newer than it. Epochs have no order of their
-    own: a held message of another epoch is older than `top` or newer, and only its neighbours tell.
-    """
-    same = next((i for i, message in enumerate(held) if message.epoch == top.epoch), None)
-    if same is None:
-        return [] if len(held) == known else None
-    tail = [message for message in held[same:] if message.epoch != top.epoch or message.offset > top.offset]
-    if tail and tail[0].epoch == top.epoch and tail[0].offset != top.offset + 1:
-        return None
-    return tail
+def _pages(items: Sequence[Message]) -> Iterator[list[Message]]:
+    return (list(items[start : start + PAGE]) for start in range(0, len(items), PAGE))

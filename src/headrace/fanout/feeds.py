@@ -1,17 +1,16 @@
-"""One topic as the hub sees it: its groups, and which of them get a message."""
+"""One topic as the hub fans it out: its groups, and which of them get a message."""
 
 from typing import NamedTuple, TypeAlias
 
-from headrace.fanout.groups import Group, Item, Subscription
-from headrace.fanout.windows import Window, Windows
+from headrace.fanout.groups import Group, Item, Topic
+from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
-from headrace.model.events import Message, Position
+from headrace.model.events import Message
 from headrace.protocol.codes import ErrorCode
-from headrace.protocol.conflation import Conflate
 from headrace.protocol.filter_index import FilterIndex
 from headrace.protocol.filters import Filter
 from headrace.protocol.predicates import Predicate, compiled
-from headrace.protocol.selection import Sieve
+from headrace.protocol.selection import Conflate, Selection
 
 _Alike: TypeAlias = dict[Conflate | None, Group]
 """Groups that differ only in how they conflate."""
@@ -22,43 +21,34 @@ class _Filtered(NamedTuple):
     groups: _Alike
 
 
-class Feed:
-    """All groups of a topic. Those who asked for the same are one group; a filter is asked once, whoever conflates.
+class Feed(Topic):
+    """A topic with all its groups. Subscriptions with equal wishes share a group; each filter runs once a message.
 
-    A message is decoded only if a filter or a conflation listens, once for all of them, and framed once for all groups.
+    A message is decoded only if a filter or a conflation needs its data, once for all groups, and framed once for all.
     """
 
-    def __init__(self, topic: str, windows: Windows) -> None:
-        self.topic = topic
-        self.holding: dict[Subscription, None] = {}
-        """Those whose past is being read."""
+    def __init__(self, name: str, windows: Windows[Group]) -> None:
+        super().__init__(name)
         self._windows = windows
-        self._newest: Message | None = None
-        self._began: Position | None = None
         self._unfiltered: _Alike = {}
         self._filtered: FilterIndex[_Filtered] = FilterIndex()
 
     @property
-    def top(self) -> Position | None:
-        """The newest position seen here; None before the first."""
-        newest = self._newest
-        return self._began if newest is None else Position(newest.epoch, newest.offset)
-
-    @property
     def subscriptions(self) -> int:
+        """Return how many subscriptions all groups have together."""
         return sum(group.subscriptions for group in self.groups())
 
     def groups(self) -> list[Group]:
+        """Return all groups."""
         filtered = (group for one in self._filtered for group in one.groups.values())
         return [*self._unfiltered.values(), *filtered]
 
-    def is_at(self, top: Position) -> None:
-        """That is the newest position of the topic."""
-        self._newest, self._began = None, top
-
     def take(self, message: Message, dirty: list[Group]) -> None:
-        """Put it into the groups that get it; `dirty` gets those that have something to send now and had nothing."""
-        self._newest = message
+        """Put the message into each group that lets it through.
+
+        `dirty` gets the groups that have something to send now and had nothing before.
+        """
+        self.newest = message
         item = Item(message)
         for group in self._unfiltered.values():
             if group.put(item):
@@ -68,24 +58,23 @@ class Feed:
                 dirty += [group for group in one.groups.values() if group.put(item)]
 
     def add(self, filter_: Filter | None, conflate: Conflate | None, nodes_max: int) -> Group:
-        """The group of these wishes, with one more subscription. Raises RequestError 106 beyond `nodes_max`."""
+        """Return the group of these wishes, with one more subscription. Raise RequestError 106 beyond `nodes_max`."""
         passes, alike = None, self._unfiltered
         if filter_ is not None:
-            passes, alike = self._filtered.get(filter_) or self._begin(filter_, nodes_max)
+            passes, alike = self._filtered.get(filter_) or self._add_filter(filter_, nodes_max)
         group = alike.get(conflate)
         if group is None:
-            window = Window(conflate, self._windows) if conflate is not None else None
-            group = alike[conflate] = Group(self, Sieve(filter_, passes, conflate), window)
+            group = alike[conflate] = Group(self, Selection(filter_, passes, conflate), self._windows)
         group.subscriptions += 1
         return group
 
     def remove(self, group: Group) -> None:
-        """One of its subscriptions is no more; with the last goes the group, with the last group its filter."""
+        """Count one subscription less; the last one takes the group with it, the last group its filter."""
         group.subscriptions -= 1
         if group.subscriptions:
             return
-        self._windows.forget(group)
-        filter_, conflate = group.sieve.filter, group.sieve.conflate
+        group.dissolve()
+        filter_, conflate = group.selection.filter, group.selection.conflate
         if filter_ is None:
             del self._unfiltered[conflate]
         elif (one := self._filtered.get(filter_)) is not None:
@@ -93,7 +82,7 @@ class Feed:
             if not one.groups:
                 self._filtered.remove(filter_)
 
-    def _begin(self, filter_: Filter, nodes_max: int) -> "_Filtered":
+    def _add_filter(self, filter_: Filter, nodes_max: int) -> _Filtered:
         if self._filtered.size + filter_.size > nodes_max:
             raise RequestError(ErrorCode.LIMIT, "too many filters on this topic", temporary=True)
         one = _Filtered(compiled(filter_.node), {})

@@ -1,85 +1,59 @@
-"""Who gets which messages: clients, their subscriptions, and the groups that share every byte."""
+"""Groups share every byte: all subscriptions of a topic that asked for the same filter and conflation are one group."""
 
 import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
-from headrace.fanout.framing import Framing, a_line_each, one_each
-from headrace.fanout.snapshots import Pages
+from headrace.fanout.client import Client
+from headrace.fanout.framing import Framing
+from headrace.fanout.pages import Pages
+from headrace.fanout.windows import Window, Windows
 from headrace.model.events import Message, Position
-from headrace.protocol.codes import CloseCode
 from headrace.protocol.frames import FrameId, Framer, OnSlow
 from headrace.protocol.predicates import View
-
-if TYPE_CHECKING:
-    from headrace.fanout.feeds import Feed
-    from headrace.fanout.windows import Window
-    from headrace.protocol.selection import Sieve
+from headrace.protocol.selection import Selection
 
 CUT_BYTES: Final = 65_536
-"""What one group sends at a time. A burst goes out in such pieces, a tick apart, so that clients can keep up."""
+"""Bytes that one group sends in a tick. A longer burst is sent in such pieces, so that clients can keep up."""
 
 PENDING_MAX: Final = 65_536
-"""Messages that may wait in a group for their tick; beyond it the next piece is as large as it must be."""
+"""Messages that may wait in a group for their tick; beyond this number the next piece is as large as necessary."""
 
 
-class Wire(Protocol):
-    """What a client needs of its transport."""
+class Topic:
+    """A topic at this server: its newest position, and the subscriptions that hold live messages back.
 
-    def write(self, data: bytes) -> None: ...
-
-    def get_write_buffer_size(self) -> int: ...
-
-
-class Client:
-    """One connection as the hub sees it; the shell around a connection implements the last two methods.
-
-    `framing` is how frames are written to it: with `batch` one may hold several objects (NDJSON).
+    A subscription holds messages back while its past is read or its snapshot is sent.
     """
 
-    __slots__ = ("framing", "open", "out", "paused", "subscriptions", "wire")
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.holding: dict[ClientSubscription, None] = {}
+        self.newest: Message | None = None
+        self._began: Position | None = None
 
-    def __init__(self, wire: Wire, *, batch: bool = False, framing: Framing | None = None) -> None:
-        self.wire = wire
-        self.framing = framing or (a_line_each if batch else one_each)
-        self.open = True
-        self.paused = False
-        self.out: list[bytes] = []
-        self.subscriptions: dict[str, Subscription] = {}
+    @property
+    def top(self) -> Position | None:
+        """Return the newest position known here; None before the first."""
+        newest = self.newest
+        return self._began if newest is None else Position(newest.epoch, newest.offset)
 
-    def flush(self) -> None:
-        """Write what this tick has for it, as one."""
-        out = self.out
-        if out and self.open:
-            self.wire.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
-
-    def send(self, payload: bytes) -> None:
-        """Write one frame now, after what this tick has."""
-        if self.open:
-            self.flush()
-            self.wire.write(self.framing((payload,)))
-
-    def cut_off(self, code: CloseCode) -> None:
-        """Close the connection."""
-        raise NotImplementedError
-
-    def not_subscribed(self, topic: str) -> None:
-        """A subscription that was asked for could not be made; the client was told."""
-        raise NotImplementedError
+    def is_at(self, top: Position) -> None:
+        """Remember `top` as the newest position."""
+        self.newest, self._began = None, top
 
 
-class Subscription:
-    """One topic of one client: *catching up* (its past is read and replayed), or *live* (it gets what its group gets).
+class ClientSubscription:
+    """One topic of one client. *Catching up*: its past is read and sent; *live*: a member of its group.
 
-    `position` is where the client is while it is not live, once all that is `behind` is through; `seen` is how many
-    messages its group had let through by then. `held` are live messages that came while the past is read, or a snapshot
-    is sent; `replay` is what was read and not yet sent. `snapshot`: it wants the topic's state where it recovers
-    nothing; `pages` is what is left to send of that, before the replay.
+    `position` is where the client will be once all that is `behind` is sent, while the subscription is not live; `seen`
+    is how many messages the group had let through at that position. `held` are live messages that came while the past
+    is read or a snapshot is sent. `replay` was read and is not yet sent; `pages` of a snapshot are sent before.
+    `snapshot`: the client wants the state of the topic where it recovers nothing.
     """
 
     __slots__ = (
@@ -108,15 +82,15 @@ class Subscription:
 
     @property
     def behind(self) -> bool:
-        """Whether something that was read is not yet sent."""
+        """Return whether something that was read is not yet sent."""
         return self.pages is not None or bool(self.replay) or (self.task is None and bool(self.held))
 
     def is_at(self, position: Position) -> None:
-        """That is the present: nothing newer has come yet."""
+        """Remember `position` as the present: nothing newer has come yet."""
         self.position, self.seen = position, self.group.passed
 
     def next_frames(self, framer: Framer) -> bytes:
-        """About CUT_BYTES of what is behind, framed."""
+        """Take about CUT_BYTES of what is behind, framed."""
         payloads: list[bytes] = []
         room = CUT_BYTES
         while self.pages is not None and room > 0:
@@ -125,7 +99,7 @@ class Subscription:
             if not self.pages.left:
                 self.pages = None
         if self.pages is None and not self.replay:
-            self.follow_up(self.group.sieve.thinned(self.held))
+            self.follow_up(self.group.selection.conflated(self.held))
             self.held = []
         while self.replay and room > 0:
             payloads.append(framer(self.replay.popleft()))
@@ -135,7 +109,7 @@ class Subscription:
         return self.client.framing(payloads)
 
     def follow_up(self, messages: Iterable[Message]) -> None:
-        """Send these after what is behind."""
+        """Send these messages after what is behind."""
         if self.replay:
             self.replay.extend(messages)
         else:
@@ -143,7 +117,7 @@ class Subscription:
 
 
 class Item(msgspec.Struct, gc=False):
-    """A live message on its way: framed once and decoded once, for whichever groups of its topic get it."""
+    """A live message, decoded once and framed once for all groups of its topic that take it."""
 
     message: Message
     _payload: bytes | None = None
@@ -151,14 +125,14 @@ class Item(msgspec.Struct, gc=False):
 
     @property
     def view(self) -> View:
-        """What filters see of it."""
+        """Return the message as filters read it."""
         view = self._view
         if view is None:
             view = self._view = View(self.message.body)
         return view
 
     def payload(self, framer: Framer) -> bytes:
-        """The JSON text of its frame."""
+        """Return the JSON text of the message's frame."""
         payload = self._payload
         if payload is None:
             payload = self._payload = framer(self.message)
@@ -166,43 +140,40 @@ class Item(msgspec.Struct, gc=False):
 
 
 class Sent(NamedTuple):
-    """Frames and bytes that went to clients."""
+    """Frames and bytes that were written to clients."""
 
     frames: int
     bytes: int
 
 
 class Group:
-    """All subscriptions that get the same frames: those of one topic that asked for the same filter and conflation."""
+    """All subscriptions of one topic that asked for the same filter and conflation, and what is to be sent to them.
+
+    `passed` counts the messages that the group took since it began. `pending` is what is to be sent, in order.
+    `members` are the live subscriptions, by how their clients are written to. `joining` are newcomers, with the index
+    in `pending` from which on they get what the members get; `waiting` are newcomers since the window opened, with the
+    number of the last message that is not for them.
+    """
 
     __slots__ = (
-        "feed", "joining", "members", "passed", "pending", "sieve", "subscriptions", "window",
+        "_windows", "joining", "members", "passed", "pending", "selection", "subscriptions", "topic", "waiting",
+        "window",
     )  # fmt: skip
 
-    def __init__(self, feed: "Feed", sieve: "Sieve", window: "Window | None" = None) -> None:
-        self.feed, self.sieve, self.window = feed, sieve, window
+    def __init__(self, topic: Topic, selection: Selection, windows: "Windows[Group]") -> None:
+        self.topic, self.selection, self._windows = topic, selection, windows
+        conflate = selection.conflate
+        self.window: Window[Item] | None = None if conflate is None else Window(conflate, windows)
         self.passed = 0
-        """Messages that came here since the group began."""
         self.pending: list[Item] = []
-        """What is to be sent, in order."""
         self.subscriptions = 0
-        self.members: dict[Framing, dict[Client, Subscription]] = {}
-        """Those who are live, by how they are written to."""
-        self.joining: dict[Subscription, int] = {}
-        """Newcomers, with the index in `pending` from which on they get what the others get."""
-
-    @property
-    def topic(self) -> str:
-        return self.feed.topic
-
-    @property
-    def top(self) -> Position | None:
-        """The newest position of the topic that was seen here."""
-        return self.feed.top
+        self.members: dict[Framing, dict[Client, ClientSubscription]] = {}
+        self.joining: dict[ClientSubscription, int] = {}
+        self.waiting: dict[ClientSubscription, int] = {}
 
     @property
     def delivered(self) -> tuple[Position | None, int]:
-        """Up to where everyone who is live has everything, and how many messages came here until then."""
+        """Return the position up to which every member has everything, and how many messages had passed by then."""
         window = self.window
         if self.pending:
             first = self.pending[0].message
@@ -211,35 +182,41 @@ class Group:
             number, item = window.waiting.oldest()
             first = item.message
         else:
-            return self.feed.top, self.passed
+            return self.topic.top, self.passed
         return Position(first.epoch, first.offset - 1), number - 1
 
     def put(self, item: Item) -> bool:
-        """Take a message that passes; returns whether there is now something to send where there was nothing."""
+        """Take a message that passes; return whether there is something to send now where there was nothing before."""
         self.passed += 1
-        if self.window is not None:
-            return self.window.put(self, item)
-        self.pending.append(item)
-        return len(self.pending) == 1
+        window = self.window
+        if window is None:
+            self.pending.append(item)
+            return len(self.pending) == 1
+        if window.put(self.selection.key(item.message, item.view), self.passed, item):
+            self._windows.close(window)
+            return self.end_window()
+        if window.tick is None:
+            self._windows.open(window, self)
+        return False
 
-    def join(self, subscription: Subscription, at: Position) -> None:
-        """It is at `at`, the newest position; from the next message on it gets what the others get."""
+    def join(self, subscription: ClientSubscription, at: Position) -> None:
+        """Let a subscription that is at `at`, the newest position, get every message from the next one on."""
         subscription.is_at(at)
-        self.feed.is_at(at)
+        self.topic.is_at(at)
         if self.window is not None and self.window.waiting:
-            self.window.joining[subscription] = self.passed
+            self.waiting[subscription] = self.passed
         elif self.pending:
             self.joining[subscription] = len(self.pending)
         else:
             self.rejoin(subscription)
 
-    def rejoin(self, subscription: Subscription) -> None:
-        """It is where everyone is who is live, and gets all that they get."""
+    def rejoin(self, subscription: ClientSubscription) -> None:
+        """Make a member of a subscription that has exactly what the members have."""
         client = subscription.client
         self.members.setdefault(client.framing, {})[client] = subscription
 
-    def leave(self, subscription: Subscription) -> None:
-        """It gets nothing from here any more; its `position` says up to where it got everything."""
+    def leave(self, subscription: ClientSubscription) -> None:
+        """Send the subscription nothing more; its `position` says up to where it got everything."""
         framing = subscription.client.framing
         members = self.members.get(framing, {})
         if members.pop(subscription.client, None):
@@ -247,36 +224,45 @@ class Group:
             if not members:
                 del self.members[framing]
         self.joining.pop(subscription, None)
-        if self.window is not None:
-            self.window.joining.pop(subscription, None)
+        self.waiting.pop(subscription, None)
 
-    def present(self, subscription: Subscription) -> Position | None:
-        """The newest position, if nothing that passes came since the subscription's own; else None."""
-        at, top = subscription.position, self.top
+    def present(self, subscription: ClientSubscription) -> Position | None:
+        """Return the newest position if nothing that passes came since the subscription's own; else None."""
+        at, top = subscription.position, self.topic.top
         if at is None or top is None or at.epoch != top.epoch:
             return None
-        if self.sieve.filter is None:
+        if self.selection.filter is None:
             return top if at == top else None
         return top if subscription.seen == self.passed else None
 
-    def is_live(self, subscription: Subscription) -> bool:
+    def is_live(self, subscription: ClientSubscription) -> bool:
+        """Return whether the subscription is a member."""
         return subscription.client in self.members.get(subscription.client.framing, ())
 
     def end_window(self) -> bool:
-        """What waited for its end is to be sent; returns whether there was nothing to send before."""
+        """Make due what waits in the window; return whether nothing was due before."""
         assert self.window is not None
         before = len(self.pending)
         kept = self.window.take()
         numbers = [number for number, _ in kept]
-        for subscription, since in self.window.joining.items():
+        for subscription, since in self.waiting.items():
             self.joining[subscription] = before + bisect_right(numbers, since)
-        self.window.joining.clear()
+        self.waiting.clear()
         self.window.numbers += numbers
         self.pending += [item for _, item in kept]
         return not before
 
+    def dissolve(self) -> None:
+        """Drop what waits in the window: no subscription is left."""
+        if self.window is not None:
+            self._windows.close(self.window)
+            self.window.take()
+
     def cut(self, framer: Framer, touched: list[Client]) -> Sent:
-        """Frame the next messages once and hand them to everyone; `touched` gets those who had nothing to write yet."""
+        """Frame the next messages once and hand them to every member.
+
+        `touched` gets the clients that have something to write now and had nothing before.
+        """
         items = self._next_items()
         if not (self.members or self.joining):
             return Sent(0, 0)
@@ -292,7 +278,7 @@ class Group:
                     touched.append(client)
                 out.append(data)
         if self.joining:
-            self._let_in(payloads, touched)
+            self._admit(payloads, touched)
         return Sent(sent_frames, sent_bytes)
 
     def _next_items(self) -> list[Item]:
@@ -312,7 +298,8 @@ class Group:
         self.pending = pending[count:]
         return pending[:count]
 
-    def _let_in(self, payloads: list[bytes], touched: list[Client]) -> None:
+    def _admit(self, payloads: list[bytes], touched: list[Client]) -> None:
+        """Make members of the newcomers whose turn has come, and give each the part of `payloads` that is for it."""
         joining, self.joining = self.joining, {}
         for subscription, start in joining.items():
             if start > len(payloads):

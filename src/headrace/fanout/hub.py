@@ -1,16 +1,16 @@
-"""Fans messages out: framed once per group, joined, and one write per client per tick."""
+"""Fan messages out: framed once for each group, joined, and one write for each client in a tick."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from headrace.bus import Bus, Change
-from headrace.cache import Cache
+from headrace.cache import Snapshots
 from headrace.fanout.catch_up import CatchUp
+from headrace.fanout.client import Client, Limits
 from headrace.fanout.feeds import Feed
-from headrace.fanout.groups import Client, Group, Subscription
-from headrace.fanout.histories import Histories
-from headrace.fanout.limits import Limits
+from headrace.fanout.groups import ClientSubscription, Group
+from headrace.fanout.pages import HistoryPages
 from headrace.fanout.replays import Replays
 from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
@@ -30,9 +30,10 @@ WRITES_PER_TURN: Final = 512
 class Hub:
     """Delivers the bus to clients.
 
-    Order: a client gets each topic in offset order; after an ack come replay, then live, without a hole or a repeat.
-    A client whose socket is full leaves its groups, and nothing is queued for it. What becomes of each subscription
-    when it takes data again is told in `Replays.resume`.
+    Order: a client gets each topic in offset order. After the answer to `subscribe` come the replay, then live
+    messages, without a hole or a repeat.
+    Slow clients: a client whose socket is full leaves its groups, and nothing is queued for it. `Replays.resume` says
+    what becomes of each subscription when the client takes data again.
     """
 
     def __init__(
@@ -43,19 +44,20 @@ class Hub:
         metrics: Metrics,
         supervisor: Supervisor,
         framer: Framer | None = None,
-        cache: Cache | None = None,
+        cache: Snapshots | None = None,
     ) -> None:
         self._clock, self._limits = clock, limits
         self._framer: Framer = framer or frames.EventFramer()
-        self.clients: dict[Client, None] = {}
+        self.clients: dict[Client, dict[str, ClientSubscription]] = {}
+        """Every client with its subscriptions by topic."""
         self.subscriptions = 0
-        """Topics of all connections. Counted as they come and go: metrics are read in a thread."""
+        """Topics of all connections. Counted at every change, as metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
         self._interest = bus.subscribe(self.sink, changed=self.changed)
         self._dirty: list[Group] = []
-        self._histories = Histories(bus, supervisor, self._framer)
+        self._histories = HistoryPages(bus, supervisor, self._framer)
         self._wake = asyncio.Event()
-        self.windows = Windows(clock, self._soon)
+        self.windows: Windows[Group] = Windows(clock, self._schedule)
         self._replays = Replays(
             bus, cache, clock, limits, metrics, supervisor, self._framer, wake=self._wake.set, refuse=self._refuse
         )
@@ -68,16 +70,16 @@ class Hub:
 
     @property
     def busy(self) -> bool:
-        """Whether a tick would send something."""
+        """Return whether a tick would send something."""
         return bool(self._dirty)
 
     @property
     def owing(self) -> bool:
-        """Whether somebody waits for an answer that the bus has yet to give."""
+        """Return whether a client waits for an answer that the bus has yet to give."""
         return self._histories.reading or any(feed.holding for feed in self._feeds.values())
 
     def topics(self) -> dict[str, int]:
-        """Topics that someone listens to, with how many do."""
+        """Return the topics that have subscriptions here, with the number of subscriptions."""
         return {topic: feed.subscriptions for topic, feed in self._feeds.items()}
 
     def sink(self, messages: Sequence[Message]) -> None:
@@ -93,13 +95,13 @@ class Hub:
             self._wake.set()
 
     def changed(self, change: Change) -> None:
-        """End the connections of clients whose topic lost messages on its way here: they recover, or learn the loss.
+        """End the connections of clients of topics that lost messages on the way here; these clients then recover.
 
-        A new epoch needs no answer: clients see it in the next message.
+        Nothing is done for a new epoch: clients see the epoch in the next message.
         """
         if change.kind == "incomplete":
             topics = set(change.topics)
-            for client in [client for client in self.clients if not topics.isdisjoint(client.subscriptions)]:
+            for client in [client for client, has in self.clients.items() if not topics.isdisjoint(has)]:
                 client.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def close(self) -> None:
@@ -109,8 +111,8 @@ class Hub:
     async def run(self) -> None:
         """Write, rest, write, for ever.
 
-        It rests at least as long as it wrote, which leaves the loop half of its time and joins more the busier it is;
-        only while a burst waits to be sent in pieces it goes on after a tick.
+        A rest lasts at least as long as the write before. The loop keeps half of its time, and more messages are joined
+        the busier the hub is. While a burst waits to be sent in pieces, the rest is only a tick.
         """
         clock = self._clock
         while True:
@@ -124,7 +126,7 @@ class Hub:
             await clock.sleep(tick_s if more else max(tick_s, took_s))
 
     async def flush(self) -> bool:
-        """One tick; returns whether it left something for the next."""
+        """Do one tick; return whether something is left for the next."""
         dirty, self._dirty = self._dirty, []
         touched: list[Client] = []
         sent_frames = sent_bytes = 0
@@ -147,20 +149,22 @@ class Hub:
         return more
 
     def add(self, client: Client) -> None:
-        self.clients[client] = None
+        """Deliver to the client until `remove`."""
+        self.clients[client] = {}
 
     def remove(self, client: Client) -> None:
-        """Forget a client and all it had; idempotent."""
-        if self.clients.pop(client, self) is self:
+        """End all deliveries to the client; idempotent."""
+        if client not in self.clients:
             return
         client.open = False
         client.out.clear()
         self._histories.forget(client)
-        for topic in list(client.subscriptions):
+        for topic in list(self.clients[client]):
             self.unsubscribe(client, topic)
+        del self.clients[client]
 
     def subscribe(self, client: Client, wanted: Subscribe) -> None:
-        """Begin delivery, answer with `subscribed` or an error, replay first if asked to."""
+        """Begin delivery, answer with `subscribed` or an error, replay first if the command asks for a replay."""
         feed = self._feeds.get(wanted.topic) or Feed(wanted.topic, self.windows)
         try:
             group = feed.add(wanted.filter, wanted.conflate, self._limits().filter_nodes_max)
@@ -172,9 +176,9 @@ class Hub:
             self._feeds[wanted.topic] = feed
             self._interest.add(wanted.topic)
         self.subscriptions += 1
-        subscription = Subscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
-        client.subscriptions[wanted.topic] = subscription
-        top = group.top
+        subscription = ClientSubscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
+        self.clients[client][wanted.topic] = subscription
+        top = feed.top
         if wanted.recover is None and top is not None and not wanted.snapshot:
             subscription.is_at(top)
             self._replays.acknowledge(subscription, CatchUp(top, [], [], recovered=False), recovering=False)
@@ -182,18 +186,18 @@ class Hub:
         else:
             self._replays.begin(subscription, wanted.recover)
 
-    def unsubscribe(self, client: Client, topic: str) -> Subscription | None:
-        """End delivery at once; returns what there was."""
-        subscription = client.subscriptions.pop(topic, None)
+    def unsubscribe(self, client: Client, topic: str) -> ClientSubscription | None:
+        """End delivery at once; return the subscription that was."""
+        subscription = self.clients.get(client, {}).pop(topic, None)
         if subscription is None:
             return None
         self.subscriptions -= 1
         self._replays.end(subscription)
-        group = subscription.group
+        feed, group = self._feeds[topic], subscription.group
         group.leave(subscription)
-        group.feed.holding.pop(subscription, None)
-        group.feed.remove(group)
-        if not group.feed.subscriptions:
+        feed.holding.pop(subscription, None)
+        feed.remove(group)
+        if not feed.subscriptions:
             del self._feeds[topic]
             self._interest.remove(topic)
         return subscription
@@ -203,34 +207,34 @@ class Hub:
         self._histories.ask(client, wanted)
 
     def pause(self, client: Client) -> None:
-        """Its socket is full: it leaves its groups until `resume`."""
+        """Take a client whose socket is full out of its groups, until `resume`."""
         self._paused.inc()
         client.paused = True
-        for subscription in client.subscriptions.values():
+        for subscription in self.clients.get(client, {}).values():
             self._replays.rest(subscription)
             subscription.group.leave(subscription)
 
     def resume(self, client: Client) -> None:
-        """It takes data again."""
+        """Deliver again to a client that takes data again."""
         client.paused = False
-        for subscription in list(client.subscriptions.values()):
+        for subscription in list(self.clients.get(client, {}).values()):
             if client.open and subscription.task is None:
                 self._replays.resume(subscription)
         self._histories.go_on(client)
 
     def tops(self, client: Client) -> dict[str, int]:
-        """For each of its topics the offset up to which it has got everything that it gets."""
-        tops = {topic: self._replays.place(subscription) for topic, subscription in client.subscriptions.items()}
+        """Return for each topic of the client the offset up to which the client has got everything for it."""
+        subscriptions = self.clients.get(client, {})
+        tops = {topic: self._replays.place(subscription) for topic, subscription in subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}
 
-    def _soon(self, group: Group) -> None:
-        """It has something to send now."""
+    def _schedule(self, group: Group) -> None:
+        """Send in the next tick what the group has."""
         self._dirty.append(group)
         self._wake.set()
 
-    def _refuse(self, subscription: Subscription, failure: RequestError) -> None:
-        """What was asked for can't be had."""
-        client, topic = subscription.client, subscription.group.topic
+    def _refuse(self, subscription: ClientSubscription, failure: RequestError) -> None:
+        client, topic = subscription.client, subscription.group.topic.name
         self.unsubscribe(client, topic)
         client.not_subscribed(topic)
         self._fail(client, subscription.request_id, failure)

@@ -1,4 +1,4 @@
-"""The topic of each user: what is waiting is sent with every new connection, then what comes, until acknowledged."""
+"""The topic of each user: unacknowledged letters are sent on every new connection, then new ones as they come."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,34 +7,33 @@ from typing import Final
 import msgspec
 import structlog
 
-from headrace.fanout.groups import Client
-from headrace.fanout.replays import INTERNAL, UNAVAILABLE
+from headrace.fanout.client import Client
+from headrace.fanout.log_reader import Arrival, LogReader
 from headrace.inbox import Box, Inbox, Kept, Letter, Lost
 from headrace.model.errors import InvariantError, RequestError, TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.topics import USER_PREFIX
 from headrace.protocol import frames
-from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.codes import INTERNAL, UNAVAILABLE, CloseCode, ErrorCode
 from headrace.protocol.frames import FrameId
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 PAGE: Final = 16
 """Letters read and sent at a time; one has at most 32 KiB."""
 
 TIDY_S: Final = 60.0
-NOTHING: Final = Box(Position("0", 0), None, 0)
+NO_LETTERS: Final = Box(Position("0", 0), None, 0)
 AWAY: Final = (TransientError, InvariantError)
-"""What a database can do to us; a broken one must not take the stream with it."""
+"""Failures of a database. A broken one must not take the stream with it."""
 
 _log = structlog.get_logger("gateway")
 
 
-class _Told(msgspec.Struct, frozen=True, gc=False):
-    """A letter on the bus: its place in the user's own log goes with it, as the bus counts by itself."""
+class _Announced(msgspec.Struct, frozen=True, gc=False):
+    """A letter as the bus carries it, with its position in the user's own log: the bus counts separately."""
 
     epoch: str
     offset: int
@@ -43,21 +42,21 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     letter: msgspec.Raw
 
 
-_told = msgspec.json.Decoder(_Told)
+_announced = msgspec.json.Decoder(_Announced)
 
 
 def announcement(letter: Letter, at: Position) -> Publication:
-    """What tells every server that the letter is there."""
-    told = _Told(at.epoch, at.offset, letter.event_id, letter.ack, msgspec.Raw(letter.data.encode()))
-    return Publication(USER_PREFIX + letter.user_id, "event", msgspec.json.encode(told)[1:-1])
+    """Return the publication that brings a letter, kept at `at`, to the connections of its user on every server."""
+    announced = _Announced(at.epoch, at.offset, letter.event_id, letter.ack, msgspec.Raw(letter.data.encode()))
+    return Publication(USER_PREFIX + letter.user_id, "event", msgspec.json.encode(announced)[1:-1])
 
 
-class Mailboxes:
-    """Every connection of this server that belongs to a user, by user. A sink of the bus brings what is new."""
+class UserTopics:
+    """The connections of this server that belong to a user, by user. A sink of the bus brings new letters."""
 
     def __init__(self, inbox: Inbox, supervisor: Supervisor, clock: Clock, metrics: Metrics) -> None:
         self.inbox, self.supervisor, self.clock = inbox, supervisor, clock
-        self._open: dict[str, dict[Mailbox, None]] = {}
+        self._open: dict[str, dict[UserTopic, None]] = {}
         self._lost = metrics.counter("inbox_lost", "Messages that grew too old before their user acknowledged them")
 
     def sink(self, messages: Sequence[Message]) -> None:
@@ -65,28 +64,30 @@ class Mailboxes:
         for message in messages:
             if not message.topic.startswith(USER_PREFIX):
                 continue
-            mailboxes = self._open.get(message.topic[len(USER_PREFIX) :])
-            if mailboxes:
-                told = _told.decode(b"{%b}" % message.body)
-                kept = Kept(told.offset, told.event_id, bytes(told.letter).decode(), told.ack)
-                for mailbox in list(mailboxes):
-                    mailbox.hear(told.epoch, kept)
+            topics = self._open.get(message.topic[len(USER_PREFIX) :])
+            if topics:
+                announced = _announced.decode(b"{%b}" % message.body)
+                letter = bytes(announced.letter).decode()
+                kept = Kept(announced.offset, announced.event_id, letter, announced.ack)
+                for topic in list(topics):
+                    topic.hear(announced.epoch, kept)
 
-    def open(self, client: Client, user_id: str) -> "Mailbox":
-        """The client belongs to this user from now on."""
-        mailbox = Mailbox(self, client, user_id)
-        self._open.setdefault(user_id, {})[mailbox] = None
-        mailbox.begin()
-        return mailbox
+    def open(self, client: Client, user_id: str) -> "UserTopic":
+        """Send the client its user's letters from now on."""
+        topic = UserTopic(self, client, user_id)
+        self._open.setdefault(user_id, {})[topic] = None
+        topic.begin()
+        return topic
 
-    def remove(self, mailbox: "Mailbox") -> None:
-        mailboxes = self._open[mailbox.user_id]
-        del mailboxes[mailbox]
-        if not mailboxes:
-            del self._open[mailbox.user_id]
+    def remove(self, topic: "UserTopic") -> None:
+        """Forget a connection."""
+        topics = self._open[topic.user_id]
+        del topics[topic]
+        if not topics:
+            del self._open[topic.user_id]
 
     async def run(self) -> None:
-        """Forget what is too old, for ever."""
+        """Drop letters that are too old, for ever."""
         while True:
             try:
                 self._lost.inc(await self.inbox.tidy())
@@ -95,61 +96,63 @@ class Mailboxes:
             await self.clock.sleep(TIDY_S)
 
 
-class Mailbox:
-    """A user's log on one connection.
+class UserTopic:
+    """A user's log on one connection, followed as `log_reader` says.
 
-    `sent` is the offset up to which the client has what there was, `known` the newest. Up to `floor`, the newest when
-    the client came, it gets only what waits to be acknowledged; from there on everything. A letter that follows on what
-    was sent is written at once; for anything else the log is read. What the log no longer has is told by a `lag`.
+    Up to `floor`, the newest offset when the client came, the client gets only letters that wait for acknowledgement;
+    from there on everything. Letters that the log no longer has are reported by `lag`.
     """
 
-    __slots__ = ("_client", "_epoch", "_floor", "_known", "_lost", "_mailboxes", "_sent", "_task", "topic", "user_id")
+    __slots__ = ("_client", "_floor", "_log", "_lost", "_topics", "topic", "user_id")
 
-    def __init__(self, mailboxes: Mailboxes, client: Client, user_id: str) -> None:
+    def __init__(self, topics: UserTopics, client: Client, user_id: str) -> None:
         self.user_id = user_id
-        self._mailboxes, self._client, self.topic = mailboxes, client, USER_PREFIX + user_id
-        self._epoch, self._sent, self._floor, self._known = "", 0, 0, 0
+        self._topics, self._client, self.topic = topics, client, USER_PREFIX + user_id
+        self._log = LogReader()
+        self._floor = 0
         self._lost: Lost | None = None
-        self._task: object | None = None
+
+    @property
+    def reading(self) -> bool:
+        """Return whether the log is being read."""
+        return self._log.reading
 
     def begin(self) -> None:
-        """Send what waits to be acknowledged."""
+        """Send what waits for acknowledgement."""
         self._read(first=True)
 
     def close(self) -> None:
-        """The client is gone; a task that reads for it ends by itself."""
-        self._mailboxes.remove(self)
+        """Forget the client; a task that reads for it ends by itself."""
+        self._topics.remove(self)
 
     def hear(self, epoch: str, kept: Kept) -> None:
-        """A letter was put into the user's log."""
-        if epoch != self._epoch:
-            self._epoch, self._sent, self._floor, self._known = epoch, 0, 0, 0
-        self._known = max(self._known, kept.offset)
-        if self._task is not None or self._client.paused:
-            return
-        if kept.offset == self._sent + 1:
+        """Take a new letter of the user's log."""
+        if epoch != self._log.at.epoch:
+            self._floor = 0
+        arrival = self._log.arrive(Position(epoch, kept.offset), able=not self._client.paused)
+        if arrival is Arrival.NEXT:
             self._send(kept)
-        else:
+        elif arrival is Arrival.BEYOND:
             self.resume()
 
     def resume(self) -> None:
-        """The client takes data again."""
-        if self._known > self._sent and self._task is None:
+        """Go on for a client that takes data again."""
+        if self._log.behind and not self._log.reading:
             self._read(first=False)
 
     def acknowledge(self, offset: int, request_id: FrameId) -> None:
-        """The client has everything up to `offset`, which must have been sent here; answered when it is on disk."""
-        if offset > self._sent:
+        """Note that the client has everything up to `offset`, which must have been sent here; answer once on disk."""
+        if offset > self._log.at.offset:
             failure = RequestError(ErrorCode.BAD_REQUEST, "this offset was not sent on this connection")
             self._client.send(frames.error(failure, request_id, self.topic))
             return
         failed = partial(self._client.send, frames.error(INTERNAL, request_id, self.topic))
         work = partial(self._acknowledge, offset, request_id)
-        start_once(self._mailboxes.supervisor, "gateway", "ack", work, failed)
+        self._topics.supervisor.start("gateway", "ack", work, on_failure=failed)
 
     async def _acknowledge(self, offset: int, request_id: FrameId) -> None:
         try:
-            await self._mailboxes.inbox.acknowledge(self.user_id, offset)
+            await self._topics.inbox.acknowledge(self.user_id, offset)
         except AWAY:
             self._client.send(frames.error(UNAVAILABLE, request_id, self.topic))
         else:
@@ -157,75 +160,80 @@ class Mailbox:
                 self._client.send(frames.acknowledged(self.topic, request_id, offset))
 
     def _read(self, *, first: bool) -> None:
+        self._log.reading = True
         work, failed = partial(self._catch_up, first), partial(self._client.cut_off, CloseCode.INTERNAL)
-        self._task = start_once(self._mailboxes.supervisor, "gateway", "mailbox", work, failed)
+        self._topics.supervisor.start("gateway", "user_topic", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Read until nothing is behind. While the database is away, try again."""
+        """Read until nothing is behind; while the database is away, try again."""
         backoff = Backoff(0.1, 5.0)
         try:
             while self._client.open:
                 try:
                     if first:
-                        await self._greet()
+                        await self._send_place()
                         first = False
                     if not await self._read_page():
                         return
                 except AWAY as error:
                     if not backoff.tries:
                         _log.warning("inbox_away", error=str(error))
-                    await self._mailboxes.clock.sleep(backoff.next_s())
+                    await self._topics.clock.sleep(backoff.next_s())
         finally:
-            self._task = None
+            self._log.reading = False
 
-    async def _greet(self) -> None:
-        """Say where the log is and how much waits."""
-        box = await self._mailboxes.inbox.box(self.user_id) or NOTHING
-        if self._epoch not in ("", box.top.epoch):  # a letter of a new epoch came meanwhile
-            box = Box(Position(self._epoch, 0), None, 0)
-        self._epoch, self._floor = box.top
-        self._known = max(self._known, self._floor)
+    async def _send_place(self) -> None:
+        """Send where the log is and how many letters wait."""
+        box, log = await self._topics.inbox.box(self.user_id) or NO_LETTERS, self._log
+        if log.at.epoch not in ("", box.top.epoch):  # a letter of a new epoch came meanwhile
+            box = Box(Position(log.at.epoch, 0), None, 0)
+        self._floor = box.top.offset
+        log.at = Position(box.top.epoch, log.at.offset)
+        log.know(self._floor)
         answer = frames.subscribed(
             self.topic, None, box.top, was_recovering=False, recovered=False, replayed=box.waiting
         )
         self._client.send(answer)
-        self._tell_lost(box)
+        self._report_lost(box)
         if not box.waiting:
-            self._sent = self._floor
+            log.take(self._floor)
 
     async def _read_page(self) -> bool:
-        """Send the next letters of the log; whether there may be more to send."""
-        if self._sent >= self._known or self._client.paused:
+        """Send the next letters of the log; return whether there may be more to send."""
+        log = self._log
+        if not log.behind or self._client.paused:
             return False
-        waiting = self._sent < self._floor
-        page = await self._mailboxes.inbox.after(self.user_id, self._sent, PAGE, unacknowledged=waiting)
+        waiting = log.at.offset < self._floor
+        page = await self._topics.inbox.after(self.user_id, log.at.offset, PAGE, unacknowledged=waiting)
         for kept in page:
             if waiting and kept.offset > self._floor:
                 break
-            if not waiting and kept.offset > self._sent + 1:
-                self._tell_gone(kept.offset - 1)
+            if not waiting and kept.offset > log.at.offset + 1:
+                self._report_gone(kept.offset - 1)
+            log.take(kept.offset)
             self._send(kept)
         else:
             if len(page) == PAGE:
                 return True
         if waiting:
-            self._sent = self._floor
-            box = await self._mailboxes.inbox.box(self.user_id) or NOTHING
-            self._tell_lost(box)  # what was dropped while it was being read
-        elif self._sent < self._known:
-            self._tell_gone(self._known)
+            log.take(self._floor)
+            box = await self._topics.inbox.box(self.user_id) or NO_LETTERS
+            self._report_lost(box)  # letters that were dropped while the log was read
+        elif log.behind:
+            self._report_gone(log.newest)
         return True
 
-    def _tell_lost(self, box: Box) -> None:
+    def _report_lost(self, box: Box) -> None:
         lost = box.lost
         if lost is not None and lost != self._lost:
             self._client.send(frames.lag(self.topic, box.top.epoch, lost.first, lost.last, lost.letters))
         self._lost = lost
 
-    def _tell_gone(self, last: int) -> None:
-        self._client.send(frames.lag(self.topic, self._epoch, self._sent + 1, last, last - self._sent))
-        self._sent = last
+    def _report_gone(self, last: int) -> None:
+        at = self._log.at
+        self._client.send(frames.lag(self.topic, at.epoch, at.offset + 1, last, last - at.offset))
+        self._log.take(last)
 
     def _send(self, kept: Kept) -> None:
-        self._sent = kept.offset
-        self._client.send(frames.letter(self.topic, self._epoch, kept.offset, kept.event_id, kept.data, ack=kept.ack))
+        epoch = self._log.at.epoch
+        self._client.send(frames.letter(self.topic, epoch, kept.offset, kept.event_id, kept.data, ack=kept.ack))

@@ -1,95 +1,92 @@
-"""Where conflated messages wait for the end of their window, and the clock that ends the windows."""
+"""Windows of conflation: where messages wait, and the clock that ends each window in time."""
 
 import asyncio
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from headrace.protocol.conflation import KEYS_MAX, Conflate, Latest
-
-if TYPE_CHECKING:
-    from headrace.fanout.groups import Group, Item, Subscription
-    from headrace.runtime.clock import Clock
+from headrace.protocol.selection import KEYS_MAX, Conflate, Latest
+from headrace.runtime.clock import Clock
 
 GRAIN_S: Final = 0.01
-"""How exactly windows end: not before their time, and at most about so long after it."""
-
+"""How exactly windows end: never before their time, and at most about this long after."""
 
 HELD_MAX: Final = 500_000
-"""Messages that may wait in all windows together, some 250 bytes each; beyond it windows end early."""
+"""Messages that may wait in all windows together, about 250 bytes each; beyond this number windows end early."""
+
+V = TypeVar("V")
 
 
-class Window:
-    """What of a conflated group waits. The first message opens the window, and its end sends all that is left of it.
+class Windowed(Protocol):
+    """A group as the clock of the windows knows one."""
 
-    Messages that are no events wait too, so that the order stays that of the topic; none of them is ever left out.
-    `numbers` are those of the group's `pending`: each message's number among all that came here.
+    def end_window(self) -> bool:
+        """Make due what waits in the window; return whether nothing was due before."""
+
+
+G = TypeVar("G", bound=Windowed)
+
+
+class Window(Generic[V]):
+    """Messages of one conflated group that wait, each with its number among all messages of the group.
+
+    The first message opens the window. Messages that are no events wait too, which keeps the order of the topic; none
+    of these is ever left out. `numbers` are the numbers of the messages that the group has yet to send.
     """
 
-    __slots__ = ("_windows", "every_s", "joining", "numbers", "tick", "waiting")
+    __slots__ = ("_windows", "every_s", "numbers", "tick", "waiting")
 
-    def __init__(self, conflate: Conflate, windows: "Windows") -> None:
+    def __init__(self, conflate: Conflate, windows: "Windows[Any]") -> None:
         self.every_s = conflate.every_ms / 1000
         self._windows = windows
-        self.waiting: Latest[tuple[int, Item]] = Latest()
+        self.waiting: Latest[tuple[int, V]] = Latest()
         self.numbers: list[int] = []
-        self.joining: dict[Subscription, int] = {}
-        """Newcomers since the window opened, with the number of the last message that is not for them."""
         self.tick: int | None = None
-        """When it ends; None while it is not open."""
+        """When the window ends, in grains of the monotonic clock; None while the window is not open."""
 
-    def put(self, group: "Group", item: "Item") -> bool:
-        """Take a message; returns whether the group has something to send now, and had nothing before."""
-        windows, before = self._windows, len(self.waiting)
-        self.waiting.put(group.sieve.key(item.message, item.view), (group.passed, item))
-        windows.held += len(self.waiting) - before
-        if len(self.waiting) > KEYS_MAX or windows.held > windows.held_max:
-            windows.close(group)
-            return group.end_window()
-        if self.tick is None:
-            windows.open(group)
-        return False
+    def put(self, key: str | None, number: int, value: V) -> bool:
+        """Keep the value in place of the former one of `key`; return whether too much waits, here or in all windows."""
+        waiting, windows = self.waiting, self._windows
+        before = len(waiting)
+        waiting.put(key, (number, value))
+        windows.held += len(waiting) - before
+        return len(waiting) > KEYS_MAX or windows.held > windows.held_max
 
-    def take(self) -> "list[tuple[int, Item]]":
-        """All that waits; nothing does then."""
+    def take(self) -> list[tuple[int, V]]:
+        """Return all that waits, in order; nothing waits afterwards."""
         kept = self.waiting.take()
         self._windows.held -= len(kept)
         return kept
 
 
-class Windows:
-    """All open windows, by the moment of their end; opening and closing one costs O(1)."""
+class Windows(Generic[G]):
+    """All open windows, ordered by their end. Opening and closing a window cost O(1).
 
-    def __init__(self, clock: "Clock", ended: "Callable[[Group], None]", held_max: int = HELD_MAX) -> None:
+    `ended` is called with each group that has something to send now and had nothing before.
+    """
+
+    def __init__(self, clock: Clock, ended: Callable[[G], None], held_max: int = HELD_MAX) -> None:
         self._clock, self._ended = clock, ended
         self.held, self.held_max = 0, held_max
-        """Messages that wait, in all windows together, and how many may."""
-        self._ticks: dict[int, dict[Group, None]] = {}
+        """Messages that wait in all windows together, and how many may."""
+        self._ticks: dict[int, dict[Window[Any], G]] = {}
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
         return sum(map(len, self._ticks.values()))
 
-    def open(self, group: "Group") -> None:
-        """Its window ends `every_s` from now."""
-        assert group.window is not None
-        tick = group.window.tick = math.ceil((self._clock.monotonic() + group.window.every_s) / GRAIN_S)
-        self._ticks.setdefault(tick, {})[group] = None
+    def open(self, window: Window[Any], group: G) -> None:
+        """Let the group's window end `every_s` from now."""
+        tick = window.tick = math.ceil((self._clock.monotonic() + window.every_s) / GRAIN_S)
+        self._ticks.setdefault(tick, {})[window] = group
         self._some.set()
 
-    def forget(self, group: "Group") -> None:
-        """Nobody is left to whom its messages could be sent."""
-        self.close(group)
-        if group.window is not None:
-            group.window.take()
-
-    def close(self, group: "Group") -> None:
-        """It has no window any more."""
-        window = group.window
-        if window is not None and window.tick is not None:
-            groups = self._ticks[window.tick]
-            del groups[group]
-            if not groups:
+    def close(self, window: Window[Any]) -> None:
+        """Let the window not end by time; idempotent."""
+        if window.tick is not None:
+            windows = self._ticks[window.tick]
+            del windows[window]
+            if not windows:
                 del self._ticks[window.tick]
             window.tick = None
 
@@ -103,19 +100,18 @@ class Windows:
                 self.round()
 
     def round(self) -> None:
-        """End those that are due now."""
+        """End the windows that are due now."""
         now = math.floor(self._clock.monotonic() / GRAIN_S)
         for tick in sorted(tick for tick in self._ticks if tick <= now):
             self._end(tick)
 
     def end_all(self) -> None:
-        """End all of them now."""
+        """End every window now."""
         for tick in sorted(self._ticks):
             self._end(tick)
 
     def _end(self, tick: int) -> None:
-        for group in self._ticks.pop(tick):
-            assert group.window is not None
-            group.window.tick = None
+        for window, group in self._ticks.pop(tick).items():
+            window.tick = None
             if group.end_window():
                 self._ended(group)

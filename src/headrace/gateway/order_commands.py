@@ -1,4 +1,4 @@
-"""Orders over `/ws`: the same verbs as over HTTP, on a connection that is already open."""
+"""Orders over `/ws`: the same commands as over HTTP, on a connection that is already open."""
 
 from functools import partial
 from http import HTTPStatus
@@ -6,29 +6,27 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.fanout.groups import Client
-from headrace.fanout.replays import INTERNAL
+from headrace.fanout.client import Client
 from headrace.model.errors import InvariantError, RequestError
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
 from headrace.orders.requests import read_json
 from headrace.protocol import frames
-from headrace.protocol.codes import ErrorCode
+from headrace.protocol.codes import INTERNAL, ErrorCode
 from headrace.protocol.orders import order_view
 from headrace.protocol.session import OrderCommand
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
-"""Commands of all connections that wait for the store; each connection is bounded by its rate besides."""
+"""Commands of all connections that wait for the store; each connection is also bounded by its rate."""
 
 _log = structlog.get_logger("gateway")
 
 
-class OrderVerbs:
-    """Does what `order.execute`, `order.cancel` and `order.get` ask for, and answers when it is done.
+class OrderCommands:
+    """Obeys `order.execute`, `order.cancel` and `order.get`, and answers each once it is done.
 
-    A connection that named its user acts for that user only: it can't place, see or cancel another's orders.
+    A connection of a user acts for this user only, and can't place, read or cancel orders of other users.
     """
 
     def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
@@ -36,7 +34,7 @@ class OrderVerbs:
         self._running = 0
 
     def perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
-        """Start it. Commands of one connection reach the store in their order."""
+        """Start a command. Commands of one connection reach the store in their order."""
         if self._running >= AT_ONCE_MAX:
             failure = RequestError(ErrorCode.RATE_LIMITED, "too many orders at once", temporary=True)
             client.send(frames.error(failure, command.request_id))
@@ -44,7 +42,7 @@ class OrderVerbs:
         self._running += 1
         failed = partial(client.send, frames.error(INTERNAL, command.request_id))
         work = partial(self._perform, client, command, user_id)
-        task = start_once(self._supervisor, "orders", command.verb, work, failed)
+        task = self._supervisor.start("orders", command.verb, work, on_failure=failed)
         task.add_done_callback(self._done)
 
     def _done(self, _: object) -> None:
@@ -55,7 +53,7 @@ class OrderVerbs:
             answer = await self._answer(command, user_id)
         except OrderRefused as refused:
             answer = frames.order_error(refused, command.request_id)
-        except InvariantError as error:  # a person must look; until then it is one order's trouble
+        except InvariantError as error:  # a person must look; until then the trouble is one order's
             _log.error("order_unreadable", verb=command.verb, error=str(error), exc_info=error)
             answer = frames.error(INTERNAL, command.request_id)
         if client.open:
@@ -79,9 +77,9 @@ class OrderVerbs:
 
 
 def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
-    """What is asked for as an order of this user; as it is where nobody knows who asks.
+    """Return the order with this user as its owner; unchanged where the user is not known.
 
-    Raises OrderRefused 403 for what says that it is for another user.
+    Raise OrderRefused 403 for an order that names another user.
     """
     if user_id is None:
         return data

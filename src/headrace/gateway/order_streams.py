@@ -1,4 +1,4 @@
-"""The stream of one order: a snapshot, its whole log from where the client was, then live, gapless by `seq`."""
+"""The stream of one order: a snapshot, the order's log from where the client was, then live updates, without a hole."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,38 +8,40 @@ from typing import Final
 
 import structlog
 
+from headrace.fanout.log_reader import Arrival, LogReader
 from headrace.gateway.auth.authenticator import Authenticator
-from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.door.doorkeeper import Doorkeeper
 from headrace.gateway.problems import Refused
-from headrace.gateway.transports.handshake import Opening
+from headrace.gateway.transports.handshake import Opening, credential_of
 from headrace.gateway.transports.websocket import Connection
 from headrace.model.credentials import Credential
 from headrace.model.errors import InvariantError, RequestError, TransientError
+from headrace.model.events import Position
 from headrace.model.orders import OrderEvent, OrderRefused, OrderRequest
 from headrace.orders.intake import Intake
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import text_header
 from headrace.protocol.orders import event_frame, heartbeat_frame, snapshot_frame
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 HEARTBEAT_S: Final = 5.0
 PAGE: Final = 500
+EPOCH: Final = "order"
+"""An order's log begins once: its entries are counted by `seq`, in one epoch."""
 
 CLOSES: Final[Mapping[int, CloseCode]] = {
     ErrorCode.UNAUTHORIZED: CloseCode.BAD_TOKEN,
     ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
     ErrorCode.LIMIT: CloseCode.CONNECTION_LIMIT,
 }
-"""How a stream ends whose credential is no good, or whose user has all the connections that one may have."""
+"""Close codes for a credential that is refused, and for a user who has as many connections as one may have."""
 
 _log = structlog.get_logger("gateway")
 
 
 class OrderStreams:
-    """Every open stream of this server, by order. Hears of events from the store; what it misses it reads there."""
+    """Every open stream of this server, by order. The store brings events; events that were missed are read there."""
 
     def __init__(
         self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, auth: Authenticator | None = None
@@ -49,7 +51,7 @@ class OrderStreams:
         self._count = 0
 
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
-        """The endpoint for one connection. With authentication on, its handshake must show whose it is."""
+        """Return the endpoint for one connection. Raise Refused, also without a credential where one is required."""
         credential = credential_of(opening, wanted=self.auth is not None)
         if self.auth is not None and credential is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "a token as subprotocol, or a ticket, is needed")
@@ -58,7 +60,7 @@ class OrderStreams:
         return OrderStream(self, connection, opening.parameter, _from_seq(opening), credential)
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """A sink for the store."""
+        """Take committed events; a sink for the store."""
         heard: dict[OrderStream, None] = {}
         for event in events:
             for stream in self._streams.get(event.order_id, ()):
@@ -68,7 +70,7 @@ class OrderStreams:
             stream.flush()
 
     async def run(self) -> None:
-        """Heartbeats, for ever."""
+        """Send heartbeats, for ever."""
         while True:
             await self.keeper.clock.sleep(HEARTBEAT_S)
             for streams in list(self._streams.values()):
@@ -76,16 +78,18 @@ class OrderStreams:
                     stream.beat()
 
     def close(self) -> None:
-        """The server stops: everyone may come back elsewhere."""
+        """Ask every client to come back elsewhere, as the server stops."""
         for streams in list(self._streams.values()):
             for stream in list(streams):
                 stream.end(CloseCode.SHUTDOWN)
 
     def add(self, stream: "OrderStream") -> None:
+        """Bring events of its order to the stream."""
         self._streams.setdefault(stream.order_id, set()).add(stream)
         self._count += 1
 
     def remove(self, stream: "OrderStream") -> None:
+        """Forget a stream that ended."""
         streams = self._streams[stream.order_id]
         streams.remove(stream)
         self._count -= 1
@@ -94,7 +98,7 @@ class OrderStreams:
 
 
 class OrderStream:
-    """One client of one order. `seq` is that of the last update written, `known` the newest that exists."""
+    """One client of one order, which follows the order's log as `fanout.log_reader` says."""
 
     frame_bytes_max = 1024
 
@@ -106,18 +110,21 @@ class OrderStream:
         from_seq: int,
         credential: Credential | None = None,
     ) -> None:
-        self.order_id, self.seq, self.known = order_id, from_seq, 0
+        self.order_id, self._from_seq = order_id, from_seq
+        self._log = LogReader(Position(EPOCH, 0))
         self._streams, self._connection, self._credential = streams, connection, credential
-        self._open, self._full, self._reading = False, False, False
+        self._open, self._full = False, False
         self._unsent: list[bytes] = []
         self._ends_s = math.inf
         self._user_id: str | None = None
 
     @property
     def user_id(self) -> str | None:
+        """Return the user whose credential was accepted; None before, and where nobody is asked."""
         return self._user_id
 
     def opened(self) -> None:
+        """Begin with the snapshot."""
         self._open = True
         self._streams.add(self)
         recent = self._streams.intake.recent.get(self.order_id)
@@ -125,52 +132,56 @@ class OrderStream:
             self._read(first=True)
             return
         request, events = recent
-        self.seq = min(self.seq, len(events))
-        self._write_snapshot(request, len(events), events[self.seq - 1] if self.seq else None)
-        for event in events[self.seq :]:
+        seq = min(self._from_seq, len(events))
+        self._write_snapshot(request, seq, len(events), events[seq - 1] if seq else None)
+        for event in events[seq:]:
+            self._log.take(event.seq)
             self._write_update(event)
         self.flush()
 
     def hear(self, event: OrderEvent) -> None:
-        """A committed event of this order; `flush` follows."""
-        self.known = max(self.known, event.seq)
-        if self._reading or self._full or not self._open:
-            return  # whoever reads, or reads again, will find it in the log
-        if event.seq == self.seq + 1:
+        """Take a committed event of the order; `flush` follows."""
+        arrival = self._log.arrive(Position(EPOCH, event.seq), able=self._open and not self._full)
+        if arrival is Arrival.NEXT:
             self._write_update(event)
-        elif event.seq > self.seq:
+        elif arrival is Arrival.BEYOND:
             self._read()
 
     def beat(self) -> None:
-        if self._open and not self._full and not self._reading:
-            self._write(heartbeat_frame(self.order_id, self.known))
+        """Send a heartbeat, unless updates are on their way."""
+        if self._open and not self._full and not self._log.reading:
+            self._write(heartbeat_frame(self.order_id, self._log.newest))
             self.flush()
 
     def end(self, code: CloseCode) -> None:
+        """Close the connection."""
         self._connection.close(code)
 
     def text(self, data: str) -> None:
-        """Nothing is expected here, and nothing is done."""
+        """Ignore what the client sends: no message is expected here."""
 
     def binary(self, data: bytes) -> None:
-        """As for text."""
+        """Ignore what the client sends: no message is expected here."""
 
     def socket_full(self) -> None:
+        """Write nothing until the client takes data again."""
         self._full = True
 
     def socket_free(self) -> None:
+        """Go on from the log."""
         self._full = False
-        if self.known > self.seq:
+        if self._log.behind:
             self._read()
 
     def wake(self) -> None:
-        """The credential may have expired; a stream ends with it, and comes back with a new one."""
+        """End with the credential; the client comes back with a new one."""
         if self._streams.keeper.clock.monotonic() >= self._ends_s:
             self._connection.close(CloseCode.EXPIRED)
         else:
             self._set_alarm()
 
     def lost(self) -> None:
+        """Forget the client."""
         self._open = False
         self._streams.keeper.alarms.clear(self)
         self._streams.remove(self)
@@ -178,20 +189,21 @@ class OrderStream:
             self._streams.keeper.admission.leave_user(self._user_id)
 
     def _read(self, *, first: bool = False) -> None:
-        if not self._reading:
-            self._reading = True
+        if not self._log.reading:
+            self._log.reading = True
             work, failed = partial(self._catch_up, first), partial(self.end, CloseCode.INTERNAL)
-            start_once(self._streams.supervisor, "orders", "stream", work, failed)
+            self._streams.supervisor.start("orders", "stream", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Write what the log has beyond `seq`, until there is no more. All that was read leaves in one piece."""
+        """Write what the log has beyond the stream's position, until nothing is left; each page in one piece."""
         try:
             events = await (self._begin() if first else self._next_page())
             while True:
                 for event in events:
+                    self._log.take(event.seq)
                     self._write_update(event)
                 self.flush()
-                if self._full or not self._open or (len(events) < PAGE and self.seq >= self.known):
+                if self._full or not self._open or self._log.is_through(len(events), PAGE):
                     return
                 events = await self._next_page()
         except OrderRefused as refused:
@@ -204,14 +216,14 @@ class OrderStream:
             self._connection.close(CLOSES.get(failure.code, CloseCode.INSUFFICIENT_STATE))
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
-        except InvariantError as error:  # a person must look; until then it is one order's trouble
+        except InvariantError as error:  # a person must look; until then the trouble is one order's
             _log.error("order_unreadable", order=self.order_id, error=str(error), exc_info=error)
             self._connection.close(CloseCode.INTERNAL)
         finally:
-            self._reading = False
+            self._log.reading = False
 
     async def _identify(self) -> str | None:
-        """Whose order it must be; None for anyone's. Raises RequestError."""
+        """Return the user whose order it must be; None for any user's. Raise RequestError."""
         auth, credential, self._credential = self._streams.auth, self._credential, None
         if auth is None or credential is None:
             return None
@@ -222,7 +234,7 @@ class OrderStream:
         return identity.subject
 
     def _count(self, user_id: str) -> None:
-        """Among the connections of this user, while it lasts. Raises RequestError for one too many."""
+        """Count the stream among the connections of this user. Raise RequestError for one too many."""
         if not self._open:
             return
         if not self._streams.keeper.admission.enter_user(user_id):
@@ -235,24 +247,23 @@ class OrderStream:
             keeper.alarms.set(self, self._ends_s, keeper.clock.monotonic())
 
     async def _begin(self) -> Sequence[OrderEvent]:
-        """Write the snapshot; the events that follow it, which are asked for together with the order."""
+        """Write the snapshot; return the events that follow the snapshot, read together with the order."""
         intake, user_id = self._streams.intake, await self._identify()
-        order, events = await intake.read(self.order_id, self.seq, PAGE, user_id=user_id)
-        self.seq = min(self.seq, order.seq)
-        as_of = (await intake.events(self.order_id, self.seq - 1, 1))[0] if self.seq else None
-        self._write_snapshot(order.request, order.seq, as_of)
+        order, events = await intake.read(self.order_id, self._from_seq, PAGE, user_id=user_id)
+        seq = min(self._from_seq, order.seq)
+        as_of = (await intake.events(self.order_id, seq - 1, 1))[0] if seq else None
+        self._write_snapshot(order.request, seq, order.seq, as_of)
         return events
 
     async def _next_page(self) -> Sequence[OrderEvent]:
-        return await self._streams.intake.events(self.order_id, self.seq, PAGE)
+        return await self._streams.intake.events(self.order_id, self._log.at.offset, PAGE)
 
-    def _write_snapshot(self, request: OrderRequest, last_seq: int, as_of: OrderEvent | None) -> None:
-        self.known = max(self.known, last_seq)
+    def _write_snapshot(self, request: OrderRequest, seq: int, last_seq: int, as_of: OrderEvent | None) -> None:
+        self._log.take(seq)
+        self._log.know(last_seq)
         self._write(snapshot_frame(self.order_id, request, last_seq, as_of))
 
     def _write_update(self, event: OrderEvent) -> None:
-        self.seq = event.seq
-        self.known = max(self.known, event.seq)
         self._write(event_frame(event))
 
     def _write(self, payload: bytes) -> None:

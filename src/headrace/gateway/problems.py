@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem details, with nothing of our insides in them."""
+"""Errors over HTTP: RFC 9457 problem details, which show nothing of the inside."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,7 +12,7 @@ _GIVEN_MAX = 128
 
 
 def problem(status: int, detail: str = "", **more: object) -> bytes:
-    """The body for `status`; `detail` is for the caller's eyes and must be safe to show."""
+    """Return the body for `status`; `detail` is shown to the caller and must be safe to show."""
     body: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if detail:
         body["detail"] = detail
@@ -20,9 +20,9 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
-    """An entry of a problem's `errors`: a parameter, what is wrong with it, and how what was given begins."""
-    told = {"name": name, "message": message}
-    return told if given is None else {**told, "given": str(given)[:_GIVEN_MAX]}
+    """Return an entry of a problem's `errors`: a parameter, its fault, and the beginning of the given value."""
+    entry = {"name": name, "message": message}
+    return entry if given is None else {**entry, "given": str(given)[:_GIVEN_MAX]}
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
@@ -35,5 +35,5 @@ class Refused(Exception):  # noqa: N818  (an answer)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The header that says when to come back: in whole seconds, never too soon."""
+    """Return the header that asks to come back after `seconds`, rounded up to whole seconds."""
     return {"Retry-After": str(ceil(seconds))}

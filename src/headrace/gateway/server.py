@@ -1,126 +1,88 @@
-"""HTTP and WebSocket on one port: starts, runs and stops the whole gateway."""
+"""HTTP and WebSocket on one port: start, run and stop the whole gateway."""
 
 import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
 from typing import Final, cast
 
 import structlog
-from litestar.types import ControllerRouterHandler
 
-from headrace.bus import Bus, Lane, Writer
-from headrace.cache import Cache
 from headrace.fanout.hub import Hub
-from headrace.fanout.user_topics import Mailboxes
-from headrace.gateway.auth.authenticator import Authenticator
+from headrace.fanout.user_topics import UserTopics
 from headrace.gateway.broadcasts import Broadcasts
-from headrace.gateway.door.admission import Admission, AdmissionSettings
+from headrace.gateway.context import Extensions, GatewayContext, GatewayOptions
+from headrace.gateway.door.admission import Admission
 from headrace.gateway.door.doorkeeper import Doorkeeper
-from headrace.gateway.drain import POLL_S, drain
-from headrace.gateway.order_commands import OrderVerbs
+from headrace.gateway.order_commands import OrderCommands
 from headrace.gateway.order_streams import OrderStreams
 from headrace.gateway.order_topics import OrderTopics
 from headrace.gateway.routes import build
 from headrace.gateway.routes import orders as order_routes
 from headrace.gateway.routes.context import Context
-from headrace.gateway.sessions import Gate, SessionShell
+from headrace.gateway.sessions import SessionContext, StreamEndpoint
 from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.transports.handshake import Opening
 from headrace.gateway.transports.http import HttpSide
-from headrace.gateway.transports.tls import Certificate, Http, TlsDoor, TlsSettings
+from headrace.gateway.transports.tls import Certificate, Http, TlsConnection
 from headrace.gateway.transports.websocket import Connection, Endpoint, EndpointFactory, has_endpoint
-from headrace.inbox import Inbox
 from headrace.model.errors import ConfigError
-from headrace.orders.intake import Intake
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.frames import EventFramer, Framer, Head
+from headrace.protocol.frames import EventFramer
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.clock import Clock
-from headrace.runtime.health import Health
-from headrace.runtime.metrics import Metrics
-from headrace.runtime.supervise import Supervisor
 
 BACKLOG: Final = 4096
+
+CLOSES_PER_S: Final = 2000
+"""Clients closed a second at the end, if the deadline leaves time: they come back, elsewhere, at the same rate."""
+
+ANSWERING_SHARE: Final = 0.3
+"""Share of the time for a stop that may pass until what clients asked for is answered."""
+
+CLOSING_SHARE: Final = 0.6
+"""Share of the time left then that may pass until the last client is closed; the rest is for their answers."""
+
+POLL_S: Final = 0.02
 
 _log = structlog.get_logger("gateway")
 
 
 class Gateway:
-    """Serves clients from `start` to `stop`, with tasks of `supervisor`.
+    """Serves clients from `start` to `stop`."""
 
-    `cache` is what snapshots come from; whoever made it feeds it. `inbox` keeps what users are sent; without it users
-    are sent nothing. `writers` publish what applications broadcast. `head` tells how far the chain is known (shown in
-    heartbeats). `demo` marks a server that plays a recording. `dashboard` and `expose_metrics` switch the page at `/`
-    and `/metrics` off.
-    `orders` takes orders; without it there are none. `auth` says who clients are; without it nobody is asked.
-    `endpoints`, `handlers` and `framer` are for benchmarks, which put their own beside or in place of ours.
-    """
-
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        bus: Bus,
-        health: Health,
-        metrics: Metrics,
-        clock: Clock,
-        *,
-        cache: Cache | None = None,
-        inbox: Inbox | None = None,
-        writers: Mapping[Lane, Writer] = MappingProxyType({}),
-        supervisor: Supervisor,
-        server_id: str,
-        head: Callable[[], Head] = Head,
-        demo: bool = False,
-        dashboard: bool = True,
-        expose_metrics: bool = True,
-        orders: Intake | None = None,
-        auth: Authenticator | None = None,
-        endpoints: Mapping[str, EndpointFactory] | None = None,
-        handlers: Sequence[ControllerRouterHandler] = (),
-        framer: Framer | None = None,
-        admission: AdmissionSettings | None = None,
-        tls: TlsSettings | None = None,
-    ) -> None:
-        self._settings, self._bus, self._health, self._clock = settings, bus, health, clock
-        self._supervisor, self._demo, self._auth = supervisor, demo, auth
-        self.admission = Admission(clock, admission, demo=demo)
-        self._keeper = Doorkeeper(settings, clock, metrics, self.admission)
-        framer = framer or EventFramer()
-        self.hub = Hub(bus, clock, lambda: self._keeper.settings, metrics, supervisor, framer, cache)
-        verbs = OrderVerbs(orders, supervisor) if orders is not None else None
-        self._mailboxes = Mailboxes(inbox, supervisor, clock, metrics) if inbox is not None else None
-        owners = OrderTopics(orders, supervisor) if orders is not None else None
-        self.gate = Gate(self.hub, self._keeper, metrics, server_id, head, verbs, self._mailboxes, auth, owners)
-        self._endpoints: dict[str, EndpointFactory] = {"/ws": self._session, **(endpoints or {})}
-        self.order_streams: OrderStreams | None = None
-        if orders is not None:
-            self.order_streams = OrderStreams(orders, supervisor, self._keeper, auth)
-            self._endpoints |= dict.fromkeys(order_routes.STREAMS, self.order_streams.open)
-            handlers = (*order_routes.handlers(orders), *handlers)
-        else:
-            self._endpoints |= dict.fromkeys(order_routes.STREAMS, order_routes.refuse_stream)
-            handlers = (*order_routes.off(), *handlers)
-        context = Context(
-            bus,
-            self.gate,
-            self.hub,
-            self._keeper,
-            health,
-            metrics,
-            framer,
-            Broadcasts(writers, inbox, server_id),
-            server_id,
-            demo=demo,
-            dashboard=dashboard,
-            expose_metrics=expose_metrics,
-            auth=auth,
+    def __init__(self, options: GatewayOptions, context: GatewayContext, extensions: Extensions | None = None) -> None:
+        extensions = extensions or Extensions()
+        self._options, self._context, self._clock = options, context, context.clock
+        metrics, supervisor = context.metrics, context.supervisor
+        self.admission = Admission(context.clock, options.admission, demo=options.demo)
+        self.keeper = Doorkeeper(options.gateway, context.clock, metrics, self.admission)
+        framer = extensions.framer or EventFramer()
+        self.hub = Hub(
+            context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
         )
-        self._certificate = Certificate(tls) if tls is not None and tls.paths() else None
-        self._http = HttpSide(build(context, handlers), self._keeper, supervisor, self._websocket)
+        self._user_topics: UserTopics | None = None
+        if context.inbox is not None:
+            self._user_topics = UserTopics(context.inbox, supervisor, context.clock, metrics)
+        sessions = SessionContext(self.hub, self.keeper, metrics, options.server_id, context.head)
+        sessions.user_topics, sessions.auth = self._user_topics, context.auth
+        self.sessions = sessions
+        self._endpoints: dict[str, EndpointFactory] = {"/ws": self._stream, **extensions.endpoints}
+        self.order_streams: OrderStreams | None = None
+        open_order_stream: EndpointFactory = order_routes.refuse_stream
+        order_handlers = order_routes.off()
+        if context.orders is not None:
+            sessions.orders = OrderCommands(context.orders, supervisor)
+            sessions.order_topics = OrderTopics(context.orders, supervisor)
+            self.order_streams = OrderStreams(context.orders, supervisor, self.keeper, context.auth)
+            open_order_stream, order_handlers = self.order_streams.open, order_routes.handlers(context.orders)
+        self._endpoints |= dict.fromkeys(order_routes.STREAMS, open_order_stream)
+        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id)
+        routes = Context(options, context, sessions, framer, broadcasts)
+        self._certificate = Certificate(options.tls) if options.tls.paths() else None
+        app = build(routes, (*order_handlers, *extensions.handlers))
+        self._http = HttpSide(app, self.keeper, supervisor, self._websocket)
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[object]] = []
         self._detach = contextlib.ExitStack()
@@ -128,107 +90,137 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """The TCP port that it listens on; 0 before `start`."""
+        """Return the TCP port of the gateway; 0 before `start`."""
         return self._port
 
     async def start(self) -> None:
-        """Listen; returns when requests are served. Raises ConfigError when the address can't be had."""
-        if self._auth is not None:
-            await self._auth.start(self._supervisor)
-        listener = self._listen()
+        """Listen; return when requests are served. Raise ConfigError when the address can't be had."""
+        context, auth = self._context, self._context.auth
+        if auth is not None:
+            await auth.start(context.supervisor)
+        listener = _listen(self._options.gateway)
         self._port = listener.getsockname()[1]
         self._detach.callback(self.hub.close)
-        start = partial(self._supervisor.start, "gateway")
-        self._tasks = [start("hub", self.hub.run), start("deadlines", self._keeper.run)]
+        start = partial(context.supervisor.start, "gateway")
+        self._tasks = [start("hub", self.hub.run), start("deadlines", self.keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._door, sock=listener, backlog=BACKLOG)
+        self._server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
-        if self._mailboxes is not None:
-            self._detach.callback(self._bus.subscribe(self._mailboxes.sink, kinds=("user",)).close)
-            self._tasks.insert(0, start("inbox", self._mailboxes.run, restart=Backoff(1.0, 60.0)))
+        if self._user_topics is not None:
+            self._detach.callback(context.bus.subscribe(self._user_topics.sink, kinds=("user",)).close)
+            self._tasks.insert(0, start("inbox", self._user_topics.run, restart=Backoff(1.0, 60.0)))
         loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         self.admission.local = loopback
-        self._health.report("gateway", ready=True, detail=f"listening on port {self._port}")
-        if self._auth is None and not (self._demo and loopback):
+        context.health.report("gateway", ready=True, detail=f"listening on port {self._port}")
+        if auth is None and not (self._options.demo and loopback):
             _log.warning(
                 "no_authentication",
-                host=self._settings.host,
+                host=self._options.gateway.host,
                 port=self._port,
                 meaning="anyone who can connect can read everything; AUTH_MODE changes that",
             )
 
     def apply(self, settings: GatewaySettings) -> None:
-        """Change what may change while running."""
-        self._keeper.apply(settings)
+        """Change the settings that may change while running."""
+        self.keeper.apply(settings)
 
     def reload_certificate(self) -> None:
-        """Read the certificate's files again, for handshakes to come. Reads files: call it in a thread."""
+        """Read the certificate's files again, for later handshakes. Blocks on files: call in a thread."""
         if self._certificate is not None:
             self._certificate.reload()
 
     async def reload_keys(self) -> None:
-        """Look at the issuer's keys again; should that fail, the former stay in use."""
-        if self._auth is not None:
-            await self._auth.reload()
+        """Read the issuer's keys again; the former keys stay in use if that fails."""
+        if self._context.auth is not None:
+            await self._context.auth.reload()
 
     async def stop(self, deadline_s: float = 10.0) -> None:
-        """Let no one in, answer what waits, tell every client to come back elsewhere (4001), end by the deadline."""
+        """Let no one in, answer what waits, ask every client to come back elsewhere (4001), end by the deadline."""
         end_s = self._clock.monotonic() + deadline_s
-        self._keeper.draining = True
-        self._health.report("gateway", ready=False, detail="shutting down")
+        self.keeper.draining = True
+        self._context.health.report("gateway", ready=False, detail="shutting down")
         if self.order_streams is not None:
             self.order_streams.close()
         try:
-            await drain(self.hub, self._keeper, end_s)
+            await self._drain(end_s)
             self._close()
             while self._http.connections and self._clock.monotonic() < end_s:
                 await self._clock.sleep(POLL_S)
-        finally:  # also when this is cancelled: no socket stays open
+        finally:  # also when the stop is cancelled: no socket stays open
             self._close()
             self._http.abort()
-            for client in list(self.hub.clients):  # whose handshake was under way when the others were told to leave
+            for client in list(self.hub.clients):  # whose handshake was under way when the others were closed
                 client.cut_off(CloseCode.SHUTDOWN)
-            self._keeper.drop_all()
+            self.keeper.drop_all()
             for task in self._tasks:
                 task.cancel()
             await self._clock.sleep(0)  # dropped sockets close in the loop's next turn
 
+    async def _drain(self, end_s: float) -> None:
+        """Answer what waits, then close every client with 4001, spread over time; all are gone at `end_s` (monotonic).
+
+        Clients that are still there get messages as before. No client comes in once `keeper.draining` is set.
+        """
+        hub, closing, clock = self.hub, self.keeper.closing, self._clock
+        now_s = clock.monotonic()
+        answered_s = now_s + (end_s - now_s) * ANSWERING_SHARE
+        hub.windows.end_all()
+        while (hub.busy or hub.owing) and clock.monotonic() < answered_s:
+            await hub.flush()
+            await clock.sleep(0 if hub.busy else POLL_S)
+        began_s, clients = clock.monotonic(), list(hub.clients)
+        spread_s = min(len(clients) / CLOSES_PER_S, max(0.0, end_s - began_s) * CLOSING_SHARE)
+        closed = 0
+        while closed < len(clients):
+            elapsed_s = clock.monotonic() - began_s
+            due = len(clients) if elapsed_s >= spread_s else int(len(clients) * elapsed_s / spread_s) + 1
+            for client in clients[closed:due]:
+                client.cut_off(CloseCode.SHUTDOWN)
+            closed = due
+            await clock.sleep(POLL_S if closed < len(clients) else 0)
+        while closing and clock.monotonic() < end_s:
+            await clock.sleep(POLL_S)
+        for late in closing.due(float("inf")):
+            late.abort()
+
     def _close(self) -> None:
-        """Let no connection in, and end those that wait for nothing. Idempotent."""
+        """Let no connection in, and end connections that wait for nothing; idempotent."""
         self._detach.close()
         if self._server is not None:
             self._server.close()
         self._http.begin_to_close()
 
     def _websocket(self, path: str) -> Connection | None:
-        return Connection(self._keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
+        return Connection(self.keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
 
-    def _session(self, connection: Connection, opening: Opening) -> Endpoint:
-        return SessionShell(self.gate, connection, opening)
+    def _stream(self, connection: Connection, opening: Opening) -> Endpoint:
+        return StreamEndpoint(self.sessions, connection, opening)
 
-    def _door(self) -> asyncio.Protocol:
-        """Return what takes a new connection."""
+    def _connection(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
         if self._certificate is None:
             return self._http()
-        return TlsDoor(self._certificate, self._keeper, self._supervisor, cast("Callable[[], Http]", self._http))
+        http = cast("Callable[[], Http]", self._http)
+        return TlsConnection(self._certificate, self.keeper, self._context.supervisor, http)
 
-    def _listen(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            # Only with the protocol named does asyncio set TCP_NODELAY; else an answer in two writes takes 40 ms more.
-            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        except OSError as error:
-            raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit this: a client that stops reading hides this much in the kernel, not megabytes.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.send_buffer_bytes)
-            listener.setblocking(False)
-            listener.bind(found[4])
-        except OSError as error:
-            listener.close()
-            raise ConfigError("SERVER_PORT", f"{host}:{port}", "an address that is free here") from error
-        return listener
+
+def _listen(settings: GatewaySettings) -> socket.socket:
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # Only with the protocol named does asyncio set TCP_NODELAY; else an answer in two writes takes 40 ms more.
+        listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit this: a client that stops reading hides this much in the kernel, not megabytes.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
+        listener.setblocking(False)
+        listener.bind(found[4])
+    except OSError as error:
+        listener.close()
+        raise ConfigError("SERVER_PORT", f"{host}:{port}", "an address that is free here") from error
+    return listener

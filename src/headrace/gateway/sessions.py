@@ -1,4 +1,4 @@
-"""What stands behind `/ws`: the session machine, and the hub to do what it decides."""
+"""Sessions on `/ws`: the session machine decides, and the hub, the inbox and the orders carry the decisions out."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -10,25 +10,23 @@ from urllib.parse import unquote
 
 import structlog
 
-from headrace.fanout.deflated import a_line_each_deflated, one_each_deflated
-from headrace.fanout.framing import Framing, a_line_each, one_each
-from headrace.fanout.groups import Client
+from headrace.fanout.client import Client
+from headrace.fanout.framing import Framing, a_line_each, a_line_each_deflated, one_each, one_each_deflated
 from headrace.fanout.hub import Hub
-from headrace.fanout.user_topics import Mailbox, Mailboxes
+from headrace.fanout.user_topics import UserTopic, UserTopics
 from headrace.gateway.auth.authenticator import Authenticator
-from headrace.gateway.auth.handshake import credential_of
 from headrace.gateway.door.doorkeeper import Doorkeeper
-from headrace.gateway.order_commands import OrderVerbs
-from headrace.gateway.order_topics import Asked, OrderTopics
+from headrace.gateway.order_commands import OrderCommands
+from headrace.gateway.order_topics import OrderTopics, OwnerChecks
 from headrace.gateway.problems import Refused
-from headrace.gateway.transports.handshake import Opening
+from headrace.gateway.transports.handshake import Opening, credential_of
 from headrace.gateway.transports.websocket import Connection
 from headrace.model.errors import RequestError
 from headrace.model.identity import SUBJECT_LENGTH_MAX, Identity, is_subject
 from headrace.protocol import frames
-from headrace.protocol.authenticated_session import GatedSession
+from headrace.protocol.authenticated_session import AuthenticatedSession
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.credential_state import DENIED, Standing
+from headrace.protocol.credential_state import DENIED, CredentialState
 from headrace.protocol.frames import FrameId, Head
 from headrace.protocol.session import (
     Acknowledge,
@@ -40,7 +38,7 @@ from headrace.protocol.session import (
     OwnerOnly,
     Revoke,
     Send,
-    Session,
+    ServerSession,
     Subscribe,
     Unsubscribe,
     Welcome,
@@ -55,15 +53,15 @@ _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
     (False, True): one_each_deflated,
     (True, True): a_line_each_deflated,
 }
-"""By whether a frame may hold several objects, and whether it may be compressed."""
+"""By whether a frame may hold several objects, and whether a frame may be compressed."""
 
 
 @dataclass
-class Gate:
-    """What every session shares. `head` tells how far the chain is known at the moment of the call.
+class SessionContext:
+    """What all sessions share. `head` returns how far the chain is known at the moment of the call.
 
-    `orders` and `order_topics` are None on a server that takes none, `mailboxes` on one that keeps nothing for users,
-    `auth` on one that asks nobody who they are.
+    `orders` and `order_topics` are None on a server that takes no orders, `user_topics` on one that keeps nothing for
+    users, `auth` on one that checks no credentials.
     """
 
     hub: Hub
@@ -71,8 +69,8 @@ class Gate:
     metrics: Metrics
     server_id: str
     head: Callable[[], Head]
-    orders: OrderVerbs | None = None
-    mailboxes: Mailboxes | None = None
+    orders: OrderCommands | None = None
+    user_topics: UserTopics | None = None
     auth: Authenticator | None = None
     order_topics: OrderTopics | None = None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -82,103 +80,116 @@ class Gate:
         self.commands = self.metrics.counter("gateway_commands", "Frames received from clients")
 
 
-class SessionShell(Client):
-    """One client of the wire protocol, from `welcome` to close."""
+class StreamEndpoint(Client):
+    """One client of the wire protocol, from `welcome` to close: the endpoint of a WebSocket at `/ws`."""
 
-    def __init__(self, gate: Gate, connection: Connection, opening: Opening) -> None:
-        self._gate, self._keeper, self._connection = gate, gate.keeper, connection
-        limits = gate.keeper.settings.limits()
+    def __init__(self, context: SessionContext, connection: Connection, opening: Opening) -> None:
+        self._context, self._keeper, self._connection = context, context.keeper, connection
+        limits = context.keeper.settings.limits()
         self._user_id: str | None = None
         self._address = opening.address
         self._claimed = _user_id(opening.query)
-        """The user that the URL names; who it really is shows when the session says welcome."""
-        self._mailbox: Mailbox | None = None
-        self._asked: Asked | None = None
+        """The user that the URL names; the session's welcome shows which user was accepted."""
+        self._user_topic: UserTopic | None = None
+        self._owner_checks: OwnerChecks | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
         batch = _one(opening.query, "batch") == "1"
         super().__init__(connection.transport, framing=_FRAMINGS[batch, connection.deflate])
-        self._session, self._gated = self._new_session(opening)
+        self._session, self._authenticated_session = self._new_session(opening)
         self.frame_bytes_max = limits.frame
 
     @property
     def user_id(self) -> str | None:
+        """Return the accepted user; None before the welcome, and for a client without one."""
         return self._user_id
 
     def opened(self) -> None:
-        if len(self._gate.hub.clients) >= self._keeper.settings.connections_max:
+        """Begin the session; close with 4504 where the server is full."""
+        if len(self._context.hub.clients) >= self._keeper.settings.connections_max:
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
-        self._gate.hub.add(self)
+        self._context.hub.add(self)
         wanted, self._wanted = self._wanted, []
         self._perform(self._session.open(wanted))
         self._is_used()
         self._set_alarm()
 
     def text(self, data: str) -> None:
-        self._gate.commands.inc()
+        """Obey a command."""
+        self._context.commands.inc()
         actions = self._session.receive(data, self._keeper.clock.monotonic())
         if actions:  # a pong asks for nothing
             self._is_used()
             self._perform(actions)
 
     def binary(self, data: bytes) -> None:
-        self._gate.commands.inc()
+        """Refuse a binary frame."""
+        self._context.commands.inc()
         self._perform(self._session.malformed("binary frames are not used here", self._keeper.clock.monotonic()))
 
     def socket_full(self) -> None:
-        self._gate.hub.pause(self)
+        """Deliver nothing until the client takes data again."""
+        self._context.hub.pause(self)
 
     def socket_free(self) -> None:
-        self._gate.hub.resume(self)
-        if self._mailbox is not None:
-            self._mailbox.resume()
+        """Deliver again."""
+        self._context.hub.resume(self)
+        if self._user_topic is not None:
+            self._user_topic.resume()
 
     def lost(self) -> None:
+        """Forget the client."""
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
         self._keeper.pongs.clear(self)
         self._keeper.idle.clear(self)
-        self._gate.hub.remove(self)
+        self._context.hub.remove(self)
         if self._user_id is not None:
             self._keeper.admission.leave_user(self._user_id)
-        if self._mailbox is not None:
-            self._mailbox.close()
-        if self._gated is not None:
-            self._gated.standing.close()
+        if self._user_topic is not None:
+            self._user_topic.close()
+            self._user_topic = None
+        if self._authenticated_session is not None:
+            self._authenticated_session.credential.close()
 
     def wake(self) -> None:
-        """Something may be due to the credential."""
-        if self._gated is not None:
-            self._perform(self._gated.wake(self._keeper.clock.monotonic()))
+        """Do what is due for the credential now."""
+        if self._authenticated_session is not None:
+            self._perform(self._authenticated_session.wake(self._keeper.clock.monotonic()))
             self._set_alarm()
 
     def ping(self) -> None:
+        """Send a heartbeat and expect an answer, unless the socket is full."""
         if self.paused:
-            return  # nothing reaches it, and it is not read: whether it lives is seen by what it takes
+            return  # nothing reaches the client, and nothing is read from it: what it takes shows whether it lives
         if self not in self._keeper.pongs:
             self._keeper.pongs.set(self, self._keeper.clock.monotonic())
             self._connection.heard = False
         ts_ms = self._keeper.clock.wall_ns() // 1_000_000
-        self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
+        self.send(frames.ping(ts_ms, self._context.head(), self._context.hub.tops(self)))
 
     def no_pong(self) -> None:
+        """Close a connection that answered no heartbeat, unless its socket is full."""
         if not (self._connection.heard or self.paused):
             self.cut_off(CloseCode.NO_PONG)
 
     def idle(self) -> None:
-        if self.subscriptions:
+        """Close a connection that has no subscription and sent no command for the whole time."""
+        if self._context.hub.clients.get(self):
             self._is_used()
         else:
             self.cut_off(CloseCode.NORMAL)
 
     def cut_off(self, code: CloseCode) -> None:
+        """Close the connection after what waits to be written; idempotent."""
         if self.open:
             self.flush()
             self.open = False
-            self._gate.closed.labels(str(int(code))).inc()
+            self._context.closed.labels(str(int(code))).inc()
             self._connection.close(code)
 
     def not_subscribed(self, topic: str) -> None:
+        """Let the client ask for the topic again."""
         self._session.lost(topic)
 
     def _is_used(self) -> None:
@@ -197,20 +208,20 @@ class SessionShell(Client):
                 case Authenticate():
                     self._authenticate(action)
                 case Subscribe():
-                    self._gate.hub.subscribe(self, action)
+                    self._context.hub.subscribe(self, action)
                 case Unsubscribe(topic, request_id):
                     failure = RequestError(ErrorCode.BAD_REQUEST, "unsubscribed before it began")
                     self._unsubscribe(topic, failure)
                     self.send(frames.unsubscribed(topic, request_id))
                 case History():
-                    self._gate.hub.history(self, action)
+                    self._context.hub.history(self, action)
                 case OwnerOnly():
-                    self._ask_owner(action)
+                    self._check_owner(action)
                 case Acknowledge():
                     self._acknowledge(action)
                 case OrderCommand():
-                    assert self._gate.orders is not None
-                    self._gate.orders.perform(self, action, self._user_id)
+                    assert self._context.orders is not None
+                    self._context.orders.perform(self, action, self._user_id)
                 case Revoke(topic):
                     self._revoke(topic)
                 case Close(code):
@@ -218,33 +229,37 @@ class SessionShell(Client):
                 case _:
                     assert_never(action)
 
-    def _ask_owner(self, wanted: OwnerOnly) -> None:
-        if self._asked is None:
-            assert self._gate.order_topics is not None
-            self._asked = Asked(self._gate.order_topics, self, lambda action: self._perform([action]))
-        self._asked.ask(wanted)
+    def _check_owner(self, wanted: OwnerOnly) -> None:
+        if self._owner_checks is None:
+            assert self._context.order_topics is not None
+            self._owner_checks = OwnerChecks(self._context.order_topics)
+        self._owner_checks.ask(self, wanted)
+
+    def perform_for_owner(self, action: Subscribe | History) -> None:
+        """Do what only the owner of an order may ask for; the owner was checked."""
+        self._perform([action])
 
     def _acknowledge(self, wanted: Acknowledge) -> None:
-        if self._mailbox is None or wanted.topic != self._mailbox.topic:
+        if self._user_topic is None or wanted.topic != self._user_topic.topic:
             failure = RequestError(ErrorCode.DENIED, "not the topic of this connection's user")
             self.send(frames.error(failure, wanted.request_id))
         else:
-            self._mailbox.acknowledge(wanted.offset, wanted.request_id)
+            self._user_topic.acknowledge(wanted.offset, wanted.request_id)
 
-    def _new_session(self, opening: Opening) -> tuple[Session, GatedSession | None]:
-        """The session, and the same again if its client must say who it is."""
+    def _new_session(self, opening: Opening) -> tuple[ServerSession, AuthenticatedSession | None]:
+        """Return the session; the same again where its client must authenticate, else None."""
         limits, now_s = self._keeper.settings.limits(), self._keeper.clock.monotonic()
-        auth, orders = self._gate.auth, self._gate.orders is not None
+        auth, orders = self._context.auth, self._context.orders is not None
         credential = credential_of(opening, wanted=auth is not None)
         if auth is None:
-            return Session(limits, now_s, orders=orders), None
-        standing = Standing(self._claimed, auth.settings.terms(), now_s)
-        gated = GatedSession(limits, now_s, standing, credential, orders=orders)
-        return gated, gated
+            return ServerSession(limits, now_s, orders=orders), None
+        state = CredentialState(self._claimed, auth.settings.terms(), now_s)
+        session = AuthenticatedSession(limits, now_s, state, credential, orders=orders)
+        return session, session
 
     def _welcome(self) -> None:
-        settings = self._keeper.settings
-        user_id = self._claimed if self._gated is None else self._gated.standing.subject
+        settings, session = self._keeper.settings, self._authenticated_session
+        user_id = self._claimed if session is None else session.credential.subject
         if user_id is not None and not self._keeper.admission.enter_user(user_id):
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
@@ -252,51 +267,53 @@ class SessionShell(Client):
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.send(
             frames.welcome(
-                connection_id=f"c{next(self._gate.ids)}",
+                connection_id=f"c{next(self._context.ids)}",
                 user_id=self._user_id,
-                server_id=self._gate.server_id,
+                server_id=self._context.server_id,
                 ping_s=settings.ping_s,
                 pong_s=settings.pong_s,
                 limits=self._session.limits,
             )
         )
-        if self._user_id is not None and self._gate.mailboxes is not None:
-            self._mailbox = self._gate.mailboxes.open(self, self._user_id)
+        if self._user_id is not None and self._context.user_topics is not None:
+            self._user_topic = self._context.user_topics.open(self, self._user_id)
 
     def _authenticate(self, wanted: Authenticate) -> None:
-        assert self._gate.auth is not None
-        self._gate.auth.check(
+        assert self._context.auth is not None
+        self._context.auth.check(
             wanted.credential,
             accepted=partial(self._accepted, wanted.request_id),
             refused=partial(self._refused, wanted.request_id),
         )
 
     def _accepted(self, request_id: FrameId, identity: Identity, valid_s: float) -> None:
-        assert self._gated is not None
+        session, now_s = self._authenticated_session, self._keeper.clock.monotonic()
+        assert session is not None
         _log.debug("client_authenticated", user=identity.subject, address=self._address)
-        self._perform(self._gated.authenticated(identity, valid_s, request_id, self._keeper.clock.monotonic()))
+        self._perform(session.authenticated(identity, valid_s, request_id, now_s))
         self._set_alarm()
 
     def _refused(self, request_id: FrameId, failure: RequestError) -> None:
-        assert self._gated is not None
-        self._perform(self._gated.not_authenticated(failure, request_id))
+        assert self._authenticated_session is not None
+        self._perform(self._authenticated_session.not_authenticated(failure, request_id))
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        if self._gated is not None and self.open:
-            self._keeper.alarms.set(self, self._gated.standing.wake_at_s, self._keeper.clock.monotonic())
+        if self._authenticated_session is not None and self.open:
+            wake_at_s = self._authenticated_session.credential.wake_at_s
+            self._keeper.alarms.set(self, wake_at_s, self._keeper.clock.monotonic())
 
     def _revoke(self, topic: str) -> None:
         if self._unsubscribe(topic, DENIED):
             self.send(frames.error(DENIED, topic=topic))
 
     def _unsubscribe(self, topic: str, failure: RequestError) -> bool:
-        """End delivery; whether it had begun. If not, whoever asked for it gets `failure`."""
-        undecided = self._asked.withdraw(topic) if self._asked is not None else None
+        """End delivery; return whether it had begun. If not, answer the command that asked for it with `failure`."""
+        undecided = self._owner_checks.withdraw(topic) if self._owner_checks is not None else None
         if undecided is not None:
             self.send(frames.error(failure, undecided.request_id))
             return False
-        ended = self._gate.hub.unsubscribe(self, topic)
+        ended = self._context.hub.unsubscribe(self, topic)
         if ended is not None and not ended.acknowledged:
             self.send(frames.error(failure, ended.request_id))
             return False
@@ -320,7 +337,7 @@ def _user_id(query: Mapping[str, list[str]]) -> str | None:
 
 
 def _subscriptions(query: Mapping[str, list[str]], topics_max: int) -> list[str]:
-    """The topics that the URL names: split at commas, then decoded each, so that `%2C` stands for one in a name."""
+    """Read the topics that the URL names: split at commas, then decoded, so that `%2C` is a comma in a name."""
     wanted = [name for name in (_one(query, "subscriptions") or "").split(",") if name]
     if len(wanted) > topics_max:
         raise Refused(HTTPStatus.BAD_REQUEST, f"more than {topics_max} subscriptions")

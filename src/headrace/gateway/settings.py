@@ -1,5 +1,6 @@
-"""What may be set about the gateway."""
+"""Settings of the gateway: its port and limits, admission of clients, TLS."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,7 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`host` is loopback by default because authentication is off by default: who can connect can read all.
+    """`[gateway]`. `host` is loopback by default as authentication is off by default: anyone who connects can read all.
 
     Limits that are marked live apply to connections made after the change, `connections_max` at once.
     """
@@ -118,7 +119,83 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
     def limits(self) -> Limits:
-        """What a new connection is told and held to."""
+        """Return the limits that a new connection gets with its welcome."""
         return Limits(
             topics=self.topics_max, frame=self.frame_bytes_max, cmd_per_s=self.cmd_per_s, history=self.history_max
         )
+
+
+class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
+
+    per_address_max: Annotated[
+        int,
+        _Count,
+        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
+    ] = 5000
+    per_user_max: Annotated[
+        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
+    ] = 100
+    connects_per_s: Annotated[
+        int,
+        _Count,
+        Setting(
+            "New WebSockets and event streams of one address a second, and as many at once",
+            ("WEBSOCKET_CONNECTS_PER_S",),
+            live=True,
+        ),
+    ] = 1000
+    http_per_address_max: Annotated[
+        int,
+        _Count,
+        Setting(
+            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
+            ("HTTP_MAX_PER_ADDRESS",),
+            live=True,
+        ),
+    ] = 512
+    requests_per_s: Annotated[
+        int,
+        _Count,
+        Setting(
+            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
+            ("HTTP_REQUESTS_PER_S",),
+            live=True,
+        ),
+    ] = 2000
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(max_length=64),
+        Setting("Addresses or networks whose X-Forwarded-For is believed", ("TRUSTED_PROXIES",), live=True),
+    ] = ()
+    origins: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(max_length=256),
+        Setting(
+            "Pages of other sites that may read and connect: https://app.example.com, https://*.example.com (one name "
+            "below), capacitor://localhost; * for all, null for files",
+            ("ALLOWED_ORIGINS",),
+            live=True,
+        ),
+    ] = ()
+    idle_s: Annotated[
+        float,
+        msgspec.Meta(ge=0),
+        Setting(
+            "Seconds without subscription or command before a connection is closed; 0: never", ("WEBSOCKET_IDLE_S",)
+        ),
+    ] = 0
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tls]`: both files, or none. Both are read again on SIGHUP and when they change."""
+
+    cert_file: Annotated[
+        str,
+        Setting("PEM file with the certificate and its chain; with it the port speaks TLS only", ("TLS_CERT_FILE",)),
+    ] = ""
+    key_file: Annotated[str, Setting("PEM file with the certificate's private key", ("TLS_KEY_FILE",))] = ""
+
+    def paths(self) -> list[Path]:
+        """Return the files to watch."""
+        return [Path(name) for name in (self.cert_file, self.key_file) if name]

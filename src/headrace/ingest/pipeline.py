@@ -20,7 +20,7 @@ from headrace.ingest.messages import MessageBuilder
 from headrace.ingest.slots import Forks
 from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, visible_parts
 from headrace.ingest.troubles import Troubles
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
 from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted
 from headrace.model.updates import (
@@ -47,6 +47,9 @@ BATCH_MAX: Final = 64
 
 U = TypeVar("U", bound=AnyUpdate)
 
+STUCK_S: Final = 10.0
+"""A batch that is not published for so long means that the pipeline stands."""
+
 _log = structlog.get_logger("ingest")
 
 
@@ -72,6 +75,8 @@ class Pipeline:
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
+        self._busy_since: float | None = None
+        self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
         self.consumers = Sinks[News]()
@@ -101,25 +106,40 @@ class Pipeline:
                 batch = await outlet.get_batch(BATCH_MAX)
             except ChannelClosed:
                 return
-            self.received_at = self._clock.monotonic()
+            self.received_at = self._busy_since = self._clock.monotonic()
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
                     await self._publish(writer, publications)
                     publications = []
-                    await publish_until_answered(writer, (), self._clock, new_epoch=True)
+                    await self._publish(writer, (), new_epoch=True)
                 publications += self.apply(update)
             await self._publish(writer, publications)
+            self._busy_since = None
             await self._clock.sleep(0)
 
-    async def _publish(self, writer: Writer, publications: list[Publication]) -> None:
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while the bus takes nothing, or a batch of updates is not published."""
+        if self._bus_fault is not None:
+            raise TransientError(f"updates can't be published: {self._bus_fault}")
+        stood_s = 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
+        if stood_s > STUCK_S:
+            raise TransientError(f"a batch of updates has not been published for {stood_s:.0f} s")
+
+    async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
         """Publish, however long it takes, then let the consumers hear what the messages are made of."""
-        if publications:
-            await publish_until_answered(writer, publications, self._clock)
+        if publications or new_epoch:
+            await publish_until_answered(
+                writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
+            )
+            self._bus_fault = None
             self.measures.published.update([publication.kind for publication in publications])
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)
+
+    def _note_bus_fault(self, error: TransientError) -> None:
+        self._bus_fault = error
 
     def apply(self, update: AnyUpdate) -> list[Publication]:
         """Return the messages that follow from one update. Never raise on bad input."""

@@ -139,6 +139,9 @@ class Triggers:
     def _move(self, order: Order, out: int, per: int) -> None:
         """Let a trade move the watch of an order of a type with state."""
         watch = observed(order, BaseUnits(out), BaseUnits(per))
+        if watch == order.watch:
+            self._moving.add(order)
+            return
         self._waiting.remove(order.id)
         self._add(replace(order, outcome=replace(order.outcome, watch=watch)))
         self._moved[order.id] = watch

@@ -55,6 +55,8 @@ class Worker:
         self._promised = 0
         self._tasks: Supervisor | None = None
         self._turned_s = clock.monotonic()
+        self._fault: Exception | None = None
+        """Why the last claim failed."""
         self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
         self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
@@ -74,9 +76,12 @@ class Worker:
             detach()
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when no order is looked for."""
+        """Raise TransientError when no order is looked for, or the last claim failed."""
         if self._tasks is None:
             raise TransientError("the worker does not run")
+        if self._fault is not None:
+            reason = self._fault if isinstance(self._fault, TransientError) else "a defect, which the log names"
+            raise TransientError(f"no order can be claimed: {reason}")
         stood_s = self._clock.monotonic() - self._turned_s
         if stood_s > STUCK_S + 4 * self._settings.scan_ms / 1000:
             raise TransientError(f"the worker has looked for no order for {stood_s:.0f} s")
@@ -117,7 +122,12 @@ class Worker:
             self._turned_s = self._clock.monotonic()
             self._wake.clear()
             free = self._free()
-            claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
+            try:
+                claimed = await self._store.claim(free, self._settings.lease_ms, self.rate) if free > 0 else []
+            except Exception as error:
+                self._fault = error
+                raise
+            self._fault = None
             self._more = len(claimed) >= free
             for each in claimed:
                 self._start(each)

@@ -1,4 +1,4 @@
-"""A session on a server that wants to know who its clients are: nothing is done for one before that, or after. Pure."""
+"""A session on a server that requires credentials: commands are obeyed only while the credential is valid. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from headrace.model.errors import RequestError
 from headrace.model.identity import Identity
 from headrace.model.topics import ORDER_PREFIX
 from headrace.protocol import frames
-from headrace.protocol.credential_state import UNAUTHORIZED, End, Entered, Refuse, Renewed, Standing, Warn
+from headrace.protocol.credential_state import UNAUTHORIZED, CredentialState, End, Entered, Refuse, Renewed, Warn
 from headrace.protocol.frames import AuthData, Envelope, FrameId, Limits
 from headrace.protocol.session import (
     Action,
@@ -20,52 +20,52 @@ from headrace.protocol.session import (
     OwnerOnly,
     Revoke,
     Send,
-    Session,
+    ServerSession,
     Subscribe,
     read_data,
 )
 
 HELD_MAX: Final = 32
 HELD_BYTES: Final = 8192
-"""Commands that wait, and their bytes, while a connection's first credential is checked."""
+"""Commands, and their bytes, that may wait while a connection's first credential is checked."""
 
 _auth = msgspec.json.Decoder(AuthData)
 
 
-class GatedSession(Session):
-    """A session whose commands pass only while its `standing` is good, for topics that its identity may have.
+class AuthenticatedSession(ServerSession):
+    """A session whose commands pass only while its credential is valid, for topics that its identity may read.
 
-    What is asked of an order's topic becomes an OwnerOnly action, where this server has `orders`; else it is denied.
-    `credential` came with the handshake. Commands sent right behind a first credential wait until it is checked. The
-    shell calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
-    `standing.wake_at_s`; for each it performs the actions that come back.
+    A command on the topic of an order becomes an OwnerOnly action where this server has `orders`, and is denied
+    elsewhere. `given` came with the handshake. Commands sent right behind a first credential wait for its check. The
+    caller calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
+    `credential.wake_at_s`; after each call the caller performs the returned actions.
     """
 
     def __init__(
         self,
         limits: Limits,
         now_s: float,
-        standing: Standing,
-        credential: Credential | None = None,
+        credential: CredentialState,
+        given: Credential | None = None,
         *,
         orders: bool = False,
     ) -> None:
         super().__init__(limits, now_s, orders=orders)
-        self.standing = standing
-        self._credential = credential
+        self.credential = credential
+        self._given = given
         self._wanted: Sequence[str] = ()
         self._held: list[Envelope] = []
-        self._asked = False  # whether it was an `auth` command, which is answered, that is being checked
+        self._asked = False  # whether the credential being checked came by an `auth` command, which is answered
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """Check the handshake's credential, or wait for one; the welcome and what is `wanted` come after that."""
+        """Check the handshake's credential, or wait for one; the welcome and the `wanted` topics come after."""
         self._wanted = wanted
-        credential, self._credential = self._credential, None
-        return [] if credential is None else self._attempt(credential, None, asked=False)
+        given, self._given = self._given, None
+        return [] if given is None else self._attempt(given, None, asked=False)
 
     def authenticated(self, identity: Identity, valid_s: float, request_id: FrameId, now_s: float) -> list[Action]:
-        """The credential is `identity`'s, and good for `valid_s` more seconds."""
-        outcome = self.standing.accept(identity, valid_s, now_s)
+        """Take the result of a check: the credential is `identity`'s, and valid for `valid_s` more seconds."""
+        outcome = self.credential.accept(identity, valid_s, now_s)
         answer: list[Action] = []
         if self._asked:
             answer.append(Send(frames.authenticated(request_id, identity.subject, max(0, int(valid_s)))))
@@ -83,8 +83,8 @@ class GatedSession(Session):
                 return []
 
     def not_authenticated(self, failure: RequestError, request_id: FrameId) -> list[Action]:
-        """The credential proved nothing, or could not be checked."""
-        match self.standing.refuse(failure):
+        """Take the result of a check: the credential proved nothing, or could not be checked."""
+        match self.credential.refuse(failure):
             case Refuse():
                 return [Send(frames.error(failure, request_id)), *self._release()]
             case End(code):
@@ -93,28 +93,28 @@ class GatedSession(Session):
                 return []
 
     def wake(self, now_s: float) -> list[Action]:
-        """What the time has come for."""
-        due = self.standing.wake(now_s)
+        """Return what is due now."""
+        due = self.credential.wake(now_s)
         return [Send(frames.auth_expiring(what.in_s)) if isinstance(what, Warn) else Close(what.code) for what in due]
 
     def _obey(self, envelope: Envelope) -> list[Action]:
         if envelope.type == "auth":
             return self._attempt(Credential("token", read_data(_auth, envelope).token), envelope.id, asked=True)
-        if self.standing.checking and self.standing.identity is None:
+        if self.credential.checking and self.credential.identity is None:
             return self._hold(envelope)
-        self.standing.check_command()
+        self.credential.check_command()
         return self._to_owner(super()._obey(envelope))
 
     def _admit(self, topic: str) -> None:
         if not self._is_for_owner(topic):
-            self.standing.check_topic(topic)
+            self.credential.check_topic(topic)
 
     def _is_for_owner(self, topic: str) -> bool:
         return self._orders and topic.startswith(ORDER_PREFIX)
 
     def _to_owner(self, actions: Sequence[Action]) -> list[Action]:
-        """The actions; those on the topic of an order only for whom it belongs to."""
-        user_id = self.standing.subject
+        """Return the actions, with those on topics of orders wrapped for the order's owner only."""
+        user_id = self.credential.subject
         if user_id is None:
             return list(actions)
         return [
@@ -125,7 +125,7 @@ class GatedSession(Session):
         ]
 
     def _attempt(self, credential: Credential, request_id: FrameId, *, asked: bool) -> list[Action]:
-        self.standing.attempt()
+        self.credential.attempt()
         self._asked = asked
         return [Authenticate(credential, request_id)]
 
@@ -137,7 +137,7 @@ class GatedSession(Session):
         return []
 
     def _release(self) -> list[Action]:
-        """Do what was held; each command for itself."""
+        """Obey the commands that were held; one that fails stops no other."""
         held, self._held = self._held, []
         actions: list[Action] = []
         for envelope in held:
@@ -148,12 +148,12 @@ class GatedSession(Session):
         return actions
 
     def _revoke(self) -> list[Action]:
-        """End the topics that the newer credential does not allow. Orders stay: it is for the same subject."""
+        """End the topics that the newer credential does not allow; orders stay, as the subject is the same."""
         lost = [topic for topic in sorted(self.topics) if not self._may_read(topic)]
         for topic in lost:
             del self.topics[topic]
         return [Revoke(topic) for topic in lost]
 
     def _may_read(self, topic: str) -> bool:
-        identity = self.standing.identity
+        identity = self.credential.identity
         return identity is not None and (self._is_for_owner(topic) or identity.may_read(topic))

@@ -1,13 +1,15 @@
-"""Error and close codes of the client wire protocol, and what each asks of a client."""
+"""Error and close codes of the client wire protocol, and what each asks of a client. Pure."""
 
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
+from headrace.model.errors import RequestError
+
 
 class ErrorCode(IntEnum):
-    """`error` frames carry one; the connection stays open."""
+    """Code of an `error` frame; the connection stays open."""
 
     INTERNAL = 100
     UNAUTHORIZED = 101
@@ -25,7 +27,7 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended. 1xxx are RFC 6455's; 4000 to 4499 ask for a reconnect, 4500 and above are final."""
+    """Reason of a close. 1xxx are RFC 6455's; 4000 to 4499 ask for a reconnect, 4500 and above are final."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -65,12 +67,15 @@ CLOSE_REASONS: Final[Mapping[int, str]] = MappingProxyType(
 )
 """The reason text sent with a code; at most 123 bytes (RFC 6455 §5.5)."""
 
+INTERNAL: Final = RequestError(ErrorCode.INTERNAL, "internal error")
+UNAVAILABLE: Final = RequestError(ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True)
+
 _FINAL: Final = frozenset({CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.TOO_BIG})
 
 
 def may_reconnect(code: int) -> bool:
-    """Whether a client should come back, with jitter, after a close with `code`.
+    """Return whether a client should come back, with jitter, after a close with `code`.
 
-    1002, 1007 and 1009 say that the client sent something wrong: it would only do so again.
+    1002, 1007 and 1009 say that the client sent something wrong, and would only send the same again.
     """
     return code < 4500 and code not in _FINAL

@@ -1,4 +1,4 @@
-"""Whether a connection is authenticated, and until when, as a machine: verdicts and the time go in. Pure.
+"""Whether a connection is authenticated, and until when, as a machine: results of checks and the time go in. Pure.
 
     waiting ──attempt──> checking ──accepted──> valid ──notice_s before the end──> warned ──its end──> expired
        ^                    │ put off              ^            accepted anew            │               │
@@ -25,7 +25,7 @@ ONE_AT_A_TIME: Final = RequestError(ErrorCode.BAD_REQUEST, "another token is bei
 
 
 class State(Enum):
-    """Where a connection is; `WAITING` has no credential, `EXPIRED` is in its grace."""
+    """State of a connection; `WAITING` has no credential, `EXPIRED` is in its time of grace."""
 
     WAITING = "waiting"
     VALID = "valid"
@@ -35,7 +35,7 @@ class State(Enum):
 
 
 class Terms(NamedTuple):
-    """Seconds to authenticate in, of notice before a credential expires, and of grace after that."""
+    """Seconds to authenticate in, of notice before a credential expires, and of grace after its end."""
 
     connect_s: float = 10
     notice_s: float = 60
@@ -47,17 +47,17 @@ class Entered(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """A newer credential counts from now on, for the same subject."""
+    """A newer credential of the same subject counts from now on."""
 
 
 class Warn(NamedTuple):
-    """The credential expires in so many seconds."""
+    """Warn the client: the credential expires in `in_s` seconds."""
 
     in_s: int
 
 
 class Refuse(NamedTuple):
-    """The attempt failed; the connection stays as it was."""
+    """Refuse the attempt; the connection stays as it was."""
 
     failure: RequestError
 
@@ -68,10 +68,10 @@ class End(NamedTuple):
     code: CloseCode
 
 
-class Standing:
-    """`claimed` is the user that the connection's URL names, if it does. Times are monotonic seconds.
+class CredentialState:
+    """The credential of one connection. `claimed` is the user that the connection's URL names; None: no user.
 
-    Ask for `wake_at_s` after every call and come back with `wake` at that time.
+    Times are monotonic seconds. The caller reads `wake_at_s` after every call, and calls `wake` at that time.
     """
 
     def __init__(self, claimed: str | None, terms: Terms, now_s: float) -> None:
@@ -84,21 +84,22 @@ class Standing:
 
     @property
     def wake_at_s(self) -> float:
-        """When something is due; infinity when the connection is over."""
+        """Return when something is due; infinity when the connection is over."""
         return self._due_s
 
     @property
     def subject(self) -> str | None:
+        """Return the user of the accepted credential; None before."""
         return None if self.identity is None else self.identity.subject
 
     def attempt(self) -> None:
-        """A credential is about to be checked. Raises RequestError 107 while another one is."""
+        """Note that a credential is about to be checked. Raise RequestError 107 while another one is."""
         if self.checking:
             raise ONE_AT_A_TIME
         self.checking = True
 
     def accept(self, identity: Identity, valid_s: float, now_s: float) -> Entered | Renewed | Refuse | End | None:
-        """The check proved `identity`, good for `valid_s` more. None when the connection is over by now."""
+        """Take a credential that proved `identity`, valid for `valid_s`. None when the connection is over by now."""
         self.checking = False
         if self.state is State.CLOSED:
             return None
@@ -112,12 +113,12 @@ class Standing:
         self._expires_s = now_s + valid_s
         notice_s = self._terms.notice_s
         if not first and valid_s <= notice_s:
-            notice_s = valid_s / 2  # told at once, who has no newer one would show the same again and again
+            notice_s = valid_s / 2  # warned at once, a client without a newer one would show the same again and again
         self._due_s = self._expires_s - notice_s
         return Entered() if first else Renewed()
 
     def refuse(self, failure: RequestError) -> Refuse | End | None:
-        """The check failed; if only for now, the client may try again."""
+        """Take a failed check; the client may try again where the failure is temporary."""
         self.checking = False
         if self.state is State.CLOSED:
             return None
@@ -126,34 +127,34 @@ class Standing:
         return self._end(CloseCode.EXPIRED if failure.code == ErrorCode.TOKEN_EXPIRED else CloseCode.BAD_TOKEN)
 
     def wake(self, now_s: float) -> list[Warn | End]:
-        """What is due now, in order."""
-        told: list[Warn | End] = []
+        """Return what is due now, in order."""
+        due: list[Warn | End] = []
         while now_s >= self._due_s:
             if self.state is State.WAITING:
-                told.append(self._end(CloseCode.AUTH_TIMEOUT))
+                due.append(self._end(CloseCode.AUTH_TIMEOUT))
             elif self.state is State.VALID:
                 self.state, self._due_s = State.WARNED, self._expires_s
-                told.append(Warn(max(0, math.floor(self._expires_s - now_s))))
+                due.append(Warn(max(0, math.floor(self._expires_s - now_s))))
             elif self.state is State.WARNED:
                 self.state, self._due_s = State.EXPIRED, self._expires_s + self._terms.grace_s
             else:
-                told.append(self._end(CloseCode.EXPIRED))
-        return told
+                due.append(self._end(CloseCode.EXPIRED))
+        return due
 
     def check_command(self) -> None:
-        """Raises RequestError 101 or 109 when the connection may command nothing (but `auth`)."""
+        """Raise RequestError 101 or 109 while no command but `auth` is allowed."""
         if self.state is State.WAITING:
             raise UNAUTHORIZED
         if self.state is State.EXPIRED:
             raise EXPIRED
 
     def check_topic(self, topic: str) -> None:
-        """Raises RequestError 103 for a topic that this connection may not read."""
+        """Raise RequestError 103 for a topic that this connection may not read."""
         if self.identity is None or not self.identity.may_read(topic):
             raise DENIED
 
     def close(self) -> None:
-        """The connection is over, whoever ended it."""
+        """Note that the connection is over."""
         self.state, self._due_s = State.CLOSED, math.inf
 
     def _end(self, code: CloseCode) -> End:

@@ -1,4 +1,4 @@
-"""Many filters asked at once: one that needs a certain value in a field is found by it, the rest are asked in turn."""
+"""Many filters for one event: a filter that needs a certain value is found by its value, others run in turn. Pure."""
 
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class Guard(NamedTuple):
-    """A field and a value of it."""
+    """A field and a value that the field must have."""
 
     key: str
     val: str
 
 
 class _Entry(Generic[T]):
-    """`passes` is None where finding it by its guard already says all."""
+    """A filter and its value. `passes` is None where the guard alone decides."""
 
     __slots__ = ("guards", "passes", "what")
 
@@ -29,15 +29,15 @@ class _Entry(Generic[T]):
 
 
 class FilterIndex(Generic[T]):
-    """What belongs to each of many distinct filters; `match` gives what belongs to those that an event passes.
+    """A value for each of many distinct filters; `match` returns the values of the filters that an event passes.
 
-    A thousand filters of the kind "mint is X", also with more conditions, cost as much as those of them whose X it is.
-    The rest costs one call each.
+    Of a thousand filters of the kind "mint is X", also with more conditions, only filters with the event's mint cost
+    anything. Other filters cost one call each.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        """Of all filters together."""
+        """The size of all filters together."""
         self._entries: dict[str, _Entry[T]] = {}
         self._guarded: dict[str, dict[str, dict[str, _Entry[T]]]] = {}  # key → value → text → entry
         self._others: dict[str, _Entry[T]] = {}
@@ -46,16 +46,16 @@ class FilterIndex(Generic[T]):
         return len(self._entries)
 
     def __iter__(self) -> Iterator[T]:
-        """What was added, of all filters."""
+        """Iterate over the values of all filters."""
         return (entry.what for entry in self._entries.values())
 
     def get(self, filter_: Filter) -> T | None:
-        """What was added with it."""
+        """Return the value of a filter; None for an unknown filter."""
         entry = self._entries.get(filter_.text)
         return None if entry is None else entry.what
 
     def add(self, filter_: Filter, passes: Predicate, what: T) -> None:
-        """`passes` is the filter, compiled; it is not here yet."""
+        """Add a filter that is not here yet, and its value; `passes` is the compiled filter."""
         entry = self._entries[filter_.text] = _Entry(filter_, passes, what)
         self.size += filter_.size
         if entry.guards is None:
@@ -79,7 +79,7 @@ class FilterIndex(Generic[T]):
                 del self._guarded[key]
 
     def match(self, view: View) -> list[T]:
-        """In no order; each once."""
+        """Return the values of the filters that the event passes, each once, in no order."""
         found: dict[str, _Entry[T]] = {}
         for key, by_value in self._guarded.items():
             texts = view.texts(key)
@@ -95,7 +95,7 @@ class FilterIndex(Generic[T]):
 
 
 def guards_of(node: Node) -> frozenset[Guard] | None:
-    """Field values of which an event needs one to pass; None if there are none such, or too many."""
+    """Return field values of which an event needs one to pass; None if no such set exists."""
     guards: frozenset[Guard] | None = None
     if isinstance(node, Leaf):
         if node.cmp in ("eq", "in"):

@@ -2,7 +2,7 @@
 
 A filter is a tree. `and`, `or` and `not` hold `nodes`; a leaf compares what stands under `key` in an event's data, and
 is true if one of several values (of lists on the way) makes it so.
-Which comparisons there are, and what each says of a field that is missing, is told in docs/how-to/filter.md.
+docs/how-to/filter.md lists the comparisons, and the result of each for a missing field.
 """
 
 import re
@@ -22,16 +22,16 @@ NODES_MAX: Final = 64
 VALUES_MAX: Final = 256
 """Values of all leaves of a filter together."""
 CT_SIZE: Final = 16
-"""A `ct` looks through every value under its key, all others find theirs by one search: it counts as so many nodes."""
+"""Nodes that a `ct` counts as: it searches every value under its key, other comparisons need one look-up."""
 KEY_LENGTH_MAX: Final = 128
 KEY_PARTS_MAX: Final = 8
 VALUE_LENGTH_MAX: Final = 256
 
 NUMBER: Final = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
-"""What counts as a number, as JSON or in a string: no sign but a minus, no exponent, ASCII digits."""
+"""A number, in JSON or in a string: no sign but a minus, no exponent, ASCII digits."""
 
 NEGATIONS: Final[Mapping[str, str]] = MappingProxyType({"neq": "eq", "nin": "in", "nex": "ex"})
-"""A comparison → the one that it is the exact opposite of, also where the field is missing."""
+"""A comparison → its exact opposite, also where the field is missing."""
 
 _ONE_VALUE: Final = frozenset({"eq", "neq", "sw", "ew", "ct"})
 _MANY_VALUES: Final = frozenset({"in", "nin"})
@@ -60,7 +60,7 @@ Node: TypeAlias = Leaf | Branch
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """A filter that was checked. Filters with the same `text` let the same events through.
+    """A checked filter. Filters with the same `text` let the same events through.
 
     `size` counts nodes, one with many values as often as it has values, a `ct` as CT_SIZE; each takes about half a
     kilobyte.
@@ -72,7 +72,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
-    """The filter of a `subscribe`; None for `null`. Raises RequestError 120 that says what is wrong, and where."""
+    """Read the filter of a `subscribe`; None for `null`. Raise RequestError 120 with the fault and its place."""
     if len(raw := bytes(raw)) > FILTER_BYTES_MAX:
         raise _bad("", f"is longer than {FILTER_BYTES_MAX} bytes")
     try:
@@ -86,7 +86,7 @@ def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
 
 
 def checked_key(key: object) -> str | None:
-    """A name, or names joined by dots; None if it is neither, too long or too deep."""
+    """Return a sound key: a name, or names joined by dots; None if malformed, too long or too deep."""
     if isinstance(key, str) and 0 < len(key) <= KEY_LENGTH_MAX:
         parts = key.split(".")
         if all(parts) and len(parts) <= KEY_PARTS_MAX:
@@ -95,7 +95,7 @@ def checked_key(key: object) -> str | None:
 
 
 class _Reader:
-    """Reads one filter from parsed JSON and counts as it goes; `where` is the way to a node, for the error."""
+    """Reads one filter from parsed JSON and counts its nodes; `where` is the path to a node, for the error."""
 
     def __init__(self) -> None:
         self._nodes = self._values = 0
@@ -162,7 +162,7 @@ class _Reader:
 
 
 def text_of(value: object) -> str | None:
-    """A value as filters compare it: strings and numbers as they are written, `true`, `false`; None for all else."""
+    """Return a value as filters compare it: strings and numbers as written, `true`, `false`; None for all else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -198,7 +198,7 @@ def _text(node: Node) -> str:
 
 
 def _wire(node: Node) -> dict[str, Any]:
-    """As a client would write it."""
+    """Return the node as a client would write it."""
     if isinstance(node, Branch):
         return {"op": node.op, "nodes": [_wire(inner) for inner in node.nodes]}
     values: dict[str, Any] = {}

@@ -12,13 +12,13 @@ from headrace.model.topics import TOPIC_LENGTH_MAX
 from headrace.protocol.codes import ErrorCode
 
 OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
-"""What becomes of a subscription whose client can't keep up."""
+"""What the server does with a subscription whose client can't keep up."""
 
 FrameId: TypeAlias = str | int | None
-"""What a client may put into `id`; echoed as it came."""
+"""The `id` of a command, echoed unchanged in its answer."""
 
 Framer: TypeAlias = Callable[[Message], bytes]
-"""Makes the whole JSON text of a message's frame; EventFramer is the one of this protocol."""
+"""Returns the whole JSON text of a message's frame; this protocol's is EventFramer."""
 
 U64_MAX: Final = 2**64 - 1
 
@@ -28,7 +28,7 @@ _U64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,20}\Z")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What every command has: its type, the id to echo, and data that is read once the type is known."""
+    """The parts of every command: type, the id to echo, and data that is read once the type is known."""
 
     type: Annotated[str, msgspec.Meta(max_length=32)]
     id: (
@@ -38,13 +38,13 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class PositionData(msgspec.Struct, frozen=True):
-    """`{"epoch":"k3Fq","offset":"1842"}`: the last message that the client has."""
+    """Position of the last message that the client has: `{"epoch":"k3Fq","offset":"1842"}`."""
 
     epoch: _Epoch
     offset: _U64
 
     def position(self) -> Position:
-        """The same as a noun. Raises RequestError 107 for an offset beyond u64."""
+        """Return the position. Raise RequestError 107 for an offset beyond u64."""
         offset = int(self.offset)
         if offset > U64_MAX:
             raise RequestError(ErrorCode.BAD_REQUEST, "offset is beyond 64 bits")
@@ -76,14 +76,14 @@ class AuthData(msgspec.Struct, frozen=True):
 
 
 class AckData(msgspec.Struct, frozen=True):
-    """The client has everything of its user's topic up to `offset`."""
+    """The data of `ack`: the client has everything of its user's topic up to `offset`."""
 
     topic: _Topic
     offset: _U64
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one connection may do; told in `welcome`. `history` bounds the messages of one history page."""
+    """Limits of one connection, sent with `welcome`. `history` bounds the messages of one history page."""
 
     topics: int = 128
     frame: int = 65536
@@ -92,7 +92,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How far the chain is known here, so that a client can tell a quiet market from a dead feed. None: not known."""
+    """How far the chain is known here, by which a client tells a quiet market from a dead feed. None: not known."""
 
     processed: int | None = None
     confirmed: int | None = None
@@ -100,7 +100,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class BadFrame(Exception):  # noqa: N818  (an answer to the sender, not a failure of ours)
-    """The bytes are no command at all: not JSON, not an object, no usable `type` or `id`."""
+    """Bytes that are no command: not JSON, not an object, or no usable `type` or `id`."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -108,7 +108,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 
 
 def read_envelope(text: bytes | str) -> Envelope:
-    """Parse one inbound frame. Raises BadFrame; nesting is bounded by the parser, size by the caller."""
+    """Parse one inbound frame. Raise BadFrame; nesting is bounded by the parser, size by the caller."""
     try:
         return _envelope.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -116,7 +116,7 @@ def read_envelope(text: bytes | str) -> Envelope:
 
 
 class EventFramer:
-    """Builds event frames: what is the same for a topic and epoch is encoded once, the body is never looked at."""
+    """Builds event frames: the head of a topic and epoch is encoded once, the body is never parsed."""
 
     _HEADS_MAX: Final = 65_536
 
@@ -124,7 +124,7 @@ class EventFramer:
         self._heads: dict[tuple[str, str, str], bytes] = {}
 
     def __call__(self, message: Message) -> bytes:
-        """The whole JSON text of one event, promote, retract or gap frame."""
+        """Return the whole JSON text of one event, promote, retract or gap frame."""
         key = (message.kind, message.topic, message.epoch)
         head = self._heads.get(key)
         if head is None:
@@ -135,12 +135,12 @@ class EventFramer:
 
 
 def text_header(length: int) -> bytes:
-    """The header of an unmasked, unfragmented text frame with a payload of `length` bytes (RFC 6455 §5.2)."""
+    """Return the header of an unmasked, unfragmented text frame with `length` bytes of payload (RFC 6455 §5.2)."""
     return frame_header(1, length)
 
 
 def frame_header(opcode: int, length: int, *, compressed: bool = False) -> bytes:
-    """The same for any kind of frame; `compressed` as RFC 7692 has it."""
+    """Return the header of an unmasked, unfragmented frame of any kind; `compressed` by RFC 7692."""
     first = 0xC0 | opcode if compressed else 0x80 | opcode
     if length < 126:
         return bytes((first, length))
@@ -192,12 +192,12 @@ def unsubscribed(topic: str, request_id: FrameId) -> bytes:
 
 
 def error(failure: RequestError, request_id: FrameId = None, topic: str | None = None) -> bytes:
-    """`topic` is the one asked for, so that a failed `?subscriptions=` entry (which has no id) can be told apart."""
+    """Return an `error` frame; `topic` identifies a failed entry of `?subscriptions=`, which has no id."""
     return _frame("error", request_id, topic, _error_data(failure))
 
 
 def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
-    """The answer to an order command: the order as HTTP shows it, beside it what HTTP says in status and headers."""
+    """Return the answer to an order command: the order as over HTTP, and `more` for HTTP's status and headers."""
     frame: dict[str, Any] = {"type": "order"}
     if request_id is not None:
         frame["id"] = request_id
@@ -205,7 +205,7 @@ def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
 
 
 def order_error(refused: OrderRefused, request_id: FrameId) -> bytes:
-    """An `error` frame with the members that an order's problem has over HTTP (its `code` is `reason` here)."""
+    """Return an `error` frame with the members of an order's problem over HTTP, whose `code` is `reason` here."""
     data = _error_data(refused) | {
         "status": int(refused.status),
         "reason": refused.reason,
@@ -233,7 +233,7 @@ def lag(topic: str, epoch: str, from_offset: int, to_offset: int, dropped: int) 
 
 
 def history(topic: str, request_id: FrameId, top: Position, items: Iterable[bytes]) -> bytes:
-    """`items` are whole event frames; `offset` is the topic's newest, so a client knows whether there is more."""
+    """Return a page of history. `items` are whole event frames; `top` is the topic's newest position."""
     data = {"epoch": top.epoch, "offset": str(top.offset), "items": [msgspec.Raw(item) for item in items]}
     return _frame("history", request_id, topic, data)
 
@@ -241,7 +241,7 @@ def history(topic: str, request_id: FrameId, top: Position, items: Iterable[byte
 def snapshot(
     topic: str, at: Position, as_of_slot: int | None, items: Iterable[bytes], next_page: int | None, *, complete: bool
 ) -> bytes:
-    """One page of a state. `items` are whole event frames; `next_page` is the number of the page that follows."""
+    """Return one page of a state. `items` are whole event frames; `next_page` is the number of the following page."""
     data = {
         "as_of_slot": _text(as_of_slot),
         "items": [msgspec.Raw(item) for item in items],
@@ -252,7 +252,7 @@ def snapshot(
 
 
 def letter(topic: str, epoch: str, offset: int, event_id: str, data: str, *, ack: bool) -> bytes:
-    """A message of a user's topic; `data` is JSON."""
+    """Return a message of a user's topic; `data` is JSON."""
     frame: dict[str, Any] = {"type": "event", "topic": topic, "epoch": epoch, "offset": str(offset)}
     frame["event_id"] = event_id
     if ack:
@@ -265,7 +265,7 @@ def acknowledged(topic: str, request_id: FrameId, offset: int) -> bytes:
 
 
 def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:
-    """Frames of the first messages that together fit `bytes_max` (always at least one)."""
+    """Return the frames of the first messages that together fit `bytes_max`; always at least one."""
     items: list[bytes] = []
     room = bytes_max
     for message in messages:

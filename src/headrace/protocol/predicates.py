@@ -1,4 +1,4 @@
-"""Filters at work: a message's data decoded once for all who ask, and a filter compiled into one call."""
+"""Filters at work: the data of a message decoded once for all filters, and a filter compiled into one call. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,10 +22,10 @@ _decode = msgspec.json.Decoder(_Body, float_hook=str).decode
 
 
 class View:
-    """The data of one event, as filters see them. Decoded when first asked for; each field is looked up once.
+    """The data of one event, as filters read it: decoded at first use, each field looked up once.
 
     `key` names a field, or with dots a field within objects. A list on the way, or at its end, stands for all of its
-    elements, so one key may have many values; a null is none. A body that is no JSON (nobody here makes such) has no
+    elements, so one key may have many values; a null is no value. A body that is no JSON has no
     fields. Numbers are compared as ints or Decimals: exactly, of any length.
     """
 
@@ -41,7 +41,7 @@ class View:
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
 
     def found(self, key: str) -> Sequence[Any]:
-        """Return what stands under `key` without nulls; a list at its end is one thing, even an empty one."""
+        """Return the values under `key` without nulls; a list at the end is one value, even an empty one."""
         found = self._found.get(key)
         if found is None:
             found = [self._root()]
@@ -56,7 +56,7 @@ class View:
         return found
 
     def texts(self, key: str) -> Collection[str]:
-        """Return the values as they are written, those in lists too; objects have no text."""
+        """Return the values as written, those in lists too; objects have no text."""
         texts = self._texts.get(key)
         if texts is None:
             found = self.found(key)
@@ -69,7 +69,7 @@ class View:
         return texts
 
     def text(self, key: str) -> str | None:
-        """Return the one value as it is written; None for a missing field, an object, or what stands in a list."""
+        """Return the one value as written; None for a missing field, an object, or a value in a list."""
         value = self._root()
         for part in key.split("."):
             value = value.get(part) if type(value) is dict else None
@@ -122,7 +122,7 @@ def _elements(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _any_starts(ordered: list[str], prefix: str) -> bool:
-    """Those that start with it stand together in `ordered`, from where it would stand itself."""
+    """Return whether a text in `ordered` starts with `prefix`; these are together, from its own place on."""
     place = bisect_left(ordered, prefix)
     return place < len(ordered) and ordered[place].startswith(prefix)
 
@@ -138,7 +138,7 @@ def number_of(text: str) -> Number | None:
 
 
 def compiled(node: Node) -> Predicate:
-    """Whether an event passes, as one call. What is decided by the first of several nodes is not asked of the rest."""
+    """Return the filter as one call. Where the first of several nodes decides, the others are not evaluated."""
     if isinstance(node, Leaf):
         return _COMPARISONS[node.cmp](node.key, node.vals)
     parts = tuple(map(compiled, node.nodes))

@@ -1,4 +1,4 @@
-"""One client's side of the protocol as a machine: frames and the time go in, what is to be done comes out. Pure."""
+"""One client's session as a machine: frames and the time go in, actions for the server come out. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -13,7 +13,6 @@ from headrace.model.events import Position
 from headrace.model.states import has_state
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
-from headrace.protocol.conflation import Conflate, parse_conflate
 from headrace.protocol.filters import Filter, parse_filter
 from headrace.protocol.frames import (
     AckData,
@@ -26,15 +25,16 @@ from headrace.protocol.frames import (
     SubscribeData,
     UnsubscribeData,
 )
+from headrace.protocol.selection import Conflate, parse_conflate
 
 MALFORMED_MAX: Final = 10
-"""Frames that are no command at all, in one connection's life, before it is closed with 4501."""
+"""Malformed frames of one connection before it is closed with 4501."""
 
 FILTERS_SIZE_MAX: Final = 1024
-"""Of the filters of one connection together; see `Filter.size`. What few clients ask for must not fill the memory."""
+"""Size of all filters of one connection; see `Filter.size`. A few clients must not fill the memory."""
 
 PATIENCE_S: Final = 5
-"""Seconds' worth of refused commands before a connection that ignores 111 is closed with 4013."""
+"""Seconds of commands at full rate that are refused before a connection that ignores 111 is closed with 4013."""
 
 
 class Send(NamedTuple):
@@ -44,11 +44,11 @@ class Send(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The client is in: say so before anything that follows."""
+    """Send the welcome before anything else."""
 
 
 class Authenticate(NamedTuple):
-    """Find out whose credential it is, then call `authenticated` or `not_authenticated` with `request_id`."""
+    """Check the credential, then call `authenticated` or `not_authenticated` with `request_id`."""
 
     credential: Credential
     request_id: FrameId
@@ -88,14 +88,14 @@ class History(NamedTuple):
 
 
 class OwnerOnly(NamedTuple):
-    """Do `then` if the order of its topic is `user_id`'s, else deny it: whose it is, only the order itself tells."""
+    """Do `then` if the order of its topic belongs to `user_id`, else deny it; only the stored order names its owner."""
 
     user_id: str
     then: Subscribe | History
 
 
 class Acknowledge(NamedTuple):
-    """The client has everything of `topic`, which must be its user's, up to `offset`; answer `request_id`, if any."""
+    """Note that the client has everything of its user's `topic` up to `offset`; answer `request_id`, if any."""
 
     topic: str
     request_id: FrameId
@@ -111,7 +111,7 @@ class OrderCommand(NamedTuple):
 
 
 class Revoke(NamedTuple):
-    """End delivery of `topic`, which the client may no longer have, and tell it."""
+    """End delivery of `topic`, which the client may no longer read, and send an error."""
 
     topic: str
 
@@ -145,7 +145,7 @@ class TokenBucket:
         self._at_s = now_s
 
     def take(self, now_s: float) -> float:
-        """Take one; returns 0.0 when allowed, else the seconds to wait until one is there (and takes nothing)."""
+        """Take one token; return 0.0 if there was one, else the seconds until there is one (and take none)."""
         self._tokens = min(self.per_s, self._tokens + (now_s - self._at_s) * self.per_s)
         self._at_s = now_s
         if self._tokens >= 1:
@@ -154,7 +154,7 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
     def give_back(self) -> None:
-        """What was taken last is not needed after all."""
+        """Return the token that was taken last."""
         self._tokens = min(self.per_s, self._tokens + 1)
 
 
@@ -166,24 +166,23 @@ _history = msgspec.json.Decoder(HistoryData)
 _ack = msgspec.json.Decoder(AckData)
 
 
-class Session:
-    """Checks commands and knows which topics the client has; the shell around it does what the actions say.
+class ServerSession:
+    """Checks commands and keeps the client's topics; the caller performs the returned actions.
 
-    The shell calls `lost(topic)` when a subscription that was asked for could not be made. `orders`: whether this
-    server takes any.
+    The caller calls `lost(topic)` when a subscription could not be made. `orders`: whether the server takes orders.
     """
 
     def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits
         self._orders = orders
         self.topics: dict[str, int] = {}
-        """With the size of the filter, 0 where there is none."""
+        """Topics of the client, with the size of the filter; 0 without a filter."""
         self._commands = TokenBucket(limits.cmd_per_s, now_s)
         self._malformed = 0
         self._refused = 0
 
     def receive(self, text: bytes | str, now_s: float) -> list[Action]:
-        """Actions for one text frame, in order."""
+        """Return the actions for one text frame, in order."""
         try:
             envelope = frames.read_envelope(text)
         except frames.BadFrame:
@@ -198,7 +197,7 @@ class Session:
             return [Send(frames.error(failure, envelope.id))]
 
     def malformed(self, message: str, now_s: float) -> list[Action]:
-        """A frame that can't be a command (also: a binary one). Answered, and in the end not forgiven."""
+        """Answer a frame that can't be a command, such as a binary one; close after MALFORMED_MAX."""
         if refused := self._rate(None, now_s):
             return refused
         self._malformed += 1
@@ -206,7 +205,7 @@ class Session:
         return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """The welcome, and the topics that the URL names as if by command; errors name the topic, as there is no id."""
+        """Return the welcome, and subscriptions to the URL's topics; errors name the topic in place of an id."""
         actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
@@ -216,18 +215,18 @@ class Session:
         return actions
 
     def lost(self, topic: str) -> None:
-        """The subscription could not be made: the client may ask again."""
+        """Forget a subscription that could not be made; the client may ask again."""
         self.topics.pop(topic, None)
 
     def _obey(self, envelope: Envelope) -> list[Action]:
-        """What a command asks for. Raises RequestError."""
-        return self._COMMANDS.get(envelope.type, Session._on_unknown)(self, envelope)
+        """Return the actions for a command. Raise RequestError."""
+        return self._COMMANDS.get(envelope.type, ServerSession._on_unknown)(self, envelope)
 
     def _admit(self, topic: str) -> None:
-        """Raises RequestError for a topic that exists, but not for this client."""
+        """Raise RequestError for a topic that this client may not read."""
 
     def _rate(self, request_id: FrameId, now_s: float) -> list[Action]:
-        """Nothing while the client keeps to its rate, else the refusal."""
+        """Return nothing while the client keeps to its rate, else the refusal."""
         wait_s = self._commands.take(now_s)
         if not wait_s:
             self._refused = 0
@@ -297,7 +296,7 @@ class Session:
     def _on_unknown(self, envelope: Envelope) -> list[Action]:
         raise RequestError(ErrorCode.BAD_REQUEST, "unknown command")
 
-    _COMMANDS: Final[Mapping[str, Callable[["Session", Envelope], list[Action]]]] = MappingProxyType(
+    _COMMANDS: Final[Mapping[str, Callable[["ServerSession", Envelope], list[Action]]]] = MappingProxyType(
         {
             "subscribe": _on_subscribe,
             "unsubscribe": _on_unsubscribe,
@@ -312,7 +311,7 @@ class Session:
 
 
 def read_data(decoder: "msgspec.json.Decoder[Data]", envelope: Envelope) -> Data:
-    """What a command carries. Raises RequestError 107."""
+    """Decode the data of a command. Raise RequestError 107."""
     try:
         return decoder.decode(envelope.data)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -1,14 +1,17 @@
-"""The frames that a server sends, as shapes: what is promised of each. The tests hold real frames against them. Pure.
+"""Shapes of all frames and commands: the one statement that schema, SDKs and docs are made of or checked against. Pure.
 
-Nothing is built from these; `frames` builds faster. They are exact: a field that is not here is a defect there.
+Frames are built in `frames`, which is faster. Shapes are exact: a field that is missing here is a defect there.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from headrace.model.orders import Fate
 from headrace.model.updates import Commitment
+from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 
 U64: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", description="an integer of up to 64 bits")]
@@ -16,11 +19,11 @@ Id: TypeAlias = str | int | msgspec.UnsetType
 
 
 class _Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
-    """Its class's tag is the frame's type."""
+    """A frame; the tag of the class is the `type` of the frame."""
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True):
-    """What stands in a frame's `data`."""
+    """The `data` of a frame."""
 
 
 class ConnectionLimits(_Data):
@@ -54,7 +57,7 @@ class AuthenticatedData(_Data):
 
 
 class Authenticated(_Frame, tag="authenticated"):
-    """The answer to `auth`; after the welcome if the connection was not in yet."""
+    """The answer to `auth`; after the welcome where this was the first credential."""
 
     data: AuthenticatedData
     id: Id = msgspec.UNSET
@@ -65,7 +68,7 @@ class AuthExpiringData(_Data):
 
 
 class AuthExpiring(_Frame, tag="auth_expiring"):
-    """The credential expires in so many seconds: show a newer one."""
+    """The credential expires in `in_s` seconds: send a newer one."""
 
     data: AuthExpiringData
 
@@ -81,7 +84,7 @@ class SubscribedData(_Data):
 
 
 class Subscribed(_Frame, tag="subscribed"):
-    """The answer to `subscribe`; what it replays comes after it, and then what is live."""
+    """The answer to `subscribe`; replayed messages follow, then live ones."""
 
     topic: str
     data: SubscribedData
@@ -117,7 +120,7 @@ class ErrorData(_Data):
 
 
 class Error(_Frame, tag="error"):
-    """A command could not be done; the connection stays open. `topic` where there is no `id` to tell which."""
+    """A command failed; the connection stays open. `topic` names the command where there is no `id`."""
 
     data: ErrorData
     id: Id = msgspec.UNSET
@@ -125,7 +128,7 @@ class Error(_Frame, tag="error"):
 
 
 class Chain(_Data):
-    """Where in the chain an event is, how sure that is, and who told. `ix` is the path of its instruction."""
+    """Position of an event in the chain, its commitment and its source. `ix` is the path of its instruction."""
 
     slot: U64
     signature: str | None
@@ -138,7 +141,7 @@ class Chain(_Data):
 
 
 class _InLog(_Frame):
-    """A message that has its place in its topic's log."""
+    """A message with its position in the log of its topic."""
 
     topic: str
     epoch: str
@@ -146,9 +149,9 @@ class _InLog(_Frame):
 
 
 class Event(_InLog, tag="event"):
-    """Something happened; `data.type` says what. One that comes again under its `event_id` replaces the first.
+    """An event of the kind `data.type`. An event that comes again under its `event_id` replaces the first.
 
-    `chain` where the chain told it. With `ack` it comes again until the user acknowledges it.
+    `chain` is there for events of the chain. With `ack` the event comes again until the user acknowledges it.
     """
 
     event_id: str
@@ -163,7 +166,7 @@ class PromoteData(_Data):
 
 
 class Promote(_InLog, tag="promote"):
-    """All events of this slot on this topic are now this certain."""
+    """All events of this slot on this topic have this commitment now."""
 
     data: PromoteData
 
@@ -188,7 +191,7 @@ class GapData(_Data):
 
 
 class Gap(_InLog, tag="gap"):
-    """The node may have missed these slots; the same `gap_id` comes again when its `state` changes or it grows."""
+    """Slots that the node may have missed; the `gap_id` comes again when the gap's `state` changes or it grows."""
 
     data: GapData
 
@@ -222,13 +225,13 @@ class SnapshotPage(_Data):
 
 
 class Snapshot(_InLog, tag="snapshot"):
-    """A page of what the topic's messages add up to, at `offset`; after the last comes what was published since."""
+    """A page of the state of a topic at `offset`; after the last page come messages published since."""
 
     data: SnapshotPage
 
 
 class AcknowledgedData(_Data):
-    """Everything up to `offset` will not come again."""
+    """Messages up to `offset` do not come again."""
 
     offset: U64
 
@@ -242,7 +245,7 @@ class Acknowledged(_Frame, tag="acknowledged"):
 
 
 class LagData(_Data):
-    """`dropped` messages of those between these offsets, both ends included, do not come."""
+    """`dropped` messages between these offsets, both ends included, do not come."""
 
     epoch: str
     from_offset: U64
@@ -251,7 +254,7 @@ class LagData(_Data):
 
 
 class Lag(_Frame, tag="lag"):
-    """What a client that reads too slowly lost."""
+    """Messages that a client lost by reading too slowly."""
 
     topic: str
     data: LagData
@@ -280,7 +283,7 @@ class Ping(_Frame, tag="ping"):
 
 
 class CloseData(_Data):
-    """`reconnect`: whether coming back may work."""
+    """`reconnect`: whether a new connection may work."""
 
     code: CloseCode
     reason: str
@@ -308,3 +311,24 @@ SENT: TypeAlias = (
     | Ping
 )
 """Every frame that a server sends on a WebSocket."""
+
+
+class Command(NamedTuple):
+    """A command of a client: its `data` (None: no data), and the frames that answer it."""
+
+    summary: str
+    data: type | None
+    answers: Sequence[type] = ()
+
+
+COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
+    {
+        "subscribe": Command("Begin to get a topic", frames.SubscribeData, (Subscribed, Snapshot, Error)),
+        "unsubscribe": Command("Get no more of a topic", frames.UnsubscribeData, (Unsubscribed, Error)),
+        "history": Command("Read a page of a topic's past", frames.HistoryData, (History, Error)),
+        "pong": Command("Answer a ping", None),
+        "auth": Command("Show who you are, or a newer token", frames.AuthData, (Authenticated, Error)),
+        "ack": Command("Say that what a user was sent has arrived", frames.AckData, (Acknowledged, Error)),
+    }
+)
+"""Every command of a session but those on orders."""

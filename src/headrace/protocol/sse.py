@@ -18,8 +18,8 @@ _EVENT_ID: Final = re.compile(r"([ -~]{1,64}):([0-9]{1,20})", re.ASCII)
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """What of a frame goes into the fields of its event."""
+class _Frame(msgspec.Struct, frozen=True):
+    """The parts of a frame that become fields of its event."""
 
     type: str
     epoch: str | None = None
@@ -33,40 +33,40 @@ class _Subscribed(msgspec.Struct, frozen=True):
     recovered: bool
 
 
-_told = msgspec.json.Decoder(_Told).decode
+_read = msgspec.json.Decoder(_Frame).decode
 _subscribed = msgspec.json.Decoder(_Subscribed).decode
 
 
 def server_sent(payload: bytes) -> bytes:
-    """One frame's JSON text as one server-sent event.
+    """Return one frame's JSON text as one server-sent event.
 
-    `subscribed` moves the client's id to the newest position, unless what it missed follows: then those move it.
+    `subscribed` moves the client's id to the newest position, unless missed messages follow, which then move the id.
     """
-    told = _told(payload)
-    epoch, offset = told.epoch, told.offset
-    if told.type == "subscribed":
-        answer = _subscribed(told.data)
+    frame = _read(payload)
+    epoch, offset = frame.epoch, frame.offset
+    if frame.type == "subscribed":
+        answer = _subscribed(frame.data)
         if not answer.recovered:
             epoch, offset = answer.epoch, answer.offset
     lines = b"" if epoch is None or offset is None else b"id: %b:%b\n" % (epoch.encode(), offset.encode())
-    if told.type != "event":
-        lines += b"event: %b\n" % told.type.encode()
+    if frame.type != "event":
+        lines += b"event: %b\n" % frame.type.encode()
     return b"%bdata: %b\n\n" % (lines, payload.translate(_LINE_ENDS))  # in JSON a bare line end is only a space
 
 
 def retry(delay_ms: int) -> bytes:
-    """Tells an EventSource how long to wait before it comes back."""
+    """Return the field that sets how long an EventSource waits before it comes back."""
     return b"retry: %d\n\n" % delay_ms
 
 
 def close(code: CloseCode) -> bytes:
-    """The last event of a stream that the server ends: what a close frame says on a WebSocket."""
-    told = {"code": int(code), "reason": CLOSE_REASONS.get(code, ""), "reconnect": may_reconnect(code)}
-    return b"event: close\ndata: %b\n\n" % msgspec.json.encode({"type": "close", "data": told})
+    """Return the last event of a stream that the server ends, with the content of a WebSocket's close frame."""
+    data = {"code": int(code), "reason": CLOSE_REASONS.get(code, ""), "reconnect": may_reconnect(code)}
+    return b"event: close\ndata: %b\n\n" % msgspec.json.encode({"type": "close", "data": data})
 
 
 def position_of(event_id: str) -> Position | None:
-    """The position that an event's id names; None for what is no id of ours."""
+    """Return the position that an event's id names; None for anything else."""
     found = _EVENT_ID.fullmatch(event_id)
     if found is None or int(found[2]) > U64_MAX:
         return None

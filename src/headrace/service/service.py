@@ -16,20 +16,19 @@ from headrace.bus import BusSettings, Lane, Writer
 from headrace.bus.lanes import claim_all
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
+from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
-from headrace.gateway.door.admission import AdmissionSettings
+from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
-from headrace.gateway.settings import GatewaySettings
-from headrace.gateway.transports.tls import TlsSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox, InboxSettings
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
 from headrace.market.settings import MarketSettings
 from headrace.model.errors import TransientError
-from headrace.model.states import STATEFUL
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
@@ -65,8 +64,6 @@ from headrace.sources.subscriptions import parse_all
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """So long what the source has brought is still published at the end; only in a flood there is more."""
-STUCK_S: Final = 10.0
-"""Updates that wait for so long, while none is taken, mean that the pipeline stands."""
 
 ASKED_ONLY: Final = "health"
 """A topic of which there is nothing: whether bus and cache answer is all that counts."""
@@ -81,6 +78,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "config": "tasks",
         "source": "source",
         "rpc": "source",
+        "cache": "cache",
         "gateway": "gateway",
         "pools": "tasks",
         "recorder": "recording",
@@ -147,7 +145,7 @@ class Service:
         self.writers: Mapping[Lane, Writer] = {}
         """What this process publishes with, once it runs."""
         self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
-        self.bus.subscribe(self.cache.apply, kinds=STATEFUL)
+        self.state: CacheFeed | None = None
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -173,14 +171,17 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             stack.push_async_callback(self.bus.close)
+            stack.push_async_callback(self.cache.close)
             orders = None
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, self.clock, self.metrics)
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             self.writers = await claim_all(self.bus)
+            self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
+            tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
@@ -217,7 +218,7 @@ class Service:
         inbox.on_trouble = self.probes.trouble("inbox")
         add("bus", self._check_bus)
         add("cache", self._check_cache)
-        add("pipeline", self._check_pipeline)
+        add("pipeline", self.pipeline.check)
         add("tasks", partial(_check_tasks, tasks))
         add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
 
@@ -225,12 +226,8 @@ class Service:
         await self.bus.top(ASKED_ONLY)
 
     async def _check_cache(self, *, thorough: bool) -> None:
-        await self.cache.snapshot(ASKED_ONLY)
-
-    async def _check_pipeline(self, *, thorough: bool) -> None:
-        waited_s = self.clock.monotonic() - (self.pipeline.received_at or 0.0)
-        if len(self._outlet) and waited_s > STUCK_S:
-            raise TransientError(f"{len(self._outlet)} updates wait, and none was taken for {waited_s:.0f} s")
+        if self.state is not None:
+            await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
         """How far the chain is known here, for the heartbeats."""
@@ -252,26 +249,29 @@ class Service:
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
-        self.gateway = Gateway(
-            self.config.section(GatewaySettings),
-            self.bus,
-            self.health,
-            self.metrics,
-            self.clock,
-            cache=self.cache,
-            inbox=inbox,
-            writers=self.writers,
-            supervisor=tasks,
+        options = GatewayOptions(
             server_id=self.config.section(CoreSettings).server_id,
-            head=self.head,
+            gateway=self.config.section(GatewaySettings),
+            admission=self.config.section(AdmissionSettings),
+            tls=self.config.section(TlsSettings),
             demo=self._play,
             dashboard=features.dashboard,
             expose_metrics=features.metrics,
-            admission=self.config.section(AdmissionSettings),
-            tls=self.config.section(TlsSettings),
+        )
+        context = GatewayContext(
+            bus=self.bus,
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            supervisor=tasks,
+            head=self.head,
+            cache=self.state,
+            inbox=inbox,
+            writers=self.writers,
             orders=orders.intake if orders is not None else None,
             auth=auth,
         )
+        self.gateway = Gateway(options, context)
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
         await self.gateway.start()

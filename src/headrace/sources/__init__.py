@@ -15,8 +15,10 @@ NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
-    """How a source ended: a value, not an exception. `exhausted`: a recording is over. `stopped`: it was asked to.
-    `failed`: it can't go on and says why; a failure that may pass is retried inside the source and never ends it.
+    """How a source ended, as a value and not an exception.
+
+    `exhausted`: a recording is over. `stopped`: the source was stopped. `failed`: the source can't go on, and `detail`
+    says why; a failure that may pass is retried inside the source and never ends it.
     """
 
     how: Literal["exhausted", "stopped", "failed"]
@@ -36,16 +38,23 @@ class Source(Protocol):
 
     @property
     def covered(self) -> Mapping[str, int]:
-        """Feed → the slot up to which everything was delivered or declared as a gap; brought up to date when `run`
-        ends. Empty for a source that does not follow the chain."""
+        """Feed → the slot up to which everything was delivered or declared as a gap.
+
+        Brought up to date when `run` ends. Empty for a source that does not follow the chain.
+        """
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
-        """Deliver until the end; may be called once. `covered` is that of an earlier source of the same kind: what was
-        missed since is a gap."""
+        """Deliver until the end; may be called once.
+
+        `covered` is that of an earlier source of the same kind: what was missed since then is a gap.
+        """
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Change the subscriptions while running, without an interruption of those that stay. Raises ConfigError and
-        changes nothing for a text that can't be parsed. A source without subscriptions does nothing."""
+        """Change the subscriptions while running, without an interruption of the feeds that stay.
+
+        Raises ConfigError, and changes nothing, for a text that can't be parsed. A source without subscriptions does
+        nothing.
+        """
 
 
 SOURCES: Final = Register[Source](

@@ -1,4 +1,4 @@
-"""From `getBlocks` answers to slot statuses: which processed slots were confirmed and which died. Pure."""
+"""Statuses of slots by the answers to `getBlocks`: confirmed, or dead. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -6,11 +6,11 @@ from headrace.model.updates import SlotStatus
 from headrace.sources.head import NEAR
 
 SPAN_MAX: Final = 500
-"""Slots asked for at once, and the most that are kept waiting: ten times as long as confirmation normally takes."""
+"""Slots of one `getBlocks`, and the most that wait: ten times as long as confirmation normally takes."""
 
 
 class SlotOutcome(NamedTuple):
-    """A slot reached a status; `parent` where it is known."""
+    """The status that a slot has reached; `parent` where it is known."""
 
     slot: int
     status: SlotStatus
@@ -18,10 +18,10 @@ class SlotOutcome(NamedTuple):
 
 
 class Confirmations:
-    """Keeps the processed slots that wait for a verdict.
+    """Processed slots that are neither confirmed nor dead yet.
 
-    A slot is confirmed when a node lists it, or when a listed slot stands on it; it is dead when a later slot is listed
-    and neither is so.
+    A slot is confirmed when a node lists it, or when a listed slot descends from it. It is dead when a later slot is
+    listed and neither is the case.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Confirmations:
         self._settled = 0
 
     def processed(self, slot: int, parent: int | None = None) -> None:
-        """A node began `slot` on top of `parent`, or delivered something of it."""
+        """Add a slot that a node began on top of `parent`, or of which a node delivered an update."""
         if slot <= self._settled:
             return
         if parent is not None or slot not in self._parents:
@@ -38,20 +38,23 @@ class Confirmations:
             self._give_up()
 
     def come_down(self, head: int) -> None:
-        """The chain is only at `head`: what was said of slots beyond it is forgotten."""
+        """Forget slots beyond `head`, where the chain really is."""
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot <= head + NEAR}
         if self._settled > head + NEAR:
             self._settled = 0
 
     def span(self) -> tuple[int, int] | None:
-        """The range to ask for, ends included; None if nothing waits. What is older than SPAN_MAX is given up."""
+        """Return the range of slots to ask for, both ends included; None if none waits.
+
+        Slots older than SPAN_MAX are given up.
+        """
         self._give_up()
         if not self._parents:
             return None
         return (max(self._settled + 1, self._oldest) if self._settled else min(self._parents)), self._head
 
     def listed(self, blocks: list[int], span: tuple[int, int]) -> list[SlotOutcome]:
-        """The node says that of `span` these slots are on the confirmed chain. Ascending verdicts."""
+        """Take the slots of `span` that a node lists as confirmed; return what follows, ascending by slot."""
         chain = {slot for slot in blocks if span[0] <= slot <= span[1]}
         if not chain:
             return []
@@ -60,18 +63,18 @@ class Confirmations:
             parent = self._parents.get(slot)
             if slot in chain and parent is not None and parent >= span[0]:
                 chain.add(parent)
-        verdicts: list[SlotOutcome] = []
+        outcomes: list[SlotOutcome] = []
         below: int | None = None
         for slot in sorted(chain | {slot for slot in self._parents if slot < newest}):
             if slot in chain:
                 parent = self._parents.get(slot)
-                verdicts.append(SlotOutcome(slot, "confirmed", below if parent is None else parent))
+                outcomes.append(SlotOutcome(slot, "confirmed", below if parent is None else parent))
                 below = slot
             else:
-                verdicts.append(SlotOutcome(slot, "dead", self._parents.get(slot)))
+                outcomes.append(SlotOutcome(slot, "dead", self._parents.get(slot)))
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot > newest}
         self._settled = newest
-        return verdicts
+        return outcomes
 
     @property
     def _head(self) -> int:
@@ -82,5 +85,6 @@ class Confirmations:
         return self._head - SPAN_MAX + 1
 
     def _give_up(self) -> None:
-        if self._parents and min(self._parents) < self._oldest:
-            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= self._oldest}
+        oldest = self._oldest  # worked out once: each time looks at all that wait
+        if self._parents and min(self._parents) < oldest:
+            self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= oldest}

@@ -49,9 +49,11 @@ Arrival: TypeAlias = Content | LandedNotice | SlotNotice | SignatureNotice | Unr
 
 
 class Parting(NamedTuple):
-    """Why a connection ended. `reason` is a constant: `refused` (not established), `denied` (nor would another try be:
-    a wrong key or path), `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`,
-    `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node asks for a pause of so many seconds.
+    """Why a connection ended.
+
+    `reason` is a constant: `refused` (not established), `denied` (another attempt would fail too: a wrong key or path),
+    `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is
+    for people and holds no secret. `rest_s`: the node asks for a pause of so many seconds.
     """
 
     reason: str

@@ -20,23 +20,23 @@ class Hole(NamedTuple):
 
 
 class Coverage:
-    """The union of what all connections have delivered of one feed, in slots.
+    """Slots of one feed that connections covered, as the union over all connections.
 
-    A cover begins when a connection surely brings everything after a slot and ends with the last slot of which it
-    surely brought everything. While one live cover reaches back to the frontier, others may come and go without loss;
-    when none does, the slots between the frontier and the next cover are a hole. Slots before the first cover are no
-    loss, unless a connection that had been acknowledged ended before its cover began: then the promise is older.
-    `covered_to` is what an earlier Coverage reached, if this one goes on with it.
+    A connection's cover begins at the first slot of which it surely delivers everything, and ends with the last such
+    slot. The frontier is the slot up to which everything is covered or declared. While one live cover reaches back to
+    the frontier, others may begin and end without loss; when none does, the slots between the frontier and the next
+    cover are a hole. Slots before the first cover are no loss, unless a connection whose subscription was acknowledged
+    ended before its cover began. `covered_to` is the frontier of an earlier Coverage that this one continues.
     """
 
     PAST_MAX: Final = 32
     UNKNOWN_SLOTS: Final = 64
-    """Slots that are declared where it is not known since when the feed was promised."""
+    """Slots that are declared where nobody knows since when the feed was promised."""
 
     def __init__(self, covered_to: int | None = None) -> None:
         self._frontier = covered_to
         self._past: deque[int] = deque(maxlen=self.PAST_MAX)
-        """Where the frontier stood before, ascending: it falls back there if what raised it is taken back."""
+        """Earlier frontiers, ascending: the frontier falls back to one if the slot that raised it is taken back."""
         self._live: dict[str, int] = {}
 
     @property
@@ -45,8 +45,10 @@ class Coverage:
         return bool(self._live)
 
     def begin(self, connection: str, first_slot: int, head: int = 0) -> Hole | None:
-        """`connection` brings everything from `first_slot` on. Returns the hole that is thereby bounded. Where the
-        chain is only at `head`, a frontier beyond it was never reached, and is taken back."""
+        """Begin the cover of `connection` at `first_slot`; return the hole that it bounds, if there is one.
+
+        A frontier beyond `head`, where the chain is, was never reached: it is taken back.
+        """
         if head:
             self._fall_back(max(head, first_slot))
         if self._frontier is None:
@@ -55,7 +57,7 @@ class Coverage:
         return self._hole()
 
     def end(self, connection: str, last_slot: int) -> Hole | None:
-        """`connection` is lost; it brought everything up to `last_slot`. Returns a hole if others do not join."""
+        """End the cover of `connection` with `last_slot`; return the hole before the next live cover, if any."""
         first_slot = self._live.pop(connection, None)
         if self._frontier is None:  # promised when the node took the subscription, lost before its cover began
             self._frontier = last_slot
@@ -73,9 +75,10 @@ class Coverage:
             self._frontier = self._past.pop() if self._past else head - self.UNKNOWN_SLOTS
 
     def suspend(self, last_slots: Mapping[str, int], head: int = 0) -> int | None:
-        """All connections end at once, each having brought everything up to its slot here. Returns how far the feed is
-        covered without a hole: the latest cover ends first, so none leaves one behind. Nothing is covered beyond
-        `head`, where the chain is."""
+        """End all covers at once, each with its slot in `last_slots`; return the slot up to which no hole is left.
+
+        The latest cover ends first, so that none leaves a hole. Nothing is covered beyond `head`, where the chain is.
+        """
         for connection in sorted(last_slots, key=lambda name: self._live.get(name, 0), reverse=True):
             self.end(connection, last_slots[connection])
         if head:

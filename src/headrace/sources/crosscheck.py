@@ -23,9 +23,11 @@ _log = structlog.get_logger("source")
 
 
 class CrossCheck:
-    """Call `once` every `check_s`. `getSlot` is a witness of the head, and, through `on_slot`, the head of a connection
-    whose node has no slot subscription. A connection that no longer delivers what the ledger lists is parted; for one
-    that lacks nothing this is recorded, as slots alone do not prove that a feed lives.
+    """Comparison of connections with the ledger; call `once` every `check_s`.
+
+    `getSlot` is a witness of the head, and, through `on_slot`, the head of a connection whose node has no slot
+    subscription. A connection that no longer delivers what the ledger lists is parted. Of one that lacks nothing this
+    is recorded, because slots alone do not prove that a feed is alive.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class CrossCheck:
         """The ledger's slot in this round, read before any feed is compared."""
 
     async def once(self, connections: Iterable[Connection], wanted: Sequence[ChainSubscription]) -> None:
-        """Make one round. Without an answer to `getSlot` nothing is compared; a feed whose listing fails is left
-        out, and the others are compared."""
+        """Make one round.
+
+        Without an answer to `getSlot` nothing is compared; a feed whose listing fails is left out.
+        """
         connected = [connection for connection in connections if connection.connected]
         self._ledger_slot = None
         faults: list[str] = []
@@ -110,8 +114,10 @@ class CrossCheck:
                 connection.part("feed_stands", f"{feed}: nothing since slot {last}")
 
     async def _settled(self, head: int) -> int | None:
-        """Return the slot up to which the ledger has surely indexed transactions; None where the ledger's slot is far
-        ahead of `head`."""
+        """Return the slot up to which the ledger has surely indexed transactions.
+
+        None where the ledger's slot is far ahead of `head`.
+        """
         if self._ledger_slot is None:
             self._ledger_slot = await self._rpc.get_slot(self._commitment)
         settled = self._ledger_slot - self._settings.refill_settle_slots

@@ -136,8 +136,10 @@ class FetchQueue:
 
 
 class Pace:
-    """Rate of calls to one node, at most `most_per_s`: at first it doubles within about a second of full use, after the
-    first refusal it grows by about one call a second each second; a refusal halves it.
+    """Rate of calls to one node, at most `most_per_s`.
+
+    At first the rate doubles within about a second of full use; after the first refusal it grows by about one call a
+    second each second. A refusal halves it.
     """
 
     def __init__(self, most_per_s: float) -> None:
@@ -156,12 +158,12 @@ class Pace:
         return taken
 
     def answered(self, calls: int) -> None:
-        """Go faster: the node answered so many calls."""
+        """Raise the rate: the node answered so many calls."""
         step = calls / self.per_s if self._refused else calls
         self.per_s = min(self._most_per_s, self.per_s + step)
 
     def refused(self, now: float) -> None:
-        """Go half as fast: the node wants less. Refusals of calls that were under way together count as one."""
+        """Halve the rate. Refusals of calls that were under way together count as one."""
         self._refused = True
         self._credit = 0.0
         if now - self._halved_at >= 1.0:

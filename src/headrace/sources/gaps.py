@@ -46,8 +46,10 @@ class Gaps:
         return len(self._open)
 
     def close(self) -> None:
-        """Open no more gaps, and declare the open ones unrecoverable, as far as the outlet has room: the source stops,
-        and its tasks with it."""
+        """Open no more gaps, and declare the open ones unrecoverable, as far as the outlet has room.
+
+        Called when the source stops, and the tasks that refill with it.
+        """
         self._closed = True
         for gap in self._open.values():
             update = self._update(gap, "unrecoverable", "the source stopped")

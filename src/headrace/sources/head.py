@@ -1,8 +1,8 @@
-"""How far the chain is, by the words of several witnesses, none of which is believed for its height alone. Pure.
+"""The head of the chain by the slots that several witnesses name; a high slot alone proves nothing. Pure.
 
-Gaps are measured from the head. Were it the highest slot that anybody ever named, one wild number would hide every
-later loss. So a slot counts when the witness's next slots bear it out, or when another witness does; a witness that
-goes on from where it was before takes back what it said in between, and then the head comes down.
+Gaps are measured from the head. If the head were the highest slot that any witness ever named, one wrong number would
+hide every later loss. Therefore a slot counts when the next slots of its witness confirm it, or when another witness
+does. A witness that continues from an earlier slot takes back the slots named in between, and the head comes down.
 """
 
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ from itertools import pairwise
 from typing import Final
 
 STEP: Final = 8
-"""Slots between two heads of one witness that need no bearing out: two leaders who make nothing."""
+"""Slots between two heads of one witness that need no confirmation: two leaders that produce no block."""
 RATE_PER_S: Final = 6
-"""Slots that the chain may make in a second at most; so many more may lie between two heads."""
+"""Slots that the chain produces in a second at most; so many more may lie between two heads."""
 NEAR: Final = 64
-"""A witness that is no further behind another one is borne out by it."""
+"""A slot so close below another witness's head is confirmed by it."""
 APART: Final = 512
-"""Witnesses that are further apart contradict each other: no node that works is so far behind."""
+"""Witnesses that are further apart contradict each other: no working node is so far behind."""
 BORNE_OUT: Final = 3
-"""Slots in a row of one witness that bear out a jump, the first one included; 2 while it has no head yet."""
+"""Slots in a row of one witness that confirm a jump, the first one included; one less while it has no head yet."""
 RUNS_MAX: Final = 4
 
 
@@ -35,7 +35,7 @@ class _Run:
 
 
 class Climb:
-    """The heads of one witness. `slot` is the newest that counts, 0 if none does; `wild` counts what was taken back."""
+    """Heads of one witness. `slot` is the newest that counts, 0 if none does; `wild` counts those taken back."""
 
     def __init__(self) -> None:
         self.slot = self.wild = self.wildest = 0
@@ -44,8 +44,10 @@ class Climb:
         self._runs: list[_Run] = []
 
     def hear(self, slot: int, now: float, others: int = 0, others_at: float | None = None) -> bool:
-        """Return whether `slot` counts; `others` is the head by the other witnesses' word of the time `others_at`, 0 if
-        there is none."""
+        """Take a slot; return whether it counts.
+
+        `others` is the head by the other witnesses at the time `others_at`, 0 if there is none.
+        """
         fits = [run for run in self._runs if run.reaches(slot, now)]
         if not fits:
             run = self._begin(slot, now)
@@ -77,7 +79,7 @@ class Climb:
         return run.count >= (BORNE_OUT if self._held is not None else BORNE_OUT - 1)
 
     def _drop_others(self) -> None:
-        """The witness goes on from where it was: what it said in between does not count towards anything."""
+        """Forget the slots named in between: the witness continues from its head."""
         for run in self._runs:
             if run is not self._held and run.count:
                 run.count = 0
@@ -90,7 +92,7 @@ class Climb:
 
 
 class Heads:
-    """The climbs of all witnesses, by name."""
+    """Heads of all witnesses, by name."""
 
     def __init__(self) -> None:
         self._climbs: dict[str, Climb] = {}
@@ -98,15 +100,15 @@ class Heads:
 
     @property
     def slot(self) -> int:
-        """The head that is believed; 0 while there is none."""
+        """The head of the chain; 0 while it is unknown."""
         return self._agreed(climb.slot for climb in self._climbs.values()) or self._last
 
     def of(self, witness: str) -> Climb:
-        """Return the witness's own climb."""
+        """Return the heads of one witness."""
         return self._climbs.setdefault(witness, Climb())
 
     def others(self, witness: str, now: float) -> int:
-        """Return the head by all other witnesses' word; without any, what was last believed, as it may be now."""
+        """Return the head by all other witnesses; without any, the last known head, moved on by the time since."""
         slot = self._agreed(climb.slot for name, climb in self._climbs.items() if name != witness)
         return slot or (self._last + round(RATE_PER_S / 2 * (now - self._last_at)) if self._last else 0)
 
@@ -115,7 +117,7 @@ class Heads:
         return max(known, default=self._last_at)
 
     def hear(self, witness: str, slot: int, now: float) -> bool:
-        """A witness named `slot`; return whether it counts. It does not where two others agree on another head."""
+        """Take a slot that a witness names; return whether it counts. Two witnesses that agree overrule a third."""
         counts = self.of(witness).hear(slot, now, self.others(witness, now), self._others_at(witness))
         believed = self.slot
         if believed:
@@ -123,12 +125,12 @@ class Heads:
         return counts and witness not in self.contradicted()
 
     def forget(self, witness: str) -> None:
-        """The witness is gone."""
+        """Forget a witness that is gone."""
         self._last = self.slot
         self._climbs.pop(witness, None)
 
     def ahead(self) -> dict[str, int]:
-        """Return by how many slots a witness is ahead of the head that is believed, of those that contradict it."""
+        """Return, for each witness that contradicts the head, by how many slots it is ahead of it."""
         believed = self.slot
         return {name: climb.slot - believed for name, climb in self._climbs.items() if climb.slot > believed + APART}
 
@@ -145,8 +147,10 @@ class Heads:
 
     @staticmethod
     def _agreed(slots: Iterable[int]) -> int:
-        """The highest slot that another one is not far below; where none agree, the lowest: too low a head declares too
-        much, too high a one nothing."""
+        """Return the highest slot that another one confirms; where none agree, the lowest.
+
+        A head that is too low declares too many gaps, one that is too high declares none.
+        """
         known = sorted((slot for slot in slots if slot), reverse=True)
         for slot, below in pairwise(known):
             if slot - below <= APART:

@@ -115,8 +115,9 @@ class SourceHealth:
 
 
 class Outage:
-    """Losses of one endpoint in a row: the first is logged, then ever fewer, and the recovery once. Times are monotonic
-    seconds.
+    """Losses of one endpoint in a row: the first is logged, then ever fewer, and the recovery once.
+
+    Times are monotonic seconds.
     """
 
     def __init__(self, source: str, url: str) -> None:

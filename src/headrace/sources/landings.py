@@ -32,8 +32,10 @@ class Landings:
     async def admit(
         self, update: LogsUpdate | TransactionUpdate, wanted: Sequence[ChainSubscription]
     ) -> LogsUpdate | TransactionUpdate | None:
-        """Return an unproven update as it is to be delivered: as proven if its block is known to hold it, and None if
-        its block is known not to."""
+        """Return an unproven update as it is to be delivered, None if it must not be.
+
+        It is returned as proven if its block is known to hold it; None if its block is known not to hold it.
+        """
         known = self._proofs.known(update.slot, update.signature)
         if known is False:
             self._metrics.bad(update.source, "not_in_block")

@@ -37,8 +37,9 @@ class Fetched(NamedTuple):
 
 
 class Ledger:
-    """Reads for the source `name`, at `commitment`. A failure that may pass is retried until the read's deadline, then
-    raised: HeadraceError.
+    """Reads for the source `name`, at `commitment`.
+
+    A failure that may pass is retried until the deadline of the read, then raised: HeadraceError.
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class Ledger:
             await self.clock.sleep(backoff.next_s())
 
     async def pruned(self, from_slot: int, deadline: float) -> list[str]:
-        """Return, in words, what the node's ledger lacks from `from_slot` on: a node with pruned blocks lists the
-        rest as if that were all."""
+        """Return, in words, what the node's ledger lacks from `from_slot` on.
+
+        A node with pruned blocks lists the rest as if that were all.
+        """
         try:
             first = await self.again(self.rpc.get_first_available_block, deadline)
         except RpcError:
@@ -184,8 +187,11 @@ class Listing:
 
 
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
-    """Return what a transaction shows in full although parts of it were not stored, so that a whole view that comes
-    later is no repeat: its logs alone where the inner instructions are lacking, nothing where both are."""
+    """Return the part of a transaction that is complete although other parts were not stored.
+
+    The logs alone where the inner instructions are lacking, None where both are; so a whole view that comes later is no
+    repeat.
+    """
     if "innerInstructions" not in lacks:
         return update
     if update.logs is None:

@@ -25,7 +25,6 @@ from headrace.sources.connection import (
     SlotNotice,
     Unreadable,
 )
-from headrace.sources.coverage import Coverage, Hole, UnreadableSlots
 from headrace.sources.crosscheck import CrossCheck
 from headrace.sources.fetching import SignatureFetcher, TransactionFetcher
 from headrace.sources.gaps import Gaps
@@ -33,6 +32,7 @@ from headrace.sources.head import NEAR
 from headrace.sources.health import SourceHealth
 from headrace.sources.landings import Landings
 from headrace.sources.ledger import Ledger
+from headrace.sources.losses import Losses
 from headrace.sources.metrics import SourceMetrics
 from headrace.sources.proofs import Proofs
 from headrace.sources.proving import Prover
@@ -73,14 +73,12 @@ class MergedStream:
         self.clock, self.metrics = clock, metrics
         self.connections: dict[int, Connection] = {}
         self._settings, self._health, self._outlet, self._tasks, self._rpc = settings, health, outlet, tasks, rpc
-        feeds = {subscription.feed for subscription in self.wanted}
-        self._coverage = {feed: Coverage(slot) for feed, slot in covered.items() if feed in feeds}
-        self._unreadable = UnreadableSlots()
         self._recent = Recent()
         self._proofs = Proofs()
         ledger = Ledger(name, rpc, settings=settings, clock=clock, metrics=metrics) if rpc is not None else None
         refill = Refill(ledger, outlet=outlet, recent=self._recent) if ledger is not None else None
         self.gaps = Gaps(name, refill, clock=clock, outlet=outlet, tasks=tasks)
+        self._losses = Losses(self.wanted, covered, self.gaps)
         self._signatures = SignatureFetcher(
             name, ledger, outlet=outlet, gaps=self.gaps, tasks=tasks, take=self._take_signature
         )
@@ -143,24 +141,17 @@ class MergedStream:
         """End all connections at once and declare what is open; return feed → the slot up to which it is covered."""
         self._declare_unreadable()
         self.gaps.close()
-        ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
-        for connection in self.connections.values():
-            for feed, last_slot in connection.surely().items():
-                ends.setdefault(feed, {})[connection.name] = last_slot
-        covered = {}
-        for feed, last_slots in ends.items():
-            reached = self._coverage.get(feed, Coverage()).suspend(last_slots, self._slots.head)
-            if reached is not None:
-                oldest = self._fetcher.oldest(feed)
-                covered[feed] = reached if oldest is None else min(reached, oldest - 1)
+        covered = self._losses.suspend(self.connections.values(), self._slots.head)
+        for feed in covered:
+            oldest = self._fetcher.oldest(feed)
+            covered[feed] = covered[feed] if oldest is None else min(covered[feed], oldest - 1)
         return covered
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:
         """Replace the subscriptions; feeds that are no longer wanted are forgotten."""
         self.wanted = tuple(wanted)
-        kept = {subscription.feed for subscription in self.wanted}
-        self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
-        self._recent.keep(kept)
+        self._losses.want(self.wanted)
+        self._recent.keep({subscription.feed for subscription in self.wanted})
         self._fetcher.keep(self.wanted)
         for connection in self.connections.values():
             connection.want(self.wanted)
@@ -174,9 +165,7 @@ class MergedStream:
     def end(self, connection: Connection, reason: str) -> None:
         """Let a connection go: slots that it surely delivered stay covered, all others that none covers are a gap."""
         del self.connections[connection.number]
-        for feed, last_slot in connection.surely(reason).items():
-            coverage = self._coverage.setdefault(feed, Coverage())
-            self._declare(feed, coverage.end(connection.name, last_slot))
+        self._losses.end(connection, reason)
         self._slots.forget(connection.name)
 
     async def take(self, connection: Connection, arrival: Arrival, received_ns: int) -> None:
@@ -252,7 +241,7 @@ class MergedStream:
         """Drop a `signature:` subscription, which is answered once; return whether it was still wanted."""
         if subscription not in self.wanted:
             return False
-        self.wanted = tuple(kept for kept in self.wanted if kept != subscription)
+        self.wanted = self._losses.wanted = tuple(kept for kept in self.wanted if kept != subscription)
         for connection in self.connections.values():
             connection.want(self.wanted)
         return True
@@ -294,9 +283,7 @@ class MergedStream:
         now, slot = self.clock.monotonic(), self._slots.head_of(connection.name)
         connection.watch.slot(slot, now)
         begun = connection.progress.slot(slot, root, self._slots.head_of_others(connection.name))
-        for feed, first_slot in begun:
-            coverage = self._coverage.setdefault(feed, Coverage())
-            self._declare(feed, coverage.begin(connection.name, first_slot, self._slots.head))
+        self._losses.begin(connection, begun, self._slots.head)
         for other in self.connections.values():
             if other is not connection:
                 other.watch.witness(self._slots.head_of_others(other.name), now)
@@ -321,21 +308,11 @@ class MergedStream:
         self._lose(connection, Unreadable(subscriptions, "slot_jump"))
 
     def _lose(self, connection: Connection, lost: Unreadable) -> None:
-        """Remember an unreadable notification as a hole: the slot that it names, or all that the node may be at."""
+        """Count a notification that can't be read, and let its slots be declared as a gap."""
         connection.note_unreadable(lost, self.clock.monotonic())
         for subscription in lost.subscriptions:
             self.metrics.unreadable(connection.name, subscription.kind)
-            hole = self._hole_of(connection, subscription, lost.slot)
-            if hole is not None and subscription.kind != "signature":
-                self._unreadable.note(subscription, hole, lost.pubkey)
-
-    def _hole_of(self, connection: Connection, subscription: ChainSubscription, slot: int | None) -> Hole | None:
-        """Return the slots of an unreadable notification; None where nothing was promised yet."""
-        head = connection.progress.head or self._slots.head
-        if slot is not None and self._slots.is_near(slot, head):
-            return Hole(slot, slot)
-        reached = connection.progress.surely(alive=(subscription.feed,)).get(subscription.feed)
-        return Hole(min(reached, head) + 1, head + 1) if head and reached is not None else None
+        self._losses.unreadable(connection, lost, self._slots.head)
 
     async def _declare_unreadable_often(self) -> None:
         while True:
@@ -343,17 +320,8 @@ class MergedStream:
             self._declare_unreadable()
 
     def _declare_unreadable(self) -> None:
-        found = self._unreadable.take()
-        for each in found:
-            if each.subscription in self.wanted:
-                self.gaps.add(each.subscription, each.hole, each.pubkeys)
-        if found:
+        if self._losses.declare_unreadable():
             self.report()
-
-    def _declare(self, feed: str, hole: Hole | None) -> None:
-        for subscription in self.wanted:
-            if hole is not None and subscription.feed == feed:
-                self.gaps.add(subscription, hole)
 
     # Questions over HTTP.
 

@@ -6,23 +6,23 @@ from typing import Final
 from headrace.model.updates import Commitment
 
 PATIENCE: Final = 6
-"""While every other witness says that the chain itself stands, a silent connection is kept this many times longer."""
+"""A silent connection is kept this many times longer while all other witnesses see the chain itself stand."""
 
 
 class Progress:
-    """How far one connection has come with each of its feeds, so that what it surely brought can be told afterwards.
+    """Progress of one connection with each of its feeds, from which follows what it surely delivered.
 
-    A node announces a slot when it begins it and delivers the slot's content when it is done, in an order of its own
-    between forks; so the second head heard after an acknowledgement bounds what may have been missed before, and the
-    last `margin_slots` before a loss count as not brought.
+    A node announces a slot when it begins, and sends the slot's updates when it is done, with forks in any order.
+    Therefore the second head after an acknowledgement bounds what may have been missed before, and the last
+    `margin_slots` before a loss count as not delivered.
 
-    A node may drop a feed and go on with its slots. Of a feed that the ledger lists, heads therefore prove nothing: it
-    was brought up to its last update, or up to where the ledger bore out that there was no other.
+    A node may drop a feed and still send slots. For a feed that the ledger lists, heads therefore prove nothing: it was
+    delivered up to its last update, or up to the slot at which the ledger had no other transaction.
     """
 
     HEADS_AFTER_ACK: Final = 2
     AHEAD_MAX: Final = 512
-    """Slots by which others' heads may put off the begin of a cover."""
+    """Slots by which the heads of other connections may put off the begin of a cover."""
 
     def __init__(self, commitment: Commitment, margin_slots: int) -> None:
         self._commitment, self._margin_slots = commitment, margin_slots
@@ -36,8 +36,10 @@ class Progress:
         self.head = self.root = 0
 
     def acknowledged(self, feed: str, commitment: Commitment | None = None, *, listed: bool = False) -> None:
-        """The node took the subscription; its cover begins some heads later. `commitment`: that of this feed.
-        `listed`: the ledger lists what lands on it."""
+        """Take the node's consent to a subscription; the cover of its feed begins some heads later.
+
+        `commitment` is that of this feed. `listed`: the ledger lists its transactions.
+        """
         self._commitments[feed] = commitment or self._commitment
         if listed:
             self._listed.add(feed)
@@ -45,7 +47,7 @@ class Progress:
         self._promised[feed] = self.head
 
     def forget(self, feed: str) -> None:
-        """The feed is not wanted any more."""
+        """Forget a feed that is no longer subscribed to."""
         for known in (self._waiting, self._promised, self._first, self._commitments, self._borne_out, self.last):
             known.pop(feed, None)
         self._listed.discard(feed)
@@ -56,18 +58,20 @@ class Progress:
         return not self._waiting
 
     def first(self, feed: str) -> int | None:
-        """The first slot that is surely whole, None while the cover has not begun."""
+        """Return the first slot of a feed that is surely whole, None while its cover has not begun."""
         return self._first.get(feed)
 
     def promise(self, slot: int) -> None:
-        """The first head was heard, of which nothing tells yet whether it counts: what is acknowledged is promised from
-        there on."""
+        """Let acknowledged feeds be promised from `slot` on: the first head, which may not count yet."""
         for feed in self._waiting:
             self._promised[feed] = self._promised[feed] or slot
 
     def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
-        """The head is `slot` now (`others_head`: by others' word). Returns the feeds whose cover begins, each with the
-        first slot that is surely whole. A head that is lower than before takes back what was said in between."""
+        """Take a new head; return the feeds whose cover begins, each with the first slot that is surely whole.
+
+        `others_head` is the head by the other connections. A head that is lower than the last one takes back the heads
+        in between.
+        """
         if slot < self.head:
             self._come_down(slot)
         self.head, self.root = slot, max(self.root, min(root, slot))
@@ -86,7 +90,7 @@ class Progress:
         return begun
 
     def _come_down(self, slot: int) -> None:
-        """Covers that began above `slot` have yet to begin."""
+        """Take back covers that began above `slot`."""
         for feed in [feed for feed, first in self._first.items() if first > slot + self.AHEAD_MAX + 1]:
             del self._first[feed]
             self._waiting[feed] = 0
@@ -96,24 +100,26 @@ class Progress:
         self.root = min(self.root, slot)
 
     def brought(self, feed: str, slot: int) -> None:
-        """Something of `slot` was delivered on `feed`."""
+        """Remember that an update of `slot` was delivered on `feed`."""
         if slot > self.last.get(feed, 0):
             self.last[feed] = slot
 
     def borne_out(self, feed: str, slot: int) -> None:
-        """The ledger, at `slot`, holds nothing of `feed` that was not brought since its cover began. That goes for no
-        slot which the node itself has yet to pass by the margin."""
+        """Remember that the ledger at `slot` has no undelivered transaction of `feed` since its cover began.
+
+        Slots that the node itself has not passed by the margin do not count.
+        """
         slot = min(slot, self.head - self._margin_slots)
         if feed in self._first and slot > self._borne_out.get(feed, 0):
             self._borne_out[feed] = slot
 
     def surely(self, *, trust_head: bool = True, alive: Container[str] = ()) -> dict[str, int]:
-        """Feed → the last slot up to which all was brought, for every feed whose cover had begun; for one that was only
-        acknowledged, the slot after which it was promised.
+        """Return feed → the last slot up to which everything was delivered.
 
-        At `processed` the head tells. Later commitments lag behind it: there the root tells (`confirmed`), and what the
-        feed itself brought. `trust_head` is False where the node dropped feeds while its slots went on. For a listed
-        feed neither tells, unless it is `alive`: something of it, if only unreadable, came just now.
+        For a feed whose cover has not begun: the slot after which it was promised. At `processed` the head is the
+        bound. Later commitments lag behind the head: there the bound is the root (`confirmed`), and the feed's own last
+        update. `trust_head` is False where the node dropped feeds while it sent slots. For a listed feed neither head
+        nor root counts, unless the feed is `alive`: a message of it came just now, readable or not.
         """
         reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
@@ -130,9 +136,9 @@ class Progress:
 
 
 class Watch:
-    """Watches one connection. Feed it what happens; `verdict` names the reason to give the connection up.
+    """Watch over one connection; `verdict` names the reason to give the connection up.
 
-    `head` is where this connection is, `reference` where others say that the chain is: `getSlot` over HTTP, other
+    `head` is the slot of this connection, `reference` that of the chain by others: `getSlot` over HTTP, other
     connections. Both may come down again.
     """
 
@@ -144,29 +150,29 @@ class Watch:
 
     @property
     def lag_slots(self) -> int:
-        """How many slots the connection is behind the reference; 0 if it leads or nothing is known."""
+        """Slots that the connection is behind the reference; 0 if it leads or nothing is known."""
         return max(0, self.reference - self.head) if self.head and self.reference else 0
 
     def message(self, now: float) -> None:
-        """Anything arrived, good or bad."""
+        """Take note of a message, readable or not."""
         self._last_message = now
 
     def excuse(self, now: float) -> None:
-        """Nobody was reading: neither silence nor a standing head says anything about the node."""
+        """Begin to wait anew: nothing was read, so neither silence nor a standing head says anything about the node."""
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:
-        """Take `slot` for where the connection is. One that is lower takes a claim back, and is no advance."""
+        """Take `slot` as the connection's head. A lower one takes a claim back, and is no advance."""
         if slot > self.head:
             self._last_advance = now
         self.head = slot
 
     def witness(self, slot: int, now: float) -> None:
-        """Another way to the chain knows of `slot`."""
+        """Take `slot` as the head of the chain by others."""
         self.reference, self._reference_at = slot, now
 
     def verdict(self, now: float) -> str | None:
-        """Why the connection should be given up, or None: `behind`, `silent` or `head_stands`."""
+        """Return why to give the connection up: `behind`, `silent`, `head_stands`, or None."""
         standing_s = now - self._last_advance
         if self.head and self.lag_slots > self._stall_slots and standing_s > self._stall_s / 2:
             return "behind"

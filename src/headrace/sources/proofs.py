@@ -1,7 +1,7 @@
-"""Which delivered transactions are in their slots' blocks: what waits for proof, and what the answers prove. Pure.
+"""Proof that delivered transactions are in the blocks of their slots, by the answers of nodes. Pure.
 
-A node that tells of a transaction at `processed` has only its own bank behind its word. That the slot is confirmed says
-nothing of the transaction: it may have been made up, or told of the wrong slot.
+A transaction sent at `processed` stands in the bank of one node only. The confirmation of its slot proves nothing: the
+node may have made the transaction up, or named the wrong slot.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -12,19 +12,19 @@ from headrace.sources.subscriptions import ChainSubscription
 WAITING_MAX: Final = 100_000
 """Signatures that wait at most; beyond that the oldest slot is given up."""
 WINDOW_SLOTS: Final = 500
-"""A signature that is this far below the head unproven is given up, before the fork window of 512 slots ends."""
+"""An unproven signature so far below the head is given up, before the fork window of 512 slots ends."""
 WAIT_S: Final = 300.0
-"""Nor does any wait longer than this."""
+"""No signature waits longer than this."""
 AHEAD_SLOTS: Final = 8
-"""A node that is not this far beyond a slot may not know its transactions yet: its null is no "no"."""
+"""A node that is not so far beyond a slot may not know its transactions yet: its null proves nothing."""
 REMEMBERED_SLOTS: Final = 150
-"""Nodes remember the signatures of so many slots whether or not they keep a history."""
-NOES: Final = 2
-"""A signature is absent when nobody knew it so often, a round apart."""
+"""Nodes without a history remember the signatures of so many slots."""
+DENIALS: Final = 2
+"""A signature is absent when no node knew it in so many rounds."""
 
 
 class Status(NamedTuple):
-    """A node's word on a signature: the slot it is in, whether it succeeded, whether that is confirmed."""
+    """Status of a signature at a node: its slot, whether it succeeded, whether the slot is confirmed."""
 
     slot: int
     succeeded: bool
@@ -32,8 +32,10 @@ class Status(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One endpoint's answer: where it stands, and a word for each signature; None is "not known", "" is unreadable.
-    `history`: it looked further back than what nodes remember anyway."""
+    """One endpoint's answer: its slot, and a status for each signature; None is "not known", "" is unreadable.
+
+    `history`: the endpoint searched further back than nodes without a history remember.
+    """
 
     slot: int
     words: Sequence[Status | str | None]
@@ -45,7 +47,7 @@ class Waiting(NamedTuple):
 
     slot: int
     signature: str
-    noes: int
+    denials: int
 
 
 class Proven(NamedTuple):
@@ -58,20 +60,22 @@ class Proven(NamedTuple):
     feeds: tuple[ChainSubscription, ...] = ()
 
 
-class _Told:
-    __slots__ = ("noes", "since", "subscriptions", "succeeded")
+class _Unproven:
+    __slots__ = ("denials", "since", "subscriptions", "succeeded")
 
     def __init__(self, succeeded: bool, since: float) -> None:
-        self.succeeded, self.since, self.noes = succeeded, since, 0
+        self.succeeded, self.since, self.denials = succeeded, since, 0
         self.subscriptions: dict[ChainSubscription, None] = {}
 
 
 class Proofs:
-    """Feed it what is delivered and which slots are decided; `due` names what to ask for, `answered` takes the answers.
-    What is known of a signature is remembered for WINDOW_SLOTS, so that a repeat need not wait."""
+    """Signatures that wait for proof; `due` returns those to ask for, `answered` takes the answers.
+
+    A result is remembered for WINDOW_SLOTS, so that a repeat need not wait.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, dict[str, _Told]] = {}
+        self._waiting: dict[int, dict[str, _Unproven]] = {}
         self._known: dict[int, dict[str, bool]] = {}
         self._reached = 0
         self._count = 0
@@ -87,24 +91,24 @@ class Proofs:
     def delivered(
         self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[ChainSubscription], now: float
     ) -> list[Proven]:
-        """It goes out unproven. Return what is given up to make room."""
+        """Add a signature that is delivered unproven; return those that are given up to make room."""
         told = self._waiting.setdefault(slot, {}).get(signature)
         if told is None:
-            told = self._waiting[slot][signature] = _Told(succeeded, now)
+            told = self._waiting[slot][signature] = _Unproven(succeeded, now)
             self._count += 1
         told.subscriptions.update(dict.fromkeys(subscriptions))
         return [self._give_up(next(iter(self._waiting)))] if self._count > WAITING_MAX else []
 
     def reached(self, slot: int) -> None:
-        """Slots up to here are confirmed or dead."""
+        """Let signatures of slots up to `slot` be asked for: these slots are confirmed or dead."""
         self._reached = max(self._reached, slot)
 
     def come_down(self, head: int) -> None:
-        """The chain is only at `head`."""
+        """Take back slots beyond `head`, where the chain really is."""
         self._reached = min(self._reached, head)
 
     def died(self, slot: int) -> None:
-        """The slot is dead, and all of it retracted."""
+        """Forget a slot that is dead: all of it is retracted."""
         self._count -= len(self._waiting.pop(slot, ()))
         self._known.pop(slot, None)
 
@@ -123,23 +127,27 @@ class Proofs:
 
     def due_in(self, slot: int) -> list[Waiting]:
         """Return what waits in one slot."""
-        return [Waiting(slot, signature, told.noes) for signature, told in self._waiting.get(slot, {}).items()]
+        return [Waiting(slot, signature, told.denials) for signature, told in self._waiting.get(slot, {}).items()]
 
     def answered(self, asked: Sequence[Waiting], answers: Sequence[Answer]) -> list[Proven]:
         """Return what follows from the answers of one or several endpoints to one question."""
 
-        def judge(number: int, slot: int, told: _Told) -> bool | str | None:
+        def judge(number: int, slot: int, told: _Unproven) -> bool | str | None:
             return _is_there(slot, told.succeeded, [(answer, answer.words[number]) for answer in answers])
 
         return self._settle(asked, judge)
 
     def listed(self, asked: Sequence[Waiting], signatures: Container[str]) -> list[Proven]:
-        """Return what follows from all signatures that endpoints list for the block of the slot. Whether a transaction
-        succeeded is left as it was told."""
+        """Return what follows from all signatures that endpoints list for the block of the slot.
+
+        Whether a transaction succeeded is left open.
+        """
         return self._settle(asked, lambda number, _slot, _told: asked[number].signature in signatures)
 
-    def _settle(self, asked: Sequence[Waiting], judge: Callable[[int, int, _Told], bool | str | None]) -> list[Proven]:
-        """Give those that `judge` decides their end; a first "no" only counts."""
+    def _settle(
+        self, asked: Sequence[Waiting], judge: Callable[[int, int, _Unproven], bool | str | None]
+    ) -> list[Proven]:
+        """Remove the signatures that `judge` decides, and return them; a first denial only counts."""
         landed: dict[int, list[str]] = {}
         absent: dict[int, list[str]] = {}
         for number, (slot, signature, _) in enumerate(asked):
@@ -148,8 +156,8 @@ class Proofs:
                 continue
             there = judge(number, slot, told)
             if there is False:
-                told.noes += 1
-            if there is None or (there is False and told.noes < NOES):
+                told.denials += 1
+            if there is None or (there is False and told.denials < DENIALS):
                 continue
             if there == "elsewhere":
                 there = False
@@ -187,8 +195,10 @@ class Proofs:
 
 
 def _is_there(slot: int, succeeded: bool, words: Sequence[tuple[Answer, Status | str | None]]) -> bool | str | None:
-    """True: it is in the slot's block. "elsewhere": it is in another, or failed although it was told otherwise. False:
-    nobody who must know it does. None: not known."""
+    """Return whether a signature is in the slot's block, by the statuses of several endpoints; None if unknown.
+
+    "elsewhere": it is in another block, or its outcome is another. False: an endpoint that must know it does not.
+    """
     statuses = [word for _, word in words if isinstance(word, Status) and word.confirmed]
     if any(status.slot == slot and status.succeeded == succeeded for status in statuses):
         return True

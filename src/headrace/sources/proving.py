@@ -1,4 +1,4 @@
-"""Asks, time and again, whether delivered transactions are in the blocks of their slots.
+"""Questions to nodes, time and again, whether delivered transactions are in the blocks of their slots.
 
 `getSignatureStatuses` answers for 256 at once. What a node refuses to answer is looked for in the signatures that
 `getBlock` lists.
@@ -101,11 +101,13 @@ class Prover:
         return by_slot
 
     async def _ask(self, rpc: Rpc, asked: list[Waiting]) -> list[Waiting]:
-        """Take the answers to one question; return what it left open. Where it is refused, each half is asked by
-        itself: one signature must not stop others."""
+        """Take the answers to one question; return the signatures that it left open.
+
+        A refused question is repeated in halves, as one signature must not stop others.
+        """
         if self._statuses_refused:
             return asked
-        again = any(waiting.noes for waiting in asked)
+        again = any(waiting.denials for waiting in asked)
         try:
             answers = await _answers(rpc, [waiting.signature for waiting in asked], history=again)
         except TransientError as error:
@@ -180,7 +182,7 @@ def _is_of_the_endpoint(error: HeadraceError) -> bool:
 
 
 async def _answers(rpc: Rpc, signatures: list[str], *, history: bool) -> list[Answer]:
-    """The answers of as many endpoints as it takes to find all signatures. A node without a history says so."""
+    """Return the answers of as many endpoints as it takes to find all signatures."""
     try:
         told = await rpc.get_signature_statuses(signatures, history=history)
     except RpcError as error:

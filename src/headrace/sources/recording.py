@@ -1,4 +1,4 @@
-"""Recordings: write down what sources deliver, and deliver it again with the same timing, faster, or for ever."""
+"""Recordings: a recorder of what sources deliver, and a source that replays it at any pace, once or for ever."""
 
 import asyncio
 import os
@@ -54,7 +54,7 @@ class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recorder:
-    """Takes updates from one outlet, writes them down and passes them on to another, in order.
+    """Writes the updates of one outlet to a file and passes them on to another, in order.
 
     Memory is bounded: passing on waits while a full block (256 KiB) is written. The file grows as `<path>.part` and
     gets its name when it is complete; what a crash leaves is a recording too, up to its last whole block. With
@@ -138,7 +138,7 @@ class Recorder:
             await self._write(disk, self._append_block)
 
     async def _write(self, disk: Executor, how: Callable[[BinaryIO, list[bytes]], None]) -> None:
-        """Hand what waits to the disk's thread. The first OSError is the end of the recording."""
+        """Write the waiting updates in the disk's thread. The first OSError ends the recording."""
         if self._file is None:
             return
         file, waiting = self._file, self._waiting
@@ -197,7 +197,7 @@ class Recorder:
 
 
 async def _on(disk: Executor, work: Callable[[], T]) -> T:
-    """The result of `work`, done in the disk's thread; once begun it is not cancelled."""
+    """Return the result of `work`, done in the disk's thread; work that has begun is not cancelled."""
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(disk, work))
 
 
@@ -212,11 +212,11 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class Recording:
-    """A `Source` that replays a file: at the pace of its receive times (`speed` 1), at N times that, or, with None, as
-    fast as the outlet takes it. The same file always delivers the same updates; only the pace differs.
+    """A `Source` that replays a file, with the same updates each time.
 
-    With `loop` it starts over for ever, a RewindUpdate between the laps. Damaged blocks are skipped and logged with
-    their offset; a file that is no recording ends it as `failed`.
+    `speed` 1 is the pace of the receive times, N is N times that; with None updates come as fast as the outlet takes
+    them. With `loop` the replay starts over for ever, a RewindUpdate between the laps. Damaged blocks are skipped and
+    logged with their offset; a file that is no recording ends the source as `failed`.
     """
 
     Settings: ClassVar[type[RecordingSettings]] = RecordingSettings
@@ -262,7 +262,7 @@ class Recording:
             await outlet.put(RewindUpdate(source=self.name, feed="recording", received_ns=now, slot=0, lap=lap))
 
     async def _replay(self, file: BinaryIO, outlet: Outlet) -> Tail:
-        """Deliver one lap; returns how the file ended."""
+        """Deliver one lap; return how the file ended."""
         blocks: Iterator[Block | Tail] = read_blocks(file)
         pace: _Pace | None = None
         while True:
@@ -280,7 +280,7 @@ class Recording:
 
 
 class _Pace:
-    """Keeps the distance from the first receive time, divided by `speed`; one that is overdue is not waited for."""
+    """Waits until an update's distance from the first receive time, divided by `speed`, has passed."""
 
     def __init__(self, clock: Clock, speed: float, first_ns: int) -> None:
         self._clock, self._speed, self._first_ns = clock, speed, first_ns

@@ -50,7 +50,7 @@ _ACCOUNT: Final = b"\xa4type\xa7account"
 
 
 class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recording says of itself. `id` names it for ever; a replay takes its epochs from it."""
+    """Header of a recording. `id` names the recording for ever; a replay takes its epochs from it."""
 
     id: str
     started_ns: int
@@ -77,8 +77,11 @@ class Tail(NamedTuple):
 
 
 def encode_update(update: AnyUpdate) -> bytes:
-    """One update's msgpack. Raises BadInputError for an integer beyond 64 bits, which no chain value has, and for an
-    update of more than UPDATE_MAX, which no block may hold."""
+    """Encode one update as msgpack.
+
+    Raises BadInputError for an integer beyond 64 bits, which no chain value has, and for an update of more than
+    UPDATE_MAX, which no block may hold.
+    """
     try:
         encoded = _encoder.encode(update)
     except OverflowError as error:
@@ -89,13 +92,13 @@ def encode_update(update: AnyUpdate) -> bytes:
 
 
 def encode_header(header: RecordingHeader) -> bytes:
-    """The beginning of a file."""
+    """Return the beginning of a file."""
     body = _encoder.encode(header)
     return _START.pack(_MAGIC, VERSION, len(body), crc32(body)) + body
 
 
 def encode_block(updates: Sequence[bytes], *, level: int = 3) -> bytes:
-    """A block of encoded updates; of none: the end of the file."""
+    """Return a block of encoded updates; without updates, the end of the file."""
     raw = _ARRAY32.pack(0xDD, len(updates)) + b"".join(updates) if updates else b""
     payload = zstandard.compress(raw, level) if raw else b""
     counts = _COUNTS.pack(len(payload), len(raw), len(updates), crc32(payload))
@@ -122,20 +125,22 @@ def read_header(file: BinaryIO) -> RecordingHeader:
 
 
 def header_of(path: Path) -> RecordingHeader:
-    """What the recording at `path` says of itself. Raises BadInputError if it is none, OSError if it can't be read."""
+    """Return the header of the recording at `path`. Raises BadInputError if it is none, OSError if it can't be read."""
     with path.open("rb") as file:
         return read_header(file)
 
 
 def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
-    """From after the header: every block in order, damaged ones as faults, and last the Tail. One block is held at a
-    time, however long the file is."""
+    """Read on from after the header: every block in order, damaged ones as faults, and last the Tail.
+
+    One block is held at a time, however long the file is.
+    """
     for packed in _packed_blocks(file):
         yield packed if isinstance(packed, Tail) else _decode_block(packed)
 
 
 def tail_of(file: BinaryIO) -> Tail:
-    """How the file ends, from after the header; nothing is unpacked."""
+    """Return how the file ends, from after the header; nothing is unpacked."""
     return next(packed for packed in _packed_blocks(file) if isinstance(packed, Tail))
 
 
@@ -194,5 +199,5 @@ def _decode_block(packed: _Packed) -> Block:
 
 
 def _is_account(encoded: bytes | msgspec.Raw) -> bool:
-    """Whether an update's msgpack is read as an AccountUpdate: the first `type` counts."""
+    """Return whether an update's msgpack is read as an AccountUpdate: the first `type` counts."""
     return bytes(memoryview(encoded)[1 : 1 + len(_ACCOUNT)]) == _ACCOUNT

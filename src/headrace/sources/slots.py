@@ -1,6 +1,4 @@
-"""Where the chain is, by the word of all nodes of a source, and which of its slots are confirmed, finalized or dead."""
-
-from typing import Final
+"""The head of the chain by all nodes of a source, and which slots are confirmed, finalized or dead."""
 
 import structlog
 
@@ -17,10 +15,6 @@ from headrace.sources.metrics import SourceMetrics
 from headrace.sources.proofs import Proofs
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import SLOTS
-
-_PAST_SLOTS: Final = 1_024
-_AHEAD_SLOTS: Final = 512
-"""A node delivers slots at most so far from its head; any other slot is misread, or made up."""
 
 _log = structlog.get_logger("source")
 
@@ -75,11 +69,12 @@ class ChainSlots:
         climb, before, now = self._heads.of(witness), self._heads.slot, self._clock.monotonic()
         wild = climb.wild
         counts = self._heads.hear(witness, slot, now)
-        if climb.wild > wild:
+        takes_back = climb.wild > wild
+        if takes_back:
             self._metrics.wild(witness)
             self._health.wild(witness, climb.wildest, now)
         head = self._heads.slot
-        if head < before or not before:
+        if takes_back or head < before or not before:
             self._confirmations.come_down(head)
             self._proofs.come_down(head)
             self._root = min(self._root, head)
@@ -88,10 +83,6 @@ class ChainSlots:
     def can_be(self, slot: int, witness: str) -> bool:
         """Return whether an update that the witness delivers can be of `slot`."""
         return self._heads.can_be(slot, witness, self._clock.monotonic())
-
-    def is_near(self, slot: int, head: int) -> bool:
-        """Return whether a node at `head` may deliver something of `slot`."""
-        return bool(head) and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS
 
     def appeared(self, slot: int) -> None:
         """Let `slot` wait for confirmation: an update of it came, or `getSlot` named it."""
@@ -107,8 +98,10 @@ class ChainSlots:
             await self._put(witness, notice.root, "finalized", None, received_ns)
 
     async def confirm(self, rpc: Rpc) -> None:
-        """Ask a node once per `confirm_s`, for ever, which processed slots are on the confirmed chain; publish these as
-        confirmed and the others as dead. A node that refuses may only lack these slots: it is asked on, more rarely."""
+        """Ask once per `confirm_s`, for ever, which processed slots are confirmed; publish these and the dead ones.
+
+        A node that refuses may only lack these slots: the question is repeated, more rarely.
+        """
         refused = False
         while True:
             await self._clock.sleep(self._settings.confirm_s)

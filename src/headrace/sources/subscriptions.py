@@ -19,8 +19,9 @@ _EXPECTED: Final = "logs:KEY, transactions:KEY, program:PROGRAM, account:PUBKEY 
 
 
 class ChainSubscription(NamedTuple):
-    """One subscription of a source. `filters` (kind `program` only): `("dataSize", "165")`,
-    `("memcmp", "<offset>:<base58>")`.
+    """One subscription of a source.
+
+    `filters` (kind `program` only): `("dataSize", "165")`, `("memcmp", "<offset>:<base58>")`.
     """
 
     kind: Kind
@@ -43,9 +44,10 @@ def fetched_at(commitment: Commitment) -> Commitment:
 
 
 def parse(text: str, resolve: Resolve) -> ChainSubscription:
-    """Parse `logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>` or
-    `signature:<signature>`. After `logs:` and `transactions:` any key may stand: a program, a token, a wallet.
+    """Parse the text of a subscription.
 
+    `logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>` or
+    `signature:<signature>`. After `logs:` and `transactions:` any key may stand: a program, a token, a wallet.
     Raises ConfigError that names the wrong part.
     """
     kind, _, rest = text.strip().partition(":")
@@ -65,8 +67,11 @@ def parse(text: str, resolve: Resolve) -> ChainSubscription:
 
 
 def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[ChainSubscription, ...]:
-    """Parse all texts, without repeats. The slot subscription is always included and first, because all bounds are
-    measured in slots. Raises ConfigError as `parse` does."""
+    """Parse all texts, without repeats.
+
+    The slot subscription is always included and first, because all bounds are measured in slots. Raises ConfigError as
+    `parse` does.
+    """
     return tuple(dict.fromkeys((SLOTS, *(parse(text, resolve) for text in texts))))
 
 

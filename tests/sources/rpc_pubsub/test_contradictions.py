@@ -190,7 +190,7 @@ async def test_a_pipeline_that_stands_for_longer_than_a_ping_loses_no_connection
         assert rigged.proxy.connections == 1
 
 
-async def test_wants_change_while_there_is_no_connection() -> None:
+async def test_subscriptions_changed_without_a_connection_are_in_force_afterwards() -> None:
     async with rig(subscriptions=(FEED, f"account:{OTHER}")) as rigged:
         rigged.proxy.refuse = True
         await rigged.lose(0)

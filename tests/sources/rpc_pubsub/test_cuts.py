@@ -56,7 +56,7 @@ async def test_what_can_not_be_refilled_is_declared() -> None:
         assert {gap.state for gap in rigged.gaps_of(FEED)} == {"open", "unrecoverable"}
 
 
-async def test_confirmed_commitment_keeps_the_promise_too() -> None:
+async def test_at_confirmed_commitment_cuts_lose_nothing() -> None:
     async with rig(commitment="confirmed") as rigged:
         emitted = await emit_through_faults(rigged, random.Random(7), 120)
         await rigged.settled()

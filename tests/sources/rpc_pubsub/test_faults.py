@@ -222,19 +222,19 @@ async def stalls(rigged: Rig, reason: str) -> None:
     assert rigged.gaps_of(FEED)[-1].state == "backfilled"
 
 
-async def test_a_silent_stall_with_the_socket_open() -> None:
+async def test_a_silent_connection_is_given_up() -> None:
     async with rig(stall_s=0.2, stall_slots=10_000) as rigged:
         rigged.node.faults.silent = True
         await stalls(rigged, "silent")
 
 
-async def test_a_stalled_connection() -> None:
+async def test_a_stalled_connection_is_given_up() -> None:
     async with rig(stall_s=0.2, stall_slots=10_000) as rigged:
         rigged.proxy.stalled = True
         await stalls(rigged, "silent")
 
 
-async def test_a_stream_left_behind_the_head() -> None:
+async def test_a_connection_left_behind_the_head_is_given_up() -> None:
     async with rig(stall_s=0.3, stall_slots=5) as rigged:
         rigged.node.faults.silent = True
         await stalls(rigged, "behind")

@@ -41,7 +41,7 @@ def frame(kind: str, result: object, subscription: int) -> bytes:
 
 
 @pytest.mark.parametrize("line", lines("logs"))
-def test_real_logs(line: str) -> None:
+def test_recorded_logs_are_read_whole(line: str) -> None:
     told: Any = msgspec.json.decode(line)
     params = told["params"]
     update = read(line.encode(), {params["subscription"]: ACTIVE[1]}, STAMP, 7)
@@ -53,7 +53,7 @@ def test_real_logs(line: str) -> None:
 
 @pytest.mark.parametrize("zstd", [False, True])
 @pytest.mark.parametrize("line", lines("program"))
-def test_real_accounts(line: str, zstd: bool) -> None:
+def test_recorded_accounts_are_read_whole(line: str, zstd: bool) -> None:
     told: Any = msgspec.json.decode(line)
     params = told["params"]
     account = params["result"]["value"]["account"]
@@ -67,7 +67,7 @@ def test_real_accounts(line: str, zstd: bool) -> None:
     assert update.pubkey == params["result"]["value"]["pubkey"]
 
 
-def test_the_other_messages() -> None:
+def test_slots_signatures_acks_and_refusals_are_read() -> None:
     assert read(frame("slot", {"slot": 9, "parent": 8, "root": 1}, 0), ACTIVE, STAMP, 0) == SlotNotice(9, 8, 1)
     done = {"context": {"slot": 9}, "value": {"err": None}}
     assert read(frame("signature", done, 4), ACTIVE, STAMP, 0) == SignatureNotice(9, ACTIVE[4])
@@ -78,7 +78,7 @@ def test_the_other_messages() -> None:
     assert read(refusal, ACTIVE, STAMP, 0) == Refusal(3, -32602, "no")
 
 
-def test_members_in_any_order() -> None:
+def test_members_in_any_order_are_read() -> None:
     late = (
         b'{"params":{"subscription":0,"result":{"root":1,"parent":8,"slot":9}},"id":null,"method":"slotNotification"}'
     )
@@ -91,7 +91,7 @@ def refusal_of(message: bytes) -> str:
     return raised.value.reason
 
 
-def test_reasons() -> None:
+def test_bad_messages_are_refused_with_a_reason() -> None:
     logs = {"context": {"slot": 5}, "value": {"signature": made_up_signature(1), "err": None, "logs": []}}
     assert refusal_of(frame("logs", logs, 2)) == "other_kind"
     account = {"lamports": 1, "data": ["", "base64"], "owner": "0" * 40, "executable": False}
@@ -105,7 +105,7 @@ def test_reasons() -> None:
     assert refusal_of(frame("account", {"context": {"slot": 5}, "value": account}, 3)) == "too_large"
 
 
-def test_a_bomb_that_does_not_tell_its_size() -> None:
+def test_a_bomb_without_a_declared_size_is_refused() -> None:
     packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     bomb = packer.compress(bytes(50_000_000)) + packer.flush()
     account = {"lamports": 1, "data": [b64encode_as_string(bomb), "base64+zstd"], "owner": KEY, "executable": False}
@@ -137,7 +137,7 @@ def test_any_result_is_read_or_refused(kind: str, result: object, subscription: 
 
 
 @given(st.data())
-def test_a_real_message_cut_or_changed_anywhere(data: st.DataObject) -> None:
+def test_a_recorded_message_cut_or_changed_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     whole = lines("program")[0].encode()
     at = data.draw(st.integers(0, len(whole) - 1))
     changed = whole[:at] + data.draw(st.binary(max_size=3)) + (whole[at + 1 :] if data.draw(st.booleans()) else b"")

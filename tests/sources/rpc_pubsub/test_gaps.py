@@ -128,7 +128,7 @@ async def test_more_than_the_limit_is_partly_refilled_newest_kept() -> None:
         assert rigged.signatures() == [made_up_signature(number) for number in range(16, 21)]
 
 
-async def test_a_pruned_ledger_says_so() -> None:
+async def test_a_refill_from_a_pruned_ledger_names_where_it_begins() -> None:
     async with rig() as rigged:
         rigged.node.ledger.first_available = rigged.node.ledger.head + 10
         assert (await unrecoverable(rigged)).reason.startswith("the node's ledger begins at slot 10")
@@ -141,7 +141,7 @@ async def test_a_node_without_history_is_no_endless_loop() -> None:
 
 
 @pytest.mark.parametrize("result", [["not a transaction"], {"slot": 1}, {"transaction": ["!!", "base64"], "meta": {}}])
-async def test_a_transaction_that_is_none_is_missing(result: object) -> None:
+async def test_a_result_that_is_no_transaction_counts_as_missing(result: object) -> None:
     async with rig() as rigged:
         rigged.node.http_faults.results["getTransaction"] = result
         assert (await unrecoverable(rigged)).reason == "20 of 20 transactions not found"

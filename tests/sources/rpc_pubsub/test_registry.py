@@ -21,7 +21,7 @@ def sent(request: bytes) -> Any:
     return msgspec.json.decode(request)
 
 
-def test_requests_as_the_node_wants_them() -> None:
+def test_requests_have_the_documented_parameters() -> None:
     filtered = parse(f"program:{KEY}?dataSize=165&memcmp=32:{KEY}", resolve)
     assert sent(request_of(SLOTS, 1, "processed", "base64")) == {
         "jsonrpc": "2.0", "id": 1, "method": "slotSubscribe", "params": [],
@@ -110,7 +110,7 @@ def test_wanting_less_says_goodbye_even_to_what_is_acknowledged_later() -> None:
     assert known.complete
 
 
-def test_wanting_more_asks_for_it() -> None:
+def test_a_new_subscription_is_requested() -> None:
     known = registry(SLOTS)
     known.due(0)
     known.acknowledge(1, 11)

@@ -193,7 +193,7 @@ def test_answers_with_text_are_read() -> None:
 
 
 @pytest.mark.parametrize("message", [b"garbage", b"", b"17", b"null", b"[1,2,3]", b'{"result":5}', b"pong"])
-def test_what_is_no_notification_is_no_loss(message: bytes) -> None:
+def test_a_message_that_is_no_notification_is_no_loss(message: bytes) -> None:
     assert heard(message) == []
 
 

@@ -19,7 +19,7 @@ from headrace.sources.rpc_pubsub.settings import check_ws_urls
         ("ws://127.0.0.1:9000/path", "http://127.0.0.1:9000/path"),
     ],
 )
-def test_http_beside_websocket(ws: str, http: str) -> None:
+def test_http_endpoints_stand_beside_websocket_endpoints(ws: str, http: str) -> None:
     assert http_urls((ws, ws)) == (http,)
 
 
@@ -34,7 +34,7 @@ def test_wrong_urls_are_refused_without_showing_secrets(url: str) -> None:
     assert "hidden" not in str(raised.value)
 
 
-def test_the_promised_names_set_them() -> None:
+def test_the_promised_environment_names_set_the_settings() -> None:
     sections: dict[str, type[msgspec.Struct]] = {"rpc": RpcSettings, "rpc_pubsub": RpcPubSubSettings}
     env = {"SOLANA_WS_URL": "ws://a:1,ws://b:2", "SOLANA_RPC_URL": "http://a:3", "SUBSCRIPTIONS": "logs:pump,slots:x"}
     config = load(sections, env=env, dotenv=None, toml=None)

@@ -113,7 +113,7 @@ async def test_subscriptions_change_without_reconnecting() -> None:
         assert rigged.gaps == []
 
 
-async def test_stop_is_an_ending() -> None:
+async def test_stop_ends_the_source_as_stopped() -> None:
     async with rig() as rigged:
         rigged.source.stop()
         await rigged.until(lambda: rigged.ending is not None)
@@ -129,7 +129,7 @@ async def test_confirmed_commitment_brings_what_is_confirmed() -> None:
         assert rigged.node.ledger.tip("confirmed") >= landed.slot
 
 
-async def test_health_and_metrics_tell_how_it_goes() -> None:
+async def test_a_lost_endpoint_is_on_the_health_board_and_counted() -> None:
     async with rig(endpoints=2) as rigged:
         state = rigged.health.components()["source:rpc"]
         assert state.ready

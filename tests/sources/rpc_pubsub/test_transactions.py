@@ -131,7 +131,7 @@ async def test_the_answer_with_another_transaction_is_not_taken() -> None:
         assert whole(rigged.updates)[0].signature == landed.signature
 
 
-async def test_failed_transactions_come_too() -> None:
+async def test_failed_transactions_are_delivered() -> None:
     for sent in (False, True):
         async with rig(subscriptions=(WHOLE,), whole_transactions=sent) as rigged:
             error: dict[str, object] = {"InstructionError": [0, "X"]}
@@ -179,7 +179,7 @@ async def test_one_that_is_not_there_yet_is_asked_for_again() -> None:
         assert rigged.gaps == []
 
 
-async def test_one_that_is_never_there_is_a_gap() -> None:
+async def test_a_transaction_that_is_never_found_is_a_gap() -> None:
     async with rig(subscriptions=(WHOLE,)) as rigged:
         landed = rigged.node.emit_transaction([PROGRAM])
         rigged.node.http_faults.lost.add(landed.signature)
@@ -227,7 +227,7 @@ async def test_while_all_endpoints_rest_what_is_lost_is_not_kept() -> None:
         await rigged.until(lambda: len(queue) == 5 and len(queue._ready) <= 5 + STALE_MAX, flowing=True)
 
 
-async def test_without_an_http_endpoint_each_is_a_gap() -> None:
+async def test_without_an_http_endpoint_each_transaction_is_a_gap() -> None:
     async with rig(subscriptions=(WHOLE,), http=False) as rigged:
         landed = rigged.node.emit_transaction([PROGRAM])
         await rigged.until(lambda: len(rigged.gaps) == 2, flowing=True)
@@ -272,7 +272,7 @@ async def test_what_is_not_fetched_when_the_source_stops_is_not_covered() -> Non
         assert rigged.source.covered[WHOLE] == landed.slot - 1
 
 
-async def test_unsubscribing_forgets_what_is_waited_for() -> None:
+async def test_unsubscribing_forgets_waiting_transactions() -> None:
     async with rig(subscriptions=(WHOLE, FEED)) as rigged:
         rigged.node.http_faults.nulls = 1000
         rigged.node.emit_transaction([PROGRAM])

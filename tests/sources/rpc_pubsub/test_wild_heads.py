@@ -10,7 +10,7 @@ from headrace.testing.node import ScriptedNode
 from tests.sources.rpc_pubsub.rig import FEED, PROGRAM, Rig, missing, rig
 from tests.sources.rpc_pubsub.test_contradictions import two_nodes, whole
 
-AHEAD = (40, 5_000, 900_000, 2**61)
+AHEAD = (40, pytest.param(5_000, marks=pytest.mark.long), pytest.param(900_000, marks=pytest.mark.long), 2**61)
 Lie = Callable[[Rig, ScriptedNode, int], None]
 
 

@@ -1,1 +1,1 @@
-"""Who may come in: tokens, keys and tickets become an Identity, or a refusal that says nothing of why."""
+"""Authentication: tokens, keys and tickets become an Identity, or a refusal that does not show the reason."""

@@ -1,4 +1,4 @@
-"""Finds out whose a credential is: the one door through which tokens and tickets become identities."""
+"""Check credentials: tokens and tickets become identities here, and nowhere else."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Final, Literal, cast
 
 import structlog
 
-from headrace.fanout.replays import UNAVAILABLE
 from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
@@ -15,23 +14,22 @@ from headrace.gateway.auth.tokens import NotYetValid, Tokens
 from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError, TransientError
 from headrace.model.identity import Identity
-from headrace.protocol.codes import ErrorCode
+from headrace.protocol.codes import UNAVAILABLE, ErrorCode
 from headrace.protocol.credential_state import BAD_TOKEN, EXPIRED
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
 NOT_YET_MAX_S: Final = 3600.0
-"""The longest time that a client is asked to wait for its token to become valid; by then it may have another."""
+"""The longest wait that a client is asked for until its token becomes valid; by then it may have another token."""
 
 _log = structlog.get_logger("auth")
 
 
 class Authenticator:
-    """Checks credentials for the whole server. Nothing that it raises, counts or logs has any of them in it."""
+    """Checks credentials for the whole server. No error, metric or log line contains a credential."""
 
     def __init__(self, settings: AuthSettings, clock: Clock, metrics: Metrics, health: Health) -> None:
         self.settings, self._clock = settings, clock
@@ -42,7 +40,7 @@ class Authenticator:
         self._tasks: Supervisor | None = None
 
     async def start(self, tasks: Supervisor) -> None:
-        """Begin; keys in a file are read before this returns. Raises ConfigError when that can't be done."""
+        """Begin; return once keys in a file are read. Raise ConfigError for a file without usable keys."""
         self._tasks = tasks
         if not isinstance(self._keys, IssuerKeys):
             return
@@ -53,7 +51,7 @@ class Authenticator:
         self._keys.start(tasks)
 
     async def reload(self) -> None:
-        """Read keys in a file again, at once; keys from a URL are asked for when their rest is over."""
+        """Read keys in a file again, at once; keys from a URL are read again when their rest is over."""
         if isinstance(self._keys, IssuerKeys):
             if self.settings.jwks_file is not None:
                 await self._keys.look()
@@ -61,7 +59,7 @@ class Authenticator:
                 self._keys.want()
 
     async def identify(self, credential: Credential) -> Identity:
-        """Whose it is; a ticket is used up. Raises RequestError 101, 109, or 108 for what passes with time."""
+        """Return whose credential it is; a ticket is used up. Raise RequestError 101, 109 or (for now) 108."""
         outcome: str = "accepted"
         try:
             return await self._identify(credential)
@@ -83,13 +81,13 @@ class Authenticator:
         accepted: Callable[[Identity, float], None],
         refused: Callable[[RequestError], None],
     ) -> None:
-        """Identify in a task: then `accepted(identity, seconds that it is good for)` or `refused(why)` is called."""
+        """Identify in a task, then call `accepted(identity, seconds of validity)` or `refused(failure)`."""
         assert self._tasks is not None
         work = partial(self._check, credential, accepted, refused)
-        start_once(self._tasks, "auth", "check", work, partial(refused, UNAVAILABLE))
+        self._tasks.start("auth", "check", work, on_failure=partial(refused, UNAVAILABLE))
 
     def valid_s(self, identity: Identity) -> float:
-        """Seconds until it expires."""
+        """Return the seconds until the identity expires."""
         return identity.expires_at_ms / 1000 - self._clock.wall_ns() / 1e9
 
     async def _check(
@@ -122,7 +120,7 @@ def unavailable(error: TransientError) -> RequestError:
 
 
 def _not_yet(wait_s: float) -> RequestError:
-    """A token that is good later, by our clock: whoever shows it comes back."""
+    """Return the refusal of a token that becomes valid later, by our clock: the client is asked to come back."""
     retry_after_ms = math.ceil(min(wait_s, NOT_YET_MAX_S) * 1000)
     return RequestError(ErrorCode.UNAVAILABLE, "token not valid yet", temporary=True, retry_after_ms=retry_after_ms)
 

@@ -1,4 +1,4 @@
-"""Reads a JSON Web Key Set (RFC 7517) that may be anything: only public keys of the one algorithm come out."""
+"""Read a JSON Web Key Set (RFC 7517) from anyone: only sound public keys of the one algorithm come out. Pure."""
 
 from typing import Any, Final, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ Keys: TypeAlias = dict[str | None, Any]
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """What is read of an entry; `d` and `k` are there to notice secrets that nobody should publish."""
+    """The members of an entry that are read; `d` and `k` reveal secrets that nobody should publish."""
 
     kty: str
     kid: str | None = None
@@ -45,9 +45,9 @@ _entry = msgspec.json.Decoder(_Entry)
 
 
 def read_keys(text: bytes, algorithm: PublicKeyAlgorithm) -> Keys:
-    """The usable keys. Entries of other kinds are passed over, and a `kid` that two entries claim is nobody's.
+    """Return the usable keys. Entries of other kinds are skipped; a `kid` that two entries claim names no key.
 
-    Raises BadInputError for what is no key set, or has no usable key.
+    Raise BadInputError for anything but a key set, and for one without a usable key.
     """
     if len(text) > BYTES_MAX:
         raise BadInputError("too_large", f"more than {BYTES_MAX} bytes")

@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with: one secret, or the issuer's public keys, looked at again when they change."""
+"""The keys that tokens are checked with: one secret, or the issuer's public keys, read again when they change."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
 
 KEPT_S: Final = 86_400
-"""How long keys count that could not be looked at again. Then they may have been withdrawn, and nobody is let in."""
+"""How long keys count that could not be read again. Then keys may have been withdrawn, and no token is accepted."""
 
 Load = Callable[[], Awaitable[bytes]]
 
@@ -27,18 +27,18 @@ _log = structlog.get_logger("auth")
 
 
 class KeyRing(Protocol):
-    """Where keys are found."""
+    """A source of keys."""
 
     async def find(self, kid: str | None) -> Sequence[Any]:
-        """The keys that may have signed a token which names this one, at least one.
+        """Return the keys, at least one, that may have signed a token which names this `kid`.
 
-        Raises BadInputError when there is none, TransientError when that is not known. Calls wait for one look at the
-        issuer at most, and all for the same.
+        Raise BadInputError when there is no such key, TransientError when that is not known. A call waits for one
+        reading of the issuer's keys at most, and all calls wait for the same one.
         """
 
 
 class SharedSecret:
-    """One key for all tokens, whatever `kid` they name; and while secrets are exchanged, the former one too."""
+    """One key for all tokens, whatever `kid` a token names; while secrets are exchanged, the former secret too."""
 
     def __init__(self, secret: str, previous: str | None = None) -> None:
         self._secrets = [each.encode() for each in (secret, previous) if each]
@@ -51,10 +51,10 @@ class SharedSecret:
 
 
 class IssuerKeys:
-    """Public keys by `kid`, kept and looked at again: now and then, and when a token names one that is not known.
+    """Public keys by `kid`, read again every `jwks_refresh_s`, and when a token names a key that is not known.
 
-    `load` gets the key set as bytes. There is one look at a time and a rest of `jwks_rest_s` after each, whoever asks
-    and however often; who asks meanwhile is told when to come back. A look that fails leaves the keys as they were.
+    `load` returns the key set as bytes. There is one reading at a time and a rest of `jwks_rest_s` after each, however
+    many tokens ask for one; a caller meanwhile is asked to come back later. A failed reading changes no key.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class IssuerKeys:
         if key is not None:
             return [key]
         if kid is None and self._keys:
-            raise BadInputError("unknown_key")  # of several keys a token must say which; looking again won't tell
+            raise BadInputError("unknown_key")  # of several keys a token must name one; reading again would not help
         rest_s = self._rested_at_s - self._clock.monotonic()
         if rest_s > 0 and not self._looking:
             raise TransientError("the issuer's keys were looked at a moment ago", retry_after_s=rest_s)
@@ -94,17 +94,17 @@ class IssuerKeys:
         return [key]
 
     def start(self, tasks: Supervisor) -> None:
-        """Look at once, then whenever it is time."""
+        """Read the keys now, then whenever a reading is due."""
         self._wanted.set()
         tasks.start("auth", "keys", self._run, restart=Backoff(1.0, 60.0))
         tasks.start("auth", "keys_age", self._ask_now_and_then)
 
     def want(self) -> None:
-        """Look as soon as the rest since the last look is over."""
+        """Read the keys as soon as the rest since the last reading is over."""
         self._wanted.set()
 
     async def look(self) -> str:
-        """Get the keys anew; whoever waits for that goes on. Returns what stood in the way, or nothing."""
+        """Read the keys again, and let waiting calls go on. Return the problem, or an empty text."""
         self._looking, self._failed, problem = True, True, ""
         try:
             async with asyncio.timeout(self._settings.jwks_timeout_s):
@@ -121,13 +121,13 @@ class IssuerKeys:
             looked.set()
         if problem:
             _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
-        # /health/ready shows this to anyone; what exactly is wrong stands in the log.
+        # /health/ready shows this to anyone; the log has the exact problem.
         detail = "the issuer's keys can't be had" if problem else f"{len(self._keys)} keys of the issuer"
         self._health.report("auth", ready=bool(self._keys), detail=detail)
         return problem
 
     def _get(self, kid: str | None) -> Any:
-        """A key that is known now. A token that names none means the only one there is."""
+        """Return a key that is known now. A token that names no key means the only one there is."""
         if self._clock.monotonic() - self._known_at_s > KEPT_S:
             return None
         if kid is None and len(self._keys) == 1:
@@ -150,7 +150,7 @@ class IssuerKeys:
 
 
 def from_file(path: Path) -> Load:
-    """Reads a key set from a file."""
+    """Return a loader of a key set from a file."""
 
     def read() -> bytes:
         with path.open("rb") as file:
@@ -166,7 +166,7 @@ def from_file(path: Path) -> Load:
 
 
 def from_url(url: str) -> Load:
-    """Reads a key set over HTTP: one answer of 200, of bounded size, from where we asked and nowhere else."""
+    """Return a loader of a key set over HTTP: one answer of 200, of bounded size, without redirects."""
 
     async def load() -> bytes:
         tls: Any = await asyncio.to_thread(httpx.create_ssl_context) if url.startswith("https:") else False

@@ -1,4 +1,4 @@
-"""What may be set about authentication; what does not go together is refused at start."""
+"""Settings of authentication; settings that contradict each other are refused at the start."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -19,7 +19,7 @@ _Claim = msgspec.Meta(min_length=1, max_length=128)
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[auth]`. `mode` pins the one algorithm that tokens are checked with, whatever they say of themselves."""
+    """`[auth]`. `mode` pins the one algorithm that tokens are checked with, whatever a token claims."""
 
     mode: Annotated[
         Literal["off", "hs256", "rs256", "es256"],
@@ -102,11 +102,11 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 10
 
     def __repr__(self) -> str:
-        """Without the secret, whoever prints it."""
+        """Return a text without the secret."""
         return f"<AuthSettings {self.mode}>"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError that names the setting which is missing or too much."""
+        """Raise ConfigError that names the setting which is missing or superfluous."""
         if self.mode == "hs256":
             check_secret(self.jwt_secret)
             if self.jwt_secret_previous is not None:
@@ -124,12 +124,12 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return [] if self.jwks_file is None else [self.jwks_file]
 
     def terms(self) -> Terms:
-        """What a connection is held to."""
+        """Return the times within which a connection must authenticate."""
         return Terms(self.connect_s, self.notice_s, self.grace_s)
 
 
 def check_secret(secret: str | None, name: str = "JWT_SECRET") -> None:
-    """Raises ConfigError for a secret that HS256 should not be used with."""
+    """Raise ConfigError for a secret that is not safe for HS256."""
     expected = f"{SECRET_LENGTH_MIN} bytes or more (openssl rand -base64 48 makes some)"
     if secret is None:
         raise ConfigError(name, "nothing", expected)

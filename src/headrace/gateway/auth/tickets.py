@@ -1,4 +1,4 @@
-"""Tickets stand for a token once and for seconds, in places where a token must not go, such as URLs."""
+"""Tickets replace a token once and for seconds, in places where a token must not appear, such as URLs."""
 
 import hashlib
 import secrets
@@ -11,19 +11,19 @@ from headrace.protocol.codes import ErrorCode
 from headrace.runtime.clock import Clock
 
 PER_SUBJECT_MAX: Final = 32
-"""Tickets of one user that may wait, so that no user can take them all."""
+"""Tickets of one user that may wait, so that no user can take all tickets."""
 
 _LENGTH_MAX: Final = 128
 
 
 class Tickets(Protocol):
-    """A ticket can be redeemed once, by whoever has it, until it is too old; then it is as if it had never been."""
+    """A ticket can be redeemed once, by anyone who has it, until it is too old; afterwards it is unknown."""
 
     async def issue(self, identity: Identity) -> str:
-        """A new one. Raises RequestError 111 when too many wait."""
+        """Return a new ticket. Raise RequestError 111 when too many wait."""
 
     async def redeem(self, ticket: str) -> Identity | None:
-        """Whose it was, and it is used up; None for one that is not, or no longer, good."""
+        """Use a ticket up and return its identity; None for a ticket that is not, or no longer, valid."""
 
 
 class _Waiting(NamedTuple):
@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class MemoryTickets:
-    """Tickets of one process. Kept as digests: neither a look-up's time nor a dump of memory gives one away."""
+    """Tickets of one process, kept as digests: neither the time of a look-up nor a dump of memory reveals a ticket."""
 
     def __init__(self, clock: Clock, *, ticket_s: float, tickets_max: int) -> None:
         self._clock, self._ticket_s, self._tickets_max = clock, ticket_s, tickets_max
@@ -62,7 +62,7 @@ class MemoryTickets:
         return None if waiting is None else self._forget(waiting)
 
     def _drop_old(self, now_s: float) -> None:
-        """All live equally long, so the oldest come first."""
+        """Drop expired tickets; all live equally long, so the oldest come first."""
         while self._waiting and next(iter(self._waiting.values())).until_s <= now_s:
             self._forget(self._waiting.popitem(last=False)[1])
 

@@ -1,4 +1,4 @@
-"""Checks JSON Web Tokens (RFC 7519): what comes out was signed for us, by whom we trust, for now."""
+"""Check JSON Web Tokens (RFC 7519): an identity comes only from a token signed by a trusted issuer and valid now."""
 
 import math
 from typing import Any, Final
@@ -24,7 +24,7 @@ _OPTIONS: Final[Any] = {
 
 
 class NotYetValid(BadInputError):  # noqa: N818  (a matter of time)
-    """Nothing is wrong with a token but that its time begins `wait_s` from now: its issuer's clock is ahead of ours."""
+    """A sound token whose time begins `wait_s` from now: the clock of its issuer is ahead of ours."""
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = wait_s
@@ -32,9 +32,9 @@ class NotYetValid(BadInputError):  # noqa: N818  (a matter of time)
 
 
 class Tokens:
-    """Turns a token into an Identity. The algorithm is the configured one, whatever the token says of itself.
+    """Turns a token into an Identity. The algorithm is the configured one, whatever the token claims.
 
-    Refusals are BadInputErrors whose `reason` is for metrics, never for the sender.
+    A refusal is a BadInputError whose `reason` is for metrics, never for the sender.
     """
 
     def __init__(self, settings: AuthSettings, keys: KeyRing, clock: Clock) -> None:
@@ -43,9 +43,9 @@ class Tokens:
         self._default = Permissions.of(settings.default_topics)
 
     async def verify(self, token: str) -> Identity:
-        """Return who the bearer is.
+        """Return the identity of the bearer.
 
-        Raises BadInputError, of which NotYetValid passes with time, or TransientError while the keys can't be had.
+        Raise BadInputError (NotYetValid passes with time), or TransientError while the keys can't be read.
         """
         if len(token) > self._settings.token_bytes_max:
             raise BadInputError("too_long")
@@ -61,7 +61,7 @@ class Tokens:
         return self._identity(self._claims(token, last))
 
     def _kid(self, token: str) -> str | None:
-        """Which key it names. Only that is taken from an unverified header."""
+        """Return the key that the token names; nothing else is taken from the unverified header."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, RecursionError, ValueError):
@@ -103,12 +103,12 @@ class Tokens:
             raise BadInputError("expired")
         begins_s = _moment(claims["nbf"]) - leeway_s if "nbf" in claims else 0
         if begins_s >= expires_s:
-            raise BadInputError("malformed")  # it never will be valid
+            raise BadInputError("malformed")  # never valid
         if not is_subject(claims["sub"]):
             raise BadInputError("bad_subject")
         admin = claims.get(self._settings.admin_claim) is True
         identity = Identity(claims["sub"], math.floor(expires_s * 1000), self._permissions(claims), admin)
-        if begins_s > now_s:  # asked last: only then it is all that is wrong
+        if begins_s > now_s:  # checked last: only then nothing else is wrong
             raise NotYetValid(begins_s - now_s)
         return identity
 
@@ -125,7 +125,7 @@ class Tokens:
 
 
 def _moment(value: object) -> float:
-    """Seconds since 1970 (RFC 7519 §2), as a number that is one."""
+    """Return seconds since 1970 (RFC 7519 §2). Raise BadInputError for anything but a sound number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOMENT_MAX:
         raise BadInputError("malformed")
     return value

@@ -1,103 +1,39 @@
-"""Who may come in: from which pages, from which addresses, how many at once and how fast."""
+"""Admission of clients: from which pages, from which addresses, how many at once and how fast."""
 
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 import structlog
 
-from headrace.config import Setting
 from headrace.gateway.door.deadlines import Deadlines
 from headrace.gateway.door.origins import NULL, Origin, configured, sent, site_of
 from headrace.gateway.problems import Refused, retry_after
+from headrace.gateway.settings import AdmissionSettings
 from headrace.model.errors import ConfigError
 from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 
 _ADDRESS_BITS: Final = 64
-"""One customer usually has a whole IPv6 network of this prefix: it counts as one address."""
+"""One customer usually has a whole IPv6 network of this prefix, which counts as one address."""
 
 _MAPPED_BITS: Final = 96
-"""How much of an IPv6 address says that the rest is one of IPv4."""
+"""Bits of an IPv6 address that mark the rest as an IPv4 address."""
 
 _ORIGINS_LOGGED_MAX: Final = 100
 
 FULL_RETRY_AFTER_S: Final = 60
 
-_Count = msgspec.Meta(ge=1)
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _log = structlog.get_logger("gateway")
 
 
-class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
-
-    per_address_max: Annotated[
-        int,
-        _Count,
-        Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
-    ] = 5000
-    per_user_max: Annotated[
-        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
-    ] = 100
-    connects_per_s: Annotated[
-        int,
-        _Count,
-        Setting(
-            "New WebSockets and event streams of one address a second, and as many at once",
-            ("WEBSOCKET_CONNECTS_PER_S",),
-            live=True,
-        ),
-    ] = 1000
-    http_per_address_max: Annotated[
-        int,
-        _Count,
-        Setting(
-            "Connections of one peer at once that are neither WebSocket nor event stream (yet)",
-            ("HTTP_MAX_PER_ADDRESS",),
-            live=True,
-        ),
-    ] = 512
-    requests_per_s: Annotated[
-        int,
-        _Count,
-        Setting(
-            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
-            ("HTTP_REQUESTS_PER_S",),
-            live=True,
-        ),
-    ] = 2000
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        msgspec.Meta(max_length=64),
-        Setting("Addresses or networks whose X-Forwarded-For is believed", ("TRUSTED_PROXIES",), live=True),
-    ] = ()
-    origins: Annotated[
-        tuple[str, ...],
-        msgspec.Meta(max_length=256),
-        Setting(
-            "Pages of other sites that may read and connect: https://app.example.com, https://*.example.com (one name "
-            "below), capacitor://localhost; * for all, null for files",
-            ("ALLOWED_ORIGINS",),
-            live=True,
-        ),
-    ] = ()
-    idle_s: Annotated[
-        float,
-        msgspec.Meta(ge=0),
-        Setting(
-            "Seconds without subscription or command before a connection is closed; 0: never", ("WEBSOCKET_IDLE_S",)
-        ),
-    ] = 0
-
-
 class _Visitor:
-    """One address: how many connections it has, how fast it may open more."""
+    """The connections of one address, and how fast it may open more."""
 
     __slots__ = ("bucket", "count")
 
@@ -107,10 +43,10 @@ class _Visitor:
 
 
 class Admission:
-    """Judges who comes, from outside to inside: `check_host`, `check_origin`, `address_of`, `enter`, at last `leave`.
+    """Checks a new connection in this order: `check_host`, `check_origin`, `address_of`, `enter`; at its end `leave`.
 
-    `local`: this server listens on this machine alone, so pages of this machine are no strangers. `demo`: what it plays
-    is public, so a page opened as a file may read it. Raises ConfigError for settings that mean nothing.
+    `local`: the server listens on this machine alone, so pages of this machine are allowed. `demo`: the server plays a
+    public recording, so a page opened as a file may read it. Raise ConfigError for settings without a meaning.
     """
 
     def __init__(self, clock: Clock, settings: AdmissionSettings | None = None, *, demo: bool = False) -> None:
@@ -126,7 +62,7 @@ class Admission:
         self.apply(settings or AdmissionSettings())
 
     def apply(self, settings: AdmissionSettings) -> None:
-        """Take over what may change live. Raises ConfigError, and then nothing changed."""
+        """Change what may change while running. Raise ConfigError, and then nothing changed."""
         origins = frozenset(_origin(text) for text in settings.origins if text != "*")
         self._proxies = tuple(map(_network, settings.trusted_proxies))
         self._origins, self._any_origin = origins, "*" in settings.origins
@@ -149,12 +85,13 @@ class Admission:
         return page.site == site_of(host, page.scheme) or (self.local and _is_loopback(page.site.host))
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Raises Refused: 400 for several names, 421 for a public one where this server listens on this machine alone.
+        """Raise Refused: 400 for several names, 421 for a public name where the server listens on this machine alone.
 
-        A page may let its own name stand for 127.0.0.1 (DNS rebinding): then it is of our site for every browser. A
-        proxy on this machine may well pass such names on; it is among the trusted ones, or its name among the origins.
+        A page may let its own name resolve to 127.0.0.1 (DNS rebinding), and every browser then takes the page for one
+        of this server. A proxy on this machine may pass public names on; then it is a trusted proxy, or its name is
+        among the origins.
         """
-        if len(hosts) > 1:  # one of them may be meant for whoever looked at it before us
+        if len(hosts) > 1:  # a proxy before us may have read the other one
             raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
         if not self.local or self._proxies or self._any_origin:
             return
@@ -169,7 +106,7 @@ class Admission:
         return any(site is not None and origin.covers_site(site) for origin, site in sites)
 
     def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
-        """Raises Refused for a browser whose page is of another site than ours and not on the list."""
+        """Raise Refused for a browser whose page is of another site and not among the allowed origins."""
         if not origins:
             return  # no browser
         if len(origins) == 1 and len(hosts) == 1 and self.allows(origins[0], hosts[0]):
@@ -181,10 +118,10 @@ class Admission:
         raise Refused(HTTPStatus.FORBIDDEN, "pages of this origin may not connect: it is not in ALLOWED_ORIGINS")
 
     def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Whom to hold to account: `peer`, or if that is a trusted proxy, whom it says it speaks for.
+        """Return the address to which limits apply: `peer`, or the client that a trusted proxy names.
 
-        Every proxy adds on the right the address it got the request from; so the right-most that is no proxy of ours is
-        the last one that anybody we trust has seen. What stands left of it may be made up.
+        Every proxy appends the address from which it got the request. So the right-most address that is no trusted
+        proxy is the last one that a trusted proxy has seen; addresses to the left of it may be made up.
         """
         address = _address(peer)
         if address is None or not self._is_proxy(address):
@@ -202,12 +139,12 @@ class Admission:
         return _key(address)
 
     def is_proxy(self, peer: str) -> bool:
-        """Whether many clients may come as this one."""
+        """Return whether the peer is a trusted proxy, from which many clients may come."""
         address = _address(peer)
         return address is not None and self._is_proxy(address)
 
     def enter(self, address: str) -> None:
-        """Count a new connection. Raises Refused (429) for one too many, or too soon."""
+        """Count a new connection. Raise Refused (429) for one too many, or too soon."""
         now_s = self._clock.monotonic()
         for gone in self._gone.due(now_s):
             del self._visitors[gone]
@@ -216,7 +153,9 @@ class Admission:
             visitor = self._visitors[address] = _Visitor(TokenBucket(self.settings.connects_per_s, now_s))
         if not visitor.count:
             self._gone.set(address, now_s)
-        visitor.bucket.per_s = self.settings.connects_per_s  # it may have changed since the address was first seen
+        visitor.bucket.per_s = (
+            self.settings.connects_per_s
+        )  # the setting may have changed since the address was first seen
         wait_s = visitor.bucket.take(now_s)
         if wait_s:
             raise _too_many("too many new connections from this address", wait_s)
@@ -227,7 +166,7 @@ class Admission:
         self._gone.clear(address)
 
     def leave(self, address: str) -> None:
-        """The connection is no more."""
+        """Count one connection less of this address."""
         visitor = self._visitors[address]
         visitor.count -= 1
         self.inside -= 1
@@ -260,7 +199,7 @@ def _too_many(what: str, retry_after_s: float) -> Refused:
 
 
 def _address(text: str) -> _Address | None:
-    """With or without a port, brackets or a zone; None for what is none."""
+    """Read an address with or without a port, brackets or a zone; None for anything else."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -281,7 +220,7 @@ def _key(address: _Address | None) -> str:
 
 
 def _network(text: str) -> _Network:
-    """An address or a network. One of IPv4 that is written as IPv6 is meant as IPv4, as its addresses are here."""
+    """Read an address or a network. An IPv4 network written as IPv6 is read as IPv4, as addresses are here."""
     try:
         network = ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
     except ValueError as error:
@@ -314,6 +253,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_public_name(host: str) -> bool:
-    """Whether somebody else may say which address the name stands for: no address, and not of this machine's own."""
+    """Return whether the DNS of others decides about the name: no address, and no name of this machine's own."""
     name = host.lower().partition(":")[0].removesuffix(".")
     return "." in name and _address(host) is None and not name.endswith(".localhost")

@@ -1,14 +1,15 @@
-"""Times that run out."""
+"""Deadlines of one length for many keys, and alarms at a time of its own for each key. Pure."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """Things that must happen within the same time each; setting, clearing and finding what is due cost O(1)."""
+    """Deadlines of equal length, one a key; setting, clearing and finding a due one cost O(1)."""
 
     def __init__(self, after_s: float) -> None:
         self.after_s = after_s
@@ -21,15 +22,16 @@ class Deadlines(Generic[K]):
         return key in self._due_s
 
     def set(self, key: K, now_s: float) -> None:
-        """Start the time of `key`, anew if it runs already."""
+        """Start the time of `key`, again if it runs already."""
         self._due_s[key] = now_s + self.after_s
         self._due_s.move_to_end(key)
 
     def clear(self, key: K) -> None:
+        """Stop the time of `key`; idempotent."""
         self._due_s.pop(key, None)
 
     def due(self, now_s: float) -> list[K]:
-        """Those whose time is over, oldest first; they are cleared."""
+        """Return the keys whose time is over, oldest first, and clear these."""
         over: list[K] = []
         while self._due_s:
             key, due_s = next(iter(self._due_s.items()))
@@ -38,3 +40,45 @@ class Deadlines(Generic[K]):
             self._due_s.popitem(last=False)
             over.append(key)
         return over
+
+
+HORIZON_S: Final = 3600
+"""An alarm further away rings early, at this distance, so that the number of seconds looked at is bounded."""
+
+
+class Alarms(Generic[K]):
+    """One alarm a key, to the second; setting and clearing cost O(1).
+
+    An alarm beyond HORIZON_S rings early: the owner then checks what is due, and sets the alarm again.
+    """
+
+    def __init__(self) -> None:
+        self._second_of: dict[K, int] = {}
+        self._due: dict[int, dict[K, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._second_of)
+
+    def set(self, key: K, at_s: float, now_s: float) -> None:
+        """Ring at `at_s`, in place of the former alarm of this key; infinity clears the alarm."""
+        self.clear(key)
+        if at_s < math.inf:
+            second = math.ceil(min(at_s, now_s + HORIZON_S))
+            self._second_of[key] = second
+            self._due.setdefault(second, {})[key] = None
+
+    def clear(self, key: K) -> None:
+        """Remove the alarm of this key; idempotent."""
+        second = self._second_of.pop(key, None)
+        if second is not None:
+            keys = self._due[second]
+            del keys[key]
+            if not keys:
+                del self._due[second]
+
+    def due(self, now_s: float) -> list[K]:
+        """Return the keys whose time has come, earliest first, and clear these."""
+        rung = [key for second in sorted(self._due) if second <= now_s for key in self._due[second]]
+        for key in rung:
+            self.clear(key)
+        return rung

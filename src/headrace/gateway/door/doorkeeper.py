@@ -1,4 +1,4 @@
-"""Who may come in, and how long each may take."""
+"""Numbers and deadlines of everything that has a socket here."""
 
 import asyncio
 import math
@@ -9,37 +9,37 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from headrace.gateway.door.admission import Admission
-from headrace.gateway.door.alarms import Alarms
-from headrace.gateway.door.deadlines import Deadlines
+from headrace.gateway.door.deadlines import Alarms, Deadlines
 from headrace.gateway.door.request_rates import RequestRates
 from headrace.gateway.settings import GatewaySettings
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 RETRY_AFTER_S: Final = (1, 5)
-"""A refused client is told to come back after one of these, by lot, so that not all come at once."""
+"""Range of the wait that a refused client is asked for, drawn at random so that not all come back at once."""
 
 KEEP_ALIVE_S: Final = 5.0
-"""How long a connection stays that was answered and asks for nothing more."""
+"""Seconds that a connection stays after its last answer without a new request."""
 
 
 class Abortable(Hashable, Protocol):
-    """Something with a socket that can be dropped at once."""
+    """A connection that can be dropped at once."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Drop the connection, or answer that time is up."""
 
 
 class Filling(Hashable, Protocol):
-    """Something whose socket may be full."""
+    """A connection whose socket may be full."""
 
     def still_full(self) -> None:
-        """It was full for the whole time."""
+        """Act on a socket that was full for the whole time."""
 
 
 class Stalling:
-    """A socket that may be full, as `Filling`: from `_watch_unsent` on it must take some of what waits, or is dropped.
+    """A socket that may be full: from `_watch_unsent` on it must take some of what waits, or is dropped.
 
-    `_unsent` are the bytes that waited when it was last looked at. Attributes and slots are those of its subclasses.
+    `_unsent` are the bytes that waited at the last check. Attributes and slots are those of the subclasses.
     """
 
     __slots__ = ()
@@ -49,7 +49,7 @@ class Stalling:
     _unsent: int
 
     def still_full(self) -> None:
-        """Drop it, unless it took some of what waits: then it is slow, not gone."""
+        """Drop the connection unless it took some of what waits: a slow client is not a dead one."""
         if self.transport.get_write_buffer_size() < self._unsent:
             self._watch_unsent()
         else:
@@ -61,28 +61,31 @@ class Stalling:
 
 
 class Beating(Hashable, Protocol):
-    """Something that gets heartbeats."""
+    """A connection that gets heartbeats."""
 
-    def ping(self) -> None: ...
+    def ping(self) -> None:
+        """Send a heartbeat."""
 
-    def no_pong(self) -> None: ...
+    def no_pong(self) -> None:
+        """Act on a heartbeat without an answer."""
 
 
 class Idling(Hashable, Protocol):
-    """Something that may be of no use any more."""
+    """A connection that may be unused."""
 
     def idle(self) -> None:
-        """It asked for nothing for the whole time."""
+        """Act on a connection without a command for the whole time."""
 
 
 class Waking(Hashable, Protocol):
-    """Something that is due at a time of its own."""
+    """A connection with an alarm of its own."""
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        """Do what is due now, and set the next alarm."""
 
 
 class Doorkeeper:
-    """Counts who is in, and holds everyone's deadlines: requests, heartbeats, slow clients, closing handshakes."""
+    """Counts connections, and keeps their deadlines: requests, heartbeats, slow clients, closing handshakes."""
 
     def __init__(
         self, settings: GatewaySettings, clock: Clock, metrics: Metrics, admission: Admission | None = None
@@ -108,11 +111,11 @@ class Doorkeeper:
         self._round_s = min(0.25, shortest_s / 4)
 
     def apply(self, settings: GatewaySettings) -> None:
-        """Take over what may change live."""
+        """Change what may change while running."""
         self.settings = settings
 
     def begin_waiting(self, peer: str) -> HTTPStatus | None:
-        """Count a connection that is not (yet) a WebSocket; the status to refuse it with, if it is one too many."""
+        """Count a connection that is not (yet) a WebSocket; return the status of its refusal if it is one too many."""
         self.waiting[peer] += 1
         self._waiting_all += 1
         if self._waiting_all > self.settings.http_connections_max:
@@ -123,31 +126,31 @@ class Doorkeeper:
         return None
 
     def overrun(self, peer: str) -> bool:
-        """So many are refused and stay that even saying no costs too much."""
+        """Return whether so many refused connections stay that even an answer costs too much."""
         return (
             self._waiting_all > 2 * self.settings.http_connections_max
             or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
         )
 
     def stop_waiting(self, peer: str) -> None:
-        """It is gone, or a WebSocket now."""
+        """Count one connection less: it ended, or is a WebSocket now."""
         self._waiting_all -= 1
         self.waiting[peer] -= 1
         if not self.waiting[peer]:
             del self.waiting[peer]
 
     def retry_after_s(self) -> int:
-        """When someone who is refused for now may come back."""
+        """Return the seconds after which a refused client may come back."""
         return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, guards nothing)
 
     async def run(self) -> None:
-        """Look after the deadlines, for ever."""
+        """Act on deadlines, for ever."""
         while True:
             await self.clock.sleep(self._round_s)
             self.round()
 
     def drop_all(self) -> None:
-        """Drop connections that are asked to end or have yet to say what they want, whatever time is left to them."""
+        """Drop connections that were asked to end or have not sent a whole request, whatever time is left."""
         for deadlines in (self.requests, self.kept, self.closing):
             for waiting in deadlines.due(math.inf):
                 waiting.abort()

@@ -1,4 +1,4 @@
-"""Origins of pages: which form of one a browser sends, which of them a setting names, and whether they meet. Pure."""
+"""Origins of pages: the form that a browser sends, the form in a setting, and whether both match. Pure."""
 
 import difflib
 import ipaddress
@@ -24,7 +24,7 @@ _NULL: Final = frozenset({"null", "file://"})
 
 
 class Site(NamedTuple):
-    """A host in the form in which two names of it are equal, and the port; None for the scheme's own."""
+    """A host in its one form, and the port; None for the default port of the scheme."""
 
     host: str
     port: int | None
@@ -38,7 +38,7 @@ class Origin(NamedTuple):
     any_label: bool = False
 
     def covers(self, other: "Origin") -> bool:
-        """Return whether this, as a setting, allows the page of `other`."""
+        """Return whether the setting allows pages of `other`."""
         if self.scheme != other.scheme:
             return False
         return self.covers_site(other.site)
@@ -55,7 +55,7 @@ NULL: Final = Origin("null", Site("", None))
 
 
 def sent(text: str) -> Origin | None:
-    """Read the `Origin` of a request; None for what no browser sends."""
+    """Read the `Origin` of a request; None for text that no browser sends."""
     if text.lower() in _NULL:
         return NULL
     parts = _ORIGIN.fullmatch(text)
@@ -67,7 +67,7 @@ def sent(text: str) -> Origin | None:
 
 
 def configured(text: str) -> Origin:
-    """Read an origin from a setting. Raises ValueError, which says what is expected, for one that no page has."""
+    """Read an origin from a setting. Raise ValueError, which names what is expected, for an origin that no page has."""
     if text.lower() in _NULL:
         return NULL
     parts = _ORIGIN.fullmatch(text.removesuffix("/"))
@@ -87,7 +87,7 @@ def configured(text: str) -> Origin:
 
 
 def site_of(authority: str, scheme: str) -> Site | None:
-    """Read `host` or `host:port`, as a browser with this scheme means it; None for what is neither."""
+    """Read `host` or `host:port` as a browser does with this scheme; None for anything else."""
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         return None
@@ -98,7 +98,7 @@ def site_of(authority: str, scheme: str) -> Site | None:
 
 
 def _host(text: str) -> str | None:
-    """The one form of a host: small letters, IDNA for names beyond ASCII, the shortest form of an IPv6 address."""
+    """Return the one form of a host: small letters, IDNA beyond ASCII, IPv6 addresses in their shortest form."""
     if text.startswith("["):
         try:
             return f"[{ipaddress.IPv6Address(text[1:-1])}]"
@@ -121,5 +121,5 @@ def _is_address(name: str) -> bool:
 
 
 def _is_typo(scheme: str) -> bool:
-    """Whether somebody who wrote this scheme surely meant http or https."""
+    """Return whether the scheme looks like a misspelt http or https."""
     return bool(difflib.get_close_matches(scheme, _DEFAULT_PORTS, 1, 0.75))

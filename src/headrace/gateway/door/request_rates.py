@@ -1,4 +1,4 @@
-"""How fast HTTP requests may come: from one address, or, once it is known who asks, from one user."""
+"""The rate of HTTP requests of one address, or, once the user is known, of one user."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -13,16 +13,16 @@ from headrace.runtime.clock import Clock
 
 
 class Asker(NamedTuple):
-    """Whom a request counts for."""
+    """The address or user that a request counts for."""
 
     kind: Literal["address", "user"]
     name: str
 
 
 class RequestRates:
-    """A bucket for each asker: `per_s()` requests a second, and as many at once; what it refuses counts in `refused`.
+    """A bucket for each asker: `per_s()` requests a second, and as many at once; refusals count in `refused`.
 
-    Who rests for a second has a full bucket again and is forgotten, so memory is that of one second's askers.
+    An asker that rests for a second has a full bucket again and is forgotten, which bounds the memory.
     """
 
     def __init__(self, clock: Clock, per_s: Callable[[], int], refused: Counter) -> None:
@@ -31,7 +31,7 @@ class RequestRates:
         self._resting: Deadlines[Asker] = Deadlines(1.0)
 
     def take(self, asker: Asker) -> None:
-        """Count a request. Raises Refused (429) for one too many, which does not count."""
+        """Count a request. Raise Refused (429) for one too many, which does not count."""
         now_s, per_s = self._clock.monotonic(), self._per_s()
         for rested in self._resting.due(now_s):
             del self._buckets[rested]
@@ -45,6 +45,6 @@ class RequestRates:
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"too many requests {whose}", retry_after(wait_s))
 
     def give_back(self, asker: Asker) -> None:
-        """The request does not count for it after all."""
+        """Count one request less for the asker."""
         if bucket := self._buckets.get(asker):
             bucket.give_back()

@@ -1,4 +1,4 @@
-"""Puts the handlers together: problem details for every error, security headers on every answer, HEAD as GET."""
+"""Join the handlers to one application: problem details for errors, security headers everywhere, HEAD as GET."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,8 @@ from headrace.gateway.routes import (
     tickets,
     topics,
 )
-from headrace.gateway.routes.asgi_errors import refuse
 from headrace.gateway.routes.context import Context
-from headrace.gateway.routes.cross_origin import CrossOrigin
-from headrace.gateway.routes.request_counts import Counted
+from headrace.gateway.routes.middleware import Counted, CrossOrigin, refuse
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -50,7 +48,7 @@ _HANDLERS: Final = (
 )
 DEFAULTS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),  # what is told is true for now, and often for whoever asked alone
+    (b"cache-control", b"no-store"),  # an answer is true for now, and often for its caller alone
 )
 """Headers of answers that do not say otherwise."""
 
@@ -60,13 +58,13 @@ _log = structlog.get_logger("gateway")
 
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
-    """The ASGI application; `more` are handlers that a benchmark or a test adds."""
+    """Return the ASGI application; `more` are handlers that a benchmark or a test adds."""
     handlers: list[ControllerRouterHandler] = [*_HANDLERS, *more]
-    if context.dashboard:
+    if context.options.dashboard:
         handlers += dashboard.HANDLERS
-    if context.expose_metrics:
+    if context.options.expose_metrics:
         handlers += health.METRICS_HANDLERS
-    if context.auth is not None:
+    if context.parts.auth is not None:
         handlers += tickets.HANDLERS
     app = Litestar(
         route_handlers=[*handlers, schema.openapi(handlers)],
@@ -81,14 +79,14 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         openapi_config=None,
         state=State({"context": context}),
         logging_config=None,
-        request_max_body_size=context.keeper.settings.body_bytes_max,
+        request_max_body_size=context.sessions.keeper.settings.body_bytes_max,
     )
-    counted = Counted(app, context.keeper)
-    return _Outer(CrossOrigin(counted, context.keeper.admission), context)
+    counted = Counted(app, context.sessions.keeper)
+    return _Outer(CrossOrigin(counted, context.sessions.keeper.admission), context)
 
 
 class _Outer:
-    """What every request passes: the body's limit, HEAD answered as GET, and the headers of every answer."""
+    """The outermost layer: the limit of bodies, HEAD answered as GET, and the headers of every answer."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app, self._context = app, context
@@ -106,7 +104,7 @@ class _Outer:
             await send(message)
 
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not length.isdigit() or int(length) > self._context.keeper.settings.body_bytes_max:
+        if not length.isdigit() or int(length) > self._context.sessions.keeper.settings.body_bytes_max:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
@@ -115,7 +113,7 @@ class _Outer:
 
 
 async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
-    """Of two values for one parameter, none is surely meant. Async, as Litestar runs what is not in a thread."""
+    """Refuse two values for one parameter. Async, as Litestar runs anything else in a thread."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
     if errors:
@@ -127,15 +125,16 @@ def answer(status: int, detail: str = "", headers: dict[str, str] | None = None,
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Litestar's own: routing, validation, body size. Only what is wrong with the caller's parameters is shown."""
+    """Answer a refusal of Litestar: routing, validation, body size. Only faults of parameters are shown."""
     status = error.status_code
+    error.__cause__ = error.__context__ = None  # their frames hold the request, and the request's answer holds them
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
     return answer(status, headers=error.headers)
 
 
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
-    """Litestar's word on one parameter, with what was given for it."""
+    """Return Litestar's fault of one parameter, with the given value."""
     name = str(error.get("key", ""))
     sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
     given = sources.get(error.get("source", ""), {}).get(name)
@@ -147,7 +146,7 @@ def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[by
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
-    """The members of an order's problem, beside those of RFC 9457, are a promise to clients."""
+    """Answer with the members of an order's problem; these, beside RFC 9457's, are a promise to clients."""
     wait_ms = error.retry_after_ms
     headers = None if wait_ms is None else retry_after(wait_ms / 1000)
     return answer(

@@ -10,12 +10,13 @@ from litestar import MediaType, Response, get
 from headrace import __version__
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.schema_parts import portable
-from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM, Command
+from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
 from headrace.gateway.transports.handshake import SUBPROTOCOL
 from headrace.model import topics
 from headrace.model.identity import SUBJECT_LENGTH_MAX
 from headrace.protocol import frames
 from headrace.protocol.codes import may_reconnect
+from headrace.protocol.shapes import Command
 
 Document: TypeAlias = dict[str, Any]
 
@@ -25,13 +26,13 @@ _ID: Final = next(field.type for field in msgspec.structs.fields(frames.Envelope
 
 @get("/schema/asyncapi.json", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def asyncapi() -> Response[bytes]:
-    """The AsyncAPI description of the WebSocket protocol."""
+    """Get the AsyncAPI description of the WebSocket protocol."""
     return Response(msgspec.json.encode(document()), media_type=MediaType.JSON)
 
 
 @cache
 def document() -> Document:
-    """The whole document."""
+    """Return the whole document."""
     commands = {name: _without_raw(command.data) for name, command in COMMANDS.items() if command.data}
     sent = dict.fromkeys((*STREAM, *OVER_HTTP, *ORDER))
     _, schemas = msgspec.json.schema_components([*sent, *commands.values()], ref_template=_SCHEMA)
@@ -102,7 +103,7 @@ def _channels() -> Document:
 
 
 def _operations() -> Document:
-    """As the server sees it: it receives commands and sends the rest."""
+    """Describe what the server receives (commands) and sends (all other frames)."""
     operations: Document = {}
     for channel, sent in (("stream", STREAM), ("events", OVER_HTTP), ("order", ORDER)):
         operations[f"send_{channel}"] = {
@@ -126,7 +127,7 @@ def _operations() -> Document:
 
 
 def _without_discriminators(schema: Any) -> None:
-    """Drop, in place, what msgspec says for OpenAPI: in AsyncAPI a discriminator is a name, and every tag is here."""
+    """Drop, in place, discriminators, which have another form in AsyncAPI; every tag is in its schema already."""
     for value in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(value, dict):
             value.pop("discriminator", None)
@@ -143,7 +144,7 @@ def _command_schema(name: str, command: Command, data: type | None) -> Document:
 
 
 def _without_raw(shape: type) -> type:
-    """The same shape with anything where JSON is kept as it came: that has no schema."""
+    """Return the shape with raw JSON members as members of any type, as raw JSON has no schema."""
     fields = msgspec.structs.fields(shape)
     if all(field.type is not msgspec.Raw for field in fields):
         return shape
@@ -171,18 +172,18 @@ def _in_channel(channel: str, name: str) -> Document:
 
 
 def _name(command: str) -> str:
-    """A command's name among the messages: `order.get` → `OrderGetCommand`."""
+    """Return a command's name among the messages: `order.get` → `OrderGetCommand`."""
     return "".join(part.capitalize() for part in command.split(".")) + "Command"
 
 
 def _tag(shape: type) -> str:
-    """The `type` of a frame."""
+    """Return the `type` of a frame."""
     config = shape.__struct_config__  # type: ignore[attr-defined]
     return str(config.tag or "update")
 
 
 def _first(shape: type) -> str:
-    """The first sentence of what it says of itself."""
+    """Return the first line of the shape's docstring."""
     return (shape.__doc__ or "").partition("\n")[0]
 
 

@@ -30,7 +30,7 @@ from headrace.gateway.routes.schema_parts import problems
     ),
 )
 async def broadcast(request: Request[Any, Any, Any]) -> BroadcastAnswer:
-    """With an `idempotency_key`, asking again within a day gives the first answer and sends nothing.
+    """Send a message. With an `idempotency_key`, a repeat within a day gets the first answer and sends nothing.
 
     Another message under the same key is refused with 422, one that is still being sent with 409.
     """

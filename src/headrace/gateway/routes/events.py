@@ -10,12 +10,11 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes import guards
-from headrace.gateway.routes.access import check_topic
-from headrace.gateway.routes.asgi_errors import address_of
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.request_counts import discount
+from headrace.gateway.routes.guards import check_topic
+from headrace.gateway.routes.middleware import address_of, discount
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, TopicPath, position, problems
-from headrace.gateway.sessions import Gate
+from headrace.gateway.sessions import SessionContext
 from headrace.gateway.transports.event_stream import TAKE_OVER, EventStream, TakeOver
 from headrace.model.events import Position
 from headrace.model.identity import Identity
@@ -24,7 +23,7 @@ from headrace.protocol.sse import position_of
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
 RETRY_FULL_S: Final = 60
-"""When a user may come back who has all the connections that one may have."""
+"""When a user with as many connections as one may have may come back."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -65,7 +64,7 @@ async def follow_topic(
     epoch: EpochQuery = None,
     offset: OffsetQuery = None,
 ) -> ASGIApp:
-    """Every message of the topic from now on, or after a position, as server-sent events.
+    """Follow every message of the topic from now on, or after a position, as server-sent events.
 
     The position is that of `Last-Event-ID`, else `epoch` and `offset`. The first event says whether it was recovered.
     """
@@ -74,8 +73,8 @@ async def follow_topic(
     await guards.admit(request, topic)
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
-    address = address_of(request.scope, context.keeper.admission)
-    return _Answer(context.gate, address, topic, since, guards.identity_of(request))
+    address = address_of(request.scope, context.sessions.keeper.admission)
+    return _Answer(context.sessions, address, topic, since, guards.identity_of(request))
 
 
 def _position(event_id: str) -> Position:
@@ -87,26 +86,34 @@ def _position(event_id: str) -> Position:
 
 
 class _Answer:
-    """Writes the head of the answer, and leaves the socket to the stream, which counts as a WebSocket does."""
+    """Writes the head of the answer, and hands the socket to the stream, which counts as a WebSocket."""
 
-    def __init__(self, gate: Gate, address: str, topic: str, since: Position | None, identity: Identity | None) -> None:
-        self._gate, self._address, self._topic, self._since, self._identity = gate, address, topic, since, identity
+    def __init__(
+        self, sessions: SessionContext, address: str, topic: str, since: Position | None, identity: Identity | None
+    ) -> None:
+        self._sessions, self._address, self._topic, self._since, self._identity = (
+            sessions,
+            address,
+            topic,
+            since,
+            identity,
+        )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """From the checks to the stream nothing waits, so the limits hold."""
-        admission = self._gate.keeper.admission
+        """Answer. Nothing waits between the checks and the stream, so the limits hold."""
+        admission = self._sessions.keeper.admission
         try:
-            _check_room(self._gate, self._identity)
+            _check_room(self._sessions, self._identity)
             admission.enter(self._address)
         except Refused as refused:
-            self._gate.keeper.refused.labels(str(int(refused.status))).inc()
+            self._sessions.keeper.refused.labels(str(int(refused.status))).inc()
             raise
-        discount(scope, self._gate.keeper.rates)
+        discount(scope, self._sessions.keeper.rates)
         taken = False
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _HEADERS})
             take_over = cast("TakeOver", (scope["extensions"] or {})[TAKE_OVER]["call"])
-            stream = EventStream(self._gate, self._topic, self._since, self._identity, self._address)
+            stream = EventStream(self._sessions, self._topic, self._since, self._identity, self._address)
             taken = take_over(stream)
         finally:
             if not taken:
@@ -115,12 +122,12 @@ class _Answer:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _check_room(gate: Gate, identity: Identity | None) -> None:
-    if gate.keeper.draining:
+def _check_room(sessions: SessionContext, identity: Identity | None) -> None:
+    if sessions.keeper.draining:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", retry_after(RETRY_AFTER_S))
-    if len(gate.hub.clients) >= gate.keeper.settings.connections_max:
+    if len(sessions.hub.clients) >= sessions.keeper.settings.connections_max:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after(RETRY_AFTER_S))
-    if identity is not None and gate.keeper.admission.has_enough(identity.subject):
+    if identity is not None and sessions.keeper.admission.has_enough(identity.subject):
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections of this user", retry_after(RETRY_FULL_S))
 
 

@@ -1,4 +1,4 @@
-"""Who may use which route. Every route needs a credential unless it says otherwise; nothing here applies with auth off.
+"""Who may use which route. Every route needs a credential unless marked open; with authentication off none does.
 
 A handler asks `identity_of(request)` who calls, `await admit(request, topic)` before it shows a topic,
 `acting_user` before it acts for a user, and has `guards=[admin_only]` where only an admin may come.
@@ -13,12 +13,13 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from headrace.gateway.auth.authenticator import Authenticator
-from headrace.gateway.problems import Refused, retry_after
+from headrace.gateway.problems import Refused, retry_after, wrong
 from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.request_counts import count_for_user
+from headrace.gateway.routes.middleware import count_for_user
+from headrace.model import topics
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
-from headrace.model.identity import Identity
+from headrace.model.identity import OF_AN_OWNER, Identity
 from headrace.model.topics import ORDER_PREFIX
 from headrace.protocol.codes import ErrorCode
 from headrace.protocol.credential_state import DENIED
@@ -35,43 +36,43 @@ _Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """The guard of all routes: puts the caller's identity where `identity_of` finds it, or refuses with 401."""
-    auth = context_of(connection).auth
+    """Store the caller's identity for `identity_of`, or raise Refused 401; the guard of all routes."""
+    auth = context_of(connection).parts.auth
     if auth is not None and not handler.opt.get("open"):
         await _identify(connection, auth, by_ticket=bool(handler.opt.get("ticket")))
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
-    """A guard: 403 for everybody who is no admin."""
-    if context_of(connection).auth is not None:
+    """Raise Refused 403 for everybody but admins; a guard."""
+    if context_of(connection).parts.auth is not None:
         identity = identity_of(connection)
         if identity is None or not identity.admin:
             raise _forbidden("admins only")
 
 
 async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """The guard of `/metrics`: open, or for admins, as the settings say."""
-    auth = context_of(connection).auth
+    """Let everybody in, or admins only, as the settings say; the guard of `/metrics`."""
+    auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
         await _identify(connection, auth, by_ticket=False)
         admin_only(connection, handler)
 
 
 def identity_of(connection: _Connection) -> Identity | None:
-    """Who calls; None with authentication off, and on open routes."""
+    """Return the caller's identity; None with authentication off, and on open routes."""
     identity: Identity | None = connection.scope.get("user")
     return identity
 
 
 def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
-    """Tells whether the caller may read a topic; `anyone` does with authentication off."""
+    """Return a test of whether the caller may read a topic; `anyone` with authentication off."""
     identity = identity_of(connection)
     return anyone if identity is None else identity.may_read
 
 
 async def admit(connection: _Connection, topic: str) -> None:
-    """Raises Refused 403 for a topic that the caller may not read; 503 while it can't be told whose an order is."""
-    identity, owners = identity_of(connection), context_of(connection).gate.order_topics
+    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order is not known."""
+    identity, owners = identity_of(connection), context_of(connection).sessions.order_topics
     if identity is None or identity.may_read(topic):
         return
     if owners is None or not topic.startswith(ORDER_PREFIX):
@@ -83,9 +84,9 @@ async def admit(connection: _Connection, topic: str) -> None:
 
 
 def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
-    """For which user the caller acts: itself. With authentication off, whoever was asked for.
+    """Return the user for whom the caller acts: its own; with authentication off, the user that was `asked` for.
 
-    Raises Refused 403 for one who asked for somebody else.
+    Raise Refused 403 for a caller that asked for another user.
     """
     identity = identity_of(connection)
     if identity is None:
@@ -106,11 +107,11 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
     connection.scope["user"] = identity
-    count_for_user(connection.scope, context_of(connection).keeper.rates, identity.subject)
+    count_for_user(connection.scope, context_of(connection).sessions.keeper.rates, identity.subject)
 
 
 def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
-    """What the request shows (RFC 6750 §2.1). Raises Refused 401 for nothing, 400 for more than one."""
+    """Return the credential of the request (RFC 6750 §2.1). Raise Refused 401 for none, 400 for more than one."""
     given = connection.headers.getall("authorization", [])
     tickets = connection.query_params.getall("ticket", []) if by_ticket else []
     if len(given) + len(tickets) > 1:
@@ -130,3 +131,18 @@ def _not_now(failure: RequestError) -> Refused:
 
 def _forbidden(detail: str) -> Refused:
     return Refused(HTTPStatus.FORBIDDEN, detail, {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'})
+
+
+def check_topic(name: str) -> None:
+    """Raise Refused 404 for a topic that can't exist."""
+    try:
+        topics.parse(name)
+    except RequestError as error:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, error.message, errors=[wrong("topic", "no topic can have this name", name)]
+        ) from error
+
+
+def is_listed(name: str) -> bool:
+    """Return whether a topic is listed for anyone: topics of users and of their orders are not."""
+    return name.partition(":")[0] not in OF_AN_OWNER

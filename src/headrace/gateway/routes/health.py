@@ -12,10 +12,10 @@ from headrace.runtime.metrics import Metrics
 
 
 class Component(msgspec.Struct, frozen=True):
-    """One part's own word on its state. Times are wall time in milliseconds since 1970.
+    """The state of one part. Times are wall time in milliseconds since 1970.
 
-    `required`: readiness needs it. `since`: when `ready` last changed. `last_error`, and `last_error_at`: why it was
-    last not ready; null if it always was.
+    `required`: the server is ready only while this part is. `since`: when `ready` last changed. `last_error`, and
+    `last_error_at`: why the part was last not ready; null if it always was.
     """
 
     ready: bool
@@ -34,12 +34,14 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
     status: str = "live"
 
 
 @get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], opt=guards.OPEN, sync_to_thread=False)
 def liveness() -> Liveness:
-    """The process answers."""
+    """Answer whenever the process lives."""
     return Liveness()
 
 
@@ -53,8 +55,8 @@ def liveness() -> Liveness:
     responses={503: ResponseSpec(Readiness, description="Not ready")},
 )
 def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
-    """Every part's state; 503 while one that is required is not ready."""
-    parts = context_of(request).health.components()
+    """Get the state of every part; 503 while a required part is not ready."""
+    parts = context_of(request).parts.health.components()
     components = {
         name: Component(it.ready, it.required, it.since_ms, it.detail, it.last_error, it.last_error_ms)
         for name, it in parts.items()
@@ -74,9 +76,9 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
     media_type=MediaType.TEXT,
 )  # it reads files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Prometheus text."""
+    """Get metrics as Prometheus text."""
     media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
-    return Response(context_of(request).metrics.render(), media_type=media_type)
+    return Response(context_of(request).parts.metrics.render(), media_type=media_type)
 
 
 HANDLERS: Final = (liveness, readiness)

@@ -1,4 +1,4 @@
-"""What is going on at the WebSocket side, and what kind of server this is."""
+"""Numbers of connections and subscriptions, and the name and version of the server."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,23 +9,24 @@ from litestar import Request, get
 from headrace import __version__
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
-from headrace.gateway.routes.access import is_listed
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.guards import is_listed
 from headrace.gateway.transports.handshake import SUBPROTOCOL
 
 TOPICS_SHOWN: Final = 1000
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """All servers together. This one stands alone."""
+    """All servers together; this server stands alone."""
 
     servers: int
     total_connections: int
 
 
 class Connections(msgspec.Struct, frozen=True):
-    """Numbers only, never who; event streams count as connections. `topics` are the 1,000 with the most subscriptions,
-    those of users left out.
+    """Numbers of clients, with event streams among the connections.
+
+    `topics` are the 1,000 topics with the most subscriptions, topics of users left out.
     """
 
     total_connections: int
@@ -37,7 +38,7 @@ class Connections(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True):
-    """`demo`: what comes is a recording, not the live chain."""
+    """Name and version of the server. `demo`: the server plays a recording, not the live chain."""
 
     name: str
     version: str
@@ -55,16 +56,16 @@ class Info(msgspec.Struct, frozen=True):
     guards=[guards.admin_only],
 )
 def connections(request: Request[Any, Any, Any]) -> Connections:
-    """How many connections, users and subscriptions this server has."""
+    """Count the connections, users and subscriptions of this server."""
     context = context_of(request)
-    hub = context.hub
+    hub = context.sessions.hub
     public = {topic: count for topic, count in hub.topics().items() if is_listed(topic)}
     busiest = sorted(public.items(), key=lambda entry: (-entry[1], entry[0]))[:TOPICS_SHOWN]
     return Connections(
         total_connections=len(hub.clients),
-        active_users=len(context.keeper.admission.users),
+        active_users=len(context.sessions.keeper.admission.users),
         subscriptions=hub.subscriptions,
-        server_id=context.server_id,
+        server_id=context.options.server_id,
         topics=dict(busiest),
         cluster=Cluster(servers=1, total_connections=len(hub.clients)),
     )
@@ -72,14 +73,14 @@ def connections(request: Request[Any, Any, Any]) -> Connections:
 
 @get("/api/info", operation_id="getInfo", summary="Name and version", tags=["server"], sync_to_thread=False)
 def info(request: Request[Any, Any, Any]) -> Info:
-    """What this server is."""
+    """Get the name and version of this server."""
     context = context_of(request)
-    return Info("headrace", __version__, context.server_id, SUBPROTOCOL, context.demo)
+    return Info("headrace", __version__, context.options.server_id, SUBPROTOCOL, context.options.demo)
 
 
 @get("/ws", opt=guards.OPEN, status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
-    """The stream is a WebSocket."""
+    """Refuse a request for the stream without an upgrade to a WebSocket."""
     raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client", headers={"Upgrade": "websocket"})
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about orders: what they take and answer.
+"""Shapes of the OpenAPI document for orders: requests and answers.
 
 The tests hold real answers against these shapes, values (by schemathesis) and the names of all fields.
 """
@@ -9,7 +9,8 @@ import msgspec
 
 from headrace.gateway.problems import PROBLEM_TYPE
 from headrace.gateway.routes.schema_parts import Problem
-from headrace.model.orders import Fate, Finality, Mode, OrderStatus
+from headrace.model.orders import BPS_WHOLE, Fate, Finality, Mode, OrderStatus
+from headrace.order_types.register import fields_by_type
 
 _REF: Final = "#/components/schemas/{name}"
 _MINT: Final = "^(SOL|USDC|USDT|[1-9A-HJ-NP-Za-km-z]{32,44})$"
@@ -18,15 +19,15 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """Only ever described."""
+    """A shape that is described, and never built."""
 
 
 class Execution(msgspec.Struct, frozen=True):
     mode: Mode = "mock"
 
 
-class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
-    """What is asked for. Fields that are not here are ignored."""
+class OrderOfAnyType(msgspec.Struct, rename="camel", kw_only=True):
+    """A new order. Fields that are not here are ignored."""
 
     token_in: _Token
     token_out: _Token
@@ -36,16 +37,32 @@ class NewOrder(msgspec.Struct, rename="camel", kw_only=True):
     slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     slippage: Annotated[float, msgspec.Meta(ge=0, le=0.5, description="a fraction: 0.01 is 1 %")] | None = None
     min_out: str | None = None
-    limit_price: str | int | float | None = None
-    limit_rate: str | None = None
-    stop_price: str | int | float | None = None
-    stop_rate: str | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
     expires_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
     expires_in_ms: Annotated[int, msgspec.Meta(ge=1, le=2**45)] | None = None
     user_id: Annotated[str, msgspec.Meta(pattern="^[ -~]{1,128}$")] = "anonymous"
     client_order_id: _Text | None = None
     execution: Execution = Execution()
+
+
+_OF_KIND: Final[dict[str, Any]] = {
+    "price": str | int | float | None,
+    "rate": str | None,
+    "bps": Annotated[int, msgspec.Meta(ge=0, le=BPS_WHOLE)] | None,
+}
+
+
+def with_fields_of_types(name: str, base: type[OrderOfAnyType]) -> type[msgspec.Struct]:
+    """Return the shape with the fields of all order types of the register."""
+    fields = [
+        (field.name, Annotated[_OF_KIND[field.kind], msgspec.Meta(description=field.about)], None)
+        for fields in fields_by_type().values()
+        for field in fields
+    ]
+    return msgspec.defstruct(name, fields, bases=(base,), namespace={"__doc__": base.__doc__}, kw_only=True)
+
+
+NewOrder: Final = with_fields_of_types("NewOrder", OrderOfAnyType)
 
 
 class QuoteView(_Shape):
@@ -63,7 +80,7 @@ class TriggerView(_Shape):
 
 
 class Asked(_Shape):
-    """What was asked, in the client's words."""
+    """The order as the client placed it."""
 
     type: str
     token_in: str
@@ -203,16 +220,19 @@ _KEY: Final = {
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """The document made whole, in place."""
+    """Complete the document, in place."""
     answers = [shape for shapes in _ANSWERS.values() for shape in shapes.values()]
     _, components = msgspec.json.schema_components([NewOrder, OrderProblem, *answers], ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            told = _ANSWERS.get((path, method))
-            if told is not None:
+            answers_here = _ANSWERS.get((path, method))
+            if answers_here is not None:
                 operation["responses"] = {
-                    **{status: _content("as it is now", "application/json", shape) for status, shape in told.items()},
+                    **{
+                        status: _content("as it is now", "application/json", shape)
+                        for status, shape in answers_here.items()
+                    },
                     "default": _content("what is wrong", PROBLEM_TYPE, OrderProblem),
                 }
     for path in ("/api/orders/execute", "/execute"):

@@ -29,7 +29,7 @@ _OrderId: TypeAlias = Annotated[str, PathParameter(description="As the answer to
 
 
 def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
-    """The route handlers for this intake."""
+    """Return the route handlers for this intake."""
 
     @post("/api/orders/execute", operation_id="placeOrder", summary="Place an order", tags=["orders"], status_code=201)
     async def execute(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -42,7 +42,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
 
     @post("/execute", operation_id="placeOrderAsBefore", summary="Place an order", tags=["orders"], status_code=201)
     async def execute_as_before(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """The same as `POST /api/orders/execute`, where an earlier service had it."""
+        """Take an order as `POST /api/orders/execute` does; the path of an earlier service."""
         return await place(request)
 
     async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -57,7 +57,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
 
     @get("/api/orders/{order_id:str}", operation_id="readOrder", summary="Look at an order", tags=["orders"])
     async def read(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
-        """The order as it is now."""
+        """Get the order as it is now."""
         return _json(order_view(await intake.get(order_id, user_id=guards.acting_user(request))))
 
     @get("/api/orders", operation_id="listOrders", summary="List orders", tags=["orders"])
@@ -75,7 +75,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         ] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=200, description="How many at most")] = 50,
     ) -> Response[bytes]:
-        """Orders, newest first. `cursor` is the `nextCursor` of the page before."""
+        """Get orders, newest first. `cursor` is the `nextCursor` of the page before."""
         user = guards.acting_user(request, user)
         page = await intake.list(user_id=user, status=status, mint=mint, cursor=cursor, limit=limit)
         orders = [order_view(order) for order in page.orders]
@@ -92,7 +92,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         ] = 0,
         limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most")] = 1000,
     ) -> Response[bytes]:
-        """The order's log after `fromSeq`, as its stream tells it."""
+        """Get the order's log after `fromSeq`, in the form of the order's stream."""
         order, log = await intake.read(order_id, from_seq, limit, user_id=guards.acting_user(request))
         return _json({"orderId": order.id, "lastSeq": order.seq, "events": [msgspec.Raw(event_frame(e)) for e in log]})
 
@@ -104,7 +104,10 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         status_code=200,
     )
     async def cancel(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
-        """200: it is cancelled. 202: its transaction may be on its way; it ends CANCELLED or, too late, CONFIRMED."""
+        """Cancel the order: 200 when it is cancelled.
+
+        202 while its transaction may be on its way: the order ends CANCELLED or, if too late, CONFIRMED.
+        """
         order, requested = await intake.cancel(order_id, user_id=guards.acting_user(request))
         return _json(order_view(order), 202 if requested else 200)
 
@@ -115,7 +118,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             str | None, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose; by default the caller's")
         ] = None,
     ) -> Response[bytes]:
-        """What a user's executed orders have come to: balances, cost and profit, folded from the log of the orders."""
+        """Get what the executed orders of a user add up to: balances, cost and profit."""
         owner = guards.acting_user(request, user)
         if owner is None:  # with authentication off nobody knows who calls
             fields = {"user": "is missing"}
@@ -124,14 +127,14 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
 
     @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
-        """The stream is a WebSocket."""
+        """Refuse a request for the stream without an upgrade to a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
     return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
 
 
 def off() -> Sequence[ControllerRouterHandler]:
-    """In place of `handlers` where orders are off: an answer that nobody takes for "no such order"."""
+    """Return handlers for a server without orders, whose answer nobody takes for "no such order"."""
 
     @route(
         ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/execute"],
@@ -145,19 +148,19 @@ def off() -> Sequence[ControllerRouterHandler]:
 
 
 def refuse_stream(_connection: object, _opening: object) -> Endpoint:
-    """In place of a stream where orders are off."""
+    """Raise Refused 501, as this server takes no orders."""
     raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server takes no orders")
 
 
 def read_body(content_type: str, body: bytes) -> Any:
-    """The body's JSON with fractions as Decimal. Refuses other types, and objects that name a key twice."""
+    """Read the body's JSON with fractions as Decimal. Raise OrderRefused for other types, and for a repeated key."""
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
     return read_json(body)
 
 
 def _key(given: Sequence[str]) -> str | None:
-    """The idempotency key. Of two none is surely meant."""
+    """Return the idempotency key, if any. Raise OrderRefused for more than one."""
     if len(given) > 1:
         message = "more than one Idempotency-Key is given"
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)

@@ -1,4 +1,4 @@
-"""The OpenAPI document at `/schema`: what Litestar knows of the handlers, and what it can't know."""
+"""The OpenAPI document at `/schema`: from Litestar's handlers, completed with what Litestar can't know."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -42,23 +42,22 @@ _REF: Final = "#/components/schemas/{name}"
 
 
 def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHandler:
-    """The handler of `/schema`, which tells of these.
+    """Return the handler of `/schema`, which describes the handlers in `described`.
 
-    The document is made by an application that serves nothing: one that does has pages beside it, with scripts from
-    elsewhere.
+    The document is made by an application that serves nothing, as Litestar would add pages with scripts from elsewhere.
     """
 
     @cache
     def document() -> bytes:
         config = OpenAPIConfig("Headrace", __version__, description=ABOUT, license=LICENSE, use_handler_docstrings=True)
-        told = Litestar(described, openapi_config=config, logging_config=None)
+        application = Litestar(described, openapi_config=config, logging_config=None)
         security = {
             str(handler.operation_id): security_of(handler)
-            for route in told.routes
+            for route in application.routes
             if isinstance(route, HTTPRoute)
             for handler in route.route_handlers
         }
-        return msgspec.json.encode(complete(told.openapi_schema.to_schema(), security))
+        return msgspec.json.encode(complete(application.openapi_schema.to_schema(), security))
 
     @get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=True)  # the first takes a while
     def answer() -> Response[bytes]:
@@ -68,7 +67,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
 
 
 def security_of(handler: HTTPRouteHandler) -> list[dict[str, list[str]]]:
-    """Return the credentials that a route takes, any one of them; the empty one is for authentication that is off."""
+    """Return the credentials that a route takes, any one of them; the empty one is for authentication off."""
     if handler.opt.get("open") and not handler.guards:
         return []
     credentials = [BEARER, TICKET] if handler.opt.get("ticket") else [BEARER]
@@ -76,7 +75,7 @@ def security_of(handler: HTTPRouteHandler) -> list[dict[str, list[str]]]:
 
 
 def complete(document: dict[str, Any], security: Mapping[str, list[dict[str, list[str]]]]) -> Any:
-    """Return the document made whole, in place: shapes of frames, credentials, and a problem for every other answer."""
+    """Complete the document in place: shapes of frames, credentials, and a problem for every other answer."""
     (frame, problem), components = msgspec.json.schema_components([shapes.Logged, Problem], ref_template=_REF)
     parts = document.setdefault("components", {})
     parts["securitySchemes"] = SCHEMES
@@ -89,7 +88,7 @@ def complete(document: dict[str, Any], security: Mapping[str, list[dict[str, lis
         for operation in operations.values():
             operation["security"] = security.get(
                 operation["operationId"], [{}, {BEARER: []}]
-            )  # closed unless it says so
+            )  # closed unless the handler says otherwise
             answers = operation["responses"]
             answers.setdefault("default", {"description": "Anything else that went wrong", "content": refusal})
             if operation["security"]:

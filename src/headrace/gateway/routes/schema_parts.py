@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of parameters, and of the answers that are not 200."""
+"""Parts of the OpenAPI description: parameters, and answers other than 200."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -24,7 +24,7 @@ OffsetQuery: TypeAlias = Annotated[
 
 
 def position(epoch: str | None, offset: str | None) -> Position | None:
-    """What `epoch` and `offset` name together; refuses one without the other."""
+    """Return the position that `epoch` and `offset` name together. Raise Refused 400 for one without the other."""
     if epoch is None or offset is None:
         if epoch is not None or offset is not None:
             missing, given = ("offset", epoch) if offset is None else ("epoch", offset)
@@ -42,7 +42,7 @@ def position(epoch: str | None, offset: str | None) -> Position | None:
 
 
 class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter that is wrong, and how what was given for it begins."""
+    """One parameter that is wrong, and the beginning of the given value."""
 
     name: str
     message: str
@@ -50,7 +50,7 @@ class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details; `errors` where it is the parameters that are wrong."""
+    """RFC 9457 problem details; `errors` where parameters are wrong."""
 
     type: str
     title: str
@@ -67,11 +67,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, position: Position) -> "Place":
+        """Return the place of a position."""
         return cls(position.epoch, str(position.offset))
 
 
 class Unrecoverable(Problem, frozen=True, kw_only=True):
-    """The position that was given can't be gone on from: the log no longer has it, or never had. `newest` can."""
+    """The log does not have the messages after the given position; `newest` is a position to continue from."""
 
     topic: str
     given: Place
@@ -88,7 +89,7 @@ _WHEN: Final = {
 
 
 def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
-    """The `responses` of a handler that refuses with these."""
+    """Return the `responses` of a handler that refuses with these statuses."""
     return {
         int(status): ResponseSpec(
             Unrecoverable if status is HTTPStatus.GONE else Problem,

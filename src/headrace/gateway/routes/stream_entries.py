@@ -1,22 +1,33 @@
-"""What the AsyncAPI document tells: every command, frame and code of the streams has its entry here.
+"""Entries of the AsyncAPI document: every command, frame and code of the streams has one here.
 
 A command, frame or code without one fails tests/gateway/test_asyncapi.py.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Annotated, Final, get_args
 
 import msgspec
 
-from headrace.gateway.routes.order_shapes import NewOrder, OrderHeartbeat, OrderSnapshot, OrderView, Update
-from headrace.protocol import frames, shapes
+from headrace.gateway.routes.order_shapes import (
+    OrderHeartbeat,
+    OrderOfAnyType,
+    OrderSnapshot,
+    OrderView,
+    Update,
+    with_fields_of_types,
+)
+from headrace.protocol import shapes
 from headrace.protocol.codes import CloseCode, ErrorCode
+from headrace.protocol.shapes import Command
 
 
-class PlaceOrder(NewOrder, kw_only=True, rename="camel"):
+class _OrderWithKey(OrderOfAnyType, kw_only=True, rename="camel"):
     """The body of `POST /api/orders/execute`, with the key that is a header there."""
 
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+
+
+PlaceOrder: Final = with_fields_of_types("PlaceOrder", _OrderWithKey)
 
 
 class OneOrder(msgspec.Struct, rename="camel"):
@@ -34,27 +45,13 @@ class Order(msgspec.Struct, tag_field="type", tag="order", forbid_unknown_fields
     requested: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class Command(NamedTuple):
-    """What a client may say: its `data` (None: there is none), and the frames that answer it."""
-
-    summary: str
-    data: type | None
-    answers: Sequence[type] = ()
-
-
 COMMANDS: Final[Mapping[str, Command]] = {
-    "subscribe": Command(
-        "Begin to get a topic", frames.SubscribeData, (shapes.Subscribed, shapes.Snapshot, shapes.Error)
-    ),
-    "unsubscribe": Command("Get no more of a topic", frames.UnsubscribeData, (shapes.Unsubscribed, shapes.Error)),
-    "history": Command("Read a page of a topic's past", frames.HistoryData, (shapes.History, shapes.Error)),
-    "pong": Command("Answer a ping", None),
+    **shapes.COMMANDS,
     "order.execute": Command("Place an order", PlaceOrder, (Order, shapes.Error)),
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
-    "auth": Command("Show who you are, or a newer token", frames.AuthData, (shapes.Authenticated, shapes.Error)),
-    "ack": Command("Say that what a user was sent has arrived", frames.AckData, (shapes.Acknowledged, shapes.Error)),
 }
+"""All commands; commands on orders are here, as their data is that of the HTTP routes."""
 
 ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.INTERNAL: "a defect of the server",

@@ -14,7 +14,7 @@ from headrace.model.errors import RequestError
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """Good once, within `expires_in_s` seconds, on this server; with the token's user, permissions and expiry."""
+    """Valid once, within `expires_in_s` seconds, on this server; with the token's user, permissions and expiry."""
 
     ticket: str
     expires_in_s: float
@@ -28,8 +28,8 @@ class Ticket(msgspec.Struct, frozen=True):
     responses=problems(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def issue(request: Request[Any, Any, Any]) -> Ticket:
-    """A ticket for `/ws?ticket=…`, in exchange for the bearer token."""
-    auth, identity = context_of(request).auth, guards.identity_of(request)
+    """Get a ticket for `/ws?ticket=…`, in exchange for the bearer token."""
+    auth, identity = context_of(request).parts.auth, guards.identity_of(request)
     assert auth is not None
     assert identity is not None
     try:

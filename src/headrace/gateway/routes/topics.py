@@ -11,8 +11,8 @@ from litestar.params import QueryParameter
 from headrace.bus import History
 from headrace.gateway.problems import Refused
 from headrace.gateway.routes import guards
-from headrace.gateway.routes.access import check_topic, is_listed
 from headrace.gateway.routes.context import context_of
+from headrace.gateway.routes.guards import check_topic, is_listed
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
 from headrace.model.errors import TransientError
 from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
@@ -71,16 +71,16 @@ def list_topics(
     ] = "",
     limit: _Limit = 100,
 ) -> TopicList:
-    """Topics that have messages here and that you may read, by name. What users are sent has a log of its own."""
+    """List topics that have messages here and that you may read, by name; topics of users are not listed."""
     context = context_of(request)
     try:
-        tops = context.bus.topics()
+        tops = context.parts.bus.topics()
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     listed = guards.reader(request, anyone=is_listed)
     found = [name for name in tops if name.startswith(prefix) and listed(name) and not name.startswith(USER_PREFIX)]
     page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
-    subscribers = context.hub.topics()
+    subscribers = context.sessions.hub.topics()
     entries = [
         TopicEntry(name, tops[name].epoch, str(tops[name].offset), subscribers.get(name, 0)) for name in page[:limit]
     ]
@@ -102,7 +102,7 @@ async def read_history(
     limit: _Limit = 100,
     reverse: Annotated[bool, QueryParameter(description="What came before, newest first")] = False,
 ) -> HistoryPage:
-    """Messages after `epoch` and `offset`, oldest first; without these, from the oldest that is kept.
+    """Read messages after `epoch` and `offset`, oldest first; without these, from the oldest that is kept.
 
     `reverse`: those before it, newest first; without these, from the newest. A page is whole or refused: 410 says that
     the messages right beside the position are gone, or that the topic's log began anew.
@@ -112,7 +112,7 @@ async def read_history(
     await guards.admit(request, topic)
     since = position(epoch, offset)
     try:
-        page = await context.bus.history(topic, since, limit, reverse=reverse)
+        page = await context.parts.bus.history(topic, since, limit, reverse=reverse)
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     if not page.complete:
@@ -126,7 +126,7 @@ async def read_history(
 
 
 def _next(page: History, shown: int, limit: int, *, reverse: bool) -> Place | None:
-    """The position of the last message shown, if there may be more behind it."""
+    """Return the position of the last message shown, if there may be more behind it."""
     if not shown:
         return None
     last = page.messages[shown - 1]

@@ -1,4 +1,4 @@
-"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub like any WebSocket."""
+"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub, as a WebSocket does."""
 
 import asyncio
 import math
@@ -9,10 +9,10 @@ from typing import Final, TypeAlias, cast
 
 import structlog
 
+from headrace.fanout.client import Client
 from headrace.fanout.framing import chunk, events
-from headrace.fanout.groups import Client
 from headrace.gateway.door.doorkeeper import Stalling
-from headrace.gateway.sessions import Gate
+from headrace.gateway.sessions import SessionContext
 from headrace.model.events import Position
 from headrace.model.identity import Identity
 from headrace.protocol import frames, sse
@@ -20,14 +20,14 @@ from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
 
 TakeOver: TypeAlias = Callable[[asyncio.Protocol], bool]
-"""Gives the socket to another protocol, once the head of the answer is written; False when there is no body to send."""
+"""Hands the socket to another protocol once the head of the answer is written; False when no body is to be sent."""
 
 TAKE_OVER: Final = "headrace.take_over"
-"""The ASGI extension whose `call` it is."""
+"""The ASGI extension whose `call` is a TakeOver."""
 
 RETRY_MS: Final = (1000, 3000)
 RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
-"""Where the wait before a client comes back is drawn from: one by one after a fault, spread out after a restart."""
+"""Ranges of the random wait before a client comes back: short after a fault, spread out after a restart."""
 
 _LOST: Final = 1006
 
@@ -36,21 +36,23 @@ _rng: Final = random.SystemRandom()
 
 
 class EventStream(Client, Stalling, asyncio.Protocol):
-    """One client that reads a topic over HTTP, from `open` to `close`; the rules are those of a WebSocket.
+    """One client that reads a topic over HTTP, by the rules of a WebSocket.
 
-    It is told its topic with `subscribed` first, and why it ends with `close` last. Nobody answers a heartbeat here:
-    a client that vanished is found by the kernel, as nothing that is sent to it is acknowledged.
+    The first event is `subscribed`, the last `close` with the reason. Clients do not answer heartbeats here: the kernel
+    finds a client that vanished, as its TCP no longer acknowledges data.
     """
 
     def __init__(
-        self, gate: Gate, topic: str, recover: Position | None, identity: Identity | None, address: str
+        self, sessions: SessionContext, topic: str, recover: Position | None, identity: Identity | None, address: str
     ) -> None:
-        """Under `address` it was counted on entering; it leaves there when its socket is gone."""
-        self._gate, self._keeper, self._address = gate, gate.keeper, address
+        """Follow `topic` after `recover`. The caller entered `address`; the stream leaves it at its end."""
+        self._sessions, self._keeper, self._address = sessions, sessions.keeper, address
         self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf
-        if gate.auth is not None and identity is not None:
-            self._ends_s = self._keeper.clock.monotonic() + gate.auth.valid_s(identity) + gate.auth.settings.grace_s
+        if sessions.auth is not None and identity is not None:
+            self._ends_s = (
+                self._keeper.clock.monotonic() + sessions.auth.valid_s(identity) + sessions.auth.settings.grace_s
+            )
         self._wanted = Subscribe(topic, None, recover)
         self._heard_bytes = self._unsent = 0
         self._began_s, self._code = self._keeper.clock.monotonic(), _LOST
@@ -61,17 +63,17 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         settings = self._keeper.settings
         self.transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
         _give_up_after(self.transport, settings.ping_s + settings.pong_s)
-        self._gate.hub.add(self)
+        self._sessions.hub.add(self)
         if self._user_id is not None:
             self._keeper.admission.users[self._user_id] += 1
         self._keeper.pings.set(self, self._keeper.clock.monotonic())
         self.wire.write(chunk(sse.retry(_rng.randint(*RETRY_MS))))
-        self._gate.hub.subscribe(self, self._wanted)
+        self._sessions.hub.subscribe(self, self._wanted)
         _log.debug("client_connected", user=self._user_id, address=self._address, topic=self._wanted.topic)
         self.wake()
 
     def data_received(self, data: bytes) -> None:
-        """The rest of a body, or requests that are never answered: dropped, and not for ever."""
+        """Drop the rest of a body and later requests; too many bytes end the connection."""
         self._heard_bytes += len(data)
         if self._heard_bytes > self._keeper.settings.body_bytes_max:
             self.abort()
@@ -86,17 +88,17 @@ class EventStream(Client, Stalling, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._watch_unsent()
-        self._gate.hub.pause(self)
+        self._sessions.hub.pause(self)
 
     def resume_writing(self) -> None:
         self._keeper.stuck.clear(self)
-        self._gate.hub.resume(self)
+        self._sessions.hub.resume(self)
 
     def abort(self) -> None:
         self.transport.abort()
 
     def wake(self) -> None:
-        """The credential may have expired; whoever comes back shows a newer one."""
+        """End with the credential; the client comes back with a newer one."""
         now_s = self._keeper.clock.monotonic()
         if now_s >= self._ends_s:
             self.cut_off(CloseCode.EXPIRED)
@@ -106,10 +108,10 @@ class EventStream(Client, Stalling, asyncio.Protocol):
     def ping(self) -> None:
         if not self.paused:
             ts_ms = self._keeper.clock.wall_ns() // 1_000_000
-            self.send(frames.ping(ts_ms, self._gate.head(), self._gate.hub.tops(self)))
+            self.send(frames.ping(ts_ms, self._sessions.head(), self._sessions.hub.tops(self)))
 
     def no_pong(self) -> None:
-        """Never called: its pings need no answer."""
+        """Do nothing: heartbeats need no answer here."""
 
     def cut_off(self, code: CloseCode) -> None:
         if not self.open:
@@ -120,27 +122,27 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         if code is CloseCode.SHUTDOWN:
             last = sse.retry(_rng.randint(*RETRY_AFTER_STOP_MS)) + last
         self.wire.write(chunk(last) + chunk(b""))
-        self._gate.closed.labels(str(int(code))).inc()
+        self._sessions.closed.labels(str(int(code))).inc()
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
         self.transport.close()
 
     def not_subscribed(self, topic: str) -> None:
-        """There is nothing else to wait for on this stream: come back, and ask again."""
+        """End the stream, which has no other topic; the client comes back and asks again."""
         self.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def _leave(self) -> None:
         self.open = False
         self._keeper.alarms.clear(self)
         self._keeper.pings.clear(self)
-        if self in self._gate.hub.clients:
-            self._gate.hub.remove(self)
+        if self in self._sessions.hub.clients:
+            self._sessions.hub.remove(self)
             if self._user_id is not None:
                 self._keeper.admission.leave_user(self._user_id)
 
 
 def _give_up_after(transport: asyncio.Transport, silent_s: float) -> None:
-    """Let the kernel drop the connection when what was sent is not acknowledged for so long (RFC 5482)."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS, where it takes TCP's own patience
+    """Let the kernel drop the connection when data is not acknowledged for `silent_s` seconds (RFC 5482)."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # macOS has no such option, and uses TCP's own time-outs
         plug = transport.get_extra_info("socket")
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(silent_s * 1000)))

@@ -21,7 +21,7 @@ _log = structlog.get_logger("gateway")
 
 
 class Plug(Protocol):
-    """The connection that a request came on, as its answer needs it."""
+    """The connection of a request, for the answer."""
 
     def write(self, data: bytes) -> None:
         """Send; without effect once the client is gone."""
@@ -30,11 +30,11 @@ class Plug(Protocol):
         """Wait until the client takes more, or is gone."""
 
     def answered(self, exchange: "Exchange") -> None:
-        """The answer is whole, or never will be: then `keep_alive` is False."""
+        """Take the end of an answer: whole, or cut short, and then `keep_alive` is False."""
 
 
 class Dates:
-    """The `Date` of answers (RFC 9110 §6.6.1), made once a second."""
+    """The `Date` line of answers (RFC 9110 §6.6.1), made once a second."""
 
     def __init__(self) -> None:
         self._second, self._line = -1, b""
@@ -84,16 +84,18 @@ class Exchange:
         self.task: asyncio.Task[object] | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Answer the request. Raise nothing: a defect is logged, and answered with 500 where nothing was sent yet."""
+        """Answer the request; log a defect, and answer it with 500 where nothing was sent yet. Raise nothing."""
         try:
             await app(self.scope, self._receive, self._send)  # type: ignore[arg-type]
             self._check_whole()
         except Exception as error:  # noqa: BLE001  (a defect costs its request alone)
             _log.error("request_failed", path=self.scope["path"], error=repr(error), exc_info=error)
             self._fail()
+        finally:
+            self.scope["extensions"].clear()  # the scope would hold the connection, and the connection the scope
 
     def leave(self) -> bytes:
-        """End here: the client left, or another protocol goes on. Returns what was not yet written of the head."""
+        """End, as the client left or another protocol takes over. Return the unwritten part of the head."""
         self.gone = True
         self._over.set()
         head, self._head = self._head, b""
@@ -165,7 +167,7 @@ class Exchange:
             raise RuntimeError("the application returned without a whole answer")
 
     def _fail(self) -> None:
-        """A defect: 500 if nothing was sent, else a cut, which is how a client sees that the answer is not whole."""
+        """Answer a defect with 500 if nothing was sent, else cut the answer: the client sees that it is not whole."""
         if self.gone or self.done:
             return
         untouched = not self._started or bool(self._head)

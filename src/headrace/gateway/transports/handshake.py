@@ -1,4 +1,4 @@
-"""The opening handshake: what an upgrade request asks for, and how it is answered."""
+"""The opening handshake of a WebSocket: what an upgrade request asks for, and the answer."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,21 @@ from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter, Subprotocol
 
 from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+from headrace.model.credentials import Credential
 
 SUBPROTOCOL: Final = "stream.v1"
 
+IN_URL: Final = ("token", "access_token", "jwt")
+"""Names of tokens in a URL. URLs end up in logs, in histories and in the Referer of others: such a token is refused."""
+
 _PARAMETERS_MAX: Final = 32
+_OFFERED: Final = "jwt."
 
 
 class Opening(NamedTuple):
-    """What the client asked for with its handshake.
+    """The parts of a handshake that an endpoint needs.
 
-    `address` is whom limits hold to account, `parameter` what stood for `{id}` in the endpoint's path.
+    `address` is the address to which limits apply, `parameter` the text in place of `{id}` in the endpoint's path.
     """
 
     query: Mapping[str, list[str]]
@@ -34,17 +39,18 @@ class Opening(NamedTuple):
 
 
 class Handshake(NamedTuple):
-    """What to answer, and whether messages may be compressed from now on."""
+    """The answer, and whether messages may be compressed from now on."""
 
     response: Response
     deflate: bool
 
 
 def shake_hands(request: Request, *, compression: bool) -> Handshake:
-    """Judge an upgrade request; any status but 101 is a refusal whose body is not meant to be shown."""
+    """Return the answer to an upgrade request; any status but 101 is a refusal, whose body must not be shown."""
     extensions = [_DeflateEachAlone()] if compression else None
-    server = ServerProtocol(select_subprotocol=_select_subprotocol, extensions=extensions)
+    server = _Server(extensions=extensions)
     response = server.accept(request)
+    server.parser.close()  # a generator that holds the server, which holds the generator: a cycle for every handshake
     return Handshake(response, deflate=bool(server.extensions))
 
 
@@ -63,13 +69,16 @@ class _DeflateEachAlone(ServerPerMessageDeflateFactory):
         return answer, extension
 
 
-def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """`stream.v1` where the client knows it, else none: the protocol is the same."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+class _Server(ServerProtocol):
+    """A server that is asked for one handshake. A chooser of subprotocols given to it would be a cycle."""
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Return `stream.v1` where the client offers it, else none: the protocol is the same."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
 
 def opening(request: Request, address: str, parameter: str) -> Opening:
-    """Raises Refused for a query that is none."""
+    """Read the handshake. Raise Refused for a malformed query."""
     query = request.path.partition("?")[2]
     try:
         fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
@@ -79,8 +88,26 @@ def opening(request: Request, address: str, parameter: str) -> Opening:
     return Opening(fields, tuple(offered), address, parameter)
 
 
+def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
+    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without one.
+
+    Raise Refused for a token in the URL, for more than one credential, and, with authentication off (not `wanted`), for
+    any: nothing here could check a credential, and none is ignored silently.
+    """
+    if any(name in opening.query for name in IN_URL):
+        raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
+    tokens = [name.removeprefix(_OFFERED) for name in opening.subprotocols if name.startswith(_OFFERED)]
+    shown = [Credential("token", token) for token in tokens]
+    shown += [Credential("ticket", ticket) for ticket in opening.query.get("ticket", ())]
+    if shown and not wanted:
+        raise Refused(HTTPStatus.UNAUTHORIZED, "authentication is off on this server")
+    if len(shown) > 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
+    return shown[0] if shown else None
+
+
 def refusal(refused: Refused, offered: Headers) -> Response:
-    """The answer instead of 101: a problem document. `offered` are headers of which the useful ones are kept."""
+    """Return the answer instead of 101: a problem document with the useful ones of the `offered` headers."""
     body = problem(refused.status, refused.detail)
     headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
     for name in ("Date", "Allow", "Upgrade"):

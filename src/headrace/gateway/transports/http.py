@@ -1,4 +1,4 @@
-"""One HTTP connection: a request is read whole, answered, and only then the next one is looked at."""
+"""HTTP connections: a request is read whole and answered before the next one is read."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.gateway.transports.websocket import Connection
 
 READ_AHEAD: Final = 65_536
-"""Bytes of later requests that wait while one is answered; beyond it nothing more is read."""
+"""Bytes of later requests that may wait while one is answered; beyond this nothing more is read."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -30,7 +30,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 class HttpSide:
     """What the connections of one server share.
 
-    `websocket` makes what takes over the socket for a WebSocket at a path; None where no WebSocket is.
+    `websocket` returns the protocol that takes over the socket for a WebSocket at a path; None where there is none.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HttpSide:
         return HttpConnection(self)
 
     def begin_to_close(self) -> None:
-        """Close connections that are answered nothing, and each other one behind its answer."""
+        """Close connections without a request now, and every other one after its answer."""
         self.closing = True
         for connection in list(self.connections):
             connection.begin_to_close()
@@ -67,8 +67,8 @@ class HttpSide:
 class HttpConnection(Stalling, asyncio.Protocol):
     """Reads requests one at a time, hands each to the application, and upgrades to another protocol.
 
-    The next request is looked at once the one before is answered. So answers come in order, a fault is answered where
-    it stands, and what a client gets does not depend on how its bytes were cut on their way.
+    The next request is read once the one before is answered. So answers come in order, a fault is answered in its
+    place, and the answers do not depend on how TCP cut the bytes.
     """
 
     def __init__(self, side: HttpSide) -> None:
@@ -116,7 +116,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._go_on()
 
     def eof_received(self) -> bool:
-        """Answer what came before; over TLS a client can't end its side alone."""
+        """Answer what came before; with TLS a client can't end its side alone."""
         self._heard_all = True
         return self._exchange is not None and not self._secure
 
@@ -129,7 +129,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._let_through()
 
     def abort(self) -> None:
-        """The request did not come in time, or the client does not hang up."""
+        """Refuse a request that did not come in time, or drop a client that does not hang up."""
         if self._ended or self._exchange is not None:
             self.transport.abort()
         elif self._inbound.begun:
@@ -159,13 +159,13 @@ class HttpConnection(Stalling, asyncio.Protocol):
             self._end()
 
     def drop(self) -> None:
-        """End now, whatever is being answered."""
+        """End now, even within an answer."""
         if self._exchange is not None and self._exchange.task is not None:
             self._exchange.task.cancel()
         self.transport.abort()
 
     def _go_on(self) -> None:
-        """Look at the next request, or wait for it."""
+        """Take the next request, or wait for it."""
         try:
             while (found := self._inbound.next()) is Interim.CONTINUE:
                 self.write(_CONTINUE)
@@ -226,10 +226,11 @@ class HttpConnection(Stalling, asyncio.Protocol):
         try:
             exchange.task = self._side.supervisor.start("gateway", "request", lambda: exchange.run(self._side.app))
         except RuntimeError:  # the service ends
+            self._exchange = None
             self.transport.abort()
 
     def _hand_over(self, connection: "Connection", request: Request) -> None:
-        """The socket is a WebSocket's from here on."""
+        """Hand the socket over to a WebSocket."""
         headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields])
         behind = self._inbound.take_rest()
         self._ended = True
@@ -240,7 +241,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
             connection.data_received(behind)
 
     def _take_over(self, protocol: asyncio.Protocol) -> bool:
-        """The answer's head is written, its body is another's affair; see `TakeOver`. Later requests go unanswered."""
+        """Write the answer's head, and hand the socket to `protocol`; see `TakeOver`. Later requests are dropped."""
         exchange = self._exchange
         if exchange is None or exchange.gone or exchange.scope["method"] == "HEAD" or self._heard_all:
             return False
@@ -256,7 +257,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         return True
 
     def _let_go(self) -> None:
-        """It is no connection that waits any more; idempotent."""
+        """Stop counting the connection among those that wait for a request; idempotent."""
         if self in self._side.connections:
             self._side.connections.discard(self)
             self._keeper.requests.clear(self)
@@ -270,7 +271,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
             self._drained = None
 
     def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
-        """Answer, end our side, and hear no more."""
+        """Answer with a problem, and end our side."""
         self._keeper.refused.labels(str(int(status))).inc()
         body = problem(status, detail)
         retry = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
@@ -294,7 +295,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         else:
             self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._watch_unsent()  # it stays until its client took what waits for it, if it ever does
+            self._watch_unsent()  # the connection stays until the client took what waits, if it ever does
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
-"""What a client sends, as RFC 6455 and RFC 7692 allow it: bytes go in, whole messages come out. Pure.
+"""Read what a client may send by RFC 6455 and RFC 7692: bytes go in, whole messages come out. Pure.
 
-`websockets` could do this too, but what it keeps for a connection would be a third of what an idle client costs.
+`websockets` could read frames too, but its state for a connection would be a third of the memory of an idle client.
 """
 
 import codecs
@@ -29,10 +29,10 @@ _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _CONTROL_BYTES_MAX: Final = 125
 
 _BLOCK_END: Final = b"\x00\x00\xff\xff"
-"""What a sender leaves off the end of a compressed message (RFC 7692 §7.2.1)."""
+"""Bytes that a sender removes from the end of a compressed message (RFC 7692 §7.2.1)."""
 
 _AFTER_FINAL: Final = frozenset({b"", _BLOCK_END, b"\x00" + _BLOCK_END})
-"""What may be left when a sender marked its last block as final (RFC 7692 §7.2.3.5)."""
+"""Bytes that may be left when a sender marked its last block as final (RFC 7692 §7.2.3.5)."""
 
 
 class Violation(Exception):  # noqa: N818  (the client's)
@@ -50,7 +50,7 @@ class Text(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A whole BINARY message, or a control frame. CONTINUATION stands for a piece of a message not yet whole."""
+    """A whole BINARY message, or a control frame. CONTINUATION means a piece of a message that is not yet whole."""
 
     opcode: int
     data: bytes
@@ -68,9 +68,9 @@ class _Frame(NamedTuple):
 
 
 class _Fragments:
-    """What there is of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), if not compressed.
+    """The received part of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), unless compressed.
 
-    The pieces are joined at once: kept one by one they would weigh many times what they hold.
+    Pieces are joined at once: kept one by one, small pieces would take many times their size.
     """
 
     __slots__ = ("_utf8", "compressed", "data", "opcode")
@@ -90,7 +90,7 @@ class _Fragments:
 
 
 class Inbound:
-    """Reads one client's frames. `deflate` says that messages may be compressed, each for itself."""
+    """Reads one client's frames. `deflate`: messages may be compressed, each by itself."""
 
     __slots__ = ("_fragments", "_rest", "deflate", "message_bytes_max")
 
@@ -101,7 +101,7 @@ class Inbound:
         self._rest: bytearray | None = None
 
     def receive(self, data: bytes) -> Iterator[Received]:
-        """One item for each frame that `data` completes. Raises Violation; then, or when left early, it is over."""
+        """Yield one item for each frame that `data` completes. Raise Violation; reading is over then."""
         rest = self._rest
         if rest is not None:
             rest += data
@@ -117,7 +117,7 @@ class Inbound:
             self._rest = rest or None
 
     def _frame(self, data: bytes | bytearray, at: int) -> _Frame | None:
-        """The frame at `at`; None when it is not all there. What its header says is judged as soon as it is."""
+        """Return the frame at `at`; None when a part is missing. The header is checked as soon as it is there."""
         have = len(data) - at
         if have < 2:
             return None
@@ -182,7 +182,7 @@ class Inbound:
 
 
 def inflate(data: bytes, bytes_max: int) -> bytes:
-    """The message that was compressed for itself alone. Raises Violation before it grows beyond `bytes_max`."""
+    """Return a message that was compressed by itself. Raise Violation before it grows beyond `bytes_max`."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         message = inflater.decompress(data + _BLOCK_END, bytes_max + 1)
@@ -196,7 +196,7 @@ def inflate(data: bytes, bytes_max: int) -> bytes:
 
 
 def _long_size(digits: bytes | bytearray) -> int:
-    """“The minimal number of bytes MUST be used to encode the length”, says RFC 6455 §5.2; and no negative ones."""
+    """Read a length. “The minimal number of bytes MUST be used to encode the length” (RFC 6455 §5.2)."""
     size = int.from_bytes(digits, "big")
     if size < (126 if len(digits) == 2 else 65536) or size >> 63:
         raise Violation(CloseCode.PROTOCOL_ERROR)

@@ -1,7 +1,7 @@
-"""What a client sends, as RFC 9112 (HTTP/1.1) allows it: bytes go in, whole requests come out, one at a time. Pure.
+"""Read what a client may send by RFC 9112 (HTTP/1.1): bytes go in, whole requests come out, one at a time. Pure.
 
-What comes out depends on the bytes alone, never on how they were cut into pieces on their way. Where the RFC lets a
-recipient choose between repairing and refusing, this one refuses: whoever stands before us may have repaired otherwise.
+The requests depend on the bytes alone, never on how TCP cut the bytes. Where the RFC lets a recipient repair or refuse,
+this reader refuses: a proxy before this server may have repaired in another way.
 """
 
 import re
@@ -28,7 +28,7 @@ Fields: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class Malformed(Exception):  # noqa: N818  (the client's)
-    """The bytes are no request that can be served: the connection ends with this status."""
+    """Bytes that are no sound request: the connection ends with this status."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         self.status, self.detail = status, detail
@@ -53,7 +53,7 @@ class Request(NamedTuple):
 
 
 class Interim(Enum):
-    """What a client waits for before it sends its body."""
+    """An answer that a client waits for before it sends its body."""
 
     CONTINUE = 100
 
@@ -67,7 +67,7 @@ class _Head(NamedTuple):
 
 
 class _At(Enum):
-    """What the next byte belongs to."""
+    """The part of a request that the next byte belongs to."""
 
     REQUEST_LINE = 0
     FIELDS = 1
@@ -79,10 +79,10 @@ class _At(Enum):
 
 
 class Inbound:
-    """Reads the requests of one connection. After Malformed it is over.
+    """Reads the requests of one connection; nothing more is read after Malformed.
 
-    `header_bytes_max` bounds the request line with the header, and once more what a body brings beside itself: sizes
-    and extensions of chunks, and trailers. `body_bytes_max` bounds the body.
+    `header_bytes_max` bounds the request line with the header, and separately what comes beside a body: sizes and
+    extensions of chunks, and trailers. `body_bytes_max` bounds the body.
     """
 
     __slots__ = (
@@ -117,25 +117,25 @@ class Inbound:
         self._body = bytearray()
 
     def __len__(self) -> int:
-        """Bytes that wait."""
+        """Return the number of bytes that wait."""
         return len(self._rest)
 
     @property
     def begun(self) -> bool:
-        """Whether there is more than nothing of the next request."""
+        """Return whether a part of the next request is there."""
         return bool(self._rest) or self._at is not _At.REQUEST_LINE
 
     def receive(self, data: bytes) -> None:
         self._rest += data
 
     def take_rest(self) -> bytes:
-        """What came behind the last request, which is no longer HTTP's."""
+        """Take the bytes behind the last request, which are no longer HTTP."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
 
     def next(self) -> Request | Interim | None:
-        """The next request that is whole, or what its client waits for; None: more must come. Raises Malformed."""
+        """Return the next whole request, or the answer its client waits for; None: more must come. Raise Malformed."""
         if self._at is _At.REQUEST_LINE and not (self._read_head() or self._read_request_line()):
             return None
         if self._at is _At.FIELDS and not self._read_fields():
@@ -151,7 +151,7 @@ class Inbound:
         return None
 
     def _read_head(self) -> bool:
-        """Read a sound head that is all there in one go. Any other is read line by line, to find what is wrong."""
+        """Read a sound and complete head at once. Any other head is read line by line, to find its fault."""
         rest = self._rest
         end = rest.find(b"\r\n\r\n", 0, self._header_bytes_max)
         parts = None if end < 0 else _HEAD.fullmatch(rest, 0, end + 2)
@@ -191,9 +191,9 @@ class Inbound:
         return len(rest) if end < 0 else end
 
     def _next_line(self, limit: int, too_long: HTTPStatus) -> bytes | None:
-        """The line at `_start` without its end, if it is all there; then `_start` is behind it. `limit` counts from 0.
+        """Take the line at `_start`, without its end; None while a part is missing. `limit` counts from 0.
 
-        Raises Malformed for a line that ends beyond `limit`, or with LF alone.
+        Raise Malformed for a line that ends beyond `limit`, or with LF alone.
         """
         rest = self._rest
         end = rest.find(b"\n", self._scanned)
@@ -209,7 +209,7 @@ class Inbound:
         return line[:-1]
 
     def _read_fields(self) -> bool:
-        """The rest of the header; True when it is over."""
+        """Read the rest of the header; return whether the header is complete."""
         fields = self._fields
         while line := self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE):
             fields.append(_field(line))
@@ -231,7 +231,7 @@ class Inbound:
             self._continue = b"100-continue" in _listed(fields, b"expect")
 
     def _whole(self) -> Request | None:
-        """The request, once the bytes of its Content-Length are there."""
+        """Return the request once the bytes of its Content-Length are there."""
         rest, count, head = self._rest, self._left, self._headed
         assert head is not None
         if self._at is _At.LENGTH:
@@ -252,7 +252,7 @@ class Inbound:
         return request
 
     def _step(self) -> bool | None:
-        """One piece of a chunked body; True when that is over, None when more must come."""
+        """Read one piece of a chunked body; return True at its end, None when more must come."""
         if self._at is _At.CHUNK_LINE:
             return self._read_chunk_line()
         if self._at is _At.CHUNK:
@@ -299,7 +299,7 @@ class Inbound:
         return False
 
     def _read_trailer(self) -> bool | None:
-        """Trailers are read and dropped: RFC 9110 §6.5.1 lets nobody merge a field that does not say it may be one."""
+        """Read and drop trailers: RFC 9110 §6.5.1 forbids merging a field that is not defined for trailers."""
         line = self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if line is None:
             return None
@@ -322,7 +322,7 @@ class Inbound:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Read a field line. Raises Malformed, also for one that begins with space and goes on with the line before it."""
+    """Read a field line. Raise Malformed, also for one that begins with space and goes on with the line before it."""
     parts = _FIELD.fullmatch(line)
     if parts is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "not a header field")
@@ -330,12 +330,12 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _listed(fields: Fields, name: bytes) -> list[bytes]:
-    """The members of a field that is a list of words, in small letters."""
+    """Return the members of a field that is a list of words, in small letters."""
     return [word.strip(b" \t").lower() for key, value in fields if key == name for word in value.split(b",")]
 
 
 def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
-    """The head as it is meant. Raises Malformed for a host or a target that is none (RFC 9112 §3.2)."""
+    """Return the head with its target in origin form. Raise Malformed for a bad host or target (RFC 9112 §3.2)."""
     names = {name for name, _ in fields}
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1:
@@ -356,7 +356,7 @@ def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
 
 
 def _body_of(head: _Head) -> tuple[int, bool]:
-    """How long the body is, and whether it comes in chunks (RFC 9112 §6.3). Raises Malformed for what is ambiguous."""
+    """Find the length of the body, or that it comes in chunks (RFC 9112 §6.3). Raise Malformed if ambiguous."""
     if b"content-length" not in head.names and b"transfer-encoding" not in head.names:
         return 0, False
     lengths = [value for name, value in head.fields if name == b"content-length"]

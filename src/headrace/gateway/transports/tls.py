@@ -1,50 +1,33 @@
-"""Optional TLS: one certificate, exchanged without a restart, and handshakes that can't pile up."""
+"""Optional TLS: one certificate, replaced without a restart, and a bounded number of handshakes."""
 
 import asyncio
 import ssl
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Protocol, cast
 
-import msgspec
 import structlog
 
-from headrace.config import Setting
 from headrace.gateway.door.doorkeeper import Doorkeeper
+from headrace.gateway.settings import TlsSettings
 from headrace.model.errors import ConfigError
-from headrace.runtime.once import start_once
 from headrace.runtime.supervise import Supervisor
 
 _log = structlog.get_logger("gateway")
 
 
-class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. They are read again on SIGHUP and when they change."""
-
-    cert_file: Annotated[
-        str,
-        Setting("PEM file with the certificate and its chain; with it the port speaks TLS only", ("TLS_CERT_FILE",)),
-    ] = ""
-    key_file: Annotated[str, Setting("PEM file with the certificate's private key", ("TLS_KEY_FILE",))] = ""
-
-    def paths(self) -> list[Path]:
-        """The files to watch."""
-        return [Path(name) for name in (self.cert_file, self.key_file) if name]
-
-
 class Certificate:
-    """What new handshakes use. `reload` changes it for those to come; connections that exist live on."""
+    """The certificate of new handshakes. `reload` replaces it for later handshakes; open connections live on."""
 
     def __init__(self, settings: TlsSettings) -> None:
-        """Reads the files. Raises ConfigError when they are not a certificate and its key."""
+        """Read the files. Raise ConfigError when they are not a certificate and its key."""
         self._settings = settings
         self._current = self._read()
-        # Every handshake begins in this context and is at once sent on to the newest one.
+        # Every handshake begins in this context, which hands it on to the newest one.
         self.door = self._read()
         self.door.sni_callback = self._choose
 
     def reload(self) -> None:
-        """Read the files anew; a pair that does not fit is refused, and the former stays."""
+        """Read the files again; a pair that does not fit is refused, and the former certificate stays."""
         try:
             self._current = self._read()
         except ConfigError as error:
@@ -75,15 +58,15 @@ def _no_password() -> str:
 
 
 class Http(Protocol):
-    """What is served behind the handshake."""
+    """The protocol behind the handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...
 
     def data_received(self, data: bytes) -> None: ...
 
 
-class TlsDoor(asyncio.Protocol):
-    """A new connection, until its handshake is done: counted with those that are not yet WebSockets."""
+class TlsConnection(asyncio.Protocol):
+    """A new connection until its TLS handshake is done; counted with connections that are not yet WebSockets."""
 
     def __init__(
         self, certificate: Certificate, keeper: Doorkeeper, supervisor: Supervisor, http: Callable[[], Http]
@@ -103,15 +86,15 @@ class TlsDoor(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.pause_reading()  # uvloop reads on all the same, until the handshake begins
-        start_once(self._supervisor, "gateway", "tls", self._shake_hands, self._transport.abort)
+        self._supervisor.start("gateway", "tls", self._shake_hands, on_failure=self._transport.abort)
         asyncio.get_running_loop().call_soon(self._hand_on)
 
     def data_received(self, data: bytes) -> None:
-        """What came before the handshake began, at most what one read gives."""
+        """Keep bytes that came before the handshake began, at most those of one read."""
         self._early += data
 
     def _hand_on(self) -> None:
-        """Once the handshake has begun, after what that has scheduled, give it what came before."""
+        """Hand the early bytes to the handshake once it has begun, after the calls that its beginning scheduled."""
         if self._early:
             asyncio.get_running_loop().call_soon(self._hand_on_now)
 
@@ -154,7 +137,7 @@ class TlsDoor(asyncio.Protocol):
 
 
 class _Early(asyncio.Protocol):
-    """Keeps what a client sent right behind its part of the handshake."""
+    """Keeps the bytes that a client sent right behind its part of the handshake."""
 
     def __init__(self) -> None:
         self.data = bytearray()

@@ -1,4 +1,4 @@
-"""One WebSocket connection: from the handshake over messages to the close, with a shell's eye on the socket."""
+"""One WebSocket connection: the handshake, messages, the close, and the state of the socket."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ _log = structlog.get_logger("gateway")
 
 
 class Endpoint(Protocol):
-    """What stands behind a path. `user_id` is None as long as nobody knows who the client is."""
+    """The receiver of messages at a path. `user_id` is None while the user is not known."""
 
     frame_bytes_max: int
 
@@ -36,27 +36,30 @@ class Endpoint(Protocol):
     def user_id(self) -> str | None: ...
 
     def opened(self) -> None:
-        """The handshake is done; frames may be written."""
+        """Begin, as the handshake is done; frames may be written."""
 
-    def text(self, data: str) -> None: ...
+    def text(self, data: str) -> None:
+        """Take a text message."""
 
-    def binary(self, data: bytes) -> None: ...
+    def binary(self, data: bytes) -> None:
+        """Take a binary message."""
 
     def socket_full(self) -> None:
-        """The client takes no more for now."""
+        """Stop writing, as the client takes no more for now."""
 
-    def socket_free(self) -> None: ...
+    def socket_free(self) -> None:
+        """Write again, as the client takes data again."""
 
     def lost(self) -> None:
-        """No more frames may be written. Called once."""
+        """End, as no more frames may be written. Called once."""
 
 
 EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
-"""Makes the endpoint for one connection; raises Refused to answer with an HTTP status instead."""
+"""Returns the endpoint for one connection, or raises Refused to answer with an HTTP status instead."""
 
 
 class _Phase(Enum):
-    """OPEN: messages pass. CLOSING: we sent a close and wait for theirs. OVER: our side of the stream has ended."""
+    """OPEN: messages pass. CLOSING: our close is sent, and theirs expected. OVER: our side of the stream has ended."""
 
     OPEN = 0
     CLOSING = 1
@@ -107,7 +110,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._inbound.deflate
 
     def take_over(self, transport: asyncio.Transport, request: Request, peer: str) -> None:
-        """Answer the upgrade request that `peer` sent; then everything that comes is ours."""
+        """Answer the upgrade request of `peer`, and take everything that comes after it."""
         self.transport = transport
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)
@@ -160,7 +163,7 @@ class Connection(Stalling, asyncio.Protocol):
             _log.debug("client_left", user=self._user_id, address=self._admitted, code=int(self._code), seconds=seconds)
 
     def pause_writing(self) -> None:
-        """It takes no more. Reading stops too: what it asks for could not be answered anyway."""
+        """Stop writing, and reading too: commands of the client could not be answered anyway."""
         self._watch_unsent()
         if not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
@@ -187,7 +190,7 @@ class Connection(Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
-        """Raises Refused."""
+        """Return the endpoint for the request. Raise Refused."""
         if self._keeper.draining:
             raise self._not_now("shutting down")
         factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
@@ -226,7 +229,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.binary(received.data)
 
     def _goodbye(self, code: CloseCode) -> None:
-        """Send a close frame, which says no more than its code does: texts of exceptions are ours to keep."""
+        """Send a close frame with the text of its code; texts of exceptions are never sent."""
         if self._phase is _Phase.OPEN:
             self._phase, self._code = _Phase.CLOSING, code
             self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
@@ -240,7 +243,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._phase is _Phase.OVER
 
     def _half_close(self) -> None:
-        """End our side and read on until theirs ends: closing with unread input would destroy our close frame."""
+        """End our side and read on until the client ends its own: closing with unread input would destroy our close."""
         self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
@@ -264,7 +267,7 @@ def has_endpoint(endpoints: Mapping[str, EndpointFactory], path: str) -> bool:
 
 
 def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
-    """The endpoint for a path and what stands for the `{id}` of its pattern: one segment, taken as it is."""
+    """Return the endpoint for a path, and the text in place of the `{id}` of its pattern: one segment, not decoded."""
     if path in endpoints:
         return endpoints[path], ""
     for pattern, factory in endpoints.items():

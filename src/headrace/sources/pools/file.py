@@ -31,8 +31,10 @@ class PoolFile:
         self._path, self._rows_max = path, rows_max
 
     def load(self) -> list[Known]:
-        """Return what is kept, oldest first; nothing if there is no file yet. Raises sqlite3.Error, OSError where the
-        place can't be used."""
+        """Return all kept pools, oldest first; none if there is no file yet.
+
+        Raises sqlite3.Error, OSError where the file can't be used.
+        """
         if not Path(self._path).exists():
             return []
         try:

@@ -1,4 +1,4 @@
-"""Asks a node for pool accounts of which only the key is known, and answers with their mints: batched, bounded, kept.
+"""Look-up of the mints of pools of which only the key is known: batched, bounded, kept in a file.
 
 ask ──▶ kept? ──yes──────────────────────────────▶ known
           └──▶ getMultipleAccounts, ≤100 at once ─▶ known: the program owns it, and it is a pool
@@ -26,14 +26,14 @@ from headrace.sources.pools.file import ROWS_MAX, Known, PoolFile
 
 NAME: Final = "pools"
 LOOK_S: Final = 0.05
-"""Between questions: pools that came up meanwhile are asked for together."""
+"""Between calls: pools that were asked for meanwhile share one."""
 ASKED_MAX: Final = 4_096
 ABSENT_TIMES: Final = 3
-"""A node may be behind the one that brought the log line: so often it must say that there is no such account."""
+"""A pool counts as absent after so many answers without it, as the node may be behind the one that sent the log."""
 ABSENT_PAUSE_S: Final = 0.4
 
 ReadPair = Callable[[str, bytes], tuple[str, str] | None]
-"""(owner, data) of an account → its mints in the pool's order, None for what is no pool."""
+"""(owner, data) of an account → the mints in the pool's order, None for an account that is no pool."""
 
 _log = structlog.get_logger("pools")
 
@@ -54,8 +54,8 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
-class _Asked:
-    """A pool that nobody has answered yet."""
+class _OpenQuestion:
+    """A pool without an answer yet."""
 
     __slots__ = ("absent", "again_at", "deadline", "program_id")
 
@@ -65,7 +65,7 @@ class _Asked:
 
 
 class PoolLookup:
-    """Call `ask` for a pool; `run` puts exactly one PoolUpdate for it on the outlet, within `lookup_s` and a call.
+    """Look-up of pools: for each `ask`, `run` puts one PoolUpdate on the outlet, within `lookup_s` and a call.
 
     At most ASKED_MAX pools are asked for at once, more are unanswered; ROWS_MAX are kept, the oldest goes first.
     """
@@ -84,7 +84,7 @@ class PoolLookup:
         self._settings, self._clock = settings, clock
         self._file = PoolFile(settings.file) if settings.file else None
         self._known: dict[str, Known] = {}
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _OpenQuestion] = {}
         self._answers: list[PoolUpdate] = []
         self._unkept: list[Known] = []
         self._something = asyncio.Event()
@@ -92,18 +92,18 @@ class PoolLookup:
         self._calls = metrics.counter("pool_lookup_calls", "getMultipleAccounts calls for pools", ("outcome",))
 
     def ask(self, pool: str, program_id: str) -> None:
-        """Answer by a PoolUpdate, soon. Never waits."""
+        """Let a PoolUpdate answer for the pool, soon. Never waits."""
         known = self._known.get(pool)
         if known is not None and known.program_id == program_id:
             self._answer(pool, "known", (known.first, known.second), counted_as="kept")
         elif len(self._asked) >= ASKED_MAX:
             self._answer(pool, "unanswered")
         else:
-            self._asked.setdefault(pool, _Asked(program_id, self._clock.monotonic() + self._settings.lookup_s))
+            self._asked.setdefault(pool, _OpenQuestion(program_id, self._clock.monotonic() + self._settings.lookup_s))
         self._something.set()
 
     async def run(self) -> None:
-        """Answer what is asked, until the outlet is closed."""
+        """Answer questions until the outlet is closed."""
         await self._load()
         try:
             while True:
@@ -203,7 +203,7 @@ class PoolLookup:
                 self.ask(pool, asked.program_id)
 
     async def _keep(self) -> None:
-        """Write what is new; while the file can't be written, the newest ROWS_MAX wait for the next time."""
+        """Write new pools to the file; while that fails, the newest ROWS_MAX wait for the next time."""
         if self._file is None or not self._unkept:
             self._unkept.clear()
             return

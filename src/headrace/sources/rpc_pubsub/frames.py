@@ -57,8 +57,10 @@ class Refusal(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A notification of a subscription that this connection does not have, or no longer. `kinds` are the kinds that it
-    may be of, `slot` is the slot that it names."""
+    """A notification of a subscription that this connection does not have, or no longer.
+
+    `kinds` are the kinds that the notification may be of, `slot` is the slot that it names.
+    """
 
     subscription_id: ServerId
     kinds: tuple[Kind, ...] = ()

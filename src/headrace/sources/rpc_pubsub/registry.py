@@ -131,8 +131,10 @@ class Registry:
             self._entries.setdefault(subscription, _Entry())
 
     def forget(self, subscription: ChainSubscription, *, unsubscribe: bool = True) -> None:
-        """Drop a subscription; `unsubscribe` is False where the node has dropped the subscription itself (a signature
-        that reached its commitment)."""
+        """Drop a subscription.
+
+        `unsubscribe` is False where the node has dropped it already: a signature that reached its commitment.
+        """
         entry = self._entries.pop(subscription, None)
         self.refused.pop(subscription, None)
         if entry is None:
@@ -153,8 +155,10 @@ class Registry:
             self._entries[subscription] = _Entry()
 
     def is_lost(self, server_id: ServerId, kinds: Container[Kind]) -> bool:
-        """Return whether a notification of one of `kinds` under an unknown id is lost to an active subscription. It is
-        not where the id was active earlier, or where the request for such a subscription has no answer yet."""
+        """Return whether a notification of one of `kinds` under an unknown id is lost to an active subscription.
+
+        It is not where the id was active earlier, or where the request for such a subscription has no answer yet.
+        """
         unanswered = (*self._asked.values(), *(subscription for subscription, _ in self._unwanted.values()))
         return server_id not in self._former and not any(asked.kind in kinds for asked in unanswered)
 
@@ -216,8 +220,10 @@ class Registry:
         return subscription
 
     def unanswered(self, now: float, ack_timeout_s: float) -> list[ChainSubscription]:
-        """Return the subscriptions whose requests are older than `ack_timeout_s`. They count as refused from now on,
-        even if the answer comes later."""
+        """Return the subscriptions whose requests are older than `ack_timeout_s`.
+
+        They count as refused from now on, even if the answer comes later.
+        """
         late = {
             request_id: subscription
             for request_id, subscription in self._asked.items()

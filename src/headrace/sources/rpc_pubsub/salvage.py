@@ -72,8 +72,10 @@ def _members(value: Any) -> Iterator[Any]:
 
 
 def _by_pattern(message: bytes, active: Mapping[ServerId, ChainSubscription], reason: str) -> list[Heard]:
-    """Find the subscription of a message that is no JSON (cut off, too deep, bad UTF-8). A quote within a log line is
-    escaped, so none is taken for a member."""
+    """Find the subscription of a message that is no JSON (cut off, too deep, bad UTF-8).
+
+    A quote within a log line is escaped, so none is taken for a member.
+    """
     if message.lstrip()[:1] not in (b"{", b"["):
         return []
     slot = _SLOT.search(message)

@@ -232,8 +232,10 @@ class PubSubSession:
             connection.part("closed", _text(closed))
 
     def _tend_unanswered(self, now: float) -> bool:
-        """Take requests without an answer for refused; return False where none was ever answered, as the connection is
-        then of no use."""
+        """Take requests without an answer for refused.
+
+        Returns False where none was ever answered, as the connection is then of no use.
+        """
         known_before = set(self.registry.refused)
         unanswered = self.registry.unanswered(now, self._settings.ack_timeout_s)
         if unanswered and not self.registry.active:

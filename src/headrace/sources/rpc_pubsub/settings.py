@@ -58,8 +58,10 @@ def check_ws_urls(urls: tuple[str, ...]) -> None:
 
 
 def http_urls(ws_urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the HTTP endpoints beside WebSocket endpoints: the same URLs with http(s), and for port 8900 of a local
-    validator its 8899."""
+    """Return the HTTP endpoints beside WebSocket endpoints.
+
+    These are the same URLs with http(s), and port 8899 in place of a local validator's 8900.
+    """
     urls = []
     for url in ws_urls:
         parts = urlsplit(url)

@@ -20,8 +20,9 @@ from headrace.sources.subscriptions import Resolve
 
 
 class RpcPubSub(EndpointSource):
-    """A `Source` on the WebSocket endpoints of nodes. Raises ConfigError for endpoints or subscriptions that can't be
-    used.
+    """A `Source` on the WebSocket endpoints of nodes.
+
+    Raises ConfigError for endpoints or subscriptions that can't be used.
     """
 
     Settings: ClassVar[type[RpcPubSubSettings]] = RpcPubSubSettings

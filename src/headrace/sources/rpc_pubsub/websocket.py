@@ -49,7 +49,7 @@ class BoundedWebSocket(ClientConnection):
         super().process_event(event)
 
     def _give_up(self, code: int, reason: str) -> None:
-        """No close handshake: the peer would go on flooding until it answers."""
+        """Close without a handshake: the peer would go on flooding until it answers."""
         self.protocol.fail(code, reason)
         self.transport.abort()
 

@@ -1,0 +1,74 @@
+"""What the hub needs from outside: clients, their wires, and bounds on its work."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from headrace.fanout.framing import Framing, a_line_each, one_each
+from headrace.protocol.codes import CloseCode
+
+
+class Wire(Protocol):
+    """The transport of one client."""
+
+    def write(self, data: bytes) -> None:
+        """Send `data` behind whatever waits; never wait."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait for the socket."""
+
+
+class Client:
+    """One connection to the hub; a transport or session extends this class with `cut_off` and `not_subscribed`.
+
+    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes.
+    While `paused` the socket is full, and the client is a member of no group. Once `open` is False nothing is written.
+    """
+
+    __slots__ = ("framing", "open", "out", "paused", "wire")
+
+    def __init__(self, wire: Wire, *, batch: bool = False, framing: Framing | None = None) -> None:
+        self.wire = wire
+        self.framing = framing or (a_line_each if batch else one_each)
+        self.open = True
+        self.paused = False
+        self.out: list[bytes] = []
+
+    def flush(self) -> None:
+        """Write what the current tick has for the client, in one piece."""
+        out = self.out
+        if out and self.open:
+            self.wire.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+
+    def send(self, payload: bytes) -> None:
+        """Write one frame now, after what the current tick has for the client."""
+        if self.open:
+            self.flush()
+            self.wire.write(self.framing((payload,)))
+
+    def cut_off(self, code: CloseCode) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
+    def not_subscribed(self, topic: str) -> None:
+        """Forget a subscription that could not be made. The hub sends the client the reason."""
+        raise NotImplementedError
+
+
+class HubLimits(Protocol):
+    """Bounds of one hub, read anew for each use, as they may change while the hub runs."""
+
+    @property
+    def recover_max(self) -> int:
+        """Return the most messages that are replayed to, or held for, one subscription."""
+
+    @property
+    def filter_nodes_max(self) -> int:
+        """Return the most nodes of all distinct filters on one topic."""
+
+    @property
+    def tick_ms(self) -> float:
+        """Return the rest between two writes, in milliseconds."""
+
+
+Limits: TypeAlias = Callable[[], HubLimits]

@@ -1,0 +1,68 @@
+"""What the gateway is given: how it is set, and the parts of the service that it works with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
+from litestar.types import ControllerRouterHandler
+
+from headrace.bus import Bus, Lane, Writer
+from headrace.cache import Snapshots
+from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
+from headrace.gateway.transports.websocket import EndpointFactory
+from headrace.inbox import Inbox
+from headrace.orders.intake import Intake
+from headrace.protocol.frames import Framer, Head
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.supervise import Supervisor
+
+
+class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a gateway is set. `demo` marks a server that plays a recording instead of the live chain.
+
+    `dashboard` and `expose_metrics` say whether the page at `/` and `/metrics` are served.
+    """
+
+    server_id: str
+    gateway: GatewaySettings = GatewaySettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    tls: TlsSettings = TlsSettings()
+    demo: bool = False
+    dashboard: bool = True
+    expose_metrics: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayContext:
+    """The parts of the service that a gateway works with; all tasks of the gateway run under `supervisor`.
+
+    `head` returns how far the chain is known (shown in heartbeats). `cache` is where snapshots come from; the service
+    feeds it. `inbox` keeps what users are sent; without an inbox users are sent nothing. `writers` publish what
+    applications broadcast. `orders` takes orders; without it the server takes none. `auth` checks credentials; without
+    it nobody is asked for one.
+    """
+
+    bus: Bus
+    clock: Clock
+    health: Health
+    metrics: Metrics
+    supervisor: Supervisor
+    head: Callable[[], Head] = Head
+    cache: Snapshots | None = None
+    inbox: Inbox | None = None
+    writers: Mapping[Lane, Writer] = MappingProxyType({})
+    orders: Intake | None = None
+    auth: Authenticator | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extensions:
+    """WebSocket endpoints, HTTP handlers and a framer that a benchmark or a test adds to the gateway's own."""
+
+    endpoints: Mapping[str, EndpointFactory] = field(default_factory=dict)
+    handlers: Sequence[ControllerRouterHandler] = ()
+    framer: Framer | None = None

@@ -1,0 +1,135 @@
+"""What every request passes before a handler is looked up: limits of its rate, CORS, and refusals in between."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.gateway.door.admission import Admission
+from headrace.gateway.door.doorkeeper import Doorkeeper
+from headrace.gateway.door.request_rates import Asker, RequestRates
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+
+def values(scope: Scope, name: bytes) -> list[str]:
+    """Return all values of a header; `name` in small letters."""
+    return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
+
+
+def address_of(scope: Scope, admission: Admission) -> str:
+    """Return the address to which the limits of one address apply."""
+    client = scope["client"]
+    return admission.address_of(client[0] if client else "", values(scope, b"x-forwarded-for"))
+
+
+async def refuse(send: Send, refused: Refused) -> None:
+    """Answer with the problem."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers.items()]
+    await answer(send, refused.status, problem(refused.status, refused.detail), headers)
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Send a whole answer; `body` is a problem, or empty."""
+    kind = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())] if body else []
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PREFLIGHT: Final = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, last-event-id"),
+    (b"access-control-max-age", b"600"),
+)
+_EXPOSED: Final = (b"access-control-expose-headers", b"retry-after")
+
+
+class CrossOrigin:
+    """Answers preflights, marks answers for allowed pages, and refuses changes that other pages ask for.
+
+    Credentials travel in the `Authorization` header, never in cookies, so `access-control-allow-credentials` is not
+    sent: a browser adds nothing of its own to what a page of another site asks for.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        origins, hosts = values(scope, b"origin"), values(scope, b"host")
+        try:
+            self._admission.check_host(hosts)
+        except Refused as refused:
+            await refuse(send, refused)
+            return
+        if not origins:
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._admission.check_origin(origins, hosts)
+        except Refused as refused:
+            if scope["method"] in _READING:
+                await self._app(scope, receive, send)  # without the header the browser keeps the answer from the page
+            else:
+                await refuse(send, refused)
+            return
+        leave = ((b"access-control-allow-origin", origins[0].encode("latin-1")), _EXPOSED)
+        if scope["method"] == "OPTIONS" and values(scope, b"access-control-request-method"):
+            await answer(send, HTTPStatus.NO_CONTENT, b"", (*leave, *_PREFLIGHT))
+            return
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *leave]}
+            await send(message)
+
+        await self._app(scope, receive, send_marked)
+
+
+PROBES: Final = frozenset({"/health/live", "/health/ready"})
+"""Paths that are never refused: a busy server is not a dead one."""
+
+_COUNTED: Final = "counted_for"
+
+
+class Counted:
+    """Refuses requests beyond the rate before anything else is done: no credential is checked.
+
+    Users who share an address use up none of its rate, except by requests beyond their own rate.
+    """
+
+    def __init__(self, app: ASGIApp, keeper: Doorkeeper) -> None:
+        self._app, self._keeper = app, keeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["path"] not in PROBES:
+            asker = Asker("address", address_of(scope, self._keeper.admission))
+            try:
+                self._keeper.rates.take(asker)
+            except Refused as refused:
+                await refuse(send, refused)
+                return
+            scope["state"][_COUNTED] = asker
+        await self._app(scope, receive, send)
+
+
+def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
+    """Count the request for this user instead of its address. Raise Refused (429) for one too many."""
+    asker = Asker("user", user_id)
+    rates.take(asker)
+    discount(scope, rates)
+    scope["state"][_COUNTED] = asker
+
+
+def discount(scope: Scope, rates: RequestRates) -> None:
+    """Count the request for nobody, as another limit applies."""
+    asker = scope["state"].pop(_COUNTED, None)
+    if asker is not None:
+        rates.give_back(asker)

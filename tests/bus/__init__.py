@@ -1,0 +1,1 @@
+"""Tests of what every bus is made of."""

@@ -1,0 +1,153 @@
+"""Requests and connections leave nothing behind that only the garbage collector can free."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+from litestar import Request, get
+
+from headrace.gateway.routes.guards import OPEN
+from tests.gateway.issuer import HS256
+from tests.gateway.running_gateway import PATIENCE_S, Raw, RunningGateway, run_gateway
+
+REQUESTS = 400
+CONNECTIONS = 120
+
+Work = Callable[[RunningGateway], Awaitable[None]]
+
+
+async def garbage_after(work: Callable[[], Awaitable[None]]) -> Counter[str]:
+    """Types of the objects that the collector finds after `work`."""
+    await asyncio.sleep(0.05)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await work()
+        await asyncio.sleep(0.05)  # closed transports are dropped in a later turn of the loop
+        gc.collect()
+        return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+def requests_for(path: str, count: int = REQUESTS, method: str = "GET") -> Work:
+    """Requests on one connection that stays."""
+
+    async def work(running: RunningGateway) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            for _ in range(count):
+                writer.write(f"{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            writer.close()
+
+    return work
+
+
+async def closed_connections(running: RunningGateway) -> None:
+    for _ in range(CONNECTIONS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+
+@get("/until-gone", opt=OPEN)
+async def until_gone(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def abandoned_requests(running: RunningGateway) -> None:
+    """The client leaves before the handler answers."""
+    for _ in range(CONNECTIONS):
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /until-gone HTTP/1.1\r\nHost: test\r\n\r\n")
+        while not any(connection._exchange for connection in running.gateway._http.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        writer.transport.abort()
+        while running.gateway._http.connections or "gateway/request" in running.supervisor.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def event_streams(running: RunningGateway) -> None:
+    for _ in range(CONNECTIONS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /api/topics/slots/sse HTTP/1.1\r\nHost: test\r\n\r\n")
+        await reader.readuntil(b"subscribed")
+        writer.transport.abort()
+    await running.clients(0)
+
+
+def sockets(*commands: str, path: str = "/ws") -> Work:
+    """WebSocket connections that send these commands, each of which is answered."""
+
+    async def work(running: RunningGateway) -> None:
+        for _ in range(CONNECTIONS):
+            raw = await Raw.open(running.port, path)
+            await raw.receive()
+            for number, command in enumerate(commands):
+                raw.ask(command, number, topic="slots")
+                await raw.receive()
+            raw.leave()
+            raw.writer.close()
+            forget(raw)
+        await running.clients(0)
+
+    return work
+
+
+def forget(raw: Raw) -> None:
+    from tests.gateway import running_gateway
+
+    running_gateway._opened.remove(raw)
+
+
+WORK: dict[str, Work] = {
+    "an answer": requests_for("/health/live"),
+    "a page of history": requests_for("/api/topics/slots/history"),
+    "an unknown path": requests_for("/nowhere"),
+    "a wrong parameter": requests_for("/api/topics?limit=x", 300),
+    "a wrong method": requests_for("/api/topics", 300, "DELETE"),
+    "connections that close": closed_connections,
+    "event streams": event_streams,
+    "abandoned requests": abandoned_requests,
+    "sockets": sockets(),
+    "sockets that subscribe": sockets("subscribe", "history", "unsubscribe", "nonsense"),
+    "sockets of a user": sockets("subscribe", path="/ws?user_id=42"),
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+def test_requests_and_connections_leave_no_cycle(work: Work) -> None:
+    async def check() -> None:
+        async with run_gateway(cmd_per_s=1000, handlers=[until_gone]) as running:
+            await running.publish("slots")
+            await work(running)  # what is made once, at the first request, is no leak
+            assert not await garbage_after(lambda: work(running))
+
+    run(check())
+
+
+def test_refused_credentials_leave_no_cycle() -> None:
+    async def check() -> None:
+        work = requests_for("/api/topics", 300)
+        async with run_gateway(auth=HS256) as running:
+            await work(running)
+            assert not await garbage_after(lambda: work(running))
+
+    run(check())
+
+
+def run(check: Coroutine[None, None, None]) -> None:
+    """On the loop of the service: transports of asyncio's own loop are cycles."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(check)
