@@ -14,13 +14,14 @@ import msgspec
 import structlog
 
 from headrace.adapters import Context, load_class
-from headrace.bus import Bus, Writer
+from headrace.bus import Writer
 from headrace.chains import Chain
 from headrace.config import Config, CoreSettings
 from headrace.database import Patience
 from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.facts import News
 from headrace.model.redact import redact
 from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
@@ -35,6 +36,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor, Work
 from headrace.service.settings import REGISTERS, Registers
 from headrace.venues import Venue
@@ -87,13 +89,14 @@ class OrderHalf:
         self,
         tasks: Supervisor,
         metrics: Metrics,
-        bus: Bus | None = None,
+        facts: Sinks[News] | None = None,
         writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Begin to work and to hear what other processes commit.
 
-        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        With a `writer`, order events are published; with `facts`, resting orders follow the trades among them, whose
+        newest slot is `head`.
         """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
@@ -111,10 +114,10 @@ class OrderHalf:
             publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
             tasks.start("orders", "publish", apart(publisher.run), restart=again())
-        if bus is not None:
+        if facts is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.subscribe(triggers.hear_trades, kinds=("trades",))
+            facts.attach(triggers.hear)
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())

@@ -156,7 +156,7 @@ class Service:
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+                orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
             tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
