@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import msgspec
 from litestar.types import ControllerRouterHandler
@@ -54,7 +53,7 @@ class GatewayContext:
     head: Callable[[], Head] = Head
     cache: Snapshots | None = None
     inbox: Inbox | None = None
-    writers: Mapping[Lane, Writer] = MappingProxyType({})
+    writers: Mapping[Lane, Writer] = field(default_factory=dict)
     orders: Intake | None = None
     auth: Authenticator | None = None
 
