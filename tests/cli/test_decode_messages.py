@@ -11,7 +11,7 @@ import pytest
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.inspect.recognise import recognise
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics

@@ -18,7 +18,22 @@ class Drill(NamedTuple):
 
 DRILLS: Final[tuple[Drill, ...]] = (
     Drill("new_program", 3, ("tests/programs",)),
+    Drill("trades_table", 6, ("tests/flow/test_recent_trades.py",)),
     Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
+    Drill(
+        "trailing_stop",
+        4,
+        (
+            "tests/contracts/test_order_types.py",
+            "tests/orders/test_order_types_page.py",
+            "tests/cli/test_reference.py::test_the_reference_has_every_command_and_option",
+        ),
+    ),
+    Drill(
+        "order_status",
+        3,
+        ("tests/orders/test_machine.py", "tests/contracts/test_store.py", "-k", "not postgres"),
+    ),
 )
 
 

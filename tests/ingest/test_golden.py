@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.model.updates import (

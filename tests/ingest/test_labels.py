@@ -7,7 +7,7 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import AnyLabel, Label, Promotion, Retraction
 from headrace.model.states import state_key

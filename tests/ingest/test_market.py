@@ -15,8 +15,8 @@ from headrace.decoders.registry import Programs
 from headrace.ingest.chain_time import ChainTime
 from headrace.ingest.known import Mints
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.measures import MarketMeasures
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
+from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
 from headrace.model.events import DecodedAccount, DecodedEvent, Publication
 from headrace.model.facts import MintFacts
@@ -293,7 +293,7 @@ def test_switched_off_nothing_is_told() -> None:
 def test_what_is_counted_is_exported() -> None:
     flow, stats = flow_with()
     metrics = Metrics()
-    metrics.registry.register(MarketMeasures(stats))
+    metrics.registry.register(MarketMetrics(stats))
     flow.apply(transaction("2KBsKB"))
     text = metrics.render().decode()
     assert 'headrace_market_trades_total{outcome="applied"} 1.0' in text

@@ -8,7 +8,7 @@ import msgspec
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.topics import parse
 from headrace.model.updates import AnyUpdate

@@ -1,4 +1,4 @@
-"""How much processor time processes have used, from Linux's `/proc`; elsewhere it is not known."""
+"""Processor time that processes have used, from Linux's `/proc`; unknown on other systems."""
 
 import os
 from collections.abc import Collection
@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Final
 
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
-_PARENT, _FIRST, _END = 1, 11, 15  # of `stat` behind the name: the parent; user, system, and both of ended children
+_PARENT, _FIRST, _END = (
+    1,
+    11,
+    15,
+)  # the fields of `stat` behind the name: the parent; user, system, and both of ended children
 
 
 def used_s(ancestor: int) -> dict[int, float] | None:
-    """Seconds of each living descendant of a process, with those of its ended children; None where nobody tells."""
+    """Return the seconds of each living descendant of a process, with those of its ended children; None if unknown."""
     parents: dict[int, int] = {}
     used: dict[int, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -27,14 +31,14 @@ def used_s(ancestor: int) -> dict[int, float] | None:
 
 
 def spent_s(before: dict[int, float] | None, after: dict[int, float] | None, pids: Collection[int] = ()) -> float:
-    """Seconds between two looks: of `pids`, or of all. -1 where it is not known."""
+    """Return the seconds between two readings: of `pids`, or of all. -1 where they are unknown."""
     if before is None or after is None:
         return -1.0
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items() if not pids or pid in pids)
 
 
 def _line(pid: int, parents: dict[int, int]) -> list[int]:
-    """The process and those above it."""
+    """Return the process and its ancestors."""
     line = [pid]
     while line[-1] in parents and len(line) <= len(parents):
         line.append(parents[line[-1]])

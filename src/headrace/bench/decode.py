@@ -1,7 +1,7 @@
 """How many events and accounts a core decodes in a second, beside borsh-construct and, in Node, Anchor's own coder.
 
 Every input of a round is another one: another user and amounts, the keys of one of 500 coins. Contenders take turns,
-round by round; what is reported are medians over rounds. See benchmarks/decode/README.md.
+round by round; medians over the rounds are reported. See benchmarks/decode/README.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from solders.pubkey import Pubkey
 
-from headrace.bench import at_least_one, progress, run_and_tell
+from headrace.bench import at_least_one, progress, run_and_report
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.registry import Programs
@@ -37,13 +37,13 @@ TRADE_EVENT: Final = base64.b64decode(
     "AAAAAAAAEgAAAGJ1eV9leGFjdF9xdW90ZV9pbgAAAAAAAAAAAAAAAAAAAAAAiBMAAAAAAADaeQQAAAAAAAAAAAAH6KUOFA/aV5H0VmqVf9OuP4c+"
     "ajRm/8E9eRGd+pq1CppPrgMAAAAAtSS3iwAAAABP6HkxAAAAAAoAAAAAAAAAPPEAAAAAAACS/AQAAAAAAAAAAAAAAAAA"
 )
-"""Of transaction 26EFfjMXyzeyAt9L8vhesb54Y1REipUjLXFdCCmcgohY3a59WVk17QcHw1ZgJ4C7qmHm3HgcCD7RBhF2pYUwr9Hb."""
+"""Event of transaction 26EFfjMXyzeyAt9L8vhesb54Y1REipUjLXFdCCmcgohY3a59WVk17QcHw1ZgJ4C7qmHm3HgcCD7RBhF2pYUwr9Hb."""
 
 BONDING_CURVE: Final = base64.b64decode(
     "F7f4N2DYrGDkpte5fP4BADNVWVoNAAAA5A7Fbev/AAAzqTVeBgAAAACAxqR+jQMAAKpNv0JlYYHW0WuoQwpo8ndp9U8QbZO6SJZI/RzPl/+dAA"
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACrkAAAAAAAACpfDQAAAAAAAAAAAAAAAAAAAA=="
 ) + bytes(15)
-"""Of account 8d4zoLURBM4YNBWYsipQpA9HtPZLqWJ2fQqY5bzPGV1r, grown to its present length."""
+"""Account 8d4zoLURBM4YNBWYsipQpA9HtPZLqWJ2fQqY5bzPGV1r, grown to its present length."""
 
 PEERS: Final = ("borsh-construct", "anchor")
 PROJECTED: Final = {
@@ -57,21 +57,22 @@ OF_A_COIN: Final = {"TradeEvent": ((8, 32), (177, 32)), "BondingCurve": ((49, 32
 """(start, length) of the keys of a coin: mint and creator."""
 
 OF_AN_INPUT: Final = {"TradeEvent": ((40, 5), (48, 5), (57, 32)), "BondingCurve": ((8, 5), (16, 5), (24, 5))}
-"""(start, length) of what differs in every input: the amounts and the user. The rest (the receiver of fees, the quote's
-mint) is the same from trade to trade on chain too."""
+"""(start, length) of the bytes that differ in every input: the amounts and the user. The rest (the receiver of fees,
+the quote's mint) is the same from trade to trade on chain too.
+"""
 
 COINS: Final = 500
 ROUNDS: Final = 9
 INPUTS: Final = 4_000
 INPUTS_SLOW: Final = 600
-"""The first so many of them, for borsh-construct."""
+"""Fields that borsh-construct reads: the first so many."""
 
 Contender = Callable[[], float]
 """Runs one round; gives ns per decode."""
 
 
 class Subject(NamedTuple):
-    """What is decoded: its kind, name, many inputs of it and our layout."""
+    """One thing to decode: kind, name, many inputs and our layout."""
 
     kind: str
     name: str
@@ -80,7 +81,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """The two that the peers are measured on."""
+    """Return the two subjects that the peers are measured on."""
     pump = Programs.load().by_name["pump"]
     return [
         Subject("event", "TradeEvent", varied("TradeEvent", TRADE_EVENT), pump.events["TradeEvent"]),
@@ -89,7 +90,7 @@ def subjects() -> list[Subject]:
 
 
 def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
-    """Inputs like the real one, no two alike, of so many coins."""
+    """Return inputs like the real one, no two alike, of `coins` coins."""
     chance = random.Random(1)  # noqa: S311 - not a secret
     keys = [[chance.randbytes(length) for _, length in OF_A_COIN[name]] for _ in range(coins)]
     inputs = []
@@ -104,7 +105,7 @@ def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
 
 
 def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
-    """ns per call."""
+    """Return ns per call."""
     began = time.perf_counter_ns()
     for data in inputs:
         decode(data)
@@ -112,7 +113,7 @@ def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
 
 
 def ours(subject: Subject) -> dict[str, Contender]:
-    """Whole, with wire JSON, only some fields, and whole where no key was ever seen before."""
+    """Return our contenders: whole, with wire JSON, only some fields, and whole with keys never seen before."""
     layout, inputs = subject.layout, subject.inputs
     some = layout.project(PROJECTED[subject.name])
     layout.decode(inputs[0], 8)  # compiles
@@ -122,7 +123,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
         return layout.decode(data, 8)
 
     def anew(decode: Callable[[bytes], object], inputs: Sequence[bytes] = subject.inputs) -> Contender:
-        """Without what the cache of key texts learnt in the last round."""
+        """Decode with an empty cache of key texts."""
 
         def run_once() -> float:
             KEY_TEXTS.clear()
@@ -139,7 +140,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
 
 
 def borsh_construct(subject: Subject) -> dict[str, Contender]:
-    """The same layout and values in borsh-construct; nothing where it is not installed."""
+    """Return the same layout and values in borsh-construct; nothing where that is not installed."""
     try:
         borsh, construct = importlib.import_module("borsh_construct"), importlib.import_module("construct")
     except ImportError:
@@ -165,7 +166,7 @@ def borsh_construct(subject: Subject) -> dict[str, Contender]:
 
 
 class Anchor:
-    """The Node peer: one process that decodes on demand. `missing` says why it is not here."""
+    """The Node peer: one process that decodes on demand. `missing` says why there is none."""
 
     def __init__(self, folder: Path, measured: list[Subject]) -> None:
         self.missing = ""
@@ -193,7 +194,7 @@ class Anchor:
         self.version = self._ask(msgspec.json.encode(order).decode())
 
     def contender(self, subject: Subject) -> dict[str, Contender]:
-        """Rounds of this subject in Node."""
+        """Return the contender that decodes this subject in Node."""
         if self.missing:
             return {}
         return {
@@ -215,7 +216,7 @@ class Anchor:
 
 
 def merged_idl() -> dict[str, Any]:
-    """The shipped pump IDL with its supplement, for a reader that knows no supplements."""
+    """Return the shipped pump IDL with its supplement, for a reader that knows no supplements."""
     interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump" / "idl.json").read_bytes())
     supplement = msgspec.json.decode((SHIPPED / "pump" / "supplement.json").read_bytes())
     for kind in ("types", "events", "instructions"):
@@ -226,7 +227,7 @@ def merged_idl() -> dict[str, Any]:
 
 
 def measure(rounds: int, peer: Path) -> dict[str, Any]:
-    """{subject: {contender: {"us", "per_s", "times"}}}; `times`: how often our whole decode fits into theirs."""
+    """Return {subject: {contender: {"us", "per_s", "times"}}}; `times`: our decodes in the time of one."""
     measured = subjects()
     anchor = Anchor(peer, measured)
     report: dict[str, Any] = {}
@@ -258,7 +259,7 @@ def measure(rounds: int, peer: Path) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [f"Decoding, {report['at'][:10]}: {report['machine']}; medians of {report['rounds']} rounds", ""]
     for subject in PROJECTED:
         lines += [f"| {subject} | µs | decodes/s | times headrace |", "|---|---:|---:|---:|"]
@@ -270,7 +271,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and give the report."""
+    """Measure and return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     results = measure(args.rounds, args.peer)
     machine = f"Python {platform.python_version()}, {platform.machine()}, Node {results.get('node', 'absent')}"
@@ -278,11 +279,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`headrace bench decode`: prints a table, and with --write appends the report to results.jsonl there."""
+    """Run `headrace bench decode`: print a table, and with --write append the report to results.jsonl there."""
     parser = argparse.ArgumentParser(prog="headrace bench decode", description=__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=ROUNDS, help="default %(default)s")
     parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")
-    return run_and_tell(parser, argv, run, table)
+    return run_and_report(parser, argv, run, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What filters cost: CPU per message published to one topic, and per message that a client gets of it.
+"""Cost of filters: CPU per message published to one topic, and per message that a client gets.
 
 Measured: append to the memory bus, filters, framing, and one write per client and tick, without sockets. There are as
 many clients as filters, and each has a filter of its own, if not said otherwise. The messages are trades of a thousand
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 import headrace
-from headrace.bench import at_least_one, progress, run_and_tell
+from headrace.bench import at_least_one, progress, run_and_report
 from headrace.bus import BusSettings
 from headrace.bus.lanes import lane_of
 from headrace.bus.memory import MemoryBus
@@ -62,11 +62,11 @@ CASES: Final[dict[str, Callable[[int], Tree | None]]] = {
     "mint is X and sol from Y": both,
     "sol from Y": sol_from,
 }
-"""What the n-th client asks for. Of the last about half passes; the ones before let one in a thousand through."""
+"""Filter of the n-th client. About half of the messages pass the last; one in a thousand passes the others."""
 
 
 class _Sink:
-    """A socket that takes everything and counts it."""
+    """A socket that takes everything and counts bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -87,7 +87,7 @@ class _Reader(Client):
 
 
 def trades(count: int) -> list[Publication]:
-    """Trades as the pipeline makes them; the amount is of no importance to the mint."""
+    """Return trades as the pipeline makes them; amounts do not depend on mints."""
     filling = b",".join(b'"field_%d":"%d"' % (n, 10**15 + n) for n in range(25))
     body = (
         b'"event_id":"447200011:5sig:%d.1:0","data":{"type":"Trade","program":"pump","event":"TradeEvent",'
@@ -108,7 +108,7 @@ def _filter(tree: Tree | None) -> Filter | None:
 async def measure(
     case: Callable[[int], Tree | None], clients: int, messages: Sequence[Publication]
 ) -> dict[str, float]:
-    """µs of CPU per message, and how many clients got each."""
+    """Return µs of CPU per message, and how many clients got each."""
     clock, metrics = SystemClock(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
@@ -132,7 +132,7 @@ async def measure(
 
 
 def in_turn(clients: int, messages: Sequence[Publication]) -> dict[str, float]:
-    """For contrast: the filters of `mint is X` asked one after the other, nothing framed or sent."""
+    """Measure, for contrast, the filters of `mint is X` one after the other, nothing framed or sent."""
     asked = [compiled(parsed.node) for n in range(clients) if (parsed := _filter(mint_is(n))) is not None]
     cpu_s, told = time.process_time(), 0
     for message in messages:
@@ -143,7 +143,7 @@ def in_turn(clients: int, messages: Sequence[Publication]) -> dict[str, float]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all cases in turn, `args.runs` times; the report has the median of each number."""
+    """Measure all cases in turn, `args.runs` times; return the median of each number."""
     messages = trades(args.count)
     runs: dict[str, list[dict[str, float]]] = {}
     for nth in range(args.runs):
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [
         f"{report['filters']} clients on one topic; CPU, median of {report['runs']} runs of {report['count']} messages",
         "",
@@ -184,12 +184,12 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`headrace bench filters`."""
+    """Run `headrace bench filters`."""
     parser = argparse.ArgumentParser(prog="headrace bench filters", description=__doc__)
     parser.add_argument("--filters", type=at_least_one, default=1000, help="clients (default %(default)s)")
     parser.add_argument("--count", type=at_least_one, default=1000, help="messages of a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=5, help="runs of each case (default %(default)s)")
-    return run_and_tell(parser, argv, run, table)
+    return run_and_report(parser, argv, run, table)
 
 
 if __name__ == "__main__":

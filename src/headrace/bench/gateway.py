@@ -19,14 +19,14 @@ from typing import Any
 import msgspec
 
 import headrace
-from headrace.bench import add_write, gateway_driven, gateway_server, tell
+from headrace.bench import add_write, gateway_driven, gateway_server, print_report
 from headrace.bench.gateway_clients import LoadReport
 from headrace.bench.gateway_load import FILLING
 from headrace.gateway.settings import GatewaySettings
 
 
 def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Name → the command that serves and prints its port; peers that are not installed are left out."""
+    """Return name → command that serves and prints its port; peers that are not installed are left out."""
     python = [sys.executable, "-m"]
     found = {"headrace": [*python, "headrace.bench.gateway", "--serve", "--tick-ms", str(args.tick_ms)]}
     if args.alone:
@@ -39,7 +39,7 @@ def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def measure(command: list[str], args: argparse.Namespace) -> LoadReport:
-    """One run against one server."""
+    """Run once against one server."""
     words = [*_on_core(args.server_core), *command]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:
@@ -53,7 +53,7 @@ def measure(command: list[str], args: argparse.Namespace) -> LoadReport:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all contenders in turn, `args.runs` times; the report has the median of each number."""
+    """Measure all contenders in turn, `args.runs` times; return the median of each number."""
     runs: dict[str, list[LoadReport]] = {name: [] for name in contenders(args)}
     for _ in range(args.runs):
         for name, command in contenders(args).items():
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _conditions(args: argparse.Namespace) -> dict[str, Any]:
-    """Where, when and with which load it was measured."""
+    """Return where, when and with which load was measured."""
     return {
         "bench": "gateway",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,7 +87,7 @@ def _medians(reports: Sequence[LoadReport]) -> dict[str, float]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as a table."""
     lines = [
         f"{report['clients']} clients x {report['rate']:g} messages a second, {report['secs']:g} s, "
         f"median of {report['runs']} runs",
@@ -136,17 +136,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`headrace bench gateway`."""
+    """Run `headrace bench gateway`."""
     args = _parser().parse_args(argv)
     if args.serve:
         gateway_server.run(args.port, args.tick_ms)
         return 0
     if args.drivers is not None:
         report = _conditions(args) | {"scenario": args.scenario, "results": gateway_driven.run(args)}
-        tell(msgspec.json.format(msgspec.json.encode(report), indent=1).decode(), report, args.write)
+        print_report(msgspec.json.format(msgspec.json.encode(report), indent=1).decode(), report, args.write)
         return 0
     report = run(args)
-    tell(f"{table(report)}\n{msgspec.json.encode(report).decode()}", report, args.write)
+    print_report(f"{table(report)}\n{msgspec.json.encode(report).decode()}", report, args.write)
     return 0
 
 

@@ -15,7 +15,7 @@ from headrace.bench.server_frames import ServerFrames
 
 CONNECT_S: Final = 30
 FRONT_BYTES: Final = 48
-"""Of each message is read; what a reader looks at is in front."""
+"""Bytes read of each message; time stamp and number are in front."""
 
 _REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -46,7 +46,7 @@ class LoadReport(msgspec.Struct):
 
 
 class _Load:
-    """What all clients share; `sample` every 8th client's latencies, all clients' order."""
+    """State that all clients share. Latencies are sampled of every 8th client, order is checked of all."""
 
     def __init__(self) -> None:
         self.frames = 0

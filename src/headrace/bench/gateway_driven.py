@@ -1,7 +1,7 @@
 """The gateway at scale, beside the least that any server could do: driven by load programs given as a folder.
 
 The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (a plain epoll loop that joins what is due and
-sends it: the floor) and `peers/node/fastify_srv.mjs`; what can't be built or run is left out.
+sends it: the floor) and `peers/node/fastify_srv.mjs`; a program that can't be built or run is left out.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from typing import Any, Final, TypeAlias
 Run: TypeAlias = dict[str, Any]
 
 LOWEST_PORT: Final = 20_000
-"""Below the ports that clients are given, or a client's port may be the server's."""
+"""First port of a server: below the ports that clients are given."""
 
 WHOLE: Final = 0.999
-"""The share of frames that must arrive in time for a rate to count as kept up with."""
+"""Share of frames that must arrive in time for a rate to count as kept up with."""
 
 
 class Folder:
@@ -52,7 +52,7 @@ def _compiled(source: Path, target: Path, *libraries: str) -> str:
 
 @contextmanager
 def serving(command: Callable[[int], list[str]], ports: Iterator[int]) -> Iterator[tuple[int, int]]:
-    """Run a server on core 0; gives its port and process id."""
+    """Run a server on core 0; give its port and process id."""
     port = next(ports)
     with subprocess.Popen(["taskset", "-c", "0", *command(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603, S607
         try:
@@ -76,7 +76,7 @@ def _wait_for(port: int) -> None:
 
 
 def drive(client: str, port: int, pid: int, **options: object) -> Run:
-    """One run of the load client on core 1; options are its letters."""
+    """Run the load client once on core 1; options are its letters."""
     words = [word for letter, value in options.items() for word in (f"-{letter}", str(value))]
     command = ["taskset", "-c", "1", client, "-p", str(port), "-S", str(pid), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)  # noqa: S603
@@ -84,7 +84,7 @@ def drive(client: str, port: int, pid: int, **options: object) -> Run:
 
 
 def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Everyone gets everything at one rate: how late, for how much CPU."""
+    """Measure latency and CPU where every client gets every message, at one rate."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid):
@@ -95,7 +95,7 @@ def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> d
 
 
 def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """The most frames a second that a server keeps up with, and that for each core it uses."""
+    """Measure the most frames a second that a server keeps up with, in all and for each core used."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         best: Run = {"rate": 0, "delivered": 0, "per_core": 0}
@@ -114,7 +114,7 @@ def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Many who mostly wait: what each costs, how long until a message has reached them all, and HTTP meanwhile."""
+    """Measure many idle clients: the cost of each, the time of a message to reach all, and HTTP meanwhile."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid), _asking(port) as waits_ms:
@@ -127,7 +127,7 @@ def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """A fifth of the clients never read: what the others notice."""
+    """Measure what the other clients notice when a fifth of them never read."""
     held_up = args.clients // 5
 
     def once(command: Callable[[int], list[str]]) -> Run:
@@ -145,7 +145,7 @@ SCENARIOS: Final = {"fan-out": fan_out, "most": most, "idle": idle, "stuck": stu
 
 
 def run(args: argparse.Namespace) -> dict[str, Run]:
-    """One scenario: contenders in turn, `args.runs` times, the median of each number."""
+    """Run one scenario: contenders in turn, `args.runs` times; return the median of each number."""
     with tempfile.TemporaryDirectory() as built:
         return SCENARIOS[args.scenario](Folder(args.drivers, Path(built)), _ports(), args)
 
@@ -172,7 +172,7 @@ def _ports() -> Iterator[int]:
 
 @contextmanager
 def _asking(port: int) -> Iterator[list[float]]:
-    """Ask for `/health` over and over in a thread; the list fills with the ms each answer took."""
+    """Ask for `/health` again and again in a thread; the list fills with the ms of each answer."""
     waits_ms: list[float] = []
     over = Event()
 

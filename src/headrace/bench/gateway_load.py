@@ -12,7 +12,7 @@ FILLING: Final = (
     b'RzrFmBV6UjKdiSZkQUW","slot":287654321,"mint":"EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v","owner":"9WzDXwBbmkg8'
     b'ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM","side":"buy","price":"0.00012345","amount":"1234567.89"'
 )
-"""What a message holds besides its time and number, as members of a JSON object."""
+"""Members of each message's JSON object besides time and number."""
 
 
 class Order(msgspec.Struct, frozen=True, tag_field="op", tag="pub"):
@@ -23,7 +23,7 @@ class Order(msgspec.Struct, frozen=True, tag_field="op", tag="pub"):
 
 
 async def batches(order: Order) -> AsyncIterator[list[bytes]]:
-    """What is due of the order, once a millisecond until all of it was: the members of each message.
+    """Give the messages that are due, once a millisecond until the order is done: the members of each.
 
     `t` is the µs of the monotonic clock at which the message was due, `s` its number from 1.
     """

@@ -31,7 +31,7 @@ async def serve() -> None:
 
 
 async def publish(clients: set[ServerConnection], order: Order) -> None:
-    """Send what is due to every client, every millisecond."""
+    """Send the messages that are due to every client, every millisecond."""
     async for bodies in batches(order):
         for body in bodies:
             broadcast(clients, (b"{%b}" % body).decode())

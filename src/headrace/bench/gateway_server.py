@@ -1,4 +1,4 @@
-"""The real gateway with two additions: clients may order a load, and `/echo` sends back what it gets.
+"""The real gateway with two additions: clients may order a load, and `/echo` sends frames back.
 
 A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`: that publishes as many messages a second to the topic
 `slots`, which every connection gets from the start.
@@ -39,16 +39,16 @@ from headrace.runtime.supervise import Supervisor
 TOPIC: Final = "slots"
 
 OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
-"""All clients of a benchmark come from one address."""
+"""Settings for a benchmark, whose clients all come from one address."""
 
 
 def bare(message: Message) -> bytes:
-    """The body alone, so that a driver finds its time stamp at the very front."""
+    """Return the body alone, so that a driver finds its time stamp at the very front."""
     return b"{%b}" % message.body
 
 
 class Publisher:
-    """Publishes what clients order; time stamps are µs of the monotonic clock, of the moment each message was due."""
+    """Publishes the messages that clients order; time stamps are µs of the monotonic clock when a message was due."""
 
     def __init__(self, writer: Writer, supervisor: Supervisor) -> None:
         self._writer, self._supervisor = writer, supervisor
@@ -85,7 +85,7 @@ class OrderingShell(StreamEndpoint):
 
 
 class Echo:
-    """Sends back what it gets: for checks of the WebSocket layer alone."""
+    """An endpoint that sends frames back, for checks of the WebSocket layer alone."""
 
     frame_bytes_max = 1_048_576
     user_id = None

@@ -1,7 +1,7 @@
 """Orders a second and how long each takes, beside the engine that people build with Fastify, BullMQ and PostgreSQL.
 
-All mock latencies are zero, all stores are durable, and everything runs on this machine, in turns. The peer needs
-`npm install` in its folder and a `redis-server`; the C driver needs `cc`. What is missing is named and left out.
+All mock latencies are zero, all stores are durable, and everything runs on this machine, in turns. The peer needs `npm
+install` in its folder and a `redis-server`; the C driver needs `cc`. A missing program is named and left out.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 import headrace
-from headrace.bench import progress, run_and_tell
+from headrace.bench import progress, run_and_report
 from headrace.bench.cpu import spent_s, used_s
 from headrace.testing import postgres
 
@@ -63,7 +63,7 @@ class Served(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Every contender in turn, `args.runs` times; the report has the median of each number."""
+    """Run every contender in turn, `args.runs` times; return the median of each number."""
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory(prefix="hr-orders-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(
     contender: str, driver: Path | None, served: Served, args: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`http`: as fast as it goes; `steady`: orders arrive at a fixed rate, whatever the server does; `ws`: over /ws."""
+    """Measure three loads: `http` as fast as possible, `steady` at a fixed rate, `ws` over /ws."""
     base = [driver, "-u", f"http://127.0.0.1:{served.port}", "-c", CONNECTIONS]
     if driver is not None:
         yield "http", _costed(served, args.orders, lambda: _driven([*base, "-n", args.orders, "-i", IN_FLIGHT]))
@@ -119,7 +119,7 @@ def _over_ws(port: int, orders: int) -> dict[str, Any]:
 
 
 def _costed(served: Served, orders: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """With the processor time of an order: the engine's own, and all, with its database and queue but not the load."""
+    """Add the processor time of an order: the engine's own, and in all with database and queue but without the load."""
     before = used_s(os.getpid())
     measured = measure()
     after = used_s(os.getpid())
@@ -159,7 +159,7 @@ def _compiled(source: Path | None, folder: Path) -> Path | None:
 
 
 def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
-    """A Redis that keeps nothing on disk: the peer's queue at its fastest."""
+    """Start a Redis that keeps nothing on disk, the peer's queue at its fastest; return its port."""
     program = shutil.which(args.redis)
     if program is None:
         return None
@@ -171,7 +171,7 @@ def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
 
 
 def new_database(url: str, name: str) -> str:
-    """A new database, by the server's own client library."""
+    """Make a new database; return its URL."""
     import asyncio
 
     import asyncpg
@@ -188,7 +188,7 @@ def new_database(url: str, name: str) -> str:
 def _server(
     contender: str, args: argparse.Namespace, folder: Path, database_url: str, redis_port: int | None
 ) -> tuple[list[list[str]], dict[str, str]]:
-    """What to start, the server first, with which environment."""
+    """Return the commands to start, the server first, and their environment."""
     if contender == PEER:
         env = {**NODE, "DATABASE_URL": database_url, "REDIS_PORT": str(redis_port), "QUEUE": f"q{time.monotonic_ns()}"}
         return [["node", str(args.peer / "server.mjs")]], env
@@ -204,7 +204,7 @@ def _server(
 
 @contextmanager
 def serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[Served]:
-    """Start them one after the other; all of them end with the block."""
+    """Start the processes one after the other; all end with the block."""
     port = _free_port()
     given = {**os.environ, **env, "PORT": str(port)}
     with ExitStack() as stack, log.open("wb") as output:
@@ -236,7 +236,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _free_port() -> int:
-    """Below the ports that clients get, so that none of them takes it."""
+    """Return a free port below those that clients get, so that no client takes it."""
     for port in range(20_000 + os.getpid() % 5000, 32_000):
         if not _is_taken(port):
             return port
@@ -244,7 +244,7 @@ def _free_port() -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as a table."""
     lines = [
         f"{report['orders']} orders, {report['rate']} orders a second where steady, median of {report['runs']} runs"
     ]
@@ -277,8 +277,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`headrace bench orders`."""
-    return run_and_tell(_parser(), argv, run, table)
+    """Run `headrace bench orders`."""
+    return run_and_report(_parser(), argv, run, table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kills and freezes workers while they execute orders on a chain that drops, delays, forks, lags and errs; then counts.
 
-`headrace bench orders_chaos` must find nothing lost, nothing executed twice and no hole in any log; with
-`--engine naive` it must find doubles, or it proves nothing.
+`headrace bench orders_chaos` must find nothing lost, nothing executed twice and no hole in any log. With `--engine
+naive` the run must find doubles, or it proves nothing.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Crew:
-    """The worker processes; each place is filled again at once when its process was killed."""
+    """The worker processes; a process that was killed is replaced at once."""
 
     def __init__(self, env: dict[str, str], engine: str, log: Path) -> None:
         self._env, self._engine, self._log = env, engine, log
@@ -85,7 +85,7 @@ class Crew:
         self._workers: list[int] = []
 
     async def hire(self) -> None:
-        """One more."""
+        """Start another worker."""
         if self._nursery is None:
             pipe, command = (
                 asyncio.subprocess.PIPE,
@@ -102,14 +102,14 @@ class Crew:
         self._workers.append(int(await told.readline()))
 
     async def kill(self, luck: random.Random) -> None:
-        """kill -9 somebody, and hire another."""
+        """End a worker by kill -9, and start another."""
         await _end(self._workers.pop(luck.randrange(len(self._workers))))
         await self.hire()
 
     async def freeze(self, luck: random.Random, seconds: float) -> None:
-        """Somebody stands still for longer than its lease, and then goes on as if nothing were."""
+        """Freeze a worker for longer than its lease, then let it go on."""
         worker = luck.choice(self._workers)
-        with contextlib.suppress(ProcessLookupError):  # it could not open the database
+        with contextlib.suppress(ProcessLookupError):  # the worker could not open the database
             os.kill(worker, signal.SIGSTOP)
             await asyncio.sleep(seconds)
             os.kill(worker, signal.SIGCONT)
@@ -123,7 +123,7 @@ class Crew:
 
 
 async def _end(worker: int) -> None:
-    """kill -9, and return when it is gone."""
+    """End a process by kill -9, and return when it is gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
         while True:
@@ -132,7 +132,7 @@ async def _end(worker: int) -> None:
 
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The counts of one run."""
+    """Return the counts of one run."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ExitStack() as stack:
         url = f"sqlite:///{folder}/orders.db"
         if args.store == "postgres":
@@ -162,7 +162,7 @@ async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dic
         finally:
             await crew.dismiss()
         errors = len((folder / "workers.log").read_text().splitlines())
-        await asyncio.sleep(2 * (120 + 20) * 0.02)  # whatever is still on its way to the chain lands or expires
+        await asyncio.sleep(2 * (120 + 20) * 0.02)  # transactions still on their way to the chain land or expire
         counts = await _count(store, chain, ids)
     return {
         "bench": "orders_chaos",
@@ -188,7 +188,7 @@ async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
 
 
 async def _place(intake: Intake, args: argparse.Namespace) -> list[str]:
-    """Place orders as clients would: with a key each, asking again when the answer was not clear."""
+    """Place orders as clients would: with a key each, again when the answer was not clear."""
     turns = [range(first, args.orders, args.clients) for first in range(args.clients)]
     placed = await asyncio.gather(*[_place_some(intake, numbers, args.every) for numbers in turns])
     return [order_id for ids in placed for order_id in ids]
@@ -224,7 +224,7 @@ async def _torment(crew: Crew, luck: random.Random, args: argparse.Namespace) ->
 
 
 async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int:
-    """Wait for all orders; how many were not over in time."""
+    """Wait for all orders; return how many were not over in time."""
     left = set(ids)
     end_s = time.monotonic() + timeout_s
     while left and time.monotonic() < end_s:
@@ -240,7 +240,7 @@ async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int
 
 
 async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str, Any]:
-    """What the store says against what the chain's own ledger says."""
+    """Count what the store says against the chain's own ledger."""
     executions = await chain.executions()
     statuses: Counter[str] = Counter()
     lost = twice = wrong = gaps = 0
@@ -260,7 +260,7 @@ async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print one line of JSON; 0 when nothing was lost, doubled, wrong or missing."""
+    """Print one line of JSON; return 0 when nothing was lost, doubled, wrong or missing."""
     args = parser().parse_args(argv)
     try:
         result = asyncio.run(run(args))

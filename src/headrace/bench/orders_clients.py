@@ -32,7 +32,7 @@ class _Frame(msgspec.Struct):
 
 
 class Placed(msgspec.Struct):
-    """Times are ms from placing the order: to the answer, and to the message that it is over (`took_ms`: of each)."""
+    """Times are ms from placing an order: to the answer, and to the message that the order is over (`took_ms`)."""
 
     orders: int
     seconds: float
@@ -49,7 +49,7 @@ class Placed(msgspec.Struct):
 
 
 class _Load:
-    """What all connections share: how many may still be placed, and what became of the others."""
+    """State that all connections share: the orders still to be placed, and the outcome of the others."""
 
     def __init__(self, orders: int, *, paced: bool) -> None:
         self.left, self.total = 0 if paced else orders, orders
@@ -69,7 +69,7 @@ class _Load:
 
 
 class _Client(asyncio.Protocol):
-    """One connection with at most `window` orders at once. An update may come before the answer: both are noted."""
+    """One connection with at most `window` orders at once. An update may come before the answer: both are counted."""
 
     def __init__(self, load: _Load, number: int, window: int) -> None:
         self._load, self._number, self._window = load, number, window
@@ -78,7 +78,7 @@ class _Client(asyncio.Protocol):
         self._asked_s: dict[int, float] = {}
         self._placed_s: dict[str, float] = {}
         self._seen: dict[str, tuple[int, str]] = {}
-        self._next_id = 10**9  # so long that each frame has a length of two bytes
+        self._next_id = 10**9  # long enough that each frame has a length of two bytes
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,7 +90,7 @@ class _Client(asyncio.Protocol):
         )
 
     def fill(self) -> None:
-        """Place as many as the window allows, in one write."""
+        """Place as many orders as the window allows, in one write."""
         now_s = time.monotonic()
         out = []
         while self._load.left and len(self._asked_s) + len(self._placed_s) < self._window:
@@ -117,7 +117,7 @@ class _Client(asyncio.Protocol):
 
     def _take(self, line: bytearray, now_s: float) -> None:
         if line.startswith(b'{"type":"event"'):
-            if b'"type":"update"' not in line:  # the owner also gets what applications know an order's news by
+            if b'"type":"update"' not in line:  # the owner also gets the messages for applications
                 return
             update = self._decode(line).data
             seq, _ = self._seen.get(update.orderId, (0, ""))
@@ -173,7 +173,7 @@ async def drive(port: int, orders: int, connections: int, in_flight: int, per_s:
 
 
 async def _pace(load: _Load, clients: list[_Client], per_s: int) -> None:
-    """Let an order go whenever its time has come, on one connection after the other."""
+    """Place each order when its time has come, on one connection after the other."""
     began_s = time.monotonic()
     for number in range(load.total):
         await asyncio.sleep(began_s + number / per_s - time.monotonic())

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 import headrace
-from headrace.bench import progress, run_and_tell
+from headrace.bench import progress, run_and_report
 from headrace.bench.orders import HEADRACE, new_database, serving
 from headrace.chains.mock import MockChainSettings
 from headrace.orders.store import STORES
@@ -29,14 +29,14 @@ from headrace.venues.mock_market import MockMarketSettings
 
 QUOTE_MS: Final = MockMarketSettings().quote_ms
 TAKES_S: Final = QUOTE_MS / 1000 + sum(map(int, MockChainSettings().execution_ms.split("-"))) / 2000
-"""How long an order takes in the mean if we add nothing."""
+"""Mean time of an order if the engine adds nothing."""
 
 # From send to confirmed: a transaction lands half of its time after its send, and is confirmed the other half later.
 _CHAIN_MS: Final = "select memo, 2 * (confirmed_at - lands_at) from transactions where confirmed_at is not null"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """`at_once`: all are placed in one moment. `steady`: as fast as others end, so that as many are in flight."""
+    """Measure two loads: `at_once` places all in one moment, `steady` as fast as others end."""
     results: dict[str, dict[str, Any]] = {}
     per_s = round(args.in_flight / TAKES_S)
     with tempfile.TemporaryDirectory(prefix="hr-overhead-") as name, ExitStack() as stack:
@@ -77,7 +77,7 @@ def _placed(port: int, orders: int, in_flight: int, per_s: int) -> dict[str, Any
 
 
 def _overhead(took_ms: dict[str, float], chain: Path) -> dict[str, float]:
-    """Quantiles of what each order took beyond its floor, in ms."""
+    """Return quantiles of the time of each order beyond its floor, in ms."""
     db = sqlite3.connect(chain)
     floor_ms = {memo: QUOTE_MS + chain_ms for memo, chain_ms in db.execute(_CHAIN_MS)}
     db.close()
@@ -86,7 +86,7 @@ def _overhead(took_ms: dict[str, float], chain: Path) -> dict[str, float]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as a table."""
     lines = [f"ms beyond what quotes and chain took, {report['in_flight']} orders in flight"]
     for store, kinds in report["results"].items():
         for kind, row in kinds.items():
@@ -95,12 +95,12 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`headrace bench orders_overhead`."""
+    """Run `headrace bench orders_overhead`."""
     parser = argparse.ArgumentParser(
         prog="headrace bench orders_overhead", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--in-flight", type=int, default=1000, help="orders at once (default %(default)s)")
-    return run_and_tell(parser, argv, run, table)
+    return run_and_report(parser, argv, run, table)
 
 
 if __name__ == "__main__":

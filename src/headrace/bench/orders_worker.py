@@ -22,7 +22,7 @@ from headrace.venues import VENUES
 
 
 class NaiveEngine(Engine):
-    """What a job queue with retries does: the job failed, so do it again. It asks nobody what the first one did."""
+    """An engine like a job queue with retries: a failed job is done again, without asking what became of the first."""
 
     async def execute(self, held: Held) -> None:
         if held.order.status is OrderStatus.SUBMITTED:
@@ -32,7 +32,7 @@ class NaiveEngine(Engine):
 
 
 def main() -> None:
-    """For each line on stdin begin a worker, a process of its own, and print its id; `naive` chooses the control.
+    """Begin a worker process for each line on stdin, and print its id; `naive` chooses the control.
 
     Workers are forked from a process that has imported everything, as thousands are killed and replaced.
     """
@@ -41,7 +41,7 @@ def main() -> None:
     for register in (STORES, CHAINS, VENUES):
         for target in register.values():
             load_class(target)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for these processes here
     for _ in sys.stdin:
         worker = os.fork()
         if not worker:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _work(config: Config, engine: type[Engine]) -> NoReturn:
-    """Work until killed. Nothing of the parent's is finished here."""
+    """Work until killed; the parent's clean-up is not run here."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         asyncio.run(assembly.run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))

@@ -21,7 +21,7 @@ import msgspec
 import pybase64
 
 import headrace
-from headrace.bench import at_least_one, progress, run_and_tell
+from headrace.bench import at_least_one, progress, run_and_report
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
@@ -30,7 +30,7 @@ from headrace.cache.memory import MemoryCache
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import BATCH_MAX, Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.keys import b58encode
@@ -61,7 +61,7 @@ async def demo_updates() -> list[AnyUpdate]:
 
 
 def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """programNotification frames of pump.fun bonding curves."""
+    """Return programNotification frames of pump.fun bonding curves."""
     curves = [u for u in updates if isinstance(u, AccountUpdate) and u.owner == PUMP and len(u.data) < 400]
     keys = [b58encode(chance.randbytes(32)) for _ in range(KEYS)]
     frames = []
@@ -74,7 +74,7 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """logsNotification frames of transactions with pump.fun trades and no new coin (which are rare), whole logs."""
+    """Return logsNotification frames with whole logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -99,7 +99,7 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
 
 
 async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
-    """One pass over the frames, in the pipeline's own batches."""
+    """Measure one pass over the frames, in the pipeline's own batches."""
     clock = SystemClock()
     flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
     bus = MemoryBus(BusSettings(), clock, "bench")
@@ -130,7 +130,7 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure both kinds `args.runs` times in turn; gives the report."""
+    """Measure both kinds `args.runs` times in turn; return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
     frames = {
@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [
         f"Pipeline, {report['at'][:10]}: {report['machine']}; medians of {report['runs']} runs of {report['count']}",
         "",
@@ -176,11 +176,11 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`headrace bench pipeline`: prints a table, and with --write appends the report to results.jsonl there."""
+    """Run `headrace bench pipeline`: print a table, and with --write append the report to results.jsonl there."""
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
-    return run_and_tell(parser, argv, run, table)
+    return run_and_report(parser, argv, run, table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a WebSocket server sends, cut into frames by a client that has no time for more."""
+"""Cuts what a WebSocket server sends into frames, for load clients that must be fast."""
 
 from collections.abc import Iterator
 
 
 class ServerFrames:
-    """The bytes that came and are not read yet. No frame is masked, fragmented or compressed: nobody asked for that."""
+    """Bytes that came and are not read yet. No frame is masked, fragmented or compressed: the client asked for none."""
 
     __slots__ = ("_buffer", "_open")
 
@@ -13,7 +13,7 @@ class ServerFrames:
         self._open = False
 
     def take(self, data: bytes, most: int | None = None) -> Iterator[bytearray]:
-        """The payloads that are whole now, `most` bytes of each; what answered the handshake is passed over."""
+        """Give the payloads that are whole now, `most` bytes of each, after the answer to the handshake."""
         buffer = self._buffer
         buffer += data
         if not self._open:

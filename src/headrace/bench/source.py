@@ -1,4 +1,4 @@
-"""How many PubSub notifications the RPC source takes in: bytes to updates alone, and over a real loopback socket."""
+"""PubSub notifications a second that the RPC source takes: from bytes alone, and over a real loopback socket."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ _KEY: Final = made_up_key("bench")
 
 
 def frames(kind: str, subscription: int) -> list[bytes]:
-    """The recorded notifications of `kind`, compact as a node sends them, all under one subscription id."""
+    """Return the recorded notifications of `kind`, compact as a node sends them, all under one subscription id."""
     lines = (PUBSUB / f"{kind}Notification.projected.jsonl").read_text().splitlines()
     told: list[Any] = [msgspec.json.decode(line) for line in lines]
     for each in told:
@@ -42,7 +42,7 @@ def frames(kind: str, subscription: int) -> list[bytes]:
 
 
 def zstd_frames(messages: list[bytes]) -> list[bytes]:
-    """The same accounts in `base64+zstd`, streamed as a node does."""
+    """Return the same accounts in `base64+zstd`, streamed as a node does."""
     packed = []
     for message in messages:
         told: Any = msgspec.json.decode(message)
@@ -55,7 +55,7 @@ def zstd_frames(messages: list[bytes]) -> list[bytes]:
 
 
 def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Messages a second through `read`, the best of some rounds."""
+    """Return messages a second through `read`, the best of some rounds."""
     active, stamp = {1: ChainSubscription(kind, _KEY)}, Stamp("bench", "processed")
     laps = max(1, count // len(messages))
     best = 0.0
@@ -69,8 +69,11 @@ def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
 
 
 async def socket_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Messages a second from a loopback WebSocket to the outlet. The sender shares the loop (and the core), but sends
-    frames that were made beforehand, many in one write, so what is measured is the receiver."""
+    """Return messages a second from a loopback WebSocket to the outlet.
+
+    The sender shares the loop (and the core), but sends frames that were made beforehand, many in one write, so that
+    the receiver is measured.
+    """
     laps = max(1, count // len(messages))
     block = b"".join(_server_frame(message) for message in messages)
     go = asyncio.Event()
@@ -105,7 +108,7 @@ async def socket_rate(kind: Kind, messages: list[bytes], count: int) -> float:
 
 
 def _server_frame(payload: bytes) -> bytes:
-    """An unmasked, unfragmented text frame (RFC 6455 section 5.2)."""
+    """Return an unmasked, unfragmented text frame (RFC 6455 section 5.2)."""
     size = len(payload)
     if size < 126:
         return bytes([0x81, size]) + payload

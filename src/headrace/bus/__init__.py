@@ -149,13 +149,13 @@ class Bus(Protocol):
         """
 
     async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
-        """Messages after `since` (None: all kept), oldest first; `reverse`: those before `since`, newest first."""
+        """Return messages after `since` (None: all kept), oldest first; `reverse`: before `since`, newest first."""
 
     async def top(self, topic: str) -> Position:
-        """The newest position; offset 0 for a topic without messages."""
+        """Return the newest position; offset 0 for a topic without messages."""
 
     def topics(self) -> Mapping[str, Position]:
-        """The topics that have messages here, with their newest positions (a snapshot)."""
+        """Return the topics that have messages here, with their newest positions."""
 
     async def close(self) -> None:
         """Release what it holds; later calls raise TransientError."""

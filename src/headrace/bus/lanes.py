@@ -41,10 +41,9 @@ async def publish_until_answered(
     new_epoch: bool = False,
     on_trouble: Callable[[TransientError], None] = lambda _: None,
 ) -> list[Position]:
-    """Publish one batch, again and again while the bus is away; the batch is appended once. `on_trouble` gets each
-    failure.
+    """Publish one batch, again and again while the bus is away; the batch is appended once.
 
-    Raises FencedError when another writer has the lane.
+    `on_trouble` gets each failure. Raises FencedError when another writer has the lane.
     """
     batch = writer.batch(publications, new_epoch=new_epoch)
     backoff = Backoff(initial_s=0.05, max_s=5.0)

@@ -13,7 +13,7 @@ from headrace.model.events import Message, Position
 from headrace.runtime.clock import Clock
 
 MESSAGE_BYTES: Final = 200
-"""What a kept message weighs besides its body."""
+"""Bytes that a kept message takes besides its body."""
 
 
 class _Log:
@@ -224,7 +224,7 @@ class View:
         self._refresh_all()
 
     def refresh(self, topic: str) -> None:
-        """Look up who wants a topic: somebody's interest changed."""
+        """Look up which sinks want a topic, after a change of interest."""
         log = self._find(topic)
         if log is not None:
             log.wanted = self._wanted(topic)

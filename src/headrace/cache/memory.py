@@ -17,7 +17,7 @@ DEPTH: Final = 16
 """Events remembered of one key, so that a retract can bring back what stood before."""
 
 EVENT_BYTES: Final = 800
-"""What a kept event weighs besides its body."""
+"""Bytes that a kept event takes besides its body."""
 
 Place: TypeAlias = tuple[str, str]
 """A topic and a key."""
@@ -44,7 +44,7 @@ class _Chain:
 
 
 class _Topic:
-    """One topic's place in its log and the keys it has. `places` finds what a retract names."""
+    """One topic: its position in the log and its keys. `places` finds the keys of an event that a retract names."""
 
     __slots__ = ("chains", "complete", "confirmed", "epoch", "offset", "places", "slot")
 
@@ -166,7 +166,7 @@ class MemoryCache:
             self._unlabelled.inc()
 
     def _put(self, name: str, topic: _Topic, message: Message, label: Label) -> None:
-        """The event is the newest of its key."""
+        """Put an event on top of its key's chain."""
         key, event_id, slot = label.key, label.event_id, label.slot
         if slot is not None and slot > topic.slot:
             topic.slot = slot
@@ -188,7 +188,7 @@ class MemoryCache:
             self._shorten(topic, key, chain)
 
     def _shorten(self, topic: _Topic, key: str, chain: _Chain) -> None:
-        """Forget what can no longer come back: all before the newest event that is certain, and all beyond DEPTH."""
+        """Forget events that can no longer come back: all before the newest certain event, and all beyond DEPTH."""
         kept, chain.confirmed = chain.kept, topic.confirmed
         surplus = max(0, len(kept) - DEPTH)
         for index in range(len(kept) - 1, surplus, -1):
@@ -203,7 +203,7 @@ class MemoryCache:
             del kept[:surplus]
 
     def _take_back(self, name: str, topic: _Topic, event_id: str) -> None:
-        """What stood before the event stands again."""
+        """Take an event back: the events before it stand again."""
         for key in topic.places.get(event_id, ()):
             chain = topic.chains[key]
             gone = next(kept for kept in chain.kept if kept.label.event_id == event_id)

@@ -9,22 +9,22 @@ from headrace.model.amounts import decimal_string
 from headrace.model.trades import SeenTrade
 
 PRICE_DIGITS: Final = 12
-"""Significant digits of a price; what is beyond is cut off."""
+"""Significant digits of a price; further digits are cut off."""
 CHANGE_DIGITS: Final = 2
-"""Digits of a percentage behind the point; what is beyond is cut off."""
+"""Digits of a percentage behind the point; further digits are cut off."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def price_text(last: Point, decimals: int | None, quote_decimals: int | None) -> str | None:
-    """Whole quote tokens for one whole base token; None where the decimals of either are not known."""
+    """Return the price in whole quote tokens for one whole base token; None without the decimals of both."""
     if decimals is None or quote_decimals is None:
         return None
     return ratio_text(last.quote * 10**decimals, last.base * 10**quote_decimals, PRICE_DIGITS)
 
 
 def ratio_text(numerator: int, denominator: int, digits: int) -> str:
-    """The ratio of two positive integers with so many significant digits, cut off; integer digits are never cut."""
+    """Return the ratio of two positive integers, cut off after `digits` significant digits but not before the point."""
     scale = max(0, digits + len(str(denominator)) - len(str(numerator)))
     quotient = numerator * 10**scale // denominator
     excess = min(scale, len(str(quotient)) - digits)
@@ -32,21 +32,21 @@ def ratio_text(numerator: int, denominator: int, digits: int) -> str:
 
 
 def change_text(last: Point, reference: Point) -> str:
-    """By how many per cent the price is above the reference, cut towards zero."""
+    """Return by how many per cent the price is above the reference, cut towards zero."""
     now, then = last.quote * reference.base, reference.quote * last.base
     parts = abs(now - then) * 100 * 10**CHANGE_DIGITS // then
     return decimal_string(-parts if now < then else parts, CHANGE_DIGITS)
 
 
 def cap_text(last: Point, supply: int | None, quote_decimals: int | None) -> str | None:
-    """Price times supply in whole quote tokens, cut to the quote's base units; None where either is not known."""
+    """Return price times supply in whole quote tokens, cut to the quote's base units; None without both factors."""
     if supply is None or quote_decimals is None:
         return None
     return decimal_string(last.quote * supply // last.base, quote_decimals)
 
 
 def price_data(token_id: str, view: View, trade: SeenTrade) -> bytes | None:
-    """`TokenPriceUpdate`; None where the price is not known."""
+    """Return the data of a `TokenPriceUpdate`; None where the price is unknown."""
     price = price_text(view.last, trade.decimals, trade.quote_decimals)
     if price is None:
         return None
@@ -59,7 +59,7 @@ def price_data(token_id: str, view: View, trade: SeenTrade) -> bytes | None:
 
 
 def market_data(token_id: str, view: View, trade: SeenTrade) -> bytes:
-    """`MarketData`."""
+    """Return the data of a `MarketData`."""
     decimals = trade.quote_decimals
     return b'{"type":"MarketData",%b,"price":%b,"change_24h":"%b","volume_24h":%b,"market_cap":%b,"since":%d}' % (
         _named(token_id, trade),

@@ -10,14 +10,14 @@ WINDOW_MINUTES: Final = 24 * 60
 """The window is the newest trade's minute and the 1,439 before it."""
 
 PRICED_UNITS_MIN: Final = 1_000
-"""A trade of fewer base units, on either side, says nothing of the price: its rounding alone moves it by 0.1 %."""
+"""A trade of fewer base units, on either side, sets no price: rounding alone would move the price by 0.1 %."""
 
 Key: TypeAlias = tuple[str, str]
 """Mint and quote mint."""
 
 
 class Point(NamedTuple):
-    """A trade's place in time and its amounts, in base units. Points compare by time, then slot, then arrival."""
+    """A trade's time and amounts, in base units. Points compare by time, then slot, then arrival."""
 
     minute: int
     slot: int
@@ -44,9 +44,12 @@ class Entry:
 
 
 class View(NamedTuple):
-    """How a series stands. The price is `quote / base` of `last`, and `reference` the trade to compare it with: the
-    last one before the window, or the first one known. `volume` is in base units of the quote. `since_s`: what
-    happened before is not known, and not in these numbers. `place` is that of the newest trade."""
+    """The numbers of a series at one moment.
+
+    The price is `quote / base` of `last`. The change is counted from `reference`: the last trade before the window, or
+    the first trade known. `volume` is in base units of the quote. Trades before `since_s` are unknown and not in these
+    numbers. `place` is the place of the newest trade.
+    """
 
     last: Point
     reference: Point
@@ -57,9 +60,9 @@ class View(NamedTuple):
 
 
 class _Minute:
-    """The trades of one minute: the final ones as sums, those that may be taken back one by one, in order.
+    """The trades of one minute: final trades as sums, trades that may be taken back one by one, in order.
 
-    `first` and `last` are the final ones that have a price.
+    `first` and `last` are the first and last final trades that have a price.
     """
 
     __slots__ = ("first", "last", "pending", "volume")
@@ -71,14 +74,14 @@ class _Minute:
         self.pending: list[Entry] = []
 
     def open(self) -> Point | None:
-        """The first trade with a price."""
+        """Return the first trade with a price."""
         for entry in self.pending:
             if entry.point.priced:
                 return entry.point if self.first is None else min(self.first, entry.point)
         return self.first
 
     def close(self) -> Point | None:
-        """The last trade with a price."""
+        """Return the last trade with a price."""
         for entry in reversed(self.pending):
             if entry.point.priced:
                 return entry.point if self.last is None else max(self.last, entry.point)
@@ -86,7 +89,7 @@ class _Minute:
 
 
 class Series:
-    """One mint against one quote. Holds the minutes that have trades, as far back as an undo could make them count."""
+    """One mint against one quote: the minutes that have trades, as far back as an undo could make them count."""
 
     __slots__ = (
         "_before",
@@ -97,31 +100,31 @@ class Series:
         "_volume",
         "due",
         "key",
+        "sent_slot",
         "token_id",
-        "told_slot",
         "trade",
     )
 
     def __init__(self, trade: SeenTrade) -> None:
         self.trade = trade
-        """The one that came last: it says what is known of the mints."""
-        self.told_slot: int | None = None
+        """The trade that came last, with what is known of the mints."""
+        self.sent_slot: int | None = None
         self.key: Key = (trade.mint, trade.quote_mint)
         self.due: int | None = None  # the slot until which something is held back
-        self.token_id = ""  # made when it is first told
+        self.token_id = ""  # made with the first message
         self._minutes: dict[int, _Minute] = {}
-        self._keys: list[int] = []  # of _minutes, ascending
+        self._keys: list[int] = []  # the keys of _minutes, ascending
         self._before: Point | None = None  # the last trade with a price in minutes that are over
         self._final: Point | None = None  # the newest trade that is final, and its place
         self._place = trade.place
         self._volume = 0  # of all minutes that are held
 
     def __len__(self) -> int:
-        """How many minutes with trades are held."""
+        """Return how many minutes with trades are held."""
         return len(self._minutes)
 
     def add(self, trade: SeenTrade, nth: int) -> Entry:
-        """Count a trade, the `nth` that came. It may be taken back until it is settled."""
+        """Count a trade, the `nth` that came; the entry may be taken back until it is settled."""
         self.trade = trade
         number = trade.time_s // MINUTE_S
         point = Point(number, trade.place.slot, nth, trade.base_amount, trade.quote_amount, trade.time_s)
@@ -139,7 +142,7 @@ class Series:
         return entry
 
     def settle(self, entry: Entry) -> None:
-        """The trade is final."""
+        """Make a trade final."""
         point = entry.point
         minute = self._minutes[point.minute]
         minute.pending.remove(entry)
@@ -151,7 +154,7 @@ class Series:
         self._let_go(self._final.minute - WINDOW_MINUTES)
 
     def take_back(self, entry: Entry) -> None:
-        """The trade did not happen."""
+        """Take a trade back: it did not happen."""
         number = entry.point.minute
         minute = self._minutes[number]
         minute.pending.remove(entry)
@@ -162,7 +165,7 @@ class Series:
             self._keys.remove(number)
 
     def view(self) -> View | None:
-        """The numbers of now; None where no trade with a price is left."""
+        """Return the numbers of now; None where no trade with a price is left."""
         if not self._keys:
             return None
         final, place, newest = True, self._place, self._minutes[self._keys[-1]]
@@ -184,7 +187,7 @@ class Series:
         return View(last, reference, volume, reference.time_s, place, final)
 
     def _let_go(self, over: int) -> None:
-        """Of the minutes that no undo can bring back into the window, keep only the last price."""
+        """Keep only the last price of minutes that no undo can bring back into the window."""
         while self._keys[0] <= over and not self._minutes[self._keys[0]].pending:
             minute = self._minutes.pop(self._keys.pop(0))
             self._before = _later(self._before, minute.last)

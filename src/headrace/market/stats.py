@@ -4,9 +4,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from headrace.market import MarketSettings
 from headrace.market.messages import market_data, price_data
 from headrace.market.series import Entry, Key, Series, View
-from headrace.market.settings import MarketSettings
 from headrace.model.facts import Decision
 from headrace.model.trades import Derived, SeenTrade, token_id_of
 from headrace.model.undecided import Undecided
@@ -18,18 +18,18 @@ _KINDS: Final = {
     "market": ("MarketData", "market-data", "market-data:"),
     "price": ("TokenPriceUpdate", "token_updates", "token:"),
 }
-"""Kind → type of the message, the topic of all mints, and how the mint's own begins."""
+"""Kind → type of the message, topic of all mints, and prefix of the mint's own topic."""
 
 
 class Stats:
-    """Counts trades and says how their mints stand: at once, then at most every `interval_slots` while trades go on.
+    """Counts trades, and makes the messages of their mints: at once, then at most every `interval_slots` slots.
 
-    What is held back comes with the first news of a later slot (`advance`). Slots are counted from the highest one
-    heard of, so trades that come late keep to the same pace.
+    Messages that are held back come with the first update of a later slot (`advance`). Slots are counted from the
+    highest slot known, so trades that come late keep to the same pace.
 
-    A trade counts once it is applied. Until it is final a decision can take it back: then messages say at once how its
-    mint stands without it. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, those of the slot that came
-    first are taken as final.
+    A trade counts once it is applied. Until a trade is final a decision can take it back: then messages of its mint
+    follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that came first
+    count as final.
 
     A mint has a series for each quote. Beyond the settings' bounds the series that traded longest ago is forgotten; if
     it trades again it begins anew, and `since` in its messages says so.
@@ -37,10 +37,10 @@ class Stats:
 
     def __init__(self, settings: MarketSettings) -> None:
         self.trades: Counter[str] = Counter()
-        """What became of trades: `applied`, `retracted` later, or `empty` (nothing was exchanged; not applied)."""
+        """Trades by outcome: `applied`, `retracted` later, or `empty` (nothing was exchanged; not applied)."""
         self.messages: Counter[str] = Counter()
         self.forgotten = 0
-        """Series that had to make room."""
+        """Series that were forgotten to make room."""
         self._settings = settings
         self.reset()
 
@@ -48,11 +48,11 @@ class Stats:
         """Forget all series; the counts go on."""
         self.minutes = 0
         """Minutes held, of all series together."""
-        self._series: OrderedDict[Key, Series] = OrderedDict()  # that which traded longest ago first
+        self._series: OrderedDict[Key, Series] = OrderedDict()  # the series that traded longest ago first
         self._undecided = Undecided[Entry](PENDING_SLOTS_MAX, PENDING_TRADES_MAX)
         self._due: dict[int, dict[Key, Series]] = {}  # slot → series of which something is held back until then
         self._head = 0
-        self._applied = self._told = 0
+        self._applied = self._made = 0
 
     @property
     def held(self) -> int:
@@ -60,7 +60,7 @@ class Stats:
         return len(self._series)
 
     def apply(self, trade: SeenTrade) -> list[Derived]:
-        """Count a trade. Gives what is due of all mints."""
+        """Count a trade; return the messages that are due of all mints."""
         derived = self.advance(trade.place.slot)
         if not trade.base_amount or not trade.quote_amount:
             self.trades["empty"] += 1
@@ -78,15 +78,15 @@ class Stats:
             for given_up in self._undecided.add(trade.place.slot, (entry,), unproven):
                 self._settle_one(given_up)
         self._make_room()
-        if series.told_slot is None or self._head >= series.told_slot + self._settings.interval_slots:
-            derived += self._tell(series)
+        if series.sent_slot is None or self._head >= series.sent_slot + self._settings.interval_slots:
+            derived += self._messages_of(series)
         elif series.due is None:
-            series.due = series.told_slot + self._settings.interval_slots
+            series.due = series.sent_slot + self._settings.interval_slots
             self._due.setdefault(series.due, {})[series.key] = series
         return derived
 
     def advance(self, slot: int) -> list[Derived]:
-        """News of a slot came: what was held back until then is due."""
+        """Take notice of a slot; return the messages that were held back until then."""
         if slot <= self._head:
             return []
         self._head = slot
@@ -94,7 +94,7 @@ class Stats:
             derived
             for due in sorted(due for due in self._due if due <= slot)
             for series in [*self._due[due].values()]
-            for derived in self._tell(series)
+            for derived in self._messages_of(series)
         ]
 
     def decide(self, decision: Decision) -> list[Derived]:
@@ -114,7 +114,7 @@ class Stats:
             if self._is_held(series):
                 self.minutes += len(series) - held
                 touched[series.key] = series
-        return [derived for series in touched.values() for derived in self._tell(series)]
+        return [derived for series in touched.values() for derived in self._messages_of(series)]
 
     def _settle_one(self, entry: Entry) -> None:
         series = entry.series
@@ -123,19 +123,19 @@ class Stats:
         if self._is_held(series):
             self.minutes += len(series) - held
 
-    def _tell(self, series: Series) -> list[Derived]:
+    def _messages_of(self, series: Series) -> list[Derived]:
         self._not_due(series)
-        series.told_slot = self._head
+        series.sent_slot = self._head
         view = series.view()
         if view is None:
             return []
         trade = series.trade
         series.token_id = series.token_id or token_id_of(trade.mint)
-        told = [self._derived("market", trade, market_data(series.token_id, view, trade), view)]
+        made = [self._derived("market", trade, market_data(series.token_id, view, trade), view)]
         price = price_data(series.token_id, view, trade)
         if price is not None:
-            told.append(self._derived("price", trade, price, view))
-        return told
+            made.append(self._derived("price", trade, price, view))
+        return made
 
     def _not_due(self, series: Series) -> None:
         if series.due is not None:
@@ -146,11 +146,11 @@ class Stats:
             series.due = None
 
     def _derived(self, kind: str, trade: SeenTrade, data: bytes, view: View) -> Derived:
-        self._told += 1
+        self._made += 1
         type_name, topic, single = _KINDS[kind]
         self.messages[type_name] += 1
         mint, key = trade.mint, f"{type_name} {trade.mint} {trade.quote_mint}"
-        return Derived(topic, single + mint, key, f"{mint}:{kind}:{self._told}", data, view.place, view.final)
+        return Derived(topic, single + mint, key, f"{mint}:{kind}:{self._made}", data, view.place, view.final)
 
     def _series_of(self, trade: SeenTrade) -> Series:
         key = (trade.mint, trade.quote_mint)

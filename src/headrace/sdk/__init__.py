@@ -1,4 +1,4 @@
-"""The client that users import: topics of a Headrace server with all that was missed, and orders placed once."""
+"""The client for Python programs: follows topics of a Headrace server without a loss, and places orders once."""
 
 from headrace.model.events import Position
 from headrace.sdk.client import Client

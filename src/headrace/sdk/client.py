@@ -1,4 +1,4 @@
-"""The client that users hold: one connection that comes back, and all that is followed over it."""
+"""The client of a Headrace server: one connection that is made again after a loss, and everything followed over it."""
 
 import asyncio
 import ssl
@@ -49,16 +49,17 @@ OnLoss: TypeAlias = Callable[[str, float], None]
 class Client:
     """One connection to a Headrace server. Use as `async with Client(url, token=…) as client`.
 
-    It connects in the background, comes back with jittered delays after every loss that is not final, and goes on where
-    it was. `on_connect` is called each time the server has welcomed a connection; each loss, and each attempt that
-    failed, is reported to `on_loss` as (why, seconds until the next attempt). What
-    is final (a bad token, an unknown path, a topic that is denied) is raised as Refused by what waits for it.
+    The client connects in the background, connects again with jittered delays after every loss that is not final, and
+    goes on from where each topic was. `on_connect` is called each time the server has welcomed a connection; each loss,
+    and each attempt that failed, is reported to `on_loss` as (why, seconds until the next attempt). A final refusal (a
+    bad token, an unknown path, a denied topic) is raised as Refused by every method that waits.
 
-    `token` is text, or called for a fresh one before each connection and whenever the server says that the old one runs
-    out; what it raises ends the client, an OSError counts as a lost network. `credential`: the token goes into the
-    handshake as a subprotocol, or is sent as the first frame. `queue` is how many values a subscription holds that its
-    reader has not taken. `tls` says whom to trust at a wss:// URL; without it that is whom this machine trusts, or the
-    certificates in the file that the environment's `SSL_CERT_FILE` names. Raises ConfigError for a `url` that is none.
+    `token` is text, or a function that returns a fresh token, called before each connection and whenever the server
+    says that the old token runs out. An OSError of the function counts as a lost network; any other error ends the
+    client. `credential` says where the token goes: into the handshake as a subprotocol, or into the first frame.
+    `queue` is how many values a subscription holds that its reader has not taken. `tls` holds the certificates to trust
+    at a wss:// URL; by default those of this machine, or of the file that the environment's `SSL_CERT_FILE` names.
+    Raises ConfigError for a `url` that is no WebSocket URL.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Client:
 
     @property
     def head(self) -> Head | None:
-        """The newest heartbeat's word on the chain: tells a quiet market from a dead feed. None before the first."""
+        """The chain's slots as of the newest heartbeat; None before the first."""
         return self._session.head
 
     def subscribe(
@@ -126,11 +127,11 @@ class Client:
         conflate: dict[str, Any] | None = None,
         on_slow: Literal["disconnect", "conflate", "drop_oldest"] | None = None,
     ) -> Subscription:
-        """Follow `topic`: iterate what this returns. `recover` is a stored `Subscription.position` to go on from.
+        """Follow `topic`: iterate over the subscription. `recover` is a stored `Subscription.position` to go on from.
 
-        The other parameters are the protocol's own. What the server sends to a user is on `user:<id>`, which takes none
-        of them; follow it before anything else, as what came earlier on this connection does not come again. Raises
-        ValueError if this client follows the topic already.
+        The other parameters are the protocol's own. Messages to a user are on `user:<id>`, which takes no parameters;
+        follow that topic first, as messages that came earlier on this connection do not come again. Raises ValueError
+        if this client follows the topic already.
         """
         feed = Feed(Wanted(topic, filter, snapshot, conflate, on_slow), self._queue, recover)
         if self._session.failure:
@@ -144,7 +145,7 @@ class Client:
     async def history(
         self, topic: str, *, since: Position | None = None, limit: int = 100, reverse: bool = False
     ) -> Page:
-        """A page of the topic's log: what came after `since` (None: all that is kept), or before it, newest first.
+        """Return a page of the topic's log: messages after `since` (None: all kept), or before it, newest first.
 
         Waits for a connection as long as it takes. Raises Refused, with code 112 for a position that is gone.
         """
@@ -154,12 +155,13 @@ class Client:
         return call.page
 
     async def execute(self, order: Mapping[str, Any], *, key: str | None = None) -> OrderAnswer:
-        """Place an order; when this returns the server has it on disk, and executes it once.
+        """Place an order; on return the server has stored the order, and executes it once.
 
         `order` has the fields of `POST /api/orders/execute`, such as `{"tokenIn": "SOL", "tokenOut": "USDC",
-        "uiAmount": "1.5"}`; amounts are text. The order is asked for under one idempotency key over as many connections
-        as it takes. Give a `key` of your own and keep it, to ask again after a timeout or in another process: what was
-        taken once is found under it. Raises OrderRefused, whose `fate` says what became of the order.
+        "uiAmount": "1.5"}`; amounts are text. The request is repeated under one idempotency key over as many
+        connections as necessary. To repeat an order after a timeout or in another process, give a `key` of your own and
+        keep it: an order that was accepted once is found under its key. Raises OrderRefused, whose `fate` says what
+        became of the order.
         """
         key = str(uuid.uuid4()) if key is None else key
         return await self._order(order_call("execute", dict(order), key))
@@ -169,7 +171,7 @@ class Client:
         return await self._order(order_call("get", {"orderId": order_id}))
 
     async def cancel(self, order_id: str) -> OrderAnswer:
-        """Cancel an order, or ask for that where its transaction may be on its way: then `requested` is set.
+        """Cancel an order; while its transaction may be on the way, only request the cancel (`requested` is set).
 
         Raises OrderRefused, with `reason` "order_over" for one that has ended.
         """
@@ -198,7 +200,7 @@ class Client:
             subscription.close()
 
     def ack(self, event: Event) -> None:
-        """Tell the server that a message with `ack` was dealt with, so that it does not come again."""
+        """Acknowledge a message that has `ack`, so that the server does not send the message again."""
         self._session.ack(event.topic, event.position.offset)
         self._flush()
 
@@ -223,7 +225,7 @@ class Client:
         return call
 
     async def _run(self) -> None:
-        """Connection after connection, until the server refuses for good."""
+        """Keep a connection open until the server refuses for good."""
         while True:
             try:
                 why = await self._connection()
@@ -239,7 +241,7 @@ class Client:
             await self._clock.sleep(delay_s)
 
     async def _connection(self) -> str:
-        """One connection; returns why it was lost. Raises Refused."""
+        """Hold one connection; return why it was lost. Raises Refused."""
         try:
             token = await self._fresh_token()
             first, shown = (token, None) if self._credential == "frame" else (None, token)
@@ -257,9 +259,9 @@ class Client:
             self._open = False
 
     async def _converse(self, socket: ClientConnection) -> Exception:
-        """Hear, and let speak, until the end; returns what ended it.
+        """Receive and send until the connection ends; return the error that ended it.
 
-        It is not raised through the task group: a cancellation that comes at the same moment would be lost there.
+        The error is not raised through the task group, where a cancellation of the same moment would be lost.
         """
         self._heard_s = self._clock.monotonic()
         async with Supervisor(self._clock) as tasks:
@@ -284,15 +286,17 @@ class Client:
             return end
 
     def _reason(self, end: Exception) -> str:
-        """Why a connection was lost. Raises Refused where coming back is no use."""
+        """Return why a connection was lost. Raises Refused where connecting again is no use."""
         if isinstance(end, Refused):
             raise end
         if not isinstance(end, ConnectionClosed):
             return f"unreadable frame: {end}"
         code, why = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "connection lost")
         why = why or "the server ended the connection"
-        outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer one
-        unnamed = code == CloseCode.AUTH_TIMEOUT and self._token is None  # nor will there be one next time
+        outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer token
+        unnamed = (
+            code == CloseCode.AUTH_TIMEOUT and self._token is None
+        )  # the next connection will have no token either
         if outdated or unnamed or not (code == CloseCode.NORMAL or may_reconnect(code)):
             raise Refused(code, why) from end
         return why
@@ -319,13 +323,13 @@ class Client:
                     self._talk.start("sdk", "token", self._refresh)
 
     async def _room(self, subscription: Subscription) -> None:
-        """Read no more until its reader has taken some, for a while."""
+        """Stop reading the socket until the subscription's reader has taken a value, for PATIENCE_S at most."""
         self._blocked = True
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await subscription.room()
         except TimeoutError:
-            pass  # the next value finds it full: it falls behind
+            pass  # the next value finds the feed full, and the feed falls behind
         finally:
             self._blocked = False
             self._heard_s = self._clock.monotonic()
@@ -336,7 +340,7 @@ class Client:
         self._flush()
 
     async def _refresh(self, delay_s: float = 0.0) -> None:
-        """Show a new token. While the network to whoever gives them is away, the old one counts as long as it does."""
+        """Send a new token. While the token function's network is away, the old token counts until it expires."""
         await self._clock.sleep(delay_s)
         while True:
             try:
@@ -360,10 +364,10 @@ class Client:
                     await socket.send(outbox.popleft())
                 await self._to_send.wait()
         except ConnectionClosed:
-            pass  # the reader knows why
+            pass  # the reader gets the failure
 
     async def _watch(self, socket: ClientConnection) -> None:
-        """Ends a connection that is open and dead."""
+        """End a connection on which nothing has come for too long."""
         while True:
             left_s = self._heard_s + self._session.silence_s - self._clock.monotonic()
             if left_s <= 0 and not self._blocked:

@@ -1,4 +1,4 @@
-"""Opens a connection: what the handshake shows and trusts, and what a server says that refuses it."""
+"""The WebSocket handshake: the token it shows, the certificates it trusts, and how a server's refusal is read."""
 
 import ssl
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class _Straight(connect):
 
 
 class _Problem(msgspec.Struct, frozen=True):
-    """What is read of a problem document (RFC 9457)."""
+    """The members read from a problem document (RFC 9457)."""
 
     detail: str = ""
 
@@ -40,9 +40,9 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 
 
 def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
-    """A connection to be entered; a `token` is shown as a subprotocol. Redirects are refused.
+    """Return a connection to be entered; a `token` is shown as a subprotocol. Redirects are refused.
 
-    Raises Refused for a token that is none: the library's own error would show it.
+    Raises Refused for text that can't be a token: the library's own error would show the text.
     """
     shown: Sequence[Subprotocol] | None = None
     if token is not None:
@@ -62,7 +62,7 @@ def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext 
 
 
 def refusal(error: InvalidStatus) -> Refused | None:
-    """The HTTP answer in place of a WebSocket, if it would be the same next time; a redirect would."""
+    """Return the HTTP answer as Refused if the next one would be the same (a redirect would), else None."""
     answer = error.response
     if not is_final(answer.status_code) and not 300 <= answer.status_code < 400:
         return None
@@ -76,7 +76,10 @@ def refusal(error: InvalidStatus) -> Refused | None:
 
 
 def checked(url: str, tls: ssl.SSLContext | None) -> str:
-    """The URL, asking for several objects a frame. Raises ConfigError for none, or one without TLS for `tls`."""
+    """Return the URL with the query for several objects a frame.
+
+    Raises ConfigError for a URL that is no WebSocket URL, or without TLS where `tls` is given.
+    """
     try:
         secure = parse_uri(url).secure
         parts = urlsplit(url)

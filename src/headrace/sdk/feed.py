@@ -1,4 +1,4 @@
-"""One topic as its reader sees it: where it is, what waits to be read, and whether what came is all there was. Pure."""
+"""One topic as its reader sees it: the position, the values that wait, and whether anything is missing. Pure."""
 
 from collections import deque
 from enum import Enum, auto
@@ -11,11 +11,11 @@ from headrace.sdk.incoming import Frame, SubscribedData
 from headrace.sdk.values import Lag, NotRecovered, Refused, Snapshot, Value
 
 USER_TOPICS: Final = "user:"
-"""What is sent to a user comes without being asked for."""
+"""Messages to a user come without a `subscribe`."""
 
 
 class Wanted(NamedTuple):
-    """What a subscription asks for, as the protocol names it; None: not asked for."""
+    """The parameters of a subscription, under the protocol's names; None: not given."""
 
     topic: str
     filter: dict[str, Any] | None = None
@@ -25,27 +25,27 @@ class Wanted(NamedTuple):
 
     @property
     def implicit(self) -> bool:
-        """Whether it comes without a `subscribe`."""
+        """Whether the topic's messages come without a `subscribe`."""
         return self.topic.startswith(USER_TOPICS)
 
     @property
     def whole(self) -> bool:
-        """Whether every offset comes, so that a jump means a loss."""
+        """Whether the server sends every offset, so that a jump means a loss."""
         return not (self.filter or self.conflate or self.implicit)
 
 
 class Standing(Enum):
-    """How a feed stands with the server on this connection."""
+    """State of a feed's subscription on this connection."""
 
     AWAY = auto()
     """Not asked for, or no connection."""
     ASKED = auto()
-    """What still comes of an earlier subscription is not taken until the answer: it comes again after `recover`."""
+    """Asked for. Until the answer, messages of an earlier subscription are ignored: they come again after `recover`."""
     LIVE = auto()
 
 
 class Item(NamedTuple):
-    """What waits for the reader; `value` is None where only the position moves on."""
+    """A value that waits for the reader; None where only the position moves on."""
 
     value: Value | None
     position: Position | None
@@ -54,8 +54,8 @@ class Item(NamedTuple):
 class Feed:
     """Values of one topic, in order, none twice. At most `capacity` wait: beyond, the feed is `behind`.
 
-    A feed that is behind takes nothing more and leaves the topic. When its reader has emptied it, it comes back by
-    `recover`: then it gets what it missed, or NotRecovered.
+    A feed that is behind takes nothing more and leaves the topic. Once the reader has emptied the feed, the topic is
+    subscribed again with `recover`: the feed gets what it missed, or NotRecovered.
     """
 
     def __init__(self, wanted: Wanted, capacity: int, recover: Position | None = None) -> None:
@@ -63,17 +63,19 @@ class Feed:
         self.standing = Standing.AWAY
         self.items: deque[Item] = deque()
         self.failure: Refused | None = None
-        """Why nothing more will come, once `items` is empty."""
+        """The reason that nothing comes after `items`."""
         self.began = False
-        """Whether the server accepted it once."""
+        """Whether the server has ever accepted the subscription."""
         self.behind = False
         self.overflows = False
-        """Whether it is full of what a user was sent, and the newest is dropped: nobody need wait for its reader."""
+        """Whether a user's messages fill the feed and the newest are dropped: the connection need not wait for the
+        reader.
+        """
         self.closed = False
         self.last = recover
-        """Up to where everything is in `items` or was read. None: not known yet."""
+        """The position up to which everything is in `items` or was read. None: not known yet."""
         self.missed_to: Position | None = None
-        """The top of the log when the feed was last recovered: what comes up to there was missed."""
+        """The top of the log when the feed was last recovered: messages up to there were missed."""
         self._jumped_from: Position | None = None
         self._paging = False
 
@@ -82,7 +84,7 @@ class Feed:
         return len(self.items) >= self.capacity
 
     def command(self) -> dict[str, Any]:
-        """The data of `subscribe`, going on from `last`."""
+        """Return the data of `subscribe`, which goes on from `last`."""
         wanted = self.wanted
         data: dict[str, Any] = {"topic": wanted.topic}
         if wanted.filter:
@@ -98,7 +100,7 @@ class Feed:
         return data
 
     def subscribed(self, data: SubscribedData) -> None:
-        """The server's answer."""
+        """Take the server's `subscribed`."""
         self.standing, self.began, self._paging = Standing.LIVE, True, False
         self.missed_to = data.position if data.was_recovering and data.recovered else None
         if self.missed_to:
@@ -111,7 +113,7 @@ class Feed:
         self.last = now
 
     def record(self, frame: Frame, text: str) -> bool:
-        """An event, promote, retract or gap. False: some are missing before it, so it must be asked for again."""
+        """Take an event, promote, retract or gap. Return False when messages before it are missing: subscribe again."""
         here, last = frame.position, self.last
         if last and here.epoch == last.epoch:
             if here.offset <= last.offset:
@@ -138,14 +140,14 @@ class Feed:
         return True
 
     def lag(self, frame: Frame, text: str) -> None:
-        """The server dropped some; what comes next follows them."""
+        """Take a `lag`: the server dropped messages, and the next message follows the dropped ones."""
         data = incoming.lag_data.decode(frame.data)
         epoch = data.epoch or (self.last.epoch if self.last else "")
         if self.last and epoch == self.last.epoch and data.to_offset <= self.last.offset:
-            return  # what a new connection says of messages that were read here
+            return  # a new connection reports messages that were read here
         position = Position(epoch, data.to_offset)
         if self.wanted.on_slow == "conflate" and self.last:
-            position = self.last  # what is left of them comes now
+            position = self.last  # the rest of the dropped messages comes now
         elif self.last and epoch != self.last.epoch and not self.wanted.implicit:
             now = Position(epoch, data.from_offset - 1)
             self._put(NotRecovered(topic=frame.topic, before=self.last, now=now), now)
@@ -161,7 +163,7 @@ class Feed:
         self.last = position
 
     def snapshot(self, frame: Frame, text: str) -> None:
-        """A page of the state; with the last page, the topic goes on from it."""
+        """Take a page of the state; after the last page the topic goes on from the snapshot's position."""
         data = incoming.snapshot_data.decode(frame.data)
         position, last = frame.position, data.next is None
         value = Snapshot(
@@ -180,23 +182,23 @@ class Feed:
             self.last = position
 
     def reached(self, top: int) -> None:
-        """A heartbeat: everything up to `top` that passes the filter was sent."""
+        """Take a heartbeat: everything up to `top` that passes the filter was sent."""
         if self.wanted.whole or not self.last or self.full or top <= self.last.offset:
             return
         self.last = Position(self.last.epoch, top)
         self._put(None, self.last)
 
     def fail(self, failure: Refused) -> None:
-        """Nothing more comes."""
+        """End the feed: nothing more comes."""
         self.standing = Standing.AWAY
         self.failure = self.failure or failure
 
     def _lost(self, last: Position, to_offset: int) -> None:
-        """Asked twice, and still the server leaves out some: that is all there is."""
+        """Report messages as lost that the server left out twice."""
         self._drop(last.offset + 1, Position(last.epoch, to_offset))
 
     def _overflow(self, here: Position) -> None:
-        """It can't be asked for again while the connection lasts, so it is told as dropped."""
+        """Report a user's message as dropped: it can't be asked for again while the connection lasts."""
         first = here.offset
         if self.items and isinstance(lag := self.items[-1].value, Lag):
             self.items.pop()
@@ -204,7 +206,7 @@ class Feed:
         self._drop(first, here)
 
     def _drop(self, first: int, to: Position) -> None:
-        """Say a loss that is seen only here, in the server's words."""
+        """Report a loss that only this side noticed, as the server would: by a `lag`."""
         topic, dropped = self.wanted.topic, to.offset - first + 1
         frame = frames.lag(topic, to.epoch, first, to.offset, dropped).decode()
         lag = Lag(topic=topic, position=to, from_offset=first, to_offset=to.offset, dropped=dropped, frame=frame)

@@ -1,4 +1,4 @@
-"""Reads the server's frames into types; what is unreadable is said, never guessed at. Pure."""
+"""Reads the server's frames into types; an unreadable frame is an error, never a guess. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> Position:
-        """Raises Unreadable when there is none."""
+        """Return the frame's position. Raises Unreadable for a frame without one."""
         if not self.epoch or self.offset is None or not self.topic:
             raise Unreadable(f"{self.type} without a position")
         return Position(self.epoch, self.offset)
@@ -77,7 +77,10 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ErrorData(msgspec.Struct, frozen=True):
-    """The fields from `reason` on are those of a refused order command; without `fate` no order heard of it."""
+    """Data of an `error`.
+
+    The fields from `reason` on are those of a refused order command; without `fate` no order was touched.
+    """
 
     code: int
     message: str
@@ -108,7 +111,7 @@ class PingData(msgspec.Struct, frozen=True):
     tops: dict[str, Offset] = {}
 
     def known(self) -> Head:
-        """The heartbeat's news of the chain."""
+        """Return what the heartbeat says of the chain."""
         return Head(
             at_ms=self.ts,
             processed=self.head.processed,
@@ -158,7 +161,7 @@ _page_data = msgspec.json.Decoder(_PageData, strict=False)
 
 
 def read_frame(text: str) -> Frame:
-    """One object. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
+    """Return one object as a frame. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
     return _frame.decode(text)
 
 
@@ -169,18 +172,18 @@ def read_order(text: str) -> OrderAnswer:
 
 
 def read_page(frame: Frame) -> Page:
-    """A `history` answer."""
+    """Return the page of a `history` answer."""
     data = _page_data.decode(frame.data)
     return Page(topic=frame.topic, top=Position(data.epoch, data.offset), items=tuple(_records(data.items)))
 
 
 def events_of(items: Iterable[msgspec.Raw]) -> tuple[Event, ...]:
-    """The events of a snapshot's page."""
+    """Return the events of a snapshot's page."""
     return tuple(record for record in _records(items) if isinstance(record, Event))
 
 
 def _records(items: Iterable[msgspec.Raw]) -> Iterator[Record]:
-    """Whole frames within a frame; what only a newer server knows is no record to us."""
+    """Return the records among frames within a frame; kinds that only a newer server knows are left out."""
     for raw in items:
         text = bytes(raw).decode()
         frame = read_frame(text)
@@ -227,4 +230,4 @@ def _gap(frame: Frame, text: str) -> Gap:
 RECORDS: Final[Mapping[str, Callable[[Frame, str], Record]]] = MappingProxyType(
     {"event": _event, "promote": _promote, "retract": _retract, "gap": _gap}
 )
-"""What takes an offset in a topic's log."""
+"""The kinds of frames that have an offset in a topic's log."""

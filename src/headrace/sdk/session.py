@@ -18,18 +18,18 @@ ASKED_AT_ONCE: Final = 8
 """Commands that may wait for their answers, well below the rate that servers allow."""
 
 SILENCE_S: Final = 33.0
-"""How long nothing may come before the welcome said how often heartbeats do."""
+"""How long nothing may come, before the welcome has said how often heartbeats come."""
 
 ASK_AGAIN_S: Final = 1.0
-"""How long to wait where the server does not say."""
+"""How long to wait before asking again where the server does not say."""
 
 _ACKED_MAX: Final = 4096
 
 
 class Call:
-    """One command that waits for its answer: `page` for `history`, `order` for one of orders, or `failure`.
+    """One command that waits for its answer: `page` for `history`, `order` for an order command, or `failure`.
 
-    `key` is the idempotency key under which an order is asked for, over as many connections as it takes.
+    `key` is the idempotency key of an order, the same over all connections on which the command is repeated.
     """
 
     def __init__(self, kind: str, data: dict[str, Any], key: str | None = None) -> None:
@@ -40,27 +40,27 @@ class Call:
 
     @property
     def answered(self) -> bool:
-        """Say whether the answer is there."""
+        """Whether the answer has come."""
         return not (self.page is None and self.order is None and self.failure is None)
 
     @property
     def is_order(self) -> bool:
-        """Say whether the command is one of orders."""
+        """Whether the command is an order command."""
         return self.kind.startswith("order.")
 
 
 class Leave(NamedTuple):
-    """An `unsubscribe`."""
+    """An `unsubscribe` that waits for its answer."""
 
     topic: str
 
 
 class Auth(NamedTuple):
-    """An `auth`."""
+    """An `auth` that waits for its answer."""
 
 
 Ask: TypeAlias = Feed | Call | Leave | Auth
-"""What a command was about."""
+"""The subject of a command that waits for its answer."""
 
 
 class Given(NamedTuple):
@@ -76,14 +76,14 @@ class Answered(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Not now: call `again(ask)` in `delay_s` seconds; for an Auth, `authenticate`, on this connection."""
+    """Call `again(ask)` in `delay_s` seconds; for an Auth call `authenticate`, on this connection."""
 
     ask: Ask
     delay_s: float
 
 
 class Refresh(NamedTuple):
-    """The token runs out: call `authenticate` with a new one, on this connection. Said once until that is answered."""
+    """The token runs out: call `authenticate` with a new token, on this connection. Given once until the answer."""
 
 
 class Welcomed(NamedTuple):
@@ -94,10 +94,12 @@ Notice: TypeAlias = Given | Answered | Again | Refresh | Welcomed
 
 
 class Session:
-    """What one client has, over all its connections. The shell sends `outbox`, and tells what comes and what ends.
+    """Everything of one client, over all its connections.
 
-    After `closed` everything is asked for anew as soon as the next connection is welcome. What the shell must do
-    beside that comes back from `receive` as notices.
+    The shell sends `outbox`, and passes on what comes and what ends.
+
+    After `closed` everything is asked for anew as soon as the next connection is welcomed. Whatever else the shell must
+    do is returned by `receive` as notices.
     """
 
     def __init__(self) -> None:
@@ -105,13 +107,13 @@ class Session:
         self.outbox: deque[str] = deque()
         self.head: Head | None = None
         self.silence_s = SILENCE_S
-        """A connection on which nothing came for so long is dead."""
+        """Seconds without a frame after which a connection counts as dead."""
         self.live = False
-        """Whether the server said welcome."""
+        """Whether the server has sent `welcome` on this connection."""
         self.failure: Refused | None = None
-        """Why the server refused for good."""
+        """The server's final refusal, if there was one."""
         self.progress = False
-        """Whether this connection brought more than a greeting."""
+        """Whether this connection brought more than `welcome`."""
         self._last_id = 0
         self._renewing = False
         self._waiting: deque[Feed | Call] = deque()
@@ -120,13 +122,13 @@ class Session:
         self._acked: dict[tuple[str, int], None] = {}
 
     def opened(self, token: str | None) -> None:
-        """There is a connection. `token` is given if it is to be sent as the first frame."""
+        """Begin a connection. `token` is given if the first frame is to carry it."""
         self.silence_s, self.progress = SILENCE_S, False
         if token is not None:
             self.authenticate(token)
 
     def closed(self) -> None:
-        """The connection is lost."""
+        """End the connection: everything is asked for anew on the next."""
         self.live = self._renewing = False
         self.outbox.clear()
         calls = [ask for ask in (*self._asked.values(), *self._waiting) if isinstance(ask, Call)]
@@ -136,11 +138,11 @@ class Session:
             feed.standing = Standing.AWAY
 
     def authenticate(self, token: str) -> None:
-        """Show a credential in-band."""
+        """Send a credential in a frame."""
         self._command("auth", Auth(), {"token": token})
 
     def subscribe(self, feed: Feed) -> None:
-        """Follow a topic. Raises ValueError if it is followed already."""
+        """Follow a topic. Raises ValueError for a topic that is followed already."""
         topic = feed.wanted.topic
         if topic in self.feeds:
             raise ValueError(f"{topic}: already subscribed; one client follows a topic once")
@@ -148,13 +150,13 @@ class Session:
         self._enter(feed)
 
     def leave(self, feed: Feed) -> None:
-        """Follow it no more; idempotent."""
+        """Stop following a topic. Idempotent."""
         if self.feeds.get(feed.wanted.topic) is feed:
             del self.feeds[feed.wanted.topic]
             self._rest(feed)
 
     def emptied(self, feed: Feed) -> None:
-        """Its reader has read everything: one that was behind comes back."""
+        """Subscribe again a feed that was behind and whose reader has read everything."""
         if feed.behind and self.feeds.get(feed.wanted.topic) is feed:
             feed.behind = False
             self._enter(feed)
@@ -164,12 +166,12 @@ class Session:
         self._pump()
 
     def forget(self, call: Call) -> None:
-        """Nobody waits for it any more."""
+        """Forget a command whose answer is no longer waited for."""
         if call in self._waiting:
             self._waiting.remove(call)
 
     def again(self, ask: Ask) -> None:
-        """After `Again.delay_s`. What has become moot meanwhile is not asked."""
+        """Ask again after `Again.delay_s`, unless the question has become moot meanwhile."""
         if self.failure:
             return
         match ask:
@@ -182,7 +184,7 @@ class Session:
                 self._command("unsubscribe", ask, {"topic": topic})
 
     def ack(self, topic: str, offset: int) -> None:
-        """Say that a message with `ack` was dealt with; said again if that turns out to be lost."""
+        """Acknowledge a message that has `ack`; repeated on the next connection if the acknowledgement was lost."""
         self._acked[topic, offset] = None
         while len(self._acked) > _ACKED_MAX:
             del self._acked[next(iter(self._acked))]
@@ -190,7 +192,7 @@ class Session:
         self._pump()
 
     def fail(self, failure: Refused) -> list[Notice]:
-        """The server refused for good: so does every feed and call."""
+        """Take a final refusal: every feed and every call fails with it."""
         self.closed()
         self.failure = failure
         notices: list[Notice] = []
@@ -206,7 +208,7 @@ class Session:
         return notices
 
     def receive(self, text: str) -> list[Notice]:
-        """Take one object. Raises Unreadable (end this connection, come back), Refused (end for good)."""
+        """Take one object. Raises Unreadable (end this connection and connect again) or Refused (end for good)."""
         try:
             frame = incoming.read_frame(text)
             if frame.type in incoming.RECORDS:
@@ -231,7 +233,7 @@ class Session:
         return [Given(feed)]
 
     def _live(self, frame: Frame) -> Feed | None:
-        """The feed that takes frames of this topic now."""
+        """Return the feed that takes frames of this topic now."""
         feed = self.feeds.get(frame.topic)
         return feed if feed and feed.standing is Standing.LIVE and not feed.behind else None
 
@@ -300,7 +302,7 @@ class Session:
         return self._renew()
 
     def _on_done(self, frame: Frame, text: str) -> list[Notice]:
-        """The answer to `unsubscribe` or `auth`."""
+        """Take the answer to `unsubscribe` or `auth`."""
         if isinstance(self._answered(frame), Auth):
             self._renewing = False
         self._pump()
@@ -326,7 +328,7 @@ class Session:
         return self._refused(ask, Refused(data.code, data.message), told_to_nobody=frame.id is None)
 
     def _order_refused(self, call: Call, data: incoming.ErrorData, again: list[Notice]) -> list[Notice]:
-        """Ask again under the same key while nobody can say what became of the order; else hand the refusal on."""
+        """Ask again under the same key while the order's fate is unknown; else give the refusal to the caller."""
         if data.temporary and data.fate == "unknown":
             return again
         call.failure = OrderRefused(
@@ -342,7 +344,7 @@ class Session:
         return [Answered(call)]
 
     def _renew(self) -> list[Notice]:
-        """One token at a time: a server that checks one refuses the next, and an issuer is not to be stormed."""
+        """Ask for a new token unless that was done already: a server that checks one token refuses the next."""
         if self._renewing:
             return []
         self._renewing = True
@@ -377,7 +379,7 @@ class Session:
             self._pump()
 
     def _rest(self, feed: Feed) -> None:
-        """Take nothing more of it, and tell the server."""
+        """Take nothing more of a feed, and unsubscribe."""
         asked = feed.standing is not Standing.AWAY
         feed.standing = Standing.AWAY
         if feed in self._waiting:
@@ -386,7 +388,7 @@ class Session:
             self._command("unsubscribe", Leave(feed.wanted.topic), {"topic": feed.wanted.topic})
 
     def _pump(self) -> None:
-        """Send what may be sent now."""
+        """Put the commands that may be sent now into the outbox."""
         if not self.live:
             return
         for topic, offset in self._acks:
@@ -424,7 +426,7 @@ class Session:
 
 
 def history_call(topic: str, since: Position | None, limit: int, *, reverse: bool) -> Call:
-    """Ask for a page of a topic's log."""
+    """Return the command for a page of a topic's log."""
     data: dict[str, Any] = {"topic": topic, "limit": limit, "reverse": reverse}
     if since:
         data["since"] = {"epoch": since.epoch, "offset": str(since.offset)}
@@ -432,5 +434,5 @@ def history_call(topic: str, since: Position | None, limit: int, *, reverse: boo
 
 
 def order_call(verb: str, data: dict[str, Any], key: str | None = None) -> Call:
-    """Ask for what `order.<verb>` does."""
+    """Return the command `order.<verb>`."""
     return Call(f"order.{verb}", data if key is None else {**data, "idempotencyKey": key}, key)

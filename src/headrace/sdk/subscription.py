@@ -1,4 +1,4 @@
-"""What a user iterates: the values of one topic, with the position to store."""
+"""A subscription: iterates over the values of one topic, and has the position to store."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from headrace.sdk.values import Value
 class Subscription:
     """`async for value in subscription` gives every value of the topic, in order, none twice, for one reader.
 
-    What is not taken waits, as many values as `Client(queue=…)` says. When they are that many, the connection is not
-    read for two seconds at most; then the subscription leaves its topic, and comes back by recovery when its reader has
-    emptied it. So a stuck reader holds up nobody, and still learns all, or by NotRecovered that it did not.
+    Values that are not taken wait, as many as `Client(queue=…)` says. Beyond, the connection is not read for two
+    seconds at most; then the subscription leaves its topic, and recovers once the reader has emptied it. So a stuck
+    reader delays no other reader, and still gets every value, or NotRecovered.
 
-    Leave it by `close()`, or use it as a context manager. One that is merely forgotten leaves its topic once full.
+    End a subscription by `close()`, or use it as a context manager. A subscription that is merely forgotten leaves its
+    topic once full.
     """
 
     def __init__(self, feed: Feed, emptied: Callable[[Feed], None], leave: Callable[[Feed], None]) -> None:
@@ -32,21 +33,23 @@ class Subscription:
 
     @property
     def position(self) -> Position | None:
-        """That of the value that the reader has got last; store it once that is dealt with, and `recover` from it.
+        """Position of the value that the reader got last.
 
-        None until the server said where the topic is, and while a snapshot is read.
+        Store the position when the value is dealt with; `recover` goes on from there.
+
+        None until the server has said where the topic is, and while a snapshot is read.
         """
         self._skip()
         return self._position
 
     @property
     def catching_up(self) -> bool:
-        """Say whether the value that the reader has got last was missed, and came by recovery."""
+        """Whether the value that the reader got last was missed while it happened, and came by recovery."""
         here, to = self._position, self._feed.missed_to
         return here is not None and to is not None and here.epoch == to.epoch and here.offset <= to.offset
 
     async def started(self) -> Self:
-        """Wait until the server has accepted it. Raises Refused."""
+        """Wait until the server has accepted the subscription. Raises Refused."""
         while not self._feed.began:
             if self._feed.failure:
                 raise self._feed.failure
@@ -54,7 +57,7 @@ class Subscription:
         return self
 
     def close(self) -> None:
-        """Follow the topic no more; iteration ends."""
+        """Stop following the topic; iteration ends."""
         self._feed.closed = True
         self._feed.items.clear()
         self._leave(self._feed)
@@ -72,7 +75,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Value:
-        """The next value. Raises Refused when the server refused the topic, or the client, for good."""
+        """Return the next value. Raises Refused when the server refused the topic, or the client, for good."""
         feed = self._feed
         while True:
             self._skip()
@@ -89,11 +92,11 @@ class Subscription:
                 await self._wait()
 
     def wake(self) -> None:
-        """Something changed."""
+        """Let the reader look again: something changed."""
         self._changed.set()
 
     async def room(self) -> None:
-        """Wait until the reader has taken some."""
+        """Wait until the reader has taken a value."""
         while self._feed.full and not self._feed.closed:
             self._taken.clear()
             await self._taken.wait()
@@ -103,7 +106,7 @@ class Subscription:
         await self._changed.wait()
 
     def _skip(self) -> None:
-        """Where only the position moved on, follow it."""
+        """Move the position on where no value comes with it."""
         items = self._feed.items
         while items and items[0].value is None:
             self._position = items.popleft().position

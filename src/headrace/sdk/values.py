@@ -1,4 +1,4 @@
-"""What a subscription hands over: everything that happened on a topic, and everything that is known to be missing."""
+"""The values of a subscription: everything that happened on a topic, and everything that is known to be missing."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -21,10 +21,10 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something happened. One that comes again under its `event_id` replaces the first.
+    """An event. An event that comes again under the same `event_id` replaces the first.
 
-    `data` is as docs/reference/topics.md says: integers above 32 bits are text there. `ack`: the server keeps it until
-    `Client.ack`. `frame` is the JSON text as it came, here and below.
+    `data` is as docs/reference/topics.md says: integers above 32 bits are text there. `ack`: the server keeps the
+    message until `Client.ack`. `frame` is the received JSON text, here and below.
     """
 
     topic: str
@@ -47,7 +47,7 @@ class Promote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retract(msgspec.Struct, frozen=True, kw_only=True):
-    """These events did not happen after all: undo what you made of them."""
+    """These events did not happen after all: undo their effects."""
 
     topic: str
     position: Position
@@ -57,7 +57,7 @@ class Retract(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """Between these slots (inclusive) the server may have missed something; the same `gap_id` tells how it ends."""
+    """Slots (inclusive) in which the server may have missed something; a later Gap of the same `gap_id` ends it."""
 
     topic: str
     position: Position
@@ -81,10 +81,10 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the topic's state, as the events that made it.
+    """A page of the topic's state: the events that make it up.
 
-    The `first` page replaces what you have; after the `last` one events go on. Not `complete`: the server did not see
-    the beginning, so there may be more than it knows.
+    The `first` page replaces what you have; after the `last` one events go on. Without `complete` the server did not
+    see the beginning, and the state may have more items.
     """
 
     topic: str
@@ -98,7 +98,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotRecovered(msgspec.Struct, frozen=True, kw_only=True):
-    """What came after `before` can't be had: throw away what you made of this topic. It goes on after `now`.
+    """Messages after `before` can't be had: discard the state kept for this topic. The topic goes on after `now`.
 
     `now` is None where a snapshot follows.
     """
@@ -109,11 +109,11 @@ class NotRecovered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Value: TypeAlias = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecovered
-"""What `async for value in client.subscribe(…)` gives."""
+"""The values of `async for value in client.subscribe(…)`."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of a topic's log. `top` is its newest position: there is more until that of the last item is the same."""
+    """A page of a topic's log. `top` is the log's newest position: there is more until the last item has the same."""
 
     topic: str
     top: Position
@@ -121,10 +121,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server answered to an order command. `order` is what `GET /api/orders/{id}` answers, amounts as text.
+    """The answer to an order command. `order` has the fields of `GET /api/orders/{id}`, amounts as text.
 
-    `replayed`: an order with this key was there already, and this is that one. `requested`: the cancel is a wish so
-    far; the transaction of the order may be on its way.
+    `replayed`: the order was placed before under this key. `requested`: the cancel is only requested, as the order's
+    transaction may be on the way.
     """
 
     order: dict[str, Any]
@@ -133,9 +133,10 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the server knows the chain (slots; None: not known), told with each heartbeat.
+    """How far the server knows the chain (slots; None: not known), as of a heartbeat.
 
-    A quiet market: `processed` goes on growing. A dead feed: it stands, or `upstream_lag_ms` grows.
+    In a quiet market `processed` goes on growing. With a dead feed `processed` stands still, or `upstream_lag_ms`
+    grows.
     """
 
     at_ms: int

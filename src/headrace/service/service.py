@@ -27,7 +27,7 @@ from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSet
 from headrace.inbox import Inbox, InboxSettings
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
 from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log

@@ -10,8 +10,8 @@ from headrace.config import Config, CoreSettings, Setting
 from headrace.decoders.registry import Programs
 from headrace.ingest.known import pair_of_pool
 from headrace.ingest.transactions import UNREADABLE
-from headrace.market.measures import MarketMeasures
-from headrace.market.settings import MarketSettings
+from headrace.market import MarketSettings
+from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
 from headrace.model.updates import AnyUpdate, weight_of
 from headrace.runtime.breaker import Breaker
@@ -65,7 +65,7 @@ def open_market(config: Config, metrics: Metrics) -> Stats | None:
     if not settings.enabled:
         return None
     stats = Stats(settings)
-    metrics.registry.register(MarketMeasures(stats))
+    metrics.registry.register(MarketMetrics(stats))
     return stats
 
 

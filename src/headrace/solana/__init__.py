@@ -1,1 +1,1 @@
-"""Solana node access: JSON-RPC client and its JSON turned into updates."""
+"""Solana nodes: the JSON-RPC client, and their JSON read into updates."""

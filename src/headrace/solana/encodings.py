@@ -1,4 +1,4 @@
-"""How a node writes bytes into JSON: base58, base64 and base64+zstd, read strictly and bounded."""
+"""Bytes as nodes write them into JSON: base58, base64 and base64+zstd, read strictly and bounded."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ from headrace.model.errors import BadInputError
 from headrace.model.keys import b58decode
 
 BASE58_BYTES_MAX: Final = 10_240
-"""Nothing longer comes in base58: an instruction's data at most, for accounts nodes refuse it above 128 bytes."""
+"""Bytes that come in base58 at most: an instruction's data; for accounts nodes refuse base58 above 128 bytes."""
 
 _LIKELY_MIN: Final = 16_384
 _unpacker: Final = zstandard.ZstdDecompressor()
 
 
 def bytes_of(written: object, *, size_max: int) -> bytes:
-    """Bytes of a JSON value as nodes write them: `["…", "base64"]`, or a bare string, which is base58 (the old form).
+    """Return the bytes of a JSON value: `["…", "base64"]`, or a bare string, which is base58 (the old form).
 
     Raises BadInputError: `bad_encoding`, `bad_base58`, `bad_base64`, `bad_zstd`, or `too_large` for more than
     `size_max` bytes, which no decoder allocates first.
@@ -40,7 +40,7 @@ def _pair(written: object) -> tuple[str, str]:
 
 
 def from_base64(text: str, *, size_max: int) -> bytes:
-    """Strict standard base64 with padding. Raises BadInputError `bad_base64` or `too_large`."""
+    """Return the bytes of strict standard base64 with padding. Raises BadInputError `bad_base64` or `too_large`."""
     if len(text) > size_max * 4 // 3 + 4:
         raise BadInputError("too_large", f"{len(text)} characters of base64, at most {size_max} bytes expected")
     try:
@@ -53,7 +53,9 @@ def from_base64(text: str, *, size_max: int) -> bytes:
 
 
 def from_zstd(packed: bytes, *, size_max: int) -> bytes:
-    """One whole zstd frame of at most `size_max` bytes. Raises BadInputError `bad_zstd` or `too_large`.
+    """Return the content of one whole zstd frame, `size_max` bytes at most.
+
+    Raises BadInputError `bad_zstd` or `too_large`.
 
     The size that the frame declares is checked before anything is allocated, for a frame can declare any; one that
     declares none (a node streams, so its frames don't) gets a buffer of 16 times its packed length, then one of
@@ -75,9 +77,10 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
 
 
 def from_base58(text: str, *, size_max: int) -> bytes:
-    """Base58 of at most `size_max` bytes, never above BASE58_BYTES_MAX: the work grows with the square of the length.
+    """Return the bytes of base58, `size_max` and BASE58_BYTES_MAX at most.
 
-    Raises BadInputError `bad_base58` or `too_large`.
+    The bound is low, as the work grows with the square of the length. Raises BadInputError `bad_base58` or
+    `too_large`.
     """
     size_max = min(size_max, BASE58_BYTES_MAX)
     if len(text) > size_max * 138 // 100 + 1:

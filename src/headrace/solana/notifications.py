@@ -1,4 +1,4 @@
-"""PubSub notifications of a node (and a transaction stream's) as updates: logs, accounts, programs, transactions."""
+"""Reads the notifications of PubSub and of transaction streams into updates."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from headrace.solana.rpc_json import U64, KeyText, SignatureText, check_keys, sh
 from headrace.solana.transactions import transaction_from_rpc
 
 ACCOUNT_MAX: int = 10 * 1024 * 1024
-"""Bytes that an account can hold."""
+"""Bytes that an account can hold (10 MiB)."""
 
 
 class _Context(msgspec.Struct):
@@ -65,7 +65,9 @@ def update_from_notification(
     commitment: Commitment = "processed",
     pubkey: str = "",
 ) -> LogsUpdate | AccountUpdate | TransactionUpdate:
-    """One `logsNotification`, `programNotification`, `accountNotification` (which does not repeat its `pubkey`) or
+    """Return the update of one notification.
+
+    Read are `logsNotification`, `programNotification`, `accountNotification` (which does not repeat its `pubkey`) and
     `transactionNotification` (`{"signature", "slot", "transaction": {"transaction", "meta", "version"}}`).
 
     Raises BadInputError `unknown_notification` for another method, else as the readers of its parts do.

@@ -23,24 +23,27 @@ ACCOUNTS_PER_CALL_MAX: Final = 100
 SIGNATURES_PER_CALL_MAX: Final = 1000
 
 OTHER_ANSWER: Final = "rpc_other_answer"
-"""The reason of a BadInputError for a result that is of the right type and not what was asked."""
+"""Reason of a BadInputError for a result of the right type that does not answer the question."""
 
 ENVELOPE_BYTES: Final = 65_536
-"""For what stands around a result, errors with the logs of a simulation included."""
+"""Bytes around a result, errors with the logs of a simulation included."""
 SLOT_BYTES: Final = 24
-"""Digits of a u64, a comma and blanks."""
+"""Bytes of a slot: digits of a u64, a comma and blanks."""
 TRANSACTION_BYTES: Final = 2 * 1024 * 1024
-"""The most that the runtime allows is about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in base58,
-256 keys, a token balance for each before and after, 10 kB of logs, every byte of which may be written as `\\u0000`."""
+"""Bytes of a transaction. The runtime allows about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in
+base58, 256 keys, a token balance for each before and after, 10 kB of logs, every byte of which may be written as
+`\\u0000`.
+"""
 LISTING_BYTES: Final = 8 * 1024 * 1024
-"""A page of signatures, however many were asked for: a line has 250 bytes, and up to 24 kB with a memo that fills its
-transaction and is escaped. Ask for less where it does not fit."""
+"""Bytes of a page of signatures. A line has 250 bytes, and up to 24 kB with a memo that fills its transaction and is
+escaped; a page that is longer is asked for again in smaller ones.
+"""
 BLOCK_SIGNATURES_MAX: Final = 100_000
-"""Signatures of one block: its 100 million compute units are fewer transfers than that, at 1,470 each."""
+"""Signatures of one block: its 100 million compute units are fewer transfers, at 1,470 units each."""
 SIGNATURE_BYTES: Final = 96
-"""A signature in base58 with quotes, a comma and blanks."""
+"""Bytes of a signature in base58 with quotes, a comma and blanks."""
 ACCOUNT_BYTES: Final = 1_024
-"""An account without its data, which base64 makes longer by a third."""
+"""Bytes of an account without its data, which base64 makes longer by a third."""
 
 
 class SignatureInfo(msgspec.Struct, frozen=True, gc=False):
@@ -94,8 +97,11 @@ class _SignedBlock(msgspec.Struct, rename="camel"):
 
 
 class SignatureStatuses(NamedTuple):
-    """An endpoint's answer to `getSignatureStatuses`: the slot at which it stands, and for each signature the slot, the
-    success and whether that is confirmed; None where it is not known, "" where the answer can't be read."""
+    """An endpoint's answer to `getSignatureStatuses`: its own slot, and a status for each signature.
+
+    A status is the slot, the success and whether the slot is confirmed; None for an unknown signature, "" for an
+    unreadable status.
+    """
 
     slot: int
     words: list[tuple[int, bool, bool] | str | None]
@@ -124,26 +130,26 @@ class DataSlice(NamedTuple):
 
 
 class Rpc(RpcTransport):
-    """The methods of a node that are used here. Close it with `aclose`; what is raised is told by `RpcTransport`."""
+    """The methods of a node that are used here. Close with `aclose`; errors are those of `RpcTransport`."""
 
     async def call(self, method: str, params: Sequence[object] = (), *, timeout_s: float | None = None) -> Any:
-        """The `result` of any method, as plain JSON values."""
+        """Return the `result` of any method, as plain JSON values."""
         return await self.ask(method, params, _ANY, timeout_s)
 
     async def get_slot(self, commitment: Commitment = "processed") -> int:
-        """The newest slot that has reached `commitment`."""
+        """Return the newest slot that has reached `commitment`."""
         return await self.ask("getSlot", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_block_height(self, commitment: Commitment = "confirmed") -> int:
-        """Number of blocks beneath the newest one; blockhash lifetimes are counted in it."""
+        """Return the number of blocks beneath the newest; lifetimes of blockhashes are counted in blocks."""
         return await self.ask("getBlockHeight", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_first_available_block(self) -> int:
-        """The oldest slot whose block the node can still give."""
+        """Return the oldest slot whose block the node still has."""
         return await self.ask("getFirstAvailableBlock", [], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_blocks(self, from_slot: int, to_slot: int, commitment: Commitment = "confirmed") -> list[int]:
-        """Slots in the range (ends included) that have a block on the chain, ascending; nodes allow 500,000."""
+        """Return the slots of a range (ends included) with a block on the chain, ascending; nodes allow 500,000."""
         return await self.ask(
             "getBlocks",
             [from_slot, to_slot, {"commitment": commitment}],
@@ -153,8 +159,11 @@ class Rpc(RpcTransport):
         )
 
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
-        """Return the `getTransaction` result as JSON values, in base64, of any version up to 1; None if no endpoint
-        knows the transaction. Endpoints that have stored all of it are preferred (`stored.not_stored`)."""
+        """Return the `getTransaction` result as JSON values, in base64, of any version up to 1.
+
+        None if no endpoint knows the transaction. Endpoints that have stored the whole transaction are preferred
+        (`stored.not_stored`).
+        """
         return await self.ask(
             "getTransaction",
             [signature, _transaction_options(commitment)],
@@ -167,9 +176,11 @@ class Rpc(RpcTransport):
     async def get_transactions(
         self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
     ) -> list[Any]:
-        """Return the `getTransaction` results of endpoint `number`, asked as one batch: for each signature JSON values,
-        None where the node does not know it (or left it out), or the error that it answered with. Each may be
-        another's: see `signature_of`."""
+        """Return the `getTransaction` results of endpoint `number`, asked as one batch.
+
+        For each signature JSON values, None where the node does not know the transaction (or left it out), or the
+        node's error. A result may be of another transaction: check with `signature_of`.
+        """
         options = _transaction_options(commitment)
         return await self.ask_each(
             number,
@@ -182,8 +193,11 @@ class Rpc(RpcTransport):
     async def get_signature_statuses(
         self, signatures: Sequence[str], *, history: bool = False
     ) -> list[SignatureStatuses]:
-        """Return the answers of the endpoints, in their order, up to one that knows all `signatures` as confirmed; at
-        most 256. `history`: they look further back than a few minutes. Raises BadInputError `rpc_wrong_count`."""
+        """Return the endpoints' answers, in order, up to the first that knows all `signatures` as confirmed.
+
+        At most 256 signatures. With `history` the nodes look further back than a few minutes. Raises BadInputError
+        `rpc_wrong_count`.
+        """
         answers: list[SignatureStatuses] = []
 
         def knows_all(result: _StatusesResult) -> bool:
@@ -201,8 +215,10 @@ class Rpc(RpcTransport):
     async def get_block_signatures(
         self, slot: int, wanted: Collection[str] = (), commitment: Commitment = "confirmed"
     ) -> list[frozenset[str]]:
-        """Return the signatures in the block of `slot` as the endpoints list them, in their order, up to one that lists
-        all `wanted`; empty if none has the block. A list does not say which of its transactions failed."""
+        """Return the signatures in the block of `slot`: a list of each endpoint up to the first that has all `wanted`.
+
+        Empty if no endpoint has the block. A list does not say which of its transactions failed.
+        """
         lists: list[frozenset[str]] = []
 
         def has_all(block: _SignedBlock | None) -> bool:
@@ -232,7 +248,7 @@ class Rpc(RpcTransport):
         commitment: Commitment = "confirmed",
         min_context_slot: int | None = None,
     ) -> list[SignatureInfo]:
-        """Transactions that mention `address`, newest first, older than `before`, newer than `until`; limit ≤ 1,000."""
+        """Return at most 1,000 transactions that mention `address`, newest first, between `until` and `before`."""
         options: dict[str, object] = {"limit": limit, "commitment": commitment}
         named = {"before": before, "until": until, "minContextSlot": min_context_slot}
         options |= {name: value for name, value in named.items() if value is not None}
@@ -247,14 +263,14 @@ class Rpc(RpcTransport):
     async def get_account_info(
         self, pubkey: str, commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
     ) -> AccountInfo | None:
-        """One account, or None if there is none."""
+        """Return one account, or None if there is none."""
         found = await self.get_multiple_accounts([pubkey], commitment, min_context_slot=min_context_slot)
         return found[0]
 
     async def get_multiple_accounts(
         self, pubkeys: Sequence[str], commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
     ) -> list[AccountInfo | None]:
-        """Accounts in the order asked for, all as of one slot; at most 100. None where there is none."""
+        """Return accounts in the order asked for, all as of one slot; at most 100. None where there is no account."""
         if len(pubkeys) > ACCOUNTS_PER_CALL_MAX:
             raise ValueError(f"{len(pubkeys)} accounts asked for, expected at most {ACCOUNTS_PER_CALL_MAX}")
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment}
@@ -281,8 +297,11 @@ class Rpc(RpcTransport):
         filters: Sequence[object] = (),
         data_slice: DataSlice | None = None,
     ) -> list[AccountInfo]:
-        """All accounts that `program_id` owns and `filters` let pass. Heavy: many public nodes refuse it, and what is
-        longer than the setting `response_bytes_max` is refused here."""
+        """Return all accounts that `program_id` owns and `filters` let pass.
+
+        Many public nodes refuse this heavy method, and an answer longer than the setting `response_bytes_max` is
+        refused here.
+        """
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment, "withContext": True}
         if filters:
             options["filters"] = list(filters)
@@ -316,7 +335,7 @@ def _is_rooted(value: dict[str, Any]) -> bool:
     return "confirmations" in value and value["confirmations"] is None
 
 
-# What was asked, held against what was answered. A node that answers something else may be broken, behind a cache that
+# Answers are held against the questions. A node that answers something else may be broken, behind a cache that
 # mixes answers up, or lying; whichever it is, its answer is no answer, and the next endpoint is asked.
 
 

@@ -20,10 +20,10 @@ _MALFORMED: Final = "rpc_bad_encoding"
 
 
 async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
-    """The body, inflated where it is gzip. Reading ends with the first byte beyond `bytes_max`, of either form.
+    """Return the body, inflated from gzip. Reading ends with the first byte beyond `bytes_max`, of either form.
 
     Raises BadInputError `rpc_too_large`; `rpc_bad_encoding` for another coding than the one that was asked for, for
-    several (RFC 9110 §8.4 allows a list of them), or for what is no single gzip stream.
+    several (RFC 9110 §8.4 allows a list of them), or for a body that is no single gzip stream.
     """
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", ACCEPT_ENCODING):
@@ -38,11 +38,11 @@ async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
             raise _too_large(bytes_max)
     if coding == "identity":
         return bytes(body)
-    return await asyncio.to_thread(inflate, body, bytes_max)  # zlib lets go of the interpreter while it works
+    return await asyncio.to_thread(inflate, body, bytes_max)  # zlib releases the interpreter while inflating
 
 
 def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
-    """The content of one gzip stream. Raises BadInputError as `read_body`; never makes more than `bytes_max` + 1."""
+    """Return the content of one gzip stream, inflating at most `bytes_max` + 1 bytes. Raises as `read_body`."""
     inflater = zlib.decompressobj(_GZIP)
     try:
         content = inflater.decompress(body, bytes_max + 1)
@@ -56,8 +56,11 @@ def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
 
 
 def check_containers(body: bytes, answers: int = 1) -> None:
-    """Raise BadInputError `rpc_too_complex` for more than CONTAINERS_MAX, and more than CONTAINERS_EACH for each of
-    several answers. Brackets in texts count too: logs have few."""
+    """Raise BadInputError `rpc_too_complex` for too many arrays and objects.
+
+    The bound is CONTAINERS_MAX, and CONTAINERS_EACH for each of several answers. Brackets in texts count too: logs have
+    few.
+    """
     most = max(CONTAINERS_MAX, CONTAINERS_EACH * answers)
     if body.count(b"[") + body.count(b"{") > most:
         raise BadInputError("rpc_too_complex", f"more than {most} arrays and objects")

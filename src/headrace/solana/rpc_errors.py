@@ -1,4 +1,4 @@
-"""What a Solana node answers instead of a result, as classes: some answers may change, others will not.
+"""Errors that Solana nodes answer with, as classes: some answers may change later, others will not.
 
 Codes: agave `rpc-client-api/src/custom_error.rs` (-32001 … -32019), JSON-RPC 2.0 (-32700, -32600 … -32603).
 """
@@ -38,7 +38,7 @@ _ABOUT_THE_REQUEST: Final = frozenset({SLOT_SKIPPED, LONG_TERM_STORAGE_SLOT_SKIP
 
 
 class RpcError(HeadraceError):
-    """The node refused: asking it the same again gives the same answer.
+    """The node refused: the same question will get the same answer.
 
     `code` is the JSON-RPC error code, or the HTTP status where the node answered with a status alone.
     """
@@ -49,17 +49,17 @@ class RpcError(HeadraceError):
 
     @property
     def everywhere(self) -> bool:
-        """Whether every other node would say the same, so that asking one is no use."""
+        """Whether every other node would answer alike, so that asking another is no use."""
         return self.code in _ABOUT_THE_REQUEST
 
     @property
     def too_fast(self) -> bool:
-        """Whether the node wants to be asked less."""
+        """Whether the node wants fewer requests."""
         return self.code in _TOO_FAST
 
 
 class RpcNotYetError(RpcError, TransientError):
-    """The node cannot answer for now: it is behind, the block is not there yet, or it has too much to do."""
+    """The node cannot answer for now: behind the chain, without the block yet, or overloaded."""
 
     def __init__(self, code: int, message: str) -> None:
         RpcError.__init__(self, code, message)
@@ -67,5 +67,5 @@ class RpcNotYetError(RpcError, TransientError):
 
 
 def rpc_error(code: int, message: str) -> RpcError:
-    """The error of the class that says whether to try again."""
+    """Return the error, of the class that says whether to try again."""
     return RpcNotYetError(code, message) if code in _MAY_CHANGE else RpcError(code, message)

@@ -31,7 +31,7 @@ class InstructionShape(msgspec.Struct, rename="camel", gc=False):
 
 
 class InnerShape(msgspec.Struct):
-    """The inner instructions that ran under the top-level one at `index`."""
+    """The inner instructions that ran under the top-level instruction at `index`."""
 
     index: Index
     instructions: list[InstructionShape]
@@ -81,7 +81,7 @@ class TransactionShape(msgspec.Struct):
 
 
 class AmountShape(msgspec.Struct):
-    """A token amount: `amount` is the integer as text (the float beside it is never read)."""
+    """A token amount: `amount` is the integer as text (the float beside that is never read)."""
 
     amount: Annotated[str, Meta(max_length=20, pattern=r"^[0-9]+\Z")]
     decimals: Index
@@ -104,7 +104,7 @@ class LoadedShape(msgspec.Struct):
 
 
 class StatusShape(msgspec.Struct, rename="camel", kw_only=True):
-    """What a transaction did: the `meta` of a result. Absent and null mean the same, except for `err`."""
+    """The outcome of a transaction: the `meta` of a result. Absent and null mean the same, except for `err`."""
 
     err: TxError
     fee: U64 | None = None
@@ -128,7 +128,7 @@ class ResultShape(msgspec.Struct, rename="camel"):
 
 
 def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
-    """`value` as `shape`, or BadInputError `bad_shape` that names what is missing or of a wrong type, and where."""
+    """Return `value` as `shape`. Raises BadInputError `bad_shape` that names the missing or mistyped member."""
     try:
         return msgspec.convert(value, shape, strict=strict)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
@@ -136,7 +136,7 @@ def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
 
 
 def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """`keys` if all are written in base58 (their lengths are checked by the shape), else BadInputError `bad_base58`."""
+    """Return `keys` if all are base58 (the shape checks their lengths). Raises BadInputError `bad_base58`."""
     if _NOT_BASE58.search("".join(keys)):
         raise BadInputError("bad_base58", "a key with a character outside the base58 alphabet")
     return keys

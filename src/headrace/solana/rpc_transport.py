@@ -28,11 +28,11 @@ _REST_S_MAX: Final = 60.0
 _ERROR_TEXT_MAX: Final = 300
 
 ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Bytes of an answer whose call names no bound of its own."""
+"""Bytes of an answer to a call without a bound of its own."""
 
 
 class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """HTTP JSON-RPC."""
+    """Settings of JSON-RPC over HTTP, the section `[rpc]`."""
 
     urls: Annotated[
         tuple[str, ...],
@@ -72,7 +72,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Endpoint:
-    """One URL with its breaker and the time until which it asked to be left alone."""
+    """One URL with its breaker, and the time until which the node wants no requests."""
 
     def __init__(self, url: str, breaker: Breaker | None) -> None:
         self.url, self.breaker = url, breaker
@@ -185,7 +185,7 @@ class RpcTransport:
         return len(self._endpoints)
 
     def rests_s(self, number: int) -> float:
-        """Return for how long the endpoint is to be left alone; 0 if it may be asked now."""
+        """Return for how long the endpoint wants no requests; 0 if it may be asked now."""
         now, endpoint = self._clock.monotonic(), self._endpoints[number]
         if endpoint.allow(now):
             return 0.0
@@ -236,7 +236,7 @@ class RpcTransport:
         return results
 
     async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float, bytes_max: int) -> bytes:
-        """The body of a 200 answer, or of an error status that carries JSON."""
+        """Return the body of a 200 answer, or of an error status that carries JSON."""
         try:
             async with asyncio.timeout(timeout_s), self._client.stream("POST", endpoint.url, content=body) as response:
                 status = response.status_code
@@ -253,7 +253,7 @@ class RpcTransport:
         return raw
 
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
-        """429 and 5xx: note how long the node wants to be left alone."""
+        """Return the error for 429 and 5xx, and remember how long the node wants no requests."""
         rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
@@ -272,26 +272,31 @@ class RpcTransport:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """One for all clients: making it reads the certificate authorities, which takes 25 ms."""
+    """Return the TLS context of all clients: making one reads the certificate authorities, which takes 25 ms."""
     return httpx.create_ssl_context()
 
 
 def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
-    """The result out of the envelope. An answer that is no JSON-RPC, or another call's, is a node or a proxy in
-    trouble, hence transient; a result of the wrong type will have it again."""
+    """Return the result from its envelope.
+
+    An answer that is no JSON-RPC, or another call's, comes from a node or a proxy in trouble: TransientError. A result
+    of the wrong type will be the same next time: BadInputError.
+    """
     try:
         answer = _ANSWER.decode(raw)
     except _UNREADABLE as error:
         raise TransientError(f"{label}: {method}: not a JSON-RPC answer ({str(error)[:_ERROR_TEXT_MAX]})") from None
     ours = answer.id in (request_id, str(request_id))
-    if not ours and (answer.error is None or answer.id is not None):  # of a request that a node can't read it has no id
+    if not ours and (
+        answer.error is None or answer.id is not None
+    ):  # a node answers without an id to a request that it can't read
         raise TransientError(f"{label}: {method}: answer to another request")
     check_containers(raw)
     return _read_answer(answer, method, label, decoder)
 
 
 def _answers(raw: bytes, method: str, label: str, count: int) -> dict[int | str | None, _Answer]:
-    """Return answers by id, of two under one id the first. One object as the answer to a batch is a refusal."""
+    """Return the answers by id, the first of two under one id. A single object in answer to a batch is a refusal."""
     check_containers(raw, count)
     try:
         answers = _BATCH.decode(raw)

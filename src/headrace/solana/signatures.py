@@ -1,4 +1,4 @@
-"""What a transaction signature is: 64 bytes in base58, not all of them zero. Pure."""
+"""Tells transaction signatures from other texts: 64 bytes in base58, not all of them zero. Pure."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ def is_signature(text: str) -> bool:
     """Return whether `text`, all of it of the base58 alphabet, can be a transaction's signature.
 
     The alphabet is in ASCII order, so nearly every text is judged by its length and a comparison of texts (0.1 µs);
-    only the rest is decoded. 64 zero bytes are what a field holds that nobody filled.
+    only the rest is decoded. 64 zero bytes are an unset field.
     """
     size = len(text)
     if size == _CHARACTERS_MAX and text[0] != "1":

@@ -1,4 +1,4 @@
-"""Which parts of an executed transaction a node did not store: null says so, only an empty list says "none". Pure.
+"""Finds the parts of an executed transaction that a node did not store: null, where an empty list says "none". Pure.
 
 Shape: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null where the node ran
 without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when the block was processed. A
@@ -12,8 +12,11 @@ _LISTS: Final = ("innerInstructions", "logMessages")
 
 
 def not_stored(result: Any) -> tuple[str, ...]:
-    """Return the names of what a `getTransaction` result (or a block's element) lacks: `meta`, `innerInstructions`,
-    `logMessages`; empty if it is whole. What is no object lacks `meta`."""
+    """Return the names of the parts that a `getTransaction` result (or a block's element) lacks.
+
+    The parts are `meta`, `innerInstructions` and `logMessages`; empty if the result is whole. A value that is no object
+    lacks `meta`.
+    """
     meta = result.get("meta") if isinstance(result, dict) else None
     if not isinstance(meta, dict):
         return ("meta",)

@@ -1,4 +1,4 @@
-"""The error of a failed transaction from its bincode bytes, as Yellowstone tells it, in the words of JSON-RPC."""
+"""Reads the error of a failed transaction from its bincode bytes (Yellowstone) into the form of JSON-RPC."""
 
 import struct
 from typing import Final
@@ -37,9 +37,10 @@ _OF_AN_ACCOUNT: Final = {"InsufficientFundsForRent", "ProgramExecutionTemporaril
 
 
 def transaction_error(raw: bytes) -> TxError:
-    """The error as `meta.err` shows it, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
+    """Return the error as `meta.err` shows it, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
 
-    One that this table lacks, or bytes that end too early, is `{"bincode": <hex>}`: still an error, never lost.
+    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`: still an error, never
+    lost.
     """
     try:
         (kind,) = struct.unpack_from("<I", raw)

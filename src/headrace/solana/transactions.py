@@ -1,4 +1,4 @@
-"""Executed transactions as nodes tell them in JSON, with every key resolved: legacy, v0 and v1 through one resolver.
+"""Reads executed transactions from a node's JSON, with every key resolved: legacy, v0 and v1 through one resolver.
 
 Read are `getTransaction` results and the elements of `getBlock` and `blockSubscribe` in the encodings json, jsonParsed,
 base58, base64 and base64+zstd, and `simulateTransaction` values beside the transaction that was simulated.
@@ -28,16 +28,16 @@ from headrace.solana.wire import SIZE_MAX, WireTransaction, parse_wire
 
 NEWEST_VERSION: Final = 1
 LOOKED_UP: Final = "lookup_0"
-"""The first key of those that a lookup table adds, where nobody told them."""
+"""Name of the first unknown key that a lookup table adds."""
 
 DATA_MAX: Final = 10_240
-"""Bytes of one instruction's data: the limit of a cross-program call; a top-level one is bounded by its transaction."""
+"""Bytes of one instruction's data: the limit of a cross-program call. Top-level data are bounded by the transaction."""
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and when an update came from: the fields of TransactionUpdate that the transaction itself does not tell.
+    """Where and when an update came from: the fields of TransactionUpdate that are not in the transaction itself.
 
-    `slot` is 0 where the upstream did not say it (one element of a block, a bare transaction).
+    `slot` is 0 where the upstream gave none (one element of a block, a bare transaction).
     """
 
     source: str
@@ -54,7 +54,7 @@ class _SignedShape(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What every shape comes to before it is put together; empty but for version and signature if too new."""
+    """The parts of a transaction, whatever form it came in; only version and signature if the version is too new."""
 
     version: TxVersion
     signature: str
@@ -75,13 +75,12 @@ def transaction_from_rpc(
     index: int | None = None,
     unexecuted: bool = False,
 ) -> TransactionUpdate:
-    """The `result` of `getTransaction`, or one element of a block's `transactions` with the block's `slot` given.
+    """Return the update of a `getTransaction` result, or of an element of a block's `transactions` with its `slot`.
 
-    A transaction of a version that is not known yet keeps what can be known: signature, error, logs, its number. With
-    `unexecuted` its `meta` may be null: then only what it asks for is known, and looked-up keys read `lookup_0`, …
-    Raises BadInputError: `not_found` for null, `bad_shape` for another shape, `bad_index` for an index to no key or
-    for looked-up keys that a successful transaction does not name, and the reasons of `encodings` and `wire` for bytes
-    that can't be read.
+    A transaction of an unknown version keeps signature, error, logs and version number. With `unexecuted` the `meta`
+    may be null: then only the request is known, and looked-up keys read `lookup_0`, … Raises BadInputError: `not_found`
+    for null, `bad_shape` for another shape, `bad_index` for an index to no key or for looked-up keys that a successful
+    transaction does not name, and the reasons of `encodings` and `wire` for bytes that can't be read.
     """
     if result is None:
         raise BadInputError("not_found", "the node does not know this transaction (null)")
@@ -108,8 +107,10 @@ def transaction_from_rpc(
 
 
 def signature_of(result: Any) -> str:
-    """The first signature of a `getTransaction` result, from the transaction itself; empty where its version is too new
-    to be read. Raises BadInputError as `transaction_from_rpc`."""
+    """Return the first signature of a `getTransaction` result, from the transaction itself.
+
+    Empty where the version is too new to be read. Raises BadInputError as `transaction_from_rpc`.
+    """
     told = shaped(result, _SignedShape).transaction
     if isinstance(told, SignaturesShape):
         return told.signatures[0]
@@ -120,9 +121,9 @@ def signature_of(result: Any) -> str:
 def transaction_from_simulation(
     value: Any, wire: bytes | None, *, source: str, feed: str, received_ns: int, slot: int = 0
 ) -> TransactionUpdate:
-    """The `value` of a `simulateTransaction` response and the transaction's own bytes, which it does not repeat.
+    """Return the update of a `simulateTransaction` value and the transaction's bytes, which the value lacks.
 
-    Without them there are no keys, and top-level instructions are of the program UNTOLD. Raises BadInputError as
+    Without the bytes there are no keys, and top-level instructions are of the program UNTOLD. Raises BadInputError as
     `transaction_from_rpc`.
     """
     if not isinstance(value, dict):
@@ -137,7 +138,7 @@ def transaction_from_simulation(
 
 
 def put_together(parts: Parts, status: StatusShape, stamp: Stamp) -> TransactionUpdate:
-    """The update of a transaction and its outcome. Raises BadInputError `bad_index` for what points nowhere."""
+    """Return the update of a transaction and its outcome. Raises BadInputError `bad_index` for an index to no key."""
     return TransactionUpdate(
         source=stamp.source,
         feed=stamp.feed,
@@ -161,9 +162,9 @@ def put_together(parts: Parts, status: StatusShape, stamp: Stamp) -> Transaction
 
 
 def wire_parts(wire: WireTransaction, status: StatusShape) -> Parts:
-    """The parts of a transaction that came as bytes; its inner instructions and looked-up keys are in the status.
+    """Return the parts of a transaction that came as bytes; inner instructions and looked-up keys are in the status.
 
-    Keys that a lookup table would add but nobody told (it failed before they were loaded) read `lookup_0`, …
+    Unknown keys of a lookup table (the transaction failed before they were loaded) read `lookup_0`, …
     """
     signature = b58encode(wire.signatures[0]) if wire.signatures else ""
     if too_new(wire.version):
@@ -205,7 +206,7 @@ def _json_parts(transaction: TransactionShape, version: TxVersion | None, status
 
 
 def _untold_parts(status: StatusShape) -> Parts:
-    """What inner instructions tell without the transaction; those with indexes instead of keys tell nothing."""
+    """Return the parts known from inner instructions alone; instructions with indexes instead of keys add nothing."""
     groups = status.inner_instructions or ()
     told = all(each.program_id_index is None for group in groups for each in group.instructions)
     count = max((group.index + 1 for group in groups), default=0) if told else 0
@@ -219,7 +220,7 @@ def too_new(version: TxVersion) -> bool:
 
 
 def _all_keys(static: tuple[str, ...], looked_up: int, status: StatusShape) -> tuple[str, ...]:
-    """Static and looked-up keys; those that nobody told read `lookup_0`, …"""
+    """Return static and looked-up keys; unknown keys read `lookup_0`, `lookup_1` and so on."""
     keys = with_loaded(static, status)
     if len(keys) == len(static):
         keys = (*keys, *(f"lookup_{n}" for n in range(looked_up)))
@@ -229,7 +230,7 @@ def _all_keys(static: tuple[str, ...], looked_up: int, status: StatusShape) -> t
 
 
 def with_loaded(static: tuple[str, ...], status: StatusShape) -> tuple[str, ...]:
-    """The one key order of every version: static, then loaded writable, then loaded readonly."""
+    """Return keys in the order of every version: static, then loaded writable, then loaded readonly."""
     loaded = status.loaded_addresses
     if loaded is None or not (loaded.writable or loaded.readonly):
         return static
@@ -239,7 +240,7 @@ def with_loaded(static: tuple[str, ...], status: StatusShape) -> tuple[str, ...]
 def compiled(
     keys: Sequence[str], program: int, accounts: Iterable[int], data: bytes, path: tuple[int, ...], height: int | None
 ) -> Instruction:
-    """An instruction with its indexes resolved. Raises BadInputError `bad_index` where one points to no key."""
+    """Return an instruction with its indexes resolved. Raises BadInputError `bad_index` for an index to no key."""
     try:
         resolved = tuple([keys[index] for index in accounts])
         return Instruction(program_id=keys[program], accounts=resolved, data=data, path=path, stack_height=height)

@@ -1,4 +1,4 @@
-"""Transactions as web3.js writes them when its objects become JSON, in the form of a node's answer.
+"""Turns the JSON of web3.js's transaction objects into the form of a node's answer.
 
 A `VersionedMessage` names its fields otherwise than a node does, and bytes are Buffers, `Uint8Array`s or, in old
 releases, the inner number of a `PublicKey`.
@@ -14,7 +14,7 @@ _KEY_HEX_MAX: Final = 64
 
 
 def rpc_form(value: Mapping[str, Any]) -> dict[str, Any]:
-    """`value` (`{"transaction", "meta", …}`) as a node writes it; what is in that form already stays as it is."""
+    """Return `value` (`{"transaction", "meta", …}`) in a node's form; unchanged if it has that form already."""
     transaction, meta = value.get("transaction"), value.get("meta")
     changed = dict(value)
     if isinstance(transaction, dict):
@@ -25,7 +25,7 @@ def rpc_form(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def transaction_form(transaction: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"signatures", "message"}` as a node writes it."""
+    """Return `{"signatures", "message"}` in a node's form."""
     message = transaction.get("message")
     changed = dict(transaction)
     if isinstance(message, dict):
@@ -89,7 +89,7 @@ def _texts(given: Any) -> Any:
 
 
 def _text(given: Any) -> Any:
-    """Bytes as base58, anything else as it is."""
+    """Return bytes as base58, any other value unchanged."""
     raw = _bytes(given)
     return given if raw is None else b58encode(raw)
 
@@ -100,7 +100,7 @@ def _numbers(given: Any) -> Any:
 
 
 def _bytes(given: Any) -> bytes | None:
-    """The bytes of a Buffer, of a Uint8Array (`{"0": 200, …}`) or of an old PublicKey (`{"_bn": hex}`), else None."""
+    """Return the bytes of a Buffer, a Uint8Array (`{"0": 200, …}`) or an old PublicKey (`{"_bn": hex}`), else None."""
     if not isinstance(given, dict):
         return None
     if given.get("type") == "Buffer" and isinstance(given.get("data"), list):

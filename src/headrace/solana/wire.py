@@ -1,4 +1,4 @@
-"""Wire bytes of a transaction, versions legacy, v0 and v1, read strictly to the last byte."""
+"""Reads the wire bytes of a transaction, versions legacy, v0 and v1, strictly to the last byte."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from headrace.model.keys import key_text
 from headrace.model.updates import TxVersion
 
 SIZE_MAX: Final = 4096
-"""Bytes; what v1 may have (SIMD-0385). Older versions end at 1,232."""
+"""Bytes of a v1 transaction at most (SIMD-0385); older versions end at 1,232."""
 
 _VERSIONED: Final = 0x80
 _V1_CONFIG_KNOWN: Final = 0b11111
@@ -24,9 +24,9 @@ class WireInstruction(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A transaction as signed. `looked_up` counts the keys that lookup tables add after the static `keys` (v0 only).
+    """A signed transaction. `looked_up` counts the keys that lookup tables add after the static `keys` (v0 only).
 
-    A version newer than v1 has nothing but its number: how its bytes lie is not known.
+    A version newer than v1 has nothing but its number: the layout of its bytes is unknown.
     """
 
     version: TxVersion
@@ -38,10 +38,10 @@ class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def parse_wire(raw: bytes) -> WireTransaction:
-    """Read a whole transaction. Raises BadInputError `bad_wire` (or `too_large`) saying what does not fit and where.
+    """Return a whole transaction. Raises BadInputError `bad_wire` (or `too_large`) with the fault and its place.
 
-    The first byte tells: its high bit is set from v1 on, whose signatures follow the message (SIMD-0385). Else it
-    counts the signatures, which come first, and the message's first byte has the high bit set if it is v0.
+    From v1 on the first byte has its high bit set, and the signatures follow the message (SIMD-0385). Before, the first
+    byte counts the signatures, which come first, and the high bit of the message's first byte marks v0.
     """
     if len(raw) > SIZE_MAX:
         raise BadInputError("too_large", f"transaction has {len(raw)} bytes, at most {SIZE_MAX} are possible")
@@ -139,7 +139,7 @@ class _Reader:
         return self.take(1)[0]
 
     def compact(self) -> int:
-        """Solana's compact-u16: 7 bits a byte, low ones first, at most 3 bytes and no needless ones."""
+        """Return a compact-u16: 7 bits a byte, low bits first, at most 3 bytes and none to spare."""
         value = self.byte()
         if value < 0x80:
             return value

@@ -1,4 +1,4 @@
-"""Yellowstone updates (transactions, accounts) written as JSON, as client libraries print them.
+"""Reads Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
 
 Byte fields come in several forms, and numbers may be text.
 """
@@ -19,14 +19,15 @@ from headrace.solana.transactions import DATA_MAX, Parts, Stamp, compiled, put_t
 
 
 class _Buffer(msgspec.Struct):
-    """What Node's JSON makes of a Buffer."""
+    """A Buffer in Node's JSON."""
 
     data: list[Index]
 
 
 Blob: TypeAlias = list[Index] | str | _Buffer
-"""Bytes: numbers, a printed Buffer, or text, which is base64 (protobuf's JSON) except for keys and signatures, where
-base64 is known by its padding and the rest is base58."""
+"""Bytes: numbers, a printed Buffer, or text. Text is base64 (protobuf's JSON); in keys and signatures only with
+padding, and base58 without.
+"""
 
 
 class _Instruction(msgspec.Struct, rename="camel"):
@@ -87,8 +88,9 @@ class _AccountUpdate(msgspec.Struct):
 def transaction_from_yellowstone_json(
     update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
 ) -> TransactionUpdate:
-    """A `SubscribeUpdateTransaction` (`{"slot", "transaction": {"signature", "transaction", "meta", …}}`), also inside
-    its `SubscribeUpdate`.
+    """Return the update of a `SubscribeUpdateTransaction`, also inside its `SubscribeUpdate`.
+
+    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`.
 
     `version` follows the message: a config means v1, else `versioned` v0. Raises BadInputError as
     `transactions.transaction_from_rpc` does.
@@ -130,8 +132,10 @@ def transaction_from_yellowstone_json(
 def account_from_yellowstone_json(
     update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
 ) -> AccountUpdate:
-    """A `SubscribeUpdateAccount` (`{"slot", "account": {"pubkey", "owner", "lamports", "data", …}}`), also inside its
-    `SubscribeUpdate`. Raises BadInputError."""
+    """Return the update of a `SubscribeUpdateAccount`, also inside its `SubscribeUpdate`.
+
+    The form is `{"slot", "account": {"pubkey", "owner", "lamports", "data", …}}`. Raises BadInputError.
+    """
     if isinstance(update, dict) and isinstance(update.get("account"), dict) and "slot" in update["account"]:
         update = update["account"]
     told = shaped(update, _AccountUpdate, strict=False)
@@ -151,7 +155,7 @@ def account_from_yellowstone_json(
 
 
 def _status(written: dict[str, Any], meta: _Meta) -> StatusShape:
-    """The fields that Yellowstone names as RPC does; an error is bincode bytes there."""
+    """Return the fields that Yellowstone names as RPC does; its error is bincode bytes."""
     err = written.get("err")
     if isinstance(err, dict) and set(err) == {"err"}:
         err = transaction_error(_bytes(shaped(err["err"], Blob)))  # type: ignore[arg-type]
@@ -177,7 +181,7 @@ def _bytes(blob: Blob, size_max: int = DATA_MAX) -> bytes:
 
 
 def _text(blob: Blob, size: int) -> str:
-    """A key (32 bytes) or signature (64) as base58 text."""
+    """Return a key (32 bytes) or signature (64) as base58 text."""
     if isinstance(blob, str) and not blob.endswith("="):
         return check_keys((blob,))[0]
     raw = _bytes(blob)

@@ -37,9 +37,9 @@ class Account:
 
 @dataclass
 class Ledger:
-    """Blocks form a tree; `head` is the tip that the node follows, and what it stands on is the chain.
+    """Blocks form a tree; `head` is the tip that the node follows, and the blocks beneath are the chain.
 
-    A slot is confirmed when `confirm_lag` blocks stand on it, finalized (and root) at `root_lag`.
+    A slot is confirmed with `confirm_lag` blocks above, finalized (and root) with `root_lag`.
     """
 
     head: int = 1000
@@ -56,7 +56,7 @@ class Ledger:
         self.parents.setdefault(self.head, self.head - 1)
 
     def advance(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Begin the next slot, on top of `parent` (the head), `skip` slots later; returns it."""
+        """Begin the next slot, on top of `parent` (default: the head), `skip` slots later; return its number."""
         slot = max(self.parents) + 1 + skip
         self.parents[slot] = self.head if parent is None else parent
         self.head = slot
@@ -66,7 +66,7 @@ class Ledger:
         return self.parents.get(slot, slot - 1)
 
     def chain(self, commitment: Commitment) -> list[int]:
-        """Slots with a block that have reached `commitment`, newest first."""
+        """Return the slots with a block that have reached `commitment`, newest first."""
         lag = {"processed": 0, "confirmed": self.confirm_lag, "finalized": self.root_lag}[commitment]
         slots, slot = [], self.head
         while slot in self.parents:
@@ -75,7 +75,7 @@ class Ledger:
         return slots[lag:]
 
     def tip(self, commitment: Commitment) -> int:
-        """The newest slot that has reached `commitment`."""
+        """Return the newest slot that has reached `commitment`."""
         return next(iter(self.chain(commitment)), min(self.parents))
 
     def land(
@@ -88,7 +88,7 @@ class Ledger:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Put a transaction into `slot` (the head). Without `result` a small legacy transaction is made up."""
+        """Put a transaction into `slot` (default: the head). Without `result` a small legacy transaction is made up."""
         slot = self.head if slot is None else slot
         self._made += 1
         signature = signature or made_up_signature(self._made)
@@ -101,7 +101,7 @@ class Ledger:
     def signatures_for(
         self, address: str, commitment: Commitment, *, before: str | None, until: str | None, limit: int
     ) -> list[Landed]:
-        """As `getSignaturesForAddress`: on the chain, newest first; nothing if `before` is not known."""
+        """Answer as `getSignaturesForAddress`: on the chain, newest first; nothing if `before` is unknown."""
         newest_first = [
             landed
             for slot in self.chain(commitment)
@@ -117,7 +117,7 @@ class Ledger:
         return newest_first[start:end][:limit]
 
     def transaction(self, signature: str, commitment: Commitment) -> Landed | None:
-        """The transaction, if it is on the chain, has reached `commitment` and was not thrown away."""
+        """Return a transaction that is on the chain, has reached `commitment` and is still stored; else None."""
         landed = self.by_signature.get(signature)
         if landed is None or landed.slot < self.first_available or landed.slot not in self.chain(commitment):
             return None
@@ -125,19 +125,19 @@ class Ledger:
 
 
 def made_up_signature(number: int) -> str:
-    """A well-formed signature, the same for the same number."""
+    """Return a well-formed signature, the same for the same number."""
     return b58encode(hashlib.sha512(b"headrace signature %d" % number).digest())
 
 
 def made_up_key(name: str) -> str:
-    """A well-formed public key, the same for the same name."""
+    """Return a well-formed public key, the same for the same name."""
     return b58encode(hashlib.sha256(b"headrace key " + name.encode()).digest())
 
 
 def _transaction_json(
     signature: str, slot: int, mentions: Sequence[str], logs: Sequence[str], err: TxError
 ) -> dict[str, Any]:
-    """A legacy transaction with one instruction, to the first of `mentions`, in base64."""
+    """Return a legacy transaction with one instruction, to the first of `mentions`, in base64."""
     keys = [_PAYER, *(key for key in dict.fromkeys(mentions) if key != _PAYER)]
     if len(keys) == 1:
         keys.append(SYSTEM_PROGRAM)

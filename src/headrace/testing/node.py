@@ -27,7 +27,7 @@ _UNSENT_MAX: Final = 100_000
 
 @dataclass
 class PubSubFaults:
-    """What the PubSub side does wrong. Change at any time; the default is a node that is well."""
+    """Faults of the PubSub side; may be changed at any time. By default there are none."""
 
     refuse: bool = False
     """Handshakes are answered with `refuse_status`."""
@@ -39,27 +39,27 @@ class PubSubFaults:
     unanswered: set[str] = field(default_factory=set)
     """Methods that are never answered."""
     text_ids: str = ""
-    """Subscription ids are text: this, with the number in place of `{}`."""
+    """Subscription ids are text: this text, with the number in place of `{}`."""
     same_id: bool = False
     """All subscriptions get one id."""
     never_ack: bool = False
     """Requests are taken and never answered."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Method → error that it is answered with."""
+    """Method → error to answer with."""
     refuse_zstd: bool = False
     """`base64+zstd` is answered as invalid parameters."""
     silent: bool = False
     """Nothing is sent any more; the socket stays open and pings are answered."""
     dropped: set[str] = field(default_factory=set)
-    """Kinds (`logs`, `slot` …) that are not notified any more, while others are."""
+    """Kinds (`logs`, `slot` …) without further notifications, while others have them."""
     repeat: int = 1
     """How often each notification is sent."""
     reorder: bool = False
-    """Every two notifications change places."""
+    """Each two notifications are sent in reverse order."""
     wrong_ids: bool = False
-    """Notifications go out under subscription ids that nobody has."""
+    """Notifications carry unknown subscription ids."""
     shown: Callable[[dict[str, Any]], object] | None = None
-    """What is sent instead of the `transaction` of a `transactionNotification`."""
+    """Sent instead of the `transaction` of a `transactionNotification`."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Subscribed:
 
 
 class _Client:
-    """One connection's subscriptions and what waits to be sent."""
+    """One connection: its subscriptions, and the frames that wait to be sent."""
 
     def __init__(self) -> None:
         self.subscriptions: dict[int, _Subscribed] = {}
@@ -82,15 +82,15 @@ class _Client:
         try:
             self.unsent.put_nowait(message)
         except (ChannelClosed, ChannelFull):
-            pass  # a client that has gone, or does not read
+            pass  # the client has gone, or does not read
 
 
 class ScriptedNode:
-    """Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
+    """A node on loopback. Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
 
-    `advance_slot` and `emit_…` change the ledger and notify whoever subscribed, here and at the `mirrors`: nodes with
-    faults of their own that have the same ledger.  `send_raw` sends any bytes. `faults`
-    and `http_faults` make it misbehave. `requests` lists the methods that were called over WebSocket, in order.
+    `advance_slot` and `emit_…` change the ledger and notify subscribers, here and at the `mirrors`: nodes with faults
+    of their own that have the same ledger. `send_raw` sends any bytes. `faults` and `http_faults` make it misbehave.
+    `requests` lists the methods that were called over WebSocket, in order.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ScriptedNode:
         mirrors: "Sequence[ScriptedNode]" = (),
     ) -> None:
         self.whole_transactions = whole_transactions
-        """Whether `transactionSubscribe` is taken, as by Helius; others answer -32601."""
+        """Whether `transactionSubscribe` is accepted, as by Helius; other nodes answer -32601."""
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
@@ -143,7 +143,7 @@ class ScriptedNode:
         return self.http.url
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds; it is looked at after each request, connection and end of one."""
+        """Return when `condition` holds, which is checked after each request and each begin or end of a connection."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -164,7 +164,7 @@ class ScriptedNode:
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Begin the next slot: a `slotNotification`, and what it confirms and finalizes."""
+        """Begin the next slot: notify the slot, and whatever is confirmed and finalized by the slot."""
         slot = self.ledger.advance(parent=parent, skip=skip)
         info = {"slot": slot, "parent": self.ledger.parent(slot), "root": self.ledger.tip("finalized")}
         self._notify("slot", lambda known: info)
@@ -186,13 +186,13 @@ class ScriptedNode:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Land a transaction in `slot` (the head); `result` is a `getTransaction` result to answer with as it is."""
+        """Land a transaction in `slot` (default: the head); `result` is the `getTransaction` result to answer with."""
         landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
         self._notify_landed(landed, "processed")
         return landed
 
     def emit_account(self, pubkey: str, owner: str, data: bytes, *, lamports: int = 1_000_000) -> None:
-        """Write an account: account and program subscribers are told at once, whatever their commitment."""
+        """Write an account, and notify account and program subscribers at once, whatever their commitment."""
         account = self.ledger.accounts[pubkey] = Account(owner, data, lamports)
         slot = self.ledger.head
         self._notify("account", lambda known: _in_context(slot, _account(account, known.encoding)), key=pubkey)
@@ -205,7 +205,7 @@ class ScriptedNode:
             client.push(message)
 
     def drop_clients(self) -> None:
-        """Close every connection, politely."""
+        """Close every connection with a close frame."""
         for client in self._clients:
             client.unsent.close()
 
@@ -283,7 +283,7 @@ class ScriptedNode:
         return {"id": request["id"], "result": self._shown(subscription_id)}
 
     def _shown(self, number: int) -> int | str:
-        """A subscription's number as it is told."""
+        """Return a subscription's id as clients see it."""
         return self.faults.text_ids.format(number) if self.faults.text_ids else number
 
     def _notify_landed(self, landed: Landed, commitment: Commitment) -> None:
@@ -336,7 +336,7 @@ class ScriptedNode:
 
 
 def _mention(wanted: dict[str, Any]) -> str:
-    """The one key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
+    """Return the one key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
     return str((wanted.get("mentions") or wanted["accountInclude"])[0])
 
 
@@ -350,7 +350,7 @@ def _keyed(slot: int, pubkey: str, account: Account, known: _Subscribed) -> dict
 
 def _account(account: Account, encoding: str) -> dict[str, object]:
     data = account.data
-    if encoding == "base64+zstd":  # as a node does: streamed, so that the frame does not tell the size
+    if encoding == "base64+zstd":  # streamed, as by a node, so that the frame does not declare its size
         packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
         data = packer.compress(data) + packer.flush()
     return {

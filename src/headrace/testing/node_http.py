@@ -16,14 +16,14 @@ _BODY_MAX: Final = 1_000_000
 
 @dataclass
 class HttpFaults:
-    """What the HTTP side does wrong. Change at any time; the default is a node that is well."""
+    """Faults of the HTTP side; may be changed at any time. By default there are none."""
 
     status: int = 200
     """Answer every call with this status and no JSON."""
     retry_after: str = ""
     """The `Retry-After` header of such an answer."""
     refused_calls: int = 0
-    """So many calls are answered with `status`; 0 is all of them."""
+    """Calls that are answered with `status`; 0: all."""
     garbage: bytes | None = None
     """Answer 200 with these bytes."""
     hang: bool = False
@@ -35,9 +35,9 @@ class HttpFaults:
     wrong_id: bool = False
     """Answer under another id."""
     calls_left: int | None = None
-    """So many calls are answered, a batch counting as its calls; then 429 until this is set anew."""
+    """Calls that are answered, a batch counting as its calls; then 429 until this is set anew."""
     no_batches: bool = False
-    """A batch is answered with one error, as by nodes that take none."""
+    """A batch is answered with one error, as by nodes without batches."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class HttpFaults:
     statuses: dict[str, Any] = field(default_factory=dict)
     """Signature → its element of `getSignatureStatuses`, whatever the ledger says."""
     poison: str = ""
-    """A signature with which `getSignatureStatuses` is refused."""
+    """Signature that makes `getSignatureStatuses` fail."""
     nulls: int = 0
-    """So many times each transaction is "not found" before it is given."""
+    """Times that each transaction is "not found" before it is found."""
     lost: set[str] = field(default_factory=set)
     """Signatures that are listed but never found."""
     raw: Callable[[dict[str, Any]], Iterable[bytes]] | None = None
-    """Answer a request with these pieces, status line included, each sent when the last has gone; then hang up."""
+    """Answer a request with these pieces, status line included, each sent when the last has gone; then close."""
     pause_s: float = 0.0
     """Wait between the pieces of `raw`."""
     memo: str | None = None
@@ -75,7 +75,7 @@ class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
 class HttpRpc:
     """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
 
-    `requests` lists what was asked, in order, `calls` only the methods, `batches` how many calls each batch had.
+    `requests` lists the calls in order, `calls` only their methods, `batches` how many calls each batch had.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -122,7 +122,7 @@ class HttpRpc:
                 writer.write(answer)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, ValueError):
-            pass  # a client that hung up, or spoke something else
+            pass  # the client hung up, or sent something else than HTTP
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -140,7 +140,7 @@ class HttpRpc:
             await asyncio.sleep(self.faults.pause_s)
 
     async def _answer(self, body: bytes) -> bytes | None:
-        """The whole HTTP answer; None closes the connection."""
+        """Return the whole HTTP answer; None closes the connection."""
         faults = self.faults
         asked = msgspec.json.decode(body)
         requests = asked if isinstance(asked, list) else [asked]
@@ -234,7 +234,7 @@ class HttpRpc:
         return landed.result
 
     def _block(self, slot: int, commitment: Commitment) -> Any:
-        """The block with its signatures alone."""
+        """Return the block with its signatures alone."""
         if slot in self.faults.unblocked:
             raise RpcProblem(-32007, f"Slot {slot} was skipped, or missing due to ledger jump to recent snapshot")
         if slot not in self.ledger.chain(commitment):
@@ -274,7 +274,7 @@ class HttpRpc:
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes | None:
-    """The body of the next POST; None at the end of the connection."""
+    """Return the body of the next POST; None at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as end:

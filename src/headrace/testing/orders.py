@@ -1,4 +1,4 @@
-"""Fakes of the order flow's ports: a chain that does what a script says, and requests to place."""
+"""Fakes of the order flow's ports: a scripted chain, a venue with one quote, and orders to place."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ from headrace.orders.requests import TOKENS
 
 
 class ScriptedChain:
-    """A chain whose height moves only when told, and where a sent transaction lands only when the script says so.
+    """A chain whose height moves only by `move`, and where a sent transaction lands only by `land`.
 
     `on_send` gets each transaction sent; `land` puts one into a block. `before_look` and `before_height` run first in
-    those calls, to make things happen between two questions. `away` makes every question fail.
+    those calls, to make things happen between two calls. `away` makes every call fail.
     """
 
     def __init__(self, *, height: int = 1000, validity: int = 150) -> None:
@@ -37,7 +37,7 @@ class ScriptedChain:
         return Blockhash(f"bh{self.height}", self.height + self.validity)
 
     def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
-        """Sign whatever is given; the memo names the transaction."""
+        """Sign any instructions; the memo names the transaction."""
         memo = next(each.data.decode() for each in instructions if each.program_id == MEMO_PROGRAM)
         signature = f"{memo}:{blockhash.hash}"
         self.memos[signature] = memo
@@ -67,19 +67,19 @@ class ScriptedChain:
         self._ask()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def land(self, signed: Signed, landing: Landing | None = None) -> None:
-        """Into a block, unless its blockhash has ended."""
+        """Put a transaction into a block, unless its blockhash has expired."""
         if self.height <= signed.last_valid_height:
             self.landed.setdefault(signed.signature, landing or Landing("confirmed", None, None, BaseUnits(7)))
 
     def move(self, height: int) -> None:
-        """To this height, all of it final."""
+        """Move to this height, all of it final."""
         self.height = self.finalized = height
 
     def executions(self, memo: str) -> int:
-        """How often the order was executed."""
+        """Return how often the order was executed."""
         return sum(self.memos[s] == memo and landing.err is None for s, landing in self.landed.items())
 
     def _ask(self) -> None:
@@ -88,7 +88,7 @@ class ScriptedChain:
 
 
 class FixedVenue:
-    """A venue that always offers the same, or nothing; `stuck` makes it give no instructions."""
+    """A venue that always quotes the same amount; `away` makes quotes fail, `stuck` makes `swap` fail."""
 
     def __init__(self, name: str = "fixed", amount_out: int = 100, *, away: bool = False, stuck: bool = False) -> None:
         self.name, self.amount_out, self.away, self.stuck = name, amount_out, away, stuck
@@ -112,7 +112,7 @@ class FixedVenue:
 def new_order(
     order_id: str, now_ms: int, *, priority: int = 5, user_id: str = "u", expires_at_ms: int | None = None
 ) -> Order:
-    """A market order for 1 SOL, as intake would store it."""
+    """Return a market order for 1 SOL, as intake would store it."""
     return Order(
         id=order_id,
         request=OrderRequest(

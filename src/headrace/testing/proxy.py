@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can refuse, cut at a byte, stall, delay and throttle what passes through it."""
+"""A TCP proxy on loopback that can refuse, cut at a byte, stall, delay and throttle connections."""
 
 import asyncio
 import socket
@@ -11,11 +11,11 @@ from headrace.runtime.supervise import Supervisor
 
 _CHUNK = 65_536
 _TURNS_TO_BEGIN = 5
-"""Of the loop: so long after it was accepted a connection is known here, and can be ended."""
+"""Turns of the loop after which an accepted connection is known here, and can be ended."""
 
 
 class TcpProxy:
-    """Stands before a server: connect to `port` instead. Use as `async with TcpProxy("127.0.0.1", port) as proxy`.
+    """A proxy before a server: connect to `port`. Use as `async with TcpProxy("127.0.0.1", port) as proxy`.
 
     Faults are attributes and methods, and may change at any time: `refuse` (accepted and closed at once), `stalled`
     (bytes wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`.
@@ -24,7 +24,7 @@ class TcpProxy:
 
     def __init__(self, host: str, port: int, *, clock: Clock | None = None, waiting_bytes: int | None = None) -> None:
         self.upstream = (host, port)
-        """Where new connections go."""
+        """The server to which new connections go."""
         self._waiting_bytes = waiting_bytes
         self._clock = clock or SystemClock()
         self.refuse = False
@@ -49,7 +49,7 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for listener in self._server.sockets:  # a server that is closed at once would lose whom it has just accepted
+        for listener in self._server.sockets:  # a server that is closed at once would lose the connection just accepted
             asyncio.get_running_loop().remove_reader(listener.fileno())
         for _ in range(_TURNS_TO_BEGIN):
             await asyncio.sleep(0)
@@ -61,7 +61,7 @@ class TcpProxy:
 
     @property
     def upstream_ports(self) -> set[int]:
-        """Our ports of the connections to the server: by these it knows us."""
+        """The local ports of the connections to the server, by which the server knows them."""
         return {pipe.writer.get_extra_info("sockname")[1] for pipe in self._pipes} - {self.port}
 
     @property
@@ -151,7 +151,7 @@ class TcpProxy:
         tasks.cancel()
 
     def _shorten(self, sink: "_Pipe", chunk: bytes) -> bytes:
-        """As much of `chunk` as may still pass."""
+        """Return as much of `chunk` as may still pass."""
         if self._cut_at is not None:
             chunk = chunk[: self._cut_at - self.passed]
         if sink.cut_at is not None:

@@ -29,7 +29,7 @@ class Upstream(ChainUpstream):
 
     @property
     def unusable(self) -> RpcPubSubSettings:
-        return RpcPubSubSettings(ws_urls=("http://127.0.0.1:1",))
+        return RpcPubSubSettings(ws_urls=("http://127.0.0.1:1",), subscriptions=())
 
     def send_times(self, times: int) -> None:
         self.node.faults.repeat = times

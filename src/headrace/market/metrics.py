@@ -1,4 +1,4 @@
-"""What the market statistics count, exported when `/metrics` is read."""
+"""Metrics of the market statistics, read from their counts when `/metrics` is asked for."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 from headrace.market.stats import Stats
 
 
-class MarketMeasures(Collector):
-    """All begin with `headrace_market_`."""
+class MarketMetrics(Collector):
+    """The families whose names begin with `headrace_market_`."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -19,12 +19,12 @@ class MarketMeasures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for name, about, label, counts in (
-            ("trades", "trades told to the market statistics; retracted ones were applied before", "outcome",
+            ("trades", "trades given to the market statistics; retracted trades were applied before", "outcome",
              self._stats.trades),
             ("messages", "messages about mints", "type", self._stats.messages),
         ):  # fmt: skip
             family = CounterMetricFamily(f"headrace_market_{name}", about, labels=[label])
-            for value, count in list(counts.items()):  # this is another thread
+            for value, count in list(counts.items()):  # another thread counts meanwhile
                 family.add_metric([value], count)
             yield family
         about = "series forgotten to keep within the bounds"
