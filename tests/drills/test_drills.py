@@ -18,6 +18,7 @@ class Drill(NamedTuple):
 
 DRILLS: Final[tuple[Drill, ...]] = (
     Drill("new_program", 3, ("tests/programs",)),
+    Drill("trades_table", 6, ("tests/flow/test_recent_trades.py",)),
     Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
     Drill(
         "trailing_stop",
