@@ -9,7 +9,7 @@ from headrace.bench.cpu import spent_s, used_s
 BUSY = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass\nprint(); input()"
 
 
-def test_what_a_child_used_is_counted_and_nothing_else() -> None:
+def test_only_the_time_of_children_is_counted() -> None:
     before = used_s(os.getpid())
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", BUSY], stdin=pipe, stdout=pipe) as child:

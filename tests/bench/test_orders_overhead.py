@@ -12,7 +12,7 @@ from headrace.model.instructions import MOCK_SWAP_PROGRAM, Instruction, MockSwap
 from headrace.runtime.clock import ManualClock
 
 
-async def test_what_quotes_and_the_chain_took_is_not_ours(tmp_path: Path) -> None:
+async def test_the_time_of_quotes_and_chain_is_not_counted_as_overhead(tmp_path: Path) -> None:
     settings = MockChainSettings(file=str(tmp_path / "chain.db"), execution_ms="40")
     chain = MockChain(settings, ManualClock())
     one = BaseUnits(1)

@@ -334,7 +334,7 @@ async def test_a_token_that_is_not_above_all_before_it_claims_nothing(tested: Bu
         await tested.publish("order:1/b")
 
 
-async def test_two_publishers_of_one_lane_say_nothing_twice(tested: BusInTest) -> None:
+async def test_the_first_of_two_publishers_of_a_lane_is_refused(tested: BusInTest) -> None:
     first, second = await tested.bus.claim("orders"), await tested.bus.claim("orders")
     said = 0
     for writer in (first, second):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -38,6 +39,21 @@ QUICK: Final = msgspec.structs.replace(
     refill_signatures_max=500,
     refill_pages_max=50,
 )
+
+
+WAITS: Final = ("connect_timeout_s", "ack_timeout_s", "stall_s", "quiet_feed_s", "refill_s")
+SLOWNESS_MAX: Final = 20.0
+
+
+def slowness() -> float:
+    """Return how many times its processor time a piece of work takes now.
+
+    Waits for a silent node are so many times longer: where a process seldom runs, an honest one would count as silent.
+    """
+    began_s, used_s = time.perf_counter(), time.process_time()
+    while time.process_time() - used_s < 0.02:
+        pass
+    return min(SLOWNESS_MAX, max(1.0, (time.perf_counter() - began_s) / (time.process_time() - used_s)))
 
 
 class Attacked(Rig):
@@ -141,20 +157,21 @@ async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
 @asynccontextmanager
 async def attacked_source(*, beside: bool, capacity: int = 1000) -> AsyncIterator[Attacked]:
     """The hostile node first; `beside` an honest one, or alone."""
-    clock = SystemClock()
+    clock, slow = SystemClock(), slowness()
     async with AsyncExitStack() as stack:
         hostile = await stack.enter_async_context(ScriptedNode())
         honest = await stack.enter_async_context(ScriptedNode(mirrors=[hostile]))
         raw = await stack.enter_async_context(RawServer())
         nodes = [hostile, honest] if beside else [hostile]
         proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.ws_port)) for node in nodes]
-        rpc = Rpc([node.http_url for node in nodes], clock=clock, settings=RPC)
+        rpc = Rpc([node.http_url for node in nodes], clock=clock, settings=RpcSettings(timeout_s=RPC.timeout_s * slow))
         stack.push_async_callback(rpc.aclose)
         tasks = await stack.enter_async_context(Supervisor(clock))
         stack.callback(tasks.cancel)
         urls = tuple(f"ws://127.0.0.1:{proxy.port}" for proxy in proxies)
         metrics, health = Metrics(), Health()
-        settings = msgspec.structs.replace(QUICK, ws_urls=urls)
+        waits = {name: getattr(QUICK, name) * slow for name in WAITS}
+        settings = msgspec.structs.replace(QUICK, ws_urls=urls, **waits)
         source = RpcPubSub(settings, clock=clock, metrics=metrics, health=health, rpc=rpc)
         made = Attacked(honest, proxies, source, tasks)
         made.metrics, made.health, made.hostile, made.raw = metrics, health, hostile, raw

@@ -158,7 +158,7 @@ TestMarket.settings = settings(max_examples=examples(120), stateful_step_count=4
     ),
     st.integers(1, 5),
 )
-def test_what_is_held_back_is_told_in_time_and_never_too_often(
+def test_messages_that_are_held_back_come_in_time_and_never_too_often(
     steps: list[tuple[str, int, bool, int]], interval: int
 ) -> None:
     stats = Stats(MarketSettings(interval_slots=interval))
@@ -182,7 +182,7 @@ def test_what_is_held_back_is_told_in_time_and_never_too_often(
     assert said.keys() == trades.keys()
 
 
-def test_a_quiet_mint_says_its_last_word_when_the_chain_goes_on() -> None:
+def test_the_last_message_of_a_quiet_mint_comes_with_later_slots() -> None:
     stats = Stats(MarketSettings(interval_slots=3))
     assert len(market(stats.apply(trade(slot=10)))) == 1
     assert stats.apply(trade(slot=11, quote=30_000)) == []
@@ -193,7 +193,7 @@ def test_a_quiet_mint_says_its_last_word_when_the_chain_goes_on() -> None:
     assert stats.advance(99) == []
 
 
-def test_the_window_is_a_day_to_the_minute() -> None:
+def test_trades_of_a_day_to_the_minute_are_in_the_window() -> None:
     stats = every_trade()
     stats.apply(trade(slot=1, quote=20_000, final=True))
     (data,) = market(stats.apply(trade(slot=2, quote=30_000, time_s=NOON_S + DAY_S - 60, final=True)))
@@ -205,7 +205,7 @@ def test_the_window_is_a_day_to_the_minute() -> None:
     assert stats.minutes == 1
 
 
-def test_a_fork_is_taken_back_and_told_at_once() -> None:
+def test_trades_of_a_dead_slot_are_taken_back_with_a_message_at_once() -> None:
     stats = Stats(MarketSettings(interval_slots=100))
     stats.apply(trade(slot=10))
     stats.apply(trade(slot=11, quote=90_000, time_s=NOON_S + 2 * DAY_S))
@@ -230,7 +230,7 @@ def test_one_transaction_of_a_slot_is_withdrawn_and_the_others_stay() -> None:
     assert stats.trades == {"applied": 2, "retracted": 2}
 
 
-def test_what_is_not_known_is_null() -> None:
+def test_unknown_decimals_and_supply_make_null() -> None:
     stats = every_trade()
     told = stats.apply(trade(decimals=None, supply=None))
     assert of_type(told, "TokenPriceUpdate") == []
@@ -253,7 +253,7 @@ def test_dust_has_a_volume_but_no_price_and_nothing_is_no_trade() -> None:
     assert stats.trades["empty"] == 2
 
 
-def test_mints_and_minutes_are_bounded_and_who_traded_longest_ago_goes() -> None:
+def test_beyond_the_bounds_the_mint_that_traded_longest_ago_is_forgotten() -> None:
     stats = Stats(MarketSettings(mints_max=50, minutes_max=120))
     for number in range(5_000):
         slot = 1 + number // 100
@@ -327,6 +327,6 @@ def test_changes_and_caps_are_cut(base: int, quote: int, base_then: int, quote_t
         (999_999_999_999_9, 10, "999999999999.9"),
     ],
 )
-def test_ratios(numerator: int, denominator: int, text: str) -> None:
+def test_ratios_of_integers_are_written_as_decimals(numerator: int, denominator: int, text: str) -> None:
     digits = 13 if text.endswith(".9") else 12
     assert ratio_text(numerator, denominator, digits) == text

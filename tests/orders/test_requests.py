@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.model.orders import OrderRefused, OrderRequest
+from headrace.model.orders import OrderRefused, OrderRequest, Watch
 from headrace.orders.idempotency import fingerprint, names_of
 from headrace.orders.requests import begun, read_request
 
@@ -91,6 +91,7 @@ def test_every_field_makes_another_fingerprint() -> None:
             ("mode", "live"),
             ("client_order_id", None),
             ("expires_in_ms", 1),
+            ("watch", Watch(state={"n": 1})),
         )
     ]
     assert len(changed) == len(_fields())

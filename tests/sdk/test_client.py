@@ -87,7 +87,7 @@ async def test_a_reader_that_is_stuck_holds_up_no_other() -> None:
         assert await read(stuck, 50) == list(range(1, 51))
 
 
-async def test_letters_that_nobody_reads_hold_up_no_topic() -> None:
+async def test_unread_user_messages_hold_up_no_topic() -> None:
     """What a user is sent can't be left: once it is full, the rest is told as dropped."""
     async with open_scripted() as server, Client(server.url, queue=2) as client:
         letters, trades = client.subscribe("user:42"), client.subscribe(TOPIC)
@@ -134,14 +134,14 @@ async def test_history_is_paged_and_refused() -> None:
         (TOPIC, "/nowhere", 404, "HTTP Not Found (404)"),
     ],
 )
-async def test_a_final_no_is_raised(topic: str, path: str, code: int, message: str) -> None:
+async def test_a_final_refusal_is_raised(topic: str, path: str, code: int, message: str) -> None:
     async with run_gateway(topics_max=1) as running, Client(url_of(running, path)) as client:
         with pytest.raises(Refused) as refused:
             await anext(client.subscribe(topic))
     assert (refused.value.code, str(refused.value)) == (code, message)
 
 
-async def test_after_a_final_no_everything_is_refused() -> None:
+async def test_after_a_final_refusal_every_call_is_refused() -> None:
     async with run_gateway() as running, Client(url_of(running, "/nowhere")) as client:
         waiting = client.subscribe("slots")
         with pytest.raises(Refused):
@@ -151,7 +151,7 @@ async def test_after_a_final_no_everything_is_refused() -> None:
                 await refused()
 
 
-async def test_who_still_waits_when_the_client_is_closed() -> None:
+async def test_calls_that_wait_when_the_client_is_closed_are_refused() -> None:
     async with open_scripted() as server, Supervisor(SystemClock()) as tasks:
         async with Client(server.url) as client:
             trades = client.subscribe(TOPIC)
@@ -174,12 +174,12 @@ async def _refusal(client: Client) -> int:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "127.0.0.1", "", "ws://"])
-def test_what_is_no_address(url: str) -> None:
+def test_a_url_that_is_no_websocket_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"^url: got .*, expected a ws:// or wss:// URL$"):
         Client(url)
 
 
-def test_a_queue_of_nothing() -> None:
+def test_a_queue_of_zero_values_is_refused() -> None:
     with pytest.raises(ConfigError, match="queue: got 0, expected 1 or more"):
         Client("ws://127.0.0.1/ws", queue=0)
 

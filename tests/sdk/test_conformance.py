@@ -541,18 +541,18 @@ async def first_visit(visiting: Awaitable[Visit], client: Follower) -> Visit:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_in_python(name: str) -> None:
+async def test_python_client_keeps_every_promise_in_each_scenario(name: str) -> None:
     await SCENARIOS[name](python)
 
 
 @needs_node
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_in_node(name: str) -> None:
+async def test_node_client_keeps_every_promise_in_each_scenario(name: str) -> None:
     await SCENARIOS[name](node)
 
 
 @needs_node
-async def test_a_handshake_that_nobody_answers() -> None:
+async def test_a_handshake_without_answer_is_given_up_and_tried_again() -> None:
     """Another is tried: some runtimes never say that a connection was reset before it was open."""
     async with run_gateway() as running, TcpProxy("127.0.0.1", running.port) as proxy:
         proxy.stalled = True
@@ -564,7 +564,7 @@ async def test_a_handshake_that_nobody_answers() -> None:
 
 
 @needs_chromium
-async def test_in_chromium() -> None:
+async def test_browser_client_keeps_every_promise_in_each_scenario() -> None:
     """All of them in one browser, which takes a while to start."""
     async with chromium() as open_client:
         for name, run in SCENARIOS.items():

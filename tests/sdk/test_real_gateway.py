@@ -27,7 +27,7 @@ def sols(*amounts: str) -> list[dict[str, str]]:
     return [{"sol": sol} for sol in amounts]
 
 
-async def test_a_filter(open_client: Maker) -> None:
+async def test_a_filter_lets_only_its_events_pass(open_client: Maker) -> None:
     """Also over a cut, before which nothing that passes came for longer than the history reaches back."""
     options = {"filter": {"key": "sol", "cmp": "gte", "val": "1"}}
     async with (
@@ -46,7 +46,7 @@ async def test_a_filter(open_client: Maker) -> None:
         assert client.values == client.of_type("event")
 
 
-async def test_conflation(open_client: Maker) -> None:
+async def test_conflation_brings_the_newest_event_of_each_key(open_client: Maker) -> None:
     options = {"conflate": {"key": "mint", "every_ms": 50}, "onSlow": "conflate"}
     async with run_gateway() as running, open_client(Wanted(url_of(running), options=options)) as client:
         await client.go_on()
@@ -58,7 +58,7 @@ async def test_conflation(open_client: Maker) -> None:
         assert client.values == client.of_type("event")
 
 
-async def test_a_snapshot_of_what_passes(open_client: Maker) -> None:
+async def test_a_filtered_snapshot_has_only_items_that_pass(open_client: Maker) -> None:
     options = {"snapshot": True, "filter": {"key": "pubkey", "cmp": "in", "vals": ["A", "C"]}}
     async with (
         run_gateway() as running,
@@ -80,7 +80,7 @@ async def test_a_snapshot_of_what_passes(open_client: Maker) -> None:
             assert len(client.values) == 3
 
 
-async def test_letters_are_acknowledged(open_client: Maker) -> None:
+async def test_an_acknowledged_user_message_does_not_come_again(open_client: Maker) -> None:
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
     async with run_gateway(inbox=inbox) as running:
         await send(running, n=1)

@@ -18,7 +18,7 @@ from tests.examples import examples
 TOPIC = "trades:pump"
 
 
-class World:
+class ClientAndServer:
     """One client, one server with one topic, and the frames under way between them."""
 
     def __init__(self, capacity: int) -> None:
@@ -169,25 +169,25 @@ STEPS = st.lists(
 @settings(max_examples=examples(400))
 @given(STEPS, st.integers(1, 8))
 def test_nothing_is_lost_repeated_or_reordered_in_silence(steps: list[tuple[str, int]], capacity: int) -> None:
-    world = World(capacity)
-    world.deliver(2)
+    pair = ClientAndServer(capacity)
+    pair.deliver(2)
     for step, count in steps:
-        getattr(world, step)(count)
-    world.settle()
-    world.withheld.discard((world.epoch, world.top + 1))
-    world.publish(1)  # what the server lost last shows with what comes next
-    world.settle()
-    world.check()
+        getattr(pair, step)(count)
+    pair.settle()
+    pair.withheld.discard((pair.epoch, pair.top + 1))
+    pair.publish(1)  # what the server lost last shows with what comes next
+    pair.settle()
+    pair.check()
 
 
 @settings(max_examples=examples(200))
 @given(STEPS, st.integers(1, 8))
-def test_what_waits_is_bounded(steps: list[tuple[str, int]], capacity: int) -> None:
-    world = World(capacity)
+def test_a_full_feed_falls_behind_and_stays_within_its_capacity(steps: list[tuple[str, int]], capacity: int) -> None:
+    pair = ClientAndServer(capacity)
     for step, count in steps:
-        getattr(world, step)(count)
-        assert len(world.feed.items) <= capacity + 2  # and what was lost is told all the same
-        assert len(world.session.outbox) == 0
+        getattr(pair, step)(count)
+        assert len(pair.feed.items) <= capacity + 2  # and what was lost is told all the same
+        assert len(pair.session.outbox) == 0
 
 
 def live(*wanted: Wanted) -> tuple[Session, list[Feed]]:
@@ -221,14 +221,14 @@ def answer(session: Session, command: Any, kind: str = "subscribed", **data: Any
         '{"type":"subscribed","id":1}',
     ],
 )  # fmt: skip
-def test_what_is_unreadable_is_said(text: str) -> None:
+def test_an_unreadable_frame_ends_the_connection(text: str) -> None:
     session, _ = live(Wanted("a"))
     with pytest.raises(Unreadable):
         session.receive(text)
 
 
 @given(st.text() | st.from_regex(r'\{"type":"(event|ping|lag|snapshot|error|history)","data":.*\}'))
-def test_garbage_raises_nothing_else(text: str) -> None:
+def test_any_text_is_read_or_raises_unreadable_or_refused(text: str) -> None:
     session, _ = live(Wanted("a"))
     try:
         session.receive(text)
@@ -237,13 +237,13 @@ def test_garbage_raises_nothing_else(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"type":"news","data":[1]}', '{"type":"event","topic":"b"}', '{"type":"lag"}'])
-def test_what_is_not_for_us_is_left_alone(text: str) -> None:
+def test_frames_of_unknown_topics_and_types_change_nothing(text: str) -> None:
     session, (feed,) = live(Wanted("a"))
     assert session.receive(text) == []
     assert [item.value for item in feed.items] == [None]
 
 
-def test_a_few_commands_at_a_time() -> None:
+def test_commands_beyond_the_limit_wait_for_answers() -> None:
     session = Session()
     feeds = [Feed(Wanted(f"t{number}"), 4) for number in range(20)]
     for feed in feeds:
@@ -258,7 +258,7 @@ def test_a_few_commands_at_a_time() -> None:
     assert all(feed.standing is Standing.LIVE for feed in feeds)
 
 
-def test_a_topic_is_followed_once() -> None:
+def test_following_a_topic_twice_is_refused() -> None:
     session, (feed,) = live(Wanted("a"))
     with pytest.raises(ValueError, match="a: already subscribed"):
         session.subscribe(Feed(Wanted("a"), 4))
@@ -270,7 +270,7 @@ def test_a_topic_is_followed_once() -> None:
     assert not again.items  # that was the first one's
 
 
-def test_not_now_is_asked_again_and_never_is_refused() -> None:
+def test_a_temporary_error_is_asked_again_and_a_final_error_is_raised() -> None:
     session, (feed,) = live(Wanted("a"))
     call = history_call("a", None, 10, reverse=False)
     session.call(call)
@@ -305,7 +305,7 @@ def test_a_call_outlives_its_connection() -> None:
     assert [call.page.top.offset for call in calls if isinstance(call, Call) and call.page] == [9] * 11
 
 
-def test_an_unsubscribe_that_was_refused_for_now_is_said_again() -> None:
+def test_an_unsubscribe_that_was_refused_for_now_is_sent_again() -> None:
     session, (feed,) = live(Wanted("a"))
     session.leave(feed)
     command = json.loads(session.outbox.popleft())

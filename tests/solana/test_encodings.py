@@ -71,7 +71,7 @@ def test_a_frame_without_declared_size_is_read() -> None:
         (["", "base64+zstd"], "bad_zstd"),
     ],
 )
-def test_refused(written: object, reason: str) -> None:
+def test_bytes_that_break_their_encoding_are_refused(written: object, reason: str) -> None:
     with pytest.raises(BadInputError) as caught:
         bytes_of(written, size_max=LIMIT)
     assert caught.value.reason == reason

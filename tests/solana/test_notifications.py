@@ -20,7 +20,7 @@ def _frames(name: str) -> list[Any]:
 LOGS, ACCOUNTS = _frames("logsNotification"), _frames("programNotification")
 
 
-def test_real_logs() -> None:
+def test_recorded_log_notifications_are_read() -> None:
     for frame in LOGS:
         value = frame["params"]["result"]["value"]
         told = update_from_notification(frame, **STAMP)
@@ -29,7 +29,7 @@ def test_real_logs() -> None:
         assert told.slot == frame["params"]["result"]["context"]["slot"]
 
 
-def test_real_accounts() -> None:
+def test_recorded_account_notifications_are_read() -> None:
     for frame in ACCOUNTS:
         keyed = frame["params"]["result"]["value"]
         told = update_from_notification(frame, **STAMP)
@@ -47,7 +47,7 @@ def test_an_account_notification_gets_its_pubkey_from_the_subscription() -> None
     assert told == update_from_notification(ACCOUNTS[0], **STAMP)
 
 
-def test_a_transaction_notification() -> None:
+def test_a_transaction_notification_is_read() -> None:
     result = entry("1DnjawZs").document["result"]
     inside = {name: result[name] for name in ("transaction", "meta", "version")}
     params = {"subscription": 1, "result": {"signature": "…", "slot": result["slot"], "transaction": inside}}
@@ -57,7 +57,7 @@ def test_a_transaction_notification() -> None:
 
 
 @pytest.mark.parametrize("frame", [None, [], 1, {}, {"method": "slotNotification"}, {"method": 5}])
-def test_other_frames(frame: Any) -> None:
+def test_other_frames_are_refused(frame: Any) -> None:
     with pytest.raises(BadInputError) as caught:
         update_from_notification(frame, **STAMP)
     assert caught.value.reason == "unknown_notification"
@@ -65,13 +65,13 @@ def test_other_frames(frame: Any) -> None:
 
 @pytest.mark.parametrize("params", [None, {}, {"result": None}, {"result": {"context": {"slot": 1}}}])
 @pytest.mark.parametrize("kind", ["logs", "program", "account"])
-def test_frames_without_content(kind: str, params: Any) -> None:
+def test_frames_without_content_are_refused(kind: str, params: Any) -> None:
     with pytest.raises(BadInputError) as caught:
         update_from_notification({"method": f"{kind}Notification", "params": params}, **STAMP)
     assert caught.value.reason == "bad_shape"
 
 
-def test_a_transaction_notification_without_a_transaction() -> None:
+def test_a_transaction_notification_without_a_transaction_is_refused() -> None:
     params: Any = {"result": {"transaction": None}}
     with pytest.raises(BadInputError) as caught:
         update_from_notification({"method": "transactionNotification", "params": params}, **STAMP)

@@ -28,7 +28,7 @@ async def client(*nodes: ScriptedNode, breakers: list[Breaker] | None = None, **
         await rpc.aclose()
 
 
-async def test_the_methods() -> None:
+async def test_each_method_returns_the_typed_result() -> None:
     async with ScriptedNode(confirm_lag=2) as node, client(node) as rpc:
         first = node.emit_transaction([KEY], ["Program log: a"])
         for _ in range(5):
@@ -91,7 +91,7 @@ async def test_errors_say_by_class_whether_to_try_again(code: int, again: bool) 
 @pytest.mark.parametrize(
     "body", [b"<html>", b"", b"{", b"[]", b'{"a":' * 10_000, b"\xff\xfe", b'{"id":"x","result":5}', b'{"result":5}']
 )
-async def test_what_is_no_answer_may_be_asked_again(body: bytes) -> None:
+async def test_an_answer_that_is_no_json_rpc_may_be_asked_again(body: bytes) -> None:
     async with ScriptedNode() as node, client(node) as rpc:
         node.http_faults.garbage = body
         with pytest.raises(TransientError):
@@ -213,7 +213,7 @@ async def test_urls_never_show_their_secrets() -> None:
     await rpc.aclose()
 
 
-def test_limits_that_make_no_sense() -> None:
+def test_settings_without_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="no endpoint"):
         Rpc([], clock=ManualClock())
     with pytest.raises(msgspec.ValidationError):

@@ -139,7 +139,7 @@ async def test_invalid_utf8_is_no_defect_of_ours(text: bytes) -> None:
         ('{"id":%d,"error":"busy"}', "not a JSON-RPC answer"),
     ],
 )
-async def test_envelopes(envelope: str, expected: int | str) -> None:
+async def test_envelopes_of_other_requests_or_shapes_are_refused(envelope: str, expected: int | str) -> None:
     async with ScriptedNode() as node, client(node) as rpc:
         node.http_faults.raw = lambda request: body(envelope.replace("%d", str(request["id"])).encode())
         if isinstance(expected, int):
@@ -264,7 +264,7 @@ async def test_another_transaction_is_refused_in_every_encoding_and_version() ->
             assert await rpc.get_transaction(wanted.signature) == wanted.result
 
 
-async def test_an_answer_that_drips_ends_with_the_time_for_the_call() -> None:
+async def test_an_answer_in_small_pieces_ends_with_the_time_for_the_call() -> None:
     async with ScriptedNode() as node:
         rpc = Rpc([node.http_url], clock=SystemClock(), settings=RpcSettings(timeout_s=0.2))
         node.http_faults.raw = lambda _: (b"HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\n", *repeat(b" ", 900))

@@ -32,5 +32,5 @@ def test_what_was_charged_but_not_executed_has_nothing_to_store(err: object) -> 
 
 
 @pytest.mark.parametrize("result", [None, {}, {"meta": None}, {"meta": 7}, [], "text"])
-def test_without_an_outcome_all_is_lacking(result: object) -> None:
+def test_a_transaction_without_meta_lacks_every_part(result: object) -> None:
     assert not_stored(result) == ("meta",)

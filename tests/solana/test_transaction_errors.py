@@ -25,7 +25,7 @@ from headrace.solana.transaction_errors import transaction_error
         (struct.pack("<IBI", 8, 2, 99), {"bincode": "080000000263000000"}),
     ],
 )
-def test_errors(raw: bytes, error: object) -> None:
+def test_bincode_errors_are_read_as_json_rpc_writes_them(raw: bytes, error: object) -> None:
     assert transaction_error(raw) == error
 
 

@@ -246,14 +246,14 @@ def _edit(edit: str, value: Any) -> Any:
         ("version", "v1", "bad_shape"),
     ],
 )
-def test_malformed(edit: str, value: Any, reason: str) -> None:
+def test_malformed_input_is_refused_with_its_reason(edit: str, value: Any, reason: str) -> None:
     with pytest.raises(BadInputError) as caught:
         read("transactions", _edit(edit, value))
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(("result", "reason"), [(None, "not_found"), ([], "bad_shape"), ("x", "bad_shape")])
-def test_no_transaction_at_all(result: Any, reason: str) -> None:
+def test_null_and_other_types_are_refused(result: Any, reason: str) -> None:
     with pytest.raises(BadInputError) as caught:
         transaction_from_rpc(result, **STAMP)
     assert caught.value.reason == reason

@@ -60,12 +60,12 @@ def _comparable(told: WireTransaction) -> Any:
     )
 
 
-def test_there_are_real_ones_of_every_version() -> None:
+def test_recorded_transactions_have_every_version() -> None:
     assert {parse_wire(raw).version for raw in WIRES} == {"legacy", 0, 1}
 
 
 @pytest.mark.parametrize("raw", WIRES)
-def test_read_as_solders_reads_it(raw: bytes) -> None:
+def test_real_bytes_are_read_as_by_solders(raw: bytes) -> None:
     assert _comparable(parse_wire(raw)) == _as_solders_has_it(raw)
 
 
@@ -93,7 +93,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("raw", [WIRES[0], WIRES[-1]])
-def test_nothing_missing_and_nothing_left(raw: bytes) -> None:
+def test_bytes_that_end_early_or_late_are_refused(raw: bytes) -> None:
     for end in range(len(raw)):
         with pytest.raises(BadInputError):
             parse_wire(raw[:end])
@@ -101,7 +101,7 @@ def test_nothing_missing_and_nothing_left(raw: bytes) -> None:
         parse_wire(raw + b"\0")
 
 
-def test_longer_than_any_transaction() -> None:
+def test_more_bytes_than_any_transaction_has_are_refused() -> None:
     with pytest.raises(BadInputError) as caught:
         parse_wire(bytes(SIZE_MAX + 1))
     assert caught.value.reason == "too_large"

@@ -46,7 +46,7 @@ def test_keys_and_signature_in_base58_base64_or_numbers() -> None:
         assert _read(document) == update(entry(DLMM).file)
 
 
-def test_inside_a_subscribe_update_with_numbers_as_text() -> None:
+def test_a_subscribe_update_with_numbers_as_text_is_read() -> None:
     document = entry(DLMM).document
     document["slot"] = str(document["slot"])
     document["transaction"]["meta"]["fee"] = "5000"
@@ -76,7 +76,7 @@ def test_an_error_reads_as_json_rpc_writes_it() -> None:
 
 
 @pytest.mark.parametrize("enveloped", [False, True])
-def test_an_account(enveloped: bool) -> None:
+def test_an_account_update_is_read(enveloped: bool) -> None:
     account = {"pubkey": [7] * 32, "owner": pybase64.b64encode_as_string(b"\x08" * 32), "lamports": "5", "data": "AQID"}
     told: Any = {"account": {**account, "writeVersion": "9"}, "slot": "12", "isStartup": False}
     read = account_from_yellowstone_json({"filters": [], "account": told} if enveloped else told, **STAMP)
@@ -104,7 +104,7 @@ def test_an_account(enveloped: bool) -> None:
         ("index", -1, "bad_shape"),
     ],
 )
-def test_malformed(place: str, value: Any, reason: str) -> None:
+def test_malformed_input_is_refused_with_its_reason(place: str, value: Any, reason: str) -> None:
     document = copy.deepcopy(entry(DLMM).document)
     document["transaction"][place] = value
     with pytest.raises(BadInputError) as caught:

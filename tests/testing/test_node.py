@@ -24,7 +24,7 @@ def test_a_made_up_transaction_reads_as_a_real_one() -> None:
     assert update.instructions[0].program_id == KEY
 
 
-def test_forks_and_commitments() -> None:
+def test_a_fork_changes_the_chain_and_its_commitments() -> None:
     ledger = Ledger(confirm_lag=1, root_lag=2)
     left = ledger.advance()
     on_left = ledger.land([KEY])
@@ -40,7 +40,7 @@ def test_forks_and_commitments() -> None:
     assert ledger.transaction(on_left.signature, "processed") is None
 
 
-async def test_it_notifies_by_commitment_and_forgets_a_seen_signature() -> None:
+async def test_a_node_notifies_by_commitment_and_ends_a_signature_subscription() -> None:
     async with ScriptedNode(confirm_lag=1) as node, connect(node.ws_url) as socket:
         request = {"jsonrpc": "2.0", "id": 1, "method": "logsSubscribe"}
         params = [{"mentions": [KEY]}, {"commitment": "confirmed"}]

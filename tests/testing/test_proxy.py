@@ -46,7 +46,7 @@ async def read_all(proxy: TcpProxy) -> bytes:
     return received
 
 
-async def test_it_passes_everything_on() -> None:
+async def test_bytes_pass_in_both_directions() -> None:
     async with proxied() as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         assert await reader.readexactly(len(TEXT)) == TEXT
@@ -99,7 +99,7 @@ async def test_a_server_that_is_away_closes_the_client() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_one_who_comes_as_it_ends_is_sent_away(turns: int, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_connection_that_comes_as_the_proxy_ends_is_closed(turns: int, recwarn: pytest.WarningsRecorder) -> None:
     """Whichever turn of the loop it is: no connection is left behind."""
 
     with socket.socket() as visitor:

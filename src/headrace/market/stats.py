@@ -27,9 +27,9 @@ class Stats:
     Messages that are held back come with the first update of a later slot (`advance`). Slots are counted from the
     highest slot known, so trades that come late keep to the same pace.
 
-    A trade counts once it is applied. Until it is final a decision can take it back: then messages say at once how its
-    mint stands without it. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, those of the slot that came
-    first are taken as final.
+    A trade counts once it is applied. Until a trade is final a decision can take it back: then messages of its mint
+    follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that came first
+    count as final.
 
     A mint has a series for each quote. Beyond the settings' bounds the series that traded longest ago is forgotten; if
     it trades again it begins anew, and `since` in its messages says so.
@@ -48,7 +48,7 @@ class Stats:
         """Forget all series; the counts go on."""
         self.minutes = 0
         """Minutes held, of all series together."""
-        self._series: OrderedDict[Key, Series] = OrderedDict()  # that which traded longest ago first
+        self._series: OrderedDict[Key, Series] = OrderedDict()  # the series that traded longest ago first
         self._undecided = Undecided[Entry](PENDING_SLOTS_MAX, PENDING_TRADES_MAX)
         self._due: dict[int, dict[Key, Series]] = {}  # slot → series of which something is held back until then
         self._head = 0

@@ -197,7 +197,7 @@ class FactConsumer(Protocol):
     Delivery: each fact once, in this process, from its start on; nothing is kept for a consumer that comes later. A
     call brings what followed from one update, after the bus has the messages made of it. The same event comes again
     under its id where its slot died and happened anew, where its trade's mints became known (`again`), and after
-    `Restarted`.
+    `Restarted`; a transaction comes again for each further feed that is not of its programs.
 
     Settlement: a fact of a `certain` origin stands, and no decision concerns it. Any other waits for its slot's
     `Confirmed`, then for `Finalized`, after which it stands, or for `Dead`, which takes it back. One of an `unproven`

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from headrace.adapters import load_class
-from headrace.bus import Bus, Writer
+from headrace.bus import Writer
 from headrace.chains import CHAINS, Chain
 from headrace.chains.mock import MockChainSettings
 from headrace.config import Config, CoreSettings
@@ -23,6 +23,7 @@ from headrace.database import Patience
 from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.facts import News
 from headrace.model.redact import redact
 from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
@@ -37,6 +38,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor, Work
 from headrace.venues import VENUES, Venue
 from headrace.venues.mock_market import MockMarketSettings
@@ -94,13 +96,14 @@ class OrderHalf:
         self,
         tasks: Supervisor,
         metrics: Metrics,
-        bus: Bus | None = None,
+        facts: Sinks[News] | None = None,
         writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Begin to work and to hear what other processes commit.
 
-        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        With a `writer`, order events are published; with `facts`, resting orders follow the trades among them, whose
+        newest slot is `head`.
         """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
@@ -118,10 +121,10 @@ class OrderHalf:
             publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
             tasks.start("orders", "publish", apart(publisher.run), restart=again())
-        if bus is not None:
+        if facts is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.subscribe(triggers.hear_trades, kinds=("trades",))
+            facts.attach(triggers.hear)
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())

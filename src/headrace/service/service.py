@@ -180,7 +180,7 @@ class Service:
             self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+                orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
             tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
