@@ -1,17 +1,15 @@
 """The chain as the order flow sees it: sign, send, look, count heights. Port and register."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
-from headrace.model.amounts import BaseUnits
+from headrace.adapters import Register
 from headrace.model.errors import TransientError
-from headrace.model.instructions import Instruction, Signed
-from headrace.model.updates import TxError
+from headrace.model.transactions import Answer, Depth, Instruction, Landing, Signed
 
-Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
+__all__ = ["CHAINS", "Answer", "Blockhash", "Chain", "Depth", "Landing"]
 
 
 class Blockhash(msgspec.Struct, frozen=True):
@@ -19,26 +17,6 @@ class Blockhash(msgspec.Struct, frozen=True):
 
     hash: str
     last_valid_height: int
-
-
-class Landing(msgspec.Struct, frozen=True):
-    """A transaction that is in a block. `err` None: it did what it should; else it changed nothing but its fee.
-
-    `reason` is the constant for that error (`slippage_exceeded`, `chain_error`).
-    """
-
-    depth: Depth
-    err: TxError
-    reason: str | None = None
-    amount_out: BaseUnits | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What one node says about a signature. `landing` None: this node knows none, and it knows heights up to
-    `height`, which may be behind what other nodes know."""
-
-    landing: Landing | None
-    height: int
 
 
 class Chain(Protocol):
@@ -84,5 +62,5 @@ class Chain(Protocol):
         """Release what it holds."""
 
 
-CHAINS: Final[Mapping[str, str]] = MappingProxyType({"mock": "headrace.chains.mock:MockChain"})
-"""Name → "module:Class", imported when first used."""
+CHAINS: Final[Register[Chain]] = Register("chains", {"mock": "headrace.chains.mock:MockChain"})
+"""All chains. `[orders] chain` names the one that is used."""

@@ -5,17 +5,18 @@ import random
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 
+from headrace.adapters import Context
 from headrace.chains import Answer, Blockhash, Landing
 from headrace.config import Setting
 from headrace.database.sqlite import SqliteThread
 from headrace.model.amounts import BaseUnits
 from headrace.model.base58 import b58encode
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.instructions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
+from headrace.model.transactions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
 from headrace.runtime.clock import Clock
 
 GENESIS_MS: Final = 1_600_000_000_000
@@ -36,7 +37,10 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """`[mock_chain]`. Chances are per call, from 0 to 1; the same seed draws the same fates."""
 
     file: Annotated[
-        str, Setting("ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",))
+        str,
+        Setting(
+            "ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",), kind="file"
+        ),
     ] = "headrace-mock-chain.db"
     execution_ms: Annotated[
         str,
@@ -90,6 +94,14 @@ class MockChain:
     The ledger counts executions for itself: `executions` tells of each memo how often it was executed, whatever the
     orders' own store believes.
     """
+
+    Settings: ClassVar = MockChainSettings
+    SECTION: ClassVar = "mock_chain"
+
+    @classmethod
+    async def open(cls, settings: MockChainSettings, context: Context) -> Self:
+        """Return the chain; its file is opened with the first call. Raises ConfigError for a range that is none."""
+        return cls(settings, context.clock)
 
     def __init__(self, settings: MockChainSettings, clock: Clock) -> None:
         low, _, high = settings.execution_ms.partition("-")

@@ -76,4 +76,4 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""What every process has; app.py adds the sections of its adapters."""
+"""The sections of every process; `service/settings.py` adds those of rooms and adapters."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from headrace.config.fields import fields_of
+from headrace.config.fields import fields_of, keys_of
 from headrace.config.inputs import Inputs, Origin, read_inputs
 from headrace.config.resolve import build, resolve
 from headrace.model.errors import ConfigError, HeadraceError
@@ -84,6 +84,16 @@ class Config:
         settings = self._settings[struct]
         assert isinstance(settings, struct)
         return settings
+
+    def files(self, struct: type[msgspec.Struct]) -> dict[str, str]:
+        """Return the files that a section names for the process to write: environment name (or key) → path."""
+        settings = self.section(struct)
+        fields = {name: self._fields[key] for name, key in keys_of(self._sections, struct).items()}
+        return {
+            field.setting.env[0] if field.setting.env else field.key: path
+            for name, field in fields.items()
+            if field.setting.kind == "file" and (path := getattr(settings, name))
+        }
 
     def describe(self) -> list[Row]:
         """All settings in the order of their sections."""
