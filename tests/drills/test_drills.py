@@ -18,7 +18,11 @@ class Drill(NamedTuple):
 
 DRILLS: Final[tuple[Drill, ...]] = (
     Drill("new_program", 3, ("tests/programs",)),
-    Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
+    Drill(
+        "tcp_source",
+        5,
+        ("tests/contracts/test_sources.py", "tests/config/test_docs.py", "-k", "line_tcp or lists_every_setting"),
+    ),
     Drill(
         "trailing_stop",
         4,
