@@ -17,6 +17,8 @@ class Drill(NamedTuple):
 
 
 DRILLS: Final[tuple[Drill, ...]] = (
+    # The third file is the reference of settings, which `python -m tests.config.test_docs` writes.
+    Drill("second_venue", 3, ("tests/contracts/test_venues.py", "tests/config/test_docs.py")),
     Drill("new_program", 3, ("tests/programs",)),
     Drill("trades_table", 6, ("tests/flow/test_recent_trades.py",)),
     Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
