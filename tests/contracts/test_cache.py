@@ -39,7 +39,7 @@ def registered(name: str) -> Make:
 class CacheInTest:
     """A cache, the bus whose messages its writer applies, and a log of these messages."""
 
-    def __init__(self, make: Make, **bounds: int) -> None:
+    def __init__(self, make: Make, **bounds: Any) -> None:
         self.bus = LocalBus(BusSettings(), ManualClock(), "gen")
         self.cache = make(CacheSettings(**bounds), Metrics())
         self.writer: CacheWriter | None = None

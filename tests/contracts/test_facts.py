@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from headrace.market import MarketSettings
 
 from headrace.bus import BusSettings
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
+from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.facts import (
