@@ -18,11 +18,8 @@ class Drill(NamedTuple):
 
 DRILLS: Final[tuple[Drill, ...]] = (
     Drill("new_program", 3, ("tests/programs",)),
-    Drill(
-        "tcp_source",
-        5,
-        ("tests/contracts/test_sources.py", "tests/config/test_docs.py", "-k", "line_tcp or lists_every_setting"),
-    ),
+    Drill("trades_table", 6, ("tests/flow/test_recent_trades.py",)),
+    Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
     Drill(
         "trailing_stop",
         4,
@@ -36,6 +33,18 @@ DRILLS: Final[tuple[Drill, ...]] = (
         "order_status",
         3,
         ("tests/orders/test_machine.py", "tests/contracts/test_store.py", "-k", "not postgres"),
+    ),
+    Drill(
+        "client_message",
+        7,
+        (
+            "tests/gateway/test_asyncapi.py::test_every_frame_that_the_protocol_can_build_is_told",
+            "tests/gateway/test_asyncapi.py::test_every_command_is_told",
+            "tests/gateway/test_reference.py",
+            "tests/protocol/test_shapes.py",
+            "-k",
+            "topics or frame or command or javascript or python",
+        ),
     ),
 )
 
