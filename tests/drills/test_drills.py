@@ -34,6 +34,18 @@ DRILLS: Final[tuple[Drill, ...]] = (
         3,
         ("tests/orders/test_machine.py", "tests/contracts/test_store.py", "-k", "not postgres"),
     ),
+    Drill(
+        "client_message",
+        7,
+        (
+            "tests/gateway/test_asyncapi.py::test_every_frame_that_the_protocol_can_build_is_told",
+            "tests/gateway/test_asyncapi.py::test_every_command_is_told",
+            "tests/gateway/test_reference.py",
+            "tests/protocol/test_shapes.py",
+            "-k",
+            "topics or frame or command or javascript or python",
+        ),
+    ),
 )
 
 

@@ -46,7 +46,7 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class OrderHalf:
-    """What takes and executes orders. `worker` is None where other processes execute them; `kept`: where they are."""
+    """Parts that take and execute orders. `worker` is None where others execute; `kept` says where orders are."""
 
     store: Store
     chain: Chain
@@ -72,13 +72,13 @@ class OrderHalf:
         probes.add("orders", partial(self._check_orders, tasks), required=False)
 
     async def _check_venues(self, *, thorough: bool) -> None:
-        """One that gives quotes is enough."""
+        """Raise TransientError when no venue gives quotes."""
         said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
         if all(isinstance(each, Exception) for each in said):
             raise TransientError("no venue gives quotes")
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
-        """Whether every order can be read, and whatever works on them runs."""
+        """Raise TransientError while an order can't be read, or a task of the orders is broken."""
         if count := len(self.store.unreadable.order_ids):
             raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
@@ -127,7 +127,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Other workers need not wait for the leases of one that broke."""
+        """Run the worker; give its leases back if it breaks, so that other workers need not wait for their end."""
         assert self.worker is not None
         try:
             await self.worker.run()
@@ -137,7 +137,7 @@ class OrderHalf:
 
 
 async def _apart(work: Work) -> None:
-    """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
+    """Turn an InvariantError of the orders into a TransientError: the stream goes on, and the work is begun again."""
     try:
         await work()
     except InvariantError as error:
