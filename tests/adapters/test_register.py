@@ -53,7 +53,7 @@ def context() -> Context:
         health=Health(clock),
         tasks=Supervisor(clock),
         rpc=rpc,
-        programs=Programs.load(),
+        programs=Programs.load,
         resolve=str,
         generation="gen",
     )

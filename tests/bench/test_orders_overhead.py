@@ -8,7 +8,7 @@ import msgspec
 from headrace.bench.orders_overhead import QUOTE_MS, _overhead
 from headrace.chains.mock import MockChain, MockChainSettings
 from headrace.model.amounts import BaseUnits
-from headrace.model.instructions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, memo
+from headrace.model.transactions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, memo
 from headrace.runtime.clock import ManualClock
 
 

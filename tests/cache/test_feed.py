@@ -69,7 +69,7 @@ async def fed_cache(queue_bytes: int = 1000, clock: ManualClock | None = None) -
 
 def keys(snapshot: Snapshot | None) -> list[str]:
     assert snapshot is not None
-    return [message.label.key for message in snapshot.items if message.label is not None]
+    return [message.label.key for message in snapshot.items if isinstance(message.label, Label)]
 
 
 async def test_a_slow_cache_holds_up_no_publisher_but_whoever_wants_a_snapshot() -> None:

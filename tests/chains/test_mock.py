@@ -12,7 +12,7 @@ import pytest
 from headrace.chains.mock import MockChain, MockChainSettings
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.instructions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed, memo
+from headrace.model.transactions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed, memo
 from headrace.runtime.clock import ManualClock
 
 BLOCK_MS, VALIDITY, FINALITY = 250, 150, 32

@@ -10,7 +10,7 @@ import pytest
 from headrace.cli import main
 from headrace.config.fields import fields_of
 from headrace.runtime import log
-from headrace.service.service import SECTIONS
+from headrace.service.settings import SECTIONS
 from tests.cli.command import NOWHERE, Result
 
 Headrace = Callable[..., Result]

@@ -49,7 +49,7 @@ def test_version_help_and_mistypes_import_nothing_heavy(arguments: tuple[str, ..
 def test_listen_and_orders_do_not_import_the_server() -> None:
     code = "import headrace.cli.listening, headrace.cli.ordering, sys; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"litestar", "headrace.service.service"}.isdisjoint(shown.stdout.split())
+    assert {"litestar", "headrace.service.server"}.isdisjoint(shown.stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [(), ("orders",)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.fields import fields_of
-from headrace.service.service import SECTIONS
+from headrace.service.settings import SECTIONS
 from tests.cli.conftest import Headrace
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from headrace.config import CoreSettings, Features, load
 from headrace.config.render import reference
-from headrace.service.service import SECTIONS
+from headrace.service.settings import SECTIONS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "reference" / "configuration.md"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting, WrongSettings, load, render
 from headrace.config.inputs import FILE_BYTES_MAX
 from headrace.model.errors import ConfigError
-from headrace.service import service as app
+from headrace.service import settings as app
 from tests.config.sections import KEY, SECTIONS, Gate, Node
 from tests.examples import examples
 

@@ -85,7 +85,7 @@ async def context_for(upstream: Upstream) -> AsyncIterator[Context]:
             health=Health(clock),
             tasks=tasks,
             rpc=rpc,
-            programs=PROGRAMS,
+            programs=lambda: PROGRAMS,
             resolve=no_names,
             generation="test",
         )

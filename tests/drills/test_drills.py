@@ -17,6 +17,7 @@ class Drill(NamedTuple):
 
 
 DRILLS: Final[tuple[Drill, ...]] = (
+    Drill("new_program", 3, ("tests/programs",)),
     Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
     Drill(
         "trailing_stop",

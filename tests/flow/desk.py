@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
-from headrace.service import service as app
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.settings import SECTIONS
 
 BODY = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5, "slippage": 0.5, "type": "market"}
 WAY = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "CONFIRMED"]
@@ -87,7 +87,7 @@ async def desk(folder: Path, *, without: Sequence[str] = (), **settings: str) ->
         **settings,
     }
     env = {name: value for name, value in env.items() if name not in without}
-    service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
+    service = await asyncio.to_thread(lambda: Service(load(SECTIONS, env=env, dotenv=None, toml=None)))
     stop = asyncio.Event()
     async with Supervisor(SystemClock()) as tasks:
         serving = tasks.start("test", "service", partial(service.run, stop))

@@ -12,8 +12,8 @@ from headrace.config import load
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
 from headrace.sdk import Client, NotRecovered, Subscription
-from headrace.service import service as app
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.settings import REGISTERS, Registers
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.mainnet import FOLDER, PUMP
@@ -79,19 +79,19 @@ async def life(
     *topics: str,
     toml: Path | None = None,
     without: Sequence[str] = (),
-    prepare: Callable[[Service], None] = lambda _: None,
+    registers: Registers = REGISTERS,
     **settings: str,
 ) -> AsyncIterator[Life]:
     """A running service whose node sits behind a proxy, and one client that listens to `topics`.
 
-    `settings` are environment; what is to come from the `toml` file is `without` a name there. `prepare` gets the
-    service before it runs.
+    `settings` are environment; what is to come from the `toml` file is `without` a name there. `registers` are
+    the adapters that the settings choose from.
     """
     async with ScriptedNode() as node, TcpProxy("127.0.0.1", node.ws_port) as proxy:
         env = {**QUICK, "SOLANA_RPC_WS": proxy_url(proxy), "SOLANA_RPC_URL": node.http_url, **settings}
         env = {name: value for name, value in env.items() if name not in without}
-        service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=toml)))
-        prepare(service)
+        config = await asyncio.to_thread(lambda: load(registers.sections(), env=env, dotenv=None, toml=toml))
+        service = await asyncio.to_thread(lambda: Service(config, registers=registers))
         alive = Life(node, proxy, service)
         stop = asyncio.Event()
         async with Supervisor(SystemClock()) as tasks:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from headrace.config import load
 from headrace.runtime.supervise import Supervisor
-from headrace.service import service as app
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.settings import SECTIONS
 from tests.gateway.test_tls import name_shown, write_pair
 
 QUIET = {"SERVER_PORT": "0", "TRANSACTION_LISTENER_ENABLED": "false"}
@@ -15,7 +15,7 @@ QUIET = {"SERVER_PORT": "0", "TRANSACTION_LISTENER_ENABLED": "false"}
 async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
     tls = write_pair(tmp_path, "old")
     env = QUIET | {"TLS_CERT_FILE": tls.cert_file, "TLS_KEY_FILE": tls.key_file}
-    service = await asyncio.to_thread(lambda: Service(load(app.SECTIONS, env=env, dotenv=None, toml=None)))
+    service = await asyncio.to_thread(lambda: Service(load(SECTIONS, env=env, dotenv=None, toml=None)))
     stop = asyncio.Event()
     async with Supervisor(service.clock) as tasks:
         tasks.start("test", "service", lambda: service.run(stop))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from headrace.model.events import Publication
+from tests.facts import traded
 from tests.flow.desk import BODY, KEY, WAY, desk
 
 
@@ -127,7 +127,7 @@ async def test_an_executed_order_becomes_final(tmp_path: Path) -> None:
         assert (await client.http.get(f"/api/orders/{order_id}")).json()["finality"] == "finalized"
 
 
-async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> None:
+async def test_a_limit_order_waits_for_a_trade(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         body = {"type": "limit", "limitPrice": "100", "slippage": None, "clientOrderId": "limit-1"}
         order_id = await client.place(**body)
@@ -136,16 +136,8 @@ async def test_a_limit_order_waits_for_a_trade_on_the_bus(tmp_path: Path) -> Non
         assert (order["resting"], order["minOut"]) == (True, None)
         assert order["trigger"] == {"when": "at_least", "out": "1", "per": "10", "price": "100"}
         for quote in (99, 101):
-            data = {
-                "mint": order["mintIn"],
-                "quote_mint": order["mintOut"],
-                "base_amount": "1000",
-                "quote_amount": str(quote),
-            }
-            body_of_trade = b'"event_id":"e%d","data":%b,"chain":{}' % (quote, json.dumps(data).encode())
-            writer = client.service.writers["ingest"]
-            trade = Publication(f"trades:{order['mintIn']}", "event", body_of_trade)
-            await writer.publish(writer.batch([trade]))
+            trade = traded(order["mintIn"], order["mintOut"], 1000, quote, event_id=f"e{quote}")
+            client.service.pipeline.consumers.deliver([trade])
         frames = await client.follow(f"/ws/{order_id}")
         assert [frame.get("event") for frame in frames[1:4]] == ["accepted", "triggered", "claimed"]
         assert frames[2]["trigger"] == {"out": "101", "per": "1000", "price": "101", "eventId": "e101"}

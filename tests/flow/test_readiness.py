@@ -14,11 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from headrace.bus import Batch, BusSettings, Lane
+from headrace.adapters import Register
+from headrace.bus import Batch, Bus, Lane
 from headrace.bus.memory import MemoryBus
 from headrace.model.errors import TransientError
 from headrace.model.events import Position
-from headrace.service.service import PARTS, Service
+from headrace.service.server import PARTS
+from headrace.service.settings import REGISTERS
 from headrace.testing import postgres
 from tests.flow.desk import BODY, Desk, ask, desk
 from tests.flow.life import life
@@ -360,10 +362,8 @@ class AwayBus(MemoryBus):
 
 
 async def test_a_pipeline_whose_messages_the_bus_refuses() -> None:
-    def prepare(service: Service) -> None:
-        service.bus = AwayBus(BusSettings(), service.clock, "test")
-
-    async with life(prepare=prepare) as alive:
+    buses = Register[Bus]("bus", {"memory": f"{__name__}:AwayBus"})
+    async with life(registers=REGISTERS._replace(buses=buses)) as alive:
         bus = alive.service.bus
         assert isinstance(bus, AwayBus)
         client = Desk(urlsplit(alive.url).port or 0, alive.service)

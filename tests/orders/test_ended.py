@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from headrace.chains import Answer, Landing
 from headrace.model.amounts import BaseUnits
-from headrace.model.instructions import Signed
 from headrace.model.orders import OrderStatus
+from headrace.model.transactions import Signed
 from headrace.orders.decisions import ChainStatus, judge_final
 from headrace.orders.ended import Finality
 from headrace.orders.intake import portfolio_of

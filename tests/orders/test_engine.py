@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from headrace.chains import Blockhash, Landing
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.instructions import Signed
 from headrace.model.orders import Change, Order, OrderRequest, OrderStatus, Quote
+from headrace.model.transactions import Signed
 from headrace.orders.decisions import least_out
 from headrace.orders.engine import Engine, Held
 from headrace.orders.store import Rate

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from headrace.chains import Answer, Chain, Landing
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import TransientError
-from headrace.model.instructions import Signed
 from headrace.model.orders import Attempt, Change, EventKind, LeaseLost, Order, Quote
+from headrace.model.transactions import Signed
 from headrace.orders import decisions, engine, verbs
 from headrace.orders.decisions import AttemptVerdict, ChainStatus
 from headrace.orders.engine import Engine

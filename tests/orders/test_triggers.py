@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from headrace.model.amounts import BaseUnits
-from headrace.model.events import Message
+from headrace.model.facts import Traded
 from headrace.model.orders import Order, OrderStatus, Trigger
 from headrace.order_types import ORDER_TYPES, OrderBody, register
 from headrace.orders.store import Rate
@@ -18,6 +18,7 @@ from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.testing.orders import FixedVenue, new_order
+from tests.facts import traded
 from tests.orders.life import Life, begin
 from tests.orders.trailing_stop import TrailingStop
 
@@ -31,16 +32,13 @@ def resting(order_id: str, trigger: Trigger = LIMIT, **more: Any) -> Order:
     return replace(order, request=replace(order.request, trigger=trigger))
 
 
-def trade(order: Order, base: int, quote: int, *, flipped: bool = False, slot: int | None = None) -> Message:
-    """One on the bus: so much of the order's token in, for so much of its token out."""
+def trade(order: Order, base: int, quote: int, *, flipped: bool = False, slot: int = 1) -> Traded:
+    """Return a trade of so much of the order's token in, for so much of its token out."""
     mints = [order.request.token_in.mint, order.request.token_out.mint]
-    amounts = [str(base), str(quote)]
+    amounts = [base, quote]
     if flipped:
         mints, amounts = mints[::-1], amounts[::-1]
-    data = {"mint": mints[0], "quote_mint": mints[1], "base_amount": amounts[0], "quote_amount": amounts[1]}
-    chain = {} if slot is None else {"slot": str(slot)}
-    body = b'"event_id":"e1","data":%b,"chain":%b' % (json.dumps(data).encode(), json.dumps(chain).encode())
-    return Message(topic=f"trades:{mints[0]}", epoch="e", offset=1, kind="event", body=body)
+    return traded(mints[0], mints[1], amounts[0], amounts[1], slot=slot)
 
 
 class Market:
@@ -53,12 +51,12 @@ class Market:
         self.triggers = Triggers(life.store, self.clock, Metrics(), lambda: self.head)
         life.store.attach(self.triggers.hear_orders)
 
-    async def hears(self, *messages: Message) -> None:
+    async def hears(self, *facts: Traded) -> None:
         """As in a process that has just started: what rests is read, the trades come, what is due is triggered."""
         async with Supervisor(SystemClock()) as tasks:
             running = tasks.start("test", "triggers", self.triggers.run)
             await self._settled()
-            self.triggers.hear_trades(messages)
+            self.triggers.hear(facts)
             await self._settled()
             running.cancel()
 
@@ -100,18 +98,18 @@ async def test_what_is_no_price_wakes_nobody(tmp_path: Path) -> None:
         none = trade(order, 1, 10**9)
         await Market(life).hears(
             trade(order, 0, 10), trade(order, -1, -10), trade(other, 1, 10**9),
-            replace(none, body=b'"event_id":"e","data":{"mint":null}'), replace(none, body=b"junk"),
-            replace(none, kind="retract"), replace(none, topic="trades:pump"),
+            replace(none, trade=replace(none.trade, mint=None, quote_mint=None)),
+            replace(none, trade=replace(none.trade, quote_mint=None)),
         )  # fmt: skip
         assert await life.store.claim(1, 0, FREE) == []
 
 
 @pytest.mark.parametrize(
     ("head", "slot", "wakes"),
-    [(1000, 849, False), (1000, 850, True), (None, 1, True), (9, 9, True), (1000, None, True)],
+    [(1000, 849, False), (1000, 850, True), (None, 1, True), (9, 9, True)],
 )
 async def test_what_fills_a_gap_of_long_ago_is_no_price(
-    tmp_path: Path, head: int | None, slot: int | None, wakes: bool
+    tmp_path: Path, head: int | None, slot: int, wakes: bool
 ) -> None:
     """It may be older than the order, and the market elsewhere by now."""
     async with begin(tmp_path) as life:
@@ -143,7 +141,7 @@ async def test_an_order_that_is_placed_while_the_market_is_heard(tmp_path: Path)
             order = resting(life.order_id)
             await life.store.accept(order, [], "")
             await market._settled()
-            market.triggers.hear_trades([trade(order, 1, 10)])
+            market.triggers.hear([trade(order, 1, 10)])
             await market._settled()
             running.cancel()
         assert len(await life.store.claim(1, 0, FREE)) == 1
@@ -199,7 +197,7 @@ async def test_a_price_that_the_venues_never_have_costs_little(tmp_path: Path) -
 
             async def rests_after(trades: int) -> int:
                 for _ in range(trades):
-                    market.triggers.hear_trades([trade(order, 1, 10)])
+                    market.triggers.hear([trade(order, 1, 10)])
                     await market._settled()
                     await life.live()
                     await market._settled()

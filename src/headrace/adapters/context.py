@@ -22,7 +22,8 @@ class Context:
     """Parts of a process that an adapter may use between `open` and `close`.
 
     The process owns each part and closes none of them before the adapter is closed. `tasks` runs the adapter's own
-    tasks; the adapter cancels them in `close`. `resolve` returns a program's id by name and raises KeyError for an
+    tasks; the adapter cancels them in `close`. `programs` returns the layouts of all programs, loaded with the first
+    call, which takes a while: call it in a thread. `resolve` returns a program's id by name and raises KeyError for an
     unknown name. `generation` begins the epochs of all topics: random for a live service, so that no client takes one
     life of the service for another; the recording's id for a replay, which must be the same each time.
     """
@@ -32,7 +33,7 @@ class Context:
     health: Health
     tasks: Supervisor
     rpc: Rpc
-    programs: Programs
+    programs: Callable[[], Programs]
     resolve: Callable[[str], str]
     generation: str
     patience: Patience = None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace.chains.mock import MockChain
-from headrace.config import CORE_SECTIONS, Config, load
+from headrace.config import Config, load
 from headrace.model.errors import HeadraceError, TransientError
 from headrace.model.orders import TERMINAL, Order, OrderRefused
 from headrace.orders.intake import Intake
@@ -30,7 +30,9 @@ from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.service import orders as assembly
+from headrace.service.orders import open_orders
+from headrace.service.settings import SECTIONS
+from headrace.service.worker import lend
 from headrace.testing import postgres
 
 LEASE_MS: Final = 1500
@@ -147,7 +149,7 @@ async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dic
         "DATABASE_URL": database_url,
         "MOCK_CHAIN_SEED": str(args.seed),
     }
-    config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=settings, dotenv=None, toml=None)
+    config = load(SECTIONS, env=settings, dotenv=None, toml=None)
     luck = random.Random(args.seed)  # noqa: S311
     started_s = time.monotonic()
     async with _open(config) as (store, chain):
@@ -182,7 +184,10 @@ async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dic
 
 @asynccontextmanager
 async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
-    async with assembly.open_orders(config, SystemClock(), Metrics(), work=False) as orders:
+    async with (
+        lend(config, SystemClock(), Metrics()) as context,
+        open_orders(config, context, work=False) as orders,
+    ):
         assert isinstance(orders.chain, MockChain)
         yield orders.store, orders.chain
 

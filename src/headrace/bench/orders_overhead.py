@@ -25,7 +25,7 @@ from headrace.bench.orders import HEADRACE, new_database, serving
 from headrace.chains.mock import MockChainSettings
 from headrace.orders.store import STORES
 from headrace.testing import postgres
-from headrace.venues.mock_market import MockMarketSettings
+from headrace.venues.mock import MockMarketSettings
 
 QUOTE_MS: Final = MockMarketSettings().quote_ms
 TAKES_S: Final = QUOTE_MS / 1000 + sum(map(int, MockChainSettings().execution_ms.split("-"))) / 2000

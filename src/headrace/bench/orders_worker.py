@@ -10,14 +10,15 @@ from msgspec.structs import replace
 
 from headrace.adapters import load_class
 from headrace.chains import CHAINS
-from headrace.config import CORE_SECTIONS, Config, load
+from headrace.config import Config, load
 from headrace.model.orders import Change, EventKind, OrderStatus
 from headrace.orders.engine import Engine, Held
 from headrace.orders.store import STORES
 from headrace.runtime import log
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.service import orders as assembly
+from headrace.service.settings import SECTIONS
+from headrace.service.worker import run_worker
 from headrace.venues import VENUES
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     Workers are forked from a process that has imported everything, as thousands are killed and replaced.
     """
     log.configure("warning", "console")
-    config = load({**CORE_SECTIONS, **assembly.SECTIONS}, env=dict(os.environ), dotenv=None, toml=None)
+    config = load(SECTIONS, env=dict(os.environ), dotenv=None, toml=None)
     for register in (STORES, CHAINS, VENUES):
         for target in register.values():
             load_class(target)
@@ -54,7 +55,7 @@ def _work(config: Config, engine: type[Engine]) -> NoReturn:
     """Work until killed; the parent's clean-up is not run here."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        asyncio.run(assembly.run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))
+        asyncio.run(run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))
     except BaseException as error:  # noqa: BLE001  (to the log; `raise` would run the parent's loop)
         sys.stderr.write(f"{error!r}\n")
     os._exit(1)

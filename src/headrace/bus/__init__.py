@@ -11,7 +11,9 @@ from headrace.model.events import Message, Position, Publication
 
 
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds that every bus keeps."""
+    """`[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
+
+    kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
 
     history_size: Annotated[
         int, msgspec.Meta(ge=0, le=1_000_000), Setting("messages kept per topic", env=("BUS_HISTORY_SIZE",))
@@ -165,4 +167,4 @@ REPEATS: Final = 64
 """Batches of a lane that are remembered, so that a repeat is recognised."""
 
 BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
-"""Name → "module:Class"."""
+"""All buses. `[bus] kind` names the one that is used."""

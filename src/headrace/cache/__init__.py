@@ -11,7 +11,9 @@ from headrace.model.events import Message, Position
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds that every cache keeps."""
+    """`[cache]`: which cache, and the bounds that every cache keeps. The settings of a cache extend these."""
+
+    kind: Annotated[str, Setting("the cache, by its name in the register", env=("CACHE_KIND",))] = "memory"
 
     items_max: Annotated[
         int,
@@ -86,4 +88,4 @@ class Cache(Snapshots, Protocol):
 
 
 CACHES: Final = Register[Cache]("cache", {"memory": "headrace.cache.memory:MemoryCache"})
-"""Name → "module:Class"."""
+"""All caches. `[cache] kind` names the one that is used."""

@@ -9,7 +9,7 @@ import msgspec
 from headrace.adapters import Context
 from headrace.cache import CacheSettings, Snapshot
 from headrace.model.errors import FencedError
-from headrace.model.events import Label, Message, Position
+from headrace.model.events import Label, Message, Position, Promotion, Retraction
 from headrace.model.states import has_state
 from headrace.runtime.metrics import Metrics
 
@@ -21,24 +21,6 @@ EVENT_BYTES: Final = 800
 
 Place: TypeAlias = tuple[str, str]
 """A topic and a key."""
-
-
-class _Retract(msgspec.Struct):
-    class Data(msgspec.Struct):
-        event_ids: list[str]
-
-    data: Data
-
-
-class _Promote(msgspec.Struct):
-    class Data(msgspec.Struct):
-        slot: str
-
-    data: Data
-
-
-_retract = msgspec.json.Decoder(_Retract)
-_promote = msgspec.json.Decoder(_Promote)
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +87,7 @@ class MemoryCache:
         self._unchanged: OrderedDict[Place, None] = OrderedDict()  # least recently changed first
         self._bytes = 0
         self._evicted = metrics.counter("cache_evicted", "Items forgotten because there were too many")
-        self._unread = metrics.counter("cache_unread", "Messages whose body was not as expected")
+        self._unlabelled = metrics.counter("cache_unread", "Retracts without a label: what they take back is not known")
         metrics.gauge("cache_items", "Items kept for snapshots").set_function(lambda: len(self._unchanged))
         metrics.gauge("cache_bytes", "Bytes of all items kept for snapshots").set_function(lambda: self._bytes)
 
@@ -171,18 +153,17 @@ class MemoryCache:
         else:
             self._topics.move_to_end(name)
         topic.offset = message.offset
-        if message.label is not None:
-            self._put(name, topic, message, message.label)
-            return
-        try:
-            if message.kind == "retract":
-                for event_id in _retract.decode(b"{%b}" % message.body).data.event_ids:
-                    self._take_back(name, topic, event_id)
-            elif message.kind == "promote":
-                topic.confirmed = max(topic.confirmed, int(_promote.decode(b"{%b}" % message.body).data.slot))
-        except (msgspec.DecodeError, ValueError, RecursionError):
+        label = message.label
+        if isinstance(label, Label):
+            self._put(name, topic, message, label)
+        elif isinstance(label, Retraction):
+            for event_id in label.event_ids:
+                self._take_back(name, topic, event_id)
+        elif isinstance(label, Promotion):
+            topic.confirmed = max(topic.confirmed, label.slot)
+        elif message.kind == "retract":
             topic.complete = False
-            self._unread.inc()
+            self._unlabelled.inc()
 
     def _put(self, name: str, topic: _Topic, message: Message, label: Label) -> None:
         """Put an event on top of its key's chain."""

@@ -1,17 +1,15 @@
 """The chain as the order flow sees it: sign, send, look, count heights. Port and register."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
-from headrace.model.amounts import BaseUnits
+from headrace.adapters import Register
 from headrace.model.errors import TransientError
-from headrace.model.instructions import Instruction, Signed
-from headrace.model.updates import TxError
+from headrace.model.transactions import Answer, Depth, Instruction, Landing, Signed
 
-Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
+__all__ = ["CHAINS", "Answer", "Blockhash", "Chain", "Depth", "Landing"]
 
 
 class Blockhash(msgspec.Struct, frozen=True):
@@ -19,26 +17,6 @@ class Blockhash(msgspec.Struct, frozen=True):
 
     hash: str
     last_valid_height: int
-
-
-class Landing(msgspec.Struct, frozen=True):
-    """A transaction that is in a block. `err` None: it did what it should; else it changed nothing but its fee.
-
-    `reason` is the constant for that error (`slippage_exceeded`, `chain_error`).
-    """
-
-    depth: Depth
-    err: TxError
-    reason: str | None = None
-    amount_out: BaseUnits | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What one node says about a signature. `landing` None: this node knows none, and it knows heights up to
-    `height`, which may be behind what other nodes know."""
-
-    landing: Landing | None
-    height: int
 
 
 class Chain(Protocol):
@@ -56,7 +34,7 @@ class Chain(Protocol):
     """Called, on the event loop, with the error when the node could not be asked."""
 
     async def blockhash(self) -> Blockhash:
-        """A recent one."""
+        """Return a recent blockhash."""
 
     def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
         """Return the transaction of these instructions, signed by `owner`; nothing is sent.
@@ -69,20 +47,20 @@ class Chain(Protocol):
         """Hand the bytes to a node. Returning does not mean that they land; raising does not mean that they don't."""
 
     async def finalized_height(self) -> int:
-        """The height of the newest block that no fork can take back."""
+        """Return the height of the newest block that no fork can take back."""
 
     async def look(self, signature: str) -> Answer:
-        """What is known about a signature, in the whole history and not only among recent ones."""
+        """Return what the node knows about a signature, in the whole history and not only among recent ones."""
 
     async def changed(self, signature: str, timeout_s: float) -> None:
         """Return when there may be news of this signature, or after `timeout_s`. A hint: look."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when it can't be asked, or takes nothing, for now. `thorough`: it just failed."""
+        """Raise TransientError while the node can't be asked, or takes nothing. `thorough`: the last check failed."""
 
     async def close(self) -> None:
-        """Release what it holds."""
+        """Release what the chain holds."""
 
 
-CHAINS: Final[Mapping[str, str]] = MappingProxyType({"mock": "headrace.chains.mock:MockChain"})
-"""Name → "module:Class", imported when first used."""
+CHAINS: Final[Register[Chain]] = Register("chains", {"mock": "headrace.chains.mock:MockChain"})
+"""All chains. `[orders] chain` names the one that is used."""

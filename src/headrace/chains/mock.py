@@ -5,17 +5,18 @@ import random
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 
+from headrace.adapters import Context
 from headrace.chains import Answer, Blockhash, Landing
 from headrace.config import Setting
 from headrace.database.sqlite import SqliteThread
 from headrace.model.amounts import BaseUnits
 from headrace.model.base58 import b58encode
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.instructions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
+from headrace.model.transactions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
 from headrace.runtime.clock import Clock
 
 GENESIS_MS: Final = 1_600_000_000_000
@@ -36,7 +37,10 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """`[mock_chain]`. Chances are per call, from 0 to 1; the same seed draws the same fates."""
 
     file: Annotated[
-        str, Setting("ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",))
+        str,
+        Setting(
+            "ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",), kind="file"
+        ),
     ] = "headrace-mock-chain.db"
     execution_ms: Annotated[
         str,
@@ -90,6 +94,14 @@ class MockChain:
     The ledger counts executions for itself: `executions` tells of each memo how often it was executed, whatever the
     orders' own store believes.
     """
+
+    Settings: ClassVar = MockChainSettings
+    SECTION: ClassVar = "mock_chain"
+
+    @classmethod
+    async def open(cls, settings: MockChainSettings, context: Context) -> Self:
+        """Return the chain; its file is opened with the first call. Raises ConfigError for a range that is none."""
+        return cls(settings, context.clock)
 
     def __init__(self, settings: MockChainSettings, clock: Clock) -> None:
         low, _, high = settings.execution_ms.partition("-")
@@ -186,7 +198,7 @@ class MockChain:
         return row if written else None
 
     async def _find(self, signature: str) -> dict[str, Any] | None:
-        """A row never changes, so one that was found need not be read again."""
+        """Return the row of a signature. Rows never change, so a row that was found is not read again."""
         row = self._found.get(signature)
         if row is None:
             row = await self._ledger.ask(partial(_find, signature), writes=False)
@@ -210,7 +222,7 @@ class MockChain:
             raise TransientError("the node could not be asked")
 
     def _fate(self, signed: Signed, now_ms: int) -> dict[str, Any]:
-        """What will become of bytes that arrive now: when they land, on which fork first, with what result."""
+        """Return what will become of bytes that arrive now: when they land, on which fork first, with what result."""
         settings = self._settings
         swap, _ = _transactions.decode(signed.raw)
         luck = _Luck(f"{settings.seed}:{signed.signature}")
@@ -238,7 +250,7 @@ class MockChain:
         }
 
     def _landing(self, row: dict[str, Any], now_ms: int) -> Landing | None:
-        """What a node knows at `now_ms`."""
+        """Return the landing that a node knows of at `now_ms`."""
         on_fork = row["vanishes_at"] is not None and row["seen_at"] <= now_ms < row["vanishes_at"]
         landed = row["lands_at"] is not None and row["lands_at"] <= now_ms
         if not landed:

@@ -11,7 +11,7 @@ from headrace.cli import decoding, minting, recordings, serving
 from headrace.config import Config, CoreSettings, load, render
 from headrace.model.errors import ConfigError
 from headrace.runtime.log import configure
-from headrace.service import service as app
+from headrace.service.settings import REGISTERS, SECTIONS
 
 
 def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
@@ -22,7 +22,8 @@ def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
     env = {**unless_set, **os.environ}
     if arguments.port is not None:
         env["SERVER_PORT"] = str(arguments.port)
-    config = load(app.SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
+    config = load(SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
+    REGISTERS.check(config)
     core = config.section(CoreSettings)
     configure(core.log_level, core.log_format)
     return config
@@ -37,7 +38,7 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """A port that something else has is no reason for a newcomer to see nothing: then any free one will do."""
+    """Run the demo; on a free port if another program has the usual one, so that a newcomer sees the demo at once."""
     try:
         return _demo_once(arguments)
     except ConfigError as error:

@@ -19,8 +19,9 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
-from headrace.service import service as app
+from headrace.service.stream import chosen
 from headrace.service.updates import load_programs, new_outlet, new_recorder
+from headrace.service.worker import lend
 from headrace.sources.recording import Recording
 
 PROGRESS_S = 5.0
@@ -37,26 +38,26 @@ def record(config: Config, file: Path, *, seconds: float | None, append: bool = 
 
 async def _record(config: Config, file: Path, seconds: float | None, append: bool) -> None:
     stop = asyncio.Event()
-    service = app.Service(config)
+    clock = SystemClock()
     intake = new_outlet("recorder")
-    recorder = new_recorder(file, config, service.clock, append=append)
+    recorder = new_recorder(file, config, clock, append=append)
 
     async def tell() -> None:
         while True:
-            await service.clock.sleep(PROGRESS_S)
+            await clock.sleep(PROGRESS_S)
             print(f"{recorder.recorded} updates recorded", file=sys.stderr)
 
     async def end() -> None:
         if seconds is not None:
-            await service.clock.sleep(seconds)
+            await clock.sleep(seconds)
             stop.set()
 
     with stopped_by_signals(stop):
-        async with Supervisor(service.clock) as tasks:
+        async with lend(config, clock, Metrics()) as context, Supervisor(clock) as tasks:
+            sources = [await choice.open(context) for choice in chosen(config)]
             writing = tasks.start("recorder", "run", partial(recorder.run, intake))
-            source = app.open_nodes(service)
             others = [
-                tasks.start("source", "run", partial(source.run, intake)),
+                *(tasks.start("source", "run", partial(source.run, intake)) for source in sources),
                 tasks.start("recorder", "progress", tell),
                 tasks.start("recorder", "end", end),
             ]
@@ -66,7 +67,6 @@ async def _record(config: Config, file: Path, seconds: float | None, append: boo
             await asyncio.wait(others)
             intake.close()
             await asyncio.wait([writing])
-        await service.rpc.aclose()
     print(f"{recorder.recorded} updates recorded in {file}", file=sys.stderr)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
+from headrace.adapters import Context
 from headrace.cli.arguments import SERVER_URL
 from headrace.cli.listening import print_values
 from headrace.config import Config, CoreSettings
@@ -26,8 +27,9 @@ from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
-from headrace.service import orders as assembly
-from headrace.service.service import Service
+from headrace.service.server import Service
+from headrace.service.worker import run_worker
+from headrace.sources import Source
 from headrace.sources.recording import Recording, header_of
 
 DEMO: Final = "demo.hrec"
@@ -50,7 +52,7 @@ def work(config: Config) -> int:
         stop = asyncio.Event()
         with stopped_by_signals(stop):
             _log.info("working", concurrency=config.section(CoreSettings).queue_max_concurrency)
-            await assembly.run_worker(config, SystemClock(), Metrics(), stop)
+            await run_worker(config, SystemClock(), Metrics(), stop)
 
     run(until_signal())
     return 0
@@ -96,7 +98,7 @@ def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, An
 
 
 def generation_of(file: Path) -> str:
-    """A recording's id, with which its epochs begin. Raises BadInputError that names the file if it is none."""
+    """Return a recording's id, with which its epochs begin. Raises BadInputError that names a file that is none."""
     try:
         return header_of(file).id
     except BadInputError as error:
@@ -104,9 +106,12 @@ def generation_of(file: Path) -> str:
 
 
 def _player(config: Config, file: Path, *, speed: float | None, loop: bool, orders: bool) -> Service:
+    async def open_recording(context: Context) -> Source:
+        return Recording(file, context.clock, speed=speed, loop=loop)
+
     return Service(
         config,
-        source=lambda service: Recording(file, service.clock, speed=speed, loop=loop),
+        source=open_recording,
         generation=generation_of(file),
         play=True,
         orders=orders,

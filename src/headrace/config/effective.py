@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from headrace.config.fields import fields_of
+from headrace.config.fields import fields_of, keys_of
 from headrace.config.inputs import Inputs, Origin, read_inputs
 from headrace.config.resolve import build, resolve
 from headrace.model.errors import ConfigError, HeadraceError
@@ -80,13 +80,23 @@ class Config:
         return tuple(path for path in (self._dotenv, self._toml) if path is not None)
 
     def section(self, struct: type[S]) -> S:
-        """The settings of one section as they are now. Raises KeyError for a type that is not a section."""
+        """Return the current settings of one section. Raises KeyError for a type that is not a section."""
         settings = self._settings[struct]
         assert isinstance(settings, struct)
         return settings
 
+    def files(self, struct: type[msgspec.Struct]) -> dict[str, str]:
+        """Return the files that a section names for the process to write: environment name (or key) → path."""
+        settings = self.section(struct)
+        fields = {name: self._fields[key] for name, key in keys_of(self._sections, struct).items()}
+        return {
+            field.setting.env[0] if field.setting.env else field.key: path
+            for name, field in fields.items()
+            if field.setting.kind == "file" and (path := getattr(settings, name))
+        }
+
     def describe(self) -> list[Row]:
-        """All settings in the order of their sections."""
+        """Return all settings in the order of their sections."""
         return [
             Row(
                 key,
@@ -146,12 +156,12 @@ class Config:
         return Change(applied, held, (), fresh.warnings)
 
     def _vanished(self, inputs: Inputs) -> list[ConfigError]:
-        """A file that went away is more likely an accident than the wish for all defaults."""
+        """Return an error for each file that went away: more likely an accident than the wish for all defaults."""
         gone = sorted(self._files - inputs.files - {path for path in self._files if path.name in _keys(inputs.errors)})
         return [ConfigError(path.name, "no file, though there was one", "the file, or a restart") for path in gone]
 
     def _announce(self, settings: Mapping[type[msgspec.Struct], msgspec.Struct]) -> list[ConfigError]:
-        """Tell the listeners of every section that differs; if one refuses, the others are told to go back."""
+        """Call the listeners of every section that differs; if one refuses, call the others to undo it."""
         struct: type[msgspec.Struct] | None = None
         try:
             with ExitStack() as undo:

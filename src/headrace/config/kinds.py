@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from headrace.model.keys import is_key
 from headrace.model.redact import HIDDEN, redact, redact_url
 
-Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key"]
+Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key", "file"]
 
 _URL_LENGTH_MAX: Final = 2048
 
@@ -63,5 +63,6 @@ KINDS: Final[Mapping[Kind, Demand]] = MappingProxyType(
         "redis_url": Demand("a redis://, rediss:// or unix:// URL", _redis, _refused_url),
         "database_url": Demand("a postgresql:// or sqlite:/// URL", _database, _refused_url),
         "key": Demand("a base58 public key of 32 bytes", is_key),
+        "file": Demand("text", lambda _: True),
     }
 )

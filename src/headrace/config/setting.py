@@ -11,7 +11,8 @@ class Setting:
 
     `env` are the environment names that set it, first wins. `live`: it may change without a restart. `secret`: its
     value is never shown. `kind`: a further demand on text (each item of a list): `ws_url`, `http_url`, `redis_url`,
-    `database_url` or `key`; URLs are shown without their passwords and API keys.
+    `database_url` or `key`; URLs are shown without their passwords and API keys. `file`: a file that the
+    process writes.
     """
 
     about: str

@@ -21,7 +21,8 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """`[inbox]`: what is kept for each user. What is dropped unacknowledged is told with the next connection."""
 
     file: Annotated[
-        str, Setting("SQLite file of the inboxes where DATABASE_URL names no database", env=("INBOX_FILE",))
+        str,
+        Setting("SQLite file of the inboxes where DATABASE_URL names no database", env=("INBOX_FILE",), kind="file"),
     ] = "headrace-inbox.db"
     messages_max: Annotated[
         int, msgspec.Meta(ge=1, le=100_000), Setting("messages kept for one user", env=("INBOX_MAX_MESSAGES",))

@@ -19,7 +19,7 @@ from headrace.ingest.bodies import (
 )
 from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.slots import SLOTS_KEPT, Forks
-from headrace.model.events import Label, Publication
+from headrace.model.events import Label, Promotion, Publication, Retraction
 from headrace.model.facts import (
     AccountChanged,
     Confirmed,
@@ -143,7 +143,8 @@ class MessageBuilder:
             for topic, event_id in sent:
                 topics.setdefault(topic, []).append(event_id)
             records += [
-                Publication(topic, "retract", retract_body(ids, outcome.reason)) for topic, ids in topics.items()
+                Publication(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
+                for topic, ids in topics.items()
             ]
         owed = self._owed.pop(slot, {})
         owed.update(dict.fromkeys(topic for topic, _ in outcome.confirmed))
@@ -153,8 +154,8 @@ class MessageBuilder:
 
     def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
         """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
-        body = promote_body(slot, "confirmed")
-        promoted = [Publication(topic, "promote", body) for topic in owed if topic not in waiting]
+        body, label = promote_body(slot, "confirmed"), Promotion(slot)
+        promoted = [Publication(topic, "promote", body, label) for topic in owed if topic not in waiting]
         left = {topic: None for topic in owed if topic in waiting}
         if left and slot in self._sent:
             if len(self._owed) >= SLOTS_KEPT:

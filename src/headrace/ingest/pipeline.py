@@ -22,7 +22,7 @@ from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, 
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
-from headrace.model.facts import AccountChanged, Dead, FactConsumer, News, Origin, Proof, Restarted
+from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted
 from headrace.model.updates import (
     AccountUpdate,
     AnyUpdate,
@@ -79,7 +79,8 @@ class Pipeline:
         self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
-        self._consumers = Sinks[News]()
+        self.consumers = Sinks[News]()
+        """Hear the facts, by the rules of `FactConsumer`: attach its `hear`."""
         self._news: list[Sequence[News]] = []
         self._reset()
 
@@ -97,10 +98,6 @@ class Pipeline:
         """The highest slot known as processed and as confirmed; None where no slot is known."""
         known = self._forks.slots.head
         return {"processed": known.get("processed"), "confirmed": known.get("confirmed")}
-
-    def attach(self, consumer: FactConsumer) -> Callable[[], None]:
-        """Hand all later facts to the consumer; call the result to stop."""
-        return self._consumers.attach(consumer.hear)
 
     async def run(self, outlet: Outlet, writer: Writer) -> None:
         """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
@@ -139,7 +136,7 @@ class Pipeline:
             self.measures.published.update([publication.kind for publication in publications])
         heard, self._news = self._news, []
         for news in heard:
-            self._consumers.deliver(news)
+            self.consumers.deliver(news)
 
     def _note_bus_fault(self, error: TransientError) -> None:
         self._bus_fault = error
@@ -169,7 +166,7 @@ class Pipeline:
                 publications += self._messages.of(more)
                 news = [*news, *more]
             self.measures.passed("market")
-        if news and self._consumers:
+        if news and self.consumers:
             self._news.append(news)
         return publications
 

@@ -30,7 +30,7 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class DecodedInstruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One instruction with names: `accounts` maps the IDL's account names to keys, extra ones are `remaining_0`, …
+    """One instruction with names: `accounts` maps the IDL's account names to keys; further keys are `remaining_<n>`.
 
     `name` is None where the program or the discriminator is unknown; then `args` is `{"data": <base58>}`.
     """
@@ -61,11 +61,11 @@ class Position(NamedTuple):
     offset: int
 
 
-class Label(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is written on the outside of an event that tells the state of something, so that nobody need open it.
+class Label(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="state"):
+    """Label of an event that is the state of something, so that nobody on the way need read the body.
 
-    `key` says of what, as `model.states` makes it. `event_id` and `slot` (None for what no slot told) are those of the
-    body; `certain`: no fork can take the event back. As JSON it is one short text.
+    `key` says of what, as `model.states` makes it. `event_id` and `slot` (None for an event of no slot) are those of
+    the body; `certain`: no fork can take the event back. As JSON, labels are short lists.
     """
 
     key: str
@@ -74,18 +74,34 @@ class Label(msgspec.Struct, frozen=True, gc=False, array_like=True):
     certain: bool
 
 
+class Promotion(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="promote"):
+    """Label of a `promote`: the slot that is confirmed."""
+
+    slot: int
+
+
+class Retraction(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="retract"):
+    """Label of a `retract`: the ids of the events that are taken back."""
+
+    event_ids: tuple[str, ...]
+
+
+AnyLabel: TypeAlias = Label | Promotion | Retraction
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message to append to one topic.
 
     `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
     `"event_id":"…","data":{…},"chain":{…}`. It is encoded once and shared by all topics that the event goes to.
-    An event that belongs to the topic's state has a `label`.
+    `label` says what consumers on the server need of the body: of an event that belongs to the topic's state, a
+    `promote` and a `retract`. Other messages have none.
     """
 
     topic: str
     kind: MessageKind
     body: bytes
-    label: Label | None = None
+    label: AnyLabel | None = None
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -96,4 +112,4 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     epoch: str
     offset: int
     body: bytes
-    label: Label | None = None
+    label: AnyLabel | None = None

@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Whether no decision will take the facts back."""
+        """Return whether no decision will take the facts back."""
         return self.commitment != "processed"
 
 
@@ -171,8 +171,11 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What is known of unproven signatures of a slot: the `landed` are in its block, the `absent` are not and their
-    facts did not happen; of the `unknown` nobody said anything in time."""
+    """What became of unproven signatures of a slot.
+
+    The `landed` are in the slot's block. The `absent` are not, and their facts did not happen. No node answered in time
+    about the `unknown`.
+    """
 
     slot: int
     landed: tuple[str, ...] = ()
@@ -197,7 +200,7 @@ class FactConsumer(Protocol):
     Delivery: each fact once, in this process, from its start on; nothing is kept for a consumer that comes later. A
     call brings what followed from one update, after the bus has the messages made of it. The same event comes again
     under its id where its slot died and happened anew, where its trade's mints became known (`again`), and after
-    `Restarted`.
+    `Restarted`; a transaction comes again for each further feed that is not of its programs.
 
     Settlement: a fact of a `certain` origin stands, and no decision concerns it. Any other waits for its slot's
     `Confirmed`, then for `Finalized`, after which it stands, or for `Dead`, which takes it back. One of an `unproven`

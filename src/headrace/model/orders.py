@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import HeadraceError, RequestError
-from headrace.model.instructions import Signed
+from headrace.model.transactions import Signed
 
 U64_MAX: Final = 2**64 - 1
 BPS_WHOLE: Final = 10_000

@@ -5,9 +5,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from headrace.chains import Answer
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import BPS_WHOLE, OrderRequest, Quote
+from headrace.model.transactions import Answer
 
 AttemptVerdict: TypeAlias = Literal["succeeded", "failed", "expired", "undecided"]
 """`failed`: the bytes are in a block, and did nothing. `expired`: the bytes never landed and never can, so new ones are

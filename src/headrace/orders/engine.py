@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from headrace.chains import Chain, Landing
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.instructions import Signed, memo
 from headrace.model.orders import (
     Attempt,
     AttemptEvent,
@@ -24,6 +23,7 @@ from headrace.model.orders import (
     OrderStatus,
     Quote,
 )
+from headrace.model.transactions import Signed, memo
 from headrace.orders.asking import ask_all, look_at_chain
 from headrace.orders.decisions import best, judge, least_out
 from headrace.orders.settings import ExecutionSettings

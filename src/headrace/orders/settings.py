@@ -18,8 +18,17 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     work_here: Annotated[
         bool, Setting("execute orders in this process too; off: `headrace worker` does", env=("ORDERS_WORK_HERE",))
     ] = True
+    venues: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(min_length=1),
+        Setting("venues that are asked for quotes, by their names in the register", env=("ORDER_VENUES",)),
+    ] = ("meteora", "raydium")
+    chain: Annotated[
+        str, Setting("chain that orders are executed on, by its name in the register", env=("ORDER_CHAIN",))
+    ] = "mock"
     file: Annotated[
-        str, Setting("SQLite file of the orders where DATABASE_URL names no database", env=("ORDERS_FILE",))
+        str,
+        Setting("SQLite file of the orders where DATABASE_URL names no database", env=("ORDERS_FILE",), kind="file"),
     ] = "headrace-orders.db"
     lease_ms: Annotated[
         int, msgspec.Meta(ge=100), Setting("a silent worker's orders are taken over after", env=("ORDER_LEASE_MS",))

@@ -1,17 +1,16 @@
-"""Triggers resting orders: compares the trades on the bus with the market that each order waits for."""
+"""Triggers resting orders: compares trades with the market that each order waits for."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import InvariantError
-from headrace.model.events import Message
+from headrace.model.facts import News, Traded
 from headrace.model.orders import EventKind, Order, OrderEvent, OrderStatus, Trigger, Watch
 from headrace.order_types.register import observed
 from headrace.orders.store import Store
@@ -26,29 +25,8 @@ PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 60.0
 STALE_SLOTS: Final = 150
 """About a minute, and as long as a transaction can wait to land: a trade of an earlier past is no price."""
-_PREFIX: Final = "trades:"
 
 _log = structlog.get_logger("execution")
-
-
-class _Trade(msgspec.Struct, frozen=True):
-    mint: str
-    quote_mint: str
-    base_amount: str
-    quote_amount: str
-
-
-class _Place(msgspec.Struct, frozen=True):
-    slot: str | None = None
-
-
-class _Message(msgspec.Struct, frozen=True):
-    event_id: str
-    data: _Trade
-    chain: _Place = _Place()
-
-
-_messages = msgspec.json.Decoder(_Message)
 
 
 class Triggers:
@@ -138,28 +116,22 @@ class Triggers:
                 self._new.add(event.order_id)
                 self._wake.set()
 
-    def hear_trades(self, messages: Sequence[Message]) -> None:
-        """Take the bus's messages. A trade of a mint that no order has is not even parsed."""
+    def hear(self, news: Sequence[News]) -> None:
+        """Take facts (`model.facts.FactConsumer`). A trade of a mint that no order has costs a look-up."""
         self._end_pauses()
-        for message in messages:
-            of_mint = message.kind == "event" and message.topic.startswith(_PREFIX)
-            if of_mint and self._concerns(message.topic[len(_PREFIX) :]):
-                self._compare(message)
+        for each in news:
+            if isinstance(each, Traded) and each.trade.mint is not None and self._concerns(each.trade.mint):
+                self._compare(each)
 
-    def _compare(self, message: Message) -> None:
-        try:
-            trade = _messages.decode(b"{%b}" % message.body)
-            base, quote = int(trade.data.base_amount), int(trade.data.quote_amount)
-            slot = None if trade.chain.slot is None else int(trade.chain.slot)
-        except (msgspec.DecodeError, ValueError):
-            return  # a trade without known mints or amounts is no price
-        if base <= 0 or quote <= 0 or self._is_stale(slot):
-            return
-        mint, quote_mint = trade.data.mint, trade.data.quote_mint
+    def _compare(self, fact: Traded) -> None:
+        trade, seen = fact.trade, fact.seen
+        mint, quote_mint, base, quote = trade.mint, trade.quote_mint, trade.base_amount, trade.quote_amount
+        if mint is None or quote_mint is None or base <= 0 or quote <= 0 or self._is_stale(seen.origin.slot):
+            return  # without known mints and amounts there is no price
         for mint_in, mint_out, out, per in ((mint, quote_mint, quote, base), (quote_mint, mint, base, quote)):
             for order in self._waiting.take(mint_in, mint_out, out, per):
                 self._moving.remove(order.id)
-                self._due[order.id] = {"trigger": {**rate_view(order.request, out, per), "eventId": trade.event_id}}
+                self._due[order.id] = {"trigger": {**rate_view(order.request, out, per), "eventId": seen.event_id}}
                 self._wake.set()
             for order in self._moving.take(mint_in, mint_out, out, per):
                 self._move(order, out, per)
@@ -186,9 +158,9 @@ class Triggers:
                 self._pauses_until_s.pop(order_id)
                 self._add(self._pausing.pop(order_id))
 
-    def _is_stale(self, slot: int | None) -> bool:
+    def _is_stale(self, slot: int) -> bool:
         head = self._head()
-        return slot is not None and head is not None and slot < head - STALE_SLOTS
+        return head is not None and slot < head - STALE_SLOTS
 
     async def _load(self) -> None:
         """Read all resting orders from the store."""

@@ -1,28 +1,27 @@
-"""Puts together what has a database: the order half (store, chain, venues, engine, worker, intake), and the inboxes."""
+"""Compose what has a database: the order half (store, chain, venues, engine, worker, intake), and the inboxes."""
 
 import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 
-from headrace.adapters import load_class
-from headrace.bus import Bus, Writer
-from headrace.chains import CHAINS, Chain
-from headrace.chains.mock import MockChainSettings
+from headrace.adapters import Context, load_class
+from headrace.bus import Writer
+from headrace.chains import Chain
 from headrace.config import Config, CoreSettings
 from headrace.database import Patience
 from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.facts import News
 from headrace.model.redact import redact
 from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
@@ -37,21 +36,17 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
+from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor, Work
-from headrace.venues import VENUES, Venue
-from headrace.venues.mock_market import MockMarketSettings
-
-SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
-    {"orders": ExecutionSettings, "mock_chain": MockChainSettings, "mock_venues": MockMarketSettings}
-)
-"""The sections of `headrace.toml` that belong to orders."""
+from headrace.service.settings import REGISTERS, Registers
+from headrace.venues import Venue
 
 _log = structlog.get_logger("assembly")
 
 
 @dataclass
 class OrderHalf:
-    """What takes and executes orders. `worker` is None where other processes execute them; `kept`: where they are."""
+    """Parts that take and execute orders. `worker` is None where others execute; `kept` says where orders are."""
 
     store: Store
     chain: Chain
@@ -77,13 +72,13 @@ class OrderHalf:
         probes.add("orders", partial(self._check_orders, tasks), required=False)
 
     async def _check_venues(self, *, thorough: bool) -> None:
-        """One that gives quotes is enough."""
+        """Raise TransientError when no venue gives quotes."""
         said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
         if all(isinstance(each, Exception) for each in said):
             raise TransientError("no venue gives quotes")
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
-        """Whether every order can be read, and whatever works on them runs."""
+        """Raise TransientError while an order can't be read, or a task of the orders is broken."""
         if count := len(self.store.unreadable.order_ids):
             raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
@@ -94,13 +89,14 @@ class OrderHalf:
         self,
         tasks: Supervisor,
         metrics: Metrics,
-        bus: Bus | None = None,
+        facts: Sinks[News] | None = None,
         writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Begin to work and to hear what other processes commit.
 
-        With a `writer`, order events are published; with a bus, its prices are heard, whose newest slot is `head`.
+        With a `writer`, order events are published; with `facts`, resting orders follow the trades among them, whose
+        newest slot is `head`.
         """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
@@ -118,10 +114,10 @@ class OrderHalf:
             publisher = Publisher(writer, self.clock, metrics)
             self.store.attach(publisher.hear)
             tasks.start("orders", "publish", apart(publisher.run), restart=again())
-        if bus is not None:
+        if facts is not None:
             triggers = Triggers(self.store, self.clock, metrics, head)
             self.store.attach(triggers.hear_orders)
-            bus.subscribe(triggers.hear_trades, kinds=("trades",))
+            facts.attach(triggers.hear)
             tasks.start("orders", "triggers", apart(triggers.run), restart=again())
         if self.worker is not None:
             tasks.start("orders", "worker", apart(self._work), restart=again())
@@ -131,7 +127,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Other workers need not wait for the leases of one that broke."""
+        """Run the worker; give its leases back if it breaks, so that other workers need not wait for their end."""
         assert self.worker is not None
         try:
             await self.worker.run()
@@ -141,7 +137,7 @@ class OrderHalf:
 
 
 async def _apart(work: Work) -> None:
-    """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
+    """Turn an InvariantError of the orders into a TransientError: the stream goes on, and the work is begun again."""
     try:
         await work()
     except InvariantError as error:
@@ -152,32 +148,34 @@ async def _apart(work: Work) -> None:
 @asynccontextmanager
 async def open_orders(
     config: Config,
-    clock: Clock,
-    metrics: Metrics,
+    context: Context,
     *,
     work: bool,
+    registers: Registers = REGISTERS,
     engine: type[Engine] = Engine,
-    patient: Patience = None,
 ) -> AsyncIterator[OrderHalf]:
     """Open what the settings name; at the end, leases are given back and everything is closed.
 
-    Raises ConfigError for what can't be used, TransientError for a database that is away; `patient` hears that instead,
-    and the orders are unavailable until it is there.
+    Raises ConfigError for settings or files that can't be used, TransientError for a database that is away; where
+    `context.patience` takes that, the orders are unavailable until the database is there.
     `engine` is for the chaos run's control, which shows what another one would do.
     Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
+    clock, metrics = context.clock, context.metrics
     kind, place = _where(core.database_url, settings.file)
-    ledger = config.section(MockChainSettings).file
-    if patient is None:
-        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", ledger)
+    if context.patience is None:
+        await asyncio.to_thread(_check_writable, _order_files(config, registers))
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(kind, place, clock, patient)
+        store = await open_store(kind, place, clock, context.patience)
         stack.push_async_callback(store.close)
-        chain: Chain = load_class(CHAINS["mock"])(config.section(MockChainSettings), clock)
+        chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
-        market = config.section(MockMarketSettings)
-        venues: list[Venue] = [load_class(VENUES[name])(market, clock) for name in sorted(VENUES)]
+        venues: list[Venue] = []
+        for name in dict.fromkeys(settings.venues):
+            venue = await registers.venues.open(name, config, context, key="orders.venues")
+            stack.push_async_callback(venue.close)
+            venues.append(venue)
         worker = None
         if work:
             worker = Worker(
@@ -192,14 +190,14 @@ async def open_orders(
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
-        kept = {"store": redact(place), "chain": ledger, "mode": "mock"}
+        kept = {"store": redact(place), "chain": settings.chain, "venues": ", ".join(settings.venues)}
         yield OrderHalf(
             store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock, venues
         )
 
 
 def _where(database_url: str | None, file: str) -> tuple[str, str]:
-    """Which kind of database, and where: what the URL names, else the given SQLite file."""
+    """Return which kind of database, and where: what the URL names, else the given SQLite file."""
     if not database_url:
         return "sqlite", file
     if database_url.startswith("sqlite:"):
@@ -207,45 +205,56 @@ def _where(database_url: str | None, file: str) -> tuple[str, str]:
     return "postgres", database_url
 
 
-def files(config: Config, *, orders: bool, inbox: bool) -> list[str]:
-    """The files that these halves write."""
-    url, found = config.section(CoreSettings).database_url, []
-    places = [_where(url, config.section(ExecutionSettings).file)] if orders else []
-    places += [_where(url, config.section(InboxSettings).file)] if inbox else []
-    if orders:
-        found.append(config.section(MockChainSettings).file)
-    return [*found, *(place for kind, place in places if kind == "sqlite" and place != MEMORY)]
+def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) -> list[str]:
+    """Return the files that these halves write."""
+    url = config.section(CoreSettings).database_url
+    found = [*_order_files(config, registers).values()] if orders else []
+    kind, place = _where(url, config.section(InboxSettings).file)
+    if inbox and kind == "sqlite":
+        found.append(place)
+    return [file for file in found if file != MEMORY]
+
+
+def _order_files(config: Config, registers: Registers) -> dict[str, str]:
+    """Return the files that the order half writes, by the names of their settings."""
+    settings = config.section(ExecutionSettings)
+    adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, settings.venues)]
+    found = {name: file for adapter in adapters for name, file in config.files(adapter.Settings).items()}
+    kind, place = _where(config.section(CoreSettings).database_url, settings.file)
+    return {**found, "ORDERS_FILE": place} if kind == "sqlite" else found
 
 
 def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
-    """The class for this kind of database. Raises ConfigError when what it needs is not installed."""
+    """Return the class for this kind of database. Raises ConfigError when its packages are not installed."""
     try:
         return load_class(register[kind])
     except ModuleNotFoundError as error:
         raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
 
 
-def _check_writable(key: str, file: str) -> None:
-    """Raises ConfigError for a file that SQLite can't make, or can't write with its log beside it."""
-    path = Path(file)
-    usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
-    if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(key, file, "a file that can be written, in a folder that can be")
+def _check_writable(files: Mapping[str, str]) -> None:
+    """Raise ConfigError for a file that SQLite can't make, or can't write with its log beside it."""
+    for key, file in files.items():
+        path = Path(file)
+        usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
+        if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ConfigError(key, file, "a file that can be written, in a folder that can be")
 
 
 async def open_store(kind: str, place: str, clock: Clock, patient: Patience = None) -> Store:
-    """The store of this kind. Raises ConfigError for one that can't be used, and TransientError, unless `patient` hears
-    it, for one that is away."""
-    if kind == "sqlite" and patient is None:
-        await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+    """Return the store of this kind.
+
+    Raises ConfigError for a store that can't be used, and TransientError for one that is away, unless `patient` takes
+    that.
+    """
     store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=patient)
     return store
 
 
 async def enter_orders(
-    stack: contextlib.AsyncExitStack, config: Config, clock: Clock, metrics: Metrics
+    stack: contextlib.AsyncExitStack, config: Config, context: Context, registers: Registers = REGISTERS
 ) -> OrderHalf | None:
-    """The order half, if it is on. Where its database or a file can't be had for now, it is opened later.
+    """Return the order half, if it is on. Where its database or a file can't be had for now, it is opened later.
 
     Raises ConfigError for settings that are wrong; a file that can't be written is such a one if somebody asked for
     orders, and else may come right.
@@ -254,31 +263,28 @@ async def enter_orders(
     if not settings.enabled:
         return None
     if config.origins["orders.enabled"].kind != "default":
-        kind, place = _where(config.section(CoreSettings).database_url, settings.file)
-        await asyncio.to_thread(_check_writable, "MOCK_CHAIN_FILE", config.section(MockChainSettings).file)
-        if kind == "sqlite":
-            await asyncio.to_thread(_check_writable, "ORDERS_FILE", place)
+        await asyncio.to_thread(_check_writable, _order_files(config, registers))
 
     def not_open(error: TransientError) -> None:
         meaning = "orders are answered with 503 until they can be opened, which is tried again"
         _log.error("orders_not_open", error=str(error), meaning=meaning)
 
-    return await stack.enter_async_context(
-        open_orders(config, clock, metrics, work=settings.work_here, patient=not_open)
-    )
+    patient = replace(context, patience=not_open)
+    return await stack.enter_async_context(open_orders(config, patient, work=settings.work_here, registers=registers))
 
 
 async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: Clock, *, keep: bool) -> Inbox:
-    """The inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
+    """Return the inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
 
-    Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written."""
+    Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written.
+    """
     settings = config.section(InboxSettings)
     if not keep:
         settings = msgspec.structs.replace(settings, file=MEMORY)
     kind, place = _where(config.section(CoreSettings).database_url if keep else None, settings.file)
     chosen = config.origins["inbox.file"].kind != "default"
     if keep and kind == "sqlite" and place != MEMORY and chosen:
-        await asyncio.to_thread(_check_writable, "INBOX_FILE", place)
+        await asyncio.to_thread(_check_writable, {"INBOX_FILE": place})
 
     def not_open(error: TransientError) -> None:
         meaning = "messages to users are refused until it can be opened, which is tried again"
@@ -287,13 +293,3 @@ async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: C
     inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings, patient=not_open)
     stack.push_async_callback(inbox.close)
     return inbox
-
-
-async def run_worker(
-    config: Config, clock: Clock, metrics: Metrics, stop: asyncio.Event, *, engine: type[Engine] = Engine
-) -> None:
-    """Execute orders, and nothing else, until `stop`."""
-    async with open_orders(config, clock, metrics, work=True, engine=engine) as orders, Supervisor(clock) as tasks:
-        orders.start(tasks, metrics)
-        await stop.wait()
-        tasks.cancel()

@@ -1,12 +1,11 @@
 """What stands before and beside the pipeline: the layouts it decodes by, the node's RPC, the recorder, the market."""
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
-
-from headrace.config import Config, CoreSettings, Setting
+from headrace.config import Config, CoreSettings
 from headrace.decoders.registry import Programs
 from headrace.ingest.known import pair_of_pool
 from headrace.ingest.transactions import UNREADABLE
@@ -19,12 +18,12 @@ from headrace.runtime.channel import Channel
 from headrace.runtime.clock import Clock
 from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
+from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.solana.rpc import Rpc, RpcSettings
 from headrace.sources import Outlet
 from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import Recorder, RecorderSettings
 from headrace.sources.recording_file import RecordingHeader
-from headrace.sources.rpc_pubsub import RpcPubSubSettings, http_urls
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 16_384
@@ -32,35 +31,38 @@ OUTLET_CAPACITY: Final = 16_384
 OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
-class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[programs]`"""
-
-    idl_folder: Annotated[
-        str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
-    ] = ""
-
-
 def new_outlet(name: str) -> Outlet:
-    """The queue behind a source: one that is full holds the source up, and nothing is dropped."""
+    """Return the queue behind a source: a full queue holds the source up, and nothing is dropped."""
     return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name, weigh=weight_of, weight_max=OUTLET_BYTES)
 
 
 def load_programs(config: Config) -> Programs:
-    """The shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
+    """Return the shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
     folder = config.section(ProgramSettings).idl_folder
     addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
     return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
 
 
-def open_rpc(config: Config, clock: Clock) -> Rpc:
-    """The HTTP client for the configured nodes; close it."""
-    settings = config.section(RpcSettings)
-    urls = settings.urls or http_urls(config.section(RpcPubSubSettings).ws_urls)
-    return Rpc(urls, clock=clock, settings=settings, breakers=[Breaker() for _ in urls])
+def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[str], str]:
+    """Return the function that gives a program's id by name, and raises KeyError for an unknown name."""
+
+    def resolve(name: str) -> str:
+        known = programs().by_name
+        if name not in known and name == COMMCOIN:
+            return config.section(CoreSettings).commcoin_program_id
+        return known[name].program_id
+
+    return resolve
+
+
+def open_rpc(config: Config, clock: Clock, registers: Registers = REGISTERS) -> Rpc:
+    """Return the HTTP client for the configured nodes; the caller closes the client."""
+    urls = registers.rpc_urls(config)
+    return Rpc(urls, clock=clock, settings=config.section(RpcSettings), breakers=[Breaker() for _ in urls])
 
 
 def open_market(config: Config, metrics: Metrics) -> Stats | None:
-    """The market statistics, unless they are switched off."""
+    """Return the market statistics, None when they are switched off."""
     settings = config.section(MarketSettings)
     if not settings.enabled:
         return None
@@ -72,7 +74,7 @@ def open_market(config: Config, metrics: Metrics) -> Stats | None:
 def open_pools(
     config: Config, rpc: Rpc, programs: Programs, outlet: Outlet, clock: Clock, metrics: Metrics
 ) -> PoolLookup:
-    """The lookup of pools; its answers go to `outlet`."""
+    """Return the lookup of pools, which puts its answers on `outlet`."""
 
     def read(owner: str, data: bytes) -> tuple[str, str] | None:
         try:
@@ -85,11 +87,16 @@ def open_pools(
 
 
 def new_recorder(
-    path: Path, config: Config, clock: Clock, health: Health | None = None, *, append: bool = False
+    path: Path,
+    config: Config,
+    clock: Clock,
+    health: Health | None = None,
+    *,
+    append: bool = False,
+    registers: Registers = REGISTERS,
 ) -> Recorder:
-    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
-    header = RecordingHeader(
-        id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=config.section(RpcPubSubSettings).subscriptions
-    )
+    """Return a recorder for `path`, under a fresh id; with `append` a file is continued under its own id."""
+    feeds = tuple(text for settings in registers.subscribed(config) for text in settings.subscriptions)
+    header = RecordingHeader(id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=feeds)
     interval_s = config.section(RecorderSettings).flush_interval_s
     return Recorder(path, header, clock, append=append, health=health, flush_interval_s=interval_s)

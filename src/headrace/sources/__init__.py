@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+import msgspec
 
 from headrace.adapters import Register
+from headrace.config import Setting
 from headrace.model.updates import AnyUpdate
 from headrace.runtime.channel import Channel
 
@@ -57,6 +60,16 @@ class Source(Protocol):
         """
 
 
+class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[sources]`: which sources the service has."""
+
+    kinds: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(min_length=1),
+        Setting("sources that run at the same time, by their names in the register", env=("SOURCES",)),
+    ] = ("rpc_pubsub",)
+
+
 SOURCES: Final = Register[Source](
     "sources",
     {
@@ -64,4 +77,4 @@ SOURCES: Final = Register[Source](
         "recording": "headrace.sources.recording:Recording",
     },
 )
-"""Kind → "module:Class"."""
+"""All sources. `[sources] kinds` names those that are used."""

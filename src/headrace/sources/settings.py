@@ -118,3 +118,7 @@ class NodeSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         msgspec.Meta(gt=0),
         Setting("a transaction not fetched for so long is a gap", env=("SOLANA_TRANSACTIONS_WAIT_S",)),
     ] = 30.0
+
+    def rpc_urls(self) -> tuple[str, ...]:
+        """Return the HTTP endpoints of the same nodes, for a service whose `[rpc] urls` names none."""
+        return ()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from headrace.chains import Answer, Blockhash, Landing
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
-from headrace.model.instructions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, Signed
 from headrace.model.orders import Order, OrderRequest, OrderStatus, Outcome, Quote
+from headrace.model.transactions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, Signed
 from headrace.orders.requests import TOKENS
 
 
@@ -107,6 +107,9 @@ class FixedVenue:
     async def check(self, *, thorough: bool) -> None:
         if self.away:
             raise TransientError(f"{self.name} is away")
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def new_order(

@@ -48,6 +48,10 @@ class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=T
         ),
     ] = True
 
+    def rpc_urls(self) -> tuple[str, ...]:
+        """Return the HTTP endpoints beside the WebSocket endpoints."""
+        return http_urls(self.ws_urls)
+
 
 def check_ws_urls(urls: tuple[str, ...]) -> None:
     """Raise ConfigError for a URL that is no WebSocket URL."""

@@ -1,10 +1,14 @@
-"""Instructions of a transaction as venues give them and a chain signs them, and the signed transaction."""
+"""Transactions on their way: instructions as venues give them, the signed bytes, and what a node knows of them."""
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from headrace.model.amounts import BaseUnits
+from headrace.model.updates import TxError
+
+Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
+"""How sure a landing is: a `processed` one may vanish with its fork, a `finalized` one can't."""
 
 MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 MOCK_SWAP_PROGRAM: Final = "MockSwap11111111111111111111111111111111111"
@@ -36,6 +40,28 @@ class Signed(msgspec.Struct, frozen=True):
     signature: str
     raw: bytes
     last_valid_height: int
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """Transaction that is in a block. `err` None: the transaction did what it should; else nothing changed but the fee.
+
+    `reason` is the constant for that error (`slippage_exceeded`, `chain_error`).
+    """
+
+    depth: Depth
+    err: TxError
+    reason: str | None = None
+    amount_out: BaseUnits | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one node says about a signature. `landing` None: this node knows no transaction with the signature.
+
+    The node knows the chain up to `height`, which may be behind what other nodes know.
+    """
+
+    landing: Landing | None
+    height: int
 
 
 class MockSwap(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,38 +1,34 @@
-"""Joins the rooms to one service: sources → pipeline → bus → gateway, orders beside them; and ends them in order."""
+"""One server process: sources → pipeline → bus → gateway, orders beside them. Compose it, and end it in order."""
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
 import structlog
 
-from headrace.bus import BusSettings, Lane, Writer
+from headrace.adapters import Context
+from headrace.bus import Bus, BusSettings, Lane, Writer
 from headrace.bus.lanes import claim_all
-from headrace.bus.memory import MemoryBus
-from headrace.cache import CacheSettings
+from headrace.cache import Cache, CacheSettings
 from headrace.cache.feed import CacheFeed
-from headrace.cache.memory import MemoryCache
-from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features
+from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
-from headrace.inbox import Inbox, InboxSettings
+from headrace.inbox import Inbox
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
-from headrace.market import MarketSettings
 from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.breaker import Breaker
 from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.disk import Disk
 from headrace.runtime.health import Health
@@ -41,24 +37,22 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
-from headrace.service import orders as assembly
-from headrace.service.orders import OrderHalf, enter_inbox, enter_orders
-from headrace.service.switch import Stream
+from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
+from headrace.service.settings import REGISTERS, Registers
+from headrace.service.stream import Choice, OpenSource, Stream, chosen
 from headrace.service.updates import (
-    COMMCOIN,
-    ProgramSettings,
     load_programs,
     new_outlet,
     new_recorder,
+    new_resolver,
     open_market,
     open_pools,
     open_rpc,
 )
-from headrace.solana.rpc import RpcSettings
-from headrace.sources import Outlet, Source
+from headrace.sources import Outlet
 from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
-from headrace.sources.rpc_pubsub import RpcPubSub, RpcPubSubSettings
+from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
@@ -90,37 +84,13 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _log = structlog.get_logger("app")
 
 
-SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
-    {
-        **CORE_SECTIONS,
-        "gateway": GatewaySettings,
-        "admission": AdmissionSettings,
-        "tls": TlsSettings,
-        "auth": AuthSettings,
-        "rpc_pubsub": RpcPubSubSettings,
-        "rpc": RpcSettings,
-        "pools": PoolSettings,
-        "programs": ProgramSettings,
-        "bus": BusSettings,
-        "cache": CacheSettings,
-        "inbox": InboxSettings,
-        "market": MarketSettings,
-        "recorder": RecorderSettings,
-        **assembly.SECTIONS,
-    }
-)
-"""The sections of `headrace.toml`; each room declares its own."""
-
-SourceFactory = Callable[["Service"], Source]
-
-
 class Service:
     """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
-    `source` makes what feeds the pipeline; without one it is the configured nodes. `generation` begins the epochs of
-    all topics: random for a live service, so that no client takes this life for an earlier one; a recording's id for a
-    replay that must be the same each time. `play` is set for a service that plays a recording; it takes orders only if
-    `orders` says so too, as its prices are of another day.
+    `source` opens what feeds the pipeline instead of the sources that the settings name. `generation` begins the epochs
+    of all topics: random for a live service, so that no client takes one life of the service for another; a recording's
+    id for a replay, which must be the same each time. `play` is set for a service that plays a recording; such a
+    service takes orders only if `orders` is set too, as its prices are of another day.
     """
 
     def __init__(
@@ -128,24 +98,30 @@ class Service:
         config: Config,
         clock: Clock | None = None,
         *,
-        source: SourceFactory | None = None,
+        source: OpenSource | None = None,
         generation: str | None = None,
         record: Path | None = None,
         play: bool = False,
         orders: bool = True,
+        registers: Registers = REGISTERS,
     ) -> None:
+        registers.check(config)
         self.config = config
         self.clock = clock or SystemClock()
         self.health, self.metrics = Health(self.clock), Metrics(process=True)
         self.metrics.registry.register(HealthMeasures(self.health))
         self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
-        self._check_subscriptions(config.section(RpcPubSubSettings))
-        self.bus = MemoryBus(config.section(BusSettings), self.clock, generation or secrets.token_hex(4))
+        self.resolve = new_resolver(config, lambda: self.programs)
+        """Returns a program's id by name; raises KeyError for an unknown name."""
+        for settings in registers.subscribed(config):
+            self._check_subscriptions(settings)
+        self.bus: Bus
+        self.cache: Cache
+        self.state: CacheFeed
         self.writers: Mapping[Lane, Writer] = {}
-        """What this process publishes with, once it runs."""
-        self.cache = MemoryCache(config.section(CacheSettings), self.metrics)
-        self.state: CacheFeed | None = None
+        """Open while the process runs. All lanes of the bus have one writer, this process's: a lane that another
+        process claims is lost to this one (FencedError), so nothing is published twice."""
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -155,32 +131,32 @@ class Service:
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
         )
         self._pools: PoolLookup | None = None
-        self.rpc = open_rpc(config, self.clock)
+        self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
         """Set when everything runs and, with the gateway on, its port is open."""
         self._play, self._take_orders = play, orders
-        self.stream = Stream(config, self.health, partial(source or open_nodes, self))
+        self._registers, self._generation = registers, generation or secrets.token_hex(4)
+        self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = new_outlet("ingest")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
         self._say_what_is_missing()
-        self._warn_of_log_lines(self.config.section(RpcPubSubSettings))
+        for settings in self._registers.subscribed(self.config):
+            self._warn_of_log_lines(settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
-            stack.push_async_callback(self.bus.close)
-            stack.push_async_callback(self.cache.close)
+            context = await self._lend(stack)
+            await self._open_bus(stack, context)
             orders = None
             if self._take_orders:
-                orders = await enter_orders(stack, self.config, self.clock, self.metrics)
+                orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
-            self.writers = await claim_all(self.bus)
-            self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.metrics, self.bus, self.writers["orders"], self._newest_slot)
+                orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
             tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
@@ -192,7 +168,7 @@ class Service:
             lookup = self._look_up_pools(tasks, intake)
             background = [
                 tasks.start("config", "watch", self._follow_config),
-                tasks.start("source", "switch", partial(self.stream.follow, tasks, intake)),
+                tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake)),
             ]
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
@@ -209,6 +185,31 @@ class Service:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
 
+    async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
+        """Return what adapters may use; the tasks that they leave behind are cancelled when all adapters are closed."""
+        self._lent = tasks = await stack.enter_async_context(Supervisor(self.clock))
+        stack.callback(tasks.cancel)
+        return Context(
+            clock=self.clock,
+            metrics=self.metrics,
+            health=self.health,
+            tasks=tasks,
+            rpc=self.rpc,
+            programs=lambda: self.programs,
+            resolve=self.resolve,
+            generation=self._generation,
+        )
+
+    async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
+        """Open the bus and the cache that the settings name, and become the writer of each lane and of the state."""
+        config, registers = self.config, self._registers
+        self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
+        stack.push_async_callback(self.bus.close)
+        self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
+        stack.push_async_callback(self.cache.close)
+        self.writers = await claim_all(self.bus)
+        self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
+
     def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
         add = self.probes.add
@@ -219,32 +220,23 @@ class Service:
         add("bus", self._check_bus)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
-        add("tasks", partial(_check_tasks, tasks))
-        add("disk", Disk(assembly.files(self.config, orders=orders is not None, inbox=not self._play)).check)
+        add("tasks", partial(_check_tasks, (tasks, self._lent)))
+        add("disk", Disk(files(self.config, self._registers, orders=orders is not None, inbox=not self._play)).check)
 
     async def _check_bus(self, *, thorough: bool) -> None:
         await self.bus.top(ASKED_ONLY)
 
     async def _check_cache(self, *, thorough: bool) -> None:
-        if self.state is not None:
-            await self.state.snapshot(ASKED_ONLY)
+        await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
-        """How far the chain is known here, for the heartbeats."""
+        """Return how far the chain is known here, for the heartbeats."""
         heard_at = self.pipeline.received_at
         lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
         return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
 
     def _newest_slot(self) -> int | None:
         return self.pipeline.head["processed"]
-
-    def resolve(self, name: str) -> str:
-        """A program's id by its name; KeyError for a name that nothing here has."""
-        if name in self.programs.by_name:
-            return self.programs.by_name[name].program_id
-        if name == COMMCOIN:
-            return self.config.section(CoreSettings).commcoin_program_id
-        raise KeyError(name)
 
     async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
@@ -283,7 +275,7 @@ class Service:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
     def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
-        """Where trades may wait for the mints of their pool, somebody must ask for these."""
+        """Start the lookup of the mints of pools, where trades may wait for one."""
         if self.pipeline.ask_pool is None:
             return []
         self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
@@ -294,19 +286,20 @@ class Service:
             self._pools.ask(pool, program_id)
 
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
-        """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
+        """Return where the sources put their updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
             return self._outlet, []
         intake = new_outlet("recorder")
-        recorder = new_recorder(self._record, self.config, self.clock, self.health)
+        recorder = new_recorder(self._record, self.config, self.clock, self.health, registers=self._registers)
         return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
 
     # Settings.
 
     async def _follow_config(self) -> None:
         """Apply what changes on SIGHUP or in a file, all or nothing."""
-        self.config.on_change(RpcPubSubSettings, lambda _, new: self._check_subscriptions(new))
-        self.config.on_change(RpcPubSubSettings, lambda _, new: self._warn_of_log_lines(new))
+        for settings in self._registers.subscribed(self.config):
+            self.config.on_change(type(settings), lambda _, new: self._check_subscriptions(new))
+            self.config.on_change(type(settings), lambda _, new: self._warn_of_log_lines(new))
         self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
         paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
         paths += self.config.section(AuthSettings).paths()
@@ -325,12 +318,12 @@ class Service:
                 if change.applied:
                     _log.info("settings_applied", keys=", ".join(change.applied))
 
-    def _check_subscriptions(self, settings: RpcPubSubSettings) -> None:
-        """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
+    def _check_subscriptions(self, settings: NodeSourceSettings) -> None:
+        """Raise ConfigError for wrong subscriptions now, not when the stream is switched on."""
         parse_all(settings.subscriptions, self.resolve)
 
-    def _warn_of_log_lines(self, settings: RpcPubSubSettings) -> None:
-        """Name the subscriptions that bring less than people expect, and the word that brings it."""
+    def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
+        """Log the subscriptions that bring less than people expect, and the word that brings it."""
         if self._play:
             return
         wanted = parse_all(settings.subscriptions, self.resolve)
@@ -349,21 +342,7 @@ class Service:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
 
 
-async def _check_tasks(tasks: Supervisor, *, thorough: bool) -> None:
+async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:
     """Raise TransientError while a task has failed and waits to begin again."""
-    if failing := tasks.failing():
+    if failing := {name: error for tasks in groups for name, error in tasks.failing().items()}:
         raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))
-
-
-def open_nodes(service: Service) -> Source:
-    """The configured RPC PubSub endpoints."""
-    settings = service.config.section(RpcPubSubSettings)
-    return RpcPubSub(
-        settings,
-        clock=service.clock,
-        metrics=service.metrics,
-        health=service.health,
-        rpc=service.rpc,
-        resolve=service.resolve,
-        breakers=[Breaker() for _ in settings.ws_urls],
-    )

@@ -14,7 +14,7 @@ from headrace.orders.requests import TOKENS
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import new_order
 from headrace.venues import VENUES, Venue
-from headrace.venues.mock_market import MockMarketSettings
+from headrace.venues.mock import MockMarketSettings
 
 FEES = {"raydium": 25, "meteora": 30}
 SELL = new_order("o", 1).request  # 1 SOL to USDC, at 150

@@ -1,17 +1,18 @@
-"""What the mock venues have in common: a reference price, and how far a quote strays from it."""
+"""The mock venues: stand-ins for Raydium and Meteora, with a reference price and quotes that stray from it."""
 
 import random
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final, Self
 
 import msgspec
 
+from headrace.adapters import Context
 from headrace.config import Setting
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
-from headrace.model.instructions import MOCK_SWAP_PROGRAM, AccountMeta, Instruction, MockSwap
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import BPS_WHOLE, Leg, OrderRequest, Quote
+from headrace.model.transactions import MOCK_SWAP_PROGRAM, AccountMeta, Instruction, MockSwap
 from headrace.runtime.clock import Clock
 
 REFERENCE: Final = {
@@ -20,11 +21,11 @@ REFERENCE: Final = {
     (USDC_MINT, WSOL_MINT): (10**9, 150 * 10**6),
     (USDT_MINT, WSOL_MINT): (10**9, 150 * 10**6),
 }
-"""(in, out) → base units out per base units in. A pair that is not here trades one for one."""
+"""(mint in, mint out) → base units out per base units in. Any other pair trades one for one."""
 
 
 class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[mock_venues]`"""
+    """`[mock_venues]`. The range of `variance` is of fractions: `0.02-0.05` is two to five percent, either way."""
 
     quote_ms: Annotated[
         int, msgspec.Meta(ge=0, le=60_000), Setting("time that a quote takes", env=("MOCK_QUOTE_MS",))
@@ -41,16 +42,27 @@ class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class MockMarket:
-    """A venue with a fee. The same seed gives the same series of prices."""
+    """A venue with a fee. The same seed gives the same series of prices. All mock venues share their settings."""
 
-    def __init__(self, name: str, fee_bps: int, settings: MockMarketSettings, clock: Clock) -> None:
-        self.name, self._fee_bps, self._settings, self._clock = name, Bps(fee_bps), settings, clock
+    Settings: ClassVar = MockMarketSettings
+    SECTION: ClassVar = "mock_venues"
+    name: ClassVar[str]
+    fee_bps: ClassVar[Bps]
+
+    @classmethod
+    async def open(cls, settings: MockMarketSettings, context: Context) -> Self:
+        """Return the venue, which needs nothing but the clock."""
+        return cls(settings, context.clock)
+
+    def __init__(self, settings: MockMarketSettings, clock: Clock) -> None:
+        name, self._settings, self._clock = self.name, settings, clock
         low, _, high = settings.variance.partition("-")
         self._stray_bps = sorted((_bps(low), _bps(high or low)))
         self._luck = random.Random(f"{settings.seed}:{name}")  # noqa: S311
         self._luck_of_checks = random.Random(f"{settings.seed}:{name}:checks")  # noqa: S311
 
     async def quote(self, request: OrderRequest) -> Quote:
+        """Return an offer that strays from the reference price, after the configured time."""
         if self._settings.quote_ms:
             await self._clock.sleep(self._settings.quote_ms / 1000)
         if self._luck.random() < self._settings.error:
@@ -58,12 +70,12 @@ class MockMarket:
         stray_bps = self._luck.randint(*self._stray_bps) * self._luck.choice((-1, 1))
         out, per = REFERENCE.get((request.token_in.mint, request.token_out.mint), (1, 1))
         gross = request.amount * out * (BPS_WHOLE + stray_bps) // (per * BPS_WHOLE)
-        net = gross * (BPS_WHOLE - self._fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
+        net = gross * (BPS_WHOLE - self.fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
         return Quote(
             venue=self.name,
             amount_in=request.amount,
             amount_out=BaseUnits(net),
-            fee_bps=self._fee_bps,
+            fee_bps=self.fee_bps,
             route=(Leg(self.name, request.token_in.mint, request.token_out.mint),),
         )
 
@@ -81,11 +93,28 @@ class MockMarket:
         return [Instruction(MOCK_SWAP_PROGRAM, accounts, msgspec.json.encode(swap))]
 
     async def check(self, *, thorough: bool) -> None:
-        """Draws from another series than the quotes, so that these stay those of the seed."""
+        """Fail by the chance of the settings, drawn from a series of its own: the quotes stay those of the seed."""
         if self._luck_of_checks.random() < self._settings.error:
             raise TransientError(f"{self.name} gives no quote")
 
+    async def close(self) -> None:
+        """Do nothing: a mock holds nothing."""
+
+
+class MockMeteora(MockMarket):
+    """A stand-in for Meteora; fee 0.3 %."""
+
+    name = "meteora"
+    fee_bps = Bps(30)
+
+
+class MockRaydium(MockMarket):
+    """A stand-in for Raydium; fee 0.25 %."""
+
+    name = "raydium"
+    fee_bps = Bps(25)
+
 
 def _bps(fraction: str) -> int:
-    """`0.02` is 200; the pattern of the setting allows four decimals."""
+    """Return a fraction in hundredths of a percent: `0.02` is 200. The setting's pattern allows four decimals."""
     return int(fraction.partition(".")[2].ljust(4, "0")) if "." in fraction else int(fraction) * BPS_WHOLE

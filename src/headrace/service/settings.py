@@ -1,0 +1,107 @@
+"""Which adapters a process chooses from, and the sections of `headrace.toml`, which rooms and adapters declare."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+
+from headrace.adapters import Register
+from headrace.bus import BUSES, Bus, BusSettings
+from headrace.cache import CACHES, Cache, CacheSettings
+from headrace.chains import CHAINS, Chain
+from headrace.config import CORE_SECTIONS, Config, Setting
+from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
+from headrace.inbox import InboxSettings
+from headrace.market import MarketSettings
+from headrace.model.errors import ConfigError
+from headrace.orders.settings import ExecutionSettings
+from headrace.solana.rpc import RpcSettings
+from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.pools import PoolSettings
+from headrace.sources.recording import RecorderSettings
+from headrace.sources.settings import NodeSourceSettings
+from headrace.venues import VENUES, Venue
+
+
+class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[programs]`: which layouts are known."""
+
+    idl_folder: Annotated[
+        str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
+    ] = ""
+
+
+class Registers(NamedTuple):
+    """The adapters of each port. A process has these unless a test gives others."""
+
+    buses: Register[Bus] = BUSES
+    caches: Register[Cache] = CACHES
+    chains: Register[Chain] = CHAINS
+    venues: Register[Venue] = VENUES
+    sources: Register[Source] = SOURCES
+
+    def sections(self) -> dict[str, type[msgspec.Struct]]:
+        """Return all sections of the settings, those of the adapters last."""
+        ports: dict[str, type[msgspec.Struct]] = {
+            **CORE_SECTIONS,
+            "gateway": GatewaySettings,
+            "admission": AdmissionSettings,
+            "tls": TlsSettings,
+            "auth": AuthSettings,
+            "sources": SourceSettings,
+            **self.sources.sections(),
+            "rpc": RpcSettings,
+            "pools": PoolSettings,
+            "programs": ProgramSettings,
+            "bus": BusSettings,
+            "cache": CacheSettings,
+            "inbox": InboxSettings,
+            "market": MarketSettings,
+            "recorder": RecorderSettings,
+            "orders": ExecutionSettings,
+        }
+        return ports | {name: struct for register in self._all() for name, struct in register.sections().items()}
+
+    def subscribed(self, config: Config) -> list[NodeSourceSettings]:
+        """Return the settings of the chosen sources that have subscriptions."""
+        return self._of_nodes(config, config.section(SourceSettings).kinds)
+
+    def rpc_urls(self, config: Config) -> tuple[str, ...]:
+        """Return the HTTP endpoints that are set, else those of a source's nodes; a chosen source comes first.
+
+        Raises ConfigError when there are none.
+        """
+        sources = self._of_nodes(config, (*config.section(SourceSettings).kinds, *self.sources))
+        urls = config.section(RpcSettings).urls or next(filter(None, (each.rpc_urls() for each in sources)), ())
+        if not urls:
+            raise ConfigError("SOLANA_RPC_URL", "nothing", "an HTTP endpoint, as no source has one beside it")
+        return urls
+
+    def _of_nodes(self, config: Config, kinds: Iterable[str]) -> list[NodeSourceSettings]:
+        found = [config.section(self.sources.adapter(kind).Settings) for kind in dict.fromkeys(kinds)]
+        return [settings for settings in found if isinstance(settings, NodeSourceSettings)]
+
+    def check(self, config: Config) -> None:
+        """Raise ConfigError for a name of an adapter that is not in its register, or whose packages are missing."""
+        for register, key, names in self._chosen(config):
+            for name in names:
+                register.adapter(name, key=key, origin=str(config.origins[key]))
+
+    def _all(self) -> Iterator[Register[Any]]:
+        yield from (self.buses, self.caches, self.chains, self.venues)
+
+    def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
+        """Yield each register with the setting that names its adapters, and the names."""
+        orders = config.section(ExecutionSettings)
+        yield self.buses, "bus.kind", (config.section(BusSettings).kind,)
+        yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
+        yield self.chains, "orders.chain", (orders.chain,)
+        yield self.venues, "orders.venues", orders.venues
+        yield self.sources, "sources.kinds", config.section(SourceSettings).kinds
+
+
+REGISTERS: Final = Registers()
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = REGISTERS.sections()
+"""The sections of `headrace.toml`."""

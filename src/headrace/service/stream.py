@@ -1,0 +1,116 @@
+"""The stream of updates into the service: switched off and on, and changed, while everything else goes on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import structlog
+
+from headrace.adapters import Context
+from headrace.config import Config, Features
+from headrace.runtime.supervise import Supervisor
+from headrace.service.settings import REGISTERS, Registers
+from headrace.sources import NOTHING_COVERED, Outlet, Source, SourceSettings
+from headrace.sources.settings import NodeSourceSettings
+
+_log = structlog.get_logger("stream")
+
+OpenSource: TypeAlias = Callable[[Context], Awaitable[Source]]
+
+
+class Choice(NamedTuple):
+    """A source that the service has: how to open it, and where its subscriptions are set, if it has any."""
+
+    open: OpenSource
+    settings: type[NodeSourceSettings] | None = None
+
+
+def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
+    """Return the sources that the settings name."""
+    found = []
+    for kind in dict.fromkeys(config.section(SourceSettings).kinds):
+        settings = registers.sources.adapter(kind).Settings
+        subscribed = settings if issubclass(settings, NodeSourceSettings) else None
+        found.append(Choice(partial(registers.sources.open, kind, config, key="sources.kinds"), subscribed))
+    return found
+
+
+class Stream:
+    """Runs all chosen sources while `[features] stream` says so, each opened anew each time.
+
+    What happens on the chain while the stream is off is a gap like any other: the next source of a choice learns how
+    far the last one came. All sources put their updates on one outlet.
+    """
+
+    def __init__(self, config: Config, choices: Sequence[Choice]) -> None:
+        self._config = config
+        self._sources = [_Switched(choice) for choice in choices]
+        self._on = False
+
+    async def follow(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
+        """Follow `[features] stream`, and the subscriptions, as they change; return only when cancelled."""
+        changed = asyncio.Event()
+        self._config.on_change(Features, lambda _old, _new: changed.set())
+        for source in self._sources:
+            if source.choice.settings is not None:
+                self._config.on_change(source.choice.settings, source.subscribe)
+        while True:
+            wanted = self._config.section(Features).stream
+            if wanted and not self._on:
+                self._on = True
+                context.health.forget("source")
+                for source in self._sources:
+                    source.start(tasks, context, outlet)
+            elif not wanted:
+                await self.end()
+                context.health.report("source", ready=True, detail="switched off", required=False)
+            await changed.wait()
+            changed.clear()
+
+    async def end(self) -> None:
+        """End the sources that run; return when all have ended."""
+        self._on = False
+        await asyncio.gather(*[source.end() for source in self._sources])
+
+
+class _Switched:
+    """One choice: the source of it that runs, if one does."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self._covered: Mapping[str, int] = NOTHING_COVERED
+        """Feed → the slot up to which earlier sources brought or declared everything."""
+        self._source: Source | None = None
+        self._running: asyncio.Task[object] | None = None
+        self._forget: Callable[[str], None] = lambda _: None
+
+    def start(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
+        self._forget = context.health.forget
+        self._running = tasks.start("source", "run", partial(self._run, context, outlet))
+
+    async def end(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.wait([running])
+        source, self._source = self._source, None
+        if source is not None:
+            self._forget(f"source:{source.name}")
+            self._covered = source.covered
+
+    def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
+        """Change the subscriptions of the source that runs. Raises ConfigError as the port says."""
+        if self._source is not None:
+            self._source.update_subscriptions(new.subscriptions)
+
+    async def _run(self, context: Context, outlet: Outlet) -> None:
+        health = context.health
+        self._source = source = await self.choice.open(context)
+        name = f"source:{source.name}"
+        if name not in health.components():
+            health.report(name, ready=True, detail="running")
+        ending = await source.run(outlet, self._covered)
+        health.report(name, ready=ending.how != "failed", detail=f"{ending.how} {ending.detail}".strip())
+        if ending.how == "failed":
+            _log.error("source_failed", source=source.name, detail=ending.detail)
