@@ -40,8 +40,8 @@ DRILLS: Final[tuple[Drill, ...]] = (
         "client_message",
         7,
         (
-            "tests/gateway/test_asyncapi.py::test_every_frame_that_the_protocol_can_build_is_told",
-            "tests/gateway/test_asyncapi.py::test_every_command_is_told",
+            "tests/gateway/test_asyncapi.py::test_every_frame_of_the_protocol_is_described",
+            "tests/gateway/test_asyncapi.py::test_every_command_is_described",
             "tests/gateway/test_reference.py",
             "tests/protocol/test_shapes.py",
             "-k",
