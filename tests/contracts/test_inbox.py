@@ -75,7 +75,7 @@ async def test_each_user_has_a_log(inbox: Inbox) -> None:
     assert [kept.offset for kept in await inbox.after("42", 0, 1, unacknowledged=False)] == [1]
 
 
-async def test_what_was_put_outlives_the_process(open_one: Open) -> None:
+async def test_a_letter_outlives_the_process(open_one: Open) -> None:
     (position,) = await send(await open_one(), "42", "a")
     again = await open_one()
     assert await waiting(again) == [1]
@@ -97,7 +97,7 @@ async def test_acknowledging_is_cumulative_and_idempotent(inbox: Inbox) -> None:
     assert [position.offset for position in await send(inbox, "42", "e")] == [5]
 
 
-async def test_the_oldest_go_when_there_are_too_many_and_it_is_told(open_one: Open) -> None:
+async def test_beyond_the_number_the_oldest_letters_go_and_count_as_lost(open_one: Open) -> None:
     inbox = await open_one(messages_max=3)
     await send(inbox, "42", *"abcde")
     assert await waiting(inbox) == [3, 4, 5]
@@ -115,7 +115,7 @@ async def test_the_oldest_go_when_there_are_too_many_and_it_is_told(open_one: Op
     assert box.lost is None
 
 
-async def test_bytes_are_bounded(open_one: Open) -> None:
+async def test_beyond_the_bytes_the_oldest_letters_go(open_one: Open) -> None:
     inbox = await open_one(bytes_max=1024)
     await send(inbox, "42", *"abcde", size=300)
     assert await waiting(inbox) == [3, 4, 5]
@@ -129,7 +129,7 @@ async def test_bytes_are_bounded(open_one: Open) -> None:
     assert box.lost == Lost(4, 6, 9)
 
 
-async def test_what_passes_goes_first_and_is_no_loss(open_one: Open) -> None:
+async def test_letters_without_ack_go_first_and_are_no_loss(open_one: Open) -> None:
     inbox = await open_one(messages_max=2)
     await send(inbox, "42", *"abc", ack=False)
     box = await inbox.box("42")
@@ -137,7 +137,7 @@ async def test_what_passes_goes_first_and_is_no_loss(open_one: Open) -> None:
     assert (box.top.offset, box.lost) == (3, None)
 
 
-async def test_age_is_bounded(inbox: Inbox, clock: ManualClock) -> None:
+async def test_a_letter_beyond_the_age_is_lost(inbox: Inbox, clock: ManualClock) -> None:
     await send(inbox, "42", "old")
     await send(inbox, "42", "passing", ack=False)
     await clock.advance(6 * DAY_S)
@@ -172,7 +172,7 @@ async def test_a_key_is_taken_once_and_answers_again(open_one: Open) -> None:
     assert (await other.begin("key", "another")) == Known(same=False, answer=answer)
 
 
-async def test_what_was_begun_and_left_is_taken_over(inbox: Inbox, clock: ManualClock) -> None:
+async def test_a_broadcast_begun_and_left_is_taken_over(inbox: Inbox, clock: ManualClock) -> None:
     assert await inbox.begin("key", "print") is None
     await clock.advance(29)
     assert await inbox.begin("key", "print") is not None
@@ -207,7 +207,7 @@ async def test_a_clock_that_is_set_wrong_makes_nothing_older(
     assert await inbox.tidy() == 1
 
 
-async def test_keys_are_bounded(open_one: Open) -> None:
+async def test_a_key_beyond_the_bound_is_refused(open_one: Open) -> None:
     inbox = await open_one(keys_max=2)
     for key in ("a", "b"):
         assert await inbox.begin(key, "print") is None
@@ -231,7 +231,7 @@ async def test_two_at_once_get_offsets_without_a_hole(open_one: Open) -> None:
         assert await waiting(inbox, user) == list(range(1, 41))
 
 
-async def test_a_closed_one_is_away(inbox: Inbox) -> None:
+async def test_a_closed_inbox_is_away(inbox: Inbox) -> None:
     await inbox.close()
     with pytest.raises(TransientError):
         await inbox.box("42")

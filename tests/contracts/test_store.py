@@ -136,7 +136,7 @@ async def test_an_order_that_was_claimed_with_its_acceptance_and_left_is_taken_o
     await submit(store, taken.order)
 
 
-async def test_what_awaits_its_trigger_is_not_claimed_with_its_acceptance(store: Store) -> None:
+async def test_a_resting_order_is_not_claimed_with_its_acceptance(store: Store) -> None:
     accepted = await store.accept(resting("a"), [], "print", lease_ms=LEASE_MS)
     assert (accepted.claimed, accepted.order.status) == (False, OrderStatus.PENDING)
 
@@ -262,7 +262,7 @@ async def test_a_key_belongs_to_one_request_and_one_user(store: Store) -> None:
     assert not (await store.accept(new_order("c", 1, user_id="else"), ["key:k"], "print")).replayed
 
 
-async def test_what_can_not_be_taken_any_more_is_found_under_its_key(store: Store) -> None:
+async def test_an_order_that_would_be_refused_now_is_found_under_its_key(store: Store) -> None:
     late = OrderRefused(400, "invalid_order", "it is too late")
     with pytest.raises(OrderRefused) as refused:
         await store.accept(new_order("a", 1), ["key:k"], "print", refusal=late)
@@ -550,7 +550,9 @@ async def test_fills_come_in_the_order_of_the_log_and_are_those_of_the_user(stor
     assert await store.fills("nobody' or 1=1 --", 0, 9) == ([], None, 0, 0)
 
 
-async def test_what_is_unreadable_is_left_out_counted_and_holds_up_nothing(store_place: str, store: Store) -> None:
+async def test_an_unreadable_order_is_left_out_and_counted_and_holds_up_no_other(
+    store_place: str, store: Store
+) -> None:
     await place(store, "a", "b", "c", "d")
     for each in await store.claim(9, LEASE_MS, FREE):
         order = await submit(store, each.order)

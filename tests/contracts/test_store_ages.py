@@ -111,7 +111,7 @@ async def test_a_key_is_known_years_later(store: Store, clock: WrongClock) -> No
     assert (await store.accept(new_order("b", 1), ["key:k"], "print")).replayed
 
 
-async def test_only_what_is_over_and_final_for_long_is_retired(store: Store, clock: WrongClock) -> None:
+async def test_only_orders_over_and_final_for_long_are_retired(store: Store, clock: WrongClock) -> None:
     await executed(store, new_order("old", 1))
     await executed(store, new_order("open", 1), finality="confirmed")
     await store.accept(new_order("waits", 1), [], "print")
@@ -247,7 +247,7 @@ def test_a_portfolio_is_the_fold_of_all_fills(
     asyncio.run(once())
 
 
-async def test_what_was_saved_is_used_and_what_other_rules_saved_is_made_anew(
+async def test_a_saved_portfolio_is_used_and_one_of_other_rules_is_made_anew(
     store: Store, store_place: str, clock: WrongClock
 ) -> None:
     await executed(store, new_order("a", 1))
@@ -270,7 +270,7 @@ async def test_what_was_saved_is_used_and_what_other_rules_saved_is_made_anew(
     assert (await portfolio_of(store, "u")).fills == 2
 
 
-async def test_what_is_not_over_is_counted(store: Store) -> None:
+async def test_orders_that_are_not_over_are_counted(store: Store) -> None:
     assert await store.depth() == (0, 0, 0)
     await executed(store, new_order("a", 1))
     for order_id in "bcd":

@@ -23,16 +23,16 @@ from headrace.orders.store import Rate
 from headrace.orders.store.postgres import batch
 from headrace.orders.store.sqlite import writes
 from headrace.testing.orders import ScriptedChain, new_order
-from tests.orders.life import Life, begin
+from tests.orders.one_order import OneOrder, begin
 from tests.orders.test_engine import ERR
 
-Scenario = Callable[[Life], Awaitable[None]]
-Mutation = Callable[[pytest.MonkeyPatch, Life], None]
+Scenario = Callable[[OneOrder], Awaitable[None]]
+Mutation = Callable[[pytest.MonkeyPatch, OneOrder], None]
 
 
-async def lands_between_the_two_questions(life: Life) -> None:
+async def lands_between_the_two_questions(one: OneOrder) -> None:
     """The node is on a fork beyond the limit; the other fork has the transaction, and becomes final meanwhile."""
-    chain, asked = life.chain, 0
+    chain, asked = one.chain, 0
 
     def sent(signed: Signed) -> None:
         chain.height, chain.finalized = signed.last_valid_height + 5, signed.last_valid_height - 20
@@ -47,21 +47,21 @@ async def lands_between_the_two_questions(life: Life) -> None:
             chain.on_send = chain.land
 
     chain.on_send, chain.before_look, chain.before_height = sent, second, second
-    await life.accept()
-    await life.end()
-    await life.check()
+    await one.accept()
+    await one.end()
+    await one.check()
 
 
-async def fails_on_the_chain(life: Life) -> None:
-    life.chain.on_send = lambda signed: life.chain.land(signed, ERR)
-    await life.accept()
-    await life.end()
-    await life.check()
+async def fails_on_the_chain(one: OneOrder) -> None:
+    one.chain.on_send = lambda signed: one.chain.land(signed, ERR)
+    await one.accept()
+    await one.end()
+    await one.check()
 
 
-async def lags_behind_the_limit(life: Life) -> None:
+async def lags_behind_the_limit(one: OneOrder) -> None:
     """One node says that the limit is final; the node that is asked for the transaction has not come that far."""
-    chain, looks = life.chain, 0
+    chain, looks = one.chain, 0
 
     class TwoNodes(ScriptedChain):
         async def look(self, signature: str) -> Answer:
@@ -77,44 +77,44 @@ async def lags_behind_the_limit(life: Life) -> None:
         chain.move(signed.last_valid_height + 40)
 
     chain.on_send = sent
-    await life.accept()
-    await life.end()
-    await life.check()
+    await one.accept()
+    await one.end()
+    await one.check()
 
 
-async def dies_while_journaling(life: Life) -> None:
+async def dies_while_journaling(one: OneOrder) -> None:
     """The store is away at the moment of the journal: whoever takes over must find that nothing was sent."""
 
     class Away:
         def __getattr__(self, name: str) -> Any:
-            return getattr(life.store, name)
+            return getattr(one.store, name)
 
         async def apply(self, order: Order, change: Change) -> Order:
             raise TransientError("away")
 
-    life.chain.on_send = life.chain.land
-    await life.accept()
-    await life.live(store=Away())
-    life.chain.move(life.chain.height + 1)
-    await life.end()
-    await life.check()
+    one.chain.on_send = one.chain.land
+    await one.accept()
+    await one.work(store=Away())
+    one.chain.move(one.chain.height + 1)
+    await one.end()
+    await one.check()
 
 
-async def a_zombie_wakes(life: Life) -> None:
+async def a_zombie_wakes(one: OneOrder) -> None:
     """Its lease is over and another worker has the order."""
-    await life.accept()
-    [zombie] = await life.store.claim(1, 0, Rate(0))
-    await life.store.claim(1, 60_000, Rate(0))
+    await one.accept()
+    [zombie] = await one.store.claim(1, 0, Rate(0))
+    await one.store.claim(1, 60_000, Rate(0))
     with pytest.raises(LeaseLost):
-        await life.store.apply(zombie.order, Change(kind=EventKind.QUOTED))
+        await one.store.apply(zombie.order, Change(kind=EventKind.QUOTED))
 
 
-async def the_same_key_twice(life: Life) -> None:
-    accepted = await asyncio.gather(*[life.store.accept(new_order(f"o{n}", 1), ["key:k"], "print") for n in range(20)])
+async def the_same_key_twice(one: OneOrder) -> None:
+    accepted = await asyncio.gather(*[one.store.accept(new_order(f"o{n}", 1), ["key:k"], "print") for n in range(20)])
     assert len({each.order.id for each in accepted}) == 1
 
 
-def status_before_height(patch: pytest.MonkeyPatch, _: Life) -> None:
+def status_before_height(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     async def look(chain: Chain, signature: str) -> ChainStatus:
         answer = await chain.look(signature)
         return ChainStatus(await chain.finalized_height(), answer)
@@ -122,7 +122,7 @@ def status_before_height(patch: pytest.MonkeyPatch, _: Life) -> None:
     patch.setattr(engine, "look_at_chain", look)
 
 
-def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
+def no_err_check(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     settle = Engine._settle_landed
 
     async def landed(self: Engine, order: Order, attempt: Attempt, landing: Landing) -> None:
@@ -131,7 +131,7 @@ def no_err_check(patch: pytest.MonkeyPatch, _: Life) -> None:
     patch.setattr(Engine, "_settle_landed", landed)
 
 
-def any_node_will_do(patch: pytest.MonkeyPatch, _: Life) -> None:
+def any_node_will_do(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     def judge(limit: int, status: ChainStatus) -> AttemptVerdict:
         answer = status.answer and replace(status.answer, height=2**60)
         return decisions.judge(limit, replace(status, answer=answer))
@@ -139,7 +139,7 @@ def any_node_will_do(patch: pytest.MonkeyPatch, _: Life) -> None:
     patch.setattr(engine, "judge", judge)
 
 
-def send_before_the_journal(patch: pytest.MonkeyPatch, _: Life) -> None:
+def send_before_the_journal(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     build = Engine._build
 
     async def eager(self: Engine, order: Order, quote: Quote) -> Signed:
@@ -150,20 +150,20 @@ def send_before_the_journal(patch: pytest.MonkeyPatch, _: Life) -> None:
     patch.setattr(Engine, "_build", eager)
 
 
-def no_epoch(patch: pytest.MonkeyPatch, _: Life) -> None:
+def no_epoch(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     def unfenced(order: Order | None, held: Order) -> None:
         assert order is not None
 
     patch.setattr(verbs, "check_held", unfenced)
 
 
-def no_unique_key(patch: pytest.MonkeyPatch, _: Life) -> None:
+def no_unique_key(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     accept, accept_in_batch = writes.accept, batch.accept
     patch.setattr(writes, "accept", lambda order, _keys, *more: accept(order, (), *more))
     patch.setattr(batch, "accept", lambda order, _keys, *more: accept_in_batch(order, (), *more))
 
 
-def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
+def sign_anew_at_once(patch: pytest.MonkeyPatch, one: OneOrder) -> None:
     """What a job queue does: after a crash, begin at the top."""
     execute = Engine.execute
 
@@ -176,8 +176,8 @@ def sign_anew_at_once(patch: pytest.MonkeyPatch, life: Life) -> None:
     patch.setattr(Engine, "execute", naive)
 
 
-async def dies_after_the_send(life: Life) -> None:
-    chain = life.chain
+async def dies_after_the_send(one: OneOrder) -> None:
+    chain = one.chain
 
     class Deaf(ScriptedChain):
         """Takes the bytes; the worker hears nothing more."""
@@ -186,16 +186,16 @@ async def dies_after_the_send(life: Life) -> None:
             return object.__getattribute__(chain, name) if name != "finalized_height" else dead
 
     async def dead() -> int:
-        from tests.orders.life import Crash
+        from tests.orders.one_order import Crash
 
         raise Crash
 
     chain.on_send = chain.land
-    await life.accept()
-    await life.live(chain=Deaf())
+    await one.accept()
+    await one.work(chain=Deaf())
     chain.move(chain.height + 1)
-    await life.end()
-    await life.check()
+    await one.end()
+    await one.check()
 
 
 GUARDS: list[tuple[Scenario, Mutation]] = [
@@ -213,8 +213,8 @@ GUARDS: list[tuple[Scenario, Mutation]] = [
 async def test_the_scenario_holds_with_its_guard(
     scenario: Scenario, mutation: Mutation, tmp_path: Path, kind_of_store: tuple[str, str]
 ) -> None:
-    async with begin(tmp_path, *kind_of_store) as life:
-        await scenario(life)
+    async with begin(tmp_path, *kind_of_store) as one:
+        await scenario(one)
 
 
 @pytest.mark.parametrize(("scenario", "mutation"), GUARDS)
@@ -225,7 +225,7 @@ async def test_the_scenario_fails_without_its_guard(
     monkeypatch: pytest.MonkeyPatch,
     kind_of_store: tuple[str, str],
 ) -> None:
-    async with begin(tmp_path, *kind_of_store) as life:
-        mutation(monkeypatch, life)
+    async with begin(tmp_path, *kind_of_store) as one:
+        mutation(monkeypatch, one)
         with pytest.raises((AssertionError, pytest.fail.Exception)):
-            await scenario(life)
+            await scenario(one)

@@ -49,7 +49,7 @@ async def test_asking_again_gives_the_order_also_when_it_could_not_be_placed_now
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-async def test_what_is_new_and_late_is_refused(store: SqliteStore, clock: ManualClock, key: str | None) -> None:
+async def test_a_new_order_past_its_time_is_refused(store: SqliteStore, clock: ManualClock, key: str | None) -> None:
     late = {**BODY, "expiresAt": clock.wall_ns() // 1_000_000}
     with pytest.raises(OrderRefused) as refused:
         await Intake(store, ExecutionSettings(), clock).execute(late, key)
@@ -57,9 +57,7 @@ async def test_what_is_new_and_late_is_refused(store: SqliteStore, clock: Manual
     assert refused.value.fate == "not_executed"
 
 
-async def test_nobody_is_told_that_nothing_was_executed_while_that_can_not_be_known(
-    store: SqliteStore, clock: ManualClock
-) -> None:
+async def test_a_store_that_is_away_answers_503_with_fate_unknown(store: SqliteStore, clock: ManualClock) -> None:
     intake = Intake(store, ExecutionSettings(), clock)
     order_id = (await intake.execute(BODY)).order.id
     await store.close()

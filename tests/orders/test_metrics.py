@@ -31,7 +31,7 @@ async def measured() -> "tuple[OrderMetrics, Metrics]":
     return measures, metrics
 
 
-async def test_each_stage_is_measured(measured: tuple[OrderMetrics, Metrics]) -> None:
+async def test_an_executed_order_is_measured_in_each_stage(measured: tuple[OrderMetrics, Metrics]) -> None:
     measures, metrics = measured
     kinds = ["accepted", "claimed", "quoted", "journaled", "retried", "journaled", "landed", "finalized"]
     statuses = ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "ROUTING", "SUBMITTED", "CONFIRMED", "CONFIRMED"]
@@ -66,13 +66,13 @@ async def test_a_clock_that_differs_makes_no_negative_time(measured: tuple[Order
     assert 'headrace_order_stage_seconds_sum{stage="queued"} 0.0' in metrics.render().decode()
 
 
-async def test_what_is_remembered_is_bounded(measured: tuple[OrderMetrics, Metrics]) -> None:
+async def test_beyond_the_bound_the_oldest_order_is_not_measured(measured: tuple[OrderMetrics, Metrics]) -> None:
     measures, _ = measured
     measures.hear([event(str(n), 1, "accepted", "PENDING", 0) for n in range(ORDERS_MAX + 5)])
     assert len(measures._orders) == ORDERS_MAX
 
 
-async def test_what_waits_is_counted() -> None:
+async def test_ready_resting_and_begun_orders_are_counted() -> None:
     metrics, store = Metrics(), await SqliteStore.open(":memory:", SystemClock())
     await store.accept(new_order("a", 1), [], "")
     async with Supervisor(SystemClock()) as tasks:

@@ -103,7 +103,7 @@ def test_the_pair_says_in_what_costs_are_counted() -> None:
     assert money_of("b", "a") == money_of("a", "b") == "a"
 
 
-def test_what_clients_see() -> None:
+def test_a_portfolio_is_shown_in_units_and_decimal_text() -> None:
     portfolio = Portfolio()
     portfolio.apply(fill(USDC, SOL, 300_000_000, 2_000_000_000))  # 2 SOL for 300 USDC
     portfolio.apply(fill(SOL, USDC, 500_000_000, 80_000_000))  # half a SOL for 80: 5 more than it cost

@@ -40,7 +40,7 @@ def test_a_log_with_a_hole_or_without_an_end_is_forgotten() -> None:
     assert seqs(orders, "b") is None
 
 
-def test_the_oldest_goes_when_there_are_many() -> None:
+def test_beyond_the_bound_the_oldest_log_is_forgotten() -> None:
     orders = RecentOrders()
     for number in range(recent.ORDERS_MAX + 1):
         orders.expect(new_order(f"o{number}", 1))

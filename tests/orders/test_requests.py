@@ -132,7 +132,7 @@ def test_a_key_and_its_quoted_form_are_one(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "ä", "a\nb", "a" * 129, '"' + "a" * 129 + '"'])
-def test_a_key_that_is_none_is_refused(key: str) -> None:
+def test_a_text_that_can_not_be_a_key_is_refused(key: str) -> None:
     with pytest.raises(OrderRefused) as refused:
         names_of(read(), key)
     assert refused.value.reason == "invalid_idempotency_key"
@@ -152,7 +152,7 @@ def test_a_key_that_is_none_is_refused(key: str) -> None:
         ({**BODY, "expiresInMs": 0}, {"expiresInMs": "is not an integer"}),
     ],
 )
-def test_what_is_missing_is_said_to_be_missing(body: dict[str, Any], faults: dict[str, str]) -> None:
+def test_a_missing_field_is_named_as_missing(body: dict[str, Any], faults: dict[str, str]) -> None:
     with pytest.raises(OrderRefused) as refused:
         read_request(body, amount_max=2**63)
     assert refused.value.fields.keys() == faults.keys()

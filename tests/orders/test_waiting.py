@@ -36,7 +36,7 @@ def is_met(order: Order, pair: tuple[str, str], out: int, per: int) -> bool:
     st.lists(st.tuples(pairs, sides, few, few), max_size=12),
     st.lists(st.tuples(st.integers(0, 11), pairs, few, few), max_size=6),
 )
-def test_as_if_each_were_asked(
+def test_a_trade_takes_the_same_orders_as_asking_each_one(
     given_orders: list[tuple[tuple[str, str], str, int, int]], steps: list[tuple[int, tuple[str, str], int, int]]
 ) -> None:
     waiting, left = Waiting(), {}
@@ -57,7 +57,7 @@ def test_as_if_each_were_asked(
         assert [waiting.has(mint) for mint in MINTS] == [mint in mints for mint in MINTS]
 
 
-def test_a_trade_costs_no_look_at_those_whom_it_does_not_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trade_looks_at_no_order_that_it_does_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """One user may have a thousand of them, and a market some hundred trades a second."""
     waiting, looked, less = Waiting(), 0, Fraction.__lt__
     for number in range(2000):

@@ -155,7 +155,7 @@ async def test_an_order_on_which_the_engine_breaks_is_left_until_its_lease_ends(
         await store.close()
 
 
-async def test_a_worker_stops_in_peace_while_the_store_is_away(tmp_path: Path) -> None:
+async def test_a_worker_stops_without_error_while_the_store_is_away(tmp_path: Path) -> None:
     """It can't give back its leases; they end by themselves."""
     clock = ManualClock()
     store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()

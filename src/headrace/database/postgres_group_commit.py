@@ -1,4 +1,4 @@
-"""One connection that works in groups: whatever queued during the last round trips is the next batch."""
+"""One connection that commits in groups: the jobs that queued during a commit are the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ J = TypeVar("J")
 BATCH_MAX: Final = 512
 TRIES: Final = 5
 
-# Somebody else was first: done again, the transaction sees what they did.
+# Another transaction was first: done again, this one sees its effects.
 _RACES: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 AWAY: Final = (
     OSError,
@@ -29,19 +29,19 @@ AWAY: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
 )
-"""The database can't be used for now; whether a transaction happened is not known."""
+"""Errors after which it is unknown whether a transaction happened: the database can't be used for now."""
 
 
 def away(error: Exception) -> TransientError:
-    """What callers get; the text of the driver may name hosts and users."""
+    """Return the error that callers get: the text of the driver may name hosts and users."""
     return TransientError(f"the database can't be used: {type(error).__name__}")
 
 
 class Lane(Generic[J]):
-    """Runs jobs in the order in which they were given. `transact` does all that wait, in one transaction.
+    """Run jobs in the order in which they were given. `transact` does all that wait, in one transaction.
 
-    Results reach their callers when it returned. `after` runs next, before the next transaction. `on_trouble` hears
-    that the database could not be used.
+    Results reach the callers when `transact` has returned. `after` runs next, before the next transaction. `on_trouble`
+    is called when the database could not be used.
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class Lane(Generic[J]):
 
     @property
     def pid(self) -> int | None:
-        """Of the server's process that works for it, while there is one."""
+        """Process id of the server's side of the connection, while there is one."""
         return None if self._db is None or self._db.is_closed() else self._db.get_server_pid()
 
     def ask(self, job: J) -> asyncio.Future[Any]:
-        """The future of the job's result. Raises TransientError when closed."""
+        """Queue a job; return the future of the result. Raise TransientError when closed."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(job, future)
         return future
 
-    def tell(self, job: J) -> None:
-        """Run the job, with nobody waiting for it; what it raises is dropped."""
+    def send(self, job: J) -> None:
+        """Queue a job whose result no caller waits for; its errors are dropped."""
         self._put(job, None)
 
     def close(self) -> None:
-        """`run` finishes what waits, and returns."""
+        """Let `run` finish what waits, and return."""
         self._closed = True
         self._wake.set()
 
@@ -106,7 +106,7 @@ class Lane(Generic[J]):
             self._answer(batch, [failure] * len(batch))
             self._hang_up()
             self._on_trouble(failure)
-        finally:  # of a defect, or when cancelled; who has an answer keeps it
+        finally:  # after a defect, or when cancelled; a caller that has its answer keeps it
             self._answer(batch, [TransientError("the database did not answer")] * len(batch))
 
     def _hang_up(self) -> None:
@@ -120,7 +120,7 @@ class Lane(Generic[J]):
         return self._db
 
     async def _run_transaction(self, db: Db, jobs: Sequence[J]) -> Sequence[Any]:
-        """One job that the database can't take fails alone: the others are done without it."""
+        """Do the jobs; one that the database can't take fails alone, and the others are done without it."""
         for last in (*[False] * (TRIES - 1), True):
             try:
                 return await self._transact(db, jobs)
@@ -141,7 +141,7 @@ class Lane(Generic[J]):
 
     def _answer(self, batch: Sequence[tuple[J, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
         for (_, future), result in zip(batch, results, strict=True):
-            if future is None or future.done():  # nobody waits, or whoever did was cancelled
+            if future is None or future.done():  # no caller waits, or it was cancelled
                 continue
             if isinstance(result, HeadraceError):
                 future.set_exception(result)

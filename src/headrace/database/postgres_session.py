@@ -9,7 +9,7 @@ from headrace.model.errors import ConfigError, TransientError
 
 TIMEOUT_S: Final = 10.0
 PATIENT_S: Final = 3.0
-"""How long a start waits for a database that may come later."""
+"""How long a start waits for a database before going on without."""
 OLDEST: Final = 14
 SESSION: Final = {
     "application_name": "headrace",
@@ -28,7 +28,7 @@ _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.Inval
 
 
 async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
-    """A connection whose commits are on disk when they return. Raises ConfigError or TransientError."""
+    """Return a connection whose commits are on disk when they return. Raise ConfigError or TransientError."""
     try:
         db = await asyncpg.connect(url, timeout=timeout_s, command_timeout=TIMEOUT_S, server_settings=SESSION)
     except _REFUSED as error:
@@ -49,7 +49,7 @@ async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
 
 
 async def reconnect(url: str) -> Db:
-    """What was accepted once and is refused now may be accepted again: a server that was moved or is set right."""
+    """Connect again; a server that refuses now may accept later, so raise TransientError even then."""
     try:
         return await connect(url)
     except ConfigError as error:

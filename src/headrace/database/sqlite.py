@@ -1,4 +1,4 @@
-"""One thread that owns one SQLite connection and commits in groups: what queued during a commit is the next one."""
+"""One thread that owns one SQLite connection and commits in groups: jobs that queue during a commit are the next."""
 
 import asyncio
 import contextlib
@@ -95,18 +95,20 @@ class SqliteThread(Generic[E]):
         self._thread.start()
 
     def ask(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> asyncio.Future[T]:
-        """The future of the job's result. Raises TransientError when closed."""
+        """Queue a job; return the future of the result. Raise TransientError when closed."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(_Piece(work, future, writes, time.monotonic()))
         return future
 
-    def tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """Run the job, with nobody waiting for it; what it raises is dropped."""
+    def send(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Queue a job whose result no caller waits for; its errors are dropped."""
         self._put(_Piece(work, None, True, time.monotonic()))
 
     async def check(self, *, thorough: bool) -> None:
-        """Read the file's head and commit a row, so that whatever keeps the database from being used shows itself;
-        `thorough`: one so large that the file must have room to grow. Raises what jobs get."""
+        """Read the file's head and commit a row. Raise as jobs do when the database can't be used.
+
+        `thorough`: a row so large that the file must have room to grow.
+        """
         await self.ask(self._look, writes=False)
         await self.ask(partial(_occupy, _ROOM if thorough else 0))
         if thorough:
@@ -135,7 +137,7 @@ class SqliteThread(Generic[E]):
             self._file.close()
 
     def _more(self, waiting: list[_Piece]) -> list[_Piece]:
-        """What waits, and what was given meanwhile, up to a batch; empty when it is time to end."""
+        """Return the jobs that wait, up to a batch; an empty list when it is time to end."""
         while len(waiting) < BATCH_MAX and not self._ending:
             try:
                 piece = self._jobs.get(block=not waiting)
@@ -193,8 +195,7 @@ class SqliteThread(Generic[E]):
         connection.execute("commit")
 
     def _accept(self, connection: sqlite3.Connection) -> str | None:
-        """What speaks against going on with a database that was opened anew; None: nothing, all that was heard of is
-        there."""
+        """Return why a database that was opened anew must not be used; None if it has all that was acknowledged."""
         if self._tail is None or self._mark <= 0:
             return None
         _, top = self._tail(connection, 0)

@@ -50,9 +50,11 @@ class SqliteFile:
         prepare: Callable[[sqlite3.Connection], None],
         accept: Callable[[sqlite3.Connection], str | None],
     ) -> sqlite3.Connection:
-        """The connection, if the file is where it was; else another. `prepare` runs on each new connection, `accept`
-        on each but the first: it returns what speaks against it. Raises TransientError, sqlite3.Error, and what
-        `prepare` raises."""
+        """Return the connection, or a new one if the file is not where it was.
+
+        `prepare` runs on each new connection; `accept` on each but the first, and returns why the database must not be
+        used. Raise TransientError, sqlite3.Error, and the errors of `prepare`.
+        """
         if self._connection is not None:
             self.check()
         if self._connection is None:
@@ -71,9 +73,9 @@ class SqliteFile:
         return self._connection
 
     def check(self) -> None:
-        """Raises TransientError when what is at the path is not what was opened, or less of it.
+        """Raise TransientError when the file at the path is not the one that was opened, or was cut short.
 
-        What can't come right while the connection lives ends it; one whose file is away is kept: it may come back.
+        The connection is closed where that can't come right; while the file is away it is kept: the file may come back.
         """
         if self._path == MEMORY:
             return
@@ -93,16 +95,20 @@ class SqliteFile:
         raise TransientError("what SQLite keeps beside the database's file was deleted or replaced")
 
     def _gather(self) -> None:
-        """Bring what was committed into the file that this connection has, wherever that is.
+        """Bring all commits into the file that this connection has open, wherever that is.
 
-        The log beside the path may be gone, or be taken for a part of another file."""
+        The log beside the path may be gone, or be taken for a part of another file.
+        """
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("pragma wal_checkpoint(truncate)")
 
     def read_afresh(self) -> None:
-        """Read the file's head by a connection that remembers nothing: one that does may not notice that others have
-        written into it. Raises sqlite3.Error. (To open the file itself would give up this process's locks on it.)"""
+        """Read the file's head by a new connection. Raise sqlite3.Error.
+
+        A connection with a cache may not notice that others wrote into the file. (Opening the file without SQLite would
+        give up this process's locks.)
+        """
         if self._path != MEMORY:
             with contextlib.closing(self._connect(create=False)) as connection:
                 connection.execute("select count(*) from sqlite_master").fetchone()
@@ -148,7 +154,7 @@ class SqliteFile:
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        """Raises TransientError where another process keeps the journal from being SQLite's log."""
+        """Set the journal up. Raise TransientError where another process keeps it from being a write-ahead log."""
         mode = connection.execute("pragma journal_mode = wal").fetchone()[0]
         if mode != ("memory" if self._path == MEMORY else "wal"):
             raise TransientError(f"the database can't be used: its journal is {mode}, where wal is expected")
@@ -161,7 +167,7 @@ class SqliteFile:
         return sqlite3.connect(uri, timeout=self._lock_s, isolation_level=None, uri=True)
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
-        """Raises TransientError for another database than the one that was open before, or a damaged one."""
+        """Raise TransientError for another database than the one that was open before, or a damaged one."""
         if connection.execute("pragma application_id").fetchone()[0] != self._id:
             raise TransientError("the database's file was replaced by another")
         found = connection.execute("pragma quick_check(1)").fetchone()[0]
@@ -169,7 +175,7 @@ class SqliteFile:
             raise TransientError("the database's file is damaged")
 
     def _identify(self, connection: sqlite3.Connection) -> int:
-        """The number by which the database is known again; drawn by whoever opens it first."""
+        """Return the number by which the database is known again; drawn at the first opening."""
         connection.execute("begin immediate")
         found = int(connection.execute("pragma application_id").fetchone()[0])
         if not found:
@@ -190,7 +196,7 @@ def is_busy(error: Exception) -> bool:
 
 
 def code_of(error: Exception) -> int:
-    """The primary result code of SQLite; 0 where it gave none."""
+    """Return the primary result code of SQLite; 0 where it gave none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -200,7 +206,7 @@ def _judge(fault: str | None) -> None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """None for a file that is not there, or in a folder that may not be read."""
+    """Return None for a file that is not there, or in a folder that may not be read."""
     try:
         return os.stat(path)  # noqa: PTH116  (beside each commit: half the time)
     except OSError:

@@ -1,4 +1,4 @@
-"""What users have not acknowledged yet, and which broadcasts were made: port, settings and register."""
+"""Messages that users have not acknowledged yet, and broadcasts that were made: port, settings and register."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -14,7 +14,7 @@ KEY_KEPT_MS: Final = 25 * 3600 * 1000
 """How long an idempotency key is known: a day, and an hour."""
 
 PENDING_MS: Final = 30_000
-"""A broadcast that was begun this long ago and not settled is taken over by whoever asks for it again."""
+"""A broadcast that was begun so long ago and not settled is taken over by the next request under its key."""
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,14 +78,14 @@ class Box(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What became of an idempotency key. `answer` None: whoever has it is still at work."""
+    """The use of an idempotency key. `answer` None: another request under the key is still at work."""
 
     same: bool
     answer: str | None
 
 
 Compose: TypeAlias = Callable[[Sequence[Position]], str]
-"""Makes the answer of a broadcast from the positions that its letters got; runs inside the transaction."""
+"""Make the answer of a broadcast from the positions of its letters; runs inside the transaction."""
 
 
 class Inbox(Protocol):
@@ -100,34 +100,34 @@ class Inbox(Protocol):
     """
 
     on_trouble: Callable[[TransientError], None]
-    """Hears, on the event loop, that the database could not be used."""
+    """Called on the event loop when the database could not be used."""
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:
         """Take an idempotency key for a broadcast; None: it is taken now, `put` will settle it.
 
-        Raises RequestError 111 when no more keys are taken.
+        Raise RequestError 111 when no more keys are taken.
         """
 
     async def put(self, letters: Sequence[Letter], key: str | None, compose: Compose) -> tuple[list[Position], str]:
-        """Append letters, in order, and settle the key with the answer; returns each one's position, and the answer."""
+        """Append letters, in order, and settle the key with the answer; return their positions, and the answer."""
 
     async def box(self, user_id: str) -> Box | None:
-        """Where the user's log is; None for one who never had a letter."""
+        """Return the user's log; None for a user that never had a letter."""
 
     async def after(self, user_id: str, offset: int, limit: int, *, unacknowledged: bool) -> Sequence[Kept]:
-        """What is kept beyond `offset`, oldest first; on request only what waits to be acknowledged."""
+        """Return letters beyond `offset`, oldest first; on request only those that wait to be acknowledged."""
 
     async def acknowledge(self, user_id: str, offset: int) -> None:
-        """Everything up to `offset` has arrived. Nothing happens for what is gone already."""
+        """Drop the letters up to `offset`, which have arrived. Nothing happens for letters that are gone already."""
 
     async def tidy(self) -> int:
-        """Forget what is too old; returns how many letters were lost."""
+        """Forget what is too old; return how many letters were lost."""
 
     async def check(self, *, thorough: bool) -> None:
         """Raise TransientError when a letter could not be kept now. `thorough`: also when there is no room for more."""
 
     async def close(self) -> None:
-        """Finish what waits and release what it holds; later calls raise TransientError."""
+        """Finish what waits and release what the inbox holds; later calls raise TransientError."""
 
 
 INBOXES: Final[Mapping[str, str]] = MappingProxyType(

@@ -40,8 +40,11 @@ class PostgresInbox:
     async def open(
         cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None
     ) -> "PostgresInbox":
-        """Connect, creating or migrating the tables. Raises ConfigError when that can't be done, and TransientError,
-        unless `patient` hears it, when it can't be done for now; then the first connection that can be had does it."""
+        """Connect, creating or migrating the tables.
+
+        Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless
+        `patient` is given, which gets that error: then the first connection that can be had prepares the tables.
+        """
         pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -114,7 +117,7 @@ class PostgresInbox:
                 return result
 
     async def _prepare(self, db: Any) -> None:
-        """The tables as they should be, once; and how far time is."""
+        """Create or migrate the tables, once, and learn how far observed time is."""
         async with self._preparing:
             if not self._prepared:
                 await migrations.migrate_postgres(db)

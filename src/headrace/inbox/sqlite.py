@@ -29,8 +29,11 @@ class SqliteInbox:
 
     @classmethod
     async def open(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> "SqliteInbox":
-        """Open the file, creating or migrating it. Raises ConfigError for one of a newer version, and
-        TransientError, unless `patient` hears it, when it can't be had now."""
+        """Open the file, creating or migrating it.
+
+        Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless
+        `patient` is given, which gets that error.
+        """
         inbox = cls(path, clock, settings)
         try:
             await inbox._thread.ask(lambda _: None, writes=False)

@@ -1,4 +1,4 @@
-"""The inbox's verbs for any SQL database: each yields its statements and is sent their rows. No database here.
+"""The inbox's verbs for any SQL database: each yields statements and is sent their rows. No database here.
 
 Parameters are written `?1`, which SQLite takes as it is and PostgreSQL as `$1`.
 """
@@ -134,7 +134,7 @@ def occupy(data: bytes) -> Verb[None]:
 
 
 def tick(time: ObservedTime) -> Verb[None]:
-    """Learn how far time is, and write down how far it is here."""
+    """Learn how far observed time is, and write down how far it is here."""
     for (ms,) in (yield Statement(observed.READ, [])):
         time.learn(ms)
     ((ms,),) = yield Statement(observed.SEEN, [time.now_ms()])
@@ -157,7 +157,7 @@ def tidy(settings: InboxSettings, time: ObservedTime) -> Verb[int]:
 
 
 def _gone(user_id: str, rows: Sequence[Row]) -> Verb[int]:
-    """Note that letters were dropped; returns how many of them nobody had acknowledged."""
+    """Count letters that were dropped; return how many of them waited to be acknowledged."""
     if rows:
         yield Statement(_LEFT, [user_id, len(rows), sum(size for _, size, _ in rows)])
     waited = sorted(number for number, _, ack in rows if ack)

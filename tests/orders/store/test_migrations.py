@@ -55,7 +55,7 @@ async def goes_on(store: Any, inbox: Any) -> None:
     await inbox.close()
 
 
-async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path) -> None:
+async def test_an_older_file_is_migrated(tmp_path: Path) -> None:
     path = str(tmp_path / "orders.db")
     scripts = await asyncio.to_thread(migrations.scripts, "sqlite")
     with closing(sqlite3.connect(path)) as db, db:
@@ -68,7 +68,7 @@ async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path) -> None:
     await goes_on(store, await SqliteInbox.open(path, SystemClock(), InboxSettings()))
 
 
-async def test_a_schema_of_before_is_brought_up_to_date(postgres_url: str) -> None:
+async def test_an_older_schema_is_migrated(postgres_url: str) -> None:
     scripts = await asyncio.to_thread(migrations.scripts, "postgres")
     async with empty_database(postgres_url) as url:
         db = await asyncpg.connect(url, server_settings={"search_path": "headrace"})

@@ -146,7 +146,9 @@ async def test_a_session_that_stands_still_in_a_transaction_does_not_keep_its_or
     shown.terminate()
 
 
-async def test_who_follows_is_seen_by_the_others_while_it_does(others: list["asyncpg.Connection[Any]"]) -> None:
+async def test_a_process_that_follows_is_seen_by_the_others_until_it_ends(
+    others: list["asyncpg.Connection[Any]"],
+) -> None:
     session, reader = others[0], others[1]
     await postgres_tail.join(reader)
     assert not await postgres_tail.others_follow(reader)
@@ -158,7 +160,7 @@ async def test_who_follows_is_seen_by_the_others_while_it_does(others: list["asy
             await asyncio.sleep(0.02)
 
 
-async def test_what_the_database_cannot_take_fails_alone(store: PostgresStore) -> None:
+async def test_a_value_that_the_database_cannot_take_fails_alone(store: PostgresStore) -> None:
     await store.accept(new_order("a", 1), [], "")
     results = await asyncio.gather(
         *[store.accept(new_order(order_id, 1), [], "") for order_id in ("b", "a", "c\0", "d")], return_exceptions=True
@@ -211,7 +213,7 @@ def event(order_id: str, seq: int) -> OrderEvent:
     )
 
 
-def test_every_event_is_told_once_and_in_order_whoever_hears_of_it_first() -> None:
+def test_every_event_is_delivered_once_and_in_order() -> None:
     told = postgres_tail.Delivered()
     assert names(told.next_of([event("a", 1), event("a", 2), event("b", 4)])) == ["a1", "a2"], "b3 is somebody else's"
     assert names(told.beyond([event("a", 1), event("a", 2), event("b", 3), event("b", 4)])) == ["b3", "b4"]
@@ -219,7 +221,7 @@ def test_every_event_is_told_once_and_in_order_whoever_hears_of_it_first() -> No
     assert names(told.next_of([event("a", 3), event("b", 5)])) == ["b5"], "a3 was found before we knew it committed"
 
 
-async def test_what_this_process_and_another_commit_in_turn_is_heard_in_order(url: str, store: PostgresStore) -> None:
+async def test_events_that_two_processes_commit_in_turn_are_delivered_in_order(url: str, store: PostgresStore) -> None:
     other = await PostgresStore.open(url, SystemClock())
     heard: list[OrderEvent] = []
     store.attach(heard.extend)

@@ -56,7 +56,7 @@ async def wire_and_url(postgres_url: str) -> AsyncIterator[tuple[Wire, str]]:
                 yield wire, f"{head}host={own}"
 
 
-async def test_what_was_committed_before_the_cut_is_found_again(wire_and_url: tuple[Wire, str]) -> None:
+async def test_an_order_committed_before_the_cut_is_found_again(wire_and_url: tuple[Wire, str]) -> None:
     wire, url = wire_and_url
     store = await PostgresStore.open(url, SystemClock())
     heard: list[OrderEvent] = []

@@ -158,14 +158,14 @@ class PostgresStore:
 
     def apply_later(self, order: Order, change: Change) -> Order:
         job, expected = self._step(order, change)
-        self._lane.tell(job)
+        self._lane.send(job)
         return expected
 
     def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
         if not machine.attempt_may(attempt.status, event):
             return attempt
         learnt = verbs.learn(attempt, event)
-        self._lane.tell(Job(partial(batch.note, order, learnt), [order.id], moves_attempt=True, held=order))
+        self._lane.send(Job(partial(batch.note, order, learnt), [order.id], moves_attempt=True, held=order))
         return learnt
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:

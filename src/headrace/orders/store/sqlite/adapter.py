@@ -114,14 +114,14 @@ class SqliteStore:
     def apply_later(self, order: Order, change: Change) -> Order:
         now_ms = self._now_ms()
         expected = verbs.take(order, order, change, now_ms)
-        self._thread.tell(partial(writes.apply, order, change, expected, now_ms))
+        self._thread.send(partial(writes.apply, order, change, expected, now_ms))
         return expected.order
 
     def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
         if not machine.attempt_may(attempt.status, event):
             return attempt
         learnt = verbs.learn(attempt, event)
-        self._thread.tell(partial(writes.note, order, learnt))
+        self._thread.send(partial(writes.note, order, learnt))
         return learnt
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:

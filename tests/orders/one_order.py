@@ -1,4 +1,4 @@
-"""One order's life on a real store and a scripted chain, worker after worker, until it is over."""
+"""One order on a real store and a scripted chain, worker after worker, until it is over."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,15 +17,15 @@ from headrace.venues import Venue
 from tests.orders.store.servers import place_for
 
 SETTINGS = ExecutionSettings(retry_ms=1, resend_ms=60_000, look_ms=1)
-LIVES_MAX = 50
+WORKERS_MAX = 50
 
 
 class Crash(BaseException):
     """The process ends here."""
 
 
-class Life:
-    """`order_id` is accepted; each `live` is one worker that claims it and works until it is over, rests or dies."""
+class OneOrder:
+    """`order_id` is accepted; each `work` is one worker that claims it and goes on until it is over, rests or dies."""
 
     order_id = "order-1"
 
@@ -39,8 +39,8 @@ class Life:
     async def accept(self, **more: Any) -> None:
         await self.store.accept(new_order(self.order_id, self.clock.wall_ns() // 1_000_000, **more), [], "")
 
-    async def live(self, store: Any = None, chain: Any = None) -> None:
-        """One worker. Its lease ends at once, so the next `live` takes over."""
+    async def work(self, store: Any = None, chain: Any = None) -> None:
+        """One worker. Its lease ends at once, so the next `work` takes over."""
         claimed = await self.store.claim(1, 0, Rate(0))
         if not claimed:
             return
@@ -53,8 +53,8 @@ class Life:
 
     async def end(self) -> Order:
         """Worker after worker until the order is over."""
-        for _ in range(LIVES_MAX):
-            await self.live()
+        for _ in range(WORKERS_MAX):
+            await self.work()
             order = await self.order()
             if order.status in TERMINAL:
                 return order
@@ -77,7 +77,7 @@ class Life:
         return order
 
 
-class Mortal:
+class Dying:
     """Passes calls on to `inner`, and dies before or after the n-th call that `deaths` counts."""
 
     def __init__(self, inner: Any, names: Sequence[str], dies: Callable[[], bool], *, after: bool) -> None:
@@ -113,10 +113,10 @@ class Mortal:
 
 
 @asynccontextmanager
-async def begin(folder: Path, kind: str = "sqlite", server_url: str = "") -> AsyncIterator[Life]:
+async def begin(folder: Path, kind: str = "sqlite", server_url: str = "") -> AsyncIterator[OneOrder]:
     async with place_for(kind, folder, server_url) as place:
         store: Store = await load_class(STORES[kind]).open(place, SystemClock())
         try:
-            yield Life(store, ScriptedChain())
+            yield OneOrder(store, ScriptedChain())
         finally:
             await store.close()
