@@ -17,7 +17,6 @@ from headrace.adapters import Context, load_class
 from headrace.bus import Writer
 from headrace.chains import Chain
 from headrace.config import Config, CoreSettings
-from headrace.database import Patience
 from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
@@ -167,7 +166,7 @@ async def open_orders(
     if context.patience is None:
         await asyncio.to_thread(_check_writable, _order_files(config, registers))
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(kind, place, clock, context.patience)
+        store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=context.patience)
         stack.push_async_callback(store.close)
         chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
@@ -239,16 +238,6 @@ def _check_writable(files: Mapping[str, str]) -> None:
         usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
         if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
             raise ConfigError(key, file, "a file that can be written, in a folder that can be")
-
-
-async def open_store(kind: str, place: str, clock: Clock, patient: Patience = None) -> Store:
-    """Return the store of this kind.
-
-    Raises ConfigError for a store that can't be used, and TransientError for one that is away, unless `patient` takes
-    that.
-    """
-    store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=patient)
-    return store
 
 
 async def enter_orders(
