@@ -307,6 +307,8 @@ class MergedStream:
 
     def _lose(self, connection: Connection, lost: Unreadable) -> None:
         """Count a notification that can't be read, and let its slots be declared as a gap."""
+        if not lost.subscriptions:
+            return  # of a feed that is no longer wanted
         connection.note_unreadable(lost, self.clock.monotonic())
         for subscription in lost.subscriptions:
             self.metrics.unreadable(connection.name, subscription.kind)
