@@ -17,7 +17,10 @@ class Drill(NamedTuple):
 
 
 DRILLS: Final[tuple[Drill, ...]] = (
+    # The third file is the reference of settings, which `python -m tests.config.test_docs` writes.
+    Drill("second_venue", 3, ("tests/contracts/test_venues.py", "tests/config/test_docs.py")),
     Drill("new_program", 3, ("tests/programs",)),
+    Drill("trades_table", 6, ("tests/flow/test_recent_trades.py",)),
     Drill("tcp_source", 5, ("tests/contracts/test_sources.py", "-k", "line_tcp")),
     Drill(
         "trailing_stop",
@@ -32,6 +35,18 @@ DRILLS: Final[tuple[Drill, ...]] = (
         "order_status",
         3,
         ("tests/orders/test_machine.py", "tests/contracts/test_store.py", "-k", "not postgres"),
+    ),
+    Drill(
+        "client_message",
+        7,
+        (
+            "tests/gateway/test_asyncapi.py::test_every_frame_of_the_protocol_is_described",
+            "tests/gateway/test_asyncapi.py::test_every_command_is_described",
+            "tests/gateway/test_reference.py",
+            "tests/protocol/test_shapes.py",
+            "-k",
+            "topics or frame or command or javascript or python",
+        ),
     ),
 )
 

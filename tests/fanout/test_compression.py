@@ -16,7 +16,7 @@ def inflated(payload: bytes) -> bytes:
     return zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
 
 
-async def test_off_by_default() -> None:
+async def test_compression_is_off_by_default() -> None:
     async with run_gateway() as running:
         raw = await Raw.open(running.port, more=OFFER)
         assert b"permessage-deflate" not in raw.head
@@ -33,14 +33,14 @@ async def test_off_by_default() -> None:
         ("x-webkit-deflate-frame", False),
     ],
 )
-async def test_what_is_agreed_on(offer: str, agreed: bool) -> None:
+async def test_compression_is_agreed_on_without_context(offer: str, agreed: bool) -> None:
     async with run_gateway(compression=True) as running:
         raw = await Raw.open(running.port, more=f"Sec-WebSocket-Extensions: {offer}\r\n")
         assert b" 101 " in raw.head
         assert (b"server_no_context_takeover; client_no_context_takeover" in raw.head) is agreed
 
 
-async def test_events_come_compressed_to_those_who_asked_and_plain_to_others() -> None:
+async def test_events_are_compressed_only_for_clients_that_asked() -> None:
     async with run_gateway(compression=True) as running:
         plain = await join(running, "/ws?subscriptions=slots")
         assert (await plain.json())["type"] == "subscribed"

@@ -53,7 +53,7 @@ async def test_a_filter_goes_first() -> None:
         assert await offsets(raw, 2) == [3, 5]
 
 
-async def test_one_who_joins_in_the_middle_of_a_window_gets_only_what_is_newer_than_its_ack() -> None:
+async def test_a_client_that_joins_within_a_window_gets_only_newer_messages() -> None:
     async with run_gateway() as running:
         early = await listen(running, conflate={"key": "mint", "every_ms": 300})
         await running.tell(TOPIC, *mints("ABA"))

@@ -37,7 +37,7 @@ def feed_of(running: RunningGateway) -> Feed:
     return running.gateway.hub._feeds[TOPIC]
 
 
-async def test_what_passes_comes_and_every_record() -> None:
+async def test_passing_events_and_every_record_are_delivered() -> None:
     async with run_gateway() as running:
         raw = await listen(
             running, filter={"op": "and", "nodes": [mint_is("A"), {"key": "sol", "cmp": "gte", "val": "1"}]}
@@ -50,7 +50,7 @@ async def test_what_passes_comes_and_every_record() -> None:
         assert await offsets(raw, 5) == [2, 4, 5, 6, 7]
 
 
-async def test_one_without_a_filter_gets_everything_beside_those_with() -> None:
+async def test_a_client_without_a_filter_gets_everything() -> None:
     async with run_gateway() as running:
         everything, some, batched = (
             await listen(running),
@@ -84,7 +84,7 @@ async def test_equal_filters_are_one_and_a_message_is_framed_once_for_all() -> N
         assert framed == [1, 2, 3]
 
 
-async def test_what_nobody_gets_is_not_framed_and_without_filters_nothing_is_decoded() -> None:
+async def test_unwanted_messages_are_not_framed_nor_decoded_without_filters() -> None:
     framed: list[int] = []
 
     def counting(message: Message) -> bytes:
@@ -109,7 +109,7 @@ async def test_recovery_applies_the_filter_and_says_how_many_follow() -> None:
         assert await offsets(raw, 4) == [3, 5, 7, 10]
 
 
-async def test_a_ping_tells_how_far_it_is_although_nothing_passed() -> None:
+async def test_a_ping_has_the_newest_offset_although_nothing_passed() -> None:
     async with run_gateway(ping_s=0.3) as running:
         raw = await listen(running, filter=mint_is("A"))
         await running.tell(TOPIC, {"mint": "A"}, {"mint": "B"}, {"mint": "B"})
@@ -131,7 +131,7 @@ PATHOLOGICAL: list[Any] = [
 
 
 @pytest.mark.parametrize("tree", PATHOLOGICAL, ids=range(len(PATHOLOGICAL)))
-async def test_a_pathological_one_is_refused_and_another_may_follow(tree: Any) -> None:
+async def test_a_pathological_filter_is_refused_and_another_accepted(tree: Any) -> None:
     async with run_gateway() as running:
         raw = await join(running)
         raw.ask("subscribe", 1, topic=TOPIC, filter=tree)
@@ -199,7 +199,7 @@ async def come_and_go(raw: Raw, running: RunningGateway, numbers: range) -> None
             pass
 
 
-async def test_those_who_came_and_went_leave_nothing_behind() -> None:
+async def test_ended_subscriptions_leave_nothing_behind() -> None:
     async with run_gateway(cmd_per_s=1_000_000, history_size=10) as running:
         raw = await join(running)
         await come_and_go(raw, running, range(300))

@@ -36,7 +36,7 @@ async def read_up_to(raw: Raw, last: int) -> tuple[list[int], list[Any]]:
 
 
 @pytest.mark.parametrize("history_size", [5000, 50])
-async def test_drop_oldest_skips_ahead_and_tells_exactly_what(history_size: int) -> None:
+async def test_drop_oldest_skips_ahead_with_an_exact_lag(history_size: int) -> None:
     async with run_gateway(slow_abort_s=60, history_size=history_size, **SMALL) as running:
         stalled = await stalled_client(running, on_slow="drop_oldest")
         await flood(running)
@@ -53,7 +53,7 @@ async def test_drop_oldest_skips_ahead_and_tells_exactly_what(history_size: int)
         stalled.leave()
 
 
-async def test_stalled_again_and_again_what_came_and_what_was_told_is_everything() -> None:
+async def test_repeated_stalls_deliver_or_report_every_message() -> None:
     async with run_gateway(slow_abort_s=60, history_size=100, **SMALL) as running:
         stalled = await stalled_client(running, on_slow="drop_oldest")
         got: list[int] = []
@@ -96,7 +96,7 @@ def every(ms: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("history_size", [5000, 50])
-async def test_conflate_when_slow_brings_the_latest_of_each_key_and_tells_what_is_left_out(history_size: int) -> None:
+async def test_conflate_when_slow_sends_the_latest_of_each_key_and_a_lag(history_size: int) -> None:
     async with run_gateway(slow_abort_s=60, history_size=history_size, **SMALL) as running:
         stalled = await stalled_client(running, on_slow="conflate", conflate=every(10))
         fill = KEYS  # each window has this many messages

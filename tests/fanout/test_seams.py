@@ -297,7 +297,7 @@ TestSeams.settings = settings(max_examples=examples(200), stateful_step_count=50
 
 
 @pytest.mark.parametrize("missed", [0, 3])
-def test_one_that_joined_within_a_window_and_stalled_then(missed: int) -> None:
+def test_a_client_that_joined_within_a_window_and_stalled_loses_nothing_unreported(missed: int) -> None:
     """It is ahead of those who are live: what they get next is not for it."""
     seams = Seams()
     wish = Wish(None, None, True, "drop_oldest")
@@ -315,7 +315,7 @@ def test_one_that_joined_within_a_window_and_stalled_then(missed: int) -> None:
     seams.teardown()
 
 
-def test_a_log_begins_anew_while_one_that_conflates_reads_what_it_missed() -> None:
+def test_a_new_epoch_during_a_conflating_replay_ends_the_connection() -> None:
     """A lag counts within one epoch: it must come back, and begin in the new one."""
     seams = Seams()
     seams.begin([(False, Wish(None, None, True, "conflate"))])
@@ -369,14 +369,14 @@ class ScriptedBus(HesitatingBus):
     ],
     ids=["quiet", "newer", "overlap", "renewed before", "renewed after", "renewed during", "hole"],
 )
-async def test_where_the_seam_is(answers: Any, top: tuple[str, int], tail: list[tuple[str, int]]) -> None:
+async def test_the_tail_begins_after_the_top(answers: Any, top: tuple[str, int], tail: list[tuple[str, int]]) -> None:
     held: list[Message] = []
     found = await catch_up(ScriptedBus(answers, held), "slots", None, held, 100, everything)
     assert found.top == top
     assert [(message.epoch, message.offset) for message in found.tail] == tail
 
 
-async def test_a_bus_that_never_settles_is_unavailable() -> None:
+async def test_a_bus_that_keeps_changing_is_unavailable() -> None:
     held: list[Message] = []
     answers = [(Position("a", 1), messages((f"b{n}", 1))) for n in range(100)]
     with pytest.raises(TransientError):

@@ -63,7 +63,7 @@ async def publish_slowly(running: RunningGateway, count: int, size: int) -> None
 SMALL: dict[str, Any] = {"send_buffer_bytes": 4096, "write_buffer_bytes": 16_384}
 
 
-async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything() -> None:
+async def test_a_client_that_never_reads_is_aborted_and_others_get_everything() -> None:
     async with run_gateway(slow_abort_s=3600, **SMALL) as running:
         stalled = await stalled_client(running)
         connection = only_connection(running)
@@ -82,7 +82,7 @@ async def test_one_that_never_reads_is_aborted_and_twenty_others_get_everything(
             raw.leave()
 
 
-async def test_one_that_comes_back_in_time_misses_nothing() -> None:
+async def test_a_client_that_reads_in_time_misses_nothing() -> None:
     async with run_gateway(slow_abort_s=30, history_size=5000, **SMALL) as running:
         stalled = await stalled_client(running)
         await publish_slowly(running, 2000, 1000)
@@ -93,7 +93,7 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         stalled.leave()
 
 
-async def test_one_that_takes_little_at_a_time_stays() -> None:
+async def test_a_client_that_reads_slowly_stays() -> None:
     """Its socket is full whenever somebody looks: it is slow, not gone."""
     settings = SMALL | {"write_buffer_bytes": 262_144}
     async with run_gateway(slow_abort_s=3600, history_size=5000, **settings) as running:
@@ -109,7 +109,7 @@ async def test_one_that_takes_little_at_a_time_stays() -> None:
         slow.leave()
 
 
-async def test_one_that_took_nothing_between_two_looks_is_aborted() -> None:
+async def test_a_client_that_took_nothing_between_two_checks_is_aborted() -> None:
     async with run_gateway(slow_abort_s=3600, **SMALL) as running:
         stalled = await stalled_client(running)
         await publish_slowly(running, 1000, 1000)
@@ -120,7 +120,7 @@ async def test_one_that_took_nothing_between_two_looks_is_aborted() -> None:
         stalled.leave()
 
 
-async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> None:
+async def test_a_client_that_reads_too_late_gets_the_exact_lag() -> None:
     async with run_gateway(slow_abort_s=30, history_size=50, **SMALL) as running:
         stalled = await stalled_client(running)
         await publish_slowly(running, 2000, 1000)
@@ -137,7 +137,7 @@ async def test_one_that_comes_back_too_late_is_told_exactly_what_it_lost() -> No
         stalled.leave()
 
 
-async def test_a_replay_that_fills_the_socket_is_no_loss_to_one_that_drops_the_oldest() -> None:
+async def test_a_replay_that_fills_the_socket_loses_nothing_with_drop_oldest() -> None:
     async with run_gateway(slow_abort_s=30, **SMALL) as running:
         await running.publish(TOPIC, 3, 60_000)
         stalled = await stalled_client(running, on_slow="drop_oldest", recover={"epoch": "g", "offset": "0"})
@@ -148,7 +148,7 @@ async def test_a_replay_that_fills_the_socket_is_no_loss_to_one_that_drops_the_o
         stalled.leave()
 
 
-async def test_one_that_only_floods_with_pings_and_never_reads_is_aborted() -> None:
+async def test_a_client_that_floods_pings_and_never_reads_is_aborted() -> None:
     async with run_gateway(slow_abort_s=0.3, cmd_per_s=1_000_000, **SMALL) as running:
         stalled = await stalled_client(running)
         stalled.send(frame(PING, b"x" * 125) * 20_000)
@@ -211,7 +211,7 @@ async def test_a_pong_counts_however_soon_it_comes() -> None:
         raw.leave()
 
 
-async def test_what_was_said_before_the_heartbeat_is_no_answer_to_it() -> None:
+async def test_a_frame_before_the_heartbeat_is_no_answer() -> None:
     async with run_gateway(ping_s=0.2, pong_s=0.4) as running:
         raw = await join(running)
         raw.ask("subscribe", 1, topic="slots")
@@ -266,7 +266,7 @@ async def test_a_client_that_does_not_answer_our_close_is_aborted() -> None:
         raw.leave()
 
 
-async def test_one_that_asks_for_much_of_the_past_and_takes_nothing_is_owed_a_page() -> None:
+async def test_a_client_that_asks_for_much_history_and_reads_nothing_is_owed_one_page() -> None:
     async with run_gateway(slow_abort_s=3600, **SMALL) as running:
         await running.publish(TOPIC, 10, 60_000)
         greedy = await narrow_client(running)

@@ -264,7 +264,7 @@ async def test_a_snapshot_comes_after_the_ack_and_before_what_is_live() -> None:
         assert (await raw.json())["offset"] == "3"
 
 
-async def test_an_empty_state_is_told_too() -> None:
+async def test_an_empty_state_is_sent_too() -> None:
     async with run_gateway() as running:
         raw = await join(running)
         raw.ask("subscribe", 1, topic="account:11111111111111111111111111111111", snapshot=True)
@@ -273,7 +273,7 @@ async def test_an_empty_state_is_told_too() -> None:
         assert (keys, page["data"]) == ([], {"as_of_slot": None, "complete": True, "next": None})
 
 
-async def test_a_log_that_begins_anew_has_an_empty_and_complete_state_before_its_first_message() -> None:
+async def test_a_new_epoch_has_an_empty_complete_state() -> None:
     async with run_gateway() as running:
         await change(running, "A", "B")
         await running.bus.renew()
@@ -285,7 +285,7 @@ async def test_a_log_that_begins_anew_has_an_empty_and_complete_state_before_its
         assert (keys, page["data"]) == ([], {"as_of_slot": None, "complete": True, "next": None})
 
 
-async def test_a_topic_without_a_state_refuses() -> None:
+async def test_a_snapshot_of_a_topic_without_state_is_refused() -> None:
     async with run_gateway() as running:
         raw = await join(running)
         raw.ask("subscribe", 1, topic="trades:pump", snapshot=True)

@@ -135,7 +135,7 @@ STEP = st.one_of(
 
 @given(steps=st.lists(STEP, max_size=25), kept_max=st.sampled_from([10, 1000]))
 @settings(max_examples=examples(60))
-def test_no_letter_is_missed_in_silence(steps: list[Any], kept_max: int) -> None:
+def test_no_letter_is_lost_unreported(steps: list[Any], kept_max: int) -> None:
     async def play() -> None:
         inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=kept_max))
         async with Supervisor(SystemClock()) as tasks:

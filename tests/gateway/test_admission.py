@@ -65,7 +65,7 @@ def web(running: RunningGateway) -> httpx.AsyncClient:
         ("", ["203.0.113.7"], "local"),
     ],
 )
-def test_whom_an_address_stands_for(peer: str, forwarded: list[str], expected: str) -> None:
+def test_the_address_for_limits_is_the_last_untrusted_one(peer: str, forwarded: list[str], expected: str) -> None:
     door, _ = admission(trusted_proxies=("10.0.0.0/8",))
     assert door.address_of(peer, forwarded) == expected
 
@@ -104,7 +104,7 @@ def test_which_pages_may_connect(origin: str, host: str, allowed: bool) -> None:
         ("null", False),
     ],
 )
-def test_a_server_of_this_machine_alone_lets_its_pages_in(origin: str, allowed: bool) -> None:
+def test_a_local_server_admits_pages_of_its_machine(origin: str, allowed: bool) -> None:
     door, _ = admission()
     door.local = True
     assert door.allows(origin, "127.0.0.1:8080") is allowed
@@ -283,7 +283,7 @@ def test_which_peers_are_trusted_proxies(setting: str, peer: str, trusted: bool)
 
 
 @pytest.mark.parametrize("setting", ["", "localhost", "10.0.0", "10.0.0.1/8", "10.0.0.1:8080", "*", "[::1]:80"])
-def test_a_proxy_that_is_no_address_is_refused(setting: str) -> None:
+def test_a_malformed_proxy_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="TRUSTED_PROXIES") as refused:
         admission(trusted_proxies=(setting,))
     assert ("lies in the network 10.0.0.0/8" in str(refused.value)) is (setting == "10.0.0.1/8")
@@ -315,7 +315,7 @@ def test_new_connections_come_at_a_rate_and_addresses_are_forgotten() -> None:
     assert set(door._visitors) == {"c"}
 
 
-def test_a_rate_that_changes_counts_for_who_is_here_already() -> None:
+def test_a_changed_rate_applies_to_known_addresses() -> None:
     door, clock = admission(connects_per_s=1)
     door.enter("a")
     with pytest.raises(Refused):
@@ -337,7 +337,7 @@ def comes_in(door: Admission, clock: Held) -> bool:
     return True
 
 
-async def test_one_address_has_a_limit_and_gets_its_place_back() -> None:
+async def test_one_address_has_a_limit_of_connections() -> None:
     async with run_gateway(admission=AdmissionSettings(per_address_max=2)) as running:
         first, _second = await join(running), await join(running)
         assert b"retry-after: 60" in (await refused(running, 429)).lower()
@@ -346,7 +346,7 @@ async def test_one_address_has_a_limit_and_gets_its_place_back() -> None:
         await join(running)
 
 
-async def test_clients_behind_a_trusted_proxy_are_counted_one_by_one() -> None:
+async def test_connections_behind_a_trusted_proxy_count_separately() -> None:
     settings = AdmissionSettings(per_address_max=1, trusted_proxies=(ME,))
     async with run_gateway(admission=settings) as running:
         await join(running, more="X-Forwarded-For: 203.0.113.1\r\n")
@@ -363,7 +363,7 @@ async def test_one_user_has_a_limit() -> None:
         assert await raw.closed() == 4504
 
 
-async def test_those_who_are_told_to_go_and_stay_can_not_pile_up() -> None:
+async def test_closed_clients_that_stay_are_bounded() -> None:
     async with run_gateway(connections_max=1, http_connections_max=2, close_s=60) as running:
         await join(running)
         for _ in range(2):
@@ -390,7 +390,7 @@ async def test_requests_that_never_end_are_bounded_for_one_address() -> None:
         await join(running)
 
 
-async def test_those_who_are_refused_and_stay_are_dropped_in_the_end() -> None:
+async def test_refused_clients_that_stay_are_dropped() -> None:
     async with run_gateway(admission=AdmissionSettings(http_per_address_max=2), close_s=60, request_s=60) as running:
         for _ in range(2):
             await Raw.connect(running.port)
@@ -400,7 +400,7 @@ async def test_those_who_are_refused_and_stay_are_dropped_in_the_end() -> None:
             await (await Raw.connect(running.port)).read_head()
 
 
-async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
+async def test_a_handshake_byte_by_byte_is_cut_off_in_time() -> None:
     async with run_gateway(request_s=0.3) as running:
         raw = await Raw.connect(running.port)
         for byte in b"GET /ws HTTP/1.1\r\n":
@@ -410,7 +410,7 @@ async def test_a_handshake_byte_by_byte_ends_when_its_time_is_over() -> None:
         raw.leave()
 
 
-async def test_a_page_of_another_site_gets_a_403_that_says_what_to_do() -> None:
+async def test_a_page_of_another_site_gets_403_with_a_hint() -> None:
     async with run_gateway(admission=AdmissionSettings(origins=("https://app.example",))) as running:
         running.gateway.admission.local = False
         await refused(running, 403, "Origin: https://evil.example\r\n")
@@ -459,7 +459,7 @@ async def test_pages_that_are_not_allowed_read_nothing_and_change_nothing() -> N
         ("Evil.Example.", False), ("notlocalhost.evil.example", False),
     ],
 )  # fmt: skip
-def test_a_server_of_one_machine_has_no_public_name(host: str, fits: bool) -> None:
+def test_a_public_name_is_refused_by_a_local_server(host: str, fits: bool) -> None:
     for settings, local, expected in (
         ({}, True, fits),
         ({}, False, True),
@@ -479,7 +479,7 @@ def test_a_server_of_one_machine_has_no_public_name(host: str, fits: bool) -> No
         assert told is expected, (settings, local)
 
 
-async def test_a_page_whose_name_was_made_to_mean_this_machine_gets_nothing() -> None:
+async def test_a_rebound_name_is_refused() -> None:
     """DNS rebinding: for the browser the page and this server are one site, so a GET bears no Origin."""
     async with run_gateway() as running, web(running) as http:
         for page in ({}, {"Origin": "http://evil.example"}):
@@ -492,7 +492,7 @@ async def test_a_page_whose_name_was_made_to_mean_this_machine_gets_nothing() ->
         raw.leave()
 
 
-async def test_a_client_that_asks_for_nothing_is_let_go() -> None:
+async def test_an_idle_client_is_closed() -> None:
     async with run_gateway(admission=AdmissionSettings(idle_s=0.2)) as running:
         follower = await join(running, "/ws?subscriptions=slots")
         assert (await follower.json())["type"] == "subscribed"

@@ -31,14 +31,14 @@ def test_against_a_plain_dictionary(wishes: list[tuple[int, float]], steps_s: li
     assert (len(alarms), vars(alarms)["_due"]) == (0, {})
 
 
-def test_a_far_alarm_rings_before_its_time_to_be_set_anew() -> None:
+def test_a_far_alarm_rings_early() -> None:
     alarms: Alarms[str] = Alarms()
     alarms.set("far", 1e12, 10.0)
     assert alarms.due(10.0 + HORIZON_S - 1) == []
     assert alarms.due(10.0 + HORIZON_S) == ["far"]
 
 
-def test_they_ring_in_order() -> None:
+def test_alarms_ring_in_order() -> None:
     alarms: Alarms[int] = Alarms()
     for at_s in (30, 10, 20):
         alarms.set(at_s, at_s, 0)

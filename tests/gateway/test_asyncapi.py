@@ -50,7 +50,7 @@ def types_of(shapes: tuple[type, ...]) -> set[str]:
     return {DOCUMENT["components"]["messages"][shape.__name__]["name"] for shape in shapes}
 
 
-def test_every_frame_that_the_protocol_can_build_is_told() -> None:
+def test_every_frame_of_the_protocol_is_described() -> None:
     """By the words in its sources: types of frames are literals there, and lower case."""
     source = "".join(path.read_text() for path in PROTOCOL.glob("*.py") if path.name != "shapes.py")
     built = set(re.findall(r'_frame\(\s*"(\w+)"', source)) | set(re.findall(r'"type"\s*: ?"([a-z_]\w*)"', source))
@@ -58,11 +58,11 @@ def test_every_frame_that_the_protocol_can_build_is_told() -> None:
     assert built | set(get_args(MessageKind)) == told
 
 
-def test_every_command_is_told() -> None:
+def test_every_command_is_described() -> None:
     assert {*ServerSession._COMMANDS, "pong"} == set(COMMANDS)
 
 
-def test_every_code_is_told() -> None:
+def test_every_code_is_described() -> None:
     assert set(ERRORS) == set(ErrorCode)
     assert set(CLOSES) == set(CloseCode)
     told = DOCUMENT["info"]
@@ -90,7 +90,7 @@ def test_every_reference_leads_somewhere() -> None:
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
-async def test_it_is_served() -> None:
+async def test_the_document_is_served() -> None:
     async with run_gateway() as running:
         async with httpx.AsyncClient(verify=False) as http:
             answer = await http.get(f"http://127.0.0.1:{running.port}/schema/asyncapi.json")
@@ -99,7 +99,7 @@ async def test_it_is_served() -> None:
         assert answer.json()["asyncapi"] == "3.0.0"
 
 
-async def test_real_frames_are_as_told() -> None:
+async def test_real_frames_match_their_schemas() -> None:
     """Of a server that plays the shipped recording, and of one that tells what else there is."""
     met: set[str] = set()
     async with run_gateway(history_size=100_000, ping_s=0.3) as running:
@@ -136,7 +136,7 @@ async def test_real_frames_are_as_told() -> None:
     assert met | {"Order"} == {shape.__name__ for shape in STREAM}
 
 
-async def test_real_frames_of_orders_are_as_told(tmp_path: Path) -> None:
+async def test_real_frames_of_orders_match_their_schemas(tmp_path: Path) -> None:
     async with desk(tmp_path) as client, client.connect("?user_id=ann&subscriptions=orders:ann") as socket:
         shape_of(json.loads(await socket.recv()))
         placed = await ask(socket, "order.execute", BODY)
@@ -173,7 +173,7 @@ SAMPLES: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("command", "right"), SAMPLES, ids=lambda value: json.dumps(value)[:60])
-def test_commands_are_as_told(command: dict[str, Any], right: bool) -> None:
+def test_schema_and_session_accept_the_same_commands(command: dict[str, Any], right: bool) -> None:
     """What the schema takes the session takes, and the other way round."""
     name = "".join(part.capitalize() for part in command["type"].split(".")) + "Command"
     assert validator(name).is_valid(command) is right
@@ -182,7 +182,7 @@ def test_commands_are_as_told(command: dict[str, Any], right: bool) -> None:
     assert bool(refused) is not right, refused
 
 
-def test_a_field_that_is_not_told_is_found() -> None:
+def test_an_undescribed_field_is_detected() -> None:
     """Else the tests above prove nothing."""
     frame = json.loads(frames.unsubscribed("slots", 1))
     shape_of(frame)

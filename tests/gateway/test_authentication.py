@@ -64,7 +64,7 @@ async def has(raw: Raw, topic: str, request_id: Any = 9) -> bool:
     return bool(answer["type"] == "subscribed")
 
 
-async def test_a_token_as_subprotocol(running: RunningGateway) -> None:
+async def test_a_token_as_subprotocol_is_accepted(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws?subscriptions=slots", offer(made(running)))
     assert b"Sec-WebSocket-Protocol: stream.v1\r\n" in raw.head
     assert b"jwt" not in raw.head
@@ -77,7 +77,7 @@ async def test_a_token_as_subprotocol(running: RunningGateway) -> None:
     assert not running.gateway.admission.users
 
 
-async def test_a_token_in_the_first_frame(running: RunningGateway) -> None:
+async def test_a_token_in_the_first_frame_is_accepted(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws?user_id=42&subscriptions=slots")
     raw.ask("auth", 1, token=made(running))
     welcome, answer, subscribed = await raw.json(), await raw.json(), await raw.json()
@@ -102,7 +102,7 @@ async def ticket(running: RunningGateway, **more: Any) -> str:
     return await auth.tickets.issue(await auth.identify(Credential("token", made(running, **more))))
 
 
-async def test_a_ticket_once(running: RunningGateway) -> None:
+async def test_a_ticket_is_accepted_once(running: RunningGateway) -> None:
     given = await ticket(running, topics=["slots"])
     raw = await Raw.open(running.port, f"/ws?ticket={given}")
     assert (await raw.json())["data"]["user_id"] == "42"
@@ -115,7 +115,7 @@ async def test_a_ticket_once(running: RunningGateway) -> None:
     again.leave()
 
 
-async def test_a_ticket_too_late(running: RunningGateway) -> None:
+async def test_an_expired_ticket_is_refused(running: RunningGateway) -> None:
     given = await ticket(running)
     await clock_of(running).advance(31)
     raw = await Raw.open(running.port, f"/ws?ticket={given}")
@@ -124,7 +124,7 @@ async def test_a_ticket_too_late(running: RunningGateway) -> None:
     raw.leave()
 
 
-async def test_a_ticket_of_another_user(running: RunningGateway) -> None:
+async def test_a_ticket_of_another_user_is_denied(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, f"/ws?user_id=43&ticket={await ticket(running)}")
     assert await raw.closed() == 4507
     raw.leave()
@@ -132,7 +132,7 @@ async def test_a_ticket_of_another_user(running: RunningGateway) -> None:
 
 @pytest.mark.parametrize("user_id", ["43", "4", "42%20", "admin"])
 @pytest.mark.parametrize("by_frame", [True, False])
-async def test_the_user_of_the_url_must_be_the_tokens(running: RunningGateway, user_id: str, by_frame: bool) -> None:
+async def test_another_user_in_the_url_is_denied(running: RunningGateway, user_id: str, by_frame: bool) -> None:
     more = "" if by_frame else offer(made(running))
     raw = await Raw.open(running.port, f"/ws?user_id={user_id}&subscriptions=slots", more)
     if by_frame:
@@ -156,7 +156,7 @@ WRONG: Final[dict[str, tuple[dict[str, Any], int, int]]] = {
 
 @pytest.mark.parametrize("by_frame", [True, False])
 @pytest.mark.parametrize(("more", "error", "close"), WRONG.values(), ids=WRONG.keys())
-async def test_wrong_tokens(
+async def test_wrong_tokens_are_refused_and_closed(
     running: RunningGateway, by_frame: bool, more: dict[str, Any], error: int, close: int
 ) -> None:
     text = made(running, **more)
@@ -184,7 +184,7 @@ async def test_a_token_that_is_not_yet_valid_comes_in_later(running: RunningGate
     raw.leave()
 
 
-async def test_who_waits_for_its_token_is_asked_to_come_back(running: RunningGateway) -> None:
+async def test_a_client_with_a_token_not_yet_valid_is_asked_to_come_back(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws", offer(made(running, nbf=clock_of(running).wall_ns() / 1e9 + 60)))
     assert await code(raw) == 108
     await clock_of(running).advance(11)
@@ -206,7 +206,7 @@ async def test_who_waits_for_its_token_is_asked_to_come_back(running: RunningGat
         ("/ws", "Sec-WebSocket-Protocol: stream.v1, jwt." + "a" * 17_000 + "\r\n", 431),
     ],
 )
-async def test_credentials_where_they_must_not_be(running: RunningGateway, path: str, more: str, status: int) -> None:
+async def test_credentials_in_the_url_are_refused(running: RunningGateway, path: str, more: str, status: int) -> None:
     text = made(running)
     raw = await Raw.open(running.port, path.format(token=text), more.format(token=text) if "{" in more else more)
     assert raw.head.startswith(b"HTTP/1.1 %d " % status)
@@ -218,7 +218,7 @@ async def test_credentials_where_they_must_not_be(running: RunningGateway, path:
     "data",
     [b"{}", b'{"token":7}', b'{"token":""}', b'{"token":null}', b"[]", b'{"token":"%b"}' % (b"x" * 16_385)],
 )
-async def test_an_auth_that_is_none_is_a_bad_request(running: RunningGateway, data: bytes) -> None:
+async def test_an_auth_without_a_token_is_a_bad_request(running: RunningGateway, data: bytes) -> None:
     raw = await Raw.open(running.port)
     raw.send(frame(TEXT, b'{"type":"auth","id":1,"data":%b}' % data))
     assert await code(raw, 1) == 107
@@ -227,7 +227,7 @@ async def test_an_auth_that_is_none_is_a_bad_request(running: RunningGateway, da
     raw.leave()
 
 
-async def test_nothing_before_the_token(running: RunningGateway) -> None:
+async def test_commands_before_the_token_are_refused(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws?subscriptions=slots")
     for number, (kind, data) in enumerate(
         {
@@ -249,7 +249,7 @@ async def test_nothing_before_the_token(running: RunningGateway) -> None:
     raw.leave()
 
 
-async def test_who_does_not_authenticate_is_closed_in_time(running: RunningGateway) -> None:
+async def test_a_client_that_does_not_authenticate_is_closed(running: RunningGateway) -> None:
     silent, chatty = await Raw.open(running.port), await Raw.open(running.port)
     for _ in range(3):
         await clock_of(running).advance(3)
@@ -270,7 +270,7 @@ async def test_unauthenticated_connections_count_against_the_limit() -> None:
         assert await raws[2].closed() == 4504
 
 
-async def test_a_stop_closes_who_is_not_in_yet() -> None:
+async def test_a_stop_closes_unauthenticated_clients() -> None:
     async with run_gateway(auth=HS256) as running:
         raw = await Raw.open(running.port)
         stopping = asyncio.create_task(running.gateway.stop(5.0))
@@ -279,7 +279,7 @@ async def test_a_stop_closes_who_is_not_in_yet() -> None:
         await stopping
 
 
-async def test_topics_that_a_token_does_not_allow(running: RunningGateway) -> None:
+async def test_topics_beyond_the_token_are_denied(running: RunningGateway) -> None:
     raw = await enter(running, "/ws?subscriptions=slots,trades:pump", topics=["trades:*"])
     told = [await raw.json(), await raw.json()]
     seen = {(one["type"], one["topic"], one["data"].get("code")) for one in told}
@@ -297,7 +297,7 @@ async def test_topics_that_a_token_does_not_allow(running: RunningGateway) -> No
     raw.leave()
 
 
-async def test_a_life_to_its_end(running: RunningGateway) -> None:
+async def test_a_credential_is_valid_then_warned_then_expired(running: RunningGateway) -> None:
     clock = clock_of(running)
     raw = await enter(running, "/ws?subscriptions=slots", ttl_s=100)
     assert (await raw.json())["type"] == "subscribed"
@@ -321,7 +321,7 @@ async def test_a_life_to_its_end(running: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("wait_s", [0, 50, 110])
-async def test_a_refresh_at_any_time(running: RunningGateway, wait_s: int) -> None:
+async def test_a_newer_token_is_accepted_at_any_time(running: RunningGateway, wait_s: int) -> None:
     raw = await enter(running, ttl_s=100)
     await clock_of(running).advance(wait_s)
     if wait_s:
@@ -335,7 +335,7 @@ async def test_a_refresh_at_any_time(running: RunningGateway, wait_s: int) -> No
     await running.clients(0)
 
 
-async def test_a_bad_refresh_leaves_things_as_they_were(running: RunningGateway) -> None:
+async def test_a_bad_newer_token_changes_nothing(running: RunningGateway) -> None:
     raw = await enter(running)
     for more, error in (
         ({"key": "x" * 32}, 101),
@@ -368,7 +368,7 @@ async def test_topics_that_the_newer_token_no_longer_allows_end(running: Running
     await running.clients(0)
 
 
-async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
+async def test_commands_held_before_a_first_token_are_bounded() -> None:
     """An issuer that stalls: commands wait up to a bound, then are refused, and all are answered in the end."""
     async with issuer() as served:
         served.stall()
@@ -397,7 +397,7 @@ async def test_what_may_wait_before_a_first_token_is_bounded() -> None:
             other.leave()
 
 
-async def test_keys_of_an_issuer_are_looked_at_for_clients() -> None:
+async def test_keys_of_an_issuer_are_read_for_clients() -> None:
     async with issuer() as served:
         served.publish(jwk(rsa_key("one"), "k1"))
         auth = AuthSettings(mode="rs256", jwks_url=served.url, jwt_audience=AUDIENCE)

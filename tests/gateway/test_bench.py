@@ -17,9 +17,7 @@ def test_a_short_run_delivers_everything(capfd: pytest.CaptureFixture[str]) -> N
     assert any(row.startswith("headrace") for row in table)
 
 
-def test_what_filters_cost_is_told_per_message_and_per_client(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_cost_of_filters_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["--filters", "10", "--count", "2000", "--runs", "1", "--write", str(tmp_path)]
     assert filters.main(words) == 0
     report = msgspec.json.decode((tmp_path / "results.jsonl").read_bytes())

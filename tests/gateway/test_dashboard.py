@@ -143,7 +143,7 @@ async def test_verdicts_gaps_and_a_lost_connection(running: RunningGateway) -> N
 
 
 @needs_chromium
-async def test_a_log_that_begins_anew_is_said_once(running: RunningGateway) -> None:
+async def test_a_new_epoch_is_reported_once(running: RunningGateway) -> None:
     async with open_browser() as page:
         await page.open(f"http://127.0.0.1:{running.port}/")
         for topic in ("trades:pump", "slots"):

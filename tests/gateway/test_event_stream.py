@@ -124,7 +124,7 @@ async def test_every_message_comes_as_the_websocket_has_it() -> None:
 
 
 @pytest.mark.parametrize("known", range(6))
-async def test_it_goes_on_where_the_client_was(known: int) -> None:
+async def test_a_stream_continues_after_the_last_event_id(known: int) -> None:
     async with run_gateway() as running:
         await running.publish(TOPIC, 5)
         async with follow(running, f"g:{known}") as reader:
@@ -148,7 +148,7 @@ async def test_the_url_can_name_the_first_position_and_the_header_goes_before_it
 
 
 @pytest.mark.parametrize("last", ["x:3", "g:99", "g:1"], ids=["another epoch", "not yet", "no longer kept"])
-async def test_a_position_that_is_gone_is_told(last: str) -> None:
+async def test_an_unrecoverable_position_is_reported(last: str) -> None:
     async with run_gateway(history_size=3) as running:
         await running.publish(TOPIC, 5)
         async with follow(running, last) as reader:
@@ -188,7 +188,7 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
     assert all(client.out[0] is clients[0].out[0] for client in clients)
 
 
-async def test_heartbeats_tell_the_head_and_need_no_answer() -> None:
+async def test_heartbeats_contain_the_head_and_need_no_answer() -> None:
     async with (
         run_gateway(ping_s=0.05, pong_s=0.05, head=lambda: Head(7, 5, 180)) as running,
         follow(running) as reader,
@@ -202,7 +202,7 @@ async def test_heartbeats_tell_the_head_and_need_no_answer() -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has TCP's own patience only")
-async def test_one_that_vanished_is_left_to_the_kernel_to_find() -> None:
+async def test_a_vanished_client_is_dropped_by_the_kernel() -> None:
     async with run_gateway(ping_s=3, pong_s=0.5) as running, follow(running) as reader:
         await reader.next()
         (client,) = running.gateway.hub.clients
@@ -238,7 +238,7 @@ async def test_streams_leave_room_for_requests() -> None:
         assert (await http.get(f"http://127.0.0.1:{running.port}/health/live")).status_code == 200
 
 
-async def test_a_stop_sends_what_waits_and_asks_to_come_back_later() -> None:
+async def test_a_stop_sends_waiting_events_and_a_longer_retry() -> None:
     async with run_gateway() as running, follow(running) as reader:
         await reader.next()
         await running.publish(TOPIC, 3)
@@ -255,7 +255,7 @@ async def test_a_stop_sends_what_waits_and_asks_to_come_back_later() -> None:
         assert running.metric("gateway_closed_total", code="4001") == 1
 
 
-async def test_no_one_gets_in_while_it_drains() -> None:
+async def test_new_streams_are_refused_while_draining() -> None:
     async with run_gateway(close_s=60) as running:
         kept = await Raw.connect(running.port)
         raw = await join(running)
@@ -281,7 +281,7 @@ async def stalled_stream(running: RunningGateway) -> Raw:
     return raw
 
 
-async def test_one_that_never_reads_is_dropped() -> None:
+async def test_a_client_that_never_reads_is_dropped() -> None:
     async with run_gateway(slow_abort_s=0.5, **SMALL) as running:
         stalled = await stalled_stream(running)
         await publish_slowly(running, 1000, 1000)
@@ -290,7 +290,7 @@ async def test_one_that_never_reads_is_dropped() -> None:
         stalled.leave()
 
 
-async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() -> None:
+async def test_a_client_that_reads_too_late_gets_lag_and_close() -> None:
     async with run_gateway(slow_abort_s=30, history_size=50, **SMALL) as running:
         stalled = await stalled_stream(running)
         await publish_slowly(running, 2000, 1000)
@@ -309,7 +309,7 @@ async def test_one_that_comes_back_too_late_is_told_what_it_lost_and_closed() ->
         stalled.leave()
 
 
-async def test_one_that_comes_back_in_time_misses_nothing() -> None:
+async def test_a_client_that_reads_in_time_misses_nothing() -> None:
     async with run_gateway(slow_abort_s=30, history_size=5000, **SMALL) as running:
         stalled = await stalled_stream(running)
         await publish_slowly(running, 1000, 1000)
@@ -321,7 +321,7 @@ async def test_one_that_comes_back_in_time_misses_nothing() -> None:
         stalled.leave()
 
 
-async def test_one_that_goes_on_talking_is_not_answered_and_then_dropped() -> None:
+async def test_a_client_that_goes_on_sending_is_dropped_unanswered() -> None:
     async with run_gateway(body_bytes_max=10_000) as running:
         raw = await Raw.connect(running.port)
         raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode() + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -334,7 +334,7 @@ async def test_one_that_goes_on_talking_is_not_answered_and_then_dropped() -> No
         await running.clients(0)
 
 
-async def test_one_that_leaves_is_forgotten() -> None:
+async def test_a_client_that_leaves_is_forgotten() -> None:
     async with run_gateway() as running:
         for _ in range(3):
             async with follow(running) as reader:
@@ -352,7 +352,7 @@ async def test_head_has_no_stream_behind_it() -> None:
 
 
 @pytest.mark.parametrize("last", ["", " "])
-async def test_an_empty_id_is_none(last: str) -> None:
+async def test_an_empty_last_event_id_counts_as_none(last: str) -> None:
     async with run_gateway() as running:
         await running.publish(TOPIC)
         async with follow(running, last) as reader:
@@ -362,7 +362,7 @@ async def test_an_empty_id_is_none(last: str) -> None:
 @pytest.mark.parametrize(
     "last", [":", "g", "g:", ":1", "g:-1", "g:1.5", "g:18446744073709551616", "é:1", "g:٣", f"{'g' * 65}:1", "g" * 9000]
 )
-async def test_an_id_that_is_none_of_ours_is_refused(last: str) -> None:
+async def test_a_foreign_last_event_id_is_refused(last: str) -> None:
     async with run_gateway() as running:
         raw = await Raw.connect(running.port)
         raw.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {last}\r\nConnection: close\r\n\r\n".encode())
@@ -382,7 +382,7 @@ for (const kind of ["subscribed", "retract", "close"]) source.addEventListener(k
 
 
 @needs_chromium
-async def test_an_eventsource_in_a_browser_comes_back_to_where_it_was() -> None:
+async def test_an_eventsource_in_a_browser_recovers_its_position() -> None:
     policy = {"Content-Security-Policy": "script-src 'self' 'unsafe-inline'; connect-src 'self'"}
 
     @get("/try", sync_to_thread=False)

@@ -87,7 +87,7 @@ async def test_streams_that_come_too_fast_are_refused() -> None:
         await opened(running)
 
 
-async def test_behind_a_trusted_proxy_clients_are_counted_one_by_one() -> None:
+async def test_streams_behind_a_trusted_proxy_count_separately() -> None:
     settings = AdmissionSettings(per_address_max=1, trusted_proxies=("127.0.0.1",))
     async with run_gateway(admission=settings) as running:
         for last in (1, 2):
@@ -96,7 +96,7 @@ async def test_behind_a_trusted_proxy_clients_are_counted_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_one_that_never_begins_takes_no_place(method: str) -> None:
+async def test_a_stream_that_never_begins_is_not_counted(method: str) -> None:
     async with run_gateway(admission=AdmissionSettings(per_address_max=1)) as running:
         taken: Any = None
         for _ in range(3):

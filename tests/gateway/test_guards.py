@@ -100,7 +100,7 @@ async def test_no_spelling_of_a_path_goes_around(running: RunningGateway, path: 
     raw.leave()
 
 
-async def test_head_and_options_tell_nothing(http: httpx.AsyncClient) -> None:
+async def test_head_and_options_without_a_credential_show_nothing(http: httpx.AsyncClient) -> None:
     assert (await http.head("/api/who")).status_code == 401
     assert (await http.options("/api/who")).status_code in (204, 401)
 
@@ -112,7 +112,7 @@ async def test_a_bearer_token_opens(running: RunningGateway, http: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Basic YTpi", "Token abc", "Bearerabc"])
-async def test_no_credential_at_all(http: httpx.AsyncClient, header: str) -> None:
+async def test_a_request_without_a_credential_is_refused(http: httpx.AsyncClient, header: str) -> None:
     assert is_refusal(await http.get("/api/who", headers={"Authorization": header}), 401)
 
 
@@ -127,7 +127,9 @@ async def test_no_credential_at_all(http: httpx.AsyncClient, header: str) -> Non
         {"pad": "x" * 8000},
     ],
 )
-async def test_bad_credentials(running: RunningGateway, http: httpx.AsyncClient, more: dict[str, Any]) -> None:
+async def test_bad_credentials_are_refused(
+    running: RunningGateway, http: httpx.AsyncClient, more: dict[str, Any]
+) -> None:
     response = await http.get("/api/who", headers=bearer(running, **more))
     assert is_refusal(response, 401, "invalid_token")
     assert response.json()["detail"] == ("token expired" if "ttl_s" in more else "bad credential")
@@ -143,7 +145,7 @@ async def test_a_token_that_is_not_yet_valid_is_to_be_shown_again(
         assert 1 <= int(response.headers["retry-after"]) <= 3
 
 
-async def test_two_credentials_are_one_too_many(running: RunningGateway, http: httpx.AsyncClient) -> None:
+async def test_two_credentials_are_refused(running: RunningGateway, http: httpx.AsyncClient) -> None:
     twice = [("Authorization", bearer(running)["Authorization"])] * 2
     assert (await http.get("/api/who", headers=twice)).status_code == 400
     both = await http.get("/api/by-ticket?ticket=x", headers=bearer(running))
@@ -155,7 +157,7 @@ async def test_a_query_with_very_many_parameters_is_a_refusal_like_others(http: 
     assert is_refusal(await http.get(f"/api/by-ticket?ticket=x&{many}"), 401, "invalid_token")
 
 
-async def test_admins_only(running: RunningGateway, http: httpx.AsyncClient) -> None:
+async def test_non_admins_are_refused(running: RunningGateway, http: httpx.AsyncClient) -> None:
     for path in ("/api/admins", "/api/ws/connections"):
         assert is_refusal(await http.get(path), 401)
         assert is_refusal(await http.get(path, headers=bearer(running)), 403, "insufficient_scope")
@@ -169,7 +171,7 @@ async def test_users_act_for_themselves(running: RunningGateway, http: httpx.Asy
     assert is_refusal(await http.get("/api/who?user=43", headers=bearer(running)), 403, "insufficient_scope")
 
 
-async def test_topics_that_may_be_read(running: RunningGateway, http: httpx.AsyncClient) -> None:
+async def test_only_readable_topics_are_served(running: RunningGateway, http: httpx.AsyncClient) -> None:
     for topic in ("slots", "trades:pump", "orders:42", "orders:43", "user:42"):
         await running.publish(topic)
     headers = bearer(running, topics=["trades:*"])
@@ -197,7 +199,7 @@ async def test_tickets_are_given_for_tokens(running: RunningGateway, http: httpx
     assert is_refusal(await http.get(f"/api/who?ticket={last}"), 401)
 
 
-async def test_metrics_for_admins_where_it_is_wished() -> None:
+async def test_metrics_are_for_admins_where_set() -> None:
     closed = msgspec.structs.replace(HS256, metrics_open=False)
     async with run_gateway(auth=closed) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}/metrics"
@@ -225,7 +227,7 @@ async def test_an_issuer_that_is_away_is_no_fault_of_the_caller() -> None:
             served.publish(jwk(rsa_key("one"), "k1"))
 
 
-async def test_with_authentication_off_nobody_is_asked() -> None:
+async def test_with_authentication_off_every_route_is_open() -> None:
     async with run_gateway(handlers=HANDLERS) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}"
         assert (await http.get(f"{url}/api/who?user=7")).json() == {"subject": None, "acting": "7"}
@@ -233,7 +235,7 @@ async def test_with_authentication_off_nobody_is_asked() -> None:
         assert (await http.post(f"{url}/api/ws/tickets")).status_code == HTTPStatus.NOT_FOUND
 
 
-async def test_event_streams_ask_too_and_end_with_their_credential() -> None:
+async def test_event_streams_need_a_credential_and_end_with_it() -> None:
     quick = msgspec.structs.replace(HS256, leeway_s=0, grace_s=0.01)
     async with run_gateway(auth=quick) as running, httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = f"http://127.0.0.1:{running.port}/api/topics/slots/sse"

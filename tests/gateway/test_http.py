@@ -167,7 +167,7 @@ async def test_pages_that_would_be_too_long_have_fewer_messages() -> None:
         assert back["next"] == {"epoch": "g", "offset": back["items"][-1]["offset"]}
 
 
-async def test_a_position_that_is_gone_is_told_with_what_was_given() -> None:
+async def test_an_unrecoverable_position_is_shown_with_the_newest() -> None:
     async with (
         run_gateway(history_size=3) as running,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
@@ -195,9 +195,7 @@ async def test_a_position_that_is_gone_is_told_with_what_was_given() -> None:
         ("limit=%00%0d%0aX:1", "limit", "\x00\r\nX:1"),
     ],
 )
-async def test_what_is_wrong_with_a_parameter_is_told(
-    http: httpx.AsyncClient, query: str, name: str, given: str
-) -> None:
+async def test_a_wrong_parameter_is_named(http: httpx.AsyncClient, query: str, name: str, given: str) -> None:
     for path in ("history", "sse"):
         if path == "sse" and name in ("limit", "reverse"):
             continue
@@ -304,7 +302,9 @@ async def test_wrong_methods_and_large_bodies(http: httpx.AsyncClient) -> None:
     assert is_problem(await http.post("/api/topics", content=b"x" * 70_000), 413)
 
 
-async def test_a_defect_says_nothing_of_itself(http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_defect_is_answered_without_details(
+    http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
     @get("/broken", sync_to_thread=False)
     def broken() -> None:
         raise RuntimeError("the secret is 42")
@@ -325,7 +325,7 @@ async def test_head_is_get_without_a_body(http: httpx.AsyncClient, path: str) ->
         assert head_response.headers["content-length"] == get_response.headers["content-length"]
 
 
-async def test_a_request_to_two_hosts_is_to_none(running: RunningGateway) -> None:
+async def test_a_request_with_two_hosts_is_refused(running: RunningGateway) -> None:
     raw = await Raw.connect(running.port)
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
     assert b" 400 " in await raw.read_head()
@@ -378,7 +378,7 @@ async def test_bad_requests_on_the_wire(running: RunningGateway, data: bytes, st
     "start",
     [b"", b"GET /ws HT", b"GET / HTTP/1.1\r\nHost:", b"POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 9\r\n\r\nx"],
 )
-async def test_a_request_must_come_in_time(start: bytes) -> None:
+async def test_a_late_request_is_refused(start: bytes) -> None:
     async with run_gateway(request_s=0.1) as running:
         raw = await Raw.connect(running.port)
         raw.send(start)
@@ -396,7 +396,7 @@ async def test_connections_that_never_become_anything_are_limited() -> None:
             raw.leave()
 
 
-async def test_a_client_that_asks_without_end_and_reads_no_answer_is_read_no_further(running: RunningGateway) -> None:
+async def test_an_unread_answer_stops_the_reading_of_requests(running: RunningGateway) -> None:
     raw = await Raw.connect(running.port)
     raw.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own client
     raw.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)

@@ -146,9 +146,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda misdeed: misdeed.__name__)
-async def test_a_misdeed_done_again_and_again_fills_no_log(
-    misdeed: Misdeed, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_repeated_misbehaviour_fills_no_log(misdeed: Misdeed, capsys: pytest.CaptureFixture[str]) -> None:
     async with run_gateway(close_s=0.5, admission=None) as running:
         capsys.readouterr()
         for _ in range(ROUNDS):
@@ -161,10 +159,10 @@ async def test_a_misdeed_done_again_and_again_fills_no_log(
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda misdeed: misdeed.__name__)
-def test_a_misdeed_fills_no_log_on_uvloop_either(misdeed: Misdeed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_misbehaviour_fills_no_log_on_uvloop(misdeed: Misdeed, capsys: pytest.CaptureFixture[str]) -> None:
     """The loop of `headrace serve`: other calls on a closed connection raise there."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(test_a_misdeed_done_again_and_again_fills_no_log(misdeed, capsys))
+        runner.run(test_repeated_misbehaviour_fills_no_log(misdeed, capsys))
 
 
 async def junk(running: RunningGateway) -> None:
@@ -192,7 +190,7 @@ async def half_close_over_tls(running: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("misdeed", [junk, shake_hands_and_reset, half_close_over_tls], ids=lambda one: one.__name__)
-async def test_a_misdeed_over_tls_fills_no_log(
+async def test_misbehaviour_over_tls_fills_no_log(
     tmp_path: Path, misdeed: Misdeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with run_gateway(tls=write_pair(tmp_path, "x"), request_s=5) as running:
@@ -205,7 +203,7 @@ async def test_a_misdeed_over_tls_fills_no_log(
     assert not [line for line in lines if "Traceback" in line or "error" in line]
 
 
-async def test_at_debug_level_who_comes_and_goes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_clients_are_logged_at_debug_level(capsys: pytest.CaptureFixture[str]) -> None:
     async with run_gateway() as running:
         raw = await Raw.open(running.port, "/ws?user_id=ann&subscriptions=slots")
         await raw.json()

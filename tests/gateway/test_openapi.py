@@ -43,7 +43,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{verb} {path}", operation
 
 
-async def test_every_operation_is_told_whole(document: dict[str, Any]) -> None:
+async def test_every_operation_is_described_completely(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
     assert len(names) == len(set(names)) >= 14
     for which, operation in operations(document):
@@ -71,7 +71,7 @@ async def test_patterns_are_those_of_json_schema(document: dict[str, Any]) -> No
     assert not any(json.dumps(anchor)[1:-1] in text for anchor in (r"\A", r"\Z"))  # Python's
 
 
-async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
+async def test_refusals_are_described(document: dict[str, Any]) -> None:
     refusals = {
         "/api/topics": {"400", "503"},
         "/api/topics/{topic}/history": {"400", "404", "410", "503"},
@@ -81,7 +81,7 @@ async def test_what_is_refused_is_told(document: dict[str, Any]) -> None:
         assert set(document["paths"][path]["get"]["responses"]) == {"200", "401", "429", "default", *statuses}
 
 
-async def test_every_route_is_told(tmp_path: Path, document: dict[str, Any]) -> None:
+async def test_every_route_is_described(tmp_path: Path, document: dict[str, Any]) -> None:
     """A route that is neither in the document nor on the list above is found."""
     async with desk(tmp_path) as client:
         assert client.service.gateway is not None
@@ -105,7 +105,7 @@ async def ask(running: RunningGateway, document: dict[str, Any], path: str, quer
         return checked(document, path, await http.get(path.replace("{topic}", topic) + query))
 
 
-async def test_real_answers_are_as_told(document: dict[str, Any]) -> None:
+async def test_real_answers_match_their_schemas(document: dict[str, Any]) -> None:
     history = "/api/topics/{topic}/history"
     async with run_gateway() as running:
         await running.bus.publish([Publication("slots", "event", slot_body(7, "confirmed", 6, "a"))] * 3)
@@ -121,7 +121,7 @@ async def test_real_answers_are_as_told(document: dict[str, Any]) -> None:
         raw.leave()
 
 
-async def test_an_answer_that_is_not_as_told_is_found(document: dict[str, Any]) -> None:
+async def test_a_wrong_answer_is_detected(document: dict[str, Any]) -> None:
     """Else the test above proves nothing."""
     document["components"]["schemas"]["TopicList"]["properties"]["total"] = {"type": "string"}
     async with run_gateway() as running:

@@ -82,7 +82,7 @@ async def refusal(raw: Raw) -> Any:
     return answer["data"]
 
 
-async def test_its_owner_has_it_over_ws(tmp_path: Path) -> None:
+async def test_the_owner_of_an_order_gets_its_topic_over_ws(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, _):
         raw = await enter(running, f"/ws?subscriptions={MINE}")
         assert (await raw.json())["topic"] == MINE
@@ -98,7 +98,7 @@ async def test_its_owner_has_it_over_ws(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("claims", [{}, {"admin": True, "topics": ["*", "order:*", THEIRS, NOBODYS]}])
-async def test_others_do_not_and_can_not_tell_it_from_none(tmp_path: Path, claims: dict[str, Any]) -> None:
+async def test_orders_of_others_and_missing_orders_are_denied_alike(tmp_path: Path, claims: dict[str, Any]) -> None:
     async with open_shop(tmp_path) as (running, _):
         raw = await enter(running, f"/ws?subscriptions={THEIRS},{NOBODYS}", **claims)
         told = [await raw.json(), await raw.json()]
@@ -113,7 +113,7 @@ async def test_others_do_not_and_can_not_tell_it_from_none(tmp_path: Path, claim
         assert (await refusal(raw))["code"] == 102
 
 
-async def test_over_http(tmp_path: Path) -> None:
+async def test_the_topic_of_an_order_is_its_owners_over_http(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, store):
         bearer = {"Authorization": f"Bearer {token('42', now_s=time.time())}"}
         async with httpx.AsyncClient(
@@ -147,7 +147,7 @@ async def test_the_session_goes_on_while_the_store_takes_its_time(tmp_path: Path
         assert {(await raw.json())["id"], (await raw.json())["id"]} == {1, 2}
 
 
-async def test_what_is_withdrawn_before_it_was_decided_never_begins(tmp_path: Path) -> None:
+async def test_a_subscription_withdrawn_undecided_never_begins(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, store):
         raw = await enter(running)
         store.may.clear()
@@ -163,7 +163,7 @@ async def test_what_is_withdrawn_before_it_was_decided_never_begins(tmp_path: Pa
         assert (await raw.json())["id"] == 6  # and nothing before it
 
 
-async def test_who_left_before_it_was_decided_is_forgotten(tmp_path: Path) -> None:
+async def test_a_client_that_left_undecided_is_forgotten(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, store):
         raw = await enter(running)
         store.may.clear()
@@ -176,7 +176,7 @@ async def test_who_left_before_it_was_decided_is_forgotten(tmp_path: Path) -> No
         assert not running.gateway.hub.topics()
 
 
-async def test_while_the_store_is_away_clients_are_told_to_ask_again(tmp_path: Path) -> None:
+async def test_an_unavailable_store_is_answered_with_108(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, store):
         raw = await enter(running)
         await store.close()
@@ -186,7 +186,7 @@ async def test_while_the_store_is_away_clients_are_told_to_ask_again(tmp_path: P
                 assert await refusal(raw) == AWAY
 
 
-async def test_so_many_wait_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_owner_checks_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_topics, "AT_ONCE_MAX", 2)
     async with open_shop(tmp_path) as (running, store):
         raw = await enter(running)
@@ -203,7 +203,7 @@ async def test_so_many_wait_at_once_and_no_more(tmp_path: Path, monkeypatch: pyt
         assert (await raw.json())["type"] == "history"
 
 
-async def test_a_renewed_credential_leaves_it(tmp_path: Path) -> None:
+async def test_a_renewed_credential_keeps_the_topic_of_an_order(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as (running, _):
         raw = await enter(running)
         raw.ask("subscribe", 1, topic=MINE)

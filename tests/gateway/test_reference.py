@@ -132,7 +132,7 @@ async def test_the_conversations_happen(conversation: str) -> None:
     await inbox.close()
 
 
-def test_a_wrong_frame_would_be_noticed() -> None:
+def test_a_wrong_frame_is_detected() -> None:
     assert matches({"a": "5sig…", "…": 0}, {"a": "5sigX", "b": 1})
     assert not matches({"a": "5sig…"}, {"a": "5sigX", "b": 1})
     assert not matches({"a": ["1"]}, {"a": [1]})
@@ -147,12 +147,12 @@ def rows(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1:]]
 
 
-def test_every_error_code_is_told() -> None:
+def test_every_error_code_is_documented() -> None:
     told = {int(code): name for code, name, *_ in rows("Errors")}
     assert told == {code.value: code.name.lower().replace("_", " ") for code in ErrorCode}
 
 
-def test_every_close_code_is_told() -> None:
+def test_every_close_code_is_documented() -> None:
     told = {int(code): again == "yes" for code, again, _ in rows("Close codes")}
     assert told == {code.value: may_reconnect(code) for code in CloseCode}
 

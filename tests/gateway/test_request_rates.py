@@ -40,7 +40,7 @@ async def advance(running: RunningGateway, seconds: float) -> None:
     await clock.advance(seconds)
 
 
-async def test_one_too_many_is_told_when_to_come_back() -> None:
+async def test_one_request_too_many_is_refused_with_retry_after() -> None:
     async with run_gateway(**slow(2)) as running, web(running) as http:
         assert await statuses(http, OPEN, 2) == [200, 200]
         answer = await http.get(OPEN)
@@ -53,7 +53,7 @@ async def test_one_too_many_is_told_when_to_come_back() -> None:
         assert await statuses(http, OPEN, 2) == [200, 429]
 
 
-async def test_what_does_not_exist_counts_and_what_must_always_answer_does_not() -> None:
+async def test_unknown_paths_count_and_probes_do_not() -> None:
     async with run_gateway(**slow(3)) as running, web(running) as http:
         assert await statuses(http, "/health/live", 5) == [200] * 5
         assert await statuses(http, "/nowhere", 2) == [404, 404]
@@ -85,7 +85,7 @@ async def test_users_of_one_address_do_not_share_a_rate() -> None:
         assert await statuses(http, OPEN, 2) == [401, 429], "only what was beyond their rates was left to the address"
 
 
-async def test_an_address_that_tries_credentials_has_none_checked_in_the_end() -> None:
+async def test_wrong_credentials_count_for_their_address() -> None:
     async with run_gateway(**slow(2), auth=HS256) as running, web(running) as http:
         forged = {"Authorization": f"Bearer {token('ann', now_s=0, key='x' * 32)}"}
         assert await statuses(http, OPEN, 4, headers=forged) == [401, 401, 429, 429]
@@ -94,7 +94,7 @@ async def test_an_address_that_tries_credentials_has_none_checked_in_the_end() -
         assert running.metric("gateway_credentials_total", kind="token", outcome="accepted") == 0
 
 
-async def test_those_behind_a_trusted_proxy_are_counted_one_by_one() -> None:
+async def test_clients_behind_a_trusted_proxy_count_separately() -> None:
     async with run_gateway(**slow(1, trusted_proxies=("127.0.0.1",))) as running, web(running) as http:
         for client in ("203.0.113.1", "203.0.113.2"):
             assert await statuses(http, OPEN, 2, headers={"X-Forwarded-For": client}) == [200, 429]

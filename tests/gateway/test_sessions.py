@@ -59,7 +59,7 @@ async def test_metrics_are_read_while_topics_come_and_go() -> None:
         raw.leave()
 
 
-async def test_welcome_tells_who_and_how_much(running: RunningGateway) -> None:
+async def test_welcome_has_the_user_and_the_limits(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws?user_id=42")
     welcome = await raw.json()
     assert welcome["data"].pop("connection_id").startswith("c")
@@ -100,7 +100,7 @@ async def test_subscriptions_in_the_url_are_answered_by_topic(running: RunningGa
     raw.leave()
 
 
-async def test_any_user_can_stand_in_the_url(running: RunningGateway) -> None:
+async def test_any_printable_user_in_the_url_is_accepted(running: RunningGateway) -> None:
     every = "".join(map(chr, range(32, 127)))
     topics = [f"orders:{every}", "orders:,", "orders:%2C", "orders:%"]
     listed = ",".join(quote(topic, safe="") for topic in topics)
@@ -138,7 +138,7 @@ async def test_records_take_offsets_like_events(running: RunningGateway, raw: Ra
     assert [int(record["offset"]), int(event["offset"])] == [int(top["offset"]) + 1, int(top["offset"]) + 2]
 
 
-async def test_unsubscribe_ends_delivery_and_the_topic_may_be_had_again(running: RunningGateway, raw: Raw) -> None:
+async def test_unsubscribe_ends_delivery_and_allows_another_subscribe(running: RunningGateway, raw: Raw) -> None:
     await subscribed(raw, "slots")
     raw.ask("unsubscribe", "x", topic="slots")
     assert await raw.json() == {"type": "unsubscribed", "id": "x", "topic": "slots"}
@@ -166,7 +166,7 @@ async def test_recover_replays_exactly_what_was_missed(running: RunningGateway) 
 @pytest.mark.parametrize(
     "position", [{"epoch": "other", "offset": "0"}, {"epoch": "g", "offset": "18446744073709551615"}]
 )
-async def test_a_position_that_is_gone_is_not_recovered(running: RunningGateway, raw: Raw, position: Any) -> None:
+async def test_an_unrecoverable_position_is_not_recovered(running: RunningGateway, raw: Raw, position: Any) -> None:
     await running.publish("events:pump", 3)
     top = await subscribed(raw, "events:pump", recover=position)
     assert (top["was_recovering"], top["recovered"], top["replayed"]) == (True, False, 0)
@@ -261,12 +261,12 @@ async def test_wrong_commands_are_answered_and_the_connection_lives_on(
 
 
 @pytest.mark.parametrize("request_id", [0, 7, -1, 2**53 - 1, "seven", "", '"}\\'])
-async def test_ids_come_back_as_they_were(raw: Raw, request_id: Any) -> None:
+async def test_ids_are_echoed_unchanged(raw: Raw, request_id: Any) -> None:
     raw.ask("subscribe", request_id, topic="nonsense")
     assert (await raw.json())["id"] == request_id
 
 
-async def test_a_topic_once(raw: Raw) -> None:
+async def test_a_second_subscribe_to_a_topic_is_refused(raw: Raw) -> None:
     await subscribed(raw, "slots")
     raw.ask("subscribe", 2, topic="slots")
     answer = await raw.json()
@@ -370,7 +370,7 @@ async def test_connections_are_limited_with_4504() -> None:
         second.leave()
 
 
-async def test_without_authentication_a_start_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_start_without_authentication_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     async with run_gateway():
         pass
     captured = capsys.readouterr()

@@ -9,7 +9,7 @@ from headrace.model.errors import ConfigError
 from tests.gateway.running_gateway import Raw, join, run_gateway
 
 
-async def test_port_zero_takes_a_free_one_and_tells_it() -> None:
+async def test_port_zero_takes_a_free_port_and_shows_it() -> None:
     async with run_gateway() as running:
         assert running.port > 0
         assert running.health.components()["gateway"].ready
@@ -50,7 +50,7 @@ async def test_a_client_that_ignores_the_close_does_not_hold_up_the_stop() -> No
         raw.leave()
 
 
-async def test_no_one_gets_in_while_it_drains() -> None:
+async def test_new_streams_are_refused_while_draining() -> None:
     async with run_gateway(close_s=60) as running:
         kept = await Raw.connect(running.port)
         raw = await join(running)
@@ -64,7 +64,7 @@ async def test_no_one_gets_in_while_it_drains() -> None:
         await stopping
 
 
-async def test_who_is_refused_meanwhile_is_told_when_to_come_back() -> None:
+async def test_refusals_while_draining_have_retry_after() -> None:
     async with run_gateway(close_s=60) as running:
         await join(running)
         stopping = asyncio.create_task(running.gateway.stop(1.0))
@@ -80,7 +80,7 @@ async def test_who_is_refused_meanwhile_is_told_when_to_come_back() -> None:
         await stopping
 
 
-async def test_what_was_asked_for_is_answered_before_the_close() -> None:
+async def test_pending_commands_are_answered_before_the_close() -> None:
     async with run_gateway() as running:
         await running.publish("slots", 3)
         raw = await join(running)

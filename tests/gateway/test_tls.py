@@ -70,7 +70,7 @@ async def nobody_waits(running: RunningGateway) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Path) -> None:
+async def test_a_reloaded_certificate_keeps_open_connections(tmp_path: Path) -> None:
     async with run_gateway(tls=write_pair(tmp_path, "old")) as running:
         url = f"wss://localhost:{running.port}/ws?subscriptions=slots"
         trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
@@ -87,7 +87,7 @@ async def test_a_certificate_is_exchanged_while_connections_live_on(tmp_path: Pa
 
 
 @pytest.mark.parametrize("how", ["another key", "half a file", "gone"])
-async def test_a_broken_pair_is_refused_and_the_old_one_stays(tmp_path: Path, how: str) -> None:
+async def test_a_broken_pair_is_refused_and_the_former_stays(tmp_path: Path, how: str) -> None:
     settings = write_pair(tmp_path, "old")
     async with run_gateway(tls=settings) as running:
         if how == "another key":
@@ -100,7 +100,7 @@ async def test_a_broken_pair_is_refused_and_the_old_one_stays(tmp_path: Path, ho
         assert await name_shown(running.port) == "old"
 
 
-def test_a_server_does_not_start_with_half_a_pair(tmp_path: Path) -> None:
+def test_half_a_pair_stops_the_start(tmp_path: Path) -> None:
     settings = write_pair(tmp_path, "x", of_another_key=True)
     with pytest.raises(ConfigError, match="TLS_CERT_FILE"):
         Certificate(settings)
@@ -112,7 +112,7 @@ async def test_versions_before_1_2_are_refused(tmp_path: Path) -> None:
     assert Certificate(write_pair(tmp_path, "x")).door.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-async def test_what_is_no_handshake_is_dropped_and_counted(tmp_path: Path) -> None:
+async def test_bytes_that_are_no_handshake_are_dropped_and_counted(tmp_path: Path) -> None:
     async with run_gateway(tls=write_pair(tmp_path, "x")) as running:
         raw = await Raw.connect(running.port)
         raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -155,7 +155,7 @@ async def test_stopping_reaches_clients_over_tls(tmp_path: Path) -> None:
         assert client.close_code == 4001
 
 
-async def test_a_handshake_that_fails_as_nobody_foresaw_costs_its_client_alone(tmp_path: Path) -> None:
+async def test_a_defect_in_a_handshake_ends_its_connection_only(tmp_path: Path) -> None:
     async with run_gateway(tls=write_pair(tmp_path, "here")) as running:
         certificate = running.gateway._certificate
         assert certificate is not None
@@ -178,7 +178,7 @@ def hello() -> bytes:
     return sent.read()
 
 
-def test_a_handshake_that_was_there_before_the_server_looked_is_answered_on_uvloop(tmp_path: Path) -> None:
+def test_an_early_handshake_is_answered_on_uvloop(tmp_path: Path) -> None:
     tls = write_pair(tmp_path, "early")
 
     async def many() -> None:

@@ -65,7 +65,7 @@ async def acknowledge(raw: Raw, offset: int, topic: str = "user:42") -> Any:
     return await raw.json()
 
 
-async def test_a_user_is_told_on_every_connection_and_nobody_else(running: RunningGateway) -> None:
+async def test_a_letter_reaches_every_connection_of_its_user_only(running: RunningGateway) -> None:
     (one, position), (two, _), (other, _) = await enter(running), await enter(running), await enter(running, "7")
     assert position == {"epoch": "0", "offset": "0", "was_recovering": False, "recovered": False, "replayed": 0}
     answer = await send(running)
@@ -86,7 +86,7 @@ async def test_a_user_is_told_on_every_connection_and_nobody_else(running: Runni
     assert (got["data"], got["offset"], "ack" in got) == ({"n": 1}, "1", False)
 
 
-async def test_what_is_not_acknowledged_comes_again(running: RunningGateway) -> None:
+async def test_an_unacknowledged_letter_comes_again(running: RunningGateway) -> None:
     raw, _ = await enter(running)
     for n in range(4):
         await send(running, n=n, ack=n != 1)
@@ -119,7 +119,7 @@ async def test_only_what_was_sent_here_can_be_acknowledged(running: RunningGatew
     assert (await enter(running))[1]["replayed"] == 1
 
 
-async def test_a_users_topic_is_nobody_elses(running: RunningGateway) -> None:
+async def test_the_topic_of_another_user_is_denied(running: RunningGateway) -> None:
     await send(running)
     raw = await join(running)
     for kind in ("subscribe", "history"):
@@ -130,7 +130,7 @@ async def test_a_users_topic_is_nobody_elses(running: RunningGateway) -> None:
         assert (await client.get("/api/topics", params={"prefix": "user"})).json()["total"] == 0
 
 
-async def test_what_was_dropped_is_told() -> None:
+async def test_dropped_letters_are_reported() -> None:
     inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=2))
     async with run_gateway(inbox=inbox) as running:
         for n in range(5):
@@ -178,7 +178,7 @@ class Away:
 
 
 @pytest.mark.parametrize("how", [TransientError, InvariantError])
-async def test_an_inbox_that_is_away_is_waited_for(inbox: Inbox, how: type[HeadraceError]) -> None:
+async def test_letters_come_once_the_inbox_is_back(inbox: Inbox, how: type[HeadraceError]) -> None:
     away: Any = Away(inbox, how)
     async with run_gateway(inbox=away) as running:
         raw = await join(running, "/ws?user_id=42&subscriptions=slots")
@@ -207,7 +207,7 @@ async def test_letters_outlive_the_gateway(tmp_path: Path) -> None:
         await inbox.close()
 
 
-async def test_a_broadcast_to_a_topic(running: RunningGateway) -> None:
+async def test_a_broadcast_to_a_topic_reaches_its_subscribers(running: RunningGateway) -> None:
     raw = await join(running)
     raw.ask("subscribe", 1, topic="token_updates")
     await raw.json()
@@ -228,7 +228,7 @@ async def test_a_broadcast_belongs_to_the_state_of_its_topic(running: RunningGat
     assert [message.label for message in messages] == labels
 
 
-async def test_a_broadcast_to_a_topic_and_users(running: RunningGateway) -> None:
+async def test_a_broadcast_to_a_topic_and_users_reaches_both(running: RunningGateway) -> None:
     raw, _ = await enter(running)
     raw.ask("subscribe", 1, topic="app:news")
     await raw.json()
@@ -252,7 +252,7 @@ async def test_data_is_one_line_for_clients_that_read_lines(running: RunningGate
     assert b'"data":{"a":1}' in payload
 
 
-async def test_a_key_sends_once(running: RunningGateway) -> None:
+async def test_an_idempotency_key_sends_once(running: RunningGateway) -> None:
     raw, _ = await enter(running)
     raw.ask("subscribe", 1, topic="app:news")
     await raw.json()
@@ -301,7 +301,7 @@ async def test_data_that_is_deep_but_not_too_deep(running: RunningGateway) -> No
         ({"data": {"type": 5}, "topic": "nonsense", "server_ids": ["elsewhere"]}, {"topic", "server_ids"}),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_told(running: RunningGateway, body: dict[str, Any], names: set[str]) -> None:
+async def test_wrong_members_are_named(running: RunningGateway, body: dict[str, Any], names: set[str]) -> None:
     answer = await post(running, **body)
     assert answer.status_code == 422
     assert {wrong["name"] for wrong in answer.json()["errors"]} == names
@@ -324,7 +324,7 @@ async def test_what_is_wrong_is_told(running: RunningGateway, body: dict[str, An
         {"data": {}, "topic": "app:x", "ack": "yes"},
     ],
 )
-async def test_what_is_no_broadcast_is_refused(running: RunningGateway, body: dict[str, Any]) -> None:
+async def test_a_malformed_broadcast_is_refused(running: RunningGateway, body: dict[str, Any]) -> None:
     answer = await post(running, **body)
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

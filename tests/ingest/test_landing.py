@@ -6,12 +6,16 @@ import msgspec
 import pytest
 
 from headrace.decoders.registry import Programs
+from headrace.ingest.gaps import FeedTopics
+from headrace.ingest.messages import MessageBuilder
 from headrace.ingest.pipeline import Pipeline
+from headrace.ingest.slots import Forks
 from headrace.model.facts import Confirmed, Dead, Decision, Finalized, Proof
 from headrace.model.undecided import NOT_IN_BLOCK, Undecided
 from headrace.model.updates import AnyUpdate, LandingUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
+from tests.facts import traded
 from tests.ingest.mainnet import PUMP, logs_view, transaction
 
 PROGRAMS = Programs.load()
@@ -135,3 +139,14 @@ def test_an_item_is_confirmed_or_retracted_by_its_slot_and_its_proof_in_any_orde
 def test_what_nobody_knows_is_retracted_with_its_slot() -> None:
     kinds = trades(event("a"), landing(unknown=("a",)), slot(SLOT, "dead"))
     assert kinds == [("event", "a"), ("retract", "dead_slot")]
+
+
+def test_a_slot_that_was_given_up_is_never_promoted() -> None:
+    builder = MessageBuilder(PROGRAMS, Forks(), FeedTopics(PROGRAMS.name_of))
+    builder._sent = Undecided(slots_max=1)
+    certain, doubtful = traded("M", "Q", 1, 1), traded("M", "Q", 1, 1, event_id="e2", unproven=True)
+    assert [each.kind for each in builder.of([certain])] == ["event", "event"]
+    assert [each.kind for each in builder.of([doubtful])] == ["event", "event"]
+    assert builder.of([Confirmed(1)]) == [], "the promote waits for the proof"
+    builder.of([traded("M", "Q", 1, 1, slot=2, event_id="e3")])
+    assert builder.of([Finalized(1)]) == []

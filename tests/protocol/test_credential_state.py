@@ -65,7 +65,7 @@ def test_a_life_from_first_to_last() -> None:
     assert (machine.wake_at_s, machine.wake(1e9)) == (float("inf"), [])
 
 
-def test_who_sleeps_through_it_all_is_told_in_order() -> None:
+def test_a_late_wake_returns_everything_due_in_order() -> None:
     assert entered().wake(1000) == [Warn(0), End(CloseCode.EXPIRED)]
 
 
@@ -88,7 +88,7 @@ def test_a_newer_token_counts_in_every_state(at_s: float) -> None:
     assert machine.identity.admin
 
 
-def test_who_shows_the_same_token_again_is_not_warned_at_once() -> None:
+def test_the_same_token_again_is_not_warned_at_once() -> None:
     """Or clients whose tokens come from a cache would do nothing else for a minute."""
     machine, now_s, warned = entered(60), 0.0, 0
     while machine.state is not State.EXPIRED:
@@ -123,7 +123,7 @@ def test_a_bad_refresh_changes_nothing(at_s: float, failure: RequestError) -> No
         (AWAY, Refuse(AWAY)),
     ],
 )
-def test_a_first_attempt_that_fails(failure: RequestError, outcome: Any) -> None:
+def test_a_failed_first_attempt_ends_the_connection_or_allows_another(failure: RequestError, outcome: Any) -> None:
     machine = standing()
     machine.attempt()
     assert machine.refuse(failure) == outcome
@@ -133,13 +133,13 @@ def test_a_first_attempt_that_fails(failure: RequestError, outcome: Any) -> None
     ("claimed", "outcome"),
     [("42", Entered()), (None, Entered()), ("43", End(CloseCode.DENIED)), ("", End(CloseCode.DENIED))],
 )
-def test_the_user_of_the_url_must_be_the_tokens(claimed: str | None, outcome: Any) -> None:
+def test_another_user_in_the_url_is_denied(claimed: str | None, outcome: Any) -> None:
     machine = standing(claimed)
     machine.attempt()
     assert machine.accept(WHO, 100, 0) == outcome
 
 
-def test_one_check_at_a_time() -> None:
+def test_a_second_check_at_once_is_refused() -> None:
     machine = standing()
     machine.attempt()
     with pytest.raises(RequestError) as refused:
@@ -147,7 +147,7 @@ def test_one_check_at_a_time() -> None:
     assert refused.value is ONE_AT_A_TIME
 
 
-def test_topics_are_for_who_is_in() -> None:
+def test_topics_before_authentication_are_denied() -> None:
     assert code_of(lambda: standing().check_topic("slots")) == ErrorCode.DENIED
     assert code_of(lambda: entered().check_topic("slots")) is None
     assert code_of(lambda: entered().check_topic("user:43")) == ErrorCode.DENIED

@@ -237,7 +237,7 @@ def test_the_one_form_means_the_same_and_is_its_own(tree: Any, data: Any) -> Non
         assert read(json.loads(one.text)) == one
 
 
-def test_no_filter() -> None:
+def test_a_malformed_filter_is_refused() -> None:
     assert parse_filter(b"null") is None
 
 

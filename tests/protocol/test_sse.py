@@ -56,13 +56,13 @@ def test_an_answer_moves_the_id_unless_what_was_missed_follows(recovered: bool, 
     assert (told["event"], told.get("id")) == ("subscribed", moved)
 
 
-def test_what_has_no_place_has_no_id() -> None:
+def test_a_frame_without_a_position_has_no_id() -> None:
     for payload in (frames.ping(1, frames.Head(), {"slots": 3}), frames.lag("slots", "e", 1, 2, 2)):
         assert "id" not in fields(sse.server_sent(payload))
 
 
 @pytest.mark.parametrize("code", CloseCode)
-def test_every_close_is_told(code: CloseCode) -> None:
+def test_every_close_code_has_an_event(code: CloseCode) -> None:
     told = json.loads(fields(sse.close(code))["data"])["data"]
     assert (told["code"], told["reconnect"]) == (code, may_reconnect(code))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.model.errors import ConfigError, FencedError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.supervise import Supervisor
@@ -165,6 +165,7 @@ async def test_a_long_good_run_starts_the_backoff_over() -> None:
     "error",
     [
         ConfigError("a.b", "1", "2"),
+        FencedError("another process has it"),
         InvariantError("cannot be"),
         ExceptionGroup("several", [OSError(), InvariantError("deep")]),
     ],

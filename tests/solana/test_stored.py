@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.solana.stored import not_stored
+from headrace.solana.rpc_json import not_stored
 
 WHOLE: dict[str, Any] = {"err": None, "innerInstructions": [], "logMessages": []}
 

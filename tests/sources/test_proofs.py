@@ -263,6 +263,22 @@ async def test_where_statuses_and_blocks_are_refused_readiness_names_both_until_
         await rigged.until(lambda: "source:rpc:proofs" not in rigged.health.components())
 
 
+async def test_where_statuses_are_refused_and_blocks_are_null_readiness_says_so() -> None:
+    async with rig() as rigged:
+        rigged.node.http_faults.errors["getSignatureStatuses"] = (-32601, "Method not found")
+        rigged.node.http_faults.results["getBlock"] = None
+        sent = rigged.node.emit_transaction([PROGRAM]).signature
+
+        def is_red() -> bool:
+            found = rigged.health.components().get("source:rpc:proofs")
+            return found is not None and not found.ready and "getBlock: no node has the block" in found.detail
+
+        await rigged.until(is_red, flowing=True)
+        assert absent(rigged) == set()
+        rigged.node.http_faults.results.clear()
+        await rigged.until(lambda: sent in landed(rigged), flowing=True)
+
+
 async def test_blocks_that_no_node_has_hold_up_no_other_slot() -> None:
     async with rig() as rigged:
         rigged.node.http_faults.errors["getSignatureStatuses"] = (-32601, "Method not found")

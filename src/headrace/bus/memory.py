@@ -57,9 +57,6 @@ class MemoryBus:
 
     `generation` begins the name of every epoch and is the caller's: random for a live service, so that no process has
     an epoch of another one; the recording's id for a replay that must be the same each time.
-
-    Measured with CPython 3.11 on one core: a million publications a second on 100 topics; where each goes to a topic of
-    its own, a million of them, 210,000 a second within 140 MB (the newest 50,000 topics are kept).
     """
 
     Settings = BusSettings

@@ -1,15 +1,15 @@
 """The view that a process has of the logs: positions, history, bounds, and delivery to the sinks that subscribed."""
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from typing import Final
 
 from headrace.bus import Batch, BusSettings, Change, ChangeSink, History, Lane, Sink
-from headrace.bus.lanes import lane_of
+from headrace.bus.lanes import LANES, lane_of
 from headrace.model.errors import InvariantError
-from headrace.model.events import Message, Position
+from headrace.model.events import Message, Position, Publication
 from headrace.runtime.clock import Clock
 
 MESSAGE_BYTES: Final = 200
@@ -75,17 +75,25 @@ class ViewSubscription:
 
     def wants(self, topic: str) -> bool:
         """Whether messages of this topic go to the sink."""
-        return self._kinds is None or topic in self._topics or topic.partition(":")[0] in self._kinds
+        return topic in self._topics or self.wants_kind(topic.partition(":")[0])
+
+    def wants_kind(self, kind: str) -> bool:
+        """Whether messages of all topics of this kind go to the sink."""
+        return self._kinds is None or kind in self._kinds
 
     def add(self, topic: str) -> None:
-        self._topics.add(topic)
-        self._view.refresh(topic)
+        if topic not in self._topics:
+            self._topics.add(topic)
+            self._view.refresh(topic, 1)
 
     def remove(self, topic: str) -> None:
-        self._topics.discard(topic)
-        self._view.refresh(topic)
+        if topic in self._topics:
+            self._topics.remove(topic)
+            self._view.refresh(topic, -1)
 
     def close(self) -> None:
+        for topic in list(self._topics):
+            self.remove(topic)
         self._view.unsubscribe(self)
 
 
@@ -107,8 +115,11 @@ class View:
         self._epochs_over = 0
         self._logs: OrderedDict[str, _Log] = OrderedDict()  # least recently published first
         self._silent: OrderedDict[str, _Log] = OrderedDict()  # without messages, only the position; oldest first
+        self._active: Mapping[Lane, dict[str, _Log]] = {lane: {} for lane in LANES}  # the same as in _logs
         self._bytes = 0
         self._subscriptions: tuple[ViewSubscription, ...] = ()
+        self._added: Counter[str] = Counter()  # topics that subscriptions added by name
+        self._wanted_kinds: dict[str, tuple[list[Message], ...]] = {}
 
     # Writing.
 
@@ -118,11 +129,10 @@ class View:
         Raises InvariantError, having appended nothing, for a topic of another lane.
         """
         now, cutoff = self._expire()
-        logs, publications = self._logs, batch.publications
-        known = [logs.get(publication.topic) for publication in publications]
-        for publication, log in zip(publications, known, strict=True):
-            if (log is None or log.lane != lane) and lane_of(publication.topic) != lane:
-                raise InvariantError(f"{publication.topic} was published on lane {lane}, which is not its own")
+        logs, active, publications = self._logs, self._active[lane], batch.publications
+        known = [active.get(publication.topic) for publication in publications]
+        if None in known:
+            _check_lane(lane, publications, known)
         if batch.new_epoch:
             self._begin_epoch(lane)
             known = [None] * len(publications)
@@ -131,7 +141,7 @@ class View:
         for publication, log in zip(publications, known, strict=True):
             topic = publication.topic
             if log is None:
-                log = logs.get(topic) or self._begin(topic, lane)
+                log = active.get(topic) or self._begin(topic, lane)
             if log.touched != now:
                 log.touched = now
                 logs.move_to_end(topic)
@@ -149,7 +159,9 @@ class View:
     def lost(self, tops: Mapping[str, Position]) -> None:
         """Go on after these positions: messages up to there were lost on their way here."""
         for topic, top in tops.items():
-            log = self._logs.pop(topic, None) or self._silent.pop(topic, None) or self._new_log(topic, lane_of(topic))
+            log = self._logs.get(topic) or self._silent.pop(topic, None) or self._new_log(topic, lane_of(topic))
+            if topic in self._logs:
+                self._silence(topic)
             self._silent[topic] = log
             self._bytes -= log.clear()
             log.epoch, log.offset = top
@@ -207,6 +219,8 @@ class View:
         self._subscriptions = ()
         self._logs.clear()
         self._silent.clear()
+        for active in self._active.values():
+            active.clear()
         self._bytes = 0
 
     # Interest.
@@ -223,19 +237,30 @@ class View:
         self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
         self._refresh_all()
 
-    def refresh(self, topic: str) -> None:
-        """Look up which sinks want a topic, after a change of interest."""
+    def refresh(self, topic: str, added: int) -> None:
+        """Look up which sinks want a topic, after a subscription added (1) or removed (-1) the topic."""
+        self._added[topic] += added
+        if not self._added[topic]:
+            del self._added[topic]
         log = self._find(topic)
         if log is not None:
             log.wanted = self._wanted(topic)
 
     def _refresh_all(self) -> None:
+        self._wanted_kinds.clear()
         for logs in (self._silent, self._logs):
             for topic, log in logs.items():
                 log.wanted = self._wanted(topic)
 
     def _wanted(self, topic: str) -> tuple[list[Message], ...]:
-        return tuple(each.pending for each in self._subscriptions if each.wants(topic))
+        if topic in self._added:
+            return tuple([each.pending for each in self._subscriptions if each.wants(topic)])
+        kind = topic.partition(":")[0]
+        wanted = self._wanted_kinds.get(kind)
+        if wanted is None:
+            wanted = tuple([each.pending for each in self._subscriptions if each.wants_kind(kind)])
+            self._wanted_kinds[kind] = wanted
+        return wanted
 
     def _report(self, change: Change) -> None:
         """Give a change to the sinks that want its topics."""
@@ -265,7 +290,7 @@ class View:
     def _begin(self, topic: str, lane: Lane) -> _Log:
         """Wake a silent topic, or begin a new one."""
         log = self._silent.pop(topic, None) or self._new_log(topic, lane)
-        self._logs[topic] = log
+        self._logs[topic] = self._active[lane][topic] = log
         return log
 
     def _new_log(self, topic: str, lane: Lane) -> _Log:
@@ -279,6 +304,7 @@ class View:
             for topic in topics:
                 self._bytes -= logs.pop(topic).size
             begun += topics
+        self._active[lane].clear()
         self._next_epoch()
         self._report(Change("new_epoch", begun))
 
@@ -298,6 +324,7 @@ class View:
         forgotten: list[str] = []
         for _ in range(len(self._logs) + len(self._silent) - self._settings.topics_max):
             topic, log = (self._silent or self._logs).popitem(last=False)
+            self._active[log.lane].pop(topic, None)
             self._bytes -= log.size
             forgotten.append(topic)
         self._next_epoch()
@@ -305,6 +332,7 @@ class View:
 
     def _silence(self, topic: str) -> None:
         log = self._silent[topic] = self._logs.pop(topic)
+        del self._active[log.lane][topic]
         self._bytes -= log.clear()
 
     def _next_epoch(self) -> None:
@@ -317,3 +345,10 @@ def _hand_over(sink: Callable[[Sequence[Message]], None], pending: list[Message]
         sink(pending)
     finally:
         pending.clear()
+
+
+def _check_lane(lane: Lane, publications: Sequence[Publication], known: Sequence[_Log | None]) -> None:
+    """Raise InvariantError for a topic of another lane; topics that are `known` are of this one."""
+    for publication, log in zip(publications, known, strict=True):
+        if log is None and lane_of(publication.topic) != lane:
+            raise InvariantError(f"{publication.topic} was published on lane {lane}, which is not its own")

@@ -17,7 +17,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
-"""Bodies that wait for the cache."""
+"""Bodies, and names of topics to forget, that wait for the cache."""
 
 _Entry: TypeAlias = "list[Message] | frozenset[str] | asyncio.Future[None]"
 """Messages to apply, topics to forget, or the place in the queue of somebody who waits for a snapshot."""
@@ -28,9 +28,9 @@ _log = structlog.get_logger("cache")
 class CacheFeed:
     """Reads the topics that have a state, and applies their messages to the cache as its writer.
 
-    Queue: messages wait, at most `queue_bytes` of bodies. When there is no room, everything that comes until the queue
-    is empty is dropped and counted; the topics concerned are then forgotten, so that their snapshots say `complete`:
-    false instead of lacking something silently.
+    Queue: messages and changes wait, at most `queue_bytes` of bodies and names of topics. When there is no room,
+    everything that comes until the queue is empty is dropped and counted; the topics concerned are then forgotten, so
+    that their snapshots say `complete`: false instead of lacking something silently.
     Consistency: `snapshot` answers with a state that is not older than what the bus had delivered when it was asked.
     """
 
@@ -58,6 +58,7 @@ class CacheFeed:
         while True:
             if not self._entries and self._dropped:
                 self._entries.append(frozenset(self._dropped))
+                self._bytes += sum([len(topic) for topic in self._dropped])
                 self._dropped.clear()
             if not self._entries:
                 self._wake.clear()
@@ -71,8 +72,7 @@ class CacheFeed:
             self._busy = True
             await self._apply(entry)
             self._busy = False
-            if isinstance(entry, list):
-                self._bytes -= _bytes_of(entry)
+            self._bytes -= _bytes_of(entry) if isinstance(entry, list) else sum([len(topic) for topic in entry])
 
     async def snapshot(self, topic: str) -> Snapshot | None:
         """Return the state with everything that the bus had delivered before the call; None if nothing is known.
@@ -127,11 +127,13 @@ class CacheFeed:
         self._wake.set()
 
     def _change(self, change: Change) -> None:
-        if self._dropped:
+        size = sum([len(topic) for topic in change.topics])
+        if self._dropped or (self._bytes and self._bytes + size > self._queue_bytes):
             self._dropped.update(change.topics)
-        else:
-            self._entries.append(frozenset(change.topics))
-            self._wake.set()
+            return
+        self._bytes += size
+        self._entries.append(frozenset(change.topics))
+        self._wake.set()
 
 
 def _bytes_of(messages: Collection[Message]) -> int:

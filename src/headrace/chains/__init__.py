@@ -34,7 +34,7 @@ class Chain(Protocol):
     """Called, on the event loop, with the error when the node could not be asked."""
 
     async def blockhash(self) -> Blockhash:
-        """A recent one."""
+        """Return a recent blockhash."""
 
     def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
         """Return the transaction of these instructions, signed by `owner`; nothing is sent.
@@ -47,19 +47,19 @@ class Chain(Protocol):
         """Hand the bytes to a node. Returning does not mean that they land; raising does not mean that they don't."""
 
     async def finalized_height(self) -> int:
-        """The height of the newest block that no fork can take back."""
+        """Return the height of the newest block that no fork can take back."""
 
     async def look(self, signature: str) -> Answer:
-        """What is known about a signature, in the whole history and not only among recent ones."""
+        """Return what the node knows about a signature, in the whole history and not only among recent ones."""
 
     async def changed(self, signature: str, timeout_s: float) -> None:
         """Return when there may be news of this signature, or after `timeout_s`. A hint: look."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when it can't be asked, or takes nothing, for now. `thorough`: it just failed."""
+        """Raise TransientError while the node can't be asked, or takes nothing. `thorough`: the last check failed."""
 
     async def close(self) -> None:
-        """Release what it holds."""
+        """Release what the chain holds."""
 
 
 CHAINS: Final[Register[Chain]] = Register("chains", {"mock": "headrace.chains.mock:MockChain"})

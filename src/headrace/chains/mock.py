@@ -198,7 +198,7 @@ class MockChain:
         return row if written else None
 
     async def _find(self, signature: str) -> dict[str, Any] | None:
-        """A row never changes, so one that was found need not be read again."""
+        """Return the row of a signature. Rows never change, so a row that was found is not read again."""
         row = self._found.get(signature)
         if row is None:
             row = await self._ledger.ask(partial(_find, signature), writes=False)
@@ -222,7 +222,7 @@ class MockChain:
             raise TransientError("the node could not be asked")
 
     def _fate(self, signed: Signed, now_ms: int) -> dict[str, Any]:
-        """What will become of bytes that arrive now: when they land, on which fork first, with what result."""
+        """Return what will become of bytes that arrive now: when they land, on which fork first, with what result."""
         settings = self._settings
         swap, _ = _transactions.decode(signed.raw)
         luck = _Luck(f"{settings.seed}:{signed.signature}")
@@ -250,7 +250,7 @@ class MockChain:
         }
 
     def _landing(self, row: dict[str, Any], now_ms: int) -> Landing | None:
-        """What a node knows at `now_ms`."""
+        """Return the landing that a node knows of at `now_ms`."""
         on_fork = row["vanishes_at"] is not None and row["seen_at"] <= now_ms < row["vanishes_at"]
         landed = row["lands_at"] is not None and row["lands_at"] <= now_ms
         if not landed:

@@ -40,7 +40,7 @@ class Access(NamedTuple):
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
-        """What the options and the environment say. Raises ConfigError for a token that can't be one."""
+        """Return what the options and the environment say. Raises ConfigError for a text that can't be a token."""
         file: Path | None = arguments.token_file
         text = os.environ.get(TOKEN_ENV, "").strip() if file is None else ""
         access = cls(file, _checked(text, TOKEN_ENV) if text else None, arguments.ca_file)
@@ -48,7 +48,7 @@ class Access(NamedTuple):
         return access
 
     def read(self) -> str | None:
-        """The token as it is now. Raises ConfigError for a file without one."""
+        """Return the current token. Raises ConfigError for a file without a token."""
         if self.token_file is None:
             return self.text
         try:
@@ -86,7 +86,7 @@ class Access(NamedTuple):
             print(f"headrace: the token goes to {parts.hostname} unencrypted, as the URL is no TLS", file=sys.stderr)
 
     def hint(self, code: int) -> str:
-        """What to do about a refusal with this HTTP status, error or close code; empty where that is plain."""
+        """Return advice on a refusal with this HTTP status, error or close code; empty where none is needed."""
         if self.token_file is None and self.text is None:
             wanted = code in (401, ErrorCode.UNAUTHORIZED, CloseCode.AUTH_TIMEOUT)
             return f"; it wants a token: --token-file FILE, or {TOKEN_ENV}" if wanted else ""
@@ -102,14 +102,14 @@ def is_untrusted(why: str) -> bool:
 
 
 def remedy(why: str) -> str:
-    """What to do about a connection that failed; empty where that is plain."""
+    """Return advice on a connection that failed; empty where none is needed."""
     if is_untrusted(why):
         return "; --ca-file FILE names whom to trust"
     return "; does a server run there?" if "Connection refused" in why else ""
 
 
 def _checked(text: str, origin: str) -> str:
-    """Raises ConfigError, which does not show it, for what would not pass as a header or a subprotocol."""
+    """Raise ConfigError, which does not show the text, for a token that fits neither a header nor a subprotocol."""
     if not text:
         raise ConfigError(origin, "nothing", "a token")
     if len(text) > TOKEN_BYTES_MAX or not is_token(text):

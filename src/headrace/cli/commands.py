@@ -38,7 +38,7 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """A port that something else has is no reason for a newcomer to see nothing: then any free one will do."""
+    """Run the demo; on a free port if another program has the usual one, so that a newcomer sees the demo at once."""
     try:
         return _demo_once(arguments)
     except ConfigError as error:

@@ -57,7 +57,7 @@ def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: 
 
 
 def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputError]) -> Iterator[tuple[str, bytes]]:
-    """(what to call it, text) of each piece; a name that can't be read adds to `errors`."""
+    """Yield (label, text) of each piece; a name that can't be read adds to `errors`."""
     shown = "standard input" if name == STDIN else name
     try:
         with _naming(shown):
@@ -70,7 +70,7 @@ def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputE
 
 
 def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable[[bytes], None]:
-    """A function that prints a text decoded."""
+    """Return a function that prints a text decoded."""
 
     def write(text: bytes) -> None:
         _print(inspect(text, programs, owner=owner), as_json=as_json)
@@ -79,7 +79,7 @@ def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable
 
 
 def _message_writer(config: Config, programs: Programs, owner: str | None) -> Callable[[bytes], None]:
-    """A function that prints the messages that follow from a text."""
+    """Return a function that prints the messages that follow from a text."""
 
     def new_pipeline() -> Pipeline:
         metrics = Metrics()
@@ -115,7 +115,7 @@ def _read(config: Config, name: str, owner: str | None) -> bytes:
 
 
 async def _fetch(config: Config, name: str) -> bytes:
-    """The transaction or account of this name, as the node's own JSON. Raises BadInputError when there is none."""
+    """Return the transaction or account of this name, as the node's own JSON. Raises BadInputError if there is none."""
     rpc = open_rpc(config, SystemClock())
     try:
         if chain_name(name) == "signature":

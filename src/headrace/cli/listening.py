@@ -93,14 +93,14 @@ async def print_values(
 
 
 def frame_of(value: Value) -> str:
-    """The JSON text of a value, as it came."""
+    """Return the JSON text of a value, as received."""
     if isinstance(value, NotRecovered):
         return msgspec.json.encode({"type": "not_recovered", "topic": value.topic}).decode()
     return value.frame
 
 
 def line_of(value: Value) -> str:
-    """What a person wants to see of a value; empty for what says nothing new."""
+    """Return one line for a person; empty for a value that says nothing new."""
     topic = value.topic
     match value:
         case Event(data=data):

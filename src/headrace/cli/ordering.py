@@ -133,7 +133,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def line_of(event: Json) -> str:
-    """An update of an order as a person wants it."""
+    """Return one line for a person about an update of an order."""
     at = time.strftime("%H:%M:%S", time.gmtime(event["timestamp"] / 1000)) + f".{event['timestamp'] % 1000:03}Z"
     return printable("  ".join([f"{event['seq']:>3}", at, f"{event['status']:<9}", event["event"], *_details(event)]))
 
@@ -194,8 +194,11 @@ def _checked(url: str) -> str:
 
 
 def _read(answer: httpx.Response) -> bytes:
-    """Return the body. Raise BadInputError for one in a coding that was not asked for, and for one that is too large;
-    reading ends with the first byte beyond."""
+    """Return the body.
+
+    Raises BadInputError for a coding that was not asked for, and for a body that is too large; reading ends with the
+    first byte beyond.
+    """
     coding = answer.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise BadInputError("answer_coding", f"content coding {printable(coding[:32])!r}, expected none")
@@ -208,7 +211,7 @@ def _read(answer: httpx.Response) -> bytes:
 
 
 def _ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
-    """The answer's object. Raises Problem with what the server says is wrong."""
+    """Return the object of the answer. Raises Problem with what the server says is wrong."""
     url, access = arguments.url, Access.of(arguments)
     address, tls = _checked(url) + path, access.tls(url)
     headers = {"Accept-Encoding": "identity", **more.pop("headers", {}), **access.headers()}

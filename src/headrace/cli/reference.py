@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 
 def reference(parser: argparse.ArgumentParser) -> str:
-    """A section for each command: what it does, how it is called, and a table of its options."""
+    """Return a section for each command: its purpose, its usage, and a table of its options."""
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return "\n".join(_sections(commands))
 

@@ -98,7 +98,7 @@ def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, An
 
 
 def generation_of(file: Path) -> str:
-    """A recording's id, with which its epochs begin. Raises BadInputError that names the file if it is none."""
+    """Return a recording's id, with which its epochs begin. Raises BadInputError that names a file that is none."""
     try:
         return header_of(file).id
     except BadInputError as error:

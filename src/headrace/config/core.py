@@ -13,12 +13,12 @@ from headrace.config.setting import Setting
 
 
 def _server_id() -> str:
-    """The host's name without its domain, made fit for topics and labels."""
+    """Return the host's name without its domain, made fit for topics and labels."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().partition(".")[0])[:64] or "headrace"
 
 
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[core]`"""
+    """`[core]`: settings of the process, and names promised to earlier users."""
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

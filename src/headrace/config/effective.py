@@ -80,7 +80,7 @@ class Config:
         return tuple(path for path in (self._dotenv, self._toml) if path is not None)
 
     def section(self, struct: type[S]) -> S:
-        """The settings of one section as they are now. Raises KeyError for a type that is not a section."""
+        """Return the current settings of one section. Raises KeyError for a type that is not a section."""
         settings = self._settings[struct]
         assert isinstance(settings, struct)
         return settings
@@ -96,7 +96,7 @@ class Config:
         }
 
     def describe(self) -> list[Row]:
-        """All settings in the order of their sections."""
+        """Return all settings in the order of their sections."""
         return [
             Row(
                 key,
@@ -156,12 +156,12 @@ class Config:
         return Change(applied, held, (), fresh.warnings)
 
     def _vanished(self, inputs: Inputs) -> list[ConfigError]:
-        """A file that went away is more likely an accident than the wish for all defaults."""
+        """Return an error for each file that went away: more likely an accident than the wish for all defaults."""
         gone = sorted(self._files - inputs.files - {path for path in self._files if path.name in _keys(inputs.errors)})
         return [ConfigError(path.name, "no file, though there was one", "the file, or a restart") for path in gone]
 
     def _announce(self, settings: Mapping[type[msgspec.Struct], msgspec.Struct]) -> list[ConfigError]:
-        """Tell the listeners of every section that differs; if one refuses, the others are told to go back."""
+        """Call the listeners of every section that differs; if one refuses, call the others to undo it."""
         struct: type[msgspec.Struct] | None = None
         try:
             with ExitStack() as undo:

@@ -50,7 +50,7 @@ class Field(NamedTuple):
         return self.info.required
 
     def default(self) -> Any:
-        """The field's default. Raises RefusedError if it has none."""
+        """Return the field's default. Raises RefusedError if the field has none."""
         if self.info.default is not msgspec.NODEFAULT:
             return self.info.default
         if self.info.default_factory is msgspec.NODEFAULT:
@@ -58,13 +58,13 @@ class Field(NamedTuple):
         return self.info.default_factory()
 
     def read(self, given: Any, *, as_text: bool) -> Any:
-        """The value that was given as environment text or as a TOML value. Raises RefusedError."""
+        """Return the value that was given as environment text or as a TOML value. Raises RefusedError."""
         demand = KINDS[self.setting.kind]
         value = self.shape.from_text(given, demand) if as_text else self.shape.from_toml(given, demand)
         return self._shielded(value)
 
     def shown(self, value: Any) -> Any:
-        """An accepted value as plain JSON, secrets hidden."""
+        """Return an accepted value as plain JSON, secrets hidden."""
         if value is None or value == ():
             return None if value is None else []
         if self.setting.secret:
@@ -76,7 +76,7 @@ class Field(NamedTuple):
         return KINDS[self.setting.kind].shown(str(value))
 
     def refused(self, given: Any) -> str:
-        """A value that was not accepted, fit for an error message: one line, cut, no secrets."""
+        """Return a refused value fit for an error message: one line, cut, no secrets."""
         if self.setting.secret:
             return HIDDEN
         if isinstance(given, str):
@@ -99,7 +99,7 @@ class Field(NamedTuple):
 
 
 def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
-    """Every field of every section, by key. Raises TypeError where a room declared what cannot work."""
+    """Return every field of every section, by key. Raises TypeError for a declaration that cannot work."""
     if len(set(sections.values())) != len(sections):
         raise TypeError("a settings type can be one section only, since it is looked up by its type")
     found = {}

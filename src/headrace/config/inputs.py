@@ -69,7 +69,7 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
 
 
 def _text(path: Path) -> str | None:
-    """The file's text, None if there is no such file. Raises ConfigError for what is no small, readable UTF-8 file."""
+    """Return the file's text, None without a file. Raises ConfigError if it is large, unreadable or no UTF-8."""
     expected = f"a readable UTF-8 text file of at most {FILE_BYTES_MAX} bytes"
     try:
         if path.exists() and not path.is_file():
@@ -147,8 +147,10 @@ def _values(section: str, table: dict[str, Any], nested: Collection[str]) -> Ite
 
 
 def _lines_of_keys(text: str) -> dict[str, int]:
-    """Line of each `section` and `section.field`. tomllib tells none, so this reads the plain ways to write them; a
-    key written in another way is reported without its line."""
+    """Return the line of each `section` and `section.field`.
+
+    tomllib gives no lines, so the plain ways to write keys are read here; a key written in another way has no line.
+    """
     lines: dict[str, int] = {}
     section, inside_string = "", False
     for number, line in enumerate(text.splitlines(), 1):

@@ -13,7 +13,7 @@ _VALUE_WIDTH_MAX: Final = 60
 
 
 def render(config: Config, *, as_json: bool) -> str:
-    """A table for people, or one JSON object `{"settings": […], "warnings": […]}`; secrets are `***` in both."""
+    """Return a table for people, or one JSON object `{"settings": […], "warnings": […]}`; secrets are `***` in both."""
     rows = config.describe()
     if as_json:
         document = {"settings": [row._asdict() for row in rows], "warnings": list(config.warnings)}
@@ -24,7 +24,7 @@ def render(config: Config, *, as_json: bool) -> str:
 
 
 def reference(sections: Mapping[str, type[msgspec.Struct]]) -> str:
-    """Markdown: for each section a table of its settings, as the reference page shows them."""
+    """Return Markdown: for each section a table of its settings, as the reference page shows them."""
     parts = []
     for section, fields in groupby(fields_of(sections).values(), key=lambda field: field.section):
         head = f"## [{section}]\n\n| Setting | Environment | Default | Accepts | |\n| --- | --- | --- | --- | --- |\n"
@@ -61,7 +61,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _place(row: Row) -> str:
-    """Where the value came from; for a default, what in the environment would replace it."""
+    """Return where the value came from; for a default, the environment name that would replace it."""
     return f"default ({row.env[0]})" if row.origin == "default" and row.env else row.origin
 
 

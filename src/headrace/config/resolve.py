@@ -31,7 +31,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(fields: Mapping[str, Field], inputs: Inputs) -> Resolved:
-    """Environment before `.env` before `headrace.toml` before the default; of several environment names the first."""
+    """Take the environment before `.env` before `headrace.toml` before the default; of several names the first."""
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     errors = [*inputs.errors, *_unknown_names(fields, inputs)]
@@ -51,7 +51,7 @@ def resolve(fields: Mapping[str, Field], inputs: Inputs) -> Resolved:
 def build(
     sections: Mapping[str, type[msgspec.Struct]], values: Mapping[str, Any]
 ) -> tuple[dict[type[msgspec.Struct], msgspec.Struct], list[ConfigError]]:
-    """The settings of each section, and what their own `__post_init__` checks object to."""
+    """Return the settings of each section, and the errors of their own `__post_init__` checks."""
     built: dict[type[msgspec.Struct], msgspec.Struct] = {}
     errors = []
     for section, struct in sections.items():
@@ -91,7 +91,7 @@ def _variable(given: Given) -> str:
 
 
 def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
-    """Names in our files, and in the environment under our prefix, that no setting has."""
+    """Yield an error for each name in the files, and in the environment under our prefix, that no setting has."""
     known = {name for field in fields.values() for name in field.setting.env}
     own = [
         given
@@ -114,7 +114,7 @@ def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[Conf
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Kubernetes puts variables like HEADRACE_SERVICE_HOST into every pod beside a service called headrace."""
+    """Return whether Kubernetes set the variable (HEADRACE_SERVICE_HOST) for a service called headrace."""
     return bool(_SERVICE_LINK.search(name)) or (name.endswith("_PORT") and value.startswith(("tcp://", "udp://")))
 
 
@@ -136,7 +136,7 @@ def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> st
 
 
 def _nearest_key(name: str, key: str, fields: Mapping[str, Field]) -> str | None:
-    """In its own section first, then a field of that name elsewhere, then one whose environment name was used."""
+    """Return the nearest key: by name anywhere, else by spelling in the section, else in all."""
     section = key.rpartition(".")[0]
     own = {field.key for field in fields.values() if field.section == section}
     return (
@@ -151,7 +151,7 @@ def _anywhere(fits: Callable[[Field], bool], fields: Mapping[str, Field]) -> str
 
 
 def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) -> Iterable[str]:
-    """The environment belongs to everybody, so a name that is nearly ours is only worth a warning."""
+    """Yield a warning for each name that is nearly a setting's. The environment is shared, so none is an error."""
     known = {name for field in fields.values() for name in field.setting.env}
     for name in sorted(environment):
         if name in known or name.startswith(OWN_PREFIX):

@@ -61,7 +61,7 @@ class Shape(NamedTuple):
         raise TypeError(f"{annotation} is not a type that settings can have")
 
     def from_text(self, text: str, demand: Demand) -> Any:
-        """The value that environment text means; surrounding blanks do not count. Raises RefusedError."""
+        """Return the value that environment text means; surrounding blanks do not count. Raises RefusedError."""
         text = text.strip()
         if self.optional and not text:
             return None
@@ -71,7 +71,7 @@ class Shape(NamedTuple):
         return self._item(text, demand, _parse_text)
 
     def from_toml(self, value: Any, demand: Demand) -> Any:
-        """The value that a TOML value means; an empty string is None, which TOML lacks. Raises RefusedError."""
+        """Return the value that a TOML value means; an empty string is None, which TOML lacks. Raises RefusedError."""
         if self.optional and value == "":
             return None
         if self.many:
@@ -81,7 +81,7 @@ class Shape(NamedTuple):
         return self._item(value, demand, _parse_toml)
 
     def expected(self, demand: Demand) -> str:
-        """What to give, in words: "an integer from 1 to 65535"."""
+        """Return the accepted values in words: "an integer from 1 to 65535"."""
         if self.choices:
             words = f"one of {', '.join(map(str, self.choices))}"
         elif self.base in (int, float):

@@ -21,12 +21,12 @@ _ANCHORS_NAME: Final = "discriminator"
 
 
 def is_codama(document: Node) -> bool:
-    """Whether this is a Codama root node."""
+    """Return whether this is a Codama root node."""
     return document.get("kind") == "rootNode" and isinstance(document.get("program"), dict)
 
 
 def as_anchor(document: Node) -> dict[str, Any]:
-    """The program of a root node as an Anchor IDL. Never raises: what is malformed is left for the reader to refuse."""
+    """Return the program of a root node as an Anchor IDL. Never raise: the reader refuses what is malformed."""
     return _Program(document["program"]).idl()
 
 
@@ -86,7 +86,7 @@ class _Program:
         self.types.append({"name": name, "type": body})
 
     def inside(self, node: Node) -> dict[str, Any]:
-        """A struct or enum without a name of its own."""
+        """Return a struct or enum without a name of its own."""
         name = f"(inside {len(self.types)})"
         self.types.append({})
         at = len(self.types) - 1
@@ -101,7 +101,7 @@ class _Program:
         ]
 
     def enum(self, node: Node) -> dict[str, Any]:
-        """Variants in the order of their numbers; one that no node has is a variant that can't be read."""
+        """Return variants in the order of their numbers; one that no node has can't be read."""
         numbered: dict[int, dict[str, Any]] = {}
         number = -1
         for each in map(_node, _listed(node, "variants")):
@@ -132,7 +132,7 @@ class _Program:
         return {"name": name, "fields": [_unsupported(node)]}
 
     def type(self, node: Node, depth: int) -> Any:
-        """A type expression."""
+        """Return a type expression."""
         if depth > DEPTH_MAX:
             return _unsupported({"kind": "nodes that nest too deep"})
         kind = node.get("kind")
@@ -187,7 +187,7 @@ class _Program:
         return _unsupported(count)
 
     def with_hidden(self, node: Node, inner: Node, depth: int) -> Any:
-        """A value with constants around it: their bytes are read past."""
+        """Return a value with constants around it: their bytes are read past."""
         before = node.get("kind") == "hiddenPrefixTypeNode"
         constants = [self.constant(_node(each)) for each in _listed(node, "prefix" if before else "suffix")]
         if None in constants:
@@ -249,7 +249,7 @@ class _Program:
         return [each for each in map(_node, _listed(node, "discriminators")) if each.get("kind") == kind]
 
     def marks(self, node: Node, fields: list[Node]) -> tuple[list[tuple[int, list[int]]] | None, int]:
-        """(place, bytes) of every discriminator but sizes, and how many leading fields are nothing but these bytes.
+        """Return (place, bytes) of every discriminator but sizes, and how many leading fields are only these bytes.
 
         None if the bytes of one can't be told.
         """
@@ -277,7 +277,7 @@ class _Program:
         return sorted(found), hidden if hidden == len(named) else 0
 
     def leading(self, marks: list[tuple[int, list[int]]] | None) -> Any:
-        """The bytes that all marks together put at the start; words that are refused if they do not."""
+        """Return the bytes that all marks together put at the start; words that are refused if they do not."""
         joined: list[int] = []
         for at, value in marks or ():
             if at != len(joined):
@@ -291,7 +291,7 @@ class _Program:
         return self.bytes_of(_node(node.get("type")), _node(node.get("value")))
 
     def bytes_of(self, kind: Node, value: Node) -> bytes | None:
-        """The bytes of a constant; None if they can't be told."""
+        """Return the bytes of a constant; None if they can't be told."""
         match value.get("kind"):
             case "bytesValueNode":
                 return _bytes(value.get("data"), value.get("encoding"))
@@ -312,7 +312,7 @@ class _Program:
 
 
 def _number(node: Node) -> Any:
-    """The scalar of a number node, or words that no type has."""
+    """Return the scalar of a number node, or words that no type has."""
     while isinstance(node.get("number"), dict):
         node = node["number"]
     if node.get("kind") != "numberTypeNode":

@@ -96,7 +96,7 @@ class ValueWriter:
     # -- small pieces --
 
     def fresh(self, prefix: str = "v") -> str:
-        """A new name; the first one of a field with a `slot` is that slot, so that fields keep their order."""
+        """Return a new name; the first one of a field with a `slot` is that slot, so that fields keep their order."""
         if self.slot and prefix == "v":
             slot, self.slot = self.slot, ""
             return slot
@@ -162,7 +162,7 @@ class ValueWriter:
         return f"{shape.size}s", [name], self.items(shape.item, name)
 
     def items(self, item: Shape, raw: str) -> str:
-        """An expression for the list of fixed-size items that fill the bytes named `raw`."""
+        """Return an expression for the list of fixed-size items that fill the bytes named `raw`."""
         code, names, value = self.fixed(item)
         if not names:  # nothing but padding
             return f"[{value} for _ in range(len({raw}) // {item.size})]"
@@ -192,7 +192,7 @@ class ValueWriter:
     # -- values of varying size: statements, then an expression --
 
     def read(self, shape: Shape) -> str:
-        """Emit what reads one value; the expression it returns holds after the next `flush`."""
+        """Emit what reads one value. Return an expression for the value, which holds after the next `flush`."""
         if self.stopped:
             return "None"
         if shape.size is not None:
@@ -240,7 +240,7 @@ class ValueWriter:
         raise AssertionError(shape)
 
     def unreadable(self) -> None:
-        """Stop: for good on the straight path, by the slow reader where other data may go another way."""
+        """Emit a stop: for good on the straight path, by the slow reader where other data may go another way."""
         self.flush()
         if self.indent > self.top:
             self.line("return short(data, start)")
@@ -258,7 +258,7 @@ class ValueWriter:
         return _value(shape, values)
 
     def skip(self, shape: Shape) -> None:
-        """Move past a value that is not wanted."""
+        """Emit what moves past a value that is not wanted."""
         match shape:
             case _ if self.stopped:
                 pass
@@ -283,7 +283,7 @@ class ValueWriter:
         self.run_format, self.run_names = "", []
 
     def count(self, kind: str) -> str:
-        """A length, a count or a tag; it ends the run that has gathered."""
+        """Emit the read of a length, count or tag, which ends the run that has gathered."""
         name = self.fresh()
         self.run_format += _CODES[kind]
         self.run_names.append(name)
@@ -357,12 +357,12 @@ class ValueWriter:
 
 
 def _braced(name: str) -> str:
-    """A format string that puts a value into `{name: value}`."""
+    """Return a format string that puts a value into `{name: value}`."""
     return "{{" + repr(name).replace("{", "{{").replace("}", "}}") + ": {}}}"
 
 
 def mapping(values: dict[str, str]) -> str:
-    """An expression for a dict of these expressions."""
+    """Return an expression for a dict of these expressions."""
     return "{" + ", ".join(f"{key!r}: {value}" for key, value in values.items()) + "}"
 
 

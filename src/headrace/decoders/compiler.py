@@ -46,14 +46,14 @@ class Layout:
         self._lengths: dict[int, int] = {}
 
     def fits(self, data: bytes, start: int) -> bool:
-        """Whether the bytes from `start` on are a whole value of this layout and nothing else."""
+        """Return whether the bytes from `start` on are a whole value of this layout and nothing else."""
         read = tolerant.Reader(data, start).read_struct(self.shape)
         return not read.stopped and not read.invalid and not read.unknown and read.end == len(data)
 
     def project(self, names: Iterable[str]) -> "Layout":
-        """A layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
+        """Return a layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
 
-        Raises KeyError for a name that this layout lacks.
+        Raise KeyError for a name that this layout lacks.
         """
         wanted = set(names)
         if unknown := wanted.difference(self.names):

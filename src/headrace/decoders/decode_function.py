@@ -33,7 +33,7 @@ class FunctionWriter(ValueWriter):
         }
 
     def function(self, whole: int, shown: Collection[str], aliases: dict[str, str], *, stop_early: bool) -> Decode:
-        """A decoder of the first `whole` fields of which `shown` get into the data; later ones are None.
+        """Return a decoder of the first `whole` fields of which `shown` get into the data; later ones are None.
 
         With `stop_early` what follows the fields is not looked at and the leftover is 0.
         """
@@ -90,14 +90,14 @@ class FunctionWriter(ValueWriter):
 
 
 def _first_floor(shape: Shape) -> int:
-    """The fewest bytes of the first value inside: a nested struct is read as far as it goes."""
+    """Return the fewest bytes of the first value inside: a nested struct is read as far as it goes."""
     while isinstance(shape, Struct) and shape.fields and shape.named:
         shape = shape.fields[0].shape
     return shape.floor
 
 
 def _slots(names: list[str]) -> dict[str, str]:
-    """The attribute of each of the first fields; none if one of the names can't be an attribute."""
+    """Return the attribute of each of the first fields; none if one of the names can't be an attribute."""
     if not all(_PLAIN.fullmatch(name) and not keyword.iskeyword(name) for name in names):
         return {}
     return {name: f"o.{name}" for name in names[:_ATTRIBUTES_MAX]}

@@ -50,12 +50,12 @@ class _Found(NamedTuple):
 def events_of(
     update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False
 ) -> list[DecodedEvent]:
-    """The events of a transaction in the order in which they were emitted; see `read_events`."""
+    """Return the events of a transaction in the order in which they were emitted; see `read_events`."""
     return read_events(update, programs, failed=failed).events
 
 
 def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False) -> EventReading:
-    """The events of the programs on board. Never raises: what does not fit is left out and counted.
+    """Return the events of the programs on board. Never raise: what does not fit is left out and counted.
 
     A failed transaction changed nothing, so it has none, unless `failed` asks for what it would have emitted.
 
@@ -82,7 +82,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
 
 
 def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
-    """The hot path: most transactions come as log lines only."""
+    """Return the events of log lines; the hot path, as most transactions come so."""
     reading = read_logs(lines, programs.bare)
     found: list[_Found] = []
     for data in reading.data:
@@ -135,7 +135,7 @@ UNCERTAIN: Final = Instruction(program_id="", accounts=(), data=None, path=())
 def _with_callers(
     instructions: Sequence[Instruction], heights: Mapping[int, int]
 ) -> Iterator[tuple[int, Instruction, Instruction | None]]:
-    """(place, instruction, the instruction that called it: None for top-level ones or if there can't be any).
+    """Yield (place, instruction, its caller); the caller is None for top-level ones or if there can't be any.
 
     `heights`, by place, are those that the log lines prove; they count where the node left out `stack_height`.
     """
@@ -158,7 +158,7 @@ def _with_callers(
 
 
 def _likely_caller(program_id: str, seen: Sequence[Instruction]) -> Instruction | None:
-    """The instruction of the program that must have called, given those `seen` under the same top-level one.
+    """Return the instruction of the program that must have called, given those `seen` under the same top-level one.
 
     Without heights a program's call of itself looks like one by another program that it called. So after the earlier
     instruction of the program there may only be its own events and programs that call nobody of their caller's choice;
@@ -181,7 +181,7 @@ def _logged(
     programs: Programs,
     told: Counter[tuple[str, bytes]],
 ) -> Iterator[tuple[_Moment, _Found]]:
-    """Events in log lines, less those that `told` (self-CPIs) has; takes from `told` what it matches."""
+    """Yield events in log lines but those in `told` (self-CPIs), and take from `told` what they match."""
     for nth, data in enumerate(reading.data):
         payload = _payload(data, programs)
         if payload is None:
@@ -197,7 +197,7 @@ def _logged(
 
 
 def _payload(data: LoggedData, programs: Programs) -> bytes | None:
-    """The logged bytes if a program on board wrote them as one piece; several in one line are no event."""
+    """Return the logged bytes if a program on board wrote them as one piece; several in one line are no event."""
     if data.program_id not in programs.by_id:
         return None
     try:
@@ -213,7 +213,7 @@ def _part(data: LoggedData, payload: bytes, programs: Programs) -> DecodedPart |
 
 
 def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[int]:
-    """For each invocation in the log its place among the instructions; empty if the two do not tell the same story."""
+    """Return the place among the instructions of each invocation in the log; empty if the two disagree."""
     places = [at for at, instruction in enumerate(instructions) if instruction.program_id not in SILENT]
     invoked = [program_id for program_id, _ in reading.invocations]
     if [instructions[at].program_id for at in places[: len(invoked)]] != invoked:

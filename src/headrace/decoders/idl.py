@@ -64,7 +64,7 @@ class Idl(NamedTuple):
 
 
 def discriminator(namespace: str, name: str) -> bytes:
-    """The 8 bytes that Anchor derives where an IDL states none."""
+    """Return the 8 bytes that Anchor derives where an IDL states none."""
     return hashlib.sha256(f"{namespace}:{name}".encode()).digest()[:8]
 
 
@@ -90,7 +90,7 @@ def _document(text: bytes, name: str) -> dict[str, Any]:
 
 
 def _utf8(text: bytes) -> bytes:
-    """The text without a byte order mark; Windows also writes UTF-16 behind one."""
+    """Return the text without a byte order mark; Windows also writes UTF-16 behind one."""
     if text.startswith((b"\xff\xfe", b"\xfe\xff")):
         return text.decode("utf-16").encode()
     return text.removeprefix(b"\xef\xbb\xbf")
@@ -104,7 +104,7 @@ def _json(text: bytes) -> Any:
 
 
 def _flattened(text: bytes) -> bytes:
-    """JSON with null for what nests deeper than any type that can be read."""
+    """Return the JSON with null for what nests deeper than any type that can be read."""
     kept: list[bytes] = []
     depth = start = 0
     for match in _TOKEN.finditer(text):
@@ -123,7 +123,10 @@ def _flattened(text: bytes) -> bytes:
 
 
 def guessed(name: str) -> Iterator[str]:
-    """Names that are `name` in the legacy format: camel case does not tell `log_1` from `log1`, nor `x_y` from `xy`."""
+    """Return names that are `name` in the legacy format.
+
+    In camel case `log_1` and `log1` look alike, and `x_y` and `xy`.
+    """
     words = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z])", "_", name).lower()
     for base in dict.fromkeys((snake_case(name), words)):
         pieces = re.split(r"(?<=[a-z0-9])(?=[0-9])", base)
@@ -192,7 +195,7 @@ class _Reader:
         return given
 
     def merged(self, kind: str, read: Callable[[dict[str, Any]], Item]) -> tuple[Item, ...]:
-        """All items of a kind; a later document's item replaces an earlier one of the same name and discriminator."""
+        """Return all items of a kind; a later document's item replaces one of the same name and discriminator."""
         found: dict[tuple[str, bytes, int | None], Item] = {}
         for document in self.documents:
             for entry in self.items(document, kind):
@@ -206,7 +209,7 @@ class _Reader:
         return tuple(found.values())
 
     def items(self, document: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-        """The entries that have a name; what is wrong with others is noted once."""
+        """Return the entries that have a name; what is wrong with others is noted once."""
         self.types.path = [kind]
         try:
             listed = self.types.listed(document.get(kind), kind)
@@ -223,7 +226,7 @@ class _Reader:
         return named
 
     def mark(self, entry: dict[str, Any], derived: bytes) -> bytes:
-        """The stated discriminator, else the derived one. Raises Unfit for one that is no list of bytes."""
+        """Return the stated discriminator, else the derived one. Raise Unfit for one that is no list of bytes."""
         given = entry.get("discriminator")
         if given is None:
             given = shank.discriminant(entry.get("discriminant"))
@@ -249,7 +252,7 @@ class _Reader:
         return Item(name, mark, shape, accounts, forms, guesses=tuple(guesses), inside=entry.get("inside") is True)
 
     def fields(self, name: str, given: object) -> shapes.Struct:
-        """A struct of these fields; of what is no list nothing can be read."""
+        """Return a struct of these fields; of what is no list nothing can be read."""
         try:
             return self.types.struct(name, given or [])
         except Unfit as problem:
@@ -259,7 +262,7 @@ class _Reader:
         return shapes.Struct(name, (shapes.Field("value", shapes.Unreadable()),))
 
     def account_names(self, accounts: object, prefix: str = "") -> list[str]:
-        """Names in order; those of a composite are `group.name`."""
+        """Return names in order; those of a composite are `group.name`."""
         try:
             listed = self.types.listed(accounts, "accounts")
         except Unfit as problem:
@@ -282,7 +285,7 @@ class _Reader:
         return names
 
     def laid_over(self, entry: dict[str, Any]) -> shapes.Struct:
-        """The struct of an account or event; the raw bytes where the IDL lacks its type."""
+        """Return the struct of an account or event; the raw bytes where the IDL lacks its type."""
         name = entry["name"]
         try:
             shape = self.types.top(entry.get("shape", name))

@@ -36,7 +36,7 @@ _KNOWN: Final = "vec, option, coption, array, tuple, hashMap, hashSet, bTreeMap,
 
 
 def snake_case(name: str) -> str:
-    """`swapBaseIn` → `swap_base_in`, as Anchor does before it hashes an instruction's name."""
+    """Turn `swapBaseIn` into `swap_base_in`, as Anchor does before it hashes an instruction's name."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
@@ -88,13 +88,13 @@ class TypeReader:
             self.warnings.append(f"IDL {self.name}: more than {WARNINGS_MAX} warnings")
 
     def listed(self, given: object, what: str) -> list[Any]:
-        """`given` where it is a list; nothing is an empty one."""
+        """Return `given` where it is a list, and an empty one for nothing."""
         if given is not None and not isinstance(given, list):
             raise Unfit(given, f"a list of {what}")
         return given or []
 
     def struct(self, name: str, fields: object, generics: Generics | None = None) -> shapes.Struct:
-        """Fields in a row; one that can't be read is Unreadable. Raises Unfit if `fields` is no list."""
+        """Return fields in a row; one that can't be read is Unreadable. Raise Unfit if `fields` is no list."""
         if not isinstance(fields, list):
             raise Unfit(fields, "a list of fields")
         named = any(isinstance(field, dict) and "name" in field and "type" in field for field in fields)
@@ -112,7 +112,7 @@ class TypeReader:
         return shapes.Struct(name, tuple(read), named=named or not fields)
 
     def shape(self, given: object, generics: Generics) -> Shape:
-        """The shape of one type expression, with generic names replaced by what they stand for."""
+        """Return the shape of one type expression, with generic names replaced by what they stand for."""
         self.depth += 1
         try:
             return self.bounded(self._shape(given, generics))
@@ -125,7 +125,7 @@ class TypeReader:
         return shapes.Unreadable()
 
     def bounded(self, shape: Shape) -> Shape:
-        """`shape`, or a link to one that nests too deep to be written out."""
+        """Return `shape`, or a link to one that nests too deep to be written out."""
         deep = shape.size is None and shape.depth >= shapes.LINK_DEPTH and not shape.unreadable
         return shapes.Link(shape) if deep else shape
 
@@ -170,7 +170,7 @@ class TypeReader:
         raise Unfit({kind: inner}, f"a type that borsh knows ({_KNOWN})")
 
     def called(self, name: str, generics: Generics) -> Shape:
-        """A type by its name alone: a scalar, or one of the IDL's."""
+        """Return a type by its name alone: a scalar, or one of the IDL's."""
         name = _ALIASES.get(name, name)
         if name in generics:
             return self.generic(name, generics)
@@ -206,7 +206,7 @@ class TypeReader:
         return _WRAPPERS[kind](item, *more)
 
     def prefixed(self, given: object, prefix: str, generics: Generics) -> Shape:
-        """A text, bytes, list or option with another length or tag than borsh gives it."""
+        """Return a text, bytes, list or option with another length or tag than borsh gives it."""
         if given == "string":
             return shapes.Text(prefix)
         if given == "bytes":
@@ -224,7 +224,7 @@ class TypeReader:
         return argument.value
 
     def argument(self, given: object, generics: Generics) -> Argument:
-        """What a generic argument stands for. The name of a const that is passed on looks like that of a type."""
+        """Return what a generic argument stands for. The name of a const that is passed on looks like a type's."""
         kind = given.get("type", given) if isinstance(given, dict) else given
         name = kind.get("generic") if isinstance(kind, dict) and set(kind) == {"generic"} else kind
         if isinstance(name, str) and name in generics:
@@ -258,9 +258,9 @@ class TypeReader:
         return shapes.Array(shape, length)
 
     def defined(self, name: object, arguments: Sequence[Argument], generics: Generics) -> Shape:
-        """A named type, read once; with generic arguments once per set of arguments.
+        """Return a named type, read once; with generic arguments once per set of arguments.
 
-        One that is being read already contains itself: it gets a link. Raises Unfit for one that the IDL lacks.
+        One that is being read already contains itself: it gets a link. Raise Unfit for one that the IDL lacks.
         """
         if isinstance(name, str) and name not in self.types and not arguments:
             if name in generics:
@@ -290,7 +290,7 @@ class TypeReader:
         return self.opened(name, arguments)
 
     def top(self, name: object) -> Shape:
-        """The type of an account or event, itself and no link to it. Raises Unfit for one that the IDL lacks."""
+        """Return the type of an account or event, itself and no link to it. Raise Unfit for one that the IDL lacks."""
         if not isinstance(name, str) or name not in self.types:
             raise Unfit(name, "the name of a type in this IDL")
         shape = self.known.get((name, "")) or self.opened(name, ())
@@ -345,7 +345,7 @@ class TypeReader:
         raise Unfit(body.get("kind"), 'the kind "struct", "enum" or "type"')
 
     def in_memory(self, struct: shapes.Struct, entry: dict[str, Any]) -> shapes.Struct:
-        """A struct as it lies in bytes: that of a zero-copy type with padding."""
+        """Return a struct as it lies in bytes: that of a zero-copy type with padding."""
         layout = entry.get("repr")
         if layout is not None and not isinstance(layout, dict):
             raise Unfit(layout, 'a repr such as {"kind": "c"}')
@@ -355,7 +355,7 @@ class TypeReader:
         return struct
 
     def parameters(self, entry: dict[str, Any], count: int) -> list[str]:
-        """The names of a type's generics. Old IDLs do not declare them: those are the names that stand for no type."""
+        """Return the names of a type's generics. Where an old IDL declares none, they are names of no type."""
         declared = self.listed(entry.get("generics"), "generics")
         if declared or not count:
             return [str(each.get("name") if isinstance(each, dict) else each) for each in declared]
@@ -418,7 +418,7 @@ def _is_byte(shape: Shape) -> bool:
 
 
 def _written(given: object, generics: Generics, depth: int) -> str:
-    """The same text for the same type, with generic names replaced by what they stand for."""
+    """Return the same text for the same type, with generic names replaced by what they stand for."""
     if depth > DEPTH_MAX:
         return "…"
     if isinstance(given, str):

@@ -22,7 +22,7 @@ _BASE58_MAX: Final = 1024
 
 
 def instructions_of(update: TransactionUpdate, programs: Programs) -> list[DecodedInstruction]:
-    """Every instruction of a transaction in execution order, with what names are known. Never raises.
+    """Return every instruction of a transaction in execution order, with what names are known. Never raise.
 
     `accounts` has the IDL's names (`outer.inner` in groups; an optional account that is absent is the program's own id,
     as on chain), extra ones are `remaining_0`, …; of an unknown instruction all are. `args` is ready for JSON, integers
@@ -68,7 +68,7 @@ def _named(instruction: Instruction, programs: Programs) -> DecodedInstruction:
 
 
 def _undecoded(data: bytes) -> dict[str, Any]:
-    """Base58, as nodes and explorers show instruction data; its cost grows with the square, so not for long data."""
+    """Return data as base58, as nodes and explorers show it; not for long data, as the cost grows with the square."""
     if len(data) > _BASE58_MAX:
         return {"base64": pybase64.b64encode_as_string(data)}
     return {"data": b58encode(data)}

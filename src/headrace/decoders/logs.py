@@ -138,12 +138,12 @@ def _may_be_bare(line: str) -> bool:
 
 
 def _certain_data(data: Sequence[LoggedData]) -> int:
-    """How many are data for certain: any text may look like base64."""
+    """Return how many are data for certain: any text may look like base64."""
     return sum(not each.bare for each in data)
 
 
 def _running(invocations: Sequence[Frame], depth: int) -> int:
-    """The invocation that runs: of those at the stack's depth the one that began last."""
+    """Return the invocation that runs: of those at the stack's depth the one that began last."""
     running = len(invocations) - 1
     while invocations[running][1] != depth:
         running -= 1

@@ -18,8 +18,10 @@ class _Command(NamedTuple):
 
 
 class _Native(NamedTuple):
-    """A program whose instruction data begins with a little-endian number of `tag_size` bytes: the place in
-    `commands`."""
+    """A program without IDL.
+
+    Instruction data begins with a little-endian number of `tag_size` bytes: the place in `commands`.
+    """
 
     name: str
     tag_size: int = 0
@@ -101,7 +103,7 @@ calls for some mints is an instruction of its own."""
 
 
 def program_name(program_id: str) -> str | None:
-    """The name of a program of this table, else None."""
+    """Return the name of a program of this table, else None."""
     native = _NATIVE.get(program_id)
     return None if native is None else native.name
 
@@ -115,7 +117,7 @@ class NamedCommand(NamedTuple):
 
 
 def command(program_id: str, data: bytes) -> NamedCommand | None:
-    """What an instruction of this table is called; None for another program or an unknown instruction."""
+    """Return the name of an instruction of this table; None for another program or an unknown instruction."""
     native = _NATIVE.get(program_id)
     if native is None or not native.commands:
         return None
@@ -129,7 +131,7 @@ def command(program_id: str, data: bytes) -> NamedCommand | None:
 
 
 def _arguments(known: _Command, data: bytes, at: int) -> dict[str, Any] | None:
-    """The arguments as wire JSON; None where they do not fill the data."""
+    """Return the arguments as wire JSON; None where they do not fill the data."""
     args: dict[str, Any] = {}
     for code, name in zip(known.codes, known.fields, strict=True):
         size = _SIZES[code]

@@ -36,7 +36,10 @@ class DecodedPart(NamedTuple):
     account_forms: tuple[tuple[str, ...], ...] = ()
 
     def account_names(self, count: int) -> list[str]:
-        """Names for `count` accounts: of the form with that many, else the IDL's; extra ones are `remaining_0`, …"""
+        """Return names for `count` accounts.
+
+        They are those of the form with that many, else the IDL's; extra ones are `remaining_0`, ….
+        """
         names = next((form for form in self.account_forms if len(form) == count), None)
         names = names if names is not None else self.account_forms[0] if self.account_forms else ()
         return [*names[:count], *(f"remaining_{i}" for i in range(count - len(names)))]
@@ -215,7 +218,7 @@ class Program:
         )
 
     def drift(self) -> dict[Kind, Counts]:
-        """The counters of this program, by kind."""
+        """Return the counters of this program, by kind."""
         return {
             "event": self._events.snapshot(),
             "account": self._accounts.snapshot(),
@@ -230,7 +233,7 @@ class Drift:
         self._programs = programs
 
     def __iter__(self) -> Iterator[tuple[str, Kind, Counts]]:
-        """(program name, kind, counts) of every program."""
+        """Yield (program name, kind, counts) of every program."""
         for name, program in self._programs.items():
             for kind, counts in program.drift().items():
                 yield name, kind, counts
@@ -252,9 +255,9 @@ class Programs:
 
     @classmethod
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
-        """The shipped programs, and every `*.json` IDL of these folders; one of a shipped address replaces it.
+        """Return the shipped programs, and every `*.json` IDL of these folders; one of a shipped address replaces it.
 
-        `addresses` gives the program id of files (by name) that state none. Raises ConfigError that names the file.
+        `addresses` gives the program id of files (by name) that state none. Raise ConfigError that names the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
         for path in sorted(SHIPPED.glob("*/idl.json")):
@@ -280,7 +283,7 @@ class Programs:
         return cls(program for program, _ in loaded.values())
 
     def name_of(self, program_id: str) -> str:
-        """The name of a program on board, else its id."""
+        """Return the name of a program on board, else its id."""
         program = self.by_id.get(program_id)
         return program_id if program is None else program.name
 

@@ -11,7 +11,7 @@ _WIDTHS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 
 
 def is_shank(document: Mapping[str, Any]) -> bool:
-    """Whether Shank wrote this IDL: its accounts have no discriminator before their fields."""
+    """Return whether Shank wrote this IDL: its accounts have no discriminator before their fields."""
     metadata = document.get("metadata")
     if isinstance(metadata, dict) and metadata.get("origin") == "shank":
         return True
@@ -21,7 +21,7 @@ def is_shank(document: Mapping[str, Any]) -> bool:
 
 
 def discriminant(given: object) -> list[object] | None:
-    """The bytes of an instruction's `discriminant`; None if there is none."""
+    """Return the bytes of an instruction's `discriminant`; None if there is none."""
     if not isinstance(given, dict):
         return None
     value, width = given.get("value"), _WIDTHS.get(str(given.get("type")), 1)
@@ -31,7 +31,7 @@ def discriminant(given: object) -> list[object] | None:
 
 
 def holds(shape: Struct, mark: bytes) -> bool:
-    """Whether `mark` is what the first field holds, rather than bytes before it."""
+    """Return whether `mark` is what the first field holds, rather than bytes before it."""
     if not shape.fields:
         return False
     first = shape.fields[0].shape
@@ -43,7 +43,7 @@ def holds(shape: Struct, mark: bytes) -> bool:
 
 
 def own_mark(name: str, shape: Struct) -> bytes | None:
-    """The index that the first field of account `name` has by the names of its enum; None if that is not certain."""
+    """Return the index of account `name` in the enum of its first field; None if that is not certain."""
     first = shape.fields[0].shape if shape.fields else None
     if not isinstance(first, shapes.Enum):
         return None

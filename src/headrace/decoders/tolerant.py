@@ -1,6 +1,6 @@
-"""Reads what the compiled decoders can't: older and shorter layouts, cut data, variants that no IDL knows yet, types
-that contain themselves.
+"""Reads what the compiled decoders can't.
 
+That is older and shorter layouts, cut data, variants that no IDL knows yet, and types that contain themselves.
 Field by field and plain; it never raises on bad bytes and allocates no more than the data that is there asks for.
 """
 
@@ -71,7 +71,7 @@ class Reader:
         self.depth = 0
 
     def read_struct(self, shape: Struct) -> StructRead:
-        """The leading fields that are whole; all later ones are None."""
+        """Return the leading fields that are whole; all later ones are None."""
         values: dict[str, Any] = dict.fromkeys(field.name for field in shape.fields)
         for index, field in enumerate(shape.fields):
             before = self.at
@@ -93,7 +93,7 @@ class Reader:
         return StructRead(values, len(shape.fields), self.at, self.unknown, self.invalid)
 
     def read(self, shape: Shape) -> Any:
-        """One value. Raises Stopped, which `read_struct` turns into an answer."""
+        """Read one value. Raise Stopped, which `read_struct` turns into an answer."""
         match shape:
             case shapes.Scalar(kind="bool"):
                 return self.present("u8")
@@ -124,7 +124,7 @@ class Reader:
         return value
 
     def nested(self, shape: Shape) -> Any:
-        """One value that holds others."""
+        """Read one value that holds others."""
         match shape:
             case shapes.Link():
                 return self.read(shape.target)
@@ -157,7 +157,7 @@ class Reader:
         return int.from_bytes(self.take(shapes.SIZES[kind]), "little")
 
     def present(self, kind: str) -> bool:
-        """A bool or the tag of an option."""
+        """Read a bool or the tag of an option."""
         tag = self.number(kind)
         if tag > 1:
             self.invalid += 1
@@ -235,7 +235,7 @@ class LinkReader:
         self.count = count
 
     def __call__(self, data: bytes, at: int) -> tuple[Any, int]:
-        """The value at `at`, and where it ends."""
+        """Return the value at `at`, and where it ends."""
         reader = Reader(data, at)
         value = reader.read(self.link)
         if reader.unknown or reader.invalid:
@@ -255,7 +255,7 @@ class ExtensionReader:
         self.count_unknown = count_unknown
 
     def __call__(self, data: bytes, at: int) -> tuple[list[dict[str, Any]], int]:
-        """The entries from `at` on, and where they end."""
+        """Return the entries from `at` on, and where they end."""
         entries: list[dict[str, Any]] = []
         while len(data) - at >= 4:
             kind = int.from_bytes(data[at : at + 2], "little")

@@ -18,7 +18,7 @@ _WRAPPERS: Final = {
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is more than a name."""
+    """Return whether a name is more than a name."""
     return not name.isidentifier()
 
 

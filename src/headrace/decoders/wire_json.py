@@ -38,7 +38,7 @@ class Encoder:
         self.encode = self.compiled(len(fields))
 
     def compiled(self, whole: int) -> Callable[[dict[str, Any]], bytes]:
-        """An encoder for dicts of which only the first `whole` fields may have values."""
+        """Return an encoder for dicts of which only the first `whole` fields may have values."""
         values = {name: f"d[{name!r}]" for name in self.names[:whole]}
         shapes_of = dict(self.fields)
         for old, new in self.aliases.items():
@@ -92,7 +92,7 @@ def _member(name: str, value: Any, text: Text | None) -> str:
 
 
 def _ends_early(fields: dict[str, Shape], value: str) -> str:
-    """A condition: the last of these fields that must have a value has none, or has none at its own end."""
+    """Return a condition: the last of these fields that must have a value has none, or has none at its own end."""
     certain = [name for name, shape in fields.items() if not isinstance(shape, _MAY_BE_NULL)]
     if not certain:
         return ""
@@ -119,7 +119,7 @@ class _Template:
         return "{" + ",".join(parts) + "}"
 
     def part(self, shape: Shape, value: str) -> str:
-        """The template text of one value; its arguments are added. A value without an expression is null."""
+        """Return the template text of one value; its arguments are added. A value without an expression is null."""
         if not value:
             return "null"
         if _is_inline(shape):
@@ -154,7 +154,7 @@ def _quoted(value: Any) -> str:
 
 
 def text_of(shape: Shape) -> Text:
-    """A function from a value of this shape to its JSON text."""
+    """Return a function from a value of this shape to its JSON text."""
     match shape:
         case shapes.Scalar(kind="bool"):
             return lambda value: _BOOL[value]
@@ -185,7 +185,7 @@ def text_of(shape: Shape) -> Text:
 
 
 def _linked(shape: shapes.Link) -> Text:
-    """One function for one link, made when first needed: the type may contain itself."""
+    """Return the function of one link, made when first needed: the type may contain itself."""
     text = _links.get(shape)
     if text is None:
         text = _links[shape] = _Linked(shape.target)

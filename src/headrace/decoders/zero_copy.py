@@ -23,9 +23,9 @@ class _Placed(NamedTuple):
 
 
 def laid_out(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """A zero-copy struct with its padding, by its `repr` in the IDL.
+    """Return a zero-copy struct with its padding, by its `repr` in the IDL.
 
-    Raises ShapeError where no layout is certain: a field of varying size, or a repr that is missing where the C layout
+    Raise ShapeError where no layout is certain: a field of varying size, or a repr that is missing where the C layout
     and the packed one differ.
     """
     kind = layout.get("kind")
@@ -50,7 +50,7 @@ def _packed(struct: Struct) -> list[Field]:
 
 
 def _c(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """Padding after each field up to the next one's alignment, and at the end up to the struct's."""
+    """Return padding after each field up to the next one's alignment, and at the end up to the struct's."""
     fields: list[Field] = []
     at = low = high = 0
     for field in struct.fields:

@@ -54,7 +54,7 @@ class TransactionText:
 
 
 def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
-    """`(3, 1)` as `3.1` for ids and as `3,1` for a JSON list."""
+    """Return `(3, 1)` as `3.1` for ids and as `3,1` for a JSON list."""
     text = _paths.get(path)
     if text is None:
         if len(_paths) >= _CACHE_MAX:

@@ -32,8 +32,10 @@ class _Mark(NamedTuple):
 
 
 class ChainTime:
-    """The time of a transaction in Unix seconds: its block's, or the one that its event has, or reckoned by slots from
-    the last one that was given; before any was given, the time of its arrival.
+    """The time of a transaction in Unix seconds.
+
+    That is its block's time, or that of its event, or reckoned by slots from the last one given; before any was given,
+    the time of its arrival.
 
     The length of a slot is learned from the times of slots that are SPAN_MIN or more apart. A time that no slot length
     between SLOT_S_MIN and SLOT_S_MAX explains is wild: it holds for its own transaction, but nothing is reckoned from
@@ -48,8 +50,10 @@ class ChainTime:
         self._wild: _Mark | None = None
 
     def of(self, update: LogsUpdate | TransactionUpdate, fields: Mapping[str, Any], *, learn: bool = True) -> int:
-        """Return the time of a transaction, of which one event has these fields; without `learn` nothing is reckoned
-        from the time later."""
+        """Return the time of a transaction of which one event has these fields.
+
+        Without `learn` nothing is reckoned from this time later.
+        """
         given = update.block_time_s if isinstance(update, TransactionUpdate) else None
         for name in _STAMPS:
             if given is None:
@@ -82,7 +86,7 @@ class ChainTime:
 
 
 def _agree(one: _Mark, other: _Mark) -> bool:
-    """Whether slots of some length lie between the two."""
+    """Return whether slots of some length lie between the two."""
     slots = abs(other.slot - one.slot)
     passed = (other.time_s - one.time_s) * (1 if other.slot >= one.slot else -1)
     return slots * SLOT_S_MIN - SLACK_S <= passed <= slots * SLOT_S_MAX + SLACK_S

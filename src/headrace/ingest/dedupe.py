@@ -99,7 +99,7 @@ class SeenTransaction(msgspec.Struct, gc=False):
         return False
 
     def standings_of(self, identities: Sequence[Hashable], places: Sequence[Place]) -> list[Standing]:
-        """For the events of a view, in order: how each stands.
+        """Return how each event of a view stands, in order.
 
         An identity names program, event and content. Equal events may happen several times in a transaction, so
         those of a view are counted: the third of three equal ones is new where two were published. Counting all
@@ -127,7 +127,7 @@ class SeenTransaction(msgspec.Struct, gc=False):
         return found
 
     def note(self, identities: Sequence[Hashable], standings: Sequence[Standing]) -> None:
-        """The events of a view stand so now. Of a transaction that no later view can add to nothing is kept."""
+        """Remember how the events of a view stand now; nothing of a transaction that no later view can add to."""
         if self.views == INSTRUCTIONS | LOGS:
             self.identities = self.standings = ()
             return
@@ -146,7 +146,7 @@ _standings: Final[dict[Standing, Standing]] = {}
 
 
 def _shared(standing: Standing) -> Standing:
-    """The same standing, kept once: there are few different ones."""
+    """Return the same standing, kept once: there are few different ones."""
     if len(_standings) >= _STANDINGS_MAX:
         _standings.clear()
     return _standings.setdefault(standing, standing)
@@ -159,7 +159,7 @@ class TransactionDedupe:
         self._window = _Window[SeenTransaction](slots_max, transactions_max)
 
     def admit(self, slot: int, signature: str, view: int) -> SeenTransaction | None:
-        """The record of a transaction of which this view may show something new; None if it can't."""
+        """Return the record of a transaction of which this view may show something new; None if it can't."""
         seen = self._window.find(slot, signature)
         if seen is None:
             seen = SeenTransaction(view)
@@ -171,7 +171,7 @@ class TransactionDedupe:
         return seen
 
     def forget_one(self, slot: int, signature: str) -> None:
-        """The transaction is not in the slot: should it come again, all of it is new."""
+        """Forget a transaction that is not in the slot: should it come again, all of it is new."""
         self._window.forget_one(slot, signature)
 
     def find(self, slot: int, signature: str) -> SeenTransaction | None:
@@ -179,7 +179,7 @@ class TransactionDedupe:
         return self._window.find(slot, signature)
 
     def forget(self, slot: int) -> None:
-        """The slot died: should it happen anew, all of it is new."""
+        """Forget a slot that died: should it happen anew, all of it is new."""
         self._window.forget(slot)
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ class TransactionDedupe:
 
 
 class _Versions(msgspec.Struct, gc=False):
-    """The contents that an account had in a slot, in order, and how far each feed has told them."""
+    """The contents that an account had in a slot, in order, and how far each feed has reported them."""
 
     contents: list[Hashable]
     places: dict[Hashable, int]
@@ -196,15 +196,15 @@ class _Versions(msgspec.Struct, gc=False):
 class AccountDedupe:
     """Account versions by slot and key, matched by content: write versions are comparable within one node only.
 
-    Each feed may tell the same versions; a content that comes back (A, B, A) is a version of its own, unless a feed
-    merely repeats what it told last.
+    Each feed may report the same versions; a content that comes back (A, B, A) is a version of its own, unless a feed
+    merely repeats the version that it reported last.
     """
 
     def __init__(self, slots_max: int = SLOTS_MAX, versions_max: int = ACCOUNT_VERSIONS_MAX) -> None:
         self._window = _Window[_Versions](slots_max, versions_max)
 
     def admit(self, slot: int, pubkey: str, feed: Hashable, content: Hashable) -> int | None:
-        """Which version of the account in this slot this is, from 0; None for one that was seen."""
+        """Return the version of the account in this slot, counted from 0; None for one that was seen."""
         seen = self._window.find(slot, pubkey)
         if seen is None:
             self._window.add(slot, pubkey, _Versions([content], {feed: 1}))
@@ -222,7 +222,7 @@ class AccountDedupe:
         return len(contents) - 1
 
     def forget(self, slot: int) -> None:
-        """The slot died: should it happen anew, all of it is new."""
+        """Forget a slot that died: should it happen anew, all of it is new."""
         self._window.forget(slot)
 
     def __len__(self) -> int:

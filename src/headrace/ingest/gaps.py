@@ -25,8 +25,8 @@ _BY_KEY: Final = {
 class GapLedger:
     """Says each state of a gap once: `open`, then one of `backfilled` and `unrecoverable`, which is final.
 
-    An `open` that comes again says something only if its stretch grew; then, as at the end, the whole stretch is told.
-    Remembers the newest GAPS_MAX gaps. A gap whose first news is its end is told as such.
+    An `open` that comes again says something only if its stretch grew; then, as at the end, the whole is declared.
+    Remembers the newest GAPS_MAX gaps. A gap whose first news is its end is declared as ended.
     """
 
     def __init__(self, gaps_max: int = GAPS_MAX) -> None:
@@ -34,7 +34,7 @@ class GapLedger:
         self._gaps: dict[tuple[str, str], Gap] = {}
 
     def apply(self, update: GapUpdate) -> Gap | None:
-        """The gap as it is to be told now; None if there is nothing new to tell."""
+        """Return the gap as it is to be declared now; None if nothing of it is new."""
         key = (update.source, update.gap_id)
         low, high = sorted((update.from_slot, update.to_slot))
         known = self._gaps.get(key)
@@ -61,7 +61,7 @@ class UnreadSlots:
         self._forgotten: dict[str, int] = {}
 
     def note(self, feed: str, slot: int) -> None:
-        """Something in this slot of the feed could not be read."""
+        """Remember that something in this slot of the feed could not be read."""
         slots = self._slots.setdefault(feed, {})
         slots[slot] = None
         if len(slots) > self._slots_max:
@@ -70,14 +70,14 @@ class UnreadSlots:
             self._forgotten[feed] = max(oldest, self._forgotten.get(feed, oldest))
 
     def touched(self, feed: str, from_slot: int, to_slot: int) -> bool:
-        """Whether something in this stretch of the feed could not be read, both ends included."""
+        """Return whether something in this stretch of the feed could not be read, both ends included."""
         if from_slot <= self._forgotten.get(feed, -1):
             return True
         return any(from_slot <= slot <= to_slot for slot in self._slots.get(feed, ()))
 
 
 class FeedTopics:
-    """Which topics a feed's messages go to, so that its gaps can be told there.
+    """Which topics a feed's messages go to, so that its gaps can be declared there.
 
     A program's own topics follow from the feed's name. Topics of single mints and accounts do not: any of them may have
     had a message in the gap. Those that the feed is known to have fed are remembered (the newest `topics_max`), and
@@ -94,13 +94,13 @@ class FeedTopics:
         self._fed: dict[tuple[str, str], None] = {}
 
     def note(self, feed: str, topic: str) -> None:
-        """A message of `feed` went to `topic`."""
+        """Remember that a message of `feed` went to `topic`."""
         self._fed[feed, topic] = None
         if len(self._fed) > self._topics_max:
             del self._fed[next(iter(self._fed))]
 
     def of(self, feed: str) -> list[str]:
-        """Every topic that a gap of `feed` concerns, sorted."""
+        """Return every topic that a gap of `feed` concerns, sorted."""
         kind, _, rest = feed.partition(":")
         key = rest.partition("?")[0]  # program:<id>?dataSize=165
         topics = {topic for fed, topic in self._fed if fed == feed}
@@ -115,7 +115,7 @@ class FeedTopics:
         return sorted(topics)
 
     def of_meaning(self, program: str) -> list[str]:
-        """Every topic on which an event of `program` is a trade or a token, of single mints those in use; sorted."""
+        """Return every topic on which an event of `program` is a trade or a token, sorted; of mints those in use."""
         topics = {f"trades:{program}", "token_updates"}
         topics.update(topic for topic in self._audience() if topic.startswith(_BY_KEY["logs"]))
         return sorted(topics)

@@ -21,8 +21,10 @@ class Lack(NamedTuple):
 
 
 def lacks_of(subscribed: Iterable[tuple[str, str]]) -> list[Lack]:
-    """Return what is lacking, given kinds of subscriptions and the names of the programs after the colon; nothing for a
-    program of which whole transactions are subscribed to as well."""
+    """Return what is lacking, given kinds of subscriptions and the names of the programs after the colon.
+
+    Nothing is lacking for a program of which whole transactions are subscribed to as well.
+    """
     wanted = set(subscribed)
     return [
         Lack(f"logs:{name}", LACKS[name], f"transactions:{name}")

@@ -42,12 +42,12 @@ class Measures(Collector):
         metrics.registry.register(self)
 
     def begin(self) -> None:
-        """An update begins; one in SAMPLED is timed."""
+        """Begin an update; one in SAMPLED is timed."""
         self._updates += 1
         self._marked = None if self._updates % SAMPLED else self._clock.monotonic()
 
     def passed(self, stage: str) -> None:
-        """The update has passed this stage."""
+        """Note that the update has passed this stage."""
         if self._marked is not None:
             now = self._clock.monotonic()
             self._stages.labels(stage).observe(now - self._marked)
@@ -89,7 +89,7 @@ class Measures(Collector):
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:
-        """How far the programs' bytes have moved from their IDLs."""
+        """Yield how far the programs' bytes have moved from their IDLs."""
         labels = ["program", "kind"]
         families = {
             name: CounterMetricFamily(f"headrace_drift_{name}", about, labels=labels)

@@ -136,7 +136,10 @@ class MessageBuilder:
 
     def _settle(self, decision: Decision) -> list[Publication]:
         """Return the records that a decision calls for, a topic's in the order of its first message."""
-        slot, outcome = decision.slot, self._sent.decide(decision)
+        slot = decision.slot
+        if slot not in self._sent:
+            self._owed.pop(slot, None)
+        outcome = self._sent.decide(decision)
         records: list[Publication] = []
         for sent in outcome.retracted:
             topics: dict[str, list[str]] = {}

@@ -33,7 +33,7 @@ class SlotTracker:
 
     def __init__(self, kept: int = SLOTS_KEPT) -> None:
         self.head: dict[SlotStatus, int] = {}
-        """The highest slot told processed, confirmed and finalized."""
+        """The highest slot reported as processed, confirmed and finalized."""
         self._kept = kept
         self._slots: dict[int, _Slot] = {}
         self._numbers: list[int] = []  # the keys of _slots, ascending
@@ -41,17 +41,17 @@ class SlotTracker:
         self._verdicts: list[Verdict] = []
 
     def status(self, number: int) -> SlotStatus | None:
-        """processed, confirmed, finalized or dead; None where nothing was said of the slot."""
+        """Return processed, confirmed, finalized or dead; None for a slot of which nothing is known."""
         slot = self._slots.get(number)
         return slot.status if slot else None
 
     def parent(self, number: int) -> int | None:
-        """The slot's parent, if it was told."""
+        """Return the slot's parent; None where no source named it."""
         slot = self._slots.get(number)
         return slot.parent if slot else None
 
     def apply(self, update: SlotUpdate) -> list[Verdict]:
-        """What this news decides, ancestors before descendants."""
+        """Return what an update decides, ancestors before descendants."""
         slot = self._know(update.slot)
         if slot is not None:
             if update.status == "created_bank":
@@ -73,7 +73,7 @@ class SlotTracker:
         slot.creators.add(source)
 
     def _link(self, number: int, slot: _Slot, parent: int) -> None:
-        """Take the first parent that is told; a later, different one would be another version of the slot."""
+        """Take the first parent that is reported; a later, different one would be another version of the slot."""
         if slot.parent is None and parent < number:
             slot.parent = parent
             if slot.status in ("confirmed", "finalized"):
@@ -116,7 +116,7 @@ class SlotTracker:
             self._verdicts.append(verdict)
 
     def _know(self, number: int) -> _Slot | None:
-        """The slot's record, begun if it is new; None below what is remembered."""
+        """Return the slot's record, begun if it is new; None below what is remembered."""
         slot = self._slots.get(number)
         if slot is None and number > self._floor:
             slot = self._slots[number] = _Slot()
@@ -128,7 +128,7 @@ class SlotTracker:
         return slot if number > self._floor else None
 
     def _bury_if_passed(self, number: int, slot: _Slot) -> None:
-        """A slot of which the first news comes after the chain passed it by."""
+        """Bury a slot of which the first update comes after the chain passed it by."""
         for above in self._numbers[bisect_right(self._numbers, number) :]:
             child = self._slots[above]
             if child.status in ("confirmed", "finalized"):

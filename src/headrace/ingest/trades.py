@@ -54,8 +54,7 @@ def _mint_of(holders: Holders, scene: Scene) -> str | None:
 
 
 def is_repeated(event: DecodedEvent, older: str | None, events: Iterable[DecodedEvent]) -> bool:
-    """Return whether the same instruction records the swap by the event `older` too, which then is the one that
-    counts."""
+    """Return whether the same instruction records the swap by the event `older` too, which then counts."""
     return older is not None and any(
         other.name == older and other.path == event.path and other.program == event.program for other in events
     )

@@ -21,9 +21,11 @@ class MessageLines:
         self._pipeline = new_pipeline()
 
     def of(self, found: Iterable[Found]) -> Iterator[bytes]:
-        """One line for each message: `{"topic","type","event_id","data","chain"}`, a frame without its place in a log.
+        """Yield a line for each message, a frame without its place in a log.
 
-        Other records than events have `topic`, `type` and `data`.
+        A line is `{"topic","type","event_id","data","chain"}`.
+
+                Other records than events have `topic`, `type` and `data`.
         """
         for each in found:
             unsigned = not isinstance(each, AccountUpdate) and each.signature in UNSIGNED

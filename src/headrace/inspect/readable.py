@@ -13,8 +13,11 @@ _LINE_MAX: Final = 500
 
 
 def render_text(result: Result | list[Result]) -> str:
-    """Lines without colours. Text from the chain is shown with control characters escaped, for a token's name can hold
-    what a terminal would obey."""
+    """Return lines without colours.
+
+    Text from the chain is shown with control characters escaped, for a token's name can hold what a terminal would
+    obey.
+    """
     results = result if isinstance(result, list) else [result]
     return "\n\n".join("\n".join(_lines(each)) for each in results)
 

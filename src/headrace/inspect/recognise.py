@@ -38,7 +38,7 @@ OUTCOME_UNTOLD: Final[dict[str, Any]] = {**_STAMP, "feed": "decode, without outc
 
 
 def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
-    """Whether `text` is the signature of a transaction or a public key: something to ask a node for. None: neither."""
+    """Return whether `text` is a signature or a public key, for which a node can be asked; None if neither."""
     text = text.strip()
     if is_key(text):
         return "pubkey"
@@ -49,7 +49,7 @@ def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
 
 
 def pieces(text: bytes) -> list[tuple[str, bytes]]:
-    """(place, text) of the parts that spoil no other if one is bad: JSON lines, or the items of an array or a response.
+    """Return (place, text) of parts that can be read one by one: JSON lines, or the items of an array or a response.
 
     Anything else is one piece without a place.
     """
@@ -63,7 +63,7 @@ def pieces(text: bytes) -> list[tuple[str, bytes]]:
 
 
 def _items(value: Any) -> list[Any]:
-    """The answers of a batch, or the accounts of a response that has several."""
+    """Return the answers of a batch, or the accounts of a response that has several."""
     if isinstance(value, list):
         return value if any(each is None or (isinstance(each, dict) and "pubkey" not in each) for each in value) else []
     result = value.get("result") if isinstance(value, dict) else None
@@ -74,11 +74,11 @@ def _items(value: Any) -> list[Any]:
 
 
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
-    """Everything that `text` holds: one transaction or account, or several of them in a list or in JSON lines.
+    """Return everything that `text` holds: one transaction or account, or several of them in a list or in JSON lines.
 
-    `owner` is the program id that owns bare account data. Fields that nobody told are empty or 0 (a slot, the pubkey of
-    an account; `account_keys` of a simulation whose transaction is not there). Raises BadInputError that says what was
-    seen and what is accepted.
+    `owner` is the program id that owns bare account data. Fields that the text lacks are empty or 0 (a slot, the pubkey
+    of an account; `account_keys` of a simulation whose transaction is not there). Raise BadInputError that says what
+    was seen and what is accepted.
     """
     if isinstance(text, bytes):
         try:
@@ -96,7 +96,7 @@ def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
 
 
 def _values(text: str) -> list[Any]:
-    """The JSON value that the text is, or one for each line."""
+    """Return the JSON value that the text is, or one for each line."""
     lines = [line for line in text.splitlines() if line.strip()]
     try:
         return [msgspec.json.decode(text)]
@@ -116,7 +116,7 @@ def _json(text: bytes) -> Any:
 
 
 def _read(value: Any, owner: str | None, depth: int) -> Iterator[Found]:
-    """Open envelopes until fields tell what it is."""
+    """Open envelopes until fields show what is inside."""
     if depth > DEPTH_MAX:
         raise _unknown("envelopes in envelopes")
     if isinstance(value, str):
@@ -171,15 +171,15 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
     elif "account" in value and "pubkey" not in value:
         yield account_from_yellowstone_json(value, **_STAMP)
     elif "account" in value:
-        yield _told_account(value["account"], value["pubkey"])
+        yield _rpc_account(value["account"], value["pubkey"])
     elif "data" in value and "owner" in value:
-        yield _told_account(value)
+        yield _rpc_account(value)
     else:
         raise _unknown(f"a JSON object of {', '.join(list(value)[:8]) or 'nothing'}")
 
 
 def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) -> TransactionUpdate:
-    """A transaction as nodes and web3.js write it. One that was `executed` may lack its outcome: it is marked."""
+    """Return a transaction as nodes and web3.js write it. One that was `executed` but lacks its outcome is marked."""
     if not isinstance(value, dict) or value.get("meta") is not None:
         return transaction_from_rpc(rpc_form(value) if isinstance(value, dict) else value, **_STAMP, slot=slot)
     stamp = OUTCOME_UNTOLD if executed else _STAMP
@@ -187,33 +187,33 @@ def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) 
 
 
 def _block(block: dict[str, Any], slot: Any) -> Iterator[Found]:
-    """All of its transactions. A block does not tell its own slot; a notification does."""
+    """Yield all transactions of a block. A block does not name its own slot; a notification does."""
     for each in block.get("transactions") or ():
         yield _transaction(each, slot if isinstance(slot, int) and slot >= 0 else None)
 
 
 def _is_simulation(value: Any) -> bool:
-    """A simulated transaction names no signature; which of the rest a node leaves out differs."""
-    told = {"logs", "innerInstructions", "unitsConsumed"}
-    return isinstance(value, dict) and "err" in value and "signature" not in value and not told.isdisjoint(value)
+    """Return whether this is a simulation: it names no signature; nodes differ in what else they leave out."""
+    outcome = {"logs", "innerInstructions", "unitsConsumed"}
+    return isinstance(value, dict) and "err" in value and "signature" not in value and not outcome.isdisjoint(value)
 
 
 def _simulation(response: Any, wire: Any) -> TransactionUpdate:
-    """A simulation's response with the transaction's base64, or without it: then only inner instructions are known."""
+    """Return a simulation; without the transaction's base64 only its inner instructions are known."""
     if isinstance(response, dict) and response.get("error") is not None:
         raise BadInputError("rpc_error", msgspec.json.encode(response["error"]).decode()[:300])
-    told = response.get("result", response) if isinstance(response, dict) else None
-    if not isinstance(told, dict) or not (wire is None or isinstance(wire, str)):
+    result = response.get("result", response) if isinstance(response, dict) else None
+    if not isinstance(result, dict) or not (wire is None or isinstance(wire, str)):
         raise _unknown("a simulation without a result")
-    context = told.get("context")
+    context = result.get("context")
     slot = context.get("slot") if isinstance(context, dict) else None
     raw = None if wire is None else from_base64(wire, size_max=SIZE_MAX)
     return transaction_from_simulation(
-        told.get("value"), raw, **_STAMP, slot=slot if isinstance(slot, int) and slot > 0 else 0
+        result.get("value"), raw, **_STAMP, slot=slot if isinstance(slot, int) and slot > 0 else 0
     )
 
 
-def _told_account(value: Any, pubkey: Any = "") -> AccountUpdate:
+def _rpc_account(value: Any, pubkey: Any = "") -> AccountUpdate:
     if isinstance(value, dict) and isinstance(value.get("data"), dict):
         raise BadInputError("parsed_account", 'the node parsed this account: ask for it with "encoding": "base64"')
     account = shaped(value, AccountShape)
@@ -228,7 +228,7 @@ def _account(pubkey: str, owner: str, data: bytes, lamports: int = 0) -> Account
 
 
 def _bare(text: str, owner: str | None) -> Found:
-    """Text that is no JSON: account data if its owner is given, else a transaction as it goes over the wire."""
+    """Read text that is no JSON: account data if its owner is given, else a transaction as sent over the wire."""
     if owner is not None:
         return _account("", owner, from_base64(text, size_max=ACCOUNT_MAX))
     try:
@@ -243,7 +243,7 @@ def _bare(text: str, owner: str | None) -> Found:
 
 
 def _unexecuted(raw: bytes) -> TransactionUpdate:
-    """A transaction as signed: what it asks for, not what it did."""
+    """Return a transaction as signed, without what it did."""
     nothing = StatusShape(err=None)
     return put_together(wire_parts(parse_wire(raw), nothing), nothing, Stamp(**_STAMP))
 

@@ -27,7 +27,7 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
     A transaction is `{"signature", "slot", "version", "err", "events": [{"program", "name", "via", "truncated",
     "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`, an account
     `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are
-    `{"raw": <base64>}`. What nobody told is null (`events` where the node lacks the outcome); integers wider than 32
+    `{"raw": <base64>}`. What the text lacks is null (`events` where the node lacks the outcome); integers wider than 32
     bits are text. A failed transaction shows the events that it would have emitted. `owner`, an id or a name, is the
     program that owns bare account data.
 
@@ -44,7 +44,7 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
 
 
 def owner_id(owner: str | None, programs: Programs) -> str | None:
-    """The id of the program that `owner` names or is. Raises BadInputError `unknown_owner`."""
+    """Return the id of the program that `owner` names or is. Raise BadInputError `unknown_owner`."""
     if owner is not None and owner in programs.by_name:
         return programs.by_name[owner].program_id
     if owner is not None and not is_key(owner):
@@ -70,7 +70,7 @@ def _shown(found: Found, programs: Programs) -> Result:
 
 
 def _version(found: TransactionUpdate | LogsUpdate) -> str | int | None:
-    """Logs do not tell it, nor does a simulation's answer without the transaction (which is read without keys)."""
+    """Return the version; None for log lines and for a simulation without its transaction, which have none."""
     if isinstance(found, LogsUpdate) or (not found.account_keys and found.version == "legacy"):
         return None
     return found.version

@@ -18,8 +18,10 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def decimal_of(given: Any) -> Decimal:
-    """What a client gave as a number or as the text of one, exactly. Text is written as in JSON: Decimal would take
-    `1_0` for ten, and digits of any script. Raises ValueError."""
+    """Return exactly the number that a client gave as a number or as text. Raises ValueError.
+
+    Text is written as in JSON: Decimal would take `1_0` for ten, and digits of any script.
+    """
     text = isinstance(given, str) and _NUMBER.fullmatch(given)
     if isinstance(given, bool) or not (text or isinstance(given, int | Decimal)):
         raise ValueError("is not a number")
@@ -30,7 +32,7 @@ def decimal_of(given: Any) -> Decimal:
 
 
 def decimal_string(units: int, decimals: int) -> str:
-    """Base units as a plain decimal string, exact and without trailing zeros: `(1_500_000_000, 9)` is `"1.5"`.
+    """Return base units as a plain decimal string, exact, without trailing zeros: `(1_500_000_000, 9)` is `"1.5"`.
 
     No rounding happens. Raises ValueError if `decimals` is negative.
     """

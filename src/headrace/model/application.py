@@ -18,5 +18,5 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 def missing_members(data: Mapping[str, Any]) -> list[str]:
-    """What a message of a known type lacks."""
+    """Return the members that a message of a known type lacks."""
     return [member for member in MEMBERS.get(str(data.get("type")), ()) if member not in data]

@@ -30,7 +30,7 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class DecodedInstruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One instruction with names: `accounts` maps the IDL's account names to keys, extra ones are `remaining_0`, …
+    """One instruction with names: `accounts` maps the IDL's account names to keys; further keys are `remaining_<n>`.
 
     `name` is None where the program or the discriminator is unknown; then `args` is `{"data": <base58>}`.
     """

@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Whether no decision will take the facts back."""
+        """Return whether no decision will take the facts back."""
         return self.commitment != "processed"
 
 
@@ -171,8 +171,11 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What is known of unproven signatures of a slot: the `landed` are in its block, the `absent` are not and their
-    facts did not happen; of the `unknown` nobody said anything in time."""
+    """What became of unproven signatures of a slot.
+
+    The `landed` are in the slot's block. The `absent` are not, and their facts did not happen. No node answered in time
+    about the `unknown`.
+    """
 
     slot: int
     landed: tuple[str, ...] = ()

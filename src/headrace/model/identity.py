@@ -28,7 +28,7 @@ class Permissions(NamedTuple):
         return cls(EVERYTHING in patterns, kinds, patterns)
 
     def allow(self, topic: str) -> bool:
-        """Whether a topic that belongs to nobody may be read. Costs the same for one pattern and for thousands."""
+        """Return whether a topic that belongs to nobody may be read. The cost does not grow with the patterns."""
         kind, colon, _ = topic.partition(":")
         return self.everything or topic in self.topics or (bool(colon) and kind in self.kinds)
 
@@ -45,7 +45,7 @@ class Identity(NamedTuple):
     admin: bool = False
 
     def may_read(self, topic: str) -> bool:
-        """Whether this subject may have `topic`, a name that `topics.parse` accepts.
+        """Return whether this subject may have `topic`, a name that `topics.parse` accepts.
 
         `order:<id>` is never allowed here: whoever can look at the order decides.
         """
@@ -56,5 +56,5 @@ class Identity(NamedTuple):
 
 
 def is_subject(text: object) -> bool:
-    """Whether `text` can name a user: 1 to 128 printable ASCII characters."""
+    """Return whether `text` can name a user: 1 to 128 printable ASCII characters."""
     return isinstance(text, str) and 0 < len(text) <= SUBJECT_LENGTH_MAX and text.isascii() and text.isprintable()

@@ -45,7 +45,7 @@ def key_text(raw: bytes) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Whether `text` is the base58 form of 32 bytes."""
+    """Return whether `text` is the base58 form of 32 bytes."""
     if not 32 <= len(text) <= 44:
         return False
     try:
@@ -56,7 +56,7 @@ def is_key(text: str) -> bool:
 
 
 def is_signature(text: str) -> bool:
-    """Whether `text` is the base58 form of 64 bytes."""
+    """Return whether `text` is the base58 form of 64 bytes."""
     if not 64 <= len(text) <= 88:
         return False
     try:

@@ -115,13 +115,15 @@ def redact(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
-    """Whether a field of this name holds a secret, whatever its value."""
+    """Return whether a field of this name holds a secret, whatever its value."""
     return _NAME.search(name) is not None
 
 
 def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
-    """A log field's value made safe: numbers stay, text is redacted, control characters become visible, containers are
-    walked, anything else becomes its redacted `repr`. Depth, length and number of items are bounded.
+    """Return a log field's value made safe; depth, length and number of items are bounded.
+
+    Numbers stay, text is redacted, control characters become visible, containers are walked, anything else becomes its
+    redacted `repr`.
 
     A field called `token` is hidden unless it holds a base58 key: here a token is more often a mint than a password.
     """
@@ -181,13 +183,13 @@ def _is_harmless(name: str, value: str) -> bool:
 
 
 def _cut_query(text: str) -> tuple[str, str, str]:
-    """What comes before the query or the fragment, the mark between, and the rest."""
+    """Return the text before the query or the fragment, the mark between, and the rest."""
     mark = _MARK.search(text)
     return (text, "", "") if mark is None else (text[: mark.start()], mark[0], text[mark.end() :])
 
 
 def _without_values(mark: str, query: str, harmless: Callable[[str, str], bool] | None = None) -> str:
-    """A query or a fragment; a fragment without a `=` names a place in a page."""
+    """Redact a query or a fragment; a fragment without a `=` names a place in a page and stays."""
     parts = re.split(r"([&;#?])", query)
     for at in range(0, len(parts), 2):
         name, equals, value = parts[at].partition("=")
@@ -200,7 +202,7 @@ def _without_values(mark: str, query: str, harmless: Callable[[str, str], bool] 
 
 
 def redact_url(url: str) -> str:
-    """The URL of a node, an issuer or another service, with nothing that could be a key, however short it is.
+    """Return the URL of a node, an issuer or another service without anything that could be a key, however short.
 
     Scheme, host, port and names of parameters stay, and parts of the path that are no key anywhere (`v2`, `solana`).
     """

@@ -22,12 +22,12 @@ The state of a topic is, for each key, the newest event that has one and was not
 
 
 def has_state(topic: str) -> bool:
-    """Whether its messages add up to a state; other topics only tell what happened."""
+    """Return whether the messages of a topic add up to a state; those of other topics only report events."""
     return topic.partition(":")[0] in STATEFUL
 
 
 def state_key(topic: str, data: Mapping[str, Any]) -> str | None:
-    """The key of an event with these `data` on the topic: the members, joined by spaces; None if it has none."""
+    """Return the key of an event with these `data` on the topic: members joined by spaces; None for none."""
     kind, _, name = topic.partition(":")
     told = {"quote_mint": "", **data}
     if kind == "token":

@@ -66,7 +66,7 @@ class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Derived(NamedTuple):
     """A message that follows from many trades; `place` is that of the newest of them.
 
-    It goes to `topic`, and to `single`, which is the mint's own: there it tells the state of `key`. `data` is JSON.
+    It goes to `topic`, and to `single`, which is the mint's own: there it is the state of `key`. `data` is JSON.
     `name` ends the event's id.
     """
 

@@ -28,8 +28,11 @@ class Outcome(NamedTuple, Generic[T]):
 
 
 class _Slot(Generic[T]):
-    """Items of one slot: `known` stand if the slot does, those of `unproven` only if their signature does too; of the
-    `doubted` nobody said whether theirs does. Of `known`, the first `reported` were given as confirmed."""
+    """Items of one slot that is not decided.
+
+    `known` stand if the slot does, those of `unproven` only if their signature does too; no node said whether the
+    signatures of the `doubted` do. Of `known`, the first `reported` were given as confirmed.
+    """
 
     __slots__ = ("confirmed", "doubted", "final", "known", "reported", "unproven")
 

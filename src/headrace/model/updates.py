@@ -120,8 +120,11 @@ class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
 
 
 class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
-    """Signatures that were delivered as `unproven`: `landed` are in the block of `slot`, `absent` are not; of `unknown`
-    nobody said anything in time, and their feeds have a gap at the slot."""
+    """What became of signatures that were delivered as `unproven`.
+
+    `landed` are in the block of `slot`, `absent` are not. No node answered in time about `unknown`: the feeds of these
+    have a gap at the slot.
+    """
 
     landed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()

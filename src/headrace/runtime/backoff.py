@@ -23,13 +23,13 @@ class Backoff:
         self._uniform = rng.uniform if rng is not None else random.uniform
 
     def next_s(self) -> float:
-        """The next delay; each call without `reset` may wait longer, up to `max_s`."""
+        """Return the next delay; each call without `reset` may give a longer one, up to `max_s`."""
         ceiling_s = self._ceiling_s
         self._ceiling_s = min(self.max_s, ceiling_s * self.factor)
         self.tries += 1
         return self._uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
-        """It worked: the next failure starts from `initial_s` again."""
+        """Start from `initial_s` again with the next failure; call after a success."""
         self.tries = 0
         self._ceiling_s = self.initial_s

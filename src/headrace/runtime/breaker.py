@@ -32,7 +32,7 @@ class Breaker:
         self._until = 0.0  # open: end of the cool-down; half-open: when the probe is given up
 
     def allow(self, now: float) -> bool:
-        """Whether a call may be made now. After True, report `success` or `failure`."""
+        """Return whether a call may be made now. After True, report `success` or `failure`."""
         if self.state == "closed":
             return True
         if now < self._until:
@@ -42,13 +42,13 @@ class Breaker:
         return True
 
     def success(self) -> None:
-        """A call worked. Old failures still count within their window: something that fails every other time is bad."""
+        """Report a call that worked. Earlier failures still count within their window."""
         if self.state == "half_open":
             self.state = "closed"
             self._cooldown.reset()
 
     def failure(self, now: float) -> None:
-        """A call failed in a way that says the other end is in trouble (not: that it refused this request)."""
+        """Report a call that failed because the other end is in trouble, not because it refused this request."""
         if self.state == "open":
             return
         self._failures.append(now)
@@ -59,5 +59,5 @@ class Breaker:
             self._until = now + self._cooldown.next_s()
 
     def retry_in_s(self, now: float) -> float:
-        """Seconds until `allow` may say yes; 0 when it would now."""
+        """Return the seconds until `allow` may return True; 0 when a call may be made now."""
         return 0.0 if self.state == "closed" else max(0.0, self._until - now)

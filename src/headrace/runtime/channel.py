@@ -87,9 +87,9 @@ class Channel(Generic[T]):
         return True
 
     async def get_batch(self, limit: int = 1024) -> list[T]:
-        """The oldest items, 1 to `limit`; waits for the first. Raises ChannelClosed when closed and empty.
+        """Return the oldest items, 1 to `limit`; wait for the first. Raises ChannelClosed when closed and empty.
 
-        Cancelling it loses nothing.
+        A cancelled call loses no item.
         """
         if limit < 1:
             raise ValueError(f"limit is {limit}, expected 1 or more")

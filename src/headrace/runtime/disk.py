@@ -20,7 +20,7 @@ class Disk:
         self._folders = sorted({str(Path(file).parent) for file in files})
 
     async def check(self, *, thorough: bool) -> str:
-        """How much is free, in words. Raises TransientError when there is too little, or the folder is not there."""
+        """Return how much is free, in words. Raises TransientError when there is too little, or no such folder."""
         free = await asyncio.to_thread(lambda: [_free(folder, self._free_min) for folder in self._folders])
         return f"{min(free) // 1_048_576} MiB free" if free else "not used"
 

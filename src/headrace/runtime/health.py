@@ -46,7 +46,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether every required component is ready."""
+        """Return whether every required component is ready."""
         return all(state.ready for state in self._components.values() if state.required)
 
     def components(self) -> dict[str, ComponentHealth]:

@@ -29,13 +29,13 @@ class Metrics:
             PlatformCollector(registry=self.registry)
 
     def counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
-        """A count that only grows; exported as `headrace_<name>_total`."""
+        """Return a count that only grows; exported as `headrace_<name>_total`."""
         return self._known(Counter, name, labels) or self._keep(
             name, labels, Counter(f"headrace_{name}", about, labels, registry=self.registry)
         )
 
     def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
-        """A value that goes up and down."""
+        """Return a value that goes up and down."""
         return self._known(Gauge, name, labels) or self._keep(
             name, labels, Gauge(f"headrace_{name}", about, labels, registry=self.registry)
         )
@@ -43,17 +43,17 @@ class Metrics:
     def histogram(
         self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
     ) -> Histogram:
-        """A distribution; name it with its unit (`…_seconds`)."""
+        """Return a distribution; its name ends with the unit (`…_seconds`)."""
         return self._known(Histogram, name, labels) or self._keep(
             name, labels, Histogram(f"headrace_{name}", about, labels, registry=self.registry, buckets=buckets)
         )
 
     def render(self) -> bytes:
-        """The Prometheus text exposition of everything registered."""
+        """Return the Prometheus text exposition of everything registered."""
         return generate_latest(self.registry)
 
     def _known(self, kind: type[M], name: str, labels: tuple[str, ...]) -> M | None:
-        """The metric of that name. Raises ValueError if it was made as something else."""
+        """Return the metric of that name. Raises ValueError if the name was taken by another kind or other labels."""
         if name not in self._made:
             return None
         made_labels, made = self._made[name]

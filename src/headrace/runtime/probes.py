@@ -19,7 +19,7 @@ _log = structlog.get_logger("health")
 
 
 class Check(Protocol):
-    """Returns when the part works; raises HeadraceError with the reason when it does not.
+    """Check of a part: returns when the part works; raises HeadraceError with the reason when it does not.
 
     `thorough` is set while the part is not ready: then only what proves that it works again will do.
     """
@@ -42,12 +42,12 @@ class Probes:
         self._open: dict[str, asyncio.Future[object]] = {}
 
     def add(self, part: str, check: Check, *, required: bool = True) -> None:
-        """Ask this part from now on."""
+        """Check this part from now on."""
         self._checks[part] = (check, required)
         self._health.report(part, ready=False, detail="not asked yet", required=required)
 
     def trouble(self, part: str) -> Callable[[HeadraceError], None]:
-        """Takes what the part finds out by itself, between two checks."""
+        """Return a function that takes the errors that the part meets between two checks."""
         return partial(self._failed, part)
 
     @property
@@ -55,7 +55,7 @@ class Probes:
         return frozenset(self._checks)
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Check all parts each period, until cancelled."""
         try:
             while True:
                 await self.ask_all()
@@ -67,7 +67,7 @@ class Probes:
                 await asyncio.wait(self._open.values(), timeout=self._patience_s)
 
     async def ask_all(self) -> None:
-        """One round: every part at the same time. One that still owes an answer is not asked again."""
+        """Check every part once, at the same time. A part whose last check has not ended is not checked again."""
         await asyncio.gather(*[self._ask(part, *self._checks[part]) for part in list(self._checks)])
 
     async def _ask(self, part: str, check: Check, required: bool) -> None:

@@ -1,4 +1,4 @@
-"""Who hears of what happened, right when it happens."""
+"""Functions that are called with news as they happen."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ class Sinks(Generic[T]):
         self._sinks: tuple[Callable[[Sequence[T]], None], ...] = ()
 
     def attach(self, sink: Callable[[Sequence[T]], None]) -> Callable[[], None]:
-        """Deliver to it from now on; call the result to stop."""
+        """Call `sink` with all later news; call the result to stop."""
         self._sinks = (*self._sinks, sink)
 
         def detach() -> None:
@@ -23,11 +23,11 @@ class Sinks(Generic[T]):
         return detach
 
     def __bool__(self) -> bool:
-        """Whether anybody hears."""
+        """Return whether any sink is attached."""
         return bool(self._sinks)
 
     def detach_all(self) -> None:
-        """Nobody hears any more."""
+        """Call no sink any more."""
         self._sinks = ()
 
     def deliver(self, news: Sequence[T]) -> None:

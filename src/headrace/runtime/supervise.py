@@ -91,11 +91,11 @@ class Supervisor:
 
     @property
     def running(self) -> frozenset[str]:
-        """The labels of all tasks."""
+        """Labels of all tasks."""
         return frozenset(task.get_name() for task in self._tasks)
 
     def failing(self) -> dict[str, Exception]:
-        """Label → error of the tasks that failed, and wait to begin again or did so only a moment ago."""
+        """Return label → error of the tasks that failed, and wait to begin again or began a moment ago."""
         now_s = self._clock.monotonic()
         return {
             label: error

@@ -1,4 +1,4 @@
-"""Tells when files changed or the process got SIGHUP; needs no dependency, works on any file system."""
+"""Changes of files, and SIGHUP, as an iterator; without a dependency, on any file system."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ def _mark(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _hang_ups() -> Iterator[list[int]]:
-    """A list that grows by one with each SIGHUP; the former handler returns at the end."""
+    """Yield a list that grows by one with each SIGHUP; restore the former handler at the end."""
     received: list[int] = []
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield received

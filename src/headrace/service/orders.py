@@ -17,7 +17,6 @@ from headrace.adapters import Context, load_class
 from headrace.bus import Writer
 from headrace.chains import Chain
 from headrace.config import Config, CoreSettings
-from headrace.database import Patience
 from headrace.database.sqlite_file import MEMORY
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
@@ -46,7 +45,7 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class OrderHalf:
-    """What takes and executes orders. `worker` is None where other processes execute them; `kept`: where they are."""
+    """Parts that take and execute orders. `worker` is None where others execute; `kept` says where orders are."""
 
     store: Store
     chain: Chain
@@ -72,13 +71,13 @@ class OrderHalf:
         probes.add("orders", partial(self._check_orders, tasks), required=False)
 
     async def _check_venues(self, *, thorough: bool) -> None:
-        """One that gives quotes is enough."""
+        """Raise TransientError when no venue gives quotes."""
         said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
         if all(isinstance(each, Exception) for each in said):
             raise TransientError("no venue gives quotes")
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:
-        """Whether every order can be read, and whatever works on them runs."""
+        """Raise TransientError while an order can't be read, or a task of the orders is broken."""
         if count := len(self.store.unreadable.order_ids):
             raise TransientError(f"{count} orders can't be read; the log names them")
         broken = [label for label, error in tasks.failing().items() if label.startswith("orders/") and error.__cause__]
@@ -127,7 +126,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Other workers need not wait for the leases of one that broke."""
+        """Run the worker; give its leases back if it breaks, so that other workers need not wait for their end."""
         assert self.worker is not None
         try:
             await self.worker.run()
@@ -137,7 +136,7 @@ class OrderHalf:
 
 
 async def _apart(work: Work) -> None:
-    """What can't happen, happened to the orders: the stream beside them goes on, and they are tried again."""
+    """Turn an InvariantError of the orders into a TransientError: the stream goes on, and the work is begun again."""
     try:
         await work()
     except InvariantError as error:
@@ -167,7 +166,7 @@ async def open_orders(
     if context.patience is None:
         await asyncio.to_thread(_check_writable, _order_files(config, registers))
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(kind, place, clock, context.patience)
+        store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=context.patience)
         stack.push_async_callback(store.close)
         chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
@@ -239,16 +238,6 @@ def _check_writable(files: Mapping[str, str]) -> None:
         usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
         if not usable or not os.access(path.parent, os.W_OK | os.X_OK):
             raise ConfigError(key, file, "a file that can be written, in a folder that can be")
-
-
-async def open_store(kind: str, place: str, clock: Clock, patient: Patience = None) -> Store:
-    """Return the store of this kind.
-
-    Raises ConfigError for a store that can't be used, and TransientError for one that is away, unless `patient` takes
-    that.
-    """
-    store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=patient)
-    return store
 
 
 async def enter_orders(

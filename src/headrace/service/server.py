@@ -230,7 +230,7 @@ class Service:
         await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
-        """How far the chain is known here, for the heartbeats."""
+        """Return how far the chain is known here, for the heartbeats."""
         heard_at = self.pipeline.received_at
         lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
         return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
@@ -275,7 +275,7 @@ class Service:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
     def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
-        """Where trades may wait for the mints of their pool, somebody must ask for these."""
+        """Start the lookup of the mints of pools, where trades may wait for one."""
         if self.pipeline.ask_pool is None:
             return []
         self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
@@ -286,7 +286,7 @@ class Service:
             self._pools.ask(pool, program_id)
 
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
-        """Where the source puts its updates: the pipeline's outlet, or the recorder before it."""
+        """Return where the sources put their updates: the pipeline's outlet, or the recorder before it."""
         if self._record is None:
             return self._outlet, []
         intake = new_outlet("recorder")
@@ -319,11 +319,11 @@ class Service:
                     _log.info("settings_applied", keys=", ".join(change.applied))
 
     def _check_subscriptions(self, settings: NodeSourceSettings) -> None:
-        """Refuse wrong ones now, not when the stream is switched on. Raises ConfigError."""
+        """Raise ConfigError for wrong subscriptions now, not when the stream is switched on."""
         parse_all(settings.subscriptions, self.resolve)
 
     def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
-        """Name the subscriptions that bring less than people expect, and the word that brings it."""
+        """Log the subscriptions that bring less than people expect, and the word that brings it."""
         if self._play:
             return
         wanted = parse_all(settings.subscriptions, self.resolve)

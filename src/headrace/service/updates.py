@@ -32,12 +32,12 @@ OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
 def new_outlet(name: str) -> Outlet:
-    """The queue behind a source: one that is full holds the source up, and nothing is dropped."""
+    """Return the queue behind a source: a full queue holds the source up, and nothing is dropped."""
     return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name, weigh=weight_of, weight_max=OUTLET_BYTES)
 
 
 def load_programs(config: Config) -> Programs:
-    """The shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
+    """Return the shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
     folder = config.section(ProgramSettings).idl_folder
     addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
     return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
@@ -56,13 +56,13 @@ def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[
 
 
 def open_rpc(config: Config, clock: Clock, registers: Registers = REGISTERS) -> Rpc:
-    """The HTTP client for the configured nodes; close it."""
+    """Return the HTTP client for the configured nodes; the caller closes the client."""
     urls = registers.rpc_urls(config)
     return Rpc(urls, clock=clock, settings=config.section(RpcSettings), breakers=[Breaker() for _ in urls])
 
 
 def open_market(config: Config, metrics: Metrics) -> Stats | None:
-    """The market statistics, unless they are switched off."""
+    """Return the market statistics, None when they are switched off."""
     settings = config.section(MarketSettings)
     if not settings.enabled:
         return None
@@ -74,7 +74,7 @@ def open_market(config: Config, metrics: Metrics) -> Stats | None:
 def open_pools(
     config: Config, rpc: Rpc, programs: Programs, outlet: Outlet, clock: Clock, metrics: Metrics
 ) -> PoolLookup:
-    """The lookup of pools; its answers go to `outlet`."""
+    """Return the lookup of pools, which puts its answers on `outlet`."""
 
     def read(owner: str, data: bytes) -> tuple[str, str] | None:
         try:
@@ -95,7 +95,7 @@ def new_recorder(
     append: bool = False,
     registers: Registers = REGISTERS,
 ) -> Recorder:
-    """A recorder for `path`, under a fresh id; with `append` it goes on with a file that exists, under that one's."""
+    """Return a recorder for `path`, under a fresh id; with `append` a file is continued under its own id."""
     feeds = tuple(text for settings in registers.subscribed(config) for text in settings.subscriptions)
     header = RecordingHeader(id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=feeds)
     interval_s = config.section(RecorderSettings).flush_interval_s

@@ -20,7 +20,7 @@ from headrace.service.updates import load_programs, new_resolver, open_rpc
 
 @asynccontextmanager
 async def lend(
-    config: Config, clock: Clock, metrics: Metrics, health: Health | None = None, registers: Registers = REGISTERS
+    config: Config, clock: Clock, metrics: Metrics, registers: Registers = REGISTERS
 ) -> AsyncIterator[Context]:
     """Yield what a process without a stream lends to its adapters, which must be closed at the end."""
     async with AsyncExitStack() as stack:
@@ -32,7 +32,7 @@ async def lend(
         yield Context(
             clock=clock,
             metrics=metrics,
-            health=health or Health(clock),
+            health=Health(clock),
             tasks=tasks,
             rpc=rpc,
             programs=programs,

@@ -6,10 +6,15 @@ import pybase64
 import zstandard
 
 from headrace.model.errors import BadInputError
-from headrace.model.keys import b58decode
+from headrace.model.keys import b58decode, b58encode
 
 BASE58_BYTES_MAX: Final = 10_240
 """Bytes that come in base58 at most: an instruction's data; for accounts nodes refuse base58 above 128 bytes."""
+
+_SIGNATURE_SIZE: Final = 64
+_NO_SIGNATURE: Final = "1" * _SIGNATURE_SIZE
+_LARGEST_SIGNATURE: Final = b58encode(b"\xff" * _SIGNATURE_SIZE)
+_SIGNATURE_CHARACTERS_MAX: Final = len(_LARGEST_SIGNATURE)
 
 _LIKELY_MIN: Final = 16_384
 _unpacker: Final = zstandard.ZstdDecompressor()
@@ -89,3 +94,22 @@ def from_base58(text: str, *, size_max: int) -> bytes:
         return b58decode(text)
     except ValueError:
         raise BadInputError("bad_base58", "a character outside the base58 alphabet") from None
+
+
+def is_signature(text: str) -> bool:
+    """Return whether `text`, of the base58 alphabet, can be a signature: 64 bytes, not all of them zero.
+
+    The alphabet is in ASCII order, so nearly every text is judged by its length and a comparison of texts (0.1 µs);
+    only the rest is decoded. 64 zero bytes are an unset field.
+    """
+    size = len(text)
+    if size == _SIGNATURE_CHARACTERS_MAX and text[0] != "1":
+        return text <= _LARGEST_SIGNATURE
+    if size == _SIGNATURE_CHARACTERS_MAX - 1 and text[0] > "2":
+        return True
+    if not _SIGNATURE_SIZE <= size <= _SIGNATURE_CHARACTERS_MAX or text == _NO_SIGNATURE:
+        return False
+    try:
+        return len(b58decode(text)) == _SIGNATURE_SIZE
+    except ValueError:
+        return False

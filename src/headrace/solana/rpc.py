@@ -13,8 +13,8 @@ from headrace.model.updates import Commitment, TxError
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_errors import RpcError, RpcNotYetError
+from headrace.solana.rpc_json import not_stored
 from headrace.solana.rpc_transport import RpcSettings, RpcTransport
-from headrace.solana.stored import not_stored
 from headrace.solana.transactions import signature_of
 
 Slot = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -162,7 +162,7 @@ class Rpc(RpcTransport):
         """Return the `getTransaction` result as JSON values, in base64, of any version up to 1.
 
         None if no endpoint knows the transaction. Endpoints that have stored the whole transaction are preferred
-        (`stored.not_stored`).
+        (`rpc_json.not_stored`).
         """
         return await self.ask(
             "getTransaction",

@@ -16,6 +16,7 @@ U64: TypeAlias = Annotated[int, Meta(ge=0)]
 KeyText: TypeAlias = Annotated[str, Meta(min_length=32, max_length=44)]
 SignatureText: TypeAlias = Annotated[str, Meta(min_length=64, max_length=88)]
 
+_STORED_LISTS: Final = ("innerInstructions", "logMessages")
 _NOT_BASE58: Final = re.compile("[^1-9A-HJ-NP-Za-km-z]")
 
 
@@ -140,3 +141,23 @@ def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     if _NOT_BASE58.search("".join(keys)):
         raise BadInputError("bad_base58", "a key with a character outside the base58 alphabet")
     return keys
+
+
+def not_stored(result: Any) -> tuple[str, ...]:
+    """Return the names of the parts that a `getTransaction` result (or a block's element) lacks.
+
+    The parts are `meta`, `innerInstructions` and `logMessages`; empty if the result is whole. A value that is no object
+    lacks `meta`. A node writes null for a part that it did not store, and an empty list for a part without entries.
+
+    Source: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null where the node ran
+    without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when the block was processed. A
+    transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both everywhere, and had
+    nothing to list.
+    """
+    meta = result.get("meta") if isinstance(result, dict) else None
+    if not isinstance(meta, dict):
+        return ("meta",)
+    err = meta.get("err")
+    if err is not None and not (isinstance(err, dict) and "InstructionError" in err):
+        return ()
+    return tuple(name for name in _STORED_LISTS if meta.get(name) is None)

@@ -1,7 +1,6 @@
 """The part of a source that keeps a connection to each of its endpoints, whatever the transport."""
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -47,14 +46,13 @@ class EndpointSource:
         rpc: Rpc | None = None,
         resolve: Resolve = no_names,
         breakers: Sequence[Breaker] = (),
-        rng: random.Random | None = None,
     ) -> None:
         self.name, self.urls = name, tuple(urls)
         self.covered = NOTHING_COVERED
         self.stream: MergedStream | None = None
         self._wanted = parse_all(settings.subscriptions, resolve)
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
-        self._breakers, self._rng = breakers, rng
+        self._breakers = breakers
         self._metrics = SourceMetrics(metrics)
         self._health = SourceHealth(name, health, self.urls, stall_slots=settings.stall_slots)
         self._health.report((), len(self._wanted), now=clock.monotonic())
@@ -140,4 +138,4 @@ class EndpointSource:
             await self._clock.sleep(max(pause_s, backoff.max_s) if parting.reason == "denied" else pause_s)
 
     def _backoff(self) -> Backoff:
-        return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, rng=self._rng)
+        return Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s)

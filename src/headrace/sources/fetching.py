@@ -19,7 +19,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc, RpcError
-from headrace.solana.stored import not_stored
+from headrace.solana.rpc_json import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources import Outlet
 from headrace.sources.connection import LandedNotice

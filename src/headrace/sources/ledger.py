@@ -12,7 +12,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 from headrace.solana.rpc import OTHER_ANSWER, SIGNATURES_PER_CALL_MAX, Rpc, RpcError, SignatureInfo
 from headrace.solana.rpc_bodies import TOO_LARGE
-from headrace.solana.stored import not_stored
+from headrace.solana.rpc_json import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.coverage import Hole
 from headrace.sources.metrics import SourceMetrics

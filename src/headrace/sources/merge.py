@@ -172,19 +172,13 @@ class MergedStream:
         """Deliver an arrival, or account for its loss; waits while the outlet is full, and so does the node."""
         connection.handing_in = True
         if isinstance(arrival, _DELIVERED):
-            if not self._slots.can_be(arrival.slot, connection.name):
-                self._refuse_slot(connection, arrival)
-            else:
-                if isinstance(arrival, LandedNotice):
-                    feed = arrival.subscription.feed
-                    if arrival.subscription in self.wanted:
-                        self._fetcher.landed(arrival)
-                else:
-                    feed = arrival.feed
-                    await self._deliver(arrival)
+            if self._slots.can_be(arrival.slot, connection.name):
+                feed = await self._deliver(arrival)
                 connection.progress.brought(feed, arrival.slot)
                 if not connection.has_slots:
                     self._slot_appeared(connection, arrival.slot)
+            else:
+                self._refuse_slot(connection, arrival)
         elif isinstance(arrival, SlotNotice):
             await self._take_slot(connection, arrival, received_ns)
         elif isinstance(arrival, SignatureNotice):
@@ -224,18 +218,22 @@ class MergedStream:
 
     # Content.
 
-    async def _deliver(self, update: Content) -> None:
-        if not isinstance(update, AccountUpdate):
-            if update.unproven:
-                admitted = await self._landings.admit(update, self.wanted)
-                if admitted is None:
-                    return
-                update = admitted
-            if not self._outlet.put_nowait(update):
-                await self._outlet.put(update)
-            self._recent.remember(update.feed, update.signature, update.slot)
-        elif not self._outlet.put_nowait(update):
+    async def _deliver(self, update: Content | LandedNotice) -> str:
+        """Deliver an update, or let it be fetched; return its feed."""
+        if isinstance(update, LandedNotice):
+            if update.subscription in self.wanted:
+                self._fetcher.landed(update)
+            return update.subscription.feed
+        if not isinstance(update, AccountUpdate) and update.unproven:
+            admitted = await self._landings.admit(update, self.wanted)
+            if admitted is None:
+                return update.feed
+            update = admitted
+        if not self._outlet.put_nowait(update):
             await self._outlet.put(update)
+        if not isinstance(update, AccountUpdate):
+            self._recent.remember(update.feed, update.signature, update.slot)
+        return update.feed
 
     def _take_signature(self, subscription: ChainSubscription) -> bool:
         """Drop a `signature:` subscription, which is answered once; return whether it was still wanted."""
@@ -279,7 +277,7 @@ class MergedStream:
             self._head_moved(connection)
 
     def _head_moved(self, connection: Connection, root: int = 0) -> None:
-        """Begin covers at the node's head, which bears witness for the other connections too."""
+        """Begin covers at the node's head, which is also a witness of the head for the other connections."""
         now, slot = self.clock.monotonic(), self._slots.head_of(connection.name)
         connection.watch.slot(slot, now)
         begun = connection.progress.slot(slot, root, self._slots.head_of_others(connection.name))
@@ -309,6 +307,8 @@ class MergedStream:
 
     def _lose(self, connection: Connection, lost: Unreadable) -> None:
         """Count a notification that can't be read, and let its slots be declared as a gap."""
+        if not lost.subscriptions:
+            return  # of a feed that is no longer wanted
         connection.note_unreadable(lost, self.clock.monotonic())
         for subscription in lost.subscriptions:
             self.metrics.unreadable(connection.name, subscription.kind)

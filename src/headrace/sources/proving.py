@@ -151,8 +151,10 @@ class Prover:
             next_s = self._clock.monotonic() + self._settings.refill_page_s
             tries[slot] += 1
             try:
-                await self._search(rpc, slot, left[slot] or self._proofs.due_in(slot))
-                had = True
+                if await self._search(rpc, slot, left[slot] or self._proofs.due_in(slot)):
+                    had = True
+                else:
+                    fault = "no node has the block"
             except HeadraceError as error:
                 _log.debug("block_not_had", slot=slot, error=str(error))
                 fault = why(error)
@@ -162,10 +164,12 @@ class Prover:
                     break
         self._blocks_fault = "" if had else fault
 
-    async def _search(self, rpc: Rpc, slot: int, asked: list[Waiting]) -> None:
+    async def _search(self, rpc: Rpc, slot: int, asked: list[Waiting]) -> bool:
+        """Return whether an endpoint listed the block's signatures."""
         lists = await rpc.get_block_signatures(slot, [waiting.signature for waiting in asked])
         if lists:
             await self._settled(self._proofs.listed(asked, frozenset().union(*lists)))
+        return bool(lists)
 
     async def _settled(self, proven: Sequence[Proven]) -> None:
         if proven:

@@ -26,10 +26,10 @@ class Venue(Protocol):
         """
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
-        """Return the instructions that swap along the route of `quote`, one of this venue's, from and to the token
-        accounts of `owner`, and that fail on the chain when less than `min_out` would arrive.
+        """Return the instructions that swap along the route of `quote`, one of this venue's.
 
-        Raises TransientError when the instructions can't be made for now. Nothing is sent.
+        The tokens come from and go to the accounts of `owner`. The instructions fail on the chain when less than
+        `min_out` would arrive. Raises TransientError when none can be made for now. Nothing is sent.
         """
 
     async def check(self, *, thorough: bool) -> None:

@@ -18,7 +18,7 @@ from tests.gateway import issuer
 NOW_S: Final = 1_700_000_000
 
 
-class Door:
+class Checker:
     """Shows credentials, and says what became of them."""
 
     def __init__(self, auth: Authenticator, clock: ManualClock, metrics: Metrics, health: Health) -> None:
@@ -46,10 +46,10 @@ class Door:
 
 
 @asynccontextmanager
-async def door(settings: AuthSettings = issuer.HS256) -> AsyncIterator[Door]:
+async def open_checker(settings: AuthSettings = issuer.HS256) -> AsyncIterator[Checker]:
     clock, metrics, health = ManualClock(NOW_S * 10**9), Metrics(), Health()
     async with Supervisor(clock) as tasks:
         auth = Authenticator(settings, clock, metrics, health)
         await auth.start(tasks)
-        yield Door(auth, clock, metrics, health)
+        yield Checker(auth, clock, metrics, health)
         tasks.cancel()

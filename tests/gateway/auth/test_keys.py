@@ -15,29 +15,29 @@ from headrace.gateway.auth.keys import KEPT_S, from_url
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.identity import Identity
-from tests.gateway.auth.checking import Door, door
+from tests.gateway.auth.checking import Checker, open_checker
 from tests.gateway.issuer import AUDIENCE, Issuer, ec_key, issuer, jwk, rsa_key
 
 ONE, TWO = rsa_key("one"), rsa_key("two")
 RS256: Final = AuthSettings(mode="rs256", jwks_url="http://127.0.0.1:9/", jwt_audience=AUDIENCE, jwks_timeout_s=1.0)
 
 
-def signed(opened: Door, key: Any, kid: str | None, **more: Any) -> str:
+def signed(opened: Checker, key: Any, kid: str | None, **more: Any) -> str:
     header = {} if kid is None else {"kid": kid}
     return opened.token(**{"algorithm": "RS256", "key": key, "header": header, "aud": AUDIENCE, **more})
 
 
 @asynccontextmanager
-async def trusted(*keys: dict[str, Any], **more: Any) -> AsyncIterator[tuple[Issuer, Door]]:
-    """A door that trusts an issuer with these keys, and has looked once."""
+async def trusted(*keys: dict[str, Any], **more: Any) -> AsyncIterator[tuple[Issuer, Checker]]:
+    """A checker that trusts an issuer with these keys, and has looked once."""
     async with issuer() as served:
         served.publish(*keys)
-        async with door(msgspec.structs.replace(RS256, jwks_url=served.url, **more)) as opened:
+        async with open_checker(msgspec.structs.replace(RS256, jwks_url=served.url, **more)) as opened:
             await looked(opened)
             yield served, opened
 
 
-async def looked(opened: Door) -> None:
+async def looked(opened: Checker) -> None:
     async with asyncio.timeout(30):
         while "auth" not in opened.health.components():  # noqa: ASYNC110  (the board tells nobody)
             await asyncio.sleep(0.001)
@@ -80,7 +80,7 @@ async def test_rotation() -> None:
         assert served.requests == 3
 
 
-async def test_a_withdrawn_key_goes_with_the_next_look() -> None:
+async def test_a_withdrawn_key_is_refused_after_the_next_reading() -> None:
     async with trusted(jwk(ONE, "k1"), jwk(TWO, "k2")) as (served, opened):
         served.publish(jwk(TWO, "k2"))
         await opened.clock.advance(599)
@@ -92,7 +92,7 @@ async def test_a_withdrawn_key_goes_with_the_next_look() -> None:
         assert served.requests == 2
 
 
-async def test_a_flood_of_unknown_keys_asks_the_issuer_once() -> None:
+async def test_many_unknown_keys_cause_one_reading() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         await opened.clock.advance(10)
         forged = [opened.show(signed(opened, TWO, f"x{n}")) for n in range(50)]
@@ -102,7 +102,7 @@ async def test_a_flood_of_unknown_keys_asks_the_issuer_once() -> None:
         assert served.requests == 2
 
 
-async def test_a_stalled_issuer_hurts_nobody_who_is_known() -> None:
+async def test_a_stalled_issuer_does_not_delay_known_keys() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         served.stall()
         await opened.clock.advance(10)
@@ -119,7 +119,7 @@ async def test_a_stalled_issuer_hurts_nobody_who_is_known() -> None:
         assert isinstance(await opened.show(signed(opened, TWO, "k2")), Identity)
 
 
-async def test_who_gives_up_waiting_takes_nobody_along() -> None:
+async def test_a_cancelled_wait_cancels_no_other() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         served.stall()
         await opened.clock.advance(10)
@@ -141,7 +141,7 @@ LIES: Final = {
 
 
 @pytest.mark.parametrize("body", LIES.values(), ids=LIES.keys())
-async def test_an_issuer_that_lies_changes_nothing(body: bytes) -> None:
+async def test_a_malformed_key_set_changes_nothing(body: bytes) -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         served.say(body)
         await opened.clock.advance(10)
@@ -163,14 +163,14 @@ async def test_only_a_plain_200_counts(status: str, more: str) -> None:
     async with issuer() as served:
         keys = json.dumps({"keys": [jwk(TWO, "k2")]}).encode()
         served.say(b"\x1f\x8b" + keys if "gzip" in more else keys, status, more)
-        async with door(msgspec.structs.replace(RS256, jwks_url=served.url)) as opened:
+        async with open_checker(msgspec.structs.replace(RS256, jwks_url=served.url)) as opened:
             await looked(opened)
             assert await opened.show(signed(opened, TWO, "k2")) == 108
             assert not opened.health.components()["auth"].ready
             assert served.requests == 1
 
 
-async def test_it_tries_again_by_itself() -> None:
+async def test_a_failed_reading_is_tried_again() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         served.say(b"", "503 Busy")
         await opened.clock.advance(600)
@@ -193,8 +193,8 @@ def test_no_more_is_read_than_a_key_set_may_have() -> None:
     assert asyncio.run(read()) < 1_000_000
 
 
-async def test_nobody_there() -> None:
-    async with door(RS256) as opened:
+async def test_an_unreachable_issuer_is_unavailable() -> None:
+    async with open_checker(RS256) as opened:
         assert await opened.show(signed(opened, TWO, "k2")) == 108
         shown = opened.health.components()["auth"]
         assert (shown.ready, shown.detail) == (False, "the issuer's keys can't be had")  # no address, no system's text
@@ -209,11 +209,11 @@ async def test_keys_that_can_not_be_looked_at_again_are_dropped_in_the_end() -> 
         assert await opened.show(signed(opened, ONE, "k1")) == 108
 
 
-async def test_a_file_is_read_at_start_and_again(tmp_path: Path) -> None:
+async def test_a_key_file_is_read_at_start_and_after_changes(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [jwk(ONE, "k1")]}))
     settings = msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file)
-    async with door(settings) as opened:
+    async with open_checker(settings) as opened:
         assert isinstance(await opened.show(signed(opened, ONE, "k1")), Identity)
         file.write_text(json.dumps({"keys": [jwk(TWO, "k2")]}))
         async with asyncio.timeout(30):
@@ -224,12 +224,12 @@ async def test_a_file_is_read_at_start_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "{}", '{"keys":[]}'])
-async def test_a_file_without_keys_stops_the_start(tmp_path: Path, text: str | None) -> None:
+async def test_a_key_file_without_keys_stops_the_start(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "keys.json"
     if text is not None:
         file.write_text(text)
     with pytest.raises(ConfigError, match="JWKS_FILE"):
-        async with door(msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file)):
+        async with open_checker(msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file)):
             pass
 
 
@@ -283,18 +283,18 @@ def test_entries_that_are_no_key_for_es256(entry: Any) -> None:
     assert keys_of(entry, algorithm="ES256") == set()
 
 
-def test_a_name_that_two_keys_claim_is_nobodys() -> None:
+def test_a_kid_of_two_keys_names_none() -> None:
     assert keys_of(jwk(ONE, "k"), jwk(TWO, "k"), jwk(TWO, "other")) == {"other"}
     assert keys_of(jwk(ONE, None), jwk(TWO, None), jwk(TWO, "other")) == {"other"}
     assert keys_of(*[jwk(ONE, f"k{n}") for n in range(300)]) == {f"k{n}" for n in range(256)}
 
 
-async def test_a_file_is_read_again_when_it_is_asked_for(tmp_path: Path) -> None:
+async def test_a_key_file_is_read_again_on_reload(tmp_path: Path) -> None:
     """At once, whatever rest a look at an issuer needs; a file that is broken changes nothing."""
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [jwk(ONE, "k1")]}))
     settings = msgspec.structs.replace(RS256, jwks_url=None, jwks_file=file, jwks_rest_s=3600)
-    async with door(settings) as opened:
+    async with open_checker(settings) as opened:
         assert await opened.show(signed(opened, TWO, "k2")) in (101, 108)
         file.write_text(json.dumps({"keys": [jwk(TWO, "k2")]}))
         await opened.auth.reload()

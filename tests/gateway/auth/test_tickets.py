@@ -7,7 +7,7 @@ from headrace.gateway.auth.tickets import PER_SUBJECT_MAX, MemoryTickets
 from headrace.model.errors import RequestError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
-from tests.gateway.auth.checking import NOW_S, door
+from tests.gateway.auth.checking import NOW_S, open_checker
 from tests.gateway.issuer import HS256
 
 WHO = Identity("42", (NOW_S + 3600) * 1000, Permissions.of(["slots"]))
@@ -17,7 +17,7 @@ def tickets(clock: ManualClock, tickets_max: int = 100) -> MemoryTickets:
     return MemoryTickets(clock, ticket_s=30, tickets_max=tickets_max)
 
 
-async def test_a_ticket_is_good_once() -> None:
+async def test_a_ticket_is_accepted_once() -> None:
     store = tickets(ManualClock())
     ticket = await store.issue(WHO)
     assert len(ticket) >= 43
@@ -26,7 +26,7 @@ async def test_a_ticket_is_good_once() -> None:
     assert len(store) == 0
 
 
-async def test_a_ticket_is_good_for_seconds() -> None:
+async def test_a_ticket_expires() -> None:
     clock = ManualClock()
     store = tickets(clock)
     early, late = await store.issue(WHO), await store.issue(WHO)
@@ -38,7 +38,7 @@ async def test_a_ticket_is_good_for_seconds() -> None:
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "x" * 129, "x" * 1_000_000, "\ud800", "ж"])
-async def test_what_is_no_ticket(ticket: str) -> None:
+async def test_an_unknown_ticket_is_refused(ticket: str) -> None:
     store = tickets(ManualClock())
     await store.issue(WHO)
     assert await store.redeem(ticket) is None
@@ -61,8 +61,8 @@ async def test_no_user_can_take_them_all() -> None:
     assert len(store) == 1
 
 
-async def test_a_ticket_stands_for_the_token_it_was_given_for() -> None:
-    async with door(msgspec.structs.replace(HS256, ticket_s=60)) as opened:
+async def test_a_ticket_has_the_identity_and_expiry_of_its_token() -> None:
+    async with open_checker(msgspec.structs.replace(HS256, ticket_s=60)) as opened:
         identity = await opened.show(opened.token(ttl_s=20, topics=["slots"]))
         assert isinstance(identity, Identity)
         first, second = await opened.auth.tickets.issue(identity), await opened.auth.tickets.issue(identity)

@@ -17,7 +17,7 @@ from headrace.model.credentials import Credential
 from headrace.model.errors import BadInputError, ConfigError, RequestError
 from headrace.model.identity import Identity, Permissions
 from headrace.runtime.clock import ManualClock
-from tests.gateway.auth.checking import NOW_S, door
+from tests.gateway.auth.checking import NOW_S, open_checker
 from tests.gateway.issuer import AUDIENCE, HS256, ISSUER, SECRET, jwk, pem, raw_token, rsa_key, token
 
 STRICT: Final = msgspec.structs.replace(HS256, jwt_audience=AUDIENCE, jwt_issuer=ISSUER)
@@ -135,7 +135,7 @@ CASES: Final = [(reason, text) for reason, texts in REFUSED.items() for text in 
 
 @pytest.mark.parametrize(("reason", "text"), CASES, ids=[f"{reason}-{n}" for n, (reason, _) in enumerate(CASES)])
 async def test_refused(reason: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    async with door(STRICT) as opened:
+    async with open_checker(STRICT) as opened:
         assert await opened.show(text) == {"expired": 109, "not_yet_valid": 108}.get(reason, 101)
         assert opened.outcomes() == {reason: 1}
     told = "".join(capsys.readouterr())
@@ -158,15 +158,15 @@ async def test_refused(reason: str, text: str, capsys: pytest.CaptureFixture[str
     ],
 )
 async def test_accepted(more: dict[str, Any]) -> None:
-    async with door(STRICT) as opened:
+    async with open_checker(STRICT) as opened:
         identity = await opened.show(made(**more))
         assert isinstance(identity, Identity)
         assert identity.subject == more.get("sub", "42")
         assert opened.outcomes() == {"accepted": 1}
 
 
-async def test_what_an_identity_holds() -> None:
-    async with door() as opened:
+async def test_a_valid_token_gives_its_identity() -> None:
+    async with open_checker() as opened:
         assert await opened.show(opened.token(topics=["trades:*"], admin=True)) == Identity(
             "42", (NOW_S + 3605) * 1000, Permissions(False, frozenset({"trades"}), frozenset({"trades:*"})), admin=True
         )
@@ -177,8 +177,8 @@ async def test_what_an_identity_holds() -> None:
             assert identity.permissions.everything
 
 
-async def test_a_token_is_good_until_it_is_not() -> None:
-    async with door() as opened:
+async def test_a_token_is_accepted_until_it_expires() -> None:
+    async with open_checker() as opened:
         text = opened.token(ttl_s=100)
         await opened.clock.advance(104.5)
         assert isinstance(await opened.show(text), Identity)
@@ -188,7 +188,7 @@ async def test_a_token_is_good_until_it_is_not() -> None:
 
 async def test_without_the_claim_the_setting_counts_and_claims_may_have_other_names() -> None:
     own = msgspec.structs.replace(HS256, default_topics=("slots",), topics_claim="https://x.test/t", admin_claim="root")
-    async with door(own) as opened:
+    async with open_checker(own) as opened:
         for more, readable in (
             ({"topics": ["*"], "admin": True}, {"slots"}),
             ({"https://x.test/t": ["trades:pump"]}, {"trades:pump"}),
@@ -200,20 +200,20 @@ async def test_without_the_claim_the_setting_counts_and_claims_may_have_other_na
             assert not identity.admin
 
 
-async def test_an_audience_that_nobody_asked_for_is_refused() -> None:
+async def test_a_token_of_another_audience_is_refused() -> None:
     """A token with `aud` is meant for somebody, and without JWT_AUDIENCE we are nobody (RFC 7519 §4.1.3)."""
-    async with door() as opened:
+    async with open_checker() as opened:
         assert await opened.show(opened.token(aud="another")) == 101
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384"])
-async def test_a_public_key_is_no_secret(algorithm: str, tmp_path: Any) -> None:
+async def test_a_public_key_as_secret_is_refused(algorithm: str, tmp_path: Any) -> None:
     """The old confusion: signed by HMAC with the public key, which everybody has, as secret."""
     key = rsa_key("mine")
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [jwk(key, "k1")]}))
     settings = AuthSettings(mode="rs256", jwks_file=file, jwt_audience=AUDIENCE)
-    async with door(settings) as opened:
+    async with open_checker(settings) as opened:
         for secret in (pem(key), pem(key).strip(), json.dumps(jwk(key, "k1")).encode()):
             header = {"alg": algorithm, "kid": "k1"}
             head, payload, _ = opened.token(aud=AUDIENCE, algorithm=algorithm, key="x" * 64, header=header).split(".")
@@ -259,18 +259,18 @@ def test_the_secret_is_in_no_repr() -> None:
 async def test_while_secrets_are_exchanged_tokens_of_both_count() -> None:
     old = "the-secret-that-was-in-use-until-today-0123"
     both = AuthSettings(mode="hs256", jwt_secret=SECRET, jwt_secret_previous=old)
-    async with door(both) as there:
+    async with open_checker(both) as there:
         for key in (SECRET, old):
             assert isinstance(await there.show(there.token(key=key)), Identity)
         assert await there.show(there.token(key="x" * 32)) == 101
         assert await there.show(there.token(key=old, ttl_s=-60)) == 109
         assert await there.show(there.token(ttl_s=-60)) == 109
         assert there.outcomes() == {"accepted": 2, "bad_signature": 1, "expired": 2}
-    async with door(HS256) as there:
+    async with open_checker(HS256) as there:
         assert await there.show(there.token(key=old)) == 101
 
 
-def test_a_previous_secret_is_held_to_the_same_rules() -> None:
+def test_an_unsafe_previous_secret_is_refused() -> None:
     with pytest.raises(ConfigError, match="JWT_SECRET_PREVIOUS: got a shorter one") as refused:
         AuthSettings(mode="hs256", jwt_secret=SECRET, jwt_secret_previous="hush")
     assert "hush" not in str(refused.value)
@@ -291,7 +291,7 @@ def test_a_previous_secret_is_held_to_the_same_rules() -> None:
 )
 async def test_clocks_may_differ_by_the_leeway(leeway_s: float, nbf: int, ttl_s: float, outcome: str) -> None:
     settings = msgspec.structs.replace(STRICT, leeway_s=leeway_s)
-    async with door(settings) as opened:
+    async with open_checker(settings) as opened:
         await opened.show(made(nbf=nbf, ttl_s=ttl_s))
         assert opened.outcomes() == {outcome: 1}
 
@@ -301,14 +301,14 @@ def test_the_leeway_is_half_a_minute_by_default() -> None:
 
 
 @pytest.mark.parametrize(("nbf", "wait_ms"), [(NOW_S + 6, 1000), (NOW_S + 20, 15_000), (NOW_S + 10**6, 3_600_000)])
-async def test_a_token_that_is_not_yet_valid_says_when_to_come_back(nbf: int, wait_ms: int) -> None:
-    async with door(STRICT) as opened:
+async def test_a_token_not_yet_valid_is_refused_with_the_wait(nbf: int, wait_ms: int) -> None:
+    async with open_checker(STRICT) as opened:
         with pytest.raises(RequestError) as refused:
             await opened.auth.identify(Credential("token", made(nbf=nbf, ttl_s=10**7)))
     assert (refused.value.code, refused.value.temporary, refused.value.retry_after_ms) == (108, True, wait_ms)
 
 
 @pytest.mark.parametrize("more", [{"sub": ""}, {"aud": "another"}, {"key": "x" * 32}, {"topics": "trades:*"}])
-async def test_a_token_with_more_wrong_than_its_time_is_refused_for_good(more: dict[str, Any]) -> None:
-    async with door(STRICT) as opened:
+async def test_a_token_not_yet_valid_and_wrong_is_refused_for_good(more: dict[str, Any]) -> None:
+    async with open_checker(STRICT) as opened:
         assert await opened.show(made(nbf=NOW_S + 60, **more)) == 101

@@ -118,3 +118,16 @@ async def test_a_node_that_sends_no_slots_is_followed_by_the_slots_of_its_update
         await made.received(1)
         await clock.advance(2)
         assert made.given_up == "head_stands"
+
+
+async def test_an_impossible_slot_on_a_feed_that_is_not_wanted_is_no_loss() -> None:
+    async with connected(ManualClock()) as made:
+        while not made.stream.head:
+            made.node.advance_slot()
+            await turn()
+        update = LogsUpdate(
+            source="rpc-0", feed="logs:other", received_ns=0, slot=10**12, signature="1", err=None, logs=()
+        )
+        await made.stream.take(made.connection, update, 0)
+        assert made.connection.unreadable == 0
+        assert len(made.outlet) == 0 or not any(isinstance(each, LogsUpdate) for each in await made.outlet.get_batch())

@@ -8,10 +8,9 @@ import msgspec
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
-from headrace.solana.encodings import bytes_of
+from headrace.solana.encodings import bytes_of, is_signature
 from headrace.solana.notifications import ACCOUNT_MAX
-from headrace.solana.signatures import is_signature
-from headrace.solana.stored import not_stored
+from headrace.solana.rpc_json import not_stored
 from headrace.solana.transactions import transaction_from_rpc
 from headrace.sources.connection import Arrival, LandedNotice, SignatureNotice, SlotNotice
 from headrace.sources.rpc_pubsub.registry import ServerId

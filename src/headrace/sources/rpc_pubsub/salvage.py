@@ -14,9 +14,8 @@ import msgspec
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, LogsUpdate
-from headrace.solana.encodings import bytes_of
+from headrace.solana.encodings import bytes_of, is_signature
 from headrace.solana.notifications import ACCOUNT_MAX
-from headrace.solana.signatures import is_signature
 from headrace.sources.connection import LandedNotice, SignatureNotice, SlotNotice, Unreadable
 from headrace.sources.rpc_pubsub.frames import Ack, Heard, Refusal, Stamp, Unknown
 from headrace.sources.rpc_pubsub.registry import ServerId, server_id_of

@@ -1,6 +1,5 @@
 """The RPC PubSub source: WebSocket subscriptions at several nodes, each read by a session of its own."""
 
-import random
 import ssl
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -38,12 +37,10 @@ class RpcPubSub(EndpointSource):
         rpc: Rpc | None = None,
         resolve: Resolve = no_names,
         breakers: Sequence[Breaker] = (),
-        rng: random.Random | None = None,
-        name: str = "rpc",
     ) -> None:
         check_ws_urls(settings.ws_urls)
         super().__init__(
-            name,
+            "rpc",
             settings.ws_urls,
             settings,
             clock=clock,
@@ -52,7 +49,6 @@ class RpcPubSub(EndpointSource):
             rpc=rpc,
             resolve=resolve,
             breakers=breakers,
-            rng=rng,
         )
         self._pubsub = settings
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
