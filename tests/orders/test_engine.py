@@ -208,15 +208,14 @@ async def test_a_landing_on_a_fork_that_dies_is_no_landing(tmp_path: Path) -> No
 @pytest.mark.parametrize("lands", [True, False])
 async def test_a_late_cancel_ends_as_the_chain_decides_and_stops_resending(tmp_path: Path, lands: bool) -> None:
     async with begin(tmp_path) as one:
-        chain, waits = one.chain, 0
+        chain, sent_before_the_wish = one.chain, list[int]()
         one.settings = one.settings.__class__(retry_ms=1, resend_ms=1, look_ms=1)
 
         def wait() -> None:
-            nonlocal waits
-            waits += 1
+            sent_before_the_wish.append(len(chain.sent))
             assert one.held is not None
             one.held.cancel_wanted = True
-            if lands and waits == 5:
+            if lands and len(sent_before_the_wish) == 5:
                 chain.land(chain.sent[0])
             chain.move(chain.height + 10)
 
@@ -225,7 +224,7 @@ async def test_a_late_cancel_ends_as_the_chain_decides_and_stops_resending(tmp_p
         await one.end()
         order = await one.check()
         assert order.status is (OrderStatus.CONFIRMED if lands else OrderStatus.CANCELLED)
-        assert len(chain.sent) == 1
+        assert len(chain.sent) == sent_before_the_wish[0], "nothing was sent again after the wish"
 
 
 async def test_a_cancel_that_comes_as_the_bytes_are_proven_expired_is_not_forgotten(tmp_path: Path) -> None:
