@@ -37,5 +37,5 @@ def test_keys(topic: str, data: dict[str, Any], key: str | None) -> None:
 def test_a_label_is_one_short_text() -> None:
     label = Label("MarketData M Q", "7:M:market:1", 7, certain=False)
     text = msgspec.json.encode(label)
-    assert text == b'["MarketData M Q","7:M:market:1",7,false]'
+    assert text == b'["state","MarketData M Q","7:M:market:1",7,false]'
     assert msgspec.json.decode(text, type=Label) == label

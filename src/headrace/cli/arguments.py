@@ -7,13 +7,12 @@ import argparse
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from headrace import __version__
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
-from headrace.order_types.register import fields_by_type
 
 SHELLS: Final = ("bash", "zsh", "fish")
 BENCHES: Final = ("decode", "pipeline", "gateway", "filters", "orders", "orders_overhead", "orders_chaos")
@@ -26,7 +25,27 @@ _NEAR_MISS: Final = 0.6
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that names the nearest command or option where one was mistyped."""
+    """An `ArgumentParser` that names the nearest command or option where one was mistyped.
+
+    `later` adds the options of a command for which more must be imported, once these options are needed.
+    """
+
+    later: Callable[["Parser"], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what is known; return it with the rest."""
+        self._complete()
+        return super().parse_known_args(args, namespace)
+
+    def format_usage(self) -> str:
+        """Return the usage in one line or more."""
+        self._complete()
+        return super().format_usage()
+
+    def _complete(self) -> None:
+        later, self.later = self.later, None
+        if later is not None:
+            later(self)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, or print what is wrong and exit with 2. Without a command, print the help and exit with 0."""
@@ -143,10 +162,8 @@ def parser() -> Parser:
     return parser
 
 
-def _command(commands: Any, name: str, run: str, about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=about[0].upper() + about[1:] + "."
-    )
+def _command(commands: Any, name: str, run: str, about: str) -> Parser:
+    parser: Parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
     parser.set_defaults(run=run, parser=parser)
     return parser
 
@@ -203,19 +220,7 @@ def _add_orders(commands: Any) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     place = _verb(verbs, "place", "ordering:place", "place an order; it is on disk when this returns")
-    place.add_argument("token_in", metavar="TOKEN_IN", help="what is given: SOL, USDC, USDT or a mint")
-    place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
-    place.add_argument("amount", metavar="AMOUNT", help="how much of TOKEN_IN, in whole tokens")
-    place.add_argument("--base-units", action="store_true", help="AMOUNT is in base units")
-    for field in (field for fields in fields_by_type().values() for field in fields if field.option is not None):
-        read = int if field.kind == "bps" else str
-        place.add_argument(f"--{field.option}", type=read, metavar=field.kind.upper(), help=field.about)
-    place.add_argument("--slippage-bps", type=int, metavar="BPS", help="how far below the quote it may be filled")
-    place.add_argument("--priority", type=int, metavar="N", help="0 urgent … 9 (default 5)")
-    place.add_argument("--expires-in", type=float, metavar="S", help="not begun after S seconds")
-    place.add_argument("--user", metavar="USER", help="whose order it is")
-    place.add_argument("--key", metavar="KEY", help="idempotency key: asked again, it is the same order")
-    place.add_argument("--watch", action="store_true", help="then follow it to its end")
+    place.later = _add_place
 
     watch = _verb(verbs, "watch", "ordering:watch", "follow an order to its end; 0 if it was executed, else 1")
     watch.add_argument("order", metavar="ORDER", help="its id")
@@ -237,7 +242,26 @@ def _add_orders(commands: Any) -> None:
     events.add_argument("order", metavar="ORDER", help="its id")
 
 
-def _verb(verbs: Any, name: str, run: str, about: str) -> argparse.ArgumentParser:
+def _add_place(place: Parser) -> None:
+    """Add the options of an order, those of its types too."""
+    from headrace.order_types.register import fields_by_type  # heavy
+
+    place.add_argument("token_in", metavar="TOKEN_IN", help="what is given: SOL, USDC, USDT or a mint")
+    place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
+    place.add_argument("amount", metavar="AMOUNT", help="how much of TOKEN_IN, in whole tokens")
+    place.add_argument("--base-units", action="store_true", help="AMOUNT is in base units")
+    for field in (field for fields in fields_by_type().values() for field in fields if field.option is not None):
+        read = int if field.kind == "bps" else str
+        place.add_argument(f"--{field.option}", type=read, metavar=field.kind.upper(), help=field.about)
+    place.add_argument("--slippage-bps", type=int, metavar="BPS", help="how far below the quote it may be filled")
+    place.add_argument("--priority", type=int, metavar="N", help="0 urgent … 9 (default 5)")
+    place.add_argument("--expires-in", type=float, metavar="S", help="not begun after S seconds")
+    place.add_argument("--user", metavar="USER", help="whose order it is")
+    place.add_argument("--key", metavar="KEY", help="idempotency key: asked again, it is the same order")
+    place.add_argument("--watch", action="store_true", help="then follow it to its end")
+
+
+def _verb(verbs: Any, name: str, run: str, about: str) -> Parser:
     parser = _command(verbs, name, run, about)
     parser.add_argument("--url", default=SERVER_URL, help="the server's address (default %(default)s)")
     _add_access(parser)

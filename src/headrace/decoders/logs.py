@@ -128,6 +128,8 @@ def read_logs(lines: Sequence[str], bare_of: Collection[str] = ()) -> LogReading
             if not stack:
                 proven = len(data)
     else:
+        if proven == len(data):
+            return LogReading(data, invocations, False, 0)
         return LogReading(data[:proven], invocations, False, _certain_data(data[proven:]))
     uncertain = _certain_data(data[proven:]) + _data_lines(lines[at:])
     return LogReading(data[:proven], invocations, TRUNCATED in lines, uncertain)

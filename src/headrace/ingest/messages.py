@@ -43,6 +43,11 @@ CREATED_TOPIC: Final = "token_updates"
 SLOTS_TOPIC: Final = "slots"
 PROGRAMS_MAX: Final = 4_096
 
+# Tuples are made once; a union of classes is made anew each time that it is written.
+_OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen)
+_WITH_ORIGIN: Final = (EventSeen, TransactionSeen)
+_DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
+
 Sent: TypeAlias = tuple[str, str]
 """A topic and the id of the event that was published on it."""
 
@@ -79,22 +84,22 @@ class MessageBuilder:
         transaction: _TransactionMessages | None = None
         publications: list[Publication] = []
         for each in news:
-            match each:
-                case EventSeen() | Traded() | TokenCreated() | TransactionSeen():
-                    if transaction is None:
-                        origin = each.origin if isinstance(each, EventSeen | TransactionSeen) else each.seen.origin
-                        transaction = _TransactionMessages(self, origin, publications)
-                    transaction.add(each)
-                case AccountChanged():
-                    publications += self._account(each)
-                case SlotChanged(slot, status, parent, source):
-                    publications.append(Publication(SLOTS_TOPIC, "event", slot_body(slot, status, parent, source)))
-                case GapDeclared(gap, feed, program):
-                    topics = self._feeds.of(feed) if program is None else self._feeds.of_meaning(program)
-                    body = gap_body(gap)
-                    publications += [Publication(topic, "gap", body) for topic in topics]
-                case Confirmed() | Finalized() | Dead() | Proof():
-                    publications += self._settle(each)
+            if isinstance(each, _OF_TRANSACTION):
+                if transaction is None:
+                    origin = each.origin if isinstance(each, _WITH_ORIGIN) else each.seen.origin
+                    transaction = _TransactionMessages(self, origin, publications)
+                transaction.add(each)
+            elif isinstance(each, AccountChanged):
+                publications += self._account(each)
+            elif isinstance(each, SlotChanged):
+                body = slot_body(each.slot, each.status, each.parent, each.source)
+                publications.append(Publication(SLOTS_TOPIC, "event", body))
+            elif isinstance(each, GapDeclared):
+                feeds, body = self._feeds, gap_body(each.gap)
+                topics = feeds.of(each.feed) if each.program is None else feeds.of_meaning(each.program)
+                publications += [Publication(topic, "gap", body) for topic in topics]
+            elif isinstance(each, _DECISIONS):
+                publications += self._settle(each)
         if transaction is not None:
             self._note(transaction.origin, transaction.sent, transaction.singles)
         return publications
@@ -198,26 +203,30 @@ class _TransactionMessages:
 
     def add(self, fact: EventSeen | Traded | TokenCreated | TransactionSeen) -> None:
         """Add the messages of one fact."""
-        match fact:
-            case EventSeen():
-                head, tail = self._around(fact)
-                body = head + event_data(fact.event, fact.fields) + tail
-                self._publish(self._builder.topics_of(fact.event.program).events, fact.event_id, body)
-            case Traded(seen, trade):
-                head, tail = self._around(seen)
-                body = head + trade_data(seen.event, trade, seen.fields) + tail
-                if not fact.again:
-                    self._publish(self._builder.topics_of(seen.event.program).trades, seen.event_id, body)
-                if trade.mint is not None:
-                    self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
-            case TokenCreated(seen):
-                head, tail = self._around(seen)
-                body = head + created_data(fact) + tail
-                label = Label(f"TokenCreated {fact.mint} ", seen.event_id, self.origin.slot, self.origin.certain)
-                self._publish(CREATED_TOPIC, seen.event_id, body, label)
-                self._publish_single(f"token:{fact.mint}", seen.event_id, body, label)
-            case TransactionSeen():
-                self._transaction(fact)
+        if isinstance(fact, EventSeen):
+            head, tail = self._around(fact)
+            body = head + event_data(fact.event, fact.fields) + tail
+            self._publish(self._builder.topics_of(fact.event.program).events, fact.event_id, body)
+        elif isinstance(fact, Traded):
+            self._traded(fact)
+        elif isinstance(fact, TokenCreated):
+            seen = fact.seen
+            head, tail = self._around(seen)
+            body = head + created_data(fact) + tail
+            label = Label(f"TokenCreated {fact.mint} ", seen.event_id, self.origin.slot, self.origin.certain)
+            self._publish(CREATED_TOPIC, seen.event_id, body, label)
+            self._publish_single(f"token:{fact.mint}", seen.event_id, body, label)
+        else:
+            self._transaction(fact)
+
+    def _traded(self, fact: Traded) -> None:
+        seen, trade = fact.seen, fact.trade
+        head, tail = self._around(seen)
+        body = head + trade_data(seen.event, trade, seen.fields) + tail
+        if not fact.again:
+            self._publish(self._builder.topics_of(seen.event.program).trades, seen.event_id, body)
+        if trade.mint is not None:
+            self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
 
     def _transaction(self, fact: TransactionSeen) -> None:
         text, shared = self._text, b""

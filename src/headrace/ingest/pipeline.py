@@ -218,12 +218,12 @@ class Pipeline:
         self.measures.passed("decode")
         found = self._reader.facts(update, parts, decoded, standings, commitment, answered)
         seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, found.extents, strict=True)])
-        news: list[News] = [*found.facts]
+        news = found.facts
         if found.awaited and isinstance(update, LogsUpdate):
             for pool, program_id in found.awaited:
                 self._awaited.hold(pool, program_id, update)
-        unread = [*decoded.unread, *found.unread] if answered is None else found.unread  # else declared before
-        if unread:
+        if decoded.unread or found.unread:
+            unread = [*decoded.unread, *found.unread] if answered is None else found.unread  # else declared before
             news += self._troubles.unread(update, unread)
         return news
 

@@ -17,7 +17,7 @@ from headrace.ingest.known import UNKNOWN, Mints, Pools
 from headrace.ingest.trades import is_repeated, on_behalf, trade_of
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, DecodedInstruction
-from headrace.model.facts import EventSeen, Fact, Origin, TokenCreated, Traded, TransactionSeen
+from headrace.model.facts import EventSeen, News, Origin, TokenCreated, Traded, TransactionSeen
 from headrace.model.trades import Trade
 from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
 from headrace.programs.meanings import EventFacts, Scene, Swap
@@ -70,7 +70,7 @@ class Found:
     __slots__ = ("awaited", "extents", "facts", "unread")
 
     def __init__(self) -> None:
-        self.facts: list[Fact] = []
+        self.facts: list[News] = []
         self.extents: list[Extent] = []
         self.unread: list[Unread] = []
         self.awaited: list[tuple[str, str]] = []
