@@ -129,14 +129,14 @@ async def connections(port: int, count: int) -> None:
     """Connect, subscribe to one topic, and leave, `count` times."""
     for _ in range(count):
         async with websockets.connect(f"ws://127.0.0.1:{port}/ws", open_timeout=60, compression=None) as client:
-            await client.send('{"type":"subscribe","topics":["slots"],"id":"1"}')
-            while "subscribed" not in str(await client.recv()):
+            await client.send('{"type":"subscribe","id":1,"data":{"topic":"slots"}}')
+            while '"subscribed"' not in str(await client.recv()):
                 pass
 
 
 async def orders(port: int, count: int) -> None:
     """Place `count` market orders over HTTP, one after another, and follow each until its end."""
-    body = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1000000", "slippageBps": 100}
+    body = {"tokenIn": "SOL", "tokenOut": "USDC", "uiAmount": "0.001", "slippageBps": 1000}
     ends = {"CONFIRMED", "FAILED", "EXPIRED", "CANCELLED"}
     # No connection is kept between two orders, for the same reason.
     limits = httpx.Limits(max_keepalive_connections=0)
