@@ -16,7 +16,7 @@ from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
 from headrace.fanout.hub import Hub
 from headrace.fanout.pages import SNAPSHOT_PAGE_BYTES
-from headrace.model.events import Label, Message, MessageKind, Position, Publication
+from headrace.model.events import Label, Message, MessageKind, Position, Publication, Retraction
 from headrace.protocol.session import Subscribe
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
@@ -230,8 +230,12 @@ def event(key: str, event_id: str, size: int = 0) -> dict[str, Any]:
 
 
 def publication(topic: str, kind: MessageKind, shown: dict[str, Any]) -> Publication:
-    """The message, and for an event its label."""
-    label = Label(shown["data"]["pubkey"], shown["event_id"], 7, certain=False) if kind == "event" else None
+    """The message with its label: what the cache must know of it."""
+    label: Label | Retraction | None = None
+    if kind == "event":
+        label = Label(shown["data"]["pubkey"], shown["event_id"], 7, certain=False)
+    elif kind == "retract":
+        label = Retraction(tuple(shown["data"]["event_ids"]))
     return Publication(topic, kind, msgspec.json.encode(shown)[1:-1], label)
 
 

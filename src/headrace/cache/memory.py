@@ -161,8 +161,10 @@ class MemoryCache:
                 self._take_back(name, topic, event_id)
         elif isinstance(label, Promotion):
             topic.confirmed = max(topic.confirmed, label.slot)
-        elif message.kind == "retract":
-            topic.complete = False
+        elif message.kind == "retract":  # any event may be the one that is taken back: an item less is no wrong item
+            self._forget_topic(name)
+            topic = self._topics[name] = _Topic(message)
+            topic.offset, topic.complete = message.offset, False
             self._unlabelled.inc()
 
     def _put(self, name: str, topic: _Topic, message: Message, label: Label) -> None:
