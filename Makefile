@@ -29,7 +29,7 @@ demo: $(VENV)/.demo ## real recorded mainnet trades in your browser, no network 
 
 # A file's tests stay in one process, in their order: servers that they share are started once.
 # PROFILE=thorough tries all examples of Hypothesis, in place of a quarter.
-test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in some minutes
+test: $(VENV)/.dev ## all tests but the long ones, against real servers on this machine, in some ten minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist loadfile --hypothesis-profile=$(or $(PROFILE),quick)
 
 test-long: $(VENV)/.dev ## the long forms of tests, and all examples of Hypothesis: some take minutes, some need the network
