@@ -3,12 +3,12 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from headrace.bus import Batch, BusSettings, ChangeSink, History, Lane, Sink, Subscription
+from headrace.bus import Batch, BusSettings, Lane
 from headrace.bus.memory import MemoryBus, MemoryWriter
-from headrace.bus.view import View
+from headrace.bus.view import View, ViewedBus
 from headrace.model.errors import FencedError, TransientError
 from headrace.model.events import Position, Publication
 from headrace.runtime.clock import Clock
@@ -78,41 +78,21 @@ class LossyWriter:
             pass  # nobody waits for this answer
 
 
-class LossyBus:
+class LossyBus(ViewedBus):
     """A `Bus` whose logs are far away: writers reach them through the channel, and the view here lags behind them."""
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str, seed: int = 0) -> None:
+        super().__init__(settings, clock, generation)
         self.server = _Server(settings, clock, generation)
         self.faults: deque[Fault] = deque()
-        self._view = View(settings, clock, generation)
         self._chance = random.Random(seed)
-        self._closed = False
 
     async def claim(self, lane: Lane, token: int | None = None) -> LossyWriter:
         await self.some_turns()
         return LossyWriter(self, await self.server.claim(lane, token))
 
-    def subscribe(
-        self, sink: Sink, *, kinds: Collection[str] | None = (), changed: ChangeSink | None = None
-    ) -> Subscription:
-        self._check_open()
-        return self._view.subscribe(sink, kinds, changed)
-
-    async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
-        self._check_open()
-        return self._view.history(topic, since, limit, reverse=reverse)
-
-    async def top(self, topic: str) -> Position:
-        self._check_open()
-        return self._view.top(topic)
-
-    def topics(self) -> Mapping[str, Position]:
-        self._check_open()
-        return self._view.topics()
-
     async def close(self) -> None:
-        self._closed = True
-        self._view.clear()
+        await super().close()
         await self.server.close()
 
     def read(self) -> None:
@@ -142,7 +122,3 @@ class LossyBus:
                 action()
 
         loop.call_soon(wait, self._chance.randrange(TURNS_MAX))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TransientError("the bus is closed")

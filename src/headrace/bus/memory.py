@@ -1,13 +1,13 @@
 """The in-process bus: topics in memory, delivery by plain calls on the event loop."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 from headrace.adapters import Context
-from headrace.bus import REPEATS, Batch, BusSettings, ChangeSink, History, Lane, Sink, Subscription
+from headrace.bus import REPEATS, Batch, BusSettings, Lane
 from headrace.bus.lanes import LANES
-from headrace.bus.view import View
-from headrace.model.errors import FencedError, InvariantError, TransientError
+from headrace.bus.view import ViewedBus
+from headrace.model.errors import FencedError, InvariantError
 from headrace.model.events import Position, Publication
 from headrace.runtime.clock import Clock
 
@@ -52,7 +52,7 @@ class MemoryWriter:
         return self._bus.append(self.lane, self.token, batch)
 
 
-class MemoryBus:
+class MemoryBus(ViewedBus):
     """The `Bus` of a single process; its past ends with the process.
 
     `generation` begins the name of every epoch and is the caller's: random for a live service, so that no process has
@@ -63,9 +63,8 @@ class MemoryBus:
     SECTION = "bus"
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
-        self._view = View(settings, clock, generation)
+        super().__init__(settings, clock, generation)
         self._lanes = {lane: _LaneState(lane) for lane in LANES}
-        self._closed = False
 
     @classmethod
     async def open(cls, settings: BusSettings, context: Context) -> "MemoryBus":
@@ -96,29 +95,3 @@ class MemoryBus:
         state.remember(batch.id, positions)
         self._view.deliver()
         return positions
-
-    def subscribe(
-        self, sink: Sink, *, kinds: Collection[str] | None = (), changed: ChangeSink | None = None
-    ) -> Subscription:
-        self._check_open()
-        return self._view.subscribe(sink, kinds, changed)
-
-    async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
-        self._check_open()
-        return self._view.history(topic, since, limit, reverse=reverse)
-
-    async def top(self, topic: str) -> Position:
-        self._check_open()
-        return self._view.top(topic)
-
-    def topics(self) -> Mapping[str, Position]:
-        self._check_open()
-        return self._view.topics()
-
-    async def close(self) -> None:
-        self._closed = True
-        self._view.clear()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TransientError("the bus is closed")

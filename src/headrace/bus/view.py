@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Final
 
-from headrace.bus import Batch, BusSettings, Change, ChangeSink, History, Lane, Sink
+from headrace.bus import Batch, BusSettings, Change, ChangeSink, History, Lane, Sink, Subscription
 from headrace.bus.lanes import LANES, lane_of
-from headrace.model.errors import InvariantError
+from headrace.model.errors import InvariantError, TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.runtime.clock import Clock
 
@@ -345,6 +345,40 @@ def _hand_over(sink: Callable[[Sequence[Message]], None], pending: list[Message]
         sink(pending)
     finally:
         pending.clear()
+
+
+class ViewedBus:
+    """The half of every `Bus` that answers from this process's view."""
+
+    def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
+        self._view = View(settings, clock, generation)
+        self._closed = False
+
+    def subscribe(
+        self, sink: Sink, *, kinds: Collection[str] | None = (), changed: ChangeSink | None = None
+    ) -> Subscription:
+        self._check_open()
+        return self._view.subscribe(sink, kinds, changed)
+
+    async def history(self, topic: str, since: Position | None, limit: int, *, reverse: bool = False) -> History:
+        self._check_open()
+        return self._view.history(topic, since, limit, reverse=reverse)
+
+    async def top(self, topic: str) -> Position:
+        self._check_open()
+        return self._view.top(topic)
+
+    def topics(self) -> Mapping[str, Position]:
+        self._check_open()
+        return self._view.topics()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._view.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransientError("the bus is closed")
 
 
 def _check_lane(lane: Lane, publications: Sequence[Publication], known: Sequence[_Log | None]) -> None:
