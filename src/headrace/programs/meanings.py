@@ -148,6 +148,21 @@ def change(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else abs(after - before)
 
 
+def swap_of_result(taken_name: str, first: str, second: str) -> Callable[[Fields, Scene], Swap]:
+    """Return a reader of Meteora's `EvtSwap` and `EvtSwap2`; direction 0 is from the `first` mint to the `second`.
+
+    `EvtSwap` has the amount in as `taken_name`, `EvtSwap2` in its result. `first` and `second` are accounts.
+    """
+
+    def read(fields: Fields, scene: Scene) -> Swap:
+        result, taken = inside(fields, "swap_result"), fields.get(taken_name)
+        taken = result.get("included_fee_input_amount") if taken is None else taken
+        amounts = in_and_out(taken, result.get("output_amount"), either(fields.get("trade_direction"), 0, 1))
+        return Swap(*amounts, fields.get("pool"), scene.accounts.get("payer"), scene.pair(first, second))
+
+    return read
+
+
 def either(value: object, yes: object, no: object) -> bool | None:
     """Return whether `value` is `yes`; None where it is neither `yes` nor `no`."""
     return True if value == yes else False if value == no else None
