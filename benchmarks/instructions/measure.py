@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import websockets
+from part import switch
 
 HERE = Path(__file__).parent
 SIZES = {"accounts": 150, "trades": 50, "fan_out": 40, "http": 60, "connections": 30, "orders": 30}
@@ -46,14 +47,9 @@ def valgrind(python: str, out: Path, *arguments: str) -> list[str]:
     ]
 
 
-def switch(pid: int, state: str) -> None:
-    """Switch counting `on` or `off` for a process under callgrind."""
-    subprocess.run(["vgdb", f"--pid={pid}", "instrumentation", state], check=True, capture_output=True)
-
-
 def environment() -> dict[str, str]:
     """Return variables that make runs alike."""
-    return {**os.environ, "PYTHONHASHSEED": "0", "COUNTED": "1", "LOG_LEVEL": "WARNING"}
+    return {**os.environ, "PYTHONHASHSEED": "0", "LOG_LEVEL": "WARNING"}
 
 
 def alone(python: str, name: str, count: int, folder: Path) -> int:

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def switch(state: str) -> None:
-    """Switch callgrind's counting `on` or `off` for this process."""
-    if "COUNTED" in os.environ:
-        command = ["vgdb", f"--pid={os.getpid()}", "instrumentation", state]
-        subprocess.run(command, check=True, capture_output=True)
+def switch(pid: int, state: str) -> None:
+    """Switch counting `on` or `off` for a process under callgrind."""
+    subprocess.run(["vgdb", f"--pid={pid}", "instrumentation", state], check=True, capture_output=True)
 
 
 def pipeline(kind: str, count: int) -> None:
@@ -29,9 +27,9 @@ def pipeline(kind: str, count: int) -> None:
     asyncio.run(bench.measure(frames[:64]))
 
     async def counted() -> None:
-        switch("on")
+        switch(os.getpid(), "on")
         await bench.measure(frames)
-        switch("off")
+        switch(os.getpid(), "off")
 
     asyncio.run(counted())
 
@@ -44,9 +42,9 @@ def fan_out(count: int) -> None:
 
     async def counted() -> None:
         await bench.measure(bench.both, 100, messages[:20])
-        switch("on")
+        switch(os.getpid(), "on")
         await bench.measure(bench.both, 100, messages)
-        switch("off")
+        switch(os.getpid(), "off")
 
     asyncio.run(counted())
 

@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from headrace.chains.mock import MockChain, MockChainSettings
-from headrace.model.amounts import BaseUnits
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.transactions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed, memo
+from headrace.model.transactions import MOCK_SWAP_PROGRAM, Instruction, Signed, memo
 from headrace.runtime.clock import ManualClock
+from headrace.testing.orders import mock_swap
 
 BLOCK_MS, VALIDITY, FINALITY = 250, 150, 32
+SWAP = mock_swap(90)
 Chain = tuple[MockChain, ManualClock]
 
 
@@ -29,20 +29,8 @@ async def opened(folder: Path, clock: ManualClock | None = None, **settings: Any
         await chain.close()
 
 
-def swap(min_out: int = 90) -> Instruction:
-    swap = MockSwap(
-        venue="v",
-        mint_in="a",
-        mint_out="b",
-        amount_in=BaseUnits(1),
-        quoted_out=BaseUnits(100),
-        min_out=BaseUnits(min_out),
-    )
-    return Instruction(MOCK_SWAP_PROGRAM, (), msgspec.json.encode(swap))
-
-
 async def signed(chain: MockChain, order_id: str = "o", *, min_out: int = 90) -> Signed:
-    return chain.sign([swap(min_out), memo(order_id)], await chain.blockhash())
+    return chain.sign([mock_swap(min_out), memo(order_id)], await chain.blockhash())
 
 
 async def depths(chain: MockChain, clock: ManualClock, it: Signed, for_ms: int) -> list[str | None]:
@@ -218,7 +206,7 @@ async def test_a_range_that_is_none(tmp_path: Path) -> None:
 UNREADABLE = Instruction(MOCK_SWAP_PROGRAM, (), b"{}")
 
 
-@pytest.mark.parametrize("given", [[], [swap()], [swap(), swap(), memo("o")], [UNREADABLE, memo("o")]])
+@pytest.mark.parametrize("given", [[], [SWAP], [SWAP, SWAP, memo("o")], [UNREADABLE, memo("o")]])
 async def test_instructions_other_than_a_swap_and_a_memo_are_not_signed(
     tmp_path: Path, given: list[Instruction]
 ) -> None:

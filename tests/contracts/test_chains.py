@@ -11,25 +11,13 @@ import msgspec
 import pytest
 
 from headrace.chains import CHAINS, Chain
-from headrace.model.amounts import BaseUnits
 from headrace.model.errors import InvariantError
-from headrace.model.transactions import MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed, memo
+from headrace.model.transactions import Instruction, Signed, memo
 from headrace.runtime.clock import ManualClock
+from headrace.testing.orders import mock_swap
 from tests.contracts.contexts import opened
 
 LOOKS_MAX: Final = 2_000
-
-
-def mock_swap(min_out: int) -> Instruction:
-    swap = MockSwap(
-        venue="v",
-        mint_in="a",
-        mint_out="b",
-        amount_in=BaseUnits(1),
-        quoted_out=BaseUnits(100),
-        min_out=BaseUnits(min_out),
-    )
-    return Instruction(MOCK_SWAP_PROGRAM, (), msgspec.json.encode(swap))
 
 
 class Means(msgspec.Struct, frozen=True):

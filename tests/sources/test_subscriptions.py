@@ -1,8 +1,5 @@
 """ChainSubscription texts, requests and the registry of one connection."""
 
-from typing import Any
-
-import msgspec
 import pytest
 
 from headrace.model.errors import ConfigError
@@ -16,10 +13,6 @@ ACCOUNT = ChainSubscription("account", KEY)
 
 def resolve(name: str) -> str:
     return {"pump": KEY}[name]
-
-
-def sent(request: bytes) -> Any:
-    return msgspec.json.decode(request)
 
 
 @pytest.mark.parametrize(

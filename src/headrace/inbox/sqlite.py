@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from headrace.database import Patience, migrations
+from headrace.adapters import Patience
+from headrace.database import migrations
 from headrace.database.observed import ObservedTime
 from headrace.database.sqlite import SqliteThread
 from headrace.inbox import Box, Compose, InboxSettings, Kept, Known, Letter

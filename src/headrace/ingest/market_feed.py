@@ -1,9 +1,9 @@
 """Hands trades and the fates of slots to the market statistics, and passes on what follows from them."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from headrace.model.facts import Confirmed, Dead, Decision, Finalized, News, Proof, SlotChanged, Traded
+from headrace.model.facts import DECISIONS, Dead, Decision, News, SlotChanged, Traded
 from headrace.model.trades import Derived, Place, SeenTrade
 
 
@@ -25,9 +25,6 @@ class Market(Protocol):
 
     def reset(self) -> None:
         """Forget everything: the same may come again."""
-
-
-_DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
 
 
 class NoMarket:
@@ -65,7 +62,7 @@ class MarketFeed:
                     derived += self._market.apply(trade)
             elif kind is SlotChanged:
                 head = max(head, each.slot)  # type: ignore[union-attr]
-            elif isinstance(each, _DECISIONS):
+            elif isinstance(each, DECISIONS):
                 decisions.append(each)
         for decision in sorted(decisions, key=_dead_last):
             derived += self._market.decide(decision)

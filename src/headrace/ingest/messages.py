@@ -21,16 +21,14 @@ from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.slots import SLOTS_KEPT, Forks
 from headrace.model.events import Label, Promotion, Publication, Retraction
 from headrace.model.facts import (
+    DECISIONS,
     AccountChanged,
-    Confirmed,
     Dead,
     Decision,
     EventSeen,
-    Finalized,
     GapDeclared,
     News,
     Origin,
-    Proof,
     SlotChanged,
     TokenCreated,
     Traded,
@@ -46,7 +44,6 @@ PROGRAMS_MAX: Final = 4_096
 # Tuples are made once; a union of classes is made anew each time that it is written.
 _OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen)
 _WITH_ORIGIN: Final = (EventSeen, TransactionSeen)
-_DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
 
 Sent: TypeAlias = tuple[str, str]
 """A topic and the id of the event that was published on it."""
@@ -98,7 +95,7 @@ class MessageBuilder:
                 feeds, body = self._feeds, gap_body(each.gap)
                 topics = feeds.of(each.feed) if each.program is None else feeds.of_meaning(each.program)
                 publications += [Publication(topic, "gap", body) for topic in topics]
-            elif isinstance(each, _DECISIONS):
+            elif isinstance(each, DECISIONS):
                 publications += self._settle(each)
         if transaction is not None:
             self._note(transaction.origin, transaction.sent, transaction.singles)

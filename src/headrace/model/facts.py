@@ -1,7 +1,7 @@
 """Facts: what the update flow found on the chain, as typed values, and the rule by which they settle."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -187,6 +187,8 @@ Verdict: TypeAlias = Confirmed | Finalized | Dead
 """What is decided of a slot."""
 
 Decision: TypeAlias = Verdict | Proof
+DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
+"""The classes of `Decision`, as a tuple: made once, where a union written in a check is made anew each time."""
 
 News: TypeAlias = Fact | Decision | Restarted
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from headrace.chains import Answer, Blockhash, Landing
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
 from headrace.model.orders import Order, OrderRequest, OrderStatus, Outcome, Quote
-from headrace.model.transactions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, Signed
+from headrace.model.transactions import MEMO_PROGRAM, MOCK_SWAP_PROGRAM, Instruction, MockSwap, Signed
 from headrace.orders.requests import TOKENS
 
 
@@ -110,6 +112,19 @@ class FixedVenue:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def mock_swap(min_out: int) -> Instruction:
+    """Return a swap for the mock chain, quoted to bring 100 base units."""
+    swap = MockSwap(
+        venue="v",
+        mint_in="a",
+        mint_out="b",
+        amount_in=BaseUnits(1),
+        quoted_out=BaseUnits(100),
+        min_out=BaseUnits(min_out),
+    )
+    return Instruction(MOCK_SWAP_PROGRAM, (), msgspec.json.encode(swap))
 
 
 def new_order(

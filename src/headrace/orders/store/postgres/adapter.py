@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from headrace.database import Patience, migrations
+from headrace.adapters import Patience
+from headrace.database import migrations
 from headrace.database.observed import ObservedTime
 from headrace.database.postgres_group_commit import AWAY, Db, Lane, away
 from headrace.database.postgres_session import PATIENT_S, SESSION, TIMEOUT_S, connect, reconnect

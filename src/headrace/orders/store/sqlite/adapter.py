@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from headrace.database import Patience, migrations, observed
+from headrace.adapters import Patience
+from headrace.database import migrations, observed
 from headrace.database.observed import ObservedTime
 from headrace.database.sqlite import SqliteThread
 from headrace.model.errors import TransientError
