@@ -58,7 +58,7 @@ async def works(thread: SqliteThread[None]) -> bool:
 
 
 async def test_a_database_that_is_read_only_is_red_until_it_can_be_written(tmp_path: Path) -> None:
-    """As SQLite says it where a disk was made read-only; the connection is made so, as no disk can be by everybody."""
+    """Expect what SQLite says on a read-only disk; here the connection is read-only, which takes no root."""
     heard: list[TransientError] = []
     thread: SqliteThread[None] = SqliteThread(str(tmp_path / "orders.db"), on_trouble=heard.append)
     try:

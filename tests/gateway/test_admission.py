@@ -327,7 +327,7 @@ def test_a_changed_rate_applies_to_known_addresses() -> None:
 
 
 def comes_in(door: Admission, clock: Held) -> bool:
-    """Whether "a" gets in, ten milliseconds later, to leave at once."""
+    """Return whether "a" gets in, ten milliseconds later, to leave at once."""
     clock.now_s += 0.01
     try:
         door.enter("a")

@@ -82,7 +82,7 @@ class Attacked(Rig):
 
     @property
     def decided(self) -> set[tuple[str, int]]:
-        """What was found in its block, or not, or given up."""
+        """Return what was found in its block, or not, or given up."""
         return {
             (signature, update.slot)
             for update in self.updates
@@ -92,7 +92,7 @@ class Attacked(Rig):
 
     @property
     def taken_back(self) -> set[tuple[str, int]]:
-        """What was found to be in no block."""
+        """Return what was found to be in no block."""
         return {
             (signature, update.slot)
             for update in self.updates
@@ -143,7 +143,7 @@ class Attacked(Rig):
                 await self.chain(1)
 
     def covers(self, number: int) -> bool:
-        """Whether the session with an endpoint surely brings the slot that the chain is at."""
+        """Return whether the session with an endpoint surely brings the slot that the chain is at."""
         session = self.connections.get(number)
         feeds = [subscription.feed for subscription in self.source.wanted]
         firsts = [session.progress.first(feed) for feed in feeds] if session is not None else [None]

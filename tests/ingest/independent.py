@@ -287,7 +287,7 @@ def _base_transfer(update: TransactionUpdate, trade: dict[str, Any], path: tuple
 
 
 def _lamports_to(update: TransactionUpdate, path: tuple[int, ...], account: str) -> list[int]:
-    """What the System program's transfers within the instruction brought the account."""
+    """Return what the System program's transfers within the instruction brought the account."""
     return [
         struct.unpack_from("<Q", one.data, 4)[0]
         for _, one in subtree(update, path)

@@ -68,7 +68,7 @@ def history() -> Iterator[AnyUpdate]:
 
 
 def digest(pipeline: Pipeline, asked: list[str]) -> tuple[int, str]:
-    """How many messages the history makes, and the hash of all of them."""
+    """Return how many messages the history makes, and the hash of all of them."""
     content, count = sha256(), 0
     for update in history():
         answers = [

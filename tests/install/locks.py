@@ -41,7 +41,7 @@ class Pin:
 
     @property
     def applies(self) -> bool:
-        """Whether the marker fits the running Python and platform."""
+        """Return whether the marker fits the running Python and platform."""
         return self.requirement.marker is None or self.requirement.marker.evaluate()
 
 

@@ -87,7 +87,7 @@ def calls(order: Order) -> Iterator[Changed | Order | None]:
 
 
 def happened() -> dict[str | None, set[str]]:
-    """What the verbs make of an order in each status, as `EXPECTED` has it."""
+    """Return what the verbs make of an order in each status, as `EXPECTED` has it."""
     found: dict[str | None, set[str]] = {None: set()}
     accepted = verbs.accept(order_in(OrderStatus.PENDING), 1, 0)
     found[None].add(f"{accepted.events[0].kind}>{accepted.order.status}")
@@ -103,7 +103,7 @@ def happened() -> dict[str | None, set[str]]:
 
 
 def is_as_expected() -> bool:
-    """Whether every verb does in every status as `EXPECTED` says."""
+    """Return whether every verb does in every status as `EXPECTED` says."""
     try:
         return happened() == {status: set(listed.split()) for status, listed in EXPECTED.items()}
     except InvariantError:

@@ -119,7 +119,7 @@ class Account:
                 self._lag(fact)
 
     def is_current(self) -> bool:
-        """Whether everything that was published reached the client or was declared lost."""
+        """Return whether everything that was published reached the client or was declared lost."""
         newest = self._published.newest(self.wish)
         if self._owed or self._unpictured:
             return False

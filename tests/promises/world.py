@@ -131,7 +131,7 @@ class World:
         follower.choke(choked=False)
 
     def _is_deaf(self, follower: Follower) -> bool:
-        """Whether the server can't write to it: others may be slow for a moment, too."""
+        """Return whether the server can't write to it: others may be slow for a moment, too."""
         assert self.running is not None
         ports = follower.ports()
         there = [client for client in self.running.gateway.hub.clients if _port_of(client) in ports]

@@ -1,4 +1,4 @@
-"""How an adapter is chosen by name, configured and opened: the register and the context, the same for every port."""
+"""Choose adapters by name, configure and open them: register and context, the same for every port."""
 
 from headrace.adapters.context import Context, Patience
 from headrace.adapters.register import Adapter, Register, load_class

@@ -1,4 +1,4 @@
-"""What a process lends to the adapters that it opens."""
+"""Lend parts of a process to the adapters that it opens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How many events and accounts a core decodes in a second, beside borsh-construct and, in Node, Anchor's own coder.
+"""Count events and accounts that a core decodes in a second, beside borsh-construct and, in Node, Anchor's own coder.
 
 Every input of a round is another one: another user and amounts, the keys of one of 500 coins. Contenders take turns,
 round by round; medians over the rounds are reported. See benchmarks/decode/README.md.

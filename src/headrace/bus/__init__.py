@@ -45,7 +45,7 @@ If a sink raises all the same, the other sinks still get the batch, which stays 
 
 
 class Change(NamedTuple):
-    """What happened to logs, apart from messages.
+    """Change of logs, apart from messages.
 
     `new_epoch`: the log of each topic began anew; its history is gone and its next message has offset 1 of another
     epoch. `incomplete`: messages of these topics were lost on their way to this process; the next message of each does

@@ -1,4 +1,4 @@
-"""Which lane a topic belongs to, and how a writer publishes in spite of a bus that is away for a while."""
+"""Find the lane of a topic, and publish in spite of a bus that is away for a while."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType

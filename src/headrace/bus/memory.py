@@ -13,7 +13,7 @@ from headrace.runtime.clock import Clock
 
 
 class _LaneState:
-    """What is known of a lane: the token of its writer, and the answers of that writer's last batches."""
+    """State of a lane: the token of its writer, and the answers of that writer's last batches."""
 
     def __init__(self, name: Lane) -> None:
         self.name: Lane = name

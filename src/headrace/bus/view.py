@@ -74,11 +74,11 @@ class ViewSubscription:
         self._kinds = None if kinds is None else frozenset(kinds)
 
     def wants(self, topic: str) -> bool:
-        """Whether messages of this topic go to the sink."""
+        """Return whether messages of this topic go to the sink."""
         return topic in self._topics or self.wants_kind(topic.partition(":")[0])
 
     def wants_kind(self, kind: str) -> bool:
-        """Whether messages of all topics of this kind go to the sink."""
+        """Return whether messages of all topics of this kind go to the sink."""
         return self._kinds is None or kind in self._kinds
 
     def add(self, topic: str) -> None:

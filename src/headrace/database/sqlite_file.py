@@ -191,7 +191,7 @@ class SqliteFile:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another process has the lock that a statement needs."""
+    """Return whether another process has the lock that a statement needs."""
     return code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

@@ -1,4 +1,4 @@
-"""What a subscription lacks: the log after a position, or the state of the topic, joined to what comes live."""
+"""Bring what a subscription lacks: the log after a position, or the state of the topic, joined to what comes live."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain

@@ -1,4 +1,4 @@
-"""What the hub needs from outside: clients, their wires, and bounds on its work."""
+"""Name what the hub needs from outside: clients, their wires, and bounds on its work."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias

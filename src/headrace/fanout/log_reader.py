@@ -1,4 +1,4 @@
-"""Where the past of a log ends and its live part begins: a log is read from a position, then followed live. Pure.
+"""Read a log from a position, then follow it live, and find the place where the two meet. Pure.
 
 Whoever follows a log gets its entries in two ways: pages that are read, and entries that arrive live meanwhile. Every
 log here counts offsets from 1 without a hole within an epoch. Three followers share these rules: subscriptions to
@@ -15,7 +15,7 @@ START: Final = Position("", 0)
 
 
 class Arrival(Enum):
-    """What a live entry is for a follower."""
+    """Kind of a live entry for a follower."""
 
     NEXT = "next"
     """The entry right behind the last one: take it now."""

@@ -1,4 +1,4 @@
-"""What the gateway is given: how it is set, and the parts of the service that it works with."""
+"""Hold what the gateway is given: its options, and the parts of the service that it works with."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from headrace.runtime.supervise import Supervisor
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a gateway is set. `demo` marks a server that plays a recording instead of the live chain.
+    """Options of a gateway. `demo` marks a server that plays a recording instead of the live chain.
 
     `dashboard` and `expose_metrics` say whether the page at `/` and `/metrics` are served.
     """

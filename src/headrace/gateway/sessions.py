@@ -58,7 +58,7 @@ _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
 
 @dataclass
 class SessionContext:
-    """What all sessions share. `head` returns how far the chain is known at the moment of the call.
+    """Parts that all sessions share. `head` returns how far the chain is known at the moment of the call.
 
     `orders` and `order_topics` are None on a server that takes no orders, `user_topics` on one that keeps nothing for
     users, `auth` on one that checks no credentials.

@@ -77,7 +77,7 @@ class UnreadSlots:
 
 
 class FeedTopics:
-    """Which topics a feed's messages go to, so that its gaps can be declared there.
+    """Remember which topics a feed's messages go to, so that its gaps can be declared there.
 
     A program's own topics follow from the feed's name. Topics of single mints and accounts do not: any of them may have
     had a message in the gap. Those that the feed is known to have fed are remembered (the newest `topics_max`), and

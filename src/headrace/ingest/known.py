@@ -1,4 +1,4 @@
-"""What is known of pools and mints, learned from what passes. Pure and bounded."""
+"""Remember facts of pools and mints, learned from what passes. Pure and bounded."""
 
 from collections.abc import Iterable
 from typing import Final

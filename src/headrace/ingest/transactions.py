@@ -61,7 +61,7 @@ class Decoded(NamedTuple):
 
 
 class Found:
-    """What is new in one view of a transaction.
+    """News in one view of a transaction.
 
     `extents` says of each event of the view how much of it is known by now. `awaited` are pools, each with its program,
     whose mints are to be asked for first.

@@ -1,4 +1,4 @@
-"""What could not be read: counted, logged at a bounded rate, and declared as gaps where it is missing."""
+"""Count what could not be read, log it at a bounded rate, and declare it as gaps where it is missing."""
 
 from collections.abc import Sequence
 from typing import Final, TypeAlias

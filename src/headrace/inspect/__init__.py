@@ -1,1 +1,1 @@
-"""What `headrace decode` shows of whatever it is given."""
+"""Show what `headrace decode` is given: find out what it is, decode it, print it."""

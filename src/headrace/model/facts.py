@@ -21,7 +21,7 @@ DeadReason: TypeAlias = Literal["dead_slot", "fork", "equivocation"]
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where facts of one update were seen, and how certain they are.
+    """Place where facts of one update were seen, and how certain they are.
 
     `signature` is None for an account whose source does not name the transaction, `version` None where only log lines
     came. `unproven`: whether the transaction is in the slot's block is yet to be proven; then `commitment` is
@@ -171,7 +171,7 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What became of unproven signatures of a slot.
+    """Answer about unproven signatures of a slot.
 
     The `landed` are in the slot's block. The `absent` are not, and their facts did not happen. No node answered in time
     about the `unknown`.

@@ -42,7 +42,7 @@ WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderSt
 
 
 class EventKind(StrEnum):
-    """What can happen to an order; each is one line of the order's log."""
+    """Events of an order; each is one line of the order's log."""
 
     ACCEPTED = "accepted"
     TRIGGERED = "triggered"
@@ -63,7 +63,7 @@ class EventKind(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """What is known about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
+    """Knowledge about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
 
     JOURNALED = "JOURNALED"
     SENT = "SENT"
@@ -74,7 +74,7 @@ class AttemptStatus(StrEnum):
 
 
 class AttemptEvent(StrEnum):
-    """What a worker can learn about an attempt."""
+    """Facts that a worker can learn about an attempt."""
 
     SENT = "sent"
     UNCLEAR = "unclear"
@@ -104,7 +104,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order of a type with state waits for, as far as the market has been observed.
+    """State of the market that an order of a type with state waits for, as far as the market has been observed.
 
     `trigger` releases the order (None: no market does yet); a market that reaches `moves` changes the watch. `state` is
     the order type's own: JSON values under names.
@@ -200,7 +200,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def awaits_trigger(self) -> bool:
-        """Whether the market must reach a rate before the order may be executed."""
+        """Return whether the market must reach a rate before the order may be executed."""
         if self.outcome.triggered:
             return False
         return self.request.trigger is not None or self.request.watch is not msgspec.UNSET
@@ -240,7 +240,7 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rests(self) -> bool:
-        """Whether the order awaits its trigger from this event on."""
+        """Return whether the order awaits its trigger from this event on."""
         if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
             return False
         return _resting.decode(self.data).resting

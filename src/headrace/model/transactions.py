@@ -55,7 +55,7 @@ class Landing(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one node says about a signature. `landing` None: this node knows no transaction with the signature.
+    """Answer of one node about a signature. `landing` None: this node knows no transaction with the signature.
 
     The node knows the chain up to `height`, which may be behind what other nodes know.
     """

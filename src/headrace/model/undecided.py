@@ -1,4 +1,4 @@
-"""What follows from facts that may still be taken back, kept until their slots and signatures are decided. Pure."""
+"""Keep what follows from facts that may still be taken back, until their slots and signatures are decided. Pure."""
 
 from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple, Generic[T]):
-    """What a decision means for the kept items.
+    """Meaning of a decision for the kept items.
 
     `retracted` are groups that were taken back together, for `reason`; `final` are items that nothing will take back,
     and that are not kept any more; `unsure` are those of the slot whose signature is not proven, not yet or never.

@@ -120,7 +120,7 @@ class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
 
 
 class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
-    """What became of signatures that were delivered as `unproven`.
+    """Answer about signatures that were delivered as `unproven`.
 
     `landed` are in the block of `slot`, `absent` are not. No node answered in time about `unknown`: the feeds of these
     have a gap at the slot.

@@ -31,7 +31,7 @@ class OrderBody(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What an order waits for: a `trigger`, or the first `watch` of a type with state; neither: nothing.
+    """Terms of an order, which waits for: a `trigger`, or the first `watch` of a type with state; neither: nothing.
 
     `least_out` None: the accepted quote and the slippage decide.
     """

@@ -1,4 +1,4 @@
-"""How clients give the rate at which an order is to act: as a price in whole tokens, or as a rate in base units."""
+"""Read the rate at which an order is to act: given as a price in whole tokens, or as a rate in base units."""
 
 import re
 from fractions import Fraction

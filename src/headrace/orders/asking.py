@@ -1,4 +1,4 @@
-"""What the engine asks of others: quotes of all venues, and the chain's status of a transaction."""
+"""Ask others for the engine: quotes of all venues, and the chain's status of a transaction."""
 
 import asyncio
 from collections.abc import Sequence

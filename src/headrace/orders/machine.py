@@ -1,4 +1,4 @@
-"""Which event may follow which status: one table for orders, one for attempts. Nothing else can happen. Pure."""
+"""Say which event may follow which status: one table for orders, one for attempts. Nothing else can happen. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

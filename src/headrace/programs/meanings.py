@@ -1,4 +1,4 @@
-"""What the events and accounts of a program can mean, and the words in which its `facts.py` says so."""
+"""Name what the events and accounts of a program can mean, and the words in which its `facts.py` says so."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType

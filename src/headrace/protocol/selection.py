@@ -1,4 +1,4 @@
-"""What of a topic's log a subscription gets: a filter, then conflation; the same for live and for replayed messages."""
+"""Select what a subscription gets of a log: a filter, then conflation; the same for live and replayed messages."""
 
 from collections.abc import Iterable
 from typing import Annotated, Final, Generic, NamedTuple, TypeVar

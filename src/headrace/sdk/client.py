@@ -109,7 +109,7 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether the server has welcomed this connection."""
+        """Return whether the server has welcomed this connection."""
         return self._session.live
 
     @property

@@ -25,12 +25,12 @@ class Wanted(NamedTuple):
 
     @property
     def implicit(self) -> bool:
-        """Whether the topic's messages come without a `subscribe`."""
+        """Return whether the topic's messages come without a `subscribe`."""
         return self.topic.startswith(USER_TOPICS)
 
     @property
     def whole(self) -> bool:
-        """Whether the server sends every offset, so that a jump means a loss."""
+        """Return whether the server sends every offset, so that a jump means a loss."""
         return not (self.filter or self.conflate or self.implicit)
 
 

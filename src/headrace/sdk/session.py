@@ -40,12 +40,12 @@ class Call:
 
     @property
     def answered(self) -> bool:
-        """Whether the answer has come."""
+        """Return whether the answer has come."""
         return not (self.page is None and self.order is None and self.failure is None)
 
     @property
     def is_order(self) -> bool:
-        """Whether the command is an order command."""
+        """Return whether the command is an order command."""
         return self.kind.startswith("order.")
 
 

@@ -44,7 +44,7 @@ class Subscription:
 
     @property
     def catching_up(self) -> bool:
-        """Whether the value that the reader got last was missed while it happened, and came by recovery."""
+        """Return whether the value that the reader got last was missed while it happened, and came by recovery."""
         here, to = self._position, self._feed.missed_to
         return here is not None and to is not None and here.epoch == to.epoch and here.offset <= to.offset
 

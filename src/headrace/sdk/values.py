@@ -47,7 +47,7 @@ class Promote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retract(msgspec.Struct, frozen=True, kw_only=True):
-    """These events did not happen after all: undo their effects."""
+    """Retraction of events that did not happen after all: undo their effects."""
 
     topic: str
     position: Position
@@ -133,7 +133,7 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the server knows the chain (slots; None: not known), as of a heartbeat.
+    """Heads of the chain, as far as the server knows the chain (slots; None: not known), as of a heartbeat.
 
     In a quiet market `processed` goes on growing. With a dead feed `processed` stands still, or `upstream_lag_ms`
     grows.

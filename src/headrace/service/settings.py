@@ -1,4 +1,4 @@
-"""Which adapters a process chooses from, and the sections of `headrace.toml`, which rooms and adapters declare."""
+"""Name the adapters to choose from, and the sections of `headrace.toml`, which rooms and adapters declare."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, NamedTuple

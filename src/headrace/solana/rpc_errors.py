@@ -49,12 +49,12 @@ class RpcError(HeadraceError):
 
     @property
     def everywhere(self) -> bool:
-        """Whether every other node would answer alike, so that asking another is no use."""
+        """Return whether every other node would answer alike, so that asking another is no use."""
         return self.code in _ABOUT_THE_REQUEST
 
     @property
     def too_fast(self) -> bool:
-        """Whether the node wants fewer requests."""
+        """Return whether the node wants fewer requests."""
         return self.code in _TOO_FAST
 
 

@@ -35,7 +35,7 @@ DATA_MAX: Final = 10_240
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and when an update came from: the fields of TransactionUpdate that are not in the transaction itself.
+    """Origin of an update: the fields of TransactionUpdate that are not in the transaction itself.
 
     `slot` is 0 where the upstream gave none (one element of a block, a bare transaction).
     """

@@ -49,7 +49,7 @@ Arrival: TypeAlias = Content | LandedNotice | SlotNotice | SignatureNotice | Unr
 
 
 class Parting(NamedTuple):
-    """Why a connection ended.
+    """Reason for the end of a connection.
 
     `reason` is a constant: `refused` (not established), `denied` (another attempt would fail too: a wrong key or path),
     `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is
@@ -107,7 +107,7 @@ class Connection:
 
     @property
     def complete(self) -> bool:
-        """Whether the connection is up and every subscription is answered, at least one of them by consent."""
+        """Return whether the connection is up and every subscription is answered, at least one of them by consent."""
         answered = all(each in self.acknowledged or each in self.refused for each in self.wanted)
         return self.connected and answered and bool(self.acknowledged)
 

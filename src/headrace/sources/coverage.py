@@ -41,7 +41,7 @@ class Coverage:
 
     @property
     def live(self) -> bool:
-        """Whether some connection covers the feed now."""
+        """Return whether some connection covers the feed now."""
         return bool(self._live)
 
     def begin(self, connection: str, first_slot: int, head: int = 0) -> Hole | None:

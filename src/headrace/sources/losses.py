@@ -1,4 +1,4 @@
-"""What all connections together did not deliver: slots without a cover and unreadable messages, declared as gaps."""
+"""Declare as gaps what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final

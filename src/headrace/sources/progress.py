@@ -1,4 +1,4 @@
-"""How far one connection has come with each of its feeds, and whether it still lives. Pure."""
+"""Follow how far one connection has come with each of its feeds, and whether it still lives. Pure."""
 
 from collections.abc import Container
 from typing import Final
@@ -54,7 +54,7 @@ class Progress:
 
     @property
     def covering(self) -> bool:
-        """Whether the cover of every acknowledged feed has begun."""
+        """Return whether the cover of every acknowledged feed has begun."""
         return not self._waiting
 
     def first(self, feed: str) -> int | None:

@@ -33,7 +33,7 @@ _log = structlog.get_logger("source")
 
 
 class ProofState(NamedTuple):
-    """Whether transactions can be proven, and what is amiss: empty if nothing is."""
+    """State of the proofs: whether transactions can be proven, and what is amiss: empty if nothing is."""
 
     proves: bool
     detail: str
@@ -181,7 +181,7 @@ def _is_of_the_method(error: HeadraceError) -> bool:
 
 
 def _is_of_the_endpoint(error: HeadraceError) -> bool:
-    """Whether the endpoint does not answer, or wants to be asked less, whatever the slot."""
+    """Return whether the endpoint does not answer, or wants to be asked less, whatever the slot."""
     return isinstance(error, TransientError) and (not isinstance(error, RpcError) or error.too_fast)
 
 

@@ -9,7 +9,7 @@ from headrace.model.updates import Commitment
 
 
 class NodeSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to subscribe to, when a connection counts as dead, and how much to fetch again after a gap.
+    """Settings of a source on nodes: subscriptions, patience with connections, and what to fetch after a gap.
 
     The settings of a transport extend these with its endpoints and timeouts.
     """

@@ -1,4 +1,4 @@
-"""What a source subscribes to on the chain: kinds, feeds and the texts of the setting `subscriptions`. Pure."""
+"""Read what a source subscribes to on the chain: kinds, feeds and the texts of the setting `subscriptions`. Pure."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias, cast

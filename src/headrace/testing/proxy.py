@@ -66,7 +66,7 @@ class TcpProxy:
 
     @property
     def stalled(self) -> bool:
-        """Whether bytes wait, in both directions."""
+        """Return whether bytes wait, in both directions."""
         return not self._flowing.is_set()
 
     @stalled.setter

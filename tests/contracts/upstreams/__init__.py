@@ -39,8 +39,8 @@ Step: TypeAlias = Land | Spoil | Lose
 
 
 class Upstream(Protocol):
-    """What a source reads from. Use as `async with`; then `prepare` before the source is opened, and `perform` while it
-    runs: one of both lets the steps happen.
+    """Give a source something to read. Use as `async with`; then `prepare` before the source is opened, and
+    `perform` while it runs: one of both lets the steps happen.
     """
 
     LIVE: bool
@@ -60,7 +60,7 @@ class Upstream(Protocol):
 
     @property
     def http_url(self) -> str:
-        """Where the ledger can be read."""
+        """Return where the ledger can be read."""
 
     async def prepare(self, steps: Sequence[Step]) -> None:
         """Make ready for a source."""

@@ -1,1 +1,1 @@
-"""What a client must pass before the gateway serves it: origins, addresses, numbers, rates and deadlines."""
+"""Check a client before the gateway serves it: origins, addresses, numbers, rates and deadlines."""

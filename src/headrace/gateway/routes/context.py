@@ -1,4 +1,4 @@
-"""What the handlers need, kept in the state of the application."""
+"""Keep what the handlers need in the state of the application."""
 
 from dataclasses import dataclass
 from typing import Any

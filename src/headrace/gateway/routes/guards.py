@@ -1,4 +1,4 @@
-"""Who may use which route. Every route needs a credential unless marked open; with authentication off none does.
+"""Guard the routes. Every route needs a credential unless marked open; with authentication off none does.
 
 A handler asks `identity_of(request)` who calls, `await admit(request, topic)` before it shows a topic,
 `acting_user` before it acts for a user, and has `guards=[admin_only]` where only an admin may come.

@@ -1,4 +1,4 @@
-"""What every request passes before a handler is looked up: limits of its rate, CORS, and refusals in between."""
+"""Check every request before a handler is looked up: limits of its rate, CORS, and refusals in between."""
 
 from collections.abc import Iterable
 from http import HTTPStatus

@@ -1,1 +1,1 @@
-"""How bytes come and go: HTTP/1.1, WebSocket, event streams and TLS."""
+"""Receive and send bytes: HTTP/1.1, WebSocket, event streams and TLS."""

@@ -28,7 +28,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class HttpSide:
-    """What the connections of one server share.
+    """Parts that the connections of one server share.
 
     `websocket` returns the protocol that takes over the socket for a WebSocket at a path; None where there is none.
     """

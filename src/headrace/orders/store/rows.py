@@ -43,7 +43,7 @@ SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state
 
 
 class Conditions(NamedTuple):
-    """Which rows of `orders` are meant, as SQL; each is that of the index with this name in the migrations.
+    """Choices of rows of `orders`, as SQL; each is that of the index with this name in the migrations.
 
     `ready` may be claimed, `resting` await their trigger, `begun` are worked on, `unfinal` have landed but
     not finally, `over` will never change again.

@@ -109,7 +109,7 @@ class Registry:
 
     @property
     def complete(self) -> bool:
-        """Whether the node has acknowledged or refused every subscription, and acknowledged at least one."""
+        """Return whether the node has acknowledged or refused every subscription, and acknowledged at least one."""
         return len(self.active) + len(self.refused) >= len(self._entries) and bool(self.active)
 
     def commitment_of(self, subscription: ChainSubscription) -> Commitment:
@@ -120,7 +120,7 @@ class Registry:
 
     @property
     def whole_unanswered(self) -> bool:
-        """Whether a request for whole transactions has no answer yet."""
+        """Return whether a request for whole transactions has no answer yet."""
         return any(self._entries[asked].whole for asked in self._asked.values())
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:

@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
     @property
     def must_look(self) -> bool:
-        """Whether the rows can't be guessed. New keys can: hardly any was used before."""
+        """Return whether the rows can't be guessed. New keys can: hardly any was used before."""
         return self.counts_resting_of is not None or (self.held is None and bool(self.order_ids))
 
 

@@ -1,4 +1,4 @@
-"""What the PostgreSQL store reads."""
+"""Read for the PostgreSQL store."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""Which events the sinks of a process have not got, in PostgreSQL.
+"""Find events that the sinks of a process have not got, in PostgreSQL.
 
 What the process committed itself is delivered at once, unless another process's event of that order comes before; all
 else is what became visible since the last look.
@@ -34,7 +34,7 @@ DELIVERED_MAX: Final = 65_536
 
 
 class Delivered:
-    """How far each order's log was delivered, so that every event is delivered once, and in the order of `seq`.
+    """Remember how far each order's log was delivered: every event is delivered once, in the order of `seq`.
 
     Orders without an event for long are forgotten: what is new of them comes with the next look.
     """

@@ -1,4 +1,4 @@
-"""What the SQLite store reads: plain functions that run inside the thread's transaction."""
+"""Read for the SQLite store: plain functions that run inside the thread's transaction."""
 
 import sqlite3
 from typing import Any, Final, TypeAlias

@@ -1,4 +1,4 @@
-"""What the SQLite store writes: each verb's row is loaded, the verb is asked, and its answer is written.
+"""Write for the SQLite store: each verb's row is loaded, the verb is asked, and its answer is written.
 
 Plain functions that run inside the thread's transaction.
 """
