@@ -154,7 +154,8 @@ class Listing:
         """Fetch the next older page; sets `complete` when it reaches past the holes or the history's beginning.
 
         A page that is too long comes in smaller ones, as anyone may fill transactions with long memos. Raises
-        BadInputError where the node does not go on from the last page: gives it again, or something newer.
+        BadInputError where the node does not go on from the last page: gives it again, or something newer; and
+        TransientError where the page is empty and the node has not the transaction that the last page ended with.
         """
         self.calls += 1
         try:
@@ -163,7 +164,7 @@ class Listing:
                 before=self._last.signature if self._last else None,
                 limit=self._limit,
                 commitment=self._commitment,
-                min_context_slot=self._newest_slot,  # a node that does not know `before` answers with an empty page
+                min_context_slot=self._newest_slot,
             )
         except BadInputError as error:
             if error.reason != TOO_LARGE or self._limit <= _PAGE_MIN:
@@ -171,7 +172,7 @@ class Listing:
             self._limit //= 4
             return
         if not infos:
-            self.complete = True
+            await self._end()
             return
         page = {info.signature for info in infos}
         if self._last is not None and (infos[0].slot > self._last.slot or not page.isdisjoint(self._last_page)):
@@ -184,6 +185,27 @@ class Listing:
             for info in infos
             if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
         ]
+
+    async def _end(self) -> None:
+        """Set `complete` at an empty page, unless it only says that the node does not know `before`.
+
+        A node answers so after a signature of a dead fork, of another node's history or of nobody's; the listing then
+        begins anew.
+        """
+        if self._last is not None and not await self._has(self._last.signature):
+            self._last, self._last_page, self.found = None, set(), []
+            raise TransientError("getSignaturesForAddress: an empty page after an unknown transaction")
+        self.complete = True
+
+    async def _has(self, signature: str) -> bool:
+        """Return whether a node has a transaction."""
+        try:
+            answers = await self._rpc.get_signature_statuses([signature], history=True)
+        except TransientError:
+            raise
+        except RpcError:  # some nodes refuse statuses, or those of their history
+            return await self._rpc.get_transaction(signature, self._commitment) is not None
+        return any(isinstance(answer.words[0], tuple) for answer in answers)
 
 
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:

@@ -79,7 +79,7 @@ class Refill:
         limit = self._settings.refill_signatures_max
         pages_max, pace_s = self._settings.refill_pages_max, self._settings.refill_page_s
         while not listing.complete:
-            if listing.calls == pages_max:
+            if listing.calls >= pages_max:
                 lacks.append(f"more than {pages_max} pages of transactions")
                 break
             if listing.calls and pace_s:

@@ -56,6 +56,8 @@ class HttpFaults:
     """Answer a request with these pieces, status line included, each sent when the last has gone; then close."""
     pause_s: float = 0.0
     """Wait between the pieces of `raw`."""
+    first_page: list[Any] | None = None
+    """Answer a listing from the newest transaction on with this page, whatever the ledger says."""
     memo: str | None = None
     """The memo of every transaction in a listing."""
     unblocked: set[int] = field(default_factory=set)
@@ -209,6 +211,8 @@ class HttpRpc:
         if method == "getSignaturesForAddress":
             if params[0] in self.faults.unlisted:
                 raise RpcProblem(-32600, "this address is not served")
+            if self.faults.first_page is not None and "before" not in options:
+                return self.faults.first_page
             return self._signatures(params[0], commitment, options)
         if method == "getAccountInfo":
             account = self.ledger.accounts.get(params[0])

@@ -1,5 +1,7 @@
 """What is lost upstream is declared, refilled where it can be, and closed with the truth."""
 
+import json
+
 import pytest
 
 from headrace.model.updates import AccountUpdate, GapUpdate, LogsUpdate, SlotUpdate, TransactionUpdate
@@ -22,6 +24,11 @@ async def lose_some(rigged: Rig, count: int = 20) -> list[tuple[str, int]]:
     for proxy in rigged.proxies:
         proxy.refuse = False
     return [(each.signature, each.slot) for each in landed]
+
+
+def asked_about(rigged: Rig, signature: str) -> bool:
+    """Return whether the node was asked for a transaction, or for its status."""
+    return any(signature in json.dumps(request["params"][:1]) for request in rigged.node.http.requests)
 
 
 async def test_a_cut_is_declared_refilled_oldest_first_and_closed() -> None:
@@ -184,6 +191,24 @@ async def test_what_was_delivered_before_is_not_fetched_again() -> None:
         await rigged.settled()
         assert rigged.gaps_of(FEED)[0].from_slot <= seen[0].slot
         assert rigged.node.http.calls.count("getTransaction") == 3
+
+
+@pytest.mark.parametrize("refuses", ["", "getSignatureStatuses"])
+@pytest.mark.parametrize("passes", [True, False])
+async def test_an_empty_page_after_an_unknown_transaction_is_not_the_end_of_a_listing(
+    passes: bool, refuses: str
+) -> None:
+    async with rig(refill_s=60.0 if passes else 0.5) as rigged:
+        unknown = made_up_signature(1_000_000)
+        rigged.node.http_faults.first_page = [{"signature": unknown, "slot": rigged.node.ledger.head + 40, "err": None}]
+        rigged.node.http_faults.errors = {refuses: (-32011, "no history")}
+        lost = await lose_some(rigged)
+        if passes:
+            await rigged.until(lambda: asked_about(rigged, unknown), flowing=True)
+            rigged.node.http_faults.first_page = None
+        await rigged.settled()
+        assert missing(rigged, lost) == set()
+        assert rigged.gaps_of(FEED)[-1].state == ("backfilled" if passes else "unrecoverable")
 
 
 async def test_while_one_endpoint_lives_nothing_is_lost() -> None:
