@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
+from headrace.adapters import Context
 from headrace.bus import Batch, BusSettings, Lane
 from headrace.bus.memory import MemoryBus, MemoryWriter
 from headrace.bus.view import View, ViewedBus
@@ -81,11 +82,17 @@ class LossyWriter:
 class LossyBus(ViewedBus):
     """A `Bus` whose logs are far away: writers reach them through the channel, and the view here lags behind them."""
 
+    Settings = BusSettings
+
     def __init__(self, settings: BusSettings, clock: Clock, generation: str, seed: int = 0) -> None:
         super().__init__(settings, clock, generation)
         self.server = _Server(settings, clock, generation)
         self.faults: deque[Fault] = deque()
         self._chance = random.Random(seed)
+
+    @classmethod
+    async def open(cls, settings: BusSettings, context: Context) -> "LossyBus":
+        return cls(settings, context.clock, context.generation)
 
     async def claim(self, lane: Lane, token: int | None = None) -> LossyWriter:
         await self.some_turns()

@@ -1,21 +1,22 @@
 """What every bus in the register must do, and one behind a lossy channel; a new one is tested by being registered."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from types import MappingProxyType
-from typing import Any, Protocol, cast, get_args
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, get_args
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace.bus import BUSES, REPEATS, Bus, BusSettings, Change, Lane, Writer
+from headrace.adapters import Register
+from headrace.bus import BUSES, REPEATS, Bus, Change, Lane, Writer
 from headrace.bus.lanes import lane_of, publish_until_answered
 from headrace.model.errors import FencedError, InvariantError, TransientError
 from headrace.model.events import Label, Message, MessageKind, Position, Publication
-from headrace.runtime.clock import Clock, ManualClock
+from headrace.runtime.clock import ManualClock
+from tests.contracts.contexts import Opener
 from tests.contracts.lossy_bus import LossyBus
 from tests.examples import examples
 
@@ -25,16 +26,9 @@ TRIES_MAX = 200
 SETTLED_TURNS = 30
 
 
-class Make(Protocol):
-    def __call__(self, settings: BusSettings, clock: Clock, generation: str) -> Bus: ...
+WITH_LOSSY: Register[Bus] = Register("bus", {**BUSES, "lossy": "tests.contracts.lossy_bus:LossyBus"})
 
-
-def registered(name: str) -> Make:
-    module, _, attribute = BUSES[name].partition(":")
-    return cast(Make, getattr(import_module(module), attribute))
-
-
-MAKERS: Mapping[str, Make] = MappingProxyType({name: registered(name) for name in BUSES} | {"lossy": LossyBus})
+Open: TypeAlias = "Callable[..., Coroutine[Any, Any, BusInTest]]"
 
 
 async def settle() -> None:
@@ -57,9 +51,8 @@ async def answered(writer: Writer, publications: Sequence[Publication], *, new_e
 class BusInTest:
     """A bus of its own with a clock that stands, a sink of everything, and the writers of all lanes."""
 
-    def __init__(self, make: Make, **bounds: float) -> None:
-        self.clock = ManualClock()
-        self.bus = make(BusSettings(**{"history_size": SIZE, "history_ttl_s": TTL_S, **bounds}), self.clock, "gen")  # type: ignore[arg-type]
+    def __init__(self, bus: Bus, clock: ManualClock) -> None:
+        self.bus, self.clock = bus, clock
         self.seen: list[Message] = []
         self.writers: dict[Lane, Writer] = {}
         self.subscription = self.bus.subscribe(self.seen.extend, kinds=None)
@@ -93,14 +86,35 @@ def publication(item: str) -> Publication:
     return Publication(topic, "event", body.encode())
 
 
-@pytest.fixture(params=sorted(MAKERS))
-def make(request: pytest.FixtureRequest) -> Make:
-    return MAKERS[request.param]
+@asynccontextmanager
+async def opener(name: str) -> AsyncIterator[Open]:
+    """What opens the bus called `name` for a test."""
+    clock = ManualClock()
+    async with Opener(WITH_LOSSY, name, clock) as adapters:
+
+        async def open_bus(generation: str = "gen", **bounds: float) -> BusInTest:
+            settings = {"history_size": SIZE, "history_ttl_s": TTL_S, **bounds}
+            return BusInTest(await adapters.open(generation, **settings), clock)
+
+        yield open_bus
+
+
+@pytest.fixture(params=sorted(WITH_LOSSY))
+async def open_bus(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    async with opener(request.param) as open_bus:
+        yield open_bus
 
 
 @pytest.fixture
-def tested(make: Make) -> BusInTest:
-    return BusInTest(make)
+async def tested(open_bus: Open) -> BusInTest:
+    return await open_bus()
+
+
+@pytest.fixture(params=sorted(BUSES))
+async def tested_here(request: pytest.FixtureRequest) -> AsyncIterator[BusInTest]:
+    """A bus whose sinks get a batch before `publish` returns."""
+    async with opener(request.param) as open_bus:
+        yield await open_bus()
 
 
 async def test_offsets_count_from_one_in_each_topic(tested: BusInTest) -> None:
@@ -180,8 +194,8 @@ async def test_a_position_that_never_was_is_incomplete(tested: BusInTest, offset
     assert await tested.bus.history("a", Position("other", 1), 10) == ([], top, False)
 
 
-async def test_a_forgotten_topic_comes_back_under_a_new_epoch(make: Make) -> None:
-    tested = BusInTest(make, topics_max=2)
+async def test_a_forgotten_topic_comes_back_under_a_new_epoch(open_bus: Open) -> None:
+    tested = await open_bus(topics_max=2)
     (first,) = await tested.publish("a/1")
     await tested.publish("b/1")
     awaited = await tested.bus.top("c")
@@ -197,8 +211,8 @@ async def test_a_forgotten_topic_comes_back_under_a_new_epoch(make: Make) -> Non
 BODY = "x" * 500
 
 
-async def test_bytes_are_bounded_and_the_topic_unused_longest_gives_way_first(make: Make) -> None:
-    tested = BusInTest(make, history_bytes=4000)
+async def test_bytes_are_bounded_and_the_topic_unused_longest_gives_way_first(open_bus: Open) -> None:
+    tested = await open_bus(history_bytes=4000)
     (quiet,) = await tested.publish(f"quiet/{BODY}")
     for number in range(20):
         await tested.clock.advance(0.1)
@@ -212,8 +226,8 @@ async def test_bytes_are_bounded_and_the_topic_unused_longest_gives_way_first(ma
     assert await tested.publish("quiet/again") == [Position(quiet.epoch, 2)]
 
 
-async def test_one_topic_that_is_too_heavy_alone_keeps_its_newest(make: Make) -> None:
-    tested = BusInTest(make, history_bytes=2500)
+async def test_one_topic_that_is_too_heavy_alone_keeps_its_newest(open_bus: Open) -> None:
+    tested = await open_bus(history_bytes=2500)
     await tested.publish(*(f"a/{n}{BODY}" for n in range(SIZE)))
     kept = await tested.bodies("a")
     assert 1 <= len(kept) < SIZE
@@ -224,8 +238,8 @@ async def test_one_topic_that_is_too_heavy_alone_keeps_its_newest(make: Make) ->
     assert len(tested.seen) == SIZE + 1, "live messages are not concerned"
 
 
-async def test_a_multitude_of_topics_leaves_no_more_behind_than_the_bound(make: Make) -> None:
-    tested = BusInTest(make, topics_max=100)
+async def test_a_multitude_of_topics_leaves_no_more_behind_than_the_bound(open_bus: Open) -> None:
+    tested = await open_bus(topics_max=100)
     await tested.publish("hot/1")
     for start in range(0, 20_000, 100):
         await tested.publish("hot/again", *(f"account:{start + n}/x" for n in range(100)))
@@ -233,17 +247,17 @@ async def test_a_multitude_of_topics_leaves_no_more_behind_than_the_bound(make: 
     assert set(tested.bus.topics()) >= {f"account:{n}" for n in range(19_901, 20_000)}
 
 
-async def test_without_history_every_position_but_the_newest_is_gone(make: Make) -> None:
-    tested = BusInTest(make, history_size=0)
+async def test_without_history_every_position_but_the_newest_is_gone(open_bus: Open) -> None:
+    tested = await open_bus(history_size=0)
     first, top = await tested.publish("a/1", "a/2")
     assert await tested.bodies("a") == []
     assert await tested.bus.history("a", top, 10) == ([], top, True)
     assert not (await tested.bus.history("a", first, 10)).complete
 
 
-async def test_another_process_never_has_an_epoch_of_this_one(make: Make) -> None:
+async def test_another_process_never_has_an_epoch_of_this_one(open_bus: Open) -> None:
     async def first_position(generation: str) -> tuple[Bus, Position]:
-        bus = make(BusSettings(), ManualClock(), generation)
+        bus = (await open_bus(generation)).bus
         (position,) = await answered(await bus.claim("ingest"), [publication("a/1")])
         await settle()
         return bus, position
@@ -296,8 +310,8 @@ async def test_a_batch_from_long_ago_is_refused_because_nobody_knows_whether_it_
     assert await tested.bodies("a") == ["1"]
 
 
-async def test_publishing_until_an_answer_comes_appends_the_batch_once(make: Make) -> None:
-    tested = BusInTest(make)
+async def test_publishing_until_an_answer_comes_appends_the_batch_once(open_bus: Open) -> None:
+    tested = await open_bus()
     writer = await tested.writer("ingest")
     if isinstance(tested.bus, LossyBus):
         tested.bus.faults.extend(["answer lost", "request late", "request lost", "answer lost"])
@@ -419,8 +433,8 @@ async def test_a_new_epoch_reaches_sinks_without_a_message_and_between_the_right
     assert heard == [b"1", Change("new_epoch", ["a"]), b"2"]
 
 
-async def test_topics_that_are_forgotten_are_reported_to_who_wants_them(make: Make) -> None:
-    tested, heard = BusInTest(make, topics_max=2), list[Change]()
+async def test_topics_that_are_forgotten_are_reported_to_who_wants_them(open_bus: Open) -> None:
+    tested, heard = await open_bus(topics_max=2), list[Change]()
     tested.bus.subscribe(lambda messages: None, kinds=("account",), changed=heard.append)
     await tested.publish("account:1/x", "slots/x")
     await tested.publish("account:2/x", "slots/x")
@@ -499,9 +513,8 @@ async def test_a_message_that_a_sink_gets_is_in_the_view(tested: BusInTest) -> N
     assert tops == [(1, 2), (2, 2), (3, 3)]
 
 
-@pytest.mark.parametrize("name", sorted(BUSES))
-async def test_in_one_process_a_slow_sink_slows_the_publisher_and_loses_nothing(name: str) -> None:
-    tested, heard = BusInTest(registered(name)), list[str]()
+async def test_in_one_process_a_slow_sink_slows_the_publisher_and_loses_nothing(tested_here: BusInTest) -> None:
+    tested, heard = tested_here, list[str]()
 
     def slow(batch: Sequence[Message]) -> None:
         heard.extend(f"sink {message.offset}" for message in batch)
@@ -513,9 +526,10 @@ async def test_in_one_process_a_slow_sink_slows_the_publisher_and_loses_nothing(
     assert heard == ["sink 1", "published", "sink 2", "published", "sink 3", "published"]
 
 
-@pytest.mark.parametrize("name", sorted(BUSES))
-async def test_in_one_process_a_sink_that_raises_hurts_no_other_and_repeats_nothing(name: str) -> None:
-    tested = BusInTest(registered(name))
+async def test_in_one_process_a_sink_that_raises_hurts_no_other_and_repeats_nothing(
+    tested_here: BusInTest,
+) -> None:
+    tested = tested_here
 
     def broken(batch: Sequence[Message]) -> None:
         raise RuntimeError("sink bug")
@@ -560,13 +574,16 @@ class Truth(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.now = self.runner.run
-        self.tested = BusInTest(self.make, topics_max=3, history_bytes=1200)
+        self.opener = opener(self.name)
+        open_bus = self.now(self.opener.__aenter__())
+        self.tested = self.now(open_bus(topics_max=3, history_bytes=1200))
         self.log: dict[tuple[str, str], list[str]] = {}  # (topic, epoch) → all bodies ever appended, in order
         self.count = 0
 
-    make: Make
+    name: str
 
     def teardown(self) -> None:
+        self.now(self.opener.__aexit__(None, None, None))
         self.runner.close()
 
     @rule(topics=st.lists(TOPICS, max_size=8))
@@ -612,10 +629,8 @@ class Truth(RuleBasedStateMachine):
         assert seen == self.log
 
 
-@pytest.mark.parametrize("name", sorted(MAKERS))
+@pytest.mark.parametrize("name", sorted(WITH_LOSSY))
 def test_received_or_declared(name: str) -> None:
-    class OfThisBus(Truth):
-        make = staticmethod(MAKERS[name])
-
-    OfThisBus.TestCase.settings = hypothesis_settings(max_examples=examples(60), stateful_step_count=30)
-    OfThisBus.TestCase("runTest").runTest()
+    machine: Any = type("OfThisBus", (Truth,), {"name": name})
+    machine.TestCase.settings = hypothesis_settings(max_examples=examples(60), stateful_step_count=30)
+    machine.TestCase("runTest").runTest()

@@ -46,7 +46,7 @@ async def test_the_python_program() -> None:
 
 async def test_the_programs_that_notify_and_that_are_notified() -> None:
     send, listen = programs(HOW_TO.with_name("notify-users.md"), "python")
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings())
     async with run_gateway(inbox=inbox) as running:
         sending, listening = [
             await asyncio.create_subprocess_exec(

@@ -125,7 +125,7 @@ async def test_the_conversations_happen(conversation: str) -> None:
     by_default = msgspec.structs.replace(HS256, leeway_s=AuthSettings().leeway_s)
     auth, clock = (by_default, ManualClock()) if '"type":"auth"' in conversation else (None, SystemClock())
     head = Head(447200020, 447200010, 180)
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings())
     users = inbox if "user:42" in conversation else None
     async with run_gateway(bus, head=lambda: head, auth=auth, clock=clock, inbox=users, **beats) as running:
         await play(running, conversation, inbox)

@@ -81,7 +81,7 @@ async def test_a_filtered_snapshot_has_only_items_that_pass(open_client: Maker) 
 
 
 async def test_an_acknowledged_user_message_does_not_come_again(open_client: Maker) -> None:
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings())
     async with run_gateway(inbox=inbox) as running:
         await send(running, n=1)
         wanted = Wanted(f"{url_of(running)}?user_id=42", "user:42")

@@ -153,7 +153,7 @@ class Service:
             orders = None
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, context, self._registers)
-            inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
+            inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
