@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from headrace.adapters import Context, Register
-from headrace.bus import BusSettings
+from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
@@ -81,6 +81,12 @@ class OwnBus(MemoryBus):
         cls.opened.append(settings)
         context.tasks.start("bus", "listen", asyncio.Event().wait)
         return cls(settings, context.clock, context.generation)
+
+
+class SharedBus(OwnBus):
+    """A bus that other processes may be on."""
+
+    shared = True
 
 
 class OwnCacheSettings(CacheSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -176,7 +182,7 @@ def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE")}
     usual = {
         "SERVER_PORT": "0",
-        "TRANSACTION_LISTENER_ENABLED": "false",
+        **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),
         "OWN_PAYS": "7",
         "OWN_WALLET": "w",
         "ORDERS_ENABLED": "true",
@@ -230,6 +236,52 @@ async def test_a_bus_and_a_cache_with_settings_of_their_own_are_used(tmp_path: P
     (bus,), (cache,) = OwnBus.opened, OwnCache.opened
     assert (bus.server, bus.history_size, bus.kind) == ("there", 7, "own")
     assert isinstance(cache, OwnCacheSettings)
+
+
+@pytest.mark.parametrize(
+    ("shared", "env", "lanes"),
+    [
+        (True, {}, ["broadcasts", "orders"]),
+        (True, {"TRANSACTION_LISTENER_ENABLED": "true", "SOURCES": "own"}, ["broadcasts", "ingest", "orders"]),
+        (True, {"BUS_LANES": "orders"}, ["orders"]),
+        (True, {"TRANSACTION_LISTENER_ENABLED": "true", "SOURCES": "own", "BUS_LANES": "broadcasts"}, ["broadcasts"]),
+        (False, {}, ["broadcasts", "ingest", "orders"]),
+        (False, {"BUS_LANES": "ingest"}, ["ingest"]),
+    ],
+)
+async def test_a_process_claims_the_lanes_of_its_settings_and_serves_without_the_others(
+    tmp_path: Path, shared: bool, env: dict[str, str], lanes: list[str]
+) -> None:
+    buses = Register[Bus]("bus", {"own": f"{__name__}:{'SharedBus' if shared else 'OwnBus'}"})
+    config = await asyncio.to_thread(partial(config_of, tmp_path, BUS_KIND="own", ORDER_CHAIN="own", **env))
+    service = await asyncio.to_thread(partial(Service, config, registers=OWN._replace(buses=buses)))
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        serving = tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        assert sorted(service.writers) == lanes
+        source = service.health.components().get("source")
+        others = source is not None and source.ready and "another process" in source.detail
+        assert others == ("ingest" not in lanes)
+        stop.set()
+        await serving
+
+
+async def test_switching_the_stream_on_is_refused_where_another_process_publishes_updates(tmp_path: Path) -> None:
+    buses = Register[Bus]("bus", {"own": f"{__name__}:SharedBus"})
+    env = {"BUS_KIND": "own", "ORDER_CHAIN": "own"}
+    config = await asyncio.to_thread(partial(config_of, tmp_path, "[features]\nstream = false\n", **env))
+    service = await asyncio.to_thread(partial(Service, config, registers=OWN._replace(buses=buses)))
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        serving = tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        await asyncio.to_thread((tmp_path / "headrace.toml").write_text, "[features]\nstream = true\n")
+        change = config.reload(await asyncio.to_thread(config.read))
+        assert not change.applied
+        assert [error.key for error in change.errors] == ["features.stream"]
+        stop.set()
+        await serving
 
 
 async def test_the_store_and_the_inbox_of_the_registers_are_opened_with_their_sections(tmp_path: Path) -> None:

@@ -9,12 +9,23 @@ from headrace.adapters import Register
 from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
+Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
+"""The topics that one writer publishes on; `lanes.lane_of` names the lane of a topic."""
+
 
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
 
     kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
 
+    lanes: Annotated[
+        tuple[Lane, ...],
+        Setting(
+            "lanes that this process publishes on, each of which one process on a bus can; `ingest` is left out on a"
+            " shared bus while the stream is off at the start",
+            env=("BUS_LANES",),
+        ),
+    ] = ("ingest", "orders", "broadcasts")
     history_size: Annotated[
         int, msgspec.Meta(ge=0, le=1_000_000), Setting("messages kept per topic", env=("BUS_HISTORY_SIZE",))
     ] = 1_000
@@ -33,9 +44,6 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
     ] = 50_000
 
-
-Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
-"""The topics that one writer publishes on; `lanes.lane_of` names the lane of a topic."""
 
 Sink: TypeAlias = Callable[[Sequence[Message]], None]
 """Gets live messages in batches, on the event loop; must be quick, must not raise, and must not keep the sequence.
@@ -135,6 +143,10 @@ class Bus(Protocol):
     Slow consumers: there is no queue here. A slow sink slows the view, and loses nothing; patience with slow clients
     is the sink's own affair.
     """
+
+    @property
+    def shared(self) -> bool:
+        """Return whether other processes may be on this bus."""
 
     async def claim(self, lane: Lane, token: int | None = None) -> Writer:
         """Become the writer of a lane. The token comes from the lease that makes this process the writer.

@@ -61,6 +61,7 @@ class MemoryBus(ViewedBus):
 
     Settings = BusSettings
     SECTION = "bus"
+    shared = False
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         super().__init__(settings, clock, generation)

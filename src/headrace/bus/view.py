@@ -350,6 +350,8 @@ def _hand_over(sink: Callable[[Sequence[Message]], None], pending: list[Message]
 class ViewedBus:
     """The half of every `Bus` that answers from this process's view."""
 
+    shared = True
+
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         self._view = View(settings, clock, generation)
         self._closed = False
