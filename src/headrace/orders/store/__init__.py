@@ -139,10 +139,12 @@ class Store(Protocol):
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
+        With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit; with `steps`, the first
+        steps of the worker that claims it are taken as well. None of them is taken for an order that is not claimed.
 
         A known key gives the order that was made under the key, at any time before; the other keys name that order too
         from then on. Raises OrderRefused: 422 when a key is known with another `fingerprint`; `refusal`, if given, when
