@@ -371,6 +371,16 @@ async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: St
     assert await store.cancel("none", None) is None
 
 
+async def test_an_order_that_is_being_built_is_cancelled_at_once(store: Store) -> None:
+    await place(store, "a")
+    building = store.apply_later(await claim_one(store), Change(kind=EventKind.QUOTED))
+    cancelled = await store.cancel("a", "u")
+    assert cancelled is not None
+    assert (cancelled.requested, cancelled.order.status) == (False, OrderStatus.CANCELLED)
+    with pytest.raises(LeaseLost):
+        await store.apply(building, Change(kind=EventKind.JOURNALED, attempt=attempt_of(building)))
+
+
 async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
