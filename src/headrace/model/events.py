@@ -50,6 +50,31 @@ class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
         return dict(zip((*self.names, *extra), self.keys, strict=False))
 
 
+class EventBody(NamedTuple):
+    """Body of an event's message: `data` is where its data begins, `fields` and `end` are those of its fields.
+
+    What stands before `data` and after the fields' object is the same in all messages of the event.
+    """
+
+    text: bytes
+    data: int
+    fields: int
+    end: int
+
+    @property
+    def fields_json(self) -> bytes:
+        """The event's fields as a JSON object."""
+        return self.text[self.fields : self.end]
+
+    def with_data(self, opening: bytes) -> bytes:
+        """Return the body of another message of the event, whose data begin so and end with the fields."""
+        return b"%b%b%b" % (self.text[: self.data], opening, self.text[self.fields :])
+
+    def with_all(self, data: bytes) -> bytes:
+        """Return the body of another message of the event with other data."""
+        return b"%b%b%b" % (self.text[: self.data], data, self.text[self.end + 1 :])
+
+
 class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One account's data under its program's layout; native values as in DecodedEvent."""
 
