@@ -67,7 +67,7 @@ class MessageBuilder:
     """
 
     def __init__(self, programs: Programs, forks: Forks, feeds: FeedTopics) -> None:
-        self._programs, self._forks, self._feeds = programs, forks, feeds
+        self.programs, self._forks, self._feeds = programs, forks, feeds
         self._topics: dict[str, ProgramTopics] = {}
         self._sent = Undecided[Sent]()
         self._owed: dict[int, dict[str, None]] = {}  # slot → topics whose promote waits for a proof
@@ -170,7 +170,7 @@ class MessageBuilder:
 
     def name_of(self, program_id: str) -> tuple[str, bool]:
         """Return a program's name, or its id, and whether there is an IDL."""
-        program = self._programs.by_id.get(program_id)
+        program = self.programs.by_id.get(program_id)
         return (program_id, False) if program is None else (program.name, True)
 
     def topics_of(self, program: str) -> ProgramTopics:
@@ -226,14 +226,14 @@ class _TransactionMessages:
             self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
 
     def _transaction(self, fact: TransactionSeen) -> None:
-        text, shared = self._text, b""
+        text, programs, shared = self._text, self._builder.programs, b""
         head, tail = text.around_whole(truncated=fact.truncated)
         for program_id in fact.program_ids:
             name, has_idl = self._builder.name_of(program_id)
             if has_idl:
-                body = shared = shared or head + transaction_data(fact, text, None) + tail
+                body = shared = shared or head + transaction_data(fact, text, None, programs) + tail
             else:
-                body = head + transaction_data(fact, text, program_id) + tail
+                body = head + transaction_data(fact, text, program_id, programs) + tail
             self._publish(self._builder.topics_of(name).tx, fact.event_id, body)
 
     def _around(self, seen: EventSeen) -> tuple[bytes, bytes]:

@@ -1,5 +1,6 @@
 """What decoders give and what the bus carries."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -29,19 +30,24 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     truncated: bool = False
 
 
-class DecodedInstruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One instruction with names: `accounts` maps the IDL's account names to keys; further keys are `remaining_<n>`.
+class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
+    """One instruction with the names of its program, of itself and of its accounts.
 
-    `name` is None where the program or the discriminator is unknown; then `args` is `{"data": <base58>}`.
+    `name` is None where the program or the discriminator is unknown. `names` are the IDL's for the first of `keys`.
     """
 
     program: str
     program_id: str
     name: str | None
     path: tuple[int, ...]
-    accounts: dict[str, str]
-    args: dict[str, Any]
-    leftover: int = 0
+    names: Sequence[str]
+    keys: tuple[str, ...]
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Map the names to keys; further keys are `remaining_<n>`."""
+        extra = [f"remaining_{n}" for n in range(len(self.keys) - len(self.names))]
+        return dict(zip((*self.names, *extra), self.keys, strict=False))
 
 
 class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
