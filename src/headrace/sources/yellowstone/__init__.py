@@ -1,0 +1,1 @@
+"""Yellowstone gRPC as a source."""
