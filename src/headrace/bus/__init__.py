@@ -72,11 +72,13 @@ class Batch(NamedTuple):
     """Publications of one lane that are appended together or not at all.
 
     `id` is unique among the batches of one writer. With `new_epoch` every topic of the lane begins a new epoch first.
+    `positions`: the writer asks for the position of each message, which few need.
     """
 
     id: int
     publications: Sequence[Publication]
     new_epoch: bool = False
+    positions: bool = False
 
 
 class History(NamedTuple):
@@ -98,11 +100,11 @@ class Writer(Protocol):
     def lane(self) -> Lane:
         """The lane that was claimed."""
 
-    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False) -> Batch:
+    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
         """Return a batch of this writer under an id of its own. Nothing is published yet."""
 
-    async def publish(self, batch: Batch) -> list[Position]:
-        """Append the batch; return the position of each publication.
+    async def publish(self, batch: Batch) -> Sequence[Position]:
+        """Append the batch; return the position of each publication on each of its topics, if the batch asks.
 
         Raises TransientError when the answer is unknown: the batch may have been appended, now or later. Publish the
         same batch again then: a batch that was appended is answered with its first positions and appends nothing, as
@@ -127,7 +129,10 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """Every topic is a log: offsets count from 1 without a hole within an epoch.
 
-    A message is carried as it was published, body and label; neither is looked at.
+    A message is carried as it was published, body and label; neither is looked at. A publication on several topics is
+    one message of each, with one body, in the order of its topics.
+    Handles: of one topic any number may be in use, on any number of buses. One whose topic was forgotten, or began a
+    new epoch, publishes on the topic that has the name now.
     Lanes: a topic belongs to one lane, and a lane has one writer. A writer whose lane was claimed with a greater token
     is refused, wherever that happened.
     Order: the batches of a writer are appended in the order in which they are first answered, each in its own order.

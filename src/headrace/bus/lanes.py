@@ -40,13 +40,14 @@ async def publish_until_answered(
     clock: Clock,
     *,
     new_epoch: bool = False,
+    positions: bool = False,
     on_trouble: Callable[[TransientError], None] = lambda _: None,
-) -> list[Position]:
+) -> Sequence[Position]:
     """Publish one batch, again and again while the bus is away; the batch is appended once.
 
     `on_trouble` gets each failure. Raises FencedError when another writer has the lane.
     """
-    batch = writer.batch(publications, new_epoch=new_epoch)
+    batch = writer.batch(publications, new_epoch=new_epoch, positions=positions)
     backoff = Backoff(initial_s=0.05, max_s=5.0)
     while True:
         try:
