@@ -23,26 +23,27 @@ Kind = Literal["event", "account", "instruction"]
 
 
 class DecodedPart(NamedTuple):
-    """One decoded event or instruction. `leftover` is the number of bytes after the layout's end.
-
-    `account_forms` are an instruction's account names: the IDL's order first, then other orders that it has.
-    """
+    """One decoded event or instruction. `leftover` is the number of bytes after the layout's end."""
 
     program: str
     name: str
     data: dict[str, Any]
     leftover: int
     layout: Layout
+
+
+class InstructionNames(NamedTuple):
+    """Name of an instruction; `account_forms` are names of its accounts, the IDL's order first, then other orders."""
+
+    name: str
     account_forms: tuple[tuple[str, ...], ...] = ()
 
-    def account_names(self, count: int) -> list[str]:
-        """Return names for `count` accounts.
-
-        They are those of the form with that many, else the IDL's; extra ones are `remaining_0`, ….
-        """
-        names = next((form for form in self.account_forms if len(form) == count), None)
-        names = names if names is not None else self.account_forms[0] if self.account_forms else ()
-        return [*names[:count], *(f"remaining_{i}" for i in range(count - len(names)))]
+    def of_accounts(self, count: int) -> tuple[str, ...]:
+        """Return the names of the form with `count` accounts, else the IDL's."""
+        for form in self.account_forms:
+            if len(form) == count:
+                return form
+        return self.account_forms[0] if self.account_forms else ()
 
 
 class Counts(msgspec.Struct):
@@ -194,14 +195,22 @@ class Program:
         """Decode instruction data. None (and counted) if unknown."""
         return self._part(self._instructions, data)
 
+    def instruction_names(self, data: bytes) -> InstructionNames | None:
+        """Return the names in an instruction, without decoding its arguments. None (and counted) if unknown."""
+        found = self._instructions.find(data)
+        if found is None:
+            return None
+        self._instructions.counts.decoded += 1
+        return InstructionNames(found[0].name, found[2])
+
     def _part(self, table: _Table, data: bytes) -> DecodedPart | None:
         found = table.find(data)
         if found is None:
             return None
-        layout, start, forms = found
+        layout, start, _ = found
         fields, leftover = layout.decode(data, start)
         table.count(leftover)
-        return DecodedPart(self.name, layout.name, fields, leftover, layout, forms)
+        return DecodedPart(self.name, layout.name, fields, leftover, layout)
 
     def account(self, data: bytes) -> DecodedAccount | None:
         """Decode account data. Spare zero bytes at the end are allocation, not data, and are no leftover."""

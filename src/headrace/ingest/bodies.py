@@ -10,12 +10,14 @@ from typing import Final
 import msgspec
 import pybase64
 
+from headrace.decoders.instructions import arguments_of
+from headrace.decoders.registry import Programs
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
-from headrace.model.events import DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedEvent
 from headrace.model.facts import AccountChanged, EventSeen, Gap, Origin, TokenCreated, TransactionSeen
 from headrace.model.keys import WSOL_MINT
 from headrace.model.trades import Derived, Trade, token_id_of
-from headrace.model.updates import Commitment, SlotStatus
+from headrace.model.updates import Commitment, SlotStatus, TransactionUpdate
 
 json_text: Final = msgspec.json.Encoder().encode
 
@@ -112,11 +114,30 @@ def created_data(created: TokenCreated) -> bytes:
     )
 
 
-def transaction_data(fact: TransactionSeen, text: TransactionText, raw_program: str | None) -> bytes:
+class _Shown(msgspec.Struct, frozen=True, gc=False):
+    """Instruction as the messages of its transaction show it."""
+
+    program: str
+    name: str | None
+    path: tuple[int, ...]
+    accounts: tuple[str, ...]
+
+
+def transaction_data(
+    fact: TransactionSeen, text: TransactionText, raw_program: str | None, programs: Programs
+) -> bytes:
     """Return the data of a transaction.
 
     `raw_program` is a program without an IDL: its instructions come with their data, and the log lines too.
     """
+    instructions: Sequence[object] = [_Shown(i.program, i.name, i.path, i.keys) for i in fact.instructions]
+    if raw_program is not None and isinstance(fact.update, TransactionUpdate):
+        instructions = [
+            {**msgspec.structs.asdict(shown), **arguments_of(each, programs)}
+            if isinstance(shown, _Shown) and each.program_id == raw_program
+            else shown
+            for shown, each in zip(instructions, fact.update.instructions, strict=True)
+        ]
     events = b",".join(
         [
             b'{"program":%b,"name":%b,"via":"%b","path":[%b]}'
@@ -129,19 +150,9 @@ def transaction_data(fact: TransactionSeen, text: TransactionText, raw_program: 
         json_text(fact.update.err),
         text.version,
         events,
-        json_text([_instruction(i, raw=i.program_id == raw_program) for i in fact.instructions]),
+        json_text(instructions),
         b"" if raw_program is None else b',"logs":' + json_text(fact.update.logs),
     )
-
-
-def _instruction(instruction: DecodedInstruction, *, raw: bool) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "program": instruction.program,
-        "name": instruction.name,
-        "path": instruction.path,
-        "accounts": [*instruction.accounts.values()],
-    }
-    return {**shown, **instruction.args} if raw else shown
 
 
 def account_body(fact: AccountChanged) -> bytes:

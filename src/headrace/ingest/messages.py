@@ -67,7 +67,7 @@ class MessageBuilder:
     """
 
     def __init__(self, programs: Programs, forks: Forks, feeds: FeedTopics) -> None:
-        self._programs, self._forks, self._feeds = programs, forks, feeds
+        self.programs, self._forks, self._feeds = programs, forks, feeds
         self._topics: dict[str, ProgramTopics] = {}
         self._sent = Undecided[Sent]()
         self._owed: dict[int, dict[str, None]] = {}  # slot → topics whose promote waits for a proof
@@ -90,11 +90,11 @@ class MessageBuilder:
                 publications += self._account(each)
             elif isinstance(each, SlotChanged):
                 body = slot_body(each.slot, each.status, each.parent, each.source)
-                publications.append(Publication(SLOTS_TOPIC, "event", body))
+                publications.append(Publication.on(SLOTS_TOPIC, "event", body))
             elif isinstance(each, GapDeclared):
                 feeds, body = self._feeds, gap_body(each.gap)
                 topics = feeds.of(each.feed) if each.program is None else feeds.of_meaning(each.program)
-                publications += [Publication(topic, "gap", body) for topic in topics]
+                publications += [Publication.on(topic, "gap", body) for topic in topics]
             elif isinstance(each, DECISIONS):
                 publications += self._settle(each)
         if transaction is not None:
@@ -113,7 +113,7 @@ class MessageBuilder:
             body = derived_body(each, event_id, commitment)
             label = Label(each.key, event_id, place.slot, commitment != "processed")
             topics = (each.topic, each.single)
-            publications += [Publication(topic, "event", body, label) for topic in topics]
+            publications += [Publication.on(topic, "event", body, label) for topic in topics]
             if commitment == "processed":
                 unproven = place.signature if self._sent.is_unproven(place.slot, place.signature) else ""
                 self._sent.add(place.slot, [(topic, event_id) for topic in topics], unproven)
@@ -127,7 +127,7 @@ class MessageBuilder:
         label = Label(update.pubkey, event_id, update.slot, origin.certain)
         topics = (self.topics_of(fact.program).accounts, f"account:{update.pubkey}")
         self._note(origin, [(topic, event_id) for topic in topics], topics[1:])
-        return [Publication(topic, "event", body, label) for topic in topics]
+        return [Publication.on(topic, "event", body, label) for topic in topics]
 
     def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[str]) -> None:
         """Remember what a later decision or gap must know of these messages."""
@@ -148,7 +148,7 @@ class MessageBuilder:
             for topic, event_id in sent:
                 topics.setdefault(topic, []).append(event_id)
             records += [
-                Publication(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
+                Publication.on(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
                 for topic, ids in topics.items()
             ]
         owed = self._owed.pop(slot, {})
@@ -160,7 +160,7 @@ class MessageBuilder:
     def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
         """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
         body, label = promote_body(slot, "confirmed"), Promotion(slot)
-        promoted = [Publication(topic, "promote", body, label) for topic in owed if topic not in waiting]
+        promoted = [Publication.on(topic, "promote", body, label) for topic in owed if topic not in waiting]
         left = {topic: None for topic in owed if topic in waiting}
         if left and slot in self._sent:
             if len(self._owed) >= SLOTS_KEPT:
@@ -170,7 +170,7 @@ class MessageBuilder:
 
     def name_of(self, program_id: str) -> tuple[str, bool]:
         """Return a program's name, or its id, and whether there is an IDL."""
-        program = self._programs.by_id.get(program_id)
+        program = self.programs.by_id.get(program_id)
         return (program_id, False) if program is None else (program.name, True)
 
     def topics_of(self, program: str) -> ProgramTopics:
@@ -226,14 +226,14 @@ class _TransactionMessages:
             self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
 
     def _transaction(self, fact: TransactionSeen) -> None:
-        text, shared = self._text, b""
+        text, programs, shared = self._text, self._builder.programs, b""
         head, tail = text.around_whole(truncated=fact.truncated)
         for program_id in fact.program_ids:
             name, has_idl = self._builder.name_of(program_id)
             if has_idl:
-                body = shared = shared or head + transaction_data(fact, text, None) + tail
+                body = shared = shared or head + transaction_data(fact, text, None, programs) + tail
             else:
-                body = head + transaction_data(fact, text, program_id) + tail
+                body = head + transaction_data(fact, text, program_id, programs) + tail
             self._publish(self._builder.topics_of(name).tx, fact.event_id, body)
 
     def _around(self, seen: EventSeen) -> tuple[bytes, bytes]:
@@ -242,7 +242,7 @@ class _TransactionMessages:
         return self._frame
 
     def _publish(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
-        self._publications.append(Publication(topic, "event", body, label))
+        self._publications.append(Publication.on(topic, "event", body, label))
         self.sent.append((topic, event_id))
 
     def _publish_single(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:

@@ -16,7 +16,7 @@ from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS, Extent, Standin
 from headrace.ingest.known import UNKNOWN, Mints, Pools
 from headrace.ingest.trades import is_repeated, on_behalf, trade_of
 from headrace.model.errors import BadInputError
-from headrace.model.events import DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedEvent, NamedInstruction
 from headrace.model.facts import EventSeen, News, Origin, TokenCreated, Traded, TransactionSeen
 from headrace.model.trades import Trade
 from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
@@ -146,10 +146,10 @@ class TransactionReader:
         """
         whole = update if isinstance(update, TransactionUpdate) else None
         reading = _Reading(self, update, whole, commitment, answered)
-        instructions: Sequence[DecodedInstruction] = ()
+        instructions: Sequence[NamedInstruction] = ()
         if whole is not None:
             instructions = instructions_of(whole, self.programs)
-            reading.accounts = {instruction.path: instruction.accounts for instruction in instructions}
+            reading.instructions = {instruction.path: instruction for instruction in instructions}
             reading.mints = {
                 held.account: held.mint for held in (*whole.pre_token_balances, *whole.post_token_balances)
             }
@@ -181,7 +181,7 @@ class TransactionReader:
         parts: int,
         origin: Origin,
         events: Sequence[DecodedEvent],
-        instructions: Sequence[DecodedInstruction],
+        instructions: Sequence[NamedInstruction],
     ) -> TransactionSeen:
         """Return the transaction itself, for each of its programs that has events, and for the key of its feed."""
         program_ids = self._programs_of(events, instructions)
@@ -211,7 +211,7 @@ class TransactionReader:
         recent = self._recent.get((update.slot, update.signature, parts))
         if recent is None or recent.update.logs != update.logs:
             events: Sequence[DecodedEvent] = events_of(update, self.programs)
-            instructions: Sequence[DecodedInstruction] = ()
+            instructions: Sequence[NamedInstruction] = ()
             if isinstance(update, TransactionUpdate):
                 instructions = instructions_of(update, self.programs)
         else:
@@ -220,9 +220,7 @@ class TransactionReader:
             return None
         return _transaction(update, parts, _origin(update, commitment), events, instructions, (key,))
 
-    def _programs_of(
-        self, events: Iterable[DecodedEvent], instructions: Iterable[DecodedInstruction]
-    ) -> dict[str, None]:
+    def _programs_of(self, events: Iterable[DecodedEvent], instructions: Iterable[NamedInstruction]) -> dict[str, None]:
         """Return a set that keeps its order."""
         program_ids = {event.program_id: None for event in events}
         program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
@@ -233,7 +231,7 @@ class _Reading:
     """One view of a transaction while its events are read."""
 
     __slots__ = (
-        "_answered", "_awaited", "_mints", "_pools", "_prefix", "accounts", "drafts", "found", "mints", "origin",
+        "_answered", "_awaited", "_mints", "_pools", "_prefix", "drafts", "found", "instructions", "mints", "origin",
         "update", "whole",
     )  # fmt: skip
 
@@ -249,7 +247,7 @@ class _Reading:
         self.update, self.whole, self._answered = update, whole, answered
         self.origin = _origin(update, commitment)
         self._prefix = f"{update.slot}:{update.signature}:"
-        self.accounts: Mapping[tuple[int, ...], Mapping[str, str]] = {}
+        self.instructions: Mapping[tuple[int, ...], NamedInstruction] = {}
         self.mints: Mapping[str, str] = {}
         self.found = Found()
         self.drafts: list[_Draft] = []
@@ -278,7 +276,10 @@ class _Reading:
             return extent
 
     def _scene(self, event: DecodedEvent) -> Scene:
-        return Scene(self.accounts.get(event.path, {}), self.mints) if self.accounts else _LOGS_ONLY
+        if not self.instructions:
+            return _LOGS_ONLY
+        emitter = self.instructions.get(event.path)
+        return Scene({} if emitter is None else emitter.accounts, self.mints)
 
     def _swap(self, seen: EventSeen, meaning: EventFacts, swap: Swap, extent: Extent) -> Extent:
         """Add the trade. Nothing is added before all that may fail has succeeded."""
@@ -326,7 +327,7 @@ def _transaction(
     parts: int,
     origin: Origin,
     events: Sequence[DecodedEvent],
-    instructions: Sequence[DecodedInstruction],
+    instructions: Sequence[NamedInstruction],
     program_ids: Iterable[str],
 ) -> TransactionSeen:
     event_id, truncated = f"{update.slot}:{update.signature}:tx:0", parts & LOGS == CUT_LOGS

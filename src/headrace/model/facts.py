@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedAccount, DecodedEvent, NamedInstruction
 from headrace.model.trades import Trade
 from headrace.model.updates import (
     AccountUpdate,
@@ -94,7 +94,7 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     origin: Origin
     update: LogsUpdate | TransactionUpdate
     events: Sequence[DecodedEvent]
-    instructions: Sequence[DecodedInstruction]
+    instructions: Sequence[NamedInstruction]
     program_ids: Sequence[str]
     truncated: bool
 

@@ -13,10 +13,11 @@ from headrace.chains import CHAINS, Chain
 from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
-from headrace.inbox import InboxSettings
+from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store import STORES, Store
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
 from headrace.sources.pools import PoolSettings
@@ -44,6 +45,8 @@ class Registers(NamedTuple):
     chains: Register[Chain] = CHAINS
     venues: Register[Venue] = VENUES
     sources: Register[Source] = SOURCES
+    stores: Register[Store] = STORES
+    inboxes: Register[Inbox] = INBOXES
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -110,7 +113,7 @@ class Registers(NamedTuple):
                 register.adapter(name, key=key, origin=str(config.origins[key]))
 
     def _all(self) -> Iterator[Register[Any]]:
-        yield from (self.buses, self.caches, self.chains, self.venues)
+        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes)
 
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""
