@@ -36,7 +36,7 @@ from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.keys import b58encode
 from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate, weight_of
-from headrace.protocol.frames import EventFramer
+from headrace.protocol.frames import event_frame
 from headrace.runtime import garbage
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
@@ -124,12 +124,11 @@ async def measure(frames: Sequence[bytes | AnyUpdate]) -> dict[str, Any]:
     feed = CacheFeed(bus, cache, await cache.claim(), clock, Metrics())
     feeding = asyncio.create_task(feed.run())
     writer = await bus.claim("ingest")
-    framer = EventFramer()
     sent = [0, 0]
 
     def frame_all(messages: Sequence[Message]) -> None:
         sent[0] += len(messages)
-        sent[1] += sum([len(framer(message)) for message in messages])
+        sent[1] += sum([len(event_frame(message)) for message in messages])
 
     bus.subscribe(frame_all, kinds=None)
     wall, cpu = time.perf_counter(), time.process_time()

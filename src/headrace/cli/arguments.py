@@ -133,6 +133,16 @@ def parser() -> Parser:
     )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
+    quote = _command(commands, "quote", "quoting:run", "quote a swap exactly, by the accounts in a file")
+    quote.add_argument("--accounts", type=Path, required=True, metavar="FILE", help="the pool's accounts, as JSON")
+    quote.add_argument(
+        "--venue", required=True, metavar="NAME", help="the pool's program, such as pump or raydium_cpmm"
+    )
+    quote.add_argument("--input", required=True, metavar="MINT", help="the mint that is given")
+    quote.add_argument("--amount", type=_base_units, required=True, metavar="N", help="how much, in base units")
+    quote.add_argument("--exact-out", action="store_true", help="N is what is wanted of the other mint")
+    quote.add_argument("--json", action="store_true", help="one JSON object")
+
     listen = _command(
         commands, "listen", "listening:run", "subscribe to topics of a running server and print what comes"
     )
@@ -204,6 +214,12 @@ def _positive(text: str) -> float:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
+    return int(text)
+
+
+def _base_units(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise argparse.ArgumentTypeError(f"got {text[:50]!r}, expected base units: digits alone, at most 20")
     return int(text)
 
 

@@ -87,11 +87,11 @@ class MessageBuilder:
                 publications += self._account(each)
             elif isinstance(each, SlotChanged):
                 body = slot_body(each.slot, each.status, each.parent, each.source)
-                publications.append(Publication(SLOTS_TOPIC, "event", body))
+                publications.append(Publication.on(SLOTS_TOPIC, "event", body))
             elif isinstance(each, GapDeclared):
                 feeds, body = self._feeds, gap_body(each.gap)
                 topics = feeds.of(each.feed) if each.program is None else feeds.of_meaning(each.program)
-                publications += [Publication(topic, "gap", body) for topic in topics]
+                publications += [Publication.on(topic, "gap", body) for topic in topics]
             elif isinstance(each, DECISIONS):
                 publications += self._settle(each)
         if transaction is not None:
@@ -110,7 +110,7 @@ class MessageBuilder:
             body = derived_body(each, event_id, commitment)
             label = Label(each.key, event_id, place.slot, commitment != "processed")
             topics = (each.topic, each.single)
-            publications += [Publication(topic, "event", body, label) for topic in topics]
+            publications += [Publication.on(topic, "event", body, label) for topic in topics]
             if commitment == "processed":
                 unproven = place.signature if self._sent.is_unproven(place.slot, place.signature) else ""
                 self._sent.add(place.slot, [(topic, event_id) for topic in topics], unproven)
@@ -124,7 +124,7 @@ class MessageBuilder:
         label = Label(update.pubkey, event_id, update.slot, origin.certain)
         topics = (self.topics_of(fact.program).accounts, f"account:{update.pubkey}")
         self._note(origin, [(topic, event_id) for topic in topics], topics[1:])
-        return [Publication(topic, "event", body, label) for topic in topics]
+        return [Publication.on(topic, "event", body, label) for topic in topics]
 
     def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[str]) -> None:
         """Remember what a later decision or gap must know of these messages."""
@@ -145,7 +145,7 @@ class MessageBuilder:
             for topic, event_id in sent:
                 topics.setdefault(topic, []).append(event_id)
             records += [
-                Publication(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
+                Publication.on(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
                 for topic, ids in topics.items()
             ]
         owed = self._owed.pop(slot, {})
@@ -157,7 +157,7 @@ class MessageBuilder:
     def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
         """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
         body, label = promote_body(slot, "confirmed"), Promotion(slot)
-        promoted = [Publication(topic, "promote", body, label) for topic in owed if topic not in waiting]
+        promoted = [Publication.on(topic, "promote", body, label) for topic in owed if topic not in waiting]
         left = {topic: None for topic in owed if topic in waiting}
         if left and slot in self._sent:
             if len(self._owed) >= SLOTS_KEPT:
@@ -233,7 +233,7 @@ class _TransactionMessages:
         )
 
     def _publish(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
-        self._publications.append(Publication(topic, "event", body, label))
+        self._publications.append(Publication.on(topic, "event", body, label))
         self.sent.append((topic, event_id))
 
     def _publish_single(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
