@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from headrace.config import Config, Setting, WrongSettings, load
+from headrace.config import Config, SameAs, Setting, WrongSettings, load
 from headrace.config.kinds import KINDS
 from headrace.config.shapes import RefusedError, Shape
 from tests.config.sections import KEY, SECTIONS, Gate, Node
@@ -183,6 +183,22 @@ def test_expectations_in_words(annotation: Any, words: str) -> None:
 def test_other_types_are_a_mistake_of_the_room(annotation: Any) -> None:
     with pytest.raises(TypeError, match="is not a type that settings can have"):
         Shape.of(annotation)
+
+
+def test_a_field_that_is_the_same_as_another_has_its_value_and_is_shown_there_alone(tmp_path: Path) -> None:
+    class Lender(msgspec.Struct, frozen=True):
+        place: Annotated[str, Setting("place", env=("PLACE",))] = "here"
+
+    class Borrower(msgspec.Struct, frozen=True):
+        own: Annotated[int, Setting("own")] = 1
+        lent: Annotated[str, SameAs("lender.place")] = ""
+
+    sections: dict[str, type[msgspec.Struct]] = {"borrower": Borrower, "lender": Lender}
+    config = load(sections, env={"PLACE": "there"}, dotenv=None, toml=None)
+    assert config.section(Borrower) == Borrower(own=1, lent="there")
+    assert [row.key for row in config.describe()] == ["borrower.own", "lender.place"]
+    with pytest.raises(TypeError, match=r"Borrower\.lent is the same as lender\.place, whose section is not there"):
+        load({"borrower": Borrower}, env={}, dotenv=None, toml=None)
 
 
 def test_a_field_needs_a_setting_and_says_where() -> None:

@@ -1,9 +1,9 @@
 """What every cache in the register must do; a new one is tested by being registered."""
 
 import asyncio
-from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, Protocol, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -11,37 +11,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus import BusSettings
-from headrace.cache import CACHES, Cache, CacheSettings, CacheWriter, Snapshot
+from headrace.cache import CACHES, Cache, CacheWriter, Snapshot
 from headrace.model.errors import FencedError
 from headrace.model.events import Label, Message, MessageKind, Promotion, Publication, Retraction
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.metrics import Metrics
+from tests.contracts.contexts import Opener
 from tests.examples import examples
 from tests.local_bus import LocalBus
 
 TOPIC = "accounts:pump"
 
 
-class Make(Protocol):
-    def __call__(self, settings: CacheSettings, metrics: Metrics) -> Cache: ...
+Open: TypeAlias = "Callable[..., Awaitable[CacheInTest]]"
+
+
+@asynccontextmanager
+async def opener(name: str) -> AsyncIterator[Open]:
+    """What opens the cache called `name` for a test."""
+    async with Opener(CACHES, name) as caches:
+
+        async def open_cache(**bounds: Any) -> CacheInTest:
+            return CacheInTest(await caches.open(**bounds))
+
+        yield open_cache
 
 
 @pytest.fixture(params=sorted(CACHES))
-def make(request: pytest.FixtureRequest) -> Make:
-    return registered(request.param)
-
-
-def registered(name: str) -> Make:
-    module, _, attribute = CACHES[name].partition(":")
-    return cast(Make, getattr(import_module(module), attribute))
+async def open_cache(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    async with opener(request.param) as open_cache:
+        yield open_cache
 
 
 class CacheInTest:
     """A cache, the bus whose messages its writer applies, and a log of these messages."""
 
-    def __init__(self, make: Make, **bounds: Any) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.bus = LocalBus(BusSettings(), ManualClock(), "gen")
-        self.cache = make(CacheSettings(**bounds), Metrics())
+        self.cache = cache
         self.writer: CacheWriter | None = None
         self.log: list[Message] = []
         self.bus.attach(self.log.extend)
@@ -61,11 +67,11 @@ class CacheInTest:
 
     async def retract(self, *event_ids: str, topic: str = TOPIC) -> None:
         body = b'"data":' + msgspec.json.encode({"event_ids": event_ids, "reason": "fork"})
-        await self.publish(Publication(topic, "retract", body, Retraction(event_ids)))
+        await self.publish(Publication.on(topic, "retract", body, Retraction(event_ids)))
 
     async def promote(self, slot: int) -> None:
         body = b'"data":{"slot":"%d","commitment":"confirmed"}' % slot
-        await self.publish(Publication(TOPIC, "promote", body, Promotion(slot)))
+        await self.publish(Publication.on(TOPIC, "promote", body, Promotion(slot)))
 
     async def snapshot(self, topic: str = TOPIC) -> Snapshot:
         found = await self.cache.snapshot(topic)
@@ -79,7 +85,7 @@ class CacheInTest:
 
 def state(topic: str, key: str, event_id: str, slot: int | None = 1, *, sure: bool = False) -> Publication:
     shown = {"event_id": event_id, "data": {"pubkey": key}, "chain": {"slot": str(slot)}}
-    return Publication(topic, "event", msgspec.json.encode(shown)[1:-1], Label(key, event_id, slot, sure))
+    return Publication.on(topic, "event", msgspec.json.encode(shown)[1:-1], Label(key, event_id, slot, sure))
 
 
 def read(message: Message) -> Any:
@@ -96,8 +102,8 @@ def event_ids(messages: Sequence[Message]) -> list[str]:
 
 
 @pytest.fixture
-def tested(make: Make) -> CacheInTest:
-    return CacheInTest(make)
+async def tested(open_cache: Open) -> CacheInTest:
+    return await open_cache()
 
 
 async def test_the_newest_event_of_each_key_is_the_state(tested: CacheInTest) -> None:
@@ -114,13 +120,13 @@ async def test_the_newest_event_of_each_key_is_the_state(tested: CacheInTest) ->
 async def test_topics_without_a_state_and_messages_without_a_label_are_left_alone(tested: CacheInTest) -> None:
     await tested.put("A", "a1", topic="trades:pump")
     assert await tested.cache.snapshot("trades:pump") is None
-    await tested.publish(Publication(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}'))
+    await tested.publish(Publication.on(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}'))
     found = await tested.snapshot()
     assert (found.items, found.complete, found.as_of_slot) == ([], True, None)
 
 
 async def test_no_body_of_an_event_is_looked_at(tested: CacheInTest) -> None:
-    await tested.publish(Publication(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False)))
+    await tested.publish(Publication.on(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False)))
     found = await tested.snapshot()
     assert ([message.body for message in found.items], found.complete, found.as_of_slot) == ([b"no JSON"], True, 5)
 
@@ -130,7 +136,7 @@ async def test_only_a_retract_without_a_label_empties_the_state_and_makes_it_inc
     tested: CacheInTest, kind: MessageKind, complete: bool
 ) -> None:
     await tested.put("A", "a1")
-    await tested.publish(Publication(TOPIC, kind, b"no JSON"))
+    await tested.publish(Publication.on(TOPIC, kind, b"no JSON"))
     found = await tested.snapshot()
     assert (event_ids(found.items), found.complete) == (["a1"] if complete else [], complete)
 
@@ -193,8 +199,10 @@ async def test_events_before_a_certain_event_do_not_come_back(tested: CacheInTes
     assert event_ids((await tested.snapshot()).items) == ["a2"]
 
 
-async def test_beyond_the_bound_the_key_unchanged_longest_is_forgotten_and_the_topic_incomplete(make: Make) -> None:
-    tested = CacheInTest(make, items_max=3)
+async def test_beyond_the_bound_the_key_unchanged_longest_is_forgotten_and_its_topic_incomplete(
+    open_cache: Open,
+) -> None:
+    tested = await open_cache(items_max=3)
     for key in "ABCAD":
         await tested.put(key, f"{key}-{len(tested.log)}")
     found = await tested.snapshot()
@@ -204,8 +212,8 @@ async def test_beyond_the_bound_the_key_unchanged_longest_is_forgotten_and_the_t
     assert (await tested.snapshot("account:X")).complete, "it concerns the topic that lost something"
 
 
-async def test_bytes_are_bounded(make: Make) -> None:
-    tested = CacheInTest(make, bytes_max=5_000)
+async def test_bytes_are_bounded(open_cache: Open) -> None:
+    tested = await open_cache(bytes_max=5_000)
     for number in range(100):
         await tested.put(f"key {number}", f"e{number}")
     ids = await tested.ids()
@@ -213,8 +221,8 @@ async def test_bytes_are_bounded(make: Make) -> None:
     assert ids == [f"e{number}" for number in range(100 - len(ids), 100)]
 
 
-async def test_a_multitude_of_topics_is_bounded(make: Make) -> None:
-    tested = CacheInTest(make, items_max=10)
+async def test_a_multitude_of_topics_is_bounded(open_cache: Open) -> None:
+    tested = await open_cache(items_max=10)
     for number in range(100):
         await tested.retract("nothing", topic=f"account:{number}")
         await tested.put("K", "e", topic=f"account:{number}")
@@ -222,15 +230,15 @@ async def test_a_multitude_of_topics_is_bounded(make: Make) -> None:
     assert sum(found is not None for found in known) <= 10
 
 
-async def test_a_bound_of_zero_items_makes_snapshots_incomplete(make: Make) -> None:
-    tested = CacheInTest(make, items_max=0)
+async def test_a_bound_of_zero_items_makes_snapshots_incomplete(open_cache: Open) -> None:
+    tested = await open_cache(items_max=0)
     await tested.put("A", "a1")
     found = await tested.snapshot()
     assert (found.items, found.complete) == ([], False)
 
 
-async def test_a_cache_that_missed_the_first_message_makes_snapshots_incomplete(make: Make) -> None:
-    tested, late = CacheInTest(make), make(CacheSettings(), Metrics())
+async def test_a_cache_that_missed_the_first_message_makes_snapshots_incomplete(open_cache: Open) -> None:
+    tested, late = await open_cache(), (await open_cache()).cache
     await tested.put("A", "a1")
     await tested.put("B", "b1")
     await (await late.claim()).apply(tested.log[1:])
@@ -323,7 +331,10 @@ STEPS = st.lists(
 @settings(max_examples=examples(200))
 def test_a_snapshot_is_the_fold_of_the_log(steps: list[Any], items_max: int, name: str) -> None:
     async def play() -> None:
-        tested = CacheInTest(registered(name), items_max=items_max)
+        async with opener(name) as open_cache:
+            await check(await open_cache(items_max=items_max))
+
+    async def check(tested: CacheInTest) -> None:
         for number, (kind, *given_) in enumerate(steps):
             if kind == "put":
                 key, slot, sure = given_

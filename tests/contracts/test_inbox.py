@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
 
-import msgspec
 import pytest
 
-from headrace.adapters import load_class
-from headrace.inbox import INBOXES, Inbox, InboxSettings, Kept, Known, Letter, Lost
+from headrace.inbox import INBOXES, Inbox, Kept, Known, Letter, Lost
 from headrace.model.errors import RequestError, TransientError
 from headrace.model.events import Position
 from headrace.runtime.clock import ManualClock
 from tests.contracts.clocks import WrongClock
+from tests.contracts.contexts import Opener
+from tests.orders.store.servers import settings_of
 
 DAY_S = 86_400.0
 
@@ -27,17 +27,8 @@ def clock() -> WrongClock:
 @pytest.fixture
 async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: ManualClock) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
-    opened: list[Inbox] = []
-
-    async def another(**bounds: Any) -> Inbox:
-        settings = msgspec.convert(bounds, InboxSettings)
-        inbox: Inbox = await load_class(INBOXES[kind_of_store[0]]).open(store_place, clock, settings)
-        opened.append(inbox)
-        return inbox
-
-    yield another
-    for inbox in opened:
-        await inbox.close()
+    async with Opener(INBOXES, kind_of_store[0], clock) as opener:
+        yield partial(opener.open, **settings_of(store_place))
 
 
 @pytest.fixture

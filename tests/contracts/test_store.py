@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.orders import (
@@ -33,7 +33,8 @@ from headrace.orders.store import STORES, Rate, Store
 from headrace.orders.verbs import Room
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import new_order
-from tests.orders.store.servers import write
+from tests.contracts.contexts import Opener
+from tests.orders.store.servers import settings_of, write
 from tests.orders.trailing_stop import TrailingStop
 
 _PAIR = (TOKENS["SOL"], TOKENS["USDC"], BaseUnits(10**9))
@@ -47,16 +48,8 @@ Open = Callable[[], Awaitable[Store]]
 @pytest.fixture
 async def open_one(kind_of_store: tuple[str, str], store_place: str) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
-    opened: list[Store] = []
-
-    async def another() -> Store:
-        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, SystemClock())
-        opened.append(store)
-        return store
-
-    yield another
-    for store in opened:
-        await store.close()
+    async with Opener(STORES, kind_of_store[0], SystemClock()) as opener:
+        yield partial(opener.open, **settings_of(store_place))
 
 
 @pytest.fixture

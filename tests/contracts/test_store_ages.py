@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headrace.adapters import load_class
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import (
     AttemptEvent,
@@ -29,8 +29,9 @@ from headrace.orders.store import STORES, TICK_S, Rate, Store
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import new_order
 from tests.contracts.clocks import WrongClock
+from tests.contracts.contexts import Opener, opened
 from tests.contracts.test_store import attempt_of, submit
-from tests.orders.store.servers import place_for, write
+from tests.orders.store.servers import place_for, settings_of, write
 
 HOUR_S: Final = 3600.0
 LEASE_MS: Final = 60_000
@@ -48,16 +49,8 @@ def clock() -> WrongClock:
 @pytest.fixture
 async def open_one(kind_of_store: tuple[str, str], store_place: str, clock: WrongClock) -> AsyncIterator[Open]:
     """Opens the same database each time, as another process would."""
-    opened: list[Store] = []
-
-    async def another() -> Store:
-        store: Store = await load_class(STORES[kind_of_store[0]]).open(store_place, clock)
-        opened.append(store)
-        return store
-
-    yield another
-    for store in opened:
-        await store.close()
+    async with Opener(STORES, kind_of_store[0], clock) as opener:
+        yield partial(opener.open, **settings_of(store_place))
 
 
 @pytest.fixture
@@ -237,12 +230,11 @@ def test_a_portfolio_is_the_fold_of_all_fills(
     async def once() -> None:
         clock = ManualClock()
         folder: Path = await asyncio.to_thread(tmp_path_factory.mktemp, "book")
-        async with place_for(kind, folder, postgres_url) as place:
-            store: Store = await load_class(STORES[kind]).open(place, clock)
-            try:
-                await live(store, clock, deeds)
-            finally:
-                await store.close()
+        async with (
+            place_for(kind, folder, postgres_url) as place,
+            opened(STORES, kind, clock, **settings_of(place)) as (store, _),
+        ):
+            await live(store, clock, deeds)
 
     asyncio.run(once())
 

@@ -27,6 +27,8 @@ T = TypeVar("T")
 class HesitatingBus:
     """A memory bus whose reads wait until they are released, with the answer of before or of after the wait."""
 
+    shared = False
+
     def __init__(self, bus: LocalBus) -> None:
         self.bus = bus
         self.mode = "at once"

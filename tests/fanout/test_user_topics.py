@@ -137,7 +137,7 @@ STEP = st.one_of(
 @settings(max_examples=examples(60))
 def test_no_letter_is_lost_unreported(steps: list[Any], kept_max: int) -> None:
     async def play() -> None:
-        inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=kept_max))
+        inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings(messages_max=kept_max))
         async with Supervisor(SystemClock()) as tasks:
             post = Post(inbox, tasks, kept_max)
             for kind, *given_ in steps:

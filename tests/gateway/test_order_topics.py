@@ -47,7 +47,7 @@ class Slow(SqliteStore):
 async def open_shop(folder: Path, **settings: Any) -> AsyncIterator[tuple[RunningGateway, Slow]]:
     """A gateway with one order of 42 and one of 43, each with three messages on its topic."""
     clock = SystemClock()
-    store = await Slow.open(str(folder / "orders.db"), clock)
+    store = await Slow.at(str(folder / "orders.db"), clock)
     assert isinstance(store, Slow)
     for order_id, user_id in (("mine", "42"), ("theirs", "43")):
         order = new_order(order_id, clock.wall_ns() // 1_000_000)

@@ -24,7 +24,7 @@ MARKET_MEMBERS = {"data.token_id", "data.price", "data.volume_24h", "data.market
 
 @pytest.fixture
 async def inbox() -> AsyncIterator[Inbox]:
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings())
     yield inbox
     await inbox.close()
 
@@ -131,7 +131,7 @@ async def test_the_topic_of_another_user_is_denied(running: RunningGateway) -> N
 
 
 async def test_dropped_letters_are_reported() -> None:
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings(messages_max=2))
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings(messages_max=2))
     async with run_gateway(inbox=inbox) as running:
         for n in range(5):
             await send(running, n=n)
@@ -196,7 +196,7 @@ async def test_letters_come_once_the_inbox_is_back(inbox: Inbox, how: type[Headr
 
 async def test_letters_outlive_the_gateway(tmp_path: Path) -> None:
     for life in range(2):
-        inbox = await SqliteInbox.open(str(tmp_path / "inbox.db"), SystemClock(), InboxSettings())
+        inbox = await SqliteInbox.at(str(tmp_path / "inbox.db"), SystemClock(), InboxSettings())
         async with run_gateway(inbox=inbox) as running:
             if life == 0:
                 first = await send(running)

@@ -18,7 +18,7 @@ from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
-from headrace.model.events import DecodedAccount, DecodedEvent, Publication
+from headrace.model.events import DecodedEvent, Publication
 from headrace.model.facts import MintFacts
 from headrace.model.updates import (
     AnyUpdate,
@@ -307,10 +307,6 @@ def event(program: str, name: str, **data: Any) -> DecodedEvent:
     return DecodedEvent(program=program, program_id="P", name=name, via="cpi", path=(0,), ordinal=0, data=data)
 
 
-def account(program: str, name: str, **data: Any) -> DecodedAccount:
-    return DecodedAccount(program=program, program_id="P", name=name, data=data)
-
-
 def learn(mints: Mints, seen: DecodedEvent, mint: str) -> None:
     mints.learn_event(seen, EVENTS[seen.program, seen.name], mint)
 
@@ -323,15 +319,14 @@ def test_facts_of_mints_and_whose_word_counts() -> None:
     learn(mints, event("pump_amm", "SellEvent", base_supply=7), "M")
     learn(mints, event("pump", "TradeEvent", mayhem_mode=False), "M")
     assert mints.of("M") == MintFacts(6, 7), "what was read from the mint counts"
-    mints.learn_account("M", account("spl_token_2022", "Mint", decimals=6, supply=8))
+    mints.learn_account("M", "spl_token_2022", "Mint", {"decimals": 6, "supply": 8})
     assert mints.of("M") == MintFacts(6, 8)
     learn(mints, event("pump", "TradeEvent", mayhem_mode=True), "N")
     assert mints.of("N") == MintFacts(6, None), "in mayhem mode the supply grows"
     learn(mints, event("raydium_launchlab", "PoolCreateEvent", base_mint_param={"decimals": 6}, curve_param=None), "L")
     assert mints.of("L") == MintFacts(6, None)
-    mints.learn_account(
-        "pool", account("raydium_amm_v4", "AmmInfo", coin_mint="C", coin_decimals=5, pc_mint=SOL, pc_decimals=1)
-    )
+    info = {"coin_mint": "C", "coin_decimals": 5, "pc_mint": SOL, "pc_decimals": 1}
+    mints.learn_account("pool", "raydium_amm_v4", "AmmInfo", info)
     assert (mints.of("C"), mints.of(SOL)) == (MintFacts(5), MintFacts(9))
 
 

@@ -402,7 +402,7 @@ class AwayWriter(MemoryWriter):
 
     lost = 0
 
-    async def publish(self, batch: Batch) -> list[Position]:
+    async def publish(self, batch: Batch) -> Sequence[Position]:
         self.lost += 1
         if self.lost == 1:
             raise TransientError("away")
@@ -487,7 +487,7 @@ class HeldWriter(MemoryWriter):
         self.free = asyncio.Event()
         self.free.set()
 
-    async def publish(self, batch: Batch) -> list[Position]:
+    async def publish(self, batch: Batch) -> Sequence[Position]:
         await self.free.wait()
         if self.error is not None:
             raise self.error

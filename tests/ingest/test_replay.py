@@ -11,7 +11,7 @@ from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Message
 from headrace.model.updates import AnyUpdate
-from headrace.protocol.frames import EventFramer
+from headrace.protocol.frames import event_frame
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
@@ -29,7 +29,7 @@ async def streams(speed: float | None) -> dict[str, bytes]:
     header = await asyncio.to_thread(header_of, DEMO)
     bus = LocalBus(BusSettings(), clock, header.id)
     received: dict[str, bytes] = {}
-    framer = EventFramer()
+    framer = event_frame
 
     def receive(messages: Sequence[Message]) -> None:
         for message in messages:

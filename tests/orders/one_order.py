@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from headrace.adapters import load_class
 from headrace.model.errors import TransientError
 from headrace.model.orders import TERMINAL, LeaseLost, Order
 from headrace.orders.engine import Engine, Held
@@ -14,7 +13,8 @@ from headrace.orders.store import STORES, Rate, Store
 from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from headrace.venues import Venue
-from tests.orders.store.servers import place_for
+from tests.contracts.contexts import opened
+from tests.orders.store.servers import place_for, settings_of
 
 SETTINGS = ExecutionSettings(retry_ms=1, resend_ms=60_000, look_ms=1)
 WORKERS_MAX = 50
@@ -114,9 +114,8 @@ class Dying:
 
 @asynccontextmanager
 async def begin(folder: Path, kind: str = "sqlite", server_url: str = "") -> AsyncIterator[OneOrder]:
-    async with place_for(kind, folder, server_url) as place:
-        store: Store = await load_class(STORES[kind]).open(place, SystemClock())
-        try:
-            yield OneOrder(store, ScriptedChain())
-        finally:
-            await store.close()
+    async with (
+        place_for(kind, folder, server_url) as place,
+        opened(STORES, kind, SystemClock(), **settings_of(place)) as (store, _),
+    ):
+        yield OneOrder(store, ScriptedChain())

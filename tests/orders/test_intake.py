@@ -26,7 +26,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    store = await SqliteStore.at(str(tmp_path / "orders.db"), clock)
     yield store
     await store.close()
 

@@ -25,7 +25,7 @@ def event(order_id: str, seq: int, kind: str, status: str, at_ms: int) -> OrderE
 @pytest.fixture
 async def measured() -> "tuple[OrderMetrics, Metrics]":
     metrics = Metrics()
-    store = await SqliteStore.open(":memory:", SystemClock())
+    store = await SqliteStore.at(":memory:", SystemClock())
     measures = OrderMetrics(store, SystemClock(), metrics)
     await store.close()
     return measures, metrics
@@ -73,7 +73,7 @@ async def test_beyond_the_bound_the_oldest_order_is_not_measured(measured: tuple
 
 
 async def test_ready_resting_and_begun_orders_are_counted() -> None:
-    metrics, store = Metrics(), await SqliteStore.open(":memory:", SystemClock())
+    metrics, store = Metrics(), await SqliteStore.at(":memory:", SystemClock())
     await store.accept(new_order("a", 1), [], "")
     async with Supervisor(SystemClock()) as tasks:
         tasks.start("test", "measures", OrderMetrics(store, SystemClock(), metrics).run)

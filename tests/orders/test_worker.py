@@ -33,7 +33,7 @@ async def settled(store: SqliteStore) -> None:
 
 async def test_a_dead_workers_order_is_taken_over_within_its_lease_and_a_second(tmp_path: Path) -> None:
     clock = ManualClock()
-    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    store, chain = await SqliteStore.at(str(tmp_path / "orders.db"), clock), ScriptedChain()
     chain.on_send = chain.land
     try:
         await store.accept(new_order("o", clock.wall_ns() // 1_000_000), [], "")
@@ -66,7 +66,7 @@ async def test_a_dead_workers_order_is_taken_over_within_its_lease_and_a_second(
 
 async def test_a_worker_that_lives_keeps_its_leases(tmp_path: Path) -> None:
     clock = ManualClock()
-    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    store, chain = await SqliteStore.at(str(tmp_path / "orders.db"), clock), ScriptedChain()
     try:
         await store.accept(new_order("o", clock.wall_ns() // 1_000_000), [], "")
         engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
@@ -88,7 +88,7 @@ async def test_a_worker_that_lives_keeps_its_leases(tmp_path: Path) -> None:
 
 async def test_an_order_is_begun_with_its_acceptance_while_nothing_waits(tmp_path: Path) -> None:
     clock = ManualClock()
-    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    store, chain = await SqliteStore.at(str(tmp_path / "orders.db"), clock), ScriptedChain()
     chain.on_send = chain.land
     engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
     worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
@@ -116,7 +116,7 @@ async def test_an_order_is_begun_with_its_acceptance_while_nothing_waits(tmp_pat
 
 async def test_what_was_begun_as_the_worker_stopped_is_given_back(tmp_path: Path) -> None:
     clock = ManualClock()
-    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    store = await SqliteStore.at(str(tmp_path / "orders.db"), clock)
     engine = Engine(store, ScriptedChain(), [FixedVenue()], SETTINGS, SystemClock())
     worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
     try:
@@ -138,7 +138,7 @@ async def test_an_order_on_which_the_engine_breaks_is_left_until_its_lease_ends(
             epochs.append(held.order.epoch)
             raise ValueError("a defect")
 
-    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    store = await SqliteStore.at(str(tmp_path / "orders.db"), clock)
     engine = Broken(store, ScriptedChain(), [FixedVenue()], SETTINGS, clock)
     worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
     try:
@@ -158,7 +158,7 @@ async def test_an_order_on_which_the_engine_breaks_is_left_until_its_lease_ends(
 async def test_a_worker_stops_without_error_while_the_store_is_away(tmp_path: Path) -> None:
     """It can't give back its leases; they end by themselves."""
     clock = ManualClock()
-    store, chain = await SqliteStore.open(str(tmp_path / "orders.db"), clock), ScriptedChain()
+    store, chain = await SqliteStore.at(str(tmp_path / "orders.db"), clock), ScriptedChain()
     engine = Engine(store, chain, [FixedVenue()], SETTINGS, SystemClock())
     worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=1, per_minute=0)
     await store.accept(new_order("o", 1), [], "")
@@ -174,7 +174,7 @@ async def test_a_worker_stops_without_error_while_the_store_is_away(tmp_path: Pa
 
 async def test_with_a_shared_rate_every_order_queues(tmp_path: Path) -> None:
     clock = ManualClock()
-    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    store = await SqliteStore.at(str(tmp_path / "orders.db"), clock)
     engine = Engine(store, ScriptedChain(), [FixedVenue()], SETTINGS, SystemClock())
     worker = Worker(store, engine, SETTINGS, clock, Metrics(), concurrency=10, per_minute=100)
     try:
@@ -208,7 +208,7 @@ async def test_a_worker_is_not_ready_while_it_stands_or_its_claims_fail(
     tmp_path: Path, error: Exception, said: str
 ) -> None:
     clock, health = ManualClock(), Health()
-    store = await HeldStore.open(str(tmp_path / "orders.db"), clock)
+    store = await HeldStore.at(str(tmp_path / "orders.db"), clock)
     assert isinstance(store, HeldStore)
     store.free = asyncio.Event()
     store.free.set()

@@ -81,7 +81,7 @@ async def test_a_filtered_snapshot_has_only_items_that_pass(open_client: Maker) 
 
 
 async def test_an_acknowledged_user_message_does_not_come_again(open_client: Maker) -> None:
-    inbox = await SqliteInbox.open(":memory:", SystemClock(), InboxSettings())
+    inbox = await SqliteInbox.at(":memory:", SystemClock(), InboxSettings())
     async with run_gateway(inbox=inbox) as running:
         await send(running, n=1)
         wanted = Wanted(f"{url_of(running)}?user_id=42", "user:42")
@@ -122,7 +122,7 @@ async def change(running: RunningGateway, *pubkeys: str) -> None:
     """Accounts change."""
     for n, key in enumerate(pubkeys):
         body = b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode())
-        await running.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
+        await running.bus.publish([Publication.on(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
 
 
 @pytest.mark.parametrize("credential", ["subprotocol", "frame"])

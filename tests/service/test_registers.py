@@ -1,4 +1,4 @@
-"""A venue, a chain, a bus and a cache with settings of their own are a class and a register line, and nothing else."""
+"""An adapter with settings of its own, whatever its port, is a class and a register line, and nothing else."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,19 @@ import msgspec
 import pytest
 
 from headrace.adapters import Context, Register
-from headrace.bus import BusSettings
+from headrace.bus import Bus, BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.memory import MemoryCache
 from headrace.config import Config, Setting, WrongSettings, load
 from headrace.config.render import reference
+from headrace.database.place import Place
+from headrace.inbox import InboxSettings
+from headrace.inbox.sqlite import SqliteInbox
 from headrace.model.errors import ConfigError
 from headrace.model.updates import SlotUpdate
 from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store.sqlite import SqliteStore
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
@@ -79,6 +83,12 @@ class OwnBus(MemoryBus):
         return cls(settings, context.clock, context.generation)
 
 
+class SharedBus(OwnBus):
+    """A bus that other processes may be on."""
+
+    shared = True
+
+
 class OwnCacheSettings(CacheSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     colour: Annotated[str, Setting("colour", env=("OWN_COLOUR",))] = "blue"
 
@@ -131,6 +141,26 @@ class OtherSource(OwnSource):
     name = "other"
 
 
+class OwnStore(SqliteStore):
+    """A store in the place of the registered one."""
+
+    opened: ClassVar[list[ExecutionSettings]] = []
+
+    @classmethod
+    async def open(cls, settings: ExecutionSettings, context: Context) -> Self:
+        cls.opened.append(settings)
+        return await super().open(settings, context)
+
+
+class OwnInbox(SqliteInbox):
+    opened: ClassVar[list[InboxSettings]] = []
+
+    @classmethod
+    async def open(cls, settings: InboxSettings, context: Context) -> Self:
+        cls.opened.append(settings)
+        return await super().open(settings, context)
+
+
 def with_own(register: Register[Any], adapter: str) -> Register[Any]:
     return Register(register.room, {**register, "own": f"{__name__}:{adapter}"})
 
@@ -141,6 +171,8 @@ OWN: Final = Registers(
     chains=with_own(REGISTERS.chains, "OwnChain"),
     venues=with_own(REGISTERS.venues, "OwnVenue"),
     sources=with_own(REGISTERS.sources, "OwnSource"),
+    stores=Register("orders", {"sqlite": f"{__name__}:OwnStore"}, ExecutionSettings),
+    inboxes=Register("inbox", {"sqlite": f"{__name__}:OwnInbox"}, InboxSettings),
 )
 
 
@@ -150,7 +182,7 @@ def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE")}
     usual = {
         "SERVER_PORT": "0",
-        "TRANSACTION_LISTENER_ENABLED": "false",
+        **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),
         "OWN_PAYS": "7",
         "OWN_WALLET": "w",
         "ORDERS_ENABLED": "true",
@@ -206,6 +238,71 @@ async def test_a_bus_and_a_cache_with_settings_of_their_own_are_used(tmp_path: P
     assert isinstance(cache, OwnCacheSettings)
 
 
+@pytest.mark.parametrize(
+    ("shared", "env", "lanes"),
+    [
+        (True, {}, ["broadcasts", "orders"]),
+        (True, {"TRANSACTION_LISTENER_ENABLED": "true", "SOURCES": "own"}, ["broadcasts", "ingest", "orders"]),
+        (True, {"BUS_LANES": "orders"}, ["orders"]),
+        (True, {"TRANSACTION_LISTENER_ENABLED": "true", "SOURCES": "own", "BUS_LANES": "broadcasts"}, ["broadcasts"]),
+        (False, {}, ["broadcasts", "ingest", "orders"]),
+        (False, {"BUS_LANES": "ingest"}, ["ingest"]),
+    ],
+)
+async def test_a_process_claims_the_lanes_of_its_settings_and_serves_without_the_others(
+    tmp_path: Path, shared: bool, env: dict[str, str], lanes: list[str]
+) -> None:
+    buses = Register[Bus]("bus", {"own": f"{__name__}:{'SharedBus' if shared else 'OwnBus'}"})
+    config = await asyncio.to_thread(partial(config_of, tmp_path, BUS_KIND="own", ORDER_CHAIN="own", **env))
+    service = await asyncio.to_thread(partial(Service, config, registers=OWN._replace(buses=buses)))
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        serving = tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        assert sorted(service.writers) == lanes
+        source = service.health.components().get("source")
+        others = source is not None and source.ready and "another process" in source.detail
+        assert others == ("ingest" not in lanes)
+        stop.set()
+        await serving
+
+
+async def test_switching_the_stream_on_is_refused_where_another_process_publishes_updates(tmp_path: Path) -> None:
+    buses = Register[Bus]("bus", {"own": f"{__name__}:SharedBus"})
+    env = {"BUS_KIND": "own", "ORDER_CHAIN": "own"}
+    config = await asyncio.to_thread(partial(config_of, tmp_path, "[features]\nstream = false\n", **env))
+    service = await asyncio.to_thread(partial(Service, config, registers=OWN._replace(buses=buses)))
+    stop = asyncio.Event()
+    async with Supervisor(SystemClock()) as tasks:
+        serving = tasks.start("test", "service", partial(service.run, stop))
+        await service.started.wait()
+        await asyncio.to_thread((tmp_path / "headrace.toml").write_text, "[features]\nstream = true\n")
+        change = config.reload(await asyncio.to_thread(config.read))
+        assert not change.applied
+        assert [error.key for error in change.errors] == ["features.stream"]
+        stop.set()
+        await serving
+
+
+async def test_the_store_and_the_inbox_of_the_registers_are_opened_with_their_sections(tmp_path: Path) -> None:
+    OwnStore.opened.clear()
+    OwnInbox.opened.clear()
+    place = f"sqlite://{tmp_path}/both.db"
+    config = await asyncio.to_thread(partial(config_of, tmp_path, DATABASE_URL=place, ORDER_CHAIN="own"))
+    order = await executed(tmp_path, config)
+    assert order["status"] == "CONFIRMED"
+    assert [OwnStore.opened[0].place, OwnInbox.opened[0].place] == [Place("sqlite", f"{tmp_path}/both.db")] * 2
+
+
+async def test_a_database_that_no_store_is_registered_for_is_refused_by_the_name_of_its_setting(tmp_path: Path) -> None:
+    place = "postgresql://user:hush@db/orders"
+    config = await asyncio.to_thread(partial(config_of, tmp_path, DATABASE_URL=place))
+    with pytest.raises(ConfigError) as raised:
+        await run_worker(config, SystemClock(), Metrics(), asyncio.Event(), registers=OWN)
+    said = "core.database_url: got postgres (from environment DATABASE_URL), expected one of sqlite"
+    assert str(raised.value) == said
+
+
 async def test_two_sources_run_at_once_each_with_settings_of_its_own(tmp_path: Path) -> None:
     twice = Registers(sources=Register("sources", {"own": f"{__name__}:OwnSource", "other": f"{__name__}:OtherSource"}))
     env = {"SOURCES": "own,other", "OWN_SLOTS": "7", "GATEWAY_ENABLED": "false", "ORDERS_ENABLED": "false"}
@@ -232,6 +329,26 @@ def test_sources_without_nodes_need_an_endpoint_for_rpc() -> None:
         Service(config, registers=own)
 
 
+@pytest.mark.parametrize(
+    ("env", "kinds"),
+    [
+        ({}, ("rpc_pubsub",)),
+        ({"SOLANA_RPC_WS": "ws://127.0.0.1:1"}, ("rpc_pubsub",)),
+        ({"YELLOWSTONE_URLS": "http://127.0.0.1:1"}, ("yellowstone",)),
+        ({"YELLOWSTONE_URLS": ""}, ("rpc_pubsub",)),
+        (
+            {"YELLOWSTONE_URLS": "http://127.0.0.1:1", "SOLANA_RPC_WS": "ws://127.0.0.1:1"},
+            ("rpc_pubsub", "yellowstone"),
+        ),
+        ({"YELLOWSTONE_URLS": "http://127.0.0.1:1", "SOURCES": "rpc_pubsub"}, ("rpc_pubsub",)),
+    ],
+)
+def test_sources_are_those_that_are_named_else_those_with_endpoints(
+    env: dict[str, str], kinds: tuple[str, ...]
+) -> None:
+    assert REGISTERS.kinds(load(SECTIONS, env=env, dotenv=None, toml=None)) == kinds
+
+
 def details(service: Service) -> list[str]:
     parts = service.health.components().items()
     return sorted(state.detail for name, state in parts if name.startswith("source:"))
@@ -247,7 +364,11 @@ def details(service: Service) -> list[str]:
             "ORDER_VENUES",
             "orders.venues: got other (from environment ORDER_VENUES), expected one of meteora, own, raydium",
         ),
-        ("SOURCES", "sources.kinds: got other (from environment SOURCES), expected one of own, recording, rpc_pubsub"),
+        (
+            "SOURCES",
+            "sources.kinds: got other (from environment SOURCES), expected one of "
+            "own, recording, rpc_pubsub, yellowstone",
+        ),
     ],
 )
 async def test_an_unknown_name_is_refused_before_anything_is_opened(tmp_path: Path, setting: str, known: str) -> None:

@@ -37,10 +37,14 @@ class Adapter(Protocol):
 
 
 class Register(Mapping[str, str], Generic[P]):
-    """Adapters of the port `P`: name → "module:Class"."""
+    """Adapters of the port `P`: name → "module:Class".
 
-    def __init__(self, room: str, entries: Mapping[str, str]) -> None:
-        self.room = room
+    With `settings`, all adapters have these, which are a section of the port's own; no module of an adapter that is not
+    chosen is imported then.
+    """
+
+    def __init__(self, room: str, entries: Mapping[str, str], settings: type[msgspec.Struct] | None = None) -> None:
+        self.room, self.settings = room, settings
         self._entries = MappingProxyType(dict(entries))
 
     def __getitem__(self, name: str) -> str:
@@ -69,7 +73,9 @@ class Register(Mapping[str, str], Generic[P]):
             raise ConfigError(key, given, f"in a clone: pip install '.[{name}]' first", origin=origin) from error
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
-        """Return the sections of the settings of all adapters whose packages are installed."""
+        """Return the sections that the adapters have of their own, of those whose packages are installed."""
+        if self.settings is not None:
+            return {}
         found = {}
         for name in self._entries:
             try:
@@ -81,9 +87,17 @@ class Register(Mapping[str, str], Generic[P]):
 
     async def open(self, name: str, config: Config, context: Context, *, key: str = "") -> P:
         """Return the adapter called `name`, opened with its settings. Raises as `adapter` and `Adapter.open` do."""
-        origin = str(config.origins[key]) if key in config.origins else ""
-        adapter = self.adapter(name, key=key, origin=origin)
+        adapter = self._configured(name, config, key)
         return cast("P", await adapter.open(config.section(adapter.Settings), context))
+
+    async def open_with(
+        self, settings: msgspec.Struct, name: str, config: Config, context: Context, *, key: str = ""
+    ) -> P:
+        """Return the adapter called `name`, opened with other settings than the configured ones; else as `open`."""
+        return cast("P", await self._configured(name, config, key).open(settings, context))
+
+    def _configured(self, name: str, config: Config, key: str) -> type[Adapter]:
+        return self.adapter(name, key=key, origin=str(config.origins[key]) if key in config.origins else "")
 
 
 def load_class(target: str) -> Any:

@@ -96,7 +96,7 @@ def trades(count: int) -> list[Publication]:
     )
     sols = [n * 7919 % 1000 for n in range(count)]
     return [
-        Publication(TOPIC, "event", body % (n, n * 31 % MINTS, sol * 10**7, sol // 100, sol % 100, filling))
+        Publication.on(TOPIC, "event", body % (n, n * 31 % MINTS, sol * 10**7, sol // 100, sol % 100, filling))
         for n, sol in enumerate(sols)
     ]
 

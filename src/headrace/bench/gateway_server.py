@@ -59,7 +59,7 @@ class Publisher:
     async def _publish(self, order: Order) -> None:
         async for bodies in batches(order):
             if bodies:
-                batch = self._writer.batch([Publication(TOPIC, "event", body) for body in bodies])
+                batch = self._writer.batch([Publication.on(TOPIC, "event", body) for body in bodies])
                 await self._writer.publish(batch)
 
 

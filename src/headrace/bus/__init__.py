@@ -9,12 +9,23 @@ from headrace.adapters import Register
 from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
+Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
+"""The topics that one writer publishes on; `lanes.lane_of` names the lane of a topic."""
+
 
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
 
     kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
 
+    lanes: Annotated[
+        tuple[Lane, ...],
+        Setting(
+            "lanes that this process publishes on, each of which one process on a bus can; `ingest` is left out on a"
+            " shared bus while the stream is off at the start",
+            env=("BUS_LANES",),
+        ),
+    ] = ("ingest", "orders", "broadcasts")
     history_size: Annotated[
         int, msgspec.Meta(ge=0, le=1_000_000), Setting("messages kept per topic", env=("BUS_HISTORY_SIZE",))
     ] = 1_000
@@ -33,9 +44,6 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
     ] = 50_000
 
-
-Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
-"""The topics that one writer publishes on; `lanes.lane_of` names the lane of a topic."""
 
 Sink: TypeAlias = Callable[[Sequence[Message]], None]
 """Gets live messages in batches, on the event loop; must be quick, must not raise, and must not keep the sequence.
@@ -64,11 +72,13 @@ class Batch(NamedTuple):
     """Publications of one lane that are appended together or not at all.
 
     `id` is unique among the batches of one writer. With `new_epoch` every topic of the lane begins a new epoch first.
+    `positions`: the writer asks for the position of each message, which few need.
     """
 
     id: int
     publications: Sequence[Publication]
     new_epoch: bool = False
+    positions: bool = False
 
 
 class History(NamedTuple):
@@ -90,11 +100,11 @@ class Writer(Protocol):
     def lane(self) -> Lane:
         """The lane that was claimed."""
 
-    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False) -> Batch:
+    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
         """Return a batch of this writer under an id of its own. Nothing is published yet."""
 
-    async def publish(self, batch: Batch) -> list[Position]:
-        """Append the batch; return the position of each publication.
+    async def publish(self, batch: Batch) -> Sequence[Position]:
+        """Append the batch; return the position of each publication on each of its topics, if the batch asks.
 
         Raises TransientError when the answer is unknown: the batch may have been appended, now or later. Publish the
         same batch again then: a batch that was appended is answered with its first positions and appends nothing, as
@@ -119,7 +129,10 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """Every topic is a log: offsets count from 1 without a hole within an epoch.
 
-    A message is carried as it was published, body and label; neither is looked at.
+    A message is carried as it was published, body and label; neither is looked at. A publication on several topics is
+    one message of each, with one body, in the order of its topics.
+    Handles: of one topic any number may be in use, on any number of buses. One whose topic was forgotten, or began a
+    new epoch, publishes on the topic that has the name now.
     Lanes: a topic belongs to one lane, and a lane has one writer. A writer whose lane was claimed with a greater token
     is refused, wherever that happened.
     Order: the batches of a writer are appended in the order in which they are first answered, each in its own order.
@@ -135,6 +148,10 @@ class Bus(Protocol):
     Slow consumers: there is no queue here. A slow sink slows the view, and loses nothing; patience with slow clients
     is the sink's own affair.
     """
+
+    @property
+    def shared(self) -> bool:
+        """Return whether other processes may be on this bus."""
 
     async def claim(self, lane: Lane, token: int | None = None) -> Writer:
         """Become the writer of a lane. The token comes from the lease that makes this process the writer.

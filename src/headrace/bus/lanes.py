@@ -1,6 +1,6 @@
 """Find the lane of a topic, and publish in spite of a bus that is away for a while."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, get_args
 
@@ -28,9 +28,10 @@ def lane_of(topic: str) -> Lane:
     return _LANE_OF_KIND.get(topic.partition(":")[0], "ingest")
 
 
-async def claim_all(bus: Bus) -> Mapping[Lane, Writer]:
-    """Return the writers of all lanes, for a process that is alone on its bus."""
-    return {lane: await bus.claim(lane) for lane in LANES}
+async def claim_lanes(bus: Bus, lanes: Iterable[Lane], *, stream: bool) -> Mapping[Lane, Writer]:
+    """Return the writers of these lanes; not of `ingest` on a shared bus where `stream` is off, as it is another's."""
+    claimed = [lane for lane in dict.fromkeys(lanes) if lane != "ingest" or stream or not bus.shared]
+    return {lane: await bus.claim(lane) for lane in claimed}
 
 
 async def publish_until_answered(
@@ -39,13 +40,14 @@ async def publish_until_answered(
     clock: Clock,
     *,
     new_epoch: bool = False,
+    positions: bool = False,
     on_trouble: Callable[[TransientError], None] = lambda _: None,
-) -> list[Position]:
+) -> Sequence[Position]:
     """Publish one batch, again and again while the bus is away; the batch is appended once.
 
     `on_trouble` gets each failure. Raises FencedError when another writer has the lane.
     """
-    batch = writer.batch(publications, new_epoch=new_epoch)
+    batch = writer.batch(publications, new_epoch=new_epoch, positions=positions)
     backoff = Backoff(initial_s=0.05, max_s=5.0)
     while True:
         try:

@@ -6,7 +6,7 @@ from itertools import count
 from headrace.adapters import Context
 from headrace.bus import REPEATS, Batch, BusSettings, Lane
 from headrace.bus.lanes import LANES
-from headrace.bus.view import ViewedBus
+from headrace.bus.viewed import ViewedBus
 from headrace.model.errors import FencedError, InvariantError
 from headrace.model.events import Position, Publication
 from headrace.runtime.clock import Clock
@@ -18,7 +18,7 @@ class _LaneState:
     def __init__(self, name: Lane) -> None:
         self.name: Lane = name
         self.token = 0
-        self.answers: dict[int, list[Position]] = {}
+        self.answers: dict[int, Sequence[Position]] = {}
         self.forgotten = -1
 
     def hand_to(self, token: int) -> None:
@@ -26,7 +26,7 @@ class _LaneState:
         self.token, self.forgotten = token, -1
         self.answers.clear()
 
-    def remember(self, batch_id: int, positions: list[Position]) -> None:
+    def remember(self, batch_id: int, positions: Sequence[Position]) -> None:
         """Keep the answer of a batch for its repeats."""
         answers = self.answers
         answers[batch_id] = positions
@@ -45,10 +45,10 @@ class MemoryWriter:
         self._bus = bus
         self._ids = count()
 
-    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False) -> Batch:
-        return Batch(next(self._ids), publications, new_epoch)
+    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
+        return Batch(next(self._ids), publications, new_epoch, positions)
 
-    async def publish(self, batch: Batch) -> list[Position]:
+    async def publish(self, batch: Batch) -> Sequence[Position]:
         return self._bus.append(self.lane, self.token, batch)
 
 
@@ -61,6 +61,7 @@ class MemoryBus(ViewedBus):
 
     Settings = BusSettings
     SECTION = "bus"
+    shared = False
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         super().__init__(settings, clock, generation)
@@ -80,7 +81,7 @@ class MemoryBus(ViewedBus):
         state.hand_to(token)
         return MemoryWriter(self, lane, token)
 
-    def append(self, lane: Lane, token: int, batch: Batch) -> list[Position]:
+    def append(self, lane: Lane, token: int, batch: Batch) -> Sequence[Position]:
         """Append a batch of the writer with this token, and deliver it; see `Writer.publish`."""
         self._check_open()
         state = self._lanes[lane]

@@ -14,7 +14,7 @@ from headrace.config import Config
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import BadInputError
 from headrace.model.events import Message
-from headrace.protocol.frames import EventFramer
+from headrace.protocol.frames import event_frame
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
@@ -83,7 +83,7 @@ async def _print_replay(config: Config, file: Path, speed: float | None, topics:
     bus = MemoryBus(config.section(BusSettings), clock, generation_of(file))
     pipeline = Pipeline(load_programs(config), clock, Metrics())
     outlet = new_outlet("ingest")
-    frame = EventFramer()
+    frame = event_frame
 
     def write(messages: Sequence[Message]) -> None:
         out.writelines(frame(message) + b"\n" for message in messages if not topics or message.topic in topics)

@@ -8,7 +8,7 @@ from headrace.config.core import CORE_SECTIONS, CoreSettings, Features
 from headrace.config.effective import Change, Config, Row, WrongSettings, load
 from headrace.config.inputs import Inputs, Origin
 from headrace.config.render import render
-from headrace.config.setting import Setting
+from headrace.config.setting import SameAs, Setting
 
 __all__ = [
     "CORE_SECTIONS",
@@ -19,6 +19,7 @@ __all__ = [
     "Inputs",
     "Origin",
     "Row",
+    "SameAs",
     "Setting",
     "WrongSettings",
     "load",

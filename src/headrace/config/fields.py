@@ -1,14 +1,16 @@
 """All settings of all sections by name: what each field is called, reads, shows and hides."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
 from headrace.config.kinds import KINDS
-from headrace.config.setting import Setting
+from headrace.config.setting import SameAs, Setting
 from headrace.config.shapes import RefusedError, Shape
 from headrace.model.redact import HIDDEN, redact
+
+M = TypeVar("M", Setting, SameAs)
 
 _SHOWN_LENGTH_MAX: Final = 120
 
@@ -108,7 +110,7 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
         for info in msgspec.structs.fields(struct):
             if keys[info.name] != f"{section}.{info.name}":
                 continue
-            setting = _setting(info.type)
+            setting = _marker(info.type, Setting)
             if setting is None:
                 raise TypeError(f"{struct.__name__}.{info.name} has no Setting in its Annotated type")
             try:
@@ -118,21 +120,28 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
             if setting.secret and field.shape.base is not str:
                 raise TypeError(f"{struct.__name__}.{info.name}: only text can be secret, a number shows in a repr")
             found[field.key] = field
+        for name, key in keys.items():
+            if key.rpartition(".")[0] not in sections:
+                raise TypeError(f"{struct.__name__}.{name} is the same as {key}, whose section is not there")
     return found
 
 
 def keys_of(sections: Mapping[str, type[msgspec.Struct]], struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return field name → key for a settings type: an inherited field is that of the section it is inherited from."""
+    """Return field name → key for a settings type.
+
+    An inherited field is that of the section it is inherited from, and one that is the `SameAs` another is that one.
+    """
     names = {known: section for section, known in sections.items()}
     keys: dict[str, str] = {}
     for known in reversed(struct.__mro__):
         if known in names:
             for info in msgspec.structs.fields(known):
-                keys.setdefault(info.name, f"{names[known]}.{info.name}")
+                same = _marker(info.type, SameAs)
+                keys.setdefault(info.name, f"{names[known]}.{info.name}" if same is None else same.key)
     return keys
 
 
-def _setting(annotation: Any) -> Setting | None:
+def _marker(annotation: Any, kind: type[M]) -> M | None:
     if get_origin(annotation) is not Annotated:
         return None
-    return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Setting)), None)
+    return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, kind)), None)

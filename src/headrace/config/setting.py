@@ -20,3 +20,13 @@ class Setting:
     live: bool = False
     secret: bool = False
     kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """A settings field that is another section's: `Annotated[str | None, SameAs("core.database_url")]`.
+
+    The field has the value of `key` and is shown there alone.
+    """
+
+    key: str

@@ -47,7 +47,7 @@ class Hub:
         cache: Snapshots | None = None,
     ) -> None:
         self._clock, self._limits = clock, limits
-        self._framer: Framer = framer or frames.EventFramer()
+        self._framer: Framer = framer or frames.event_frame
         self.clients: dict[Client, dict[str, ClientSubscription]] = {}
         """Every client with its subscriptions by topic."""
         self.subscriptions = 0

@@ -48,7 +48,7 @@ _announced = msgspec.json.Decoder(_Announced)
 def announcement(letter: Letter, at: Position) -> Publication:
     """Return the publication that brings a letter, kept at `at`, to the connections of its user on every server."""
     announced = _Announced(at.epoch, at.offset, letter.event_id, letter.ack, msgspec.Raw(letter.data.encode()))
-    return Publication(USER_PREFIX + letter.user_id, "event", msgspec.json.encode(announced)[1:-1])
+    return Publication.on(USER_PREFIX + letter.user_id, "event", msgspec.json.encode(announced)[1:-1])
 
 
 class UserTopics:

@@ -85,7 +85,7 @@ class Broadcasts:
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
             key = state_key(asked.topic, msgspec.json.decode(data))
             label = None if key is None else Label(key, event_id, None, certain=True)
-            (place,) = await self._publish([Publication(asked.topic, "event", body, label)])
+            (place,) = await self._publish([Publication.on(asked.topic, "event", body, label)])
         letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
 
         def compose(positions: Sequence[Position]) -> str:
@@ -103,12 +103,12 @@ class Broadcasts:
             await self._publish([announcement(letter, at) for letter, at in zip(letters, positions, strict=True)])
         return msgspec.json.decode(answer, type=BroadcastAnswer)
 
-    async def _publish(self, publications: Sequence[Publication]) -> list[Position]:
+    async def _publish(self, publications: Sequence[Publication]) -> Sequence[Position]:
         """Publish once on the lane of the topics. Raise TransientError when the answer is unknown."""
         writer = self._writers.get(lane_of(publications[0].topic))
         if writer is None:
             raise TransientError("another process publishes on this topic")
-        return await writer.publish(writer.batch(publications))
+        return await writer.publish(writer.batch(publications, positions=True))
 
     async def _known(self, key: str, fingerprint: str) -> BroadcastAnswer | None:
         """Return the answer that the key got before; None for a new key."""

@@ -30,7 +30,7 @@ from headrace.gateway.transports.tls import Certificate, Http, TlsConnection
 from headrace.gateway.transports.websocket import Connection, Endpoint, EndpointFactory, has_endpoint
 from headrace.model.errors import ConfigError
 from headrace.protocol.codes import CloseCode
-from headrace.protocol.frames import EventFramer
+from headrace.protocol.frames import event_frame
 from headrace.runtime.backoff import Backoff
 
 BACKLOG: Final = 4096
@@ -58,7 +58,7 @@ class Gateway:
         metrics, supervisor = context.metrics, context.supervisor
         self.admission = Admission(context.clock, options.admission, demo=options.demo)
         self.keeper = Doorkeeper(options.gateway, context.clock, metrics, self.admission)
-        framer = extensions.framer or EventFramer()
+        framer = extensions.framer or event_frame
         self.hub = Hub(
             context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
         )

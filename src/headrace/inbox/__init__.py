@@ -1,12 +1,13 @@
 """Messages that users have not acknowledged yet, and broadcasts that were made: port, settings and register."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from headrace.config import Setting
+from headrace.adapters import Register
+from headrace.config import SameAs, Setting
+from headrace.database.place import Place, place_of
 from headrace.model.errors import TransientError
 from headrace.model.events import Position
 
@@ -24,6 +25,7 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str,
         Setting("SQLite file of the inboxes where DATABASE_URL names no database", env=("INBOX_FILE",), kind="file"),
     ] = "headrace-inbox.db"
+    database_url: Annotated[str | None, SameAs("core.database_url")] = None
     messages_max: Annotated[
         int, msgspec.Meta(ge=1, le=100_000), Setting("messages kept for one user", env=("INBOX_MAX_MESSAGES",))
     ] = 1_000
@@ -41,6 +43,11 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     keys_max: Annotated[
         int, msgspec.Meta(ge=1), Setting("idempotency keys known; beyond it none is taken", env=("BROADCAST_MAX_KEYS",))
     ] = 100_000
+
+    @property
+    def place(self) -> Place:
+        """Return where messages are kept."""
+        return place_of(self.database_url, self.file)
 
 
 class Letter(NamedTuple):
@@ -130,10 +137,9 @@ class Inbox(Protocol):
         """Finish what waits and release what the inbox holds; later calls raise TransientError."""
 
 
-INBOXES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "postgres": "headrace.inbox.postgres:PostgresInbox",
-        "sqlite": "headrace.inbox.sqlite:SqliteInbox",
-    }
+INBOXES: Final[Register[Inbox]] = Register(
+    "inbox",
+    {"postgres": "headrace.inbox.postgres:PostgresInbox", "sqlite": "headrace.inbox.sqlite:SqliteInbox"},
+    InboxSettings,
 )
-"""Name → "module:Class", imported when first used. Each is opened with `Class.open(place, clock, settings)`."""
+"""All inboxes. The kind of database that `InboxSettings.place` names is the one that is used."""

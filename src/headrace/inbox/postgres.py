@@ -5,11 +5,11 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import asyncpg
 
-from headrace.adapters import Patience
+from headrace.adapters import Context, Patience
 from headrace.database import migrations
 from headrace.database.observed import ObservedTime
 from headrace.database.postgres_group_commit import AWAY, away
@@ -32,15 +32,20 @@ SESSION: Final = {"application_name": "headrace", "search_path": "headrace", "lo
 class PostgresInbox:
     """The `Inbox` on PostgreSQL. A user's row is locked before its letters, users in the order of their ids."""
 
+    Settings: ClassVar = InboxSettings
+
     def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, settings: InboxSettings) -> None:
         self._pool, self._settings, self._time = pool, settings, ObservedTime(clock)
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
         self._prepared, self._preparing = False, asyncio.Lock()
 
     @classmethod
-    async def open(
-        cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None
-    ) -> "PostgresInbox":
+    async def open(cls, settings: InboxSettings, context: Context) -> Self:
+        """Open the database that the settings name. Raises as `at` does."""
+        return await cls.at(settings.place.where, context.clock, settings, patient=context.patience)
+
+    @classmethod
+    async def at(cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
         """Connect, creating or migrating the tables.
 
         Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless

@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import ClassVar, Self, TypeVar
 
-from headrace.adapters import Patience
+from headrace.adapters import Context, Patience
 from headrace.database import migrations
 from headrace.database.observed import ObservedTime
 from headrace.database.sqlite import SqliteThread
@@ -21,6 +21,8 @@ R = TypeVar("R")
 class SqliteInbox:
     """The `Inbox` on one file: durable, one writer at a time, commits in groups."""
 
+    Settings: ClassVar = InboxSettings
+
     def __init__(self, path: str, clock: Clock, settings: InboxSettings) -> None:
         self._settings, self._time = settings, ObservedTime(clock)
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
@@ -29,7 +31,12 @@ class SqliteInbox:
         )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> "SqliteInbox":
+    async def open(cls, settings: InboxSettings, context: Context) -> Self:
+        """Open the database that the settings name. Raises as `at` does."""
+        return await cls.at(settings.place.where, context.clock, settings, patient=context.patience)
+
+    @classmethod
+    async def at(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
         """Open the file, creating or migrating it.
 
         Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from headrace.ingest.bodies import json_text
+from headrace.cores.bodies import json_text
 from headrace.ingest.pipeline import Pipeline
 from headrace.inspect.recognise import Found
 from headrace.inspect.transactions import UNSIGNED

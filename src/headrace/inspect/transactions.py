@@ -6,14 +6,14 @@ import msgspec
 import pybase64
 
 from headrace.decoders.events import events_of
-from headrace.decoders.instructions import instructions_of
+from headrace.decoders.instructions import arguments_of, instructions_of
 from headrace.decoders.native import program_name
 from headrace.decoders.registry import Programs
 from headrace.inspect.recognise import OUTCOME_UNTOLD, Found, recognise
 from headrace.model.errors import BadInputError
-from headrace.model.events import DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedEvent, NamedInstruction
 from headrace.model.keys import b58encode, is_key
-from headrace.model.updates import UNTOLD, AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.model.updates import UNTOLD, AccountUpdate, Instruction, LogsUpdate, TransactionUpdate
 
 Result: TypeAlias = dict[str, Any]
 
@@ -56,7 +56,10 @@ def owner_id(owner: str | None, programs: Programs) -> str | None:
 def _shown(found: Found, programs: Programs) -> Result:
     if isinstance(found, AccountUpdate):
         return _account(found, programs)
-    instructions = instructions_of(found, programs) if isinstance(found, TransactionUpdate) else []
+    instructions: list[Result] = []
+    if isinstance(found, TransactionUpdate):
+        named = zip(instructions_of(found, programs), found.instructions, strict=True)
+        instructions = [_instruction(*each, programs) for each in named if each[0].program_id != UNTOLD]
     untold = found.feed == OUTCOME_UNTOLD["feed"]
     events = None if untold else [_event(each, programs) for each in events_of(found, programs, failed=True)]
     return {
@@ -65,7 +68,7 @@ def _shown(found: Found, programs: Programs) -> Result:
         "version": _version(found),
         "err": found.err,
         "events": events,
-        "instructions": [_instruction(each) for each in instructions if each.program_id != UNTOLD],
+        "instructions": instructions,
     }
 
 
@@ -88,13 +91,13 @@ def _event(event: DecodedEvent, programs: Programs) -> Result:
     }
 
 
-def _instruction(instruction: DecodedInstruction) -> Result:
+def _instruction(named: NamedInstruction, instruction: Instruction, programs: Programs) -> Result:
     return {
-        "program": instruction.program,
-        "name": instruction.name,
-        "path": list(instruction.path),
-        "accounts": instruction.accounts,
-        "args": instruction.args,
+        "program": named.program,
+        "name": named.name,
+        "path": list(named.path),
+        "accounts": named.accounts,
+        "args": arguments_of(instruction, programs),
     }
 
 

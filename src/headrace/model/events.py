@@ -1,5 +1,6 @@
 """What decoders give and what the bus carries."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -29,19 +30,49 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     truncated: bool = False
 
 
-class DecodedInstruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One instruction with names: `accounts` maps the IDL's account names to keys; further keys are `remaining_<n>`.
+class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
+    """One instruction with the names of its program, of itself and of its accounts.
 
-    `name` is None where the program or the discriminator is unknown; then `args` is `{"data": <base58>}`.
+    `name` is None where the program or the discriminator is unknown. `names` are the IDL's for the first of `keys`.
     """
 
     program: str
     program_id: str
     name: str | None
     path: tuple[int, ...]
-    accounts: dict[str, str]
-    args: dict[str, Any]
-    leftover: int = 0
+    names: Sequence[str]
+    keys: tuple[str, ...]
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Map the names to keys; further keys are `remaining_<n>`."""
+        extra = [f"remaining_{n}" for n in range(len(self.keys) - len(self.names))]
+        return dict(zip((*self.names, *extra), self.keys, strict=False))
+
+
+class EventBody(NamedTuple):
+    """Body of an event's message: `data` is where its data begins, `fields` and `end` are those of its fields.
+
+    What stands before `data` and after the fields' object is the same in all messages of the event.
+    """
+
+    text: bytes
+    data: int
+    fields: int
+    end: int
+
+    @property
+    def fields_json(self) -> bytes:
+        """The event's fields as a JSON object."""
+        return self.text[self.fields : self.end]
+
+    def with_data(self, opening: bytes) -> bytes:
+        """Return the body of another message of the event, whose data begin so and end with the fields."""
+        return b"%b%b%b" % (self.text[: self.data], opening, self.text[self.fields :])
+
+    def with_all(self, data: bytes) -> bytes:
+        """Return the body of another message of the event with other data."""
+        return b"%b%b%b" % (self.text[: self.data], data, self.text[self.end + 1 :])
 
 
 class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -89,27 +120,75 @@ class Retraction(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="re
 AnyLabel: TypeAlias = Label | Promotion | Retraction
 
 
-class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One message to append to one topic.
+class TopicHandle(msgspec.Struct, gc=False, eq=False):
+    """A topic as publishers name it: a bus looks the name up once for a handle, not once for a message.
 
-    `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
-    `"event_id":"…","data":{…},"chain":{…}`. It is encoded once and shared by all topics that the event goes to.
-    `label` says what consumers on the server need of the body: of an event that belongs to the topic's state, a
-    `promote` and a `retract`. Other messages have none.
+    Handles are free to make and to keep: of several for one topic each is good, on every bus, whatever the bus forgets
+    meanwhile. `log` is what a bus found and is the bus's own.
     """
 
-    topic: str
+    # Without gc, as no cycle can come: neither a log nor a message knows a handle.
+
+    name: str
+    log: Any = None
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One message to append to one or more topics of one lane.
+
+    `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
+    `"event_id":"…","data":{…},"chain":{…}`. `label` says what consumers on the server need of the body: of an event
+    that belongs to the topic's state, a `promote` and a `retract`. Other messages have none.
+    """
+
+    topics: tuple[TopicHandle, ...]
     kind: MessageKind
     body: bytes
     label: AnyLabel | None = None
+
+    @classmethod
+    def on(cls, topic: str, kind: MessageKind, body: bytes, label: AnyLabel | None = None) -> "Publication":
+        """Return a message for the topic of this name; handles are for topics that are published on often."""
+        return cls((TopicHandle(topic),), kind, body, label)
+
+    @property
+    def topic(self) -> str:
+        """Return the name of the first topic."""
+        return self.topics[0].name
+
+
+class TopicEpoch(msgspec.Struct, gc=False):
+    """A topic in one epoch, shared by its messages. `head` begins their frames, once a framer has written one."""
+
+    topic: str
+    epoch: str
+    head: bytes = b""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A publication that has its place in the log."""
+    """A publication that has its place in the log of one topic.
 
-    topic: str
+    `at_s` is when the message came to this process, in seconds of the monotonic clock.
+    """
+
+    within: TopicEpoch
     kind: MessageKind
-    epoch: str
     offset: int
     body: bytes
     label: AnyLabel | None = None
+    at_s: float = 0.0
+
+    @property
+    def topic(self) -> str:
+        """Return the name of the topic."""
+        return self.within.topic
+
+    @property
+    def epoch(self) -> str:
+        """Return the epoch in which `offset` counts."""
+        return self.within.epoch
+
+    @property
+    def position(self) -> Position:
+        """Return the place in the topic's log."""
+        return Position(self.within.epoch, self.offset)

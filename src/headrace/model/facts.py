@@ -1,11 +1,11 @@
 """Facts: what the update flow found on the chain, as typed values, and the rule by which they settle."""
 
-from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from headrace.model.events import DecodedAccount, DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
 from headrace.model.trades import Trade
 from headrace.model.updates import (
     AccountUpdate,
@@ -50,13 +50,12 @@ class MintFacts(NamedTuple):
 
 
 class EventSeen(msgspec.Struct, frozen=True, gc=False):
-    """An event of a program. `fields` is `event.data` as JSON, `path` that of the event's id."""
+    """An event of a program. `event.data` holds the fields that its meaning reads, `body` has all."""
 
     event_id: str
     origin: Origin
     event: DecodedEvent
-    fields: bytes
-    path: tuple[int, ...]
+    body: EventBody
 
 
 class Traded(msgspec.Struct, frozen=True, gc=False):
@@ -87,30 +86,34 @@ class TokenCreated(msgspec.Struct, frozen=True, gc=False):
 class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     """A transaction as a whole, for the programs of `program_ids`. A further feed can bring one for a program more.
 
-    `instructions` are empty where only log lines came. `truncated`: a node cut the log lines.
+    `instructions` are empty where only log lines came. `body` is that of the message for a program with an IDL.
+    `truncated`: a node cut the log lines.
     """
 
     event_id: str
     origin: Origin
     update: LogsUpdate | TransactionUpdate
     events: Sequence[DecodedEvent]
-    instructions: Sequence[DecodedInstruction]
+    instructions: Sequence[NamedInstruction]
+    body: bytes
     program_ids: Sequence[str]
     truncated: bool
 
 
 class AccountChanged(msgspec.Struct, frozen=True, gc=False):
-    """New content of an account, `fields` as JSON.
+    """New content of an account; `body` is that of its message.
 
-    `program` is the owner's name, or its id where there is no IDL. Without a layout `account` is None, `fields` null.
+    `program` is the owner's name, or its id where there is no IDL; `name` that of the layout, None where there is none.
+    `values` are the fields that the account's meaning reads.
     """
 
     event_id: str
     origin: Origin
     update: AccountUpdate
     program: str
-    account: DecodedAccount | None
-    fields: bytes
+    name: str | None
+    body: bytes
+    values: Mapping[str, Any]
 
 
 class SlotChanged(msgspec.Struct, frozen=True, gc=False):

@@ -50,11 +50,11 @@ def _publications(event: OrderEvent) -> list[Publication]:
     update = b'%b","data":%b' % (key, event_frame(event))
     owner = f"orders:{event.user_id}"
     publications = [
-        Publication(f"order:{event.order_id}", "event", update),
-        Publication(owner, "event", update),
-        Publication(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
+        Publication.on(f"order:{event.order_id}", "event", update),
+        Publication.on(owner, "event", update),
+        Publication.on(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
     ]
     notice = notification(event)
     if notice is not None:
-        publications.append(Publication(owner, "event", b'%b:notice","data":%b' % (key, notice)))
+        publications.append(Publication.on(owner, "event", b'%b:notice","data":%b' % (key, notice)))
     return publications

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from headrace.config import Setting
+from headrace.config import SameAs, Setting
+from headrace.database.place import Place, place_of
 
 _Ms = msgspec.Meta(ge=1)
 
@@ -30,6 +31,7 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         str,
         Setting("SQLite file of the orders where DATABASE_URL names no database", env=("ORDERS_FILE",), kind="file"),
     ] = "headrace-orders.db"
+    database_url: Annotated[str | None, SameAs("core.database_url")] = None
     lease_ms: Annotated[
         int, msgspec.Meta(ge=100), Setting("a silent worker's orders are taken over after", env=("ORDER_LEASE_MS",))
     ] = 10_000
@@ -82,3 +84,8 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     orders_per_minute_per_user: Annotated[
         int, msgspec.Meta(ge=0), Setting("orders that one user may place a minute; 0: any", env=("ORDERS_PER_USER",))
     ] = 0
+
+    @property
+    def place(self) -> Place:
+        """Return where orders are kept."""
+        return place_of(self.database_url, self.file)

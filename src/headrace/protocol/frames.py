@@ -1,12 +1,12 @@
 """The frames of the wire protocol: inbound commands as strict types, outbound frames as bytes. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from headrace.model.errors import RequestError
-from headrace.model.events import Message, Position
+from headrace.model.events import Message, MessageKind, Position
 from headrace.model.orders import OrderRefused
 from headrace.model.topics import TOPIC_LENGTH_MAX
 from headrace.protocol.codes import ErrorCode
@@ -18,7 +18,7 @@ FrameId: TypeAlias = str | int | None
 """The `id` of a command, echoed unchanged in its answer."""
 
 Framer: TypeAlias = Callable[[Message], bytes]
-"""Returns the whole JSON text of a message's frame; this protocol's is EventFramer."""
+"""Returns the whole JSON text of a message's frame; this protocol's is `event_frame`."""
 
 U64_MAX: Final = 2**64 - 1
 
@@ -103,6 +103,8 @@ class BadFrame(Exception):  # noqa: N818  (an answer to the sender, not a failur
     """Bytes that are no command: not JSON, not an object, or no usable `type` or `id`."""
 
 
+_TYPES: Final[Mapping[str, bytes]] = {kind: kind.encode() for kind in get_args(MessageKind)}
+
 _encode = msgspec.json.Encoder().encode
 _envelope = msgspec.json.Decoder(Envelope)
 
@@ -115,23 +117,12 @@ def read_envelope(text: bytes | str) -> Envelope:
         raise BadFrame from error
 
 
-class EventFramer:
-    """Builds event frames: the head of a topic and epoch is encoded once, the body is never parsed."""
-
-    _HEADS_MAX: Final = 65_536
-
-    def __init__(self) -> None:
-        self._heads: dict[tuple[str, str, str], bytes] = {}
-
-    def __call__(self, message: Message) -> bytes:
-        """Return the whole JSON text of one event, promote, retract or gap frame."""
-        key = (message.kind, message.topic, message.epoch)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= self._HEADS_MAX:
-                self._heads.clear()
-            head = self._heads[key] = b'{"type":%b,"topic":%b,"epoch":%b,"offset":"' % tuple(map(_encode, key))
-        return b'%b%d",%b}' % (head, message.offset, message.body)
+def event_frame(message: Message) -> bytes:
+    """Return the whole JSON text of one event, promote, retract or gap frame; the body is never parsed."""
+    within = message.within
+    if not within.head:
+        within.head = b'"topic":%b,"epoch":%b,"offset":"' % (_encode(within.topic), _encode(within.epoch))
+    return b'{"type":"%b",%b%d",%b}' % (_TYPES[message.kind], within.head, message.offset, message.body)
 
 
 def text_header(length: int) -> bytes:

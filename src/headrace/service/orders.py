@@ -8,17 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 
-from headrace.adapters import Context, load_class
+from headrace.adapters import Context
 from headrace.bus import Writer
 from headrace.chains import Chain
 from headrace.config import Config, CoreSettings
 from headrace.database.sqlite_file import MEMORY
-from headrace.inbox import INBOXES, Inbox, InboxSettings
+from headrace.inbox import Inbox, InboxSettings
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.model.facts import News
 from headrace.model.redact import redact
@@ -28,7 +27,7 @@ from headrace.orders.intake import Intake
 from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
 from headrace.orders.settings import ExecutionSettings
-from headrace.orders.store import STORES, Store
+from headrace.orders.store import Store
 from headrace.orders.triggers import Triggers
 from headrace.orders.worker import Worker
 from headrace.runtime.backoff import Backoff
@@ -162,11 +161,10 @@ async def open_orders(
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
     clock, metrics = context.clock, context.metrics
-    kind, place = _where(core.database_url, settings.file)
     if context.patience is None:
         await asyncio.to_thread(_check_writable, _order_files(config, registers))
     async with contextlib.AsyncExitStack() as stack:
-        store: Store = await _adapter(STORES, kind, place).open(place, clock, patient=context.patience)
+        store = await registers.stores.open(settings.place.kind, config, context, key="core.database_url")
         stack.push_async_callback(store.close)
         chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
@@ -189,29 +187,18 @@ async def open_orders(
             stack.push_async_callback(worker.release)
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
-        kept = {"store": redact(place), "chain": settings.chain, "venues": ", ".join(settings.venues)}
+        kept = {"store": redact(settings.place.where), "chain": settings.chain, "venues": ", ".join(settings.venues)}
         yield OrderHalf(
             store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock, venues
         )
 
 
-def _where(database_url: str | None, file: str) -> tuple[str, str]:
-    """Return which kind of database, and where: what the URL names, else the given SQLite file."""
-    if not database_url:
-        return "sqlite", file
-    if database_url.startswith("sqlite:"):
-        return "sqlite", database_url.removeprefix("sqlite:").removeprefix("//")
-    return "postgres", database_url
-
-
 def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) -> list[str]:
     """Return the files that these halves write."""
-    url = config.section(CoreSettings).database_url
-    found = [*_order_files(config, registers).values()] if orders else []
-    kind, place = _where(url, config.section(InboxSettings).file)
-    if inbox and kind == "sqlite":
-        found.append(place)
-    return [file for file in found if file != MEMORY]
+    found: list[str | None] = [*_order_files(config, registers).values()] if orders else []
+    if inbox:
+        found.append(config.section(InboxSettings).place.file)
+    return [file for file in found if file not in (None, MEMORY)]
 
 
 def _order_files(config: Config, registers: Registers) -> dict[str, str]:
@@ -219,16 +206,7 @@ def _order_files(config: Config, registers: Registers) -> dict[str, str]:
     settings = config.section(ExecutionSettings)
     adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, settings.venues)]
     found = {name: file for adapter in adapters for name, file in config.files(adapter.Settings).items()}
-    kind, place = _where(config.section(CoreSettings).database_url, settings.file)
-    return {**found, "ORDERS_FILE": place} if kind == "sqlite" else found
-
-
-def _adapter(register: Mapping[str, str], kind: str, place: str) -> Any:
-    """Return the class for this kind of database. Raises ConfigError when its packages are not installed."""
-    try:
-        return load_class(register[kind])
-    except ModuleNotFoundError as error:
-        raise ConfigError("DATABASE_URL", redact(place), f"in a clone: pip install '.[{kind}]' first") from error
+    return found if settings.place.file is None else {**found, "ORDERS_FILE": settings.place.file}
 
 
 def _check_writable(files: Mapping[str, str]) -> None:
@@ -262,23 +240,30 @@ async def enter_orders(
     return await stack.enter_async_context(open_orders(config, patient, work=settings.work_here, registers=registers))
 
 
-async def enter_inbox(stack: contextlib.AsyncExitStack, config: Config, clock: Clock, *, keep: bool) -> Inbox:
+async def enter_inbox(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    context: Context,
+    registers: Registers = REGISTERS,
+    *,
+    keep: bool,
+) -> Inbox:
     """Return the inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
 
     Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written.
     """
     settings = config.section(InboxSettings)
     if not keep:
-        settings = msgspec.structs.replace(settings, file=MEMORY)
-    kind, place = _where(config.section(CoreSettings).database_url if keep else None, settings.file)
-    chosen = config.origins["inbox.file"].kind != "default"
-    if keep and kind == "sqlite" and place != MEMORY and chosen:
-        await asyncio.to_thread(_check_writable, {"INBOX_FILE": place})
+        settings = msgspec.structs.replace(settings, file=MEMORY, database_url=None)
+    file = settings.place.file
+    if file is not None and config.origins["inbox.file"].kind != "default":
+        await asyncio.to_thread(_check_writable, {"INBOX_FILE": file})
 
     def not_open(error: TransientError) -> None:
         meaning = "messages to users are refused until it can be opened, which is tried again"
         _log.error("inbox_not_open", error=str(error), meaning=meaning)
 
-    inbox: Inbox = await _adapter(INBOXES, kind, place).open(place, clock, settings, patient=not_open)
+    patient, kind = replace(context, patience=not_open), settings.place.kind
+    inbox = await registers.inboxes.open_with(settings, kind, config, patient, key="core.database_url")
     stack.push_async_callback(inbox.close)
     return inbox

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +13,8 @@ import structlog
 
 from headrace.adapters import Context
 from headrace.bus import Bus, BusSettings, Lane, Writer
-from headrace.bus.lanes import claim_all
-from headrace.cache import Cache, CacheSettings
+from headrace.bus.lanes import claim_lanes
+from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.authenticator import Authenticator
@@ -25,7 +25,7 @@ from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSet
 from headrace.inbox import Inbox
 from headrace.ingest.log_lines import lacks_of
 from headrace.ingest.pipeline import Pipeline
-from headrace.model.errors import TransientError
+from headrace.model.errors import ConfigError, TransientError
 from headrace.protocol.frames import Head
 from headrace.runtime import log
 from headrace.runtime.backoff import Backoff
@@ -118,10 +118,10 @@ class Service:
             self._check_subscriptions(settings)
         self.bus: Bus
         self.cache: Cache
-        self.state: CacheFeed
+        self.state: Snapshots
         self.writers: Mapping[Lane, Writer] = {}
-        """Open while the process runs. All lanes of the bus have one writer, this process's: a lane that another
-        process claims is lost to this one (FencedError), so nothing is published twice."""
+        """Open while the process runs. Each lane of the bus has one writer: a lane that another process claims is lost
+        to this one (FencedError), so nothing is published twice."""
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
@@ -153,37 +153,53 @@ class Service:
             orders = None
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, context, self._registers)
-            inbox = await enter_inbox(stack, self.config, self.clock, keep=not self._play)
+            inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                orders.start(tasks, self.metrics, self.pipeline.consumers, self.writers["orders"], self._newest_slot)
-            tasks.start("cache", "feed", self.state.run)
+                facts = self.pipeline.consumers if "ingest" in self.writers else None
+                orders.start(tasks, self.metrics, facts, self.writers.get("orders"), self._newest_slot)
+            if isinstance(self.state, CacheFeed):
+                tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox)
             if self.config.section(Features).gateway:
                 await self._open_gateway(tasks, orders, inbox)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
-            flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, self.writers["ingest"]))
-            intake, recording = self._tap(tasks)
-            lookup = self._look_up_pools(tasks, intake)
-            background = [
-                tasks.start("config", "watch", self._follow_config),
-                tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake)),
-            ]
+            background = [tasks.start("config", "watch", self._follow_config)]
+            end_updates = self._start_updates(tasks, context)
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
             await stop.wait()
-            for task in (*background, *lookup):
+            for task in background:
+                task.cancel()
+            await end_updates()
+            if self.gateway is not None:
+                await self.gateway.stop(DRAIN_S)
+            tasks.cancel()
+
+    def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
+        """Start the flow of updates, if this process publishes them; return what ends the flow in order."""
+        writer = self.writers.get("ingest")
+        if writer is None:
+            self.health.report("source", ready=True, detail="another process publishes updates", required=False)
+            self.config.on_change(Features, _refuse_stream)
+            return _end_nothing
+        flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
+        intake, recording = self._tap(tasks)
+        lookup = self._look_up_pools(tasks, intake)
+        switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
+
+        async def end() -> None:
+            for task in (switch, *lookup):
                 task.cancel()
             await self.stream.end()
             intake.close()
             await asyncio.wait([flow, *recording], timeout=FLOW_S)
             if len(self._outlet) or len(intake):
                 _log.warning("updates_left_out", updates=len(self._outlet) + (len(intake) if recording else 0))
-            if self.gateway is not None:
-                await self.gateway.stop(DRAIN_S)
-            tasks.cancel()
+
+        return end
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
         """Return what adapters may use; the tasks that they leave behind are cancelled when all adapters are closed."""
@@ -201,14 +217,21 @@ class Service:
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
-        """Open the bus and the cache that the settings name, and become the writer of each lane and of the state."""
+        """Open the bus and the cache that the settings name, and become the writer of this process's lanes.
+
+        The state is that of updates, so its writer is the process that publishes these.
+        """
         config, registers = self.config, self._registers
         self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
         stack.push_async_callback(self.cache.close)
-        self.writers = await claim_all(self.bus)
-        self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
+        lanes, stream = config.section(BusSettings).lanes, config.section(Features).stream or self._play
+        self.writers = await claim_lanes(self.bus, lanes, stream=stream)
+        if "ingest" in self.writers:
+            self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
+        else:
+            self.state = self.cache
 
     def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
         """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
@@ -340,6 +363,17 @@ class Service:
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
         if features.broker or core.redis_url:
             _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+
+
+def _refuse_stream(_: Features, new: Features) -> None:
+    """Raise ConfigError when the stream is switched on in a process that does not publish updates."""
+    if new.stream:
+        expected = "off, or a restart with the lane ingest in BUS_LANES"
+        raise ConfigError("features.stream", "on, where another process publishes updates", expected)
+
+
+async def _end_nothing() -> None:
+    """Do nothing: no updates flow here."""
 
 
 async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:

@@ -1,6 +1,7 @@
 """Name the adapters to choose from, and the sections of `headrace.toml`, which rooms and adapters declare."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -12,16 +13,20 @@ from headrace.chains import CHAINS, Chain
 from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
-from headrace.inbox import InboxSettings
+from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
+from headrace.orders.store import STORES, Store
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
 from headrace.venues import VENUES, Venue
+
+DEFAULT_SOURCE: Final = "rpc_pubsub"
+"""The source of a service whose settings name neither sources nor endpoints."""
 
 
 class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +45,8 @@ class Registers(NamedTuple):
     chains: Register[Chain] = CHAINS
     venues: Register[Venue] = VENUES
     sources: Register[Source] = SOURCES
+    stores: Register[Store] = STORES
+    inboxes: Register[Inbox] = INBOXES
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -63,16 +70,33 @@ class Registers(NamedTuple):
         }
         return ports | {name: struct for register in self._all() for name, struct in register.sections().items()}
 
+    def kinds(self, config: Config) -> tuple[str, ...]:
+        """Return the chosen sources: those that are named, else those whose endpoints are set, else DEFAULT_SOURCE."""
+        named = tuple(dict.fromkeys(config.section(SourceSettings).kinds))
+        return named or tuple(filter(partial(self._has_endpoints, config), self.sources)) or (DEFAULT_SOURCE,)
+
+    def _has_endpoints(self, config: Config, kind: str) -> bool:
+        adapter = self.sources.adapter(kind)
+        settings = adapter.Settings
+        if not issubclass(settings, NodeSourceSettings) or not settings.ENDPOINTS:
+            return False
+        origin = config.origins.get(f"{getattr(adapter, 'SECTION', f'sources.{kind}')}.{settings.ENDPOINTS}")
+        return (
+            origin is not None
+            and origin.kind != "default"
+            and bool(getattr(config.section(settings), settings.ENDPOINTS))
+        )
+
     def subscribed(self, config: Config) -> list[NodeSourceSettings]:
         """Return the settings of the chosen sources that have subscriptions."""
-        return self._of_nodes(config, config.section(SourceSettings).kinds)
+        return self._of_nodes(config, self.kinds(config))
 
     def rpc_urls(self, config: Config) -> tuple[str, ...]:
         """Return the HTTP endpoints that are set, else those of a source's nodes; a chosen source comes first.
 
         Raises ConfigError when there are none.
         """
-        sources = self._of_nodes(config, (*config.section(SourceSettings).kinds, *self.sources))
+        sources = self._of_nodes(config, (*self.kinds(config), *self.sources))
         urls = config.section(RpcSettings).urls or next(filter(None, (each.rpc_urls() for each in sources)), ())
         if not urls:
             raise ConfigError("SOLANA_RPC_URL", "nothing", "an HTTP endpoint, as no source has one beside it")
@@ -89,7 +113,7 @@ class Registers(NamedTuple):
                 register.adapter(name, key=key, origin=str(config.origins[key]))
 
     def _all(self) -> Iterator[Register[Any]]:
-        yield from (self.buses, self.caches, self.chains, self.venues)
+        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes)
 
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""
@@ -98,7 +122,7 @@ class Registers(NamedTuple):
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues
-        yield self.sources, "sources.kinds", config.section(SourceSettings).kinds
+        yield self.sources, "sources.kinds", self.kinds(config)
 
 
 REGISTERS: Final = Registers()

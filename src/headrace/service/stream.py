@@ -11,7 +11,8 @@ from headrace.adapters import Context
 from headrace.config import Config, Features
 from headrace.runtime.supervise import Supervisor
 from headrace.service.settings import REGISTERS, Registers
-from headrace.sources import NOTHING_COVERED, Outlet, Source, SourceSettings
+from headrace.sources import NOTHING_COVERED, Outlet, Source
+from headrace.sources.endpoints import EndpointSource
 from headrace.sources.settings import NodeSourceSettings
 
 _log = structlog.get_logger("stream")
@@ -29,7 +30,7 @@ class Choice(NamedTuple):
 def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
     """Return the sources that the settings name."""
     found = []
-    for kind in dict.fromkeys(config.section(SourceSettings).kinds):
+    for kind in registers.kinds(config):
         settings = registers.sources.adapter(kind).Settings
         subscribed = settings if issubclass(settings, NodeSourceSettings) else None
         found.append(Choice(partial(registers.sources.open, kind, config, key="sources.kinds"), subscribed))
@@ -101,7 +102,9 @@ class _Switched:
 
     def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
         """Change the subscriptions of the source that runs. Raises ConfigError as the port says."""
-        if self._source is not None:
+        if isinstance(self._source, EndpointSource):
+            self._source.update_settings(new)
+        elif self._source is not None:
             self._source.update_subscriptions(new.subscriptions)
 
     async def _run(self, context: Context, outlet: Outlet) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from headrace.config import Config, CoreSettings
+from headrace.cores import UNREADABLE
 from headrace.decoders.registry import Programs
 from headrace.ingest.known import pair_of_pool
-from headrace.ingest.transactions import UNREADABLE
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
@@ -81,7 +81,7 @@ def open_pools(
             account = programs.account(owner, data)
         except UNREADABLE:
             return None
-        return None if account is None else pair_of_pool(account)
+        return None if account is None else pair_of_pool(account.program, account.name, account.data)
 
     return PoolLookup(rpc, outlet, read, settings=config.section(PoolSettings), clock=clock, metrics=metrics)
 

@@ -65,15 +65,18 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kinds: Annotated[
         tuple[str, ...],
-        msgspec.Meta(min_length=1),
-        Setting("sources that run at the same time, by their names in the register", env=("SOURCES",)),
-    ] = ("rpc_pubsub",)
+        Setting(
+            "sources that run at the same time, by their names in the register; none: those whose endpoints are set",
+            env=("SOURCES",),
+        ),
+    ] = ()
 
 
 SOURCES: Final = Register[Source](
     "sources",
     {
         "rpc_pubsub": "headrace.sources.rpc_pubsub:RpcPubSub",
+        "yellowstone": "headrace.sources.yellowstone:Yellowstone",
         "recording": "headrace.sources.recording:Recording",
     },
 )

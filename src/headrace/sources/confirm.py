@@ -37,6 +37,10 @@ class Confirmations:
         if len(self._parents) > SPAN_MAX:  # also where nobody asks for verdicts
             self._give_up()
 
+    def decided(self, slot: int) -> None:
+        """Forget a slot whose status a node has reported."""
+        self._parents.pop(slot, None)
+
     def come_down(self, head: int) -> None:
         """Forget slots beyond `head`, where the chain really is."""
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot <= head + NEAR}

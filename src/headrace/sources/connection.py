@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.model.updates import AccountUpdate, LogsUpdate, SlotStatus, TransactionUpdate
 from headrace.sources.progress import Progress, Watch
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import SLOTS, ChainSubscription
@@ -17,6 +17,14 @@ class SlotNotice(NamedTuple):
     slot: int
     parent: int | None
     root: int
+
+
+class StatusNotice(NamedTuple):
+    """A node says that a slot on top of `parent` reached a status other than processed."""
+
+    slot: int
+    status: SlotStatus
+    parent: int | None
 
 
 class SignatureNotice(NamedTuple):
@@ -44,7 +52,7 @@ class Unreadable(NamedTuple):
 
 
 Content: TypeAlias = LogsUpdate | AccountUpdate | TransactionUpdate
-Arrival: TypeAlias = Content | LandedNotice | SlotNotice | SignatureNotice | Unreadable
+Arrival: TypeAlias = Content | LandedNotice | SlotNotice | StatusNotice | SignatureNotice | Unreadable
 """A value that a transport makes of a node's message and hands in."""
 
 
@@ -52,8 +60,9 @@ class Parting(NamedTuple):
     """Reason for the end of a connection.
 
     `reason` is a constant: `refused` (not established), `denied` (another attempt would fail too: a wrong key or path),
-    `closed`, `too_large`, `flood`, `no_ack`, `id_taken`, `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is
-    for people and holds no secret. `rest_s`: the node asks for a pause of so many seconds.
+    `closed`, `too_large`, `flood`, `lagged` (the node dropped what was not read in time), `no_ack`, `id_taken`,
+    `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node
+    asks for a pause of so many seconds.
     """
 
     reason: str

@@ -65,6 +65,10 @@ class EndpointSource:
         """
         raise NotImplementedError
 
+    def parse(self, texts: Sequence[str]) -> tuple[ChainSubscription, ...]:
+        """Return the subscriptions that texts mean. Raises ConfigError."""
+        return parse_all(texts, self._resolve)
+
     @property
     def wanted(self) -> tuple[ChainSubscription, ...]:
         """The subscriptions of every connection; a `signature:` is among them until it is answered."""
@@ -72,9 +76,13 @@ class EndpointSource:
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
         """Change the subscriptions while running, without reconnecting. Raises ConfigError and changes nothing."""
-        self._wanted = parse_all(texts, self._resolve)
+        self._wanted = self.parse(texts)
         if self.stream is not None:
             self.stream.want(self._wanted)
+
+    def update_settings(self, settings: NodeSourceSettings) -> None:
+        """Change what may change while running. Raises ConfigError and changes nothing."""
+        self.update_subscriptions(settings.subscriptions)
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""

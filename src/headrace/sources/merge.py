@@ -23,6 +23,7 @@ from headrace.sources.connection import (
     LandedNotice,
     SignatureNotice,
     SlotNotice,
+    StatusNotice,
     Unreadable,
 )
 from headrace.sources.crosscheck import CrossCheck
@@ -181,23 +182,41 @@ class MergedStream:
                 self._refuse_slot(connection, arrival)
         elif isinstance(arrival, SlotNotice):
             await self._take_slot(connection, arrival, received_ns)
+        elif isinstance(arrival, StatusNotice):
+            if self._slots.can_be(arrival.slot, connection.name):
+                await self._slots.reached(connection.name, arrival, received_ns)
         elif isinstance(arrival, SignatureNotice):
             self._signatures.landed(arrival.subscription, arrival.slot or connection.progress.head)
         else:
             self._lose(connection, arrival)
         connection.handing_in = False
 
-    def acknowledge(self, connection: Connection, subscription: ChainSubscription, commitment: Commitment) -> None:
-        """Take the node's consent to a subscription, whose updates have `commitment`."""
+    def acknowledge(
+        self,
+        connection: Connection,
+        subscription: ChainSubscription,
+        commitment: Commitment,
+        *,
+        heads_tell: bool = False,
+    ) -> None:
+        """Take the node's consent to a subscription, whose updates have `commitment`.
+
+        `heads_tell`: a node that sends slots sends this feed too, as both come in one stream.
+        """
         connection.acknowledged.add(subscription)
         if subscription.kind == "signature":
             self._signatures.subscribed(subscription)
         else:
-            listed = subscription.kind in LISTED
+            listed = subscription.kind in LISTED and not heads_tell
             connection.progress.acknowledged(subscription.feed, commitment, listed=listed)
         self._note_whole(connection)
         if connection.whole:
             self.report()
+
+    def replayed(self, connection: Connection, first_slot: int) -> None:
+        """Begin the covers of all acknowledged feeds at `first_slot`, from which on the node sends everything again."""
+        self._losses.begin(connection, connection.progress.replayed(first_slot), self._slots.head)
+        self._note_whole(connection)
 
     def show_refused(self, connection: Connection) -> None:
         """Show on the health board which subscriptions the node refuses."""

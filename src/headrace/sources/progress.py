@@ -66,6 +66,13 @@ class Progress:
         for feed in self._waiting:
             self._promised[feed] = self._promised[feed] or slot
 
+    def replayed(self, first_slot: int) -> list[tuple[str, int]]:
+        """Begin the cover of every acknowledged feed at `first_slot`; return these feeds, each with that slot."""
+        begun = [(feed, first_slot) for feed in self._waiting]
+        self._first.update(begun)
+        self._waiting.clear()
+        return begun
+
     def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
         """Take a new head; return the feeds whose cover begins, each with the first slot that is surely whole.
 

@@ -1,6 +1,6 @@
 """Settings that every source on chain nodes has, whatever its transport."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ class NodeSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     The settings of a transport extend these with its endpoints and timeouts.
     """
+
+    ENDPOINTS: ClassVar[str] = ""
+    """Name of the setting with the endpoints: a source runs where that is set and no sources are named."""
 
     commitment: Annotated[
         Commitment,

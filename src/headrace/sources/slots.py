@@ -8,7 +8,7 @@ from headrace.runtime.clock import Clock
 from headrace.solana.rpc import Rpc, RpcError
 from headrace.sources import Outlet
 from headrace.sources.confirm import Confirmations
-from headrace.sources.connection import SlotNotice
+from headrace.sources.connection import SlotNotice, StatusNotice
 from headrace.sources.head import Heads
 from headrace.sources.health import SourceHealth
 from headrace.sources.metrics import SourceMetrics
@@ -96,6 +96,18 @@ class ChainSlots:
             self._root = notice.root
             self._proofs.reached(notice.root)
             await self._put(witness, notice.root, "finalized", None, received_ns)
+
+    async def reached(self, witness: str, notice: StatusNotice, received_ns: int) -> None:
+        """Publish a status that a node reports; a slot that it decides is no longer asked for."""
+        if notice.status in ("confirmed", "finalized"):
+            self._proofs.reached(notice.slot)
+        elif notice.status == "dead":
+            self._proofs.died(notice.slot)
+        if notice.status == "finalized":
+            self._root = max(self._root, notice.slot)
+        if notice.status != "created_bank":
+            self._confirmations.decided(notice.slot)
+        await self._put(witness, notice.slot, notice.status, notice.parent, received_ns)
 
     async def confirm(self, rpc: Rpc) -> None:
         """Ask once per `confirm_s`, for ever, which processed slots are confirmed; publish these and the dead ones.

@@ -8,7 +8,8 @@ from headrace.model.errors import ConfigError
 from headrace.model.keys import b58decode, is_key, is_signature
 from headrace.model.updates import Commitment
 
-Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature"]
+Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature", "filter"]
+"""A `filter` is one of a source's own filters, by its name; no text of a subscription names it."""
 Resolve: TypeAlias = Callable[[str], str]
 """A program's name (`pump`) to its id; raises KeyError for an unknown name."""
 

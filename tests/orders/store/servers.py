@@ -67,6 +67,11 @@ async def store_place(kind_of_store: tuple[str, str], tmp_path: Path) -> AsyncIt
         yield place
 
 
+def settings_of(place: str) -> dict[str, str]:
+    """The settings that name a place to stores and inboxes."""
+    return {"database_url": place} if "://" in place else {"file": place}
+
+
 async def write(place: str, sql: str, *values: Any) -> None:
     """Do this to the database at a store's place, behind the store's back; some row must be there to do it to."""
     if "://" in place:

@@ -64,8 +64,8 @@ async def test_an_older_file_is_migrated(tmp_path: Path) -> None:
                 db.executescript(f"{text}; pragma user_version = {number};")
         for row in old_rows("sqlite"):
             db.execute(row)
-    store = await SqliteStore.open(path, SystemClock())
-    await goes_on(store, await SqliteInbox.open(path, SystemClock(), InboxSettings()))
+    store = await SqliteStore.at(path, SystemClock())
+    await goes_on(store, await SqliteInbox.at(path, SystemClock(), InboxSettings()))
 
 
 async def test_an_older_schema_is_migrated(postgres_url: str) -> None:
@@ -80,5 +80,5 @@ async def test_an_older_schema_is_migrated(postgres_url: str) -> None:
         for row in old_rows("postgres"):
             await db.execute(row)
         await db.close()
-        store = await PostgresStore.open(url, SystemClock())
-        await goes_on(store, await PostgresInbox.open(url, SystemClock(), InboxSettings()))
+        store = await PostgresStore.at(url, SystemClock())
+        await goes_on(store, await PostgresInbox.at(url, SystemClock(), InboxSettings()))

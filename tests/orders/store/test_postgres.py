@@ -29,7 +29,7 @@ async def url(postgres_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(url, SystemClock())
+    store = await PostgresStore.at(url, SystemClock())
     yield store
     await store.close()
 
@@ -173,7 +173,7 @@ async def test_a_value_that_the_database_cannot_take_fails_alone(store: Postgres
 
 async def test_many_processes_may_create_the_tables_at_once(postgres_url: str) -> None:
     async with empty_database(postgres_url) as url:
-        stores = await asyncio.gather(*[PostgresStore.open(url, SystemClock()) for _ in range(5)])
+        stores = await asyncio.gather(*[PostgresStore.at(url, SystemClock()) for _ in range(5)])
         for store in stores:
             await store.close()
 
@@ -195,13 +195,13 @@ async def test_a_newer_schema_and_a_wrong_url_are_configuration_errors(
 ) -> None:
     await others[0].execute("insert into schema_version values (9999)")
     with pytest.raises(ConfigError, match="9999"):
-        await PostgresStore.open(url, SystemClock())
+        await PostgresStore.at(url, SystemClock())
     with pytest.raises(ConfigError):
-        await PostgresStore.open(url.replace("headrace_test", "nowhere"), SystemClock())
+        await PostgresStore.at(url.replace("headrace_test", "nowhere"), SystemClock())
     with pytest.raises(ConfigError):
-        await PostgresStore.open("mysql://127.0.0.1/x", SystemClock())
+        await PostgresStore.at("mysql://127.0.0.1/x", SystemClock())
     with pytest.raises(TransientError):
-        await PostgresStore.open("postgresql://127.0.0.1:1/x", SystemClock())
+        await PostgresStore.at("postgresql://127.0.0.1:1/x", SystemClock())
 
 
 KIND = EventKind.QUOTED
@@ -222,7 +222,7 @@ def test_every_event_is_delivered_once_and_in_order() -> None:
 
 
 async def test_events_that_two_processes_commit_in_turn_are_delivered_in_order(url: str, store: PostgresStore) -> None:
-    other = await PostgresStore.open(url, SystemClock())
+    other = await PostgresStore.at(url, SystemClock())
     heard: list[OrderEvent] = []
     store.attach(heard.extend)
     following = asyncio.create_task(store.follow())

@@ -58,7 +58,7 @@ async def wire_and_url(postgres_url: str) -> AsyncIterator[tuple[Wire, str]]:
 
 async def test_an_order_committed_before_the_cut_is_found_again(wire_and_url: tuple[Wire, str]) -> None:
     wire, url = wire_and_url
-    store = await PostgresStore.open(url, SystemClock())
+    store = await PostgresStore.at(url, SystemClock())
     heard: list[OrderEvent] = []
     store.attach(heard.extend)
     try:

@@ -30,7 +30,7 @@ def clock() -> WrongClock:
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: WrongClock) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(str(tmp_path / "orders.db"), clock)
+    store = await SqliteStore.at(str(tmp_path / "orders.db"), clock)
     yield store
     await store.close()
 

@@ -1,9 +1,9 @@
 """Where orders live: the row is the truth and the queue. Port and register."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from headrace.adapters import Register
 from headrace.model.errors import TransientError
 from headrace.model.orders import (
     Attempt,
@@ -18,6 +18,7 @@ from headrace.model.orders import (
     Outcome,
     Watch,
 )
+from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.orders.verbs import Room
 
@@ -259,7 +260,9 @@ class Store(Protocol):
         """Finish what waits and release what the store holds; later calls raise TransientError."""
 
 
-STORES: Final[Mapping[str, str]] = MappingProxyType(
-    {"postgres": "headrace.orders.store.postgres:PostgresStore", "sqlite": "headrace.orders.store.sqlite:SqliteStore"}
+STORES: Final[Register[Store]] = Register(
+    "orders",
+    {"postgres": "headrace.orders.store.postgres:PostgresStore", "sqlite": "headrace.orders.store.sqlite:SqliteStore"},
+    ExecutionSettings,
 )
-"""Name → "module:Class", imported when first used."""
+"""All stores. The kind of database that `ExecutionSettings.place` names is the one that is used."""

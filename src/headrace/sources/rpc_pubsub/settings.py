@@ -1,6 +1,6 @@
 """Settings of the RPC PubSub source."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -17,6 +17,8 @@ _LOCAL_RPC_PORT = 8899
 
 class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=True):
     """Solana RPC PubSub: endpoints, timeouts and encoding, besides the settings of every source on nodes."""
+
+    ENDPOINTS: ClassVar[str] = "ws_urls"
 
     ws_urls: Annotated[
         tuple[str, ...],

@@ -6,11 +6,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 import asyncpg
 
-from headrace.adapters import Patience
+from headrace.adapters import Context, Patience
 from headrace.database import migrations
 from headrace.database.observed import ObservedTime
 from headrace.database.postgres_group_commit import AWAY, Db, Lane, away
@@ -29,6 +29,7 @@ from headrace.model.orders import (
     Watch,
 )
 from headrace.orders import machine, verbs
+from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import (
     ANY_ROOM,
     TICK_S,
@@ -70,6 +71,8 @@ class PostgresStore:
     time, not events. A process that is alone gives none: a hint takes an eighth of the CPU of a commit.
     """
 
+    Settings: ClassVar = ExecutionSettings
+
     def __init__(self, url: str, clock: Clock) -> None:
         self._url, self._clock = url, clock
         self._sinks = Sinks[OrderEvent]()
@@ -90,7 +93,12 @@ class PostgresStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, *, patient: Patience = None) -> "PostgresStore":
+    async def open(cls, settings: ExecutionSettings, context: Context) -> Self:
+        """Open the database that the settings name. Raises as `at` does."""
+        return await cls.at(settings.place.where, context.clock, patient=context.patience)
+
+    @classmethod
+    async def at(cls, url: str, clock: Clock, *, patient: Patience = None) -> Self:
         """Connect, creating or migrating the tables.
 
         Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless

@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
-from headrace.adapters import Patience
+from headrace.adapters import Context, Patience
 from headrace.database import migrations, observed
 from headrace.database.observed import ObservedTime
 from headrace.database.sqlite import SqliteThread
@@ -23,6 +23,7 @@ from headrace.model.orders import (
     Watch,
 )
 from headrace.orders import machine, verbs
+from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import (
     ANY_ROOM,
     TICK_S,
@@ -52,6 +53,8 @@ class SqliteStore:
     with its own next commit, or through `follow`.
     """
 
+    Settings: ClassVar = ExecutionSettings
+
     def __init__(self, path: str, clock: Clock) -> None:
         self._clock = clock
         self._sinks = Sinks[OrderEvent]()
@@ -63,7 +66,12 @@ class SqliteStore:
         )
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, *, patient: Patience = None) -> "SqliteStore":
+    async def open(cls, settings: ExecutionSettings, context: Context) -> Self:
+        """Open the database that the settings name. Raises as `at` does."""
+        return await cls.at(settings.place.where, context.clock, patient=context.patience)
+
+    @classmethod
+    async def at(cls, path: str, clock: Clock, *, patient: Patience = None) -> Self:
         """Open the file, creating or migrating it.
 
         Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless
