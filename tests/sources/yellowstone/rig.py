@@ -26,7 +26,7 @@ from tests.contracts.upstreams.chain import QUICK
 
 PROGRAM, OTHER = made_up_key("program"), made_up_key("other program")
 LOGS, ACCOUNTS = f"logs:{PROGRAM}", f"program:{PROGRAM}"
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 EVERY_RECEIVER = sorted(RECEIVERS)
 
 
@@ -134,10 +134,12 @@ async def rig(
     clock, ledger = SystemClock(), Ledger()
     async with AsyncExitStack() as stack:
         if nodes is None:
-            nodes = [
+            others = [
                 await stack.enter_async_context(ScriptedYellowstone(ledger=ledger, **node_options))
-                for _ in range(endpoints)
+                for _ in range(endpoints - 1)
             ]
+            first = ScriptedYellowstone(ledger=ledger, mirrors=others, **node_options)
+            nodes = [await stack.enter_async_context(first), *others]
         proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.port)) for node in nodes]
         rpc = Rpc([nodes[0].http_url], clock=clock) if http else None
         if rpc is not None:
