@@ -74,13 +74,12 @@ class Rig:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self._arrived.clear()
-                if flowing:
-                    self.advance()
                 try:
                     async with asyncio.timeout(0.01):
                         await self._arrived.wait()
-                except TimeoutError:
-                    pass  # conditions may also be about the node or the health board
+                except TimeoutError:  # conditions may also be about the node or the health board
+                    if flowing:
+                        self.advance()
 
     async def covered(self) -> None:
         """Return when every session is subscribed and covers the slot that the node is at."""
@@ -128,6 +127,7 @@ async def rig(
     covered: Mapping[str, int] = NOTHING_COVERED,
     node_options: Mapping[str, Any] = {},
     nodes: list[ScriptedYellowstone] | None = None,
+    host: str = "127.0.0.1",
     **changes: Any,
 ) -> AsyncIterator[Rig]:
     """A source before `endpoints` nodes of one ledger, each behind a proxy; `changes` are settings."""
@@ -149,7 +149,7 @@ async def rig(
         scheme = nodes[0].url.partition("://")[0]
         settings = msgspec.structs.replace(
             YellowstoneSettings(),
-            urls=tuple(f"{scheme}://127.0.0.1:{proxy.port}" for proxy in proxies),
+            urls=tuple(f"{scheme}://{host}:{proxy.port}" for proxy in proxies),
             subscriptions=subscriptions or (LOGS, ACCOUNTS),
             tick_s=0.01,
             **{**QUICK, **changes},
