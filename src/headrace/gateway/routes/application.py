@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from traceback import clear_frames, walk_tb
 from typing import Any, Final, cast
 
 import structlog
@@ -129,8 +130,23 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     status = error.status_code
     error.__cause__ = error.__context__ = None  # their frames hold the request, and the request's answer holds them
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        _clear_frames(error)
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
     return answer(status, headers=error.headers)
+
+
+def _clear_frames(error: ValidationException) -> None:
+    """Clear the frames of the faults behind `error`.
+
+    Litestar gathers the faults in a list, which the frame that caught them keeps, and which their tracebacks keep with
+    the frame: a cycle for each wrong parameter, that only the garbage collector ends.
+    """
+    *_, (last, _) = walk_tb(error.__traceback__)
+    fault = last.f_locals.get("exc")
+    if isinstance(fault, Exception):
+        clear_frames(fault.__traceback__)
+        fault.__context__ = fault.__traceback__ = None
+    clear_frames(error.__traceback__)
 
 
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:

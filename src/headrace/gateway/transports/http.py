@@ -99,6 +99,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
             self._exchange.leave()
+            self._exchange = None
         self._let_through()
         self._let_go()
         self._keeper.closing.clear(self)
