@@ -23,11 +23,11 @@ from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from headrace.chains.bank import Bank, Executed, Held
 from headrace.model.keys import WSOL_MINT
 from headrace.model.transactions import Instruction
 from headrace.programs.quoting import TOKEN_2022_PROGRAM, TOKEN_PROGRAM, Account, Clock
 from headrace.programs.swapping import token_account, token_program
+from headrace.solana.bank import Bank, Executed, Held
 from tests.mainnet import FOLDER, programs
 from tests.programs.sets import PROGRAM_OF, Pool
 

@@ -56,9 +56,9 @@ def test_accounts_are_those_of_the_idl_with_the_same_rights(name: str, number: i
         assert meta.signer == wanted.get("signer", False), wanted["name"]
         assert meta.writable or not wanted.get("writable", False), wanted["name"]
         assert wanted.get("address", meta.pubkey) == meta.pubkey or wanted["name"].endswith("token_program")
-    names = programs().by_id[instruction.program_id].instruction_names(instruction.data)
-    assert names is not None
-    by_name = dict(zip(names.of_accounts(len(instruction.accounts)), instruction.accounts, strict=False))
+    known = programs().by_id[instruction.program_id].instruction_names(instruction.data)
+    assert known is not None
+    by_name = dict(zip(known.of_accounts(len(instruction.accounts)), instruction.accounts, strict=False))
     fields = given.accounts[given.key].fields
     for named, meta in by_name.items():
         if isinstance(fields.get(named), str):
@@ -83,5 +83,5 @@ def test_sol_is_wrapped_where_the_program_takes_no_lamports(name: str) -> None:
     all_of_them = instructions(given.venue, Order(quote=quote, user=USER, limit=1), given.accounts)
     wrapping = [each for each in all_of_them if each.program_id == TOKEN_PROGRAM]
     assert len(wrapping) == (0 if given.venue == "pump" else 2)
-    core = [each for each in all_of_them if each.program_id == SWAPS[given.venue].build.__globals__["PROGRAM"]]
+    core = [each for each in all_of_them if each.program_id == SWAPS[given.venue].program]
     assert len(core) == 1

@@ -5,13 +5,13 @@ from typing import Final
 
 import pytest
 
-from headrace.chains.bank import Held
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.programs.pump.curve import GLOBAL as PUMP_GLOBAL
 from headrace.programs.pump_amm.curve import GLOBAL_CONFIG
 from headrace.programs.quoting import NoQuoteError, PoolQuote
 from headrace.programs.swapping import Order, token_account
 from headrace.programs.swaps import SWAPS, instructions
+from headrace.solana.bank import Held
 from tests.programs.banks import Scene
 
 PROGRAMS: Final = {

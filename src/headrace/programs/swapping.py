@@ -32,9 +32,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swap(NamedTuple):
-    """How a program swaps. `native`: SOL is taken from and paid to the user's own account, unwrapped."""
+    """How a program swaps.
 
+    `slippage` are its errors for a limit that was not kept. `native`: SOL is taken from and paid to the user's own
+    account, unwrapped.
+    """
+
+    program: str
     build: Callable[[Order, Accounts], Instruction]
+    slippage: frozenset[int]
     native: bool = False
 
 

@@ -55,4 +55,4 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
     return Instruction(PROGRAM, metas, amounts(SWAP2, quote.amount_in, order.limit) + EXACT_IN)
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6002,)))

@@ -70,4 +70,4 @@ def _arrays(order: Order, accounts: Accounts) -> Iterator[str]:
     yield from (array_key(pool, index) for index in onward[:ARRAYS_MAX])
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6003,)))

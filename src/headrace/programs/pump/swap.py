@@ -48,15 +48,16 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
         return Instruction(PROGRAM, metas, amounts(SELL, quote.amount_in, least))
     if order.exact_out:
         return Instruction(PROGRAM, metas, amounts(BUY, quote.amount_out, order.limit))
-    if _spends_all(order, accounts):
-        return Instruction(PROGRAM, metas, amounts(BUY_EXACT_IN, quote.amount_in, max(1, order.limit)))
-    return Instruction(PROGRAM, metas, amounts(BUY, quote.amount_out, quote.amount_in))
+    if _exact_tokens(order, accounts):
+        return Instruction(PROGRAM, metas, amounts(BUY, quote.amount_out, quote.amount_in))
+    return Instruction(PROGRAM, metas, amounts(BUY_EXACT_IN, quote.amount_in, max(1, order.limit)))
 
 
-def _spends_all(order: Order, accounts: Accounts) -> bool:
-    """Return whether the program gives the quoted tokens for spending the whole amount; else they are asked for."""
+def _exact_tokens(order: Order, accounts: Accounts) -> bool:
+    """Return whether the quoted tokens must be asked for: spending the amount would bring less than the limit."""
     market = CURVE.read(order.quote.pool, accounts, Clock(None, None, 0))
-    return isinstance(market, BondingCurve) and market.for_exactly(order.quote.amount_in) == order.quote.amount_out
+    bought = market.for_exactly(order.quote.amount_in) if isinstance(market, BondingCurve) else 0
+    return bought < order.limit <= order.quote.amount_out
 
 
-SWAP: Final = Swap(_build, native=True)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6002, 6003, 6042)), native=True)

@@ -54,4 +54,4 @@ def _least(order: Order) -> int:
     return order.quote.amount_out if order.exact_out else order.limit
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6004, 6040)))

@@ -32,4 +32,4 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
     return Instruction(PROGRAM, metas, struct.pack("<BQQ", SWAP_BASE_IN, quote.amount_in, order.limit))
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((30,)))

@@ -53,4 +53,4 @@ def _arrays(order: Order, accounts: Accounts) -> Iterator[str]:
     yield from (array_key(key, start) for start in onward[:ARRAYS_MAX])
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6022, 6023)))

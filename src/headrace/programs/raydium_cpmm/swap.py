@@ -38,4 +38,4 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
     return Instruction(PROGRAM, metas, amounts(SWAP_BASE_INPUT, quote.amount_in, order.limit))
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6005,)))

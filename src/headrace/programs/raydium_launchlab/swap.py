@@ -50,4 +50,4 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
     return Instruction(PROGRAM, metas, amounts(kind, *values))
 
 
-SWAP: Final = Swap(_build)
+SWAP: Final = Swap(PROGRAM, _build, frozenset((6004,)))

@@ -1,8 +1,10 @@
 """A bank of accounts and programs that executes transactions as the chain does, by Solana's own runtime."""
 
 import lzma
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
@@ -25,6 +27,10 @@ WSOL_ACCOUNT: Final = bytes(44) + b"\x09\x01" + bytes(36)
 RENT_MINT: Final = 1_461_600
 
 
+_FAILED: Final = re.compile(r"Program (\w+) failed: ")
+_CUSTOM: Final = re.compile(r"Custom\((\d+)\)")
+
+
 class Held(NamedTuple):
     """Account in the bank."""
 
@@ -34,11 +40,16 @@ class Held(NamedTuple):
 
 
 class Executed(NamedTuple):
-    """Outcome of a transaction. `err` is None where everything was done; else nothing changed but the fee."""
+    """Outcome of a transaction. `err` is None where everything was done; else nothing changed but the fee.
+
+    `code` is a program's own error, and `program` the program that `failed` with that.
+    """
 
     err: str | None
     logs: tuple[str, ...]
     units: int
+    code: int | None = None
+    program: str | None = None
 
 
 class _Captured(msgspec.Struct, frozen=True):
@@ -79,8 +90,10 @@ class Bank:
     """Accounts and programs at one moment of the chain; each execution changes them."""
 
     def __init__(self, *, slot: int = 1, unix_timestamp: int = 0, epoch: int = 0) -> None:
-        self._svm = LiteSVM()
+        # Blockhashes are the chain's own: the runtime knows one at a time.
+        self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
+        self._lock = Lock()
         self.set_clock(slot=slot, unix_timestamp=unix_timestamp, epoch=epoch)
         self.put(WSOL_MINT, Held(TOKEN_PROGRAM, WSOL_ACCOUNT, RENT_MINT))
 
@@ -125,12 +138,14 @@ class Bank:
     def put(self, key: str, held: Held) -> None:
         """Set an account."""
         account = SvmAccount(held.lamports, held.data, Pubkey.from_string(held.owner), False)
-        self._svm.set_account(Pubkey.from_string(key), account)
-        self._keys.add(key)
+        with self._lock:
+            self._svm.set_account(Pubkey.from_string(key), account)
+            self._keys.add(key)
 
     def account(self, key: str) -> Held | None:
         """Return an account; None if there is none."""
-        found = self._svm.get_account(Pubkey.from_string(key))
+        with self._lock:
+            found = self._svm.get_account(Pubkey.from_string(key))
         return None if found is None else Held(str(found.owner), bytes(found.data), found.lamports)
 
     def accounts(self, keys: Iterable[str] | None = None) -> dict[str, Held]:
@@ -157,10 +172,16 @@ class Bank:
             transaction = VersionedTransaction.from_bytes(raw)
         except ValueError as error:
             raise BadInputError("not a transaction", str(error)[:200]) from None
-        result = self._svm.send_transaction(transaction)
+        with self._lock:
+            result = self._svm.send_transaction(transaction)
         if isinstance(result, FailedTransactionMetadata):
-            meta = result.meta()
-            return Executed(str(result.err()), tuple(meta.logs()), meta.compute_units_consumed())
+            meta, err = result.meta(), str(result.err())
+            failed = [_FAILED.match(line) for line in meta.logs()]
+            program = next((found[1] for found in failed if found), None)
+            code = _CUSTOM.search(err)
+            return Executed(
+                err, tuple(meta.logs()), meta.compute_units_consumed(), int(code[1]) if code else None, program
+            )
         return Executed(None, tuple(result.logs()), result.compute_units_consumed())
 
 
@@ -177,3 +198,19 @@ def _elf(program: _Program, folder: Path) -> bytes:
     if program.size > ACCOUNT_MAX:
         raise BadInputError("not a bank", f"program {program.pubkey} of {program.size} bytes")
     return raw.ljust(program.size, b"\0")
+
+
+_SHARED: Final[dict[Path, Bank]] = {}
+_OPENING: Final = Lock()
+
+
+def shared_bank(path: Path) -> Bank:
+    """Return the bank in a file, the same one for everybody in this process. Takes a second or more at first.
+
+    What was executed is in memory alone: a process begins with the bank as the file has it.
+    """
+    with _OPENING:
+        bank = _SHARED.get(path.resolve())
+        if bank is None:
+            bank = _SHARED[path.resolve()] = Bank.open(path)
+        return bank
