@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
+from typing import NamedTuple
 
 import msgspec
+
+from headrace.model.orders import OrderRefused
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -32,6 +35,35 @@ class Refused(Exception):  # noqa: N818  (an answer)
         self.status, self.detail, self.more = status, detail, more
         self.headers = dict(headers or {})
         super().__init__(f"{status} {detail}")
+
+
+class Answer(NamedTuple):
+    """Answer to a request: status, body, headers beside those of the body, and the body's content type."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    kind: str = PROBLEM_TYPE
+
+
+def answer_to(error: Refused | OrderRefused) -> Answer:
+    """Return the answer to a refused request.
+
+    Those to orders have members beside RFC 9457's, which are a promise to clients.
+    """
+    if isinstance(error, Refused):
+        return Answer(error.status, problem(error.status, error.detail, **error.more), error.headers)
+    wait_ms = error.retry_after_ms
+    body = problem(
+        error.status,
+        error.message,
+        code=error.reason,
+        retryable=error.temporary,
+        retryAfterMs=wait_ms,
+        fate=error.fate,
+        errors=[{"name": name, "message": message} for name, message in error.fields.items()],
+    )
+    return Answer(error.status, body, {} if wait_ms is None else retry_after(wait_ms / 1000))
 
 
 def retry_after(seconds: float) -> dict[str, str]:

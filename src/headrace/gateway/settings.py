@@ -78,7 +78,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(ge=0, le=1000),
         Setting(
-            "Rest between two writes to a client; what comes meanwhile is sent as one",
+            "How long a message waits for others that are sent with it; the first after a silence waits not at all",
             ("WEBSOCKET_TICK_MS",),
             live=True,
         ),

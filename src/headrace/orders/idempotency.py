@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -68,15 +69,20 @@ def fingerprint(request: OrderRequest) -> str:
 
 def _counted(value: Any) -> Any:
     """Return the fields of a value that count: those of version 0.1 in their order, then later ones that are set."""
-    always = next((names for shape, names in _ALWAYS_COUNTED.items() if isinstance(value, shape)), None)
-    if always is None:
+    kind: Any = type(value)
+    always, later = _names_of(kind)
+    if not always:
         return value
-    later = [
-        field.name
-        for field in msgspec.structs.fields(value)
-        if field.name not in always and getattr(value, field.name) != field.default
-    ]
-    return {name: _counted(getattr(value, name)) for name in (*always, *later)}
+    given = [name for name, default in later if getattr(value, name) != default]
+    return {name: _counted(getattr(value, name)) for name in (*always, *given)}
+
+
+@cache
+def _names_of(kind: Any) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
+    """Return a type's fields that always count, and its later fields with their defaults; none for other types."""
+    always = next((names for shape, names in _ALWAYS_COUNTED.items() if issubclass(kind, shape)), ())
+    later = msgspec.structs.fields(kind) if always else ()
+    return always, tuple((field.name, field.default) for field in later if field.name not in always)
 
 
 def _unquoted(key: str) -> str:

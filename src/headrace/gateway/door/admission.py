@@ -3,6 +3,7 @@
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -198,6 +199,7 @@ def _too_many(what: str, retry_after_s: float) -> Refused:
     return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
 
 
+@lru_cache(1024)
 def _address(text: str) -> _Address | None:
     """Read an address with or without a port, brackets or a zone; None for any other text."""
     if text.startswith("["):

@@ -13,7 +13,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, retry_after, wrong
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, answer_to, problem, wrong
 from headrace.gateway.routes import (
     asyncapi,
     broadcast,
@@ -28,6 +28,8 @@ from headrace.gateway.routes import (
 )
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.middleware import Counted, CrossOrigin, refuse
+from headrace.gateway.routes.orders import respond
+from headrace.gateway.routes.placing import Placing
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -82,7 +84,8 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         logging_config=None,
         request_max_body_size=context.sessions.keeper.settings.body_bytes_max,
     )
-    counted = Counted(app, context.sessions.keeper)
+    quick: ASGIApp = app if context.parts.orders is None else Placing(app, context.parts.orders, context)
+    counted = Counted(quick, context.sessions.keeper)
     return _Outer(CrossOrigin(counted, context.sessions.keeper.admission), context)
 
 
@@ -159,23 +162,11 @@ def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, 
 
 
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    return answer(error.status, error.detail, error.headers, **error.more)
+    return respond(answer_to(error))
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
-    """Answer with an order's problem. Its members beyond RFC 9457's are part of the API too."""
-    wait_ms = error.retry_after_ms
-    headers = None if wait_ms is None else retry_after(wait_ms / 1000)
-    return answer(
-        error.status,
-        error.message,
-        headers,
-        code=error.reason,
-        retryable=error.temporary,
-        retryAfterMs=wait_ms,
-        fate=error.fate,
-        errors=[{"name": name, "message": message} for name, message in error.fields.items()],
-    )
+    return respond(answer_to(error))
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -4,18 +4,18 @@ A handler calls `identity_of(request)` for the caller, `await admit(request, top
 `acting_user` before it acts for a user. It has `guards=[admin_only]` if it is for admins only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
+from litestar.types import Scope
 
-from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.problems import Refused, retry_after, wrong
-from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.middleware import count_for_user
+from headrace.gateway.routes.context import Context, context_of
+from headrace.gateway.routes.middleware import count_for_user, values
 from headrace.model import topics
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
@@ -39,7 +39,8 @@ async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> N
     """Store the caller's identity for `identity_of`, or raise Refused 401; the guard of all routes."""
     auth = context_of(connection).parts.auth
     if auth is not None and not handler.opt.get("open"):
-        await _identify(connection, auth, by_ticket=bool(handler.opt.get("ticket")))
+        tickets = connection.query_params.getall("ticket", []) if handler.opt.get("ticket") else []
+        await identify(connection.scope, context_of(connection), tickets)
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
@@ -54,7 +55,7 @@ async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> 
     """Allow every caller, or only admins, as the settings say; the guard of `/metrics`."""
     auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
-        await _identify(connection, auth, by_ticket=False)
+        await identify(connection.scope, context_of(connection))
         admin_only(connection, handler)
 
 
@@ -62,6 +63,12 @@ def identity_of(connection: _Connection) -> Identity | None:
     """Return the caller's identity; None with authentication off, and on open routes."""
     identity: Identity | None = connection.scope.get("user")
     return identity
+
+
+def user_of(scope: Scope) -> str | None:
+    """Return the user that makes the request; None with authentication off."""
+    identity: Identity | None = scope.get("user")
+    return None if identity is None else identity.subject
 
 
 def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
@@ -96,8 +103,11 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
     return identity.subject
 
 
-async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: bool) -> None:
-    credential = _credential(connection, by_ticket=by_ticket)
+async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) -> None:
+    """Store the caller's identity, by a bearer token or one of these tickets, or raise Refused 401, 429 or 503."""
+    auth = context.parts.auth
+    assert auth is not None
+    credential = _credential(scope, tickets)
     try:
         identity = await auth.identify(credential)
     except RequestError as failure:
@@ -106,14 +116,13 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
-    connection.scope["user"] = identity
-    count_for_user(connection.scope, context_of(connection).sessions.keeper.rates, identity.subject)
+    scope["user"] = identity
+    count_for_user(scope, context.sessions.keeper.rates, identity.subject)
 
 
-def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
+def _credential(scope: Scope, tickets: Sequence[str]) -> Credential:
     """Return the credential of the request (RFC 6750 §2.1). Raises Refused 401 for none, 400 for more than one."""
-    given = connection.headers.getall("authorization", [])
-    tickets = connection.query_params.getall("ticket", []) if by_ticket else []
+    given = values(scope, b"authorization")
     if len(given) + len(tickets) > 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
     if tickets:

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
 from headrace.gateway.order_commands import of_user
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Answer, Refused
 from headrace.gateway.routes import guards
+from headrace.gateway.routes.middleware import values
 from headrace.gateway.transports.websocket import Endpoint
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
@@ -20,6 +21,9 @@ from headrace.protocol.orders import event_frame, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
 """Paths of an order's stream; both are part of the API."""
+
+PLACING: Final = ("/api/orders/execute", "/execute")
+"""Paths that take orders; both are promised."""
 
 JSON_TYPE: Final = "application/json"
 
@@ -38,22 +42,12 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         With an `Idempotency-Key` (or a `clientOrderId`), a repeated request gets the same answer and
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
-        return await place(request)
+        return respond(await place(intake, request.scope, await request.body()))
 
     @post("/execute", operation_id="placeOrderAsBefore", summary="Place an order", tags=["orders"], status_code=201)
     async def execute_as_before(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Take an order as `POST /api/orders/execute` does; the path of an earlier service."""
-        return await place(request)
-
-    async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
-        body = read_body(request.headers.get("content-type", ""), await request.body())
-        if isinstance(body, dict):
-            body = of_user(body, guards.acting_user(request))
-        accepted = await intake.execute(body, _key(request.headers.getall("idempotency-key", [])))
-        headers = {"Location": f"/api/orders/{accepted.order.id}"}
-        if accepted.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return _json(order_view(as_accepted(accepted.order)), 201, headers)
+        return respond(await place(intake, request.scope, await request.body()))
 
     @get("/api/orders/{order_id:str}", operation_id="readOrder", summary="Look at an order", tags=["orders"])
     async def read(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
@@ -131,6 +125,22 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
     return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
+
+
+async def place(intake: Intake, scope: Scope, body: bytes) -> Answer:
+    """Take an order. Raise OrderRefused."""
+    given = read_body(next(iter(values(scope, b"content-type")), ""), body)
+    if isinstance(given, dict):
+        given = of_user(given, guards.user_of(scope))
+    accepted = await intake.execute(given, _key(values(scope, b"idempotency-key")))
+    headers = {"Location": f"/api/orders/{accepted.order.id}"}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Answer(201, msgspec.json.encode(order_view(as_accepted(accepted.order))), headers, JSON_TYPE)
+
+
+def respond(answer: Answer) -> Response[bytes]:
+    return Response(answer.body, status_code=answer.status, media_type=answer.kind, headers=dict(answer.headers))
 
 
 def off() -> Sequence[ControllerRouterHandler]:
