@@ -20,8 +20,9 @@ class Wire(Protocol):
 class Client:
     """One connection to the hub; a transport or session extends this class with `cut_off` and `not_subscribed`.
 
-    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes.
-    While `paused` the socket is full, and the client is a member of no group. Once `open` is False nothing is written.
+    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes,
+    as a rule one piece of bytes. While `paused` the socket is full, and the client is a member of no group. Once `open`
+    is False nothing is written.
     """
 
     __slots__ = ("framing", "open", "out", "paused", "wire")
@@ -31,14 +32,20 @@ class Client:
         self.framing = framing or (a_line_each if batch else one_each)
         self.open = True
         self.paused = False
-        self.out: list[bytes] = []
+        self.out: bytes | list[bytes] = b""
+
+    def queue(self, data: bytes) -> None:
+        """Let the current tick write `data` too, behind what it has for the client."""
+        if isinstance(self.out, list):
+            self.out.append(data)
+        else:
+            self.out = [self.out, data]
 
     def flush(self) -> None:
         """Write what the current tick has for the client, in one piece."""
-        out = self.out
+        out, self.out = self.out, b""
         if out and self.open:
-            self.wire.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+            self.wire.write(b"".join(out) if isinstance(out, list) else out)
 
     def send(self, payload: bytes) -> None:
         """Write one frame now, after what the current tick has for the client."""

@@ -185,6 +185,11 @@ class Group:
             return self.topic.top, self.passed
         return Position(first.epoch, first.offset - 1), number - 1
 
+    @property
+    def oldest_s(self) -> float:
+        """Return when the oldest message that is to be sent came, on the monotonic clock."""
+        return self.pending[0].message.at_s
+
     def put(self, item: Item) -> bool:
         """Take a message that passes; return whether there is something to send now where there was nothing before."""
         self.passed += 1
@@ -273,10 +278,11 @@ class Group:
             sent_frames += len(payloads) * len(members)
             sent_bytes += len(data) * len(members)
             for client in members:
-                out = client.out
-                if not out:
+                if client.out:
+                    client.queue(data)
+                else:
+                    client.out = data
                     touched.append(client)
-                out.append(data)
         if self.joining:
             self._admit(payloads, touched)
         return Sent(sent_frames, sent_bytes)
@@ -310,4 +316,4 @@ class Group:
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
-                client.out.append(client.framing(payloads[start:]))
+                client.queue(client.framing(payloads[start:]))

@@ -23,8 +23,8 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
-WRITES_PER_TURN: Final = 512
-"""Clients written to before the event loop gets a turn for everything else."""
+WRITES_PER_TURN: Final = 256
+"""Clients written to before the event loop gets a turn for everything else: about a millisecond."""
 
 
 class Hub:
@@ -109,21 +109,27 @@ class Hub:
         self._interest.close()
 
     async def run(self) -> None:
-        """Write, rest, write, for ever.
-
-        A rest lasts at least as long as the write before. The loop keeps half of its time, and more messages are joined
-        the busier the hub is. While a burst waits to be sent in pieces, the rest is only a tick.
-        """
+        """Write, rest, write, for ever."""
         clock = self._clock
         while True:
             await self._wake.wait()
             self._wake.clear()
             began_s = clock.monotonic()
             more = await self.flush()
-            took_s = clock.monotonic() - began_s
-            self._flush_s.observe(took_s)
-            tick_s = self._limits().tick_ms / 1000
-            await clock.sleep(tick_s if more else max(tick_s, took_s))
+            now_s = clock.monotonic()
+            self._flush_s.observe(now_s - began_s)
+            await clock.sleep(self._rest_s(now_s, more=more))
+
+    def _rest_s(self, now_s: float, *, more: bool) -> float:
+        """Return how long what comes may be joined: until the oldest message that waits is one tick old.
+
+        A hub that is busy does not rest: what came while it wrote is joined, and everything else on the loop has its
+        turns while it writes. Between the pieces of a burst (`more`) clients have a tick to take a piece.
+        """
+        tick_s = self._limits().tick_ms / 1000
+        if more or not self._dirty:
+            return tick_s
+        return max(0.0, self._dirty[0].oldest_s + tick_s - now_s)
 
     async def flush(self) -> bool:
         """Do one tick; return whether something is left for the next."""
@@ -157,7 +163,7 @@ class Hub:
         if client not in self.clients:
             return
         client.open = False
-        client.out.clear()
+        client.out = b""
         self._histories.forget(client)
         for topic in list(self.clients[client]):
             self.unsubscribe(client, topic)

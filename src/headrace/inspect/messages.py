@@ -29,12 +29,14 @@ class MessageLines:
         for each in found:
             unsigned = not isinstance(each, AccountUpdate) and each.signature in UNSIGNED
             pipeline = self._new_pipeline() if unsigned else self._pipeline
-            yield from map(_line, pipeline.apply(each))
+            for publication in pipeline.apply(each):
+                for topic in publication.topics:
+                    yield _line(topic.name, publication)
 
 
-def _line(publication: Publication) -> bytes:
+def _line(topic: str, publication: Publication) -> bytes:
     return b'{"topic":%b,"type":"%b",%b}' % (
-        json_text(publication.topic),
+        json_text(topic),
         publication.kind.encode(),
         publication.body,
     )

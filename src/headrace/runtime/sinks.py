@@ -34,6 +34,12 @@ class Sinks(Generic[T]):
         """Call every sink in the order in which they were attached. An empty sequence calls none."""
         if not news:
             return
-        with ExitStack() as stack:
-            for sink in reversed(self._sinks):
-                stack.callback(sink, news)
+        sinks = self._sinks
+        for number, sink in enumerate(sinks):
+            try:
+                sink(news)
+            except BaseException:
+                with ExitStack() as others:
+                    for other in reversed(sinks[number + 1 :]):
+                        others.callback(other, news)
+                    raise

@@ -80,9 +80,10 @@ class _Client:
 class ScriptedYellowstone:
     """A node on loopback. Use as `async with ScriptedYellowstone() as node`; then `node.url`, `node.http_url`.
 
-    `advance_slot`, `emit_…` and `play` change the ledger and notify subscribers. `send` sends any message, `send_raw`
-    any bytes, `end` a status. `faults` and `http_faults` switch faults on. If `token` is given, clients must send it as
-    `x-token`. `requests` lists all requests of clients in order; `pings_answered` counts answers.
+    `advance_slot`, `emit_…` and `play` change the ledger and notify subscribers, here and at the `mirrors`: nodes with
+    the same ledger but faults of their own. `send` sends any message, `send_raw` any bytes, `end` a status. `faults`
+    and `http_faults` switch faults on. If `token` is given, clients must send it as `x-token`. `requests` lists all
+    requests of clients in order; `pings_answered` counts answers.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class ScriptedYellowstone:
         ledger: Ledger | None = None,
         compression: grpc.Compression = grpc.Compression.NoCompression,
         credentials: grpc.ServerCredentials | None = None,
+        mirrors: "Sequence[ScriptedYellowstone]" = (),
     ) -> None:
+        self._mirrors = mirrors
         self.ledger = ledger or Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = YellowstoneFaults()
         self.http = HttpRpc(self.ledger)
@@ -254,6 +257,8 @@ class ScriptedYellowstone:
 
     def send(self, message: Any) -> None:
         """Send a `SubscribeUpdate` to every client whose filters it passes, and keep it for replays."""
+        for mirror in self._mirrors:
+            mirror.send(message)
         slot = _slot_of(message)
         self._history.setdefault(slot, []).append(message)
         for old in [old for old in self._history if old < self.ledger.head - self._replay_slots]:
