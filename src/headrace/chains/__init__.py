@@ -62,5 +62,7 @@ class Chain(Protocol):
         """Release what the chain holds."""
 
 
-CHAINS: Final[Register[Chain]] = Register("chains", {"mock": "headrace.chains.mock:MockChain"})
+CHAINS: Final[Register[Chain]] = Register(
+    "chains", {"local": "headrace.chains.local:LocalChain", "mock": "headrace.chains.mock:MockChain"}
+)
 """All chains. `[orders] chain` names the one that is used."""

@@ -15,7 +15,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata
 
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, is_key
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
@@ -207,8 +207,11 @@ _OPENING: Final = Lock()
 def shared_bank(path: Path) -> Bank:
     """Return the bank in a file, the same one for everybody in this process. Takes a second or more at first.
 
-    What was executed is in memory alone: a process begins with the bank as the file has it.
+    What was executed is in memory alone: a process begins with the bank as the file has it. Raise ConfigError where
+    there is no file, BadInputError for one that is no bank.
     """
+    if not path.is_file():
+        raise ConfigError("BANK_FILE", str(path), "a file that exists")
     with _OPENING:
         bank = _SHARED.get(path.resolve())
         if bank is None:
