@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and this is %d.%d: make PYTHON=/path/to/python3.11 ..." % v[:2])
+# Each test that starts the command line would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long coverage packages attack fuzz chaos check format docs lock upgrade clean
+.PHONY: help demo test test-long coverage packages attack fuzz chaos check format docs messages lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -66,6 +68,10 @@ format: $(VENV)/.dev ## rewrite the sources in the one format
 
 docs: $(VENV)/.dev ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+messages: $(VENV)/.dev ## make the messages of Yellowstone anew from geyser.proto
+	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
+		headrace/sources/yellowstone/messages/geyser.proto
 
 lock: ## bring both locks up to date with pyproject.toml; what is pinned stays
 	$(COMPILE) --group dev --group docs pyproject.toml -o requirements-dev.lock

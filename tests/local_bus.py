@@ -22,7 +22,7 @@ class LocalBus(MemoryBus):
         positions: list[Position] = []
         for lane, run in groupby(publications, lambda publication: lane_of(publication.topic)):
             writer = self.writers[lane]
-            positions += await writer.publish(writer.batch(list(run)))
+            positions += await writer.publish(writer.batch(list(run), positions=True))
         return positions
 
     async def renew(self) -> None:

@@ -22,7 +22,11 @@ def pipeline(kind: str, count: int) -> None:
     from headrace.bench import pipeline as bench
 
     updates, chance = asyncio.run(bench.demo_updates()), random.Random(1)
-    make: Callable[..., list[bytes]] = getattr(bench, f"{kind[:-1]}_frames")
+    make: Callable[..., list[bytes]] = {
+        "accounts": bench.account_frames,
+        "trades": bench.trade_frames,
+        "whole": bench.whole_updates,
+    }[kind]
     frames = make(updates, count, chance)
     asyncio.run(bench.measure(frames[:64]))
 
@@ -52,6 +56,7 @@ def fan_out(count: int) -> None:
 PARTS: dict[str, Callable[[int], Any]] = {
     "accounts": lambda count: pipeline("accounts", count),
     "trades": lambda count: pipeline("trades", count),
+    "whole": lambda count: pipeline("whole", count),
     "fan_out": fan_out,
 }
 

@@ -48,7 +48,7 @@ def test_pipeline_appends_dated_results(tmp_path: Path, capsys: pytest.CaptureFi
     assert (report["bench"], report["count"], report["runs"]) == ("pipeline", 100, 2)
     assert report["accounts"]["messages_per_update"] == 2
     told = capsys.readouterr()
-    assert told.out.count("\n|") == 4
+    assert told.out.count("\n|") == 5
     assert "run 2 of 2" in told.err
 
 

@@ -7,7 +7,7 @@ from headrace.runtime.clock import ManualClock
 
 
 def batch(number: int, *topics: str) -> Batch:
-    return Batch(number, [Publication(topic, "event", b"%d" % number) for topic in topics])
+    return Batch(number, [Publication.on(topic, "event", b"%d" % number) for topic in topics])
 
 
 def test_lost_messages_are_reported_before_the_message_after_the_hole() -> None:
@@ -17,7 +17,7 @@ def test_lost_messages_are_reported_before_the_message_after_the_hole() -> None:
         assert isinstance(messages, list)
         heard.extend((message.topic, message.offset) for message in messages if isinstance(message, Message))
 
-    view.subscribe(take, None, heard.append)
+    view.interest.subscribe(take, None, heard.append)
     view.append("ingest", batch(1, "a", "b"))
     view.deliver()
     view.lost({"a": Position("gen", 4), "new": Position("gen", 2)})
@@ -39,6 +39,6 @@ def test_history_across_lost_messages_is_incomplete() -> None:
 
 def test_a_loss_on_a_topic_concerns_no_sink_that_does_not_want_the_topic() -> None:
     view, heard = View(BusSettings(), ManualClock(), "gen"), list[Change]()
-    view.subscribe(lambda messages: None, ("slots",), heard.append)
+    view.interest.subscribe(lambda messages: None, ("slots",), heard.append)
     view.lost({"a": Position("gen", 5)})
     assert heard == []

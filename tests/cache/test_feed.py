@@ -49,7 +49,7 @@ class FedCache:
 
     async def put(self, key: str, size: int = 1, topic: str = TOPIC) -> None:
         label = Label(key, f"{key}-id", 1, certain=False)
-        await self.bus.publish([Publication(topic, "event", b"x" * size, label)])
+        await self.bus.publish([Publication.on(topic, "event", b"x" * size, label)])
 
 
 @asynccontextmanager
@@ -142,6 +142,6 @@ async def test_a_feed_ends_when_another_writer_has_the_state() -> None:
     bus, cache = LocalBus(BusSettings(), clock, "gen"), MemoryCache(CacheSettings(), metrics)
     feed = CacheFeed(bus, cache, await cache.claim(), clock, metrics)
     await cache.claim()
-    await bus.publish([Publication(TOPIC, "event", b"x", Label("A", "a", 1, certain=False))])
+    await bus.publish([Publication.on(TOPIC, "event", b"x", Label("A", "a", 1, certain=False))])
     with pytest.raises(FencedError):
         await feed.run()

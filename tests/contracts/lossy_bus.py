@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 from headrace.adapters import Context
 from headrace.bus import Batch, BusSettings, Lane
 from headrace.bus.memory import MemoryBus, MemoryWriter
-from headrace.bus.view import View, ViewedBus
+from headrace.bus.view import View
+from headrace.bus.viewed import ViewedBus
 from headrace.model.errors import FencedError, TransientError
-from headrace.model.events import Position, Publication
+from headrace.model.events import Position, Publication, TopicHandle
 from headrace.runtime.clock import Clock
 
 Fault: TypeAlias = Literal["none", "request lost", "answer lost", "request late", "request repeated"]
@@ -26,9 +27,9 @@ class _LoggedView(View):
         super().__init__(settings, clock, generation)
         self.entries: deque[tuple[Lane, Batch]] = deque()
 
-    def append(self, lane: Lane, batch: Batch) -> list[Position]:
+    def append(self, lane: Lane, batch: Batch) -> Sequence[Position]:
         positions = super().append(lane, batch)
-        self.entries.append((lane, batch))
+        self.entries.append((lane, carried(batch)))
         return positions
 
 
@@ -40,6 +41,16 @@ class _Server(MemoryBus):
         self._view = self.log = _LoggedView(settings, clock, generation)
 
 
+def carried(batch: Batch) -> Batch:
+    """Return the batch as it arrives elsewhere: with the names of topics, as no handle crosses the channel."""
+    return batch._replace(
+        publications=[
+            Publication(tuple([TopicHandle(handle.name) for handle in each.topics]), each.kind, each.body, each.label)
+            for each in batch.publications
+        ]
+    )
+
+
 class LossyWriter:
     """A writer whose requests and answers meet faults, drawn by chance or given as `faults`."""
 
@@ -47,12 +58,12 @@ class LossyWriter:
         self._bus, self._inner = bus, inner
         self.lane = inner.lane
 
-    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False) -> Batch:
-        return self._inner.batch(publications, new_epoch=new_epoch)
+    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
+        return self._inner.batch(publications, new_epoch=new_epoch, positions=positions)
 
-    async def publish(self, batch: Batch) -> list[Position]:
+    async def publish(self, batch: Batch) -> Sequence[Position]:
         fault = self._bus.next_fault()
-        request = Batch(batch.id, list(batch.publications), batch.new_epoch)
+        request = carried(batch)
         await self._bus.some_turns()
         if fault == "request lost":
             raise TransientError("the request was lost")
@@ -67,7 +78,7 @@ class LossyWriter:
             raise TransientError("the answer was lost")
         return positions
 
-    def _append(self, request: Batch) -> list[Position]:
+    def _append(self, request: Batch) -> Sequence[Position]:
         positions = self._bus.server.append(self.lane, self._inner.token, request)
         self._bus.later(self._bus.read)
         return positions

@@ -14,7 +14,7 @@ from headrace.adapters import Register
 from headrace.bus import BUSES, REPEATS, Bus, Change, Lane, Writer
 from headrace.bus.lanes import lane_of, publish_until_answered
 from headrace.model.errors import FencedError, InvariantError, TransientError
-from headrace.model.events import Label, Message, MessageKind, Position, Publication
+from headrace.model.events import Label, Message, MessageKind, Position, Publication, TopicHandle
 from headrace.runtime.clock import ManualClock
 from tests.contracts.contexts import Opener
 from tests.contracts.lossy_bus import LossyBus
@@ -37,9 +37,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def answered(writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> list[Position]:
+async def answered(
+    writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False
+) -> Sequence[Position]:
     """Publish one batch until the answer comes."""
-    batch = writer.batch(publications, new_epoch=new_epoch)
+    batch = writer.batch(publications, new_epoch=new_epoch, positions=True)
     for _ in range(TRIES_MAX):
         try:
             return await writer.publish(batch)
@@ -62,7 +64,7 @@ class BusInTest:
             self.writers[lane] = await self.bus.claim(lane)
         return self.writers[lane]
 
-    async def publish(self, *items: str) -> list[Position]:
+    async def publish(self, *items: str) -> Sequence[Position]:
         """Publish "topic/body" items of one lane as one batch."""
         publications = [publication(item) for item in items]
         positions = await answered(await self.writer(lane_of(items[0]) if items else "ingest"), publications)
@@ -83,7 +85,7 @@ class BusInTest:
 
 def publication(item: str) -> Publication:
     topic, _, body = item.partition("/")
-    return Publication(topic, "event", body.encode())
+    return Publication.on(topic, "event", body.encode())
 
 
 @asynccontextmanager
@@ -131,7 +133,7 @@ async def test_offsets_count_from_one_in_each_topic(tested: BusInTest) -> None:
 
 async def test_a_message_is_carried_as_it_was_given(tested: BusInTest) -> None:
     labels = [Label("key", "event", 5, certain=True), Label("", "app:1", None, certain=False), None]
-    given = [Publication("a", kind, b"x", label) for kind in get_args(MessageKind) for label in labels]
+    given = [Publication.on("a", kind, b"x", label) for kind in get_args(MessageKind) for label in labels]
     await answered(await tested.writer("ingest"), given)
     await settle()
     for messages in (tested.seen, (await tested.bus.history("a", None, len(given))).messages):
@@ -146,6 +148,103 @@ async def test_an_unknown_topic_is_where_its_first_message_will_follow(tested: B
     assert await tested.bus.history("a", before, 10) == ([], before, True)
     assert await tested.publish("a/1") == [Position(before.epoch, 1)]
     assert await tested.bodies("a", before) == ["1"]
+
+
+async def test_one_publication_on_several_topics_is_a_message_of_each_with_one_body(tested: BusInTest) -> None:
+    a, b = TopicHandle("a"), TopicHandle("b")
+    label = Label("key", "event", 5, certain=True)
+    shared = Publication((a, b), "event", b"1", label)
+    given = [shared, Publication((b,), "event", b"2"), Publication((), "event", b"3")]
+    positions = await answered(await tested.writer("ingest"), given)
+    await settle()
+    assert [p.offset for p in positions] == [1, 1, 2], "in the order of the topics of each publication"
+    assert [(m.topic, m.offset, m.body, m.label) for m in tested.seen] == [
+        ("a", 1, b"1", label),
+        ("b", 1, b"1", label),
+        ("b", 2, b"2", None),
+    ]
+    assert tested.seen[0].body is tested.seen[1].body
+
+
+async def test_handles_of_one_topic_publish_on_one_log(tested: BusInTest) -> None:
+    writer = await tested.writer("ingest")
+    first, second = TopicHandle("a"), TopicHandle("a")
+    for handle in (first, second, first, second):
+        await answered(writer, [Publication((handle,), "event", b"x")])
+    await tested.publish("a/by name")
+    assert [m.offset for m in tested.seen] == [1, 2, 3, 4, 5]
+
+
+async def test_positions_are_for_who_asks(tested: BusInTest) -> None:
+    writer = await tested.writer("ingest")
+    for asks, offsets in ((False, []), (True, [2])):
+        batch = writer.batch([publication("a/1")], positions=asks)
+        for _ in range(2):
+            for _ in range(TRIES_MAX):
+                try:
+                    answer = await writer.publish(batch)
+                    break
+                except TransientError:
+                    continue
+            assert [p.offset for p in answer] == offsets
+
+
+async def test_a_message_carries_when_it_came(tested: BusInTest) -> None:
+    await tested.clock.advance(5.0)
+    await tested.publish("a/1", "b/1")
+    await tested.clock.advance(1.5)
+    await tested.publish("a/2")
+    times = [m.at_s for m in tested.seen]
+    assert [at_s - times[0] for at_s in times] == [0.0, 0.0, 1.5]
+    assert times[-1] == tested.clock.monotonic()
+
+
+async def test_a_handle_whose_topic_was_forgotten_publishes_in_the_new_epoch(open_bus: Open) -> None:
+    tested = await open_bus(topics_max=2)
+    writer, a, other = await tested.writer("ingest"), TopicHandle("a"), TopicHandle("a")
+    (first,) = await answered(writer, [Publication((a,), "event", b"1")])
+    await answered(writer, [Publication((other,), "event", b"2")])
+    await tested.publish("b/1")
+    await tested.publish("c/1")
+    assert "a" not in tested.bus.topics()
+    (again,) = await answered(writer, [Publication((other,), "event", b"3")])
+    assert again.epoch != first.epoch
+    assert await answered(writer, [Publication((a,), "event", b"4")]) == [Position(again.epoch, 2)]
+    await settle()
+    assert await tested.bodies("a") == ["3", "4"]
+    assert set(tested.bus.topics()) == {"a", "c"}
+
+
+async def test_a_handle_goes_on_after_silence_and_after_a_new_epoch(tested: BusInTest) -> None:
+    writer, a = await tested.writer("ingest"), TopicHandle("a")
+    publication = Publication((a,), "event", b"x")
+    await answered(writer, [publication])
+    await tested.clock.advance(TTL_S * 2)
+    await tested.publish("b/1")
+    (silent,) = await answered(writer, [publication])
+    assert silent.offset == 2
+    assert await tested.bodies("a", Position(silent.epoch, 1)) == ["x"]
+    await tested.begin_epoch()
+    (new,) = await answered(writer, [publication])
+    assert (new.offset, new.epoch != silent.epoch) == (1, True)
+
+
+async def test_one_handle_serves_two_buses(open_bus: Open) -> None:
+    handle = TopicHandle("a")
+    one, two = await open_bus(), await open_bus()
+    for tested, count in ((one, 1), (two, 1), (one, 2), (one, 3), (two, 2)):
+        (position,) = await answered(await tested.writer("ingest"), [Publication((handle,), "event", b"x")])
+        await settle()
+        assert position.offset == len(tested.seen) == count
+
+
+async def test_a_handle_of_another_lane_is_refused_even_where_the_topic_is_known(tested: BusInTest) -> None:
+    order = TopicHandle("order:1")
+    await answered(await tested.writer("orders"), [Publication((order,), "event", b"x")])
+    with pytest.raises(InvariantError, match="not its own"):
+        await answered(await tested.writer("ingest"), [publication("a/1"), Publication((order,), "event", b"y")])
+    await settle()
+    assert [m.body for m in tested.seen] == [b"x"]
 
 
 async def test_history_pages_forwards_and_backwards(tested: BusInTest) -> None:
@@ -275,7 +374,7 @@ async def test_another_process_never_has_an_epoch_of_this_one(open_bus: Open) ->
 
 async def test_a_batch_that_is_published_again_is_answered_with_its_first_positions(tested: BusInTest) -> None:
     writer = await tested.writer("ingest")
-    batch = writer.batch([publication("a/1"), publication("b/1"), publication("a/2")])
+    batch = writer.batch([publication("a/1"), publication("b/1"), publication("a/2")], positions=True)
     answers = []
     for other in range(3):
         for _ in range(TRIES_MAX):
@@ -315,7 +414,7 @@ async def test_publishing_until_an_answer_comes_appends_the_batch_once(open_bus:
     writer = await tested.writer("ingest")
     if isinstance(tested.bus, LossyBus):
         tested.bus.faults.extend(["answer lost", "request late", "request lost", "answer lost"])
-    waiting = asyncio.create_task(publish_until_answered(writer, [publication("a/1")], tested.clock))
+    waiting = asyncio.create_task(publish_until_answered(writer, [publication("a/1")], tested.clock, positions=True))
     while not waiting.done():
         await tested.clock.advance(10.0)
     assert [p.offset for p in waiting.result()] == [1]
@@ -409,8 +508,8 @@ async def test_a_new_epoch_begins_every_topic_of_its_lane_anew_and_no_other(test
 
 async def test_an_epoch_that_is_asked_for_again_begins_once(tested: BusInTest) -> None:
     writer = await tested.writer("ingest")
-    batch = writer.batch([publication("a/1")], new_epoch=True)
-    answers: list[list[Position]] = []
+    batch = writer.batch([publication("a/1")], new_epoch=True, positions=True)
+    answers: list[Sequence[Position]] = []
     while len(answers) < 2:
         try:
             answers.append(await writer.publish(batch))
@@ -538,7 +637,7 @@ async def test_in_one_process_a_sink_that_raises_hurts_no_other_and_repeats_noth
     subscription = tested.bus.subscribe(broken, kinds=None)
     tested.bus.subscribe(after.extend, kinds=None)
     writer = await tested.writer("ingest")
-    batch = writer.batch([publication("a/1")])
+    batch = writer.batch([publication("a/1")], positions=True)
     with pytest.raises(RuntimeError, match="sink bug"):
         await writer.publish(batch)
     assert [p.offset for p in await writer.publish(batch)] == [1]
@@ -579,6 +678,7 @@ class Truth(RuleBasedStateMachine):
         self.tested = self.now(open_bus(topics_max=3, history_bytes=1200))
         self.log: dict[tuple[str, str], list[str]] = {}  # (topic, epoch) → all bodies ever appended, in order
         self.count = 0
+        self.handles = {topic: TopicHandle(topic) for topic in "abcdef"}
 
     name: str
 
@@ -586,15 +686,24 @@ class Truth(RuleBasedStateMachine):
         self.now(self.opener.__aexit__(None, None, None))
         self.runner.close()
 
-    @rule(topics=st.lists(TOPICS, max_size=8))
-    def publish(self, topics: list[str]) -> None:
-        items = [f"{topic}/{self.count + n}" for n, topic in enumerate(topics)]
-        self.count += len(topics)
-        for item, position in zip(items, self.now(self.tested.publish(*items)), strict=True):
-            topic, _, body = item.partition("/")
+    @rule(publications=st.lists(st.lists(TOPICS, max_size=3), max_size=8), kept=st.booleans())
+    def publish(self, publications: list[list[str]], kept: bool) -> None:
+        given, wanted = list[Publication](), list[tuple[str, str]]()
+        for topics in publications:
+            self.count += 1
+            handles = [self.handles[topic] if kept else TopicHandle(topic) for topic in topics]
+            given.append(Publication(tuple(handles), "event", b"%d" % self.count))
+            wanted += [(topic, str(self.count)) for topic in topics]
+        positions = self.now(self.published(given))
+        for (topic, body), position in zip(wanted, positions, strict=True):
             log = self.log.setdefault((topic, position.epoch), [])
             log.append(body)
             assert position.offset == len(log)
+
+    async def published(self, publications: Sequence[Publication]) -> Sequence[Position]:
+        positions = await answered(await self.tested.writer("ingest"), publications)
+        await settle()
+        return positions
 
     @rule(seconds=st.floats(0, TTL_S * 1.5))
     def wait(self, seconds: float) -> None:

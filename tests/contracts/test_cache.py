@@ -67,11 +67,11 @@ class CacheInTest:
 
     async def retract(self, *event_ids: str, topic: str = TOPIC) -> None:
         body = b'"data":' + msgspec.json.encode({"event_ids": event_ids, "reason": "fork"})
-        await self.publish(Publication(topic, "retract", body, Retraction(event_ids)))
+        await self.publish(Publication.on(topic, "retract", body, Retraction(event_ids)))
 
     async def promote(self, slot: int) -> None:
         body = b'"data":{"slot":"%d","commitment":"confirmed"}' % slot
-        await self.publish(Publication(TOPIC, "promote", body, Promotion(slot)))
+        await self.publish(Publication.on(TOPIC, "promote", body, Promotion(slot)))
 
     async def snapshot(self, topic: str = TOPIC) -> Snapshot:
         found = await self.cache.snapshot(topic)
@@ -85,7 +85,7 @@ class CacheInTest:
 
 def state(topic: str, key: str, event_id: str, slot: int | None = 1, *, sure: bool = False) -> Publication:
     shown = {"event_id": event_id, "data": {"pubkey": key}, "chain": {"slot": str(slot)}}
-    return Publication(topic, "event", msgspec.json.encode(shown)[1:-1], Label(key, event_id, slot, sure))
+    return Publication.on(topic, "event", msgspec.json.encode(shown)[1:-1], Label(key, event_id, slot, sure))
 
 
 def read(message: Message) -> Any:
@@ -120,13 +120,13 @@ async def test_the_newest_event_of_each_key_is_the_state(tested: CacheInTest) ->
 async def test_topics_without_a_state_and_messages_without_a_label_are_left_alone(tested: CacheInTest) -> None:
     await tested.put("A", "a1", topic="trades:pump")
     assert await tested.cache.snapshot("trades:pump") is None
-    await tested.publish(Publication(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}'))
+    await tested.publish(Publication.on(TOPIC, "event", b'"event_id":"e","data":{"pubkey":"A"}'))
     found = await tested.snapshot()
     assert (found.items, found.complete, found.as_of_slot) == ([], True, None)
 
 
 async def test_no_body_of_an_event_is_looked_at(tested: CacheInTest) -> None:
-    await tested.publish(Publication(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False)))
+    await tested.publish(Publication.on(TOPIC, "event", b"no JSON", Label("A", "a1", 5, certain=False)))
     found = await tested.snapshot()
     assert ([message.body for message in found.items], found.complete, found.as_of_slot) == ([b"no JSON"], True, 5)
 
@@ -136,7 +136,7 @@ async def test_only_a_retract_without_a_label_empties_the_state_and_makes_it_inc
     tested: CacheInTest, kind: MessageKind, complete: bool
 ) -> None:
     await tested.put("A", "a1")
-    await tested.publish(Publication(TOPIC, kind, b"no JSON"))
+    await tested.publish(Publication.on(TOPIC, kind, b"no JSON"))
     found = await tested.snapshot()
     assert (event_ids(found.items), found.complete) == (["a1"] if complete else [], complete)
 

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from headrace.decoders import native
-from headrace.decoders.instructions import EVENT_CALL, instructions_of
-from headrace.model.events import DecodedInstruction
+from headrace.decoders.instructions import EVENT_CALL, arguments_of, instructions_of
+from headrace.model.events import NamedInstruction
 from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction
 from tests.mainnet import Entry, entries, entry, programs, update
@@ -17,8 +17,12 @@ SYSTEM = "11111111111111111111111111111111"
 BUDGET = "ComputeBudget111111111111111111111111111111"
 
 
-def _of(start: str) -> list[DecodedInstruction]:
+def _of(start: str) -> list[NamedInstruction]:
     return instructions_of(update(entry(start).file), programs())
+
+
+def _arguments(start: str, path: tuple[int, ...]) -> dict[str, Any]:
+    return next(arguments_of(each, programs()) for each in update(entry(start).file).instructions if each.path == path)
 
 
 @pytest.mark.parametrize("each", entries(), ids=lambda each: each.file)
@@ -41,7 +45,7 @@ def test_the_trading_instructions_are_those_that_the_index_names(each: Entry) ->
 def test_a_sell_value_by_value() -> None:
     sell = next(each for each in _of("2KBsKB7x") if each.program == "pump")
     assert (sell.name, sell.path) == ("sell_v2", (1, 0))
-    assert sell.args == {"amount": "70135987937292", "min_sol_output": "1"}
+    assert _arguments("2KBsKB7x", sell.path) == {"amount": "70135987937292", "min_sol_output": "1"}
     assert len(sell.accounts) == 26
     assert sell.accounts["base_mint"] == "Cu6K6CL6A9UV17sCfXJfkP9PZvvbvKhKP5miM8eJpump"
     assert sell.accounts["user"] == "2GBkFfJwjMkFTNvng4eUKgGi2reR7MxcPVWye8ai8pvU"
@@ -57,27 +61,27 @@ def test_accounts_beyond_the_idl_are_numbered() -> None:
 
 def test_an_event_call_is_named_so() -> None:
     calls = [each for each in _of("2KBsKB7x") if each.name == EVENT_CALL]
-    assert [(each.program, list(each.accounts), each.args) for each in calls] == [("pump", ["event_authority"], {})]
+    assert [(each.program, list(each.accounts)) for each in calls] == [("pump", ["event_authority"])]
+    assert _arguments("2KBsKB7x", calls[0].path) == {}
 
 
 def test_a_program_without_an_idl_shows_its_bytes() -> None:
     route = _of("2KBsKB7x")[1]
     assert (route.program, route.name) == ("rapidV5DAKtecYzetwCNoxXWHpezjeg4hGt9BGiVcGW", None)
-    assert route.args == {"data": "2hL4k5xnACbbQ65FoLQWjAen6caAtMPR4ZL9e5LAjfuXro"}
+    assert _arguments("2KBsKB7x", route.path) == {"data": "2hL4k5xnACbbQ65FoLQWjAen6caAtMPR4ZL9e5LAjfuXro"}
     assert list(route.accounts)[:2] == ["remaining_0", "remaining_1"]
 
 
 def test_long_unknown_data_is_not_turned_into_base58() -> None:
     told = update(entry("2KBsKB7x").file)
     long = replace(told.instructions[1], data=bytes(10_240))
-    (found,) = instructions_of(replace(told, instructions=(long,)), programs())
-    assert list(found.args) == ["base64"]
+    assert list(arguments_of(long, programs())) == ["base64"]
 
 
 def test_what_a_node_parsed_keeps_the_names_of_the_node() -> None:
     transfer = _of("2RoRJxat")[0]
     assert (transfer.program, transfer.name, transfer.accounts) == ("system_program", "transfer", {})
-    assert transfer.args["lamports"] == 3000000
+    assert _arguments("2RoRJxat", transfer.path)["lamports"] == 3000000
 
 
 KEY = b58encode(b"\x11" * 32)
@@ -118,6 +122,8 @@ KEY = b58encode(b"\x11" * 32)
 def test_programs_of_the_runtime(program_id: str, data: str, expected: tuple[str, Any] | None) -> None:
     found = native.command(program_id, bytes.fromhex(data))
     assert (None if found is None else (found.name, found.args)) == expected
+    named = native.command_name(program_id, bytes.fromhex(data))
+    assert named == (None if found is None else (found.name, found.accounts))
 
 
 @pytest.mark.parametrize("parsed", [None, {}, {"type": 5}, {"type": "x", "info": [1]}, {"info": "gm"}])
@@ -125,3 +131,4 @@ def test_parsed_instructions_of_any_form(parsed: dict[str, object] | None) -> No
     one = Instruction(program_id=SYSTEM, accounts=(), data=None, path=(0,), parsed=parsed)
     told = replace(update(entry("2RoRJxat").file), instructions=(one,))
     assert len(instructions_of(told, programs())) == 1
+    assert isinstance(arguments_of(one, programs()), dict)

@@ -109,19 +109,19 @@ def test_unknown_programs_give_none_and_are_not_counted(programs: Programs) -> N
 
 def test_an_instruction_names_its_accounts(programs: Programs) -> None:
     data = bytes.fromhex("07051dc4f5176550") + bytes(16)
-    part = programs.instruction(programs.by_name["pump"].program_id, data)
-    assert part is not None
-    assert part.name == "buy_v3"
-    names = part.account_names(19)
-    assert (names[5], names[16:]) == ("bonding_curve", ["program", "remaining_0", "remaining_1"])
-    assert part.account_names(2) == ["global", "base_mint"]
+    found = programs.by_name["pump"].instruction_names(data)
+    assert found is not None
+    assert found.name == "buy_v3"
+    names = found.of_accounts(19)
+    assert (names[5], names[16:]) == ("bonding_curve", ("program",))
+    assert found.of_accounts(2) == names
 
 
 def test_amm_v4_names_accounts_by_how_many_there_are(programs: Programs) -> None:
-    part = programs.instruction(AMM_V4, b"\x09" + bytes(16))
-    assert part is not None and part.name == "swap_base_in"
-    assert part.account_names(18)[4] == "amm_target_orders"
-    assert part.account_names(17)[4] == "pool_coin_token_account"
+    found = programs.by_id[AMM_V4].instruction_names(b"\x09" + bytes(16))
+    assert found is not None and found.name == "swap_base_in"
+    assert found.of_accounts(18)[4] == "amm_target_orders"
+    assert found.of_accounts(17)[4] == "pool_coin_token_account"
 
 
 def test_ray_log(programs: Programs) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import Group
 from headrace.fanout.windows import Windows
-from headrace.model.events import Message
+from headrace.model.events import Message, TopicEpoch
 from headrace.protocol.selection import KEYS_MAX, Conflate
 from headrace.runtime.clock import ManualClock
 from tests.fanout.test_filters import TOPIC, feed_of, listen, mint_is, offsets
@@ -89,7 +89,7 @@ def test_more_messages_than_may_wait_in_all_windows_end_them() -> None:
     dirty: list[Group] = []
 
     def tell(mint: str, offset: int) -> None:
-        feed.take(Message(TOPIC, "event", "e", offset, b'"data":{"mint":"%b"}' % mint.encode()), dirty)
+        feed.take(Message(TopicEpoch(TOPIC, "e"), "event", offset, b'"data":{"mint":"%b"}' % mint.encode()), dirty)
 
     for offset, mint in enumerate("ABBA", 1):
         tell(mint, offset)

@@ -10,7 +10,7 @@ import pytest
 from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import Group
 from headrace.model.events import Message, MessageKind
-from headrace.protocol.frames import EventFramer
+from headrace.protocol.frames import event_frame
 from headrace.protocol.selection import Selection
 from tests.gateway.running_gateway import Raw, RunningGateway, join, run_gateway
 
@@ -66,11 +66,10 @@ async def test_a_client_without_a_filter_gets_everything() -> None:
 
 async def test_equal_filters_are_one_and_a_message_is_framed_once_for_all() -> None:
     framed: list[int] = []
-    framer = EventFramer()
 
     def counting(message: Message) -> bytes:
         framed.append(message.offset)
-        return framer(message)
+        return event_frame(message)
 
     async with run_gateway(framer=counting) as running:
         clients = [await listen(running, filter=mint_is("A", f"M{n}")) for n in range(5)]

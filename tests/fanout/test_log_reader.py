@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.fanout.log_reader import Arrival, LogReader, tail_after
-from headrace.model.events import Message, Position
+from headrace.model.events import Message, Position, TopicEpoch
 
 PAGE = 3
 STEPS = ("append", "append unheard", "hear late", "begin to read", "read a page", "stop taking", "take again")
@@ -107,7 +107,7 @@ def test_an_entry_of_another_epoch_begins_the_log_anew() -> None:
 def test_the_tail_of_every_short_log_joins_without_hole_or_repeat() -> None:
     """Live entries `first` to `last` are held, reading ends at `top`: the tail is what is after it, or not known."""
     for top, first, last in itertools.product(range(6), range(1, 7), range(7)):
-        held = [Message("slots", "event", "e", offset, b"") for offset in range(first, last + 1)]
+        held = [Message(TopicEpoch("slots", "e"), "event", offset, b"") for offset in range(first, last + 1)]
         tail = tail_after(Position("e", top), held, 0)
         if held and first > top + 1:
             assert tail is None, "entries between are missing"
@@ -117,5 +117,6 @@ def test_the_tail_of_every_short_log_joins_without_hole_or_repeat() -> None:
 
 
 def test_held_entries_of_an_earlier_epoch_are_not_in_the_tail() -> None:
-    held = [Message("slots", "event", epoch, offset, b"") for epoch, offset in (("a", 5), ("b", 1), ("b", 2))]
+    places = (("a", 5), ("b", 1), ("b", 2))
+    held = [Message(TopicEpoch("slots", epoch), "event", offset, b"") for epoch, offset in places]
     assert tail_after(Position("b", 1), held, 0) == held[2:]

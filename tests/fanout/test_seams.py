@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from headrace.fanout.catch_up import catch_up
 from headrace.fanout.hub import Hub
 from headrace.model.errors import TransientError
-from headrace.model.events import Message, Position, Publication
+from headrace.model.events import Message, Position, Publication, TopicEpoch
 from headrace.protocol.codes import CloseCode
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.frames import OnSlow
@@ -193,9 +193,9 @@ class Seams(HubMachine[Listener]):
         async def work() -> None:
             pad = b"x" * size
             batch = [
-                Publication(topic, "gap", b'"data":{"pad":"%b"}' % pad)
+                Publication.on(topic, "gap", b'"data":{"pad":"%b"}' % pad)
                 if k is None
-                else Publication(topic, "event", b'"data":{"k":"%b","pad":"%b"}' % (k.encode(), pad))
+                else Publication.on(topic, "event", b'"data":{"k":"%b","pad":"%b"}' % (k.encode(), pad))
                 for k in ks
             ]
             positions = await self.bus.publish(batch)
@@ -337,7 +337,7 @@ def test_a_new_epoch_during_a_conflating_replay_ends_the_connection() -> None:
 
 
 def messages(*places: tuple[str, int]) -> list[Message]:
-    return [Message("slots", "event", epoch, offset, b"") for epoch, offset in places]
+    return [Message(TopicEpoch("slots", epoch), "event", offset, b"") for epoch, offset in places]
 
 
 async def everything(page: list[Message]) -> list[Message]:

@@ -236,7 +236,7 @@ def publication(topic: str, kind: MessageKind, shown: dict[str, Any]) -> Publica
         label = Label(shown["data"]["pubkey"], shown["event_id"], 7, certain=False)
     elif kind == "retract":
         label = Retraction(tuple(shown["data"]["event_ids"]))
-    return Publication(topic, kind, msgspec.json.encode(shown)[1:-1], label)
+    return Publication.on(topic, kind, msgspec.json.encode(shown)[1:-1], label)
 
 
 async def change(running: RunningGateway, *keys: str, size: int = 0, topic: str = TOPIC) -> None:

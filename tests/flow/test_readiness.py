@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
@@ -355,7 +355,7 @@ class AwayBus(MemoryBus):
 
     away = False
 
-    def append(self, lane: Lane, token: int, batch: Batch) -> list[Position]:
+    def append(self, lane: Lane, token: int, batch: Batch) -> Sequence[Position]:
         if self.away:
             raise TransientError("the bus is away")
         return super().append(lane, token, batch)

@@ -62,11 +62,12 @@ class RunningGateway:
         """Events with `data.n` counting on, and `size` bytes of padding."""
         pad = b"x" * size
         body = b'"event_id":"e","data":{"pad":"%b"},"chain":{}' % pad
-        return await self.bus.publish([Publication(topic, "event", body) for _ in range(count)])
+        return await self.bus.publish([Publication.on(topic, "event", body) for _ in range(count)])
 
     async def tell(self, topic: str, *datas: Any, kind: MessageKind = "event") -> list[Position]:
         """Messages with these data."""
-        return await self.bus.publish([Publication(topic, kind, b'"data":%b' % json.dumps(d).encode()) for d in datas])
+        bodies = [b'"data":%b' % json.dumps(data).encode() for data in datas]
+        return await self.bus.publish([Publication.on(topic, kind, body) for body in bodies])
 
     async def subscriptions(self, count: int) -> None:
         """Wait until all clients together have this many topics."""

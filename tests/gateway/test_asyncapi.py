@@ -15,7 +15,7 @@ import headrace.protocol
 from headrace.gateway.routes import asyncapi
 from headrace.gateway.routes.stream_entries import CLOSES, COMMANDS, ERRORS, ORDER, OVER_HTTP, STREAM
 from headrace.model import topics
-from headrace.model.events import Message, MessageKind, Position
+from headrace.model.events import Message, MessageKind, Position, TopicEpoch
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import Envelope, Limits
@@ -104,7 +104,7 @@ async def test_real_frames_match_their_schemas() -> None:
     met: set[str] = set()
     async with run_gateway(history_size=100_000, ping_s=0.3) as running:
         await play_demo(running)
-        framer = frames.EventFramer()
+        framer = frames.event_frame
         for topic in running.bus.topics():
             for message in (await running.bus.history(topic, None, 2)).messages:
                 met.add(shape_of(json.loads(framer(message))))
@@ -123,8 +123,8 @@ async def test_real_frames_match_their_schemas() -> None:
         ("gap", b'"data":{"gap_id":"g","from_slot":"1","to_slot":"9","state":"open","reason":"x"}'),
     ]
     for kind, body in bodies:
-        met.add(shape_of(json.loads(frames.EventFramer()(Message("slots", kind, "g", 1, body)))))
-    item = frames.EventFramer()(Message("slots", "event", "g", 1, b'"event_id":"e","data":{}'))
+        met.add(shape_of(json.loads(frames.event_frame(Message(TopicEpoch("slots", "g"), kind, 1, body)))))
+    item = frames.event_frame(Message(TopicEpoch("slots", "g"), "event", 1, b'"event_id":"e","data":{}'))
     met.add(shape_of(json.loads(frames.snapshot("slots", Position("g", 1), 7, [item], None, complete=True))))
     met.add(shape_of(json.loads(frames.acknowledged("user:42", 1, 17))))
     shape_of(json.loads(frames.letter("user:42", "e", 1, "app:1", "{}", ack=True)))

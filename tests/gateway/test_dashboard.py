@@ -52,7 +52,7 @@ async def publish(
     body = f'"data":{json.dumps(data)}'
     if kind == "event":
         body = f'"event_id":"{event_id}",{body},"chain":{json.dumps(chain)}'
-    await running.bus.publish([Publication(topic, kind, body.encode())])
+    await running.bus.publish([Publication.on(topic, kind, body.encode())])
 
 
 def trade(amount: str = "18446744073709551615") -> dict[str, object]:

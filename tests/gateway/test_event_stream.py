@@ -17,8 +17,8 @@ from headrace.fanout.framing import events
 from headrace.fanout.groups import ClientSubscription
 from headrace.fanout.windows import Windows
 from headrace.gateway.transports.event_stream import RETRY_AFTER_STOP_MS, RETRY_MS
-from headrace.model.events import Message, MessageKind, Position, Publication
-from headrace.protocol.frames import EventFramer, Head
+from headrace.model.events import Message, MessageKind, Position, Publication, TopicEpoch
+from headrace.protocol.frames import Head, event_frame
 from headrace.runtime.clock import ManualClock
 from tests.fanout.hub_machine import Wire
 from tests.fanout.test_slow_clients import SMALL, publish_slowly
@@ -115,7 +115,7 @@ async def test_every_message_comes_as_the_websocket_has_it() -> None:
         assert RETRY_MS[0] <= reader.retry_ms <= RETRY_MS[1]
         raw = await join(running, f"/ws?subscriptions={TOPIC}")
         assert (await raw.json())["data"]["recovered"] is first.data["data"]["recovered"] is False
-        await running.bus.publish([Publication(TOPIC, kind, body) for kind, body in bodies])
+        await running.bus.publish([Publication.on(TOPIC, kind, body) for kind, body in bodies])
         for number, (kind, _) in enumerate(bodies, 1):
             told = await reader.next()
             assert told.data == await raw.json()
@@ -182,10 +182,10 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
     group, clients = feed.add(None, None, 0), [Client(Wire(), framing=events) for _ in range(3)]
     for client in clients:
         group.join(ClientSubscription(client, group, None), Position("g", 0))
-    feed.take(Message(TOPIC, "event", "g", 1, b'"data":{}'), [])
-    group.cut(EventFramer(), [])
+    feed.take(Message(TopicEpoch(TOPIC, "g"), "event", 1, b'"data":{}'), [])
+    group.cut(event_frame, [])
     assert clients[0].out
-    assert all(client.out[0] is clients[0].out[0] for client in clients)
+    assert all(client.out is clients[0].out for client in clients)
 
 
 async def test_heartbeats_contain_the_head_and_need_no_answer() -> None:
@@ -393,7 +393,7 @@ async def test_an_eventsource_in_a_browser_recovers_its_position() -> None:
         await browser.open(f"http://127.0.0.1:{running.port}/try")
         await browser.until("heard.includes('subscribed')")
         await running.publish(TOPIC, 2)
-        await running.bus.publish([Publication(TOPIC, "retract", b'"data":{"event_ids":[],"reason":"fork"}')])
+        await running.bus.publish([Publication.on(TOPIC, "retract", b'"data":{"event_ids":[],"reason":"fork"}')])
         await browser.until("heard.includes('retract')")
         (client,) = running.gateway.hub.clients
         client.wire.abort()  # type: ignore[attr-defined]

@@ -19,7 +19,8 @@ from tests.gateway.running_gateway import RunningGateway, run_gateway
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to" / "write-a-client.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "browser-client.md"
-EVENT = Publication("trades:pump", "event", b'"event_id":"e","data":{"side":"buy","mint":"M","sol":"1.5"},"chain":{}')
+BODY = b'"event_id":"e","data":{"side":"buy","mint":"M","sol":"1.5"},"chain":{}'
+EVENT = Publication.on("trades:pump", "event", BODY)
 
 
 def programs(page: Path, language: str) -> list[str]:
@@ -115,7 +116,7 @@ async def test_the_pages_of_the_tutorial() -> None:
         await browser.until("document.querySelector('#trades li')?.textContent === 'buy M for 1.5 SOL'")
         await running.bus.renew()
         await running.bus.publish(
-            [Publication("trades:pump", "promote", b'"data":{"slot":"7","commitment":"confirmed"}')]
+            [Publication.on("trades:pump", "promote", b'"data":{"slot":"7","commitment":"confirmed"}')]
         )
         await browser.until("document.querySelectorAll('#trades li').length === 0")
     async with opened(second) as (running, browser):

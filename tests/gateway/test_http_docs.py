@@ -36,7 +36,7 @@ async def test_the_examples_happen(exchange: str) -> None:
         answer: httpx.Response | None = None
         for mark, text in lines_of(exchange):
             if mark == "#":
-                await bus.publish([Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[text]])
+                await bus.publish([Publication.on("trades:pump", kind, body) for kind, body in HAPPENINGS[text]])
             elif mark == "→":
                 answer = await http.get(text.removeprefix("GET "))
             else:
@@ -54,11 +54,11 @@ async def test_the_stream_is_as_shown() -> None:
         run_gateway(bus) as running,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", verify=False) as http,
     ):
-        await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[happened[0]]])
+        await bus.publish([Publication.on("trades:pump", *what) for what in HAPPENINGS[happened[0]]])
         async with http.stream("GET", "/api/topics/trades:pump/sse") as response:
             for name in happened[1:]:
                 await running.listened_to("trades:pump")
-                await bus.publish([Publication("trades:pump", *what) for what in HAPPENINGS[name]])
+                await bus.publish([Publication.on("trades:pump", *what) for what in HAPPENINGS[name]])
             stopping = asyncio.create_task(running.gateway.stop(5))
             real = (await response.aread()).decode()
         await stopping
@@ -123,9 +123,9 @@ async def test_the_browser_program() -> None:
     async with run_gateway(handlers=(page,), history_size=3) as running, open_browser() as browser:
         await browser.open(f"http://127.0.0.1:{running.port}/try")
         await running.listened_to("trades:pump")
-        await running.bus.publish([Publication("trades:pump", "event", b'"event_id":"e1","data":{"type":"Trade"}')])
+        await running.bus.publish([Publication.on("trades:pump", "event", b'"event_id":"e1","data":{"type":"Trade"}')])
         await running.bus.publish(
-            [Publication("trades:pump", "retract", b'"data":{"event_ids":["e1"],"reason":"fork"}')]
+            [Publication.on("trades:pump", "retract", b'"data":{"event_ids":["e1"],"reason":"fork"}')]
         )
         await browser.until("heard.includes('undo e1')")
         await drop_the_client(running)

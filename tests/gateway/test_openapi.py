@@ -108,7 +108,7 @@ async def ask(running: RunningGateway, document: dict[str, Any], path: str, quer
 async def test_real_answers_match_their_schemas(document: dict[str, Any]) -> None:
     history = "/api/topics/{topic}/history"
     async with run_gateway() as running:
-        await running.bus.publish([Publication("slots", "event", slot_body(7, "confirmed", 6, "a"))] * 3)
+        await running.bus.publish([Publication.on("slots", "event", slot_body(7, "confirmed", 6, "a"))] * 3)
         raw = await join(running, "/ws?subscriptions=slots")
         for path in ("/health/live", "/health/ready", "/api/info", "/api/ws/connections", "/api/topics"):
             assert await ask(running, document, path), path

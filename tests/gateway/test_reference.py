@@ -59,7 +59,7 @@ LETTER = b'{"type":"Notification","user_id":"42","title":"Hello","message":"Ther
 def state(change: str) -> Publication:
     body = b'"event_id":"447200011:%b","data":{"pubkey":"%b"},"chain":{"slot":"447200011"}'
     label = Label(change[:1], f"447200011:{change}", 447200011, certain=False)
-    return Publication("accounts:pump", "event", body % (change.encode(), change[:1].encode()), label)
+    return Publication.on("accounts:pump", "event", body % (change.encode(), change[:1].encode()), label)
 
 
 async def happen(running: RunningGateway, what: str, inbox: Inbox) -> None:
@@ -68,7 +68,7 @@ async def happen(running: RunningGateway, what: str, inbox: Inbox) -> None:
     elif what in ACCOUNTS:
         await running.bus.publish([state(change) for change in ACCOUNTS[what]])
     else:
-        await running.bus.publish([Publication("trades:pump", kind, body) for kind, body in HAPPENINGS[what]])
+        await running.bus.publish([Publication.on("trades:pump", kind, body) for kind, body in HAPPENINGS[what]])
 
 
 def lines_of(conversation: str) -> Iterator[tuple[str, str]]:

@@ -121,7 +121,7 @@ async def test_an_event_frame_is_exactly_as_promised(running: RunningGateway, ra
         "replayed": 0,
     }
     body = b'"event_id":"1:5s:3.1:0","data":{"type":"Trade"},"chain":{"slot":"1"}'
-    [position] = await running.bus.publish([Publication(topic, "event", body)])
+    [position] = await running.bus.publish([Publication.on(topic, "event", body)])
     _, payload = await raw.receive()
     expected = b'{"type":"event","topic":"%b","epoch":"%b","offset":"%d",%b}'
     assert payload == expected % (topic.encode(), position.epoch.encode(), position.offset, body)
@@ -131,7 +131,7 @@ async def test_an_event_frame_is_exactly_as_promised(running: RunningGateway, ra
 @pytest.mark.parametrize("kind", ["promote", "retract", "gap"])
 async def test_records_take_offsets_like_events(running: RunningGateway, raw: Raw, kind: Any) -> None:
     top = await subscribed(raw, "trades:pump")
-    await running.bus.publish([Publication("trades:pump", kind, b'"data":{"slot":"9"}')])
+    await running.bus.publish([Publication.on("trades:pump", kind, b'"data":{"slot":"9"}')])
     await running.publish("trades:pump")
     record, event = await raw.json(), await raw.json()
     assert (record["type"], record["data"]) == (kind, {"slot": "9"})

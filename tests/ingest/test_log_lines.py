@@ -26,7 +26,7 @@ WORDS = {NO_EVENTS: "nothing", NO_DIRECTION: "events, no trades", NO_POOL: "trad
 def executed() -> Iterator[TransactionUpdate]:
     for folder in ("mainnet", "trades"):
         for path in sorted((DATA / folder).rglob("*.json")):
-            if path.stem in ("INDEX", "expected") or "accounts" in path.parts:
+            if path.stem in ("INDEX", "expected", "quotes") or "accounts" in path.parts:
                 continue
             for found in recognise(path.read_bytes()):
                 if isinstance(found, TransactionUpdate) and found.logs is not None and found.err is None:

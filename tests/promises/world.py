@@ -101,7 +101,7 @@ class World:
             self._count += 1
             rows.append({"n": self._count, "lane": lane, "pubkey": lane, "pad": "x" * size})
         batch = [
-            Publication(
+            Publication.on(
                 topic,
                 "event",
                 b'"event_id":"e%d","data":%b,"chain":{}' % (row["n"], json.dumps(row).encode()),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.model.events import Message, MessageKind
+from headrace.model.events import Message, MessageKind, TopicEpoch
 from headrace.protocol.filters import parse_filter
 from headrace.protocol.predicates import compiled
 from headrace.protocol.selection import Conflate, Selection
@@ -14,7 +14,7 @@ SAME = {b'{"k":"a"}': "a", b'{"k":"b"}': "b", b'{"k":1}': "1", b'{"k":"1"}': "1"
 
 
 def messages(parts: list[tuple[MessageKind, bytes]]) -> list[Message]:
-    return [Message("slots", kind, "e", n, b'"data":%b' % data) for n, (kind, data) in enumerate(parts, 1)]
+    return [Message(TopicEpoch("slots", "e"), kind, n, b'"data":%b' % data) for n, (kind, data) in enumerate(parts, 1)]
 
 
 def key(message: Message) -> str | None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.model.events import Message, MessageKind, Position
+from headrace.model.events import Message, MessageKind, Position, TopicEpoch
 from headrace.protocol import frames, sse
 from headrace.protocol.codes import CloseCode, may_reconnect
-from headrace.protocol.frames import U64_MAX, EventFramer
+from headrace.protocol.frames import U64_MAX, event_frame
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -40,7 +40,7 @@ def test_every_message_is_one_event(
     kind: MessageKind, offset: int, data: Any, indent: int | None, line_end: str
 ) -> None:
     body = json.dumps({"data": data}, indent=indent)[1:-1].replace("\n", line_end).encode()
-    payload = EventFramer()(Message("slots", kind, "g-1", offset, body))
+    payload = event_frame(Message(TopicEpoch("slots", "g-1"), kind, offset, body))
     told = fields(sse.server_sent(payload))
     assert told.get("event", "event") == kind
     assert sse.position_of(told["id"]) == Position("g-1", offset)

@@ -38,7 +38,7 @@ def counted(follower: Follower, last: int) -> Callable[[], bool]:
 
 
 async def tell(running: RunningGateway, kind: MessageKind, data: str) -> None:
-    await running.bus.publish([Publication(TOPIC, kind, f'"data":{data}'.encode())])
+    await running.bus.publish([Publication.on(TOPIC, kind, f'"data":{data}'.encode())])
 
 
 @scenario
@@ -494,7 +494,7 @@ async def whatever_happens_is_whole_or_told(open_client: Maker) -> None:
 async def all_came(bus: LocalBus, proxy: TcpProxy, client: Follower) -> None:
     """Let things run until the client is where the topic is."""
     proxy.stalled = False
-    (last,) = await bus.publish([Publication(TOPIC, "event", b'"event_id":"e","data":{},"chain":{}')])
+    (last,) = await bus.publish([Publication.on(TOPIC, "event", b'"event_id":"e","data":{},"chain":{}')])
     end = {"epoch": last.epoch, "offset": str(last.offset)}
     await client.until(lambda: client.of("position")[-1:] == [end])
 

@@ -63,6 +63,6 @@ async def test_the_example_runs_in_node() -> None:
         )  # fmt: skip
         async with asyncio.timeout(30):
             await running.listened_to("trades:pump")
-            await running.bus.publish([Publication("trades:pump", "event", TRADE)] * 2)
+            await running.bus.publish([Publication.on("trades:pump", "event", TRADE)] * 2)
             out, _ = await process.communicate()
     assert (process.returncode, out.decode().splitlines()) == (0, ["buy 7 of M for 1.5 SOL"] * 2)

@@ -122,7 +122,7 @@ async def change(running: RunningGateway, *pubkeys: str) -> None:
     """Accounts change."""
     for n, key in enumerate(pubkeys):
         body = b'"event_id":"%d","data":{"pubkey":"%b"}' % (n, key.encode())
-        await running.bus.publish([Publication(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
+        await running.bus.publish([Publication.on(ACCOUNTS, "event", body, Label(key, str(n), None, certain=False))])
 
 
 @pytest.mark.parametrize("credential", ["subprotocol", "frame"])

@@ -329,6 +329,26 @@ def test_sources_without_nodes_need_an_endpoint_for_rpc() -> None:
         Service(config, registers=own)
 
 
+@pytest.mark.parametrize(
+    ("env", "kinds"),
+    [
+        ({}, ("rpc_pubsub",)),
+        ({"SOLANA_RPC_WS": "ws://127.0.0.1:1"}, ("rpc_pubsub",)),
+        ({"YELLOWSTONE_URLS": "http://127.0.0.1:1"}, ("yellowstone",)),
+        ({"YELLOWSTONE_URLS": ""}, ("rpc_pubsub",)),
+        (
+            {"YELLOWSTONE_URLS": "http://127.0.0.1:1", "SOLANA_RPC_WS": "ws://127.0.0.1:1"},
+            ("rpc_pubsub", "yellowstone"),
+        ),
+        ({"YELLOWSTONE_URLS": "http://127.0.0.1:1", "SOURCES": "rpc_pubsub"}, ("rpc_pubsub",)),
+    ],
+)
+def test_sources_are_those_that_are_named_else_those_with_endpoints(
+    env: dict[str, str], kinds: tuple[str, ...]
+) -> None:
+    assert REGISTERS.kinds(load(SECTIONS, env=env, dotenv=None, toml=None)) == kinds
+
+
 def details(service: Service) -> list[str]:
     parts = service.health.components().items()
     return sorted(state.detail for name, state in parts if name.startswith("source:"))
@@ -344,7 +364,11 @@ def details(service: Service) -> list[str]:
             "ORDER_VENUES",
             "orders.venues: got other (from environment ORDER_VENUES), expected one of meteora, own, raydium",
         ),
-        ("SOURCES", "sources.kinds: got other (from environment SOURCES), expected one of own, recording, rpc_pubsub"),
+        (
+            "SOURCES",
+            "sources.kinds: got other (from environment SOURCES), expected one of "
+            "own, recording, rpc_pubsub, yellowstone",
+        ),
     ],
 )
 async def test_an_unknown_name_is_refused_before_anything_is_opened(tmp_path: Path, setting: str, known: str) -> None:

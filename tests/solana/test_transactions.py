@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.decoders.events import events_of
-from headrace.decoders.instructions import instructions_of
+from headrace.decoders.instructions import arguments_of, instructions_of
 from headrace.model.errors import BadInputError
 from headrace.model.updates import TokenBalance, TransactionUpdate
 from headrace.solana.transactions import transaction_from_rpc, transaction_from_simulation
@@ -294,7 +294,8 @@ def test_spoiled_json_is_read_or_refused_and_never_breaks_a_decoder(data: st.Dat
         assert error.reason
         return
     events_of(told, programs(), failed=True)
-    json.dumps([each.args for each in instructions_of(told, programs())])
+    assert len(instructions_of(told, programs())) == len(told.instructions)
+    json.dumps([arguments_of(each, programs()) for each in told.instructions])
 
 
 def test_wire_of_a_simulation_is_read_strictly() -> None:

@@ -1,8 +1,9 @@
-"""Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
+"""Updates a second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
 
 Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
-snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the shipped demo recording in the
-envelope of RPC PubSub; each has a signature or a key of its own, as on the chain, so that none is a duplicate.
+snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the included demo recording, in
+the envelope of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate. The rows
+`whole` are the same trades as transactions with their instructions, already parsed.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import Message
 from headrace.model.keys import b58encode
-from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate
-from headrace.protocol.frames import EventFramer
+from headrace.model.updates import AccountUpdate, AnyUpdate, TransactionUpdate, weight_of
+from headrace.protocol.frames import event_frame
 from headrace.runtime import garbage
 from headrace.runtime.channel import Channel
 from headrace.runtime.clock import SystemClock
@@ -49,9 +50,9 @@ PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
-"""Accounts that take turns; a slot holds 500 updates."""
+"""Accounts that change in turn; a slot has 500 updates."""
 
-GOALS: Final = {"accounts": 100_000, "trades": 40_000}
+GOALS: Final = {"accounts": 100_000, "trades": 40_000, "whole": 28_000}
 
 
 async def demo_updates() -> list[AnyUpdate]:
@@ -73,8 +74,8 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
     return frames
 
 
-def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """Return logsNotification frames with whole logs of pump.fun trades, without new coins, which are rare."""
+def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
+    """Return transactions with complete logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -83,12 +84,28 @@ def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random
             names = {event.name for event in events if event.program_id == PUMP and not event.truncated}
             if "TradeEvent" in names and "CreateEvent" not in names:
                 trades.append(update)
-    frames = []
+    return trades
+
+
+def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
+    """Return logsNotification frames of trades."""
+    trades, frames = trades_among(updates), []
     for n in range(count):
         trade = trades[n % len(trades)]
         value = {"signature": b58encode(chance.randbytes(64)), "err": None, "logs": trade.logs}
         frames.append(_frame("logsNotification", 1, n // 200, value))
     return frames
+
+
+def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
+    """Return trades as complete transactions with their instructions, as a source delivers them."""
+    trades = trades_among(updates)
+    return [
+        msgspec.structs.replace(
+            trades[n % len(trades)], signature=b58encode(chance.randbytes(64)), slot=450_000_000 + n // 200
+        )
+        for n in range(count)
+    ]
 
 
 def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> bytes:
@@ -98,8 +115,8 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
     )
 
 
-async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
-    """Measure one pass over the frames, in the pipeline's own batches."""
+async def measure(frames: Sequence[bytes | AnyUpdate]) -> dict[str, Any]:
+    """Measure one pass over the frames, or over parsed updates, in the pipeline's own batches."""
     clock = SystemClock()
     flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
     bus = MemoryBus(BusSettings(), clock, "bench")
@@ -107,22 +124,21 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
     feed = CacheFeed(bus, cache, await cache.claim(), clock, Metrics())
     feeding = asyncio.create_task(feed.run())
     writer = await bus.claim("ingest")
-    framer = EventFramer()
     sent = [0, 0]
 
     def frame_all(messages: Sequence[Message]) -> None:
         sent[0] += len(messages)
-        sent[1] += sum([len(framer(message)) for message in messages])
+        sent[1] += sum([len(event_frame(message)) for message in messages])
 
     bus.subscribe(frame_all, kinds=None)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(frames), BATCH_MAX):
         publications = []
         for frame in frames[start : start + BATCH_MAX]:
-            heard = read(frame, SUBSCRIPTIONS, STAMP, 0)
+            heard = read(frame, SUBSCRIPTIONS, STAMP, 0) if isinstance(frame, bytes) else frame
             publications += flow.apply(heard)  # type: ignore[arg-type]
         await writer.publish(writer.batch(publications))
-        await clock.sleep(0)  # the cache takes its turn, as in a service
+        await clock.sleep(0)  # lets the cache run, as in a service
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     feeding.cancel()
     assert not flow.measures.bad and not flow.measures.skipped
@@ -130,15 +146,16 @@ async def measure(frames: Sequence[bytes]) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure both kinds `args.runs` times in turn; return the report."""
+    """Measure all kinds `args.runs` times in turn; return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
-    frames = {
+    frames: dict[str, Sequence[bytes | AnyUpdate]] = {
         "accounts": account_frames(updates, args.count, chance),
         "trades": trade_frames(updates, args.count, chance),
+        "whole": whole_updates(updates, args.count, chance),
     }
-    garbage.settle()  # as the service does
-    runs: dict[str, list[dict[str, Any]]] = {"accounts": [], "trades": []}
+    garbage.settle()  # the service does the same
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in frames}
     for nth in range(args.runs):
         progress(f"run {nth + 1} of {args.runs}")
         for kind, batch in frames.items():
@@ -151,11 +168,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "best_per_s": round(max(result["per_s"] for result in results)),
             "goal_per_s": GOALS[kind],
             "cpu_us": round(median(result["cpu_us"] for result in results), 1),
-            "frame_bytes": sum(map(len, frames[kind])) // args.count,
+            "frame_bytes": sum(_size(frame) for frame in frames[kind]) // args.count,
             "messages_per_update": round(results[0]["messages"] / args.count, 2),
             "json_bytes_per_update": results[0]["bytes"] // args.count,
         }
     return report
+
+
+def _size(frame: bytes | AnyUpdate) -> int:
+    return len(frame) if isinstance(frame, bytes) else weight_of(frame)
 
 
 def table(report: dict[str, Any]) -> str:

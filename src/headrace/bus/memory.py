@@ -6,28 +6,28 @@ from itertools import count
 from headrace.adapters import Context
 from headrace.bus import REPEATS, Batch, BusSettings, Lane
 from headrace.bus.lanes import LANES
-from headrace.bus.view import ViewedBus
+from headrace.bus.viewed import ViewedBus
 from headrace.model.errors import FencedError, InvariantError
 from headrace.model.events import Position, Publication
 from headrace.runtime.clock import Clock
 
 
 class _LaneState:
-    """State of a lane: the token of its writer, and the answers of that writer's last batches."""
+    """State of a lane: its writer's token, and the answers to that writer's last batches."""
 
     def __init__(self, name: Lane) -> None:
         self.name: Lane = name
         self.token = 0
-        self.answers: dict[int, list[Position]] = {}
+        self.answers: dict[int, Sequence[Position]] = {}
         self.forgotten = -1
 
     def hand_to(self, token: int) -> None:
-        """Let the writer with this token, and no other, publish."""
+        """Let only the writer with this token publish."""
         self.token, self.forgotten = token, -1
         self.answers.clear()
 
-    def remember(self, batch_id: int, positions: list[Position]) -> None:
-        """Keep the answer of a batch for its repeats."""
+    def remember(self, batch_id: int, positions: Sequence[Position]) -> None:
+        """Keep the answer to a batch for its repeats."""
         answers = self.answers
         answers[batch_id] = positions
         if len(answers) > REPEATS:
@@ -45,18 +45,18 @@ class MemoryWriter:
         self._bus = bus
         self._ids = count()
 
-    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False) -> Batch:
-        return Batch(next(self._ids), publications, new_epoch)
+    def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
+        return Batch(next(self._ids), publications, new_epoch, positions)
 
-    async def publish(self, batch: Batch) -> list[Position]:
+    async def publish(self, batch: Batch) -> Sequence[Position]:
         return self._bus.append(self.lane, self.token, batch)
 
 
 class MemoryBus(ViewedBus):
-    """The `Bus` of a single process; its past ends with the process.
+    """The `Bus` of a single process; its history ends with the process.
 
-    `generation` begins the name of every epoch and is the caller's: random for a live service, so that no process has
-    an epoch of another one; the recording's id for a replay that must be the same each time.
+    The caller gives `generation`, with which the name of every epoch begins. For a live service it is random, so that
+    no other process has the same epochs. For a replay that must be the same each time it is the recording's id.
     """
 
     Settings = BusSettings
@@ -81,7 +81,7 @@ class MemoryBus(ViewedBus):
         state.hand_to(token)
         return MemoryWriter(self, lane, token)
 
-    def append(self, lane: Lane, token: int, batch: Batch) -> list[Position]:
+    def append(self, lane: Lane, token: int, batch: Batch) -> Sequence[Position]:
         """Append a batch of the writer with this token, and deliver it; see `Writer.publish`."""
         self._check_open()
         state = self._lanes[lane]

@@ -1,4 +1,4 @@
-"""Instructions with names: program, instruction, accounts and arguments."""
+"""Instructions with names: program, instruction and accounts; arguments where somebody asks for them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,7 +8,7 @@ import pybase64
 
 from headrace.decoders import native
 from headrace.decoders.registry import Programs
-from headrace.model.events import DecodedInstruction
+from headrace.model.events import NamedInstruction
 from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction, TransactionUpdate
 
@@ -18,53 +18,59 @@ EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 EVENT_CALL: Final = "emit_cpi"
 """The name that such an instruction is given here."""
 
+_EVENT_ACCOUNTS: Final = ("event_authority",)
 _BASE58_MAX: Final = 1024
 
 
-def instructions_of(update: TransactionUpdate, programs: Programs) -> list[DecodedInstruction]:
+def instructions_of(update: TransactionUpdate, programs: Programs) -> list[NamedInstruction]:
     """Return every instruction of a transaction in execution order, with what names are known. Never raise.
 
-    `accounts` has the IDL's names (`outer.inner` in groups; an optional account that is absent is the program's own id,
-    as on chain), extra ones are `remaining_0`, …; of an unknown instruction all are. `args` is ready for JSON, integers
-    wider than 32 bits are text; of an unknown one `{"data": <base58>}`, or `{"base64": …}` if long. The call by which a
-    program records an event is `emit_cpi`, without arguments: the event is among `events_of`. What a node has parsed
-    keeps the node's names.
+    Accounts have the IDL's names (`outer.inner` in groups; an optional account that is absent is the program's own id,
+    as on chain). The call by which a program records an event is `emit_cpi`: the event is among `events_of`. What a
+    node has parsed keeps the node's names.
     """
     return [_named(instruction, programs) for instruction in update.instructions]
 
 
-def _named(instruction: Instruction, programs: Programs) -> DecodedInstruction:
-    program_id, data = instruction.program_id, instruction.data
+def _named(instruction: Instruction, programs: Programs) -> NamedInstruction:
+    program_id, data, keys = instruction.program_id, instruction.data, instruction.accounts
     program = programs.by_id.get(program_id)
     name: str | None = None
-    args: dict[str, Any] | None = None
     names: Sequence[str] = ()
-    leftover = 0
     if data is None:
-        name, args = _parsed(instruction.parsed or {})
+        name, _ = _parsed(instruction)
     elif program is None:
-        known = native.command(program_id, data)
+        known = native.command_name(program_id, data)
         if known is not None:
-            name, args, names = known
+            name, names = known
     elif data.startswith(EVENT_TAG):
-        name, args, names = EVENT_CALL, {}, ("event_authority",)
+        name, names = EVENT_CALL, _EVENT_ACCOUNTS
     else:
-        part = program.instruction(data)
-        if part is not None:
-            name, leftover = part.name, part.leftover
-            names = part.account_names(len(instruction.accounts))
-            args = msgspec.json.decode(part.layout.encode_json(part.data))
-    if args is None:
-        args = _undecoded(data or b"")
-    return DecodedInstruction(
-        program=program.name if program is not None else native.program_name(program_id) or program_id,
-        program_id=program_id,
-        name=name,
-        path=instruction.path,
-        accounts=_keyed(names, instruction.accounts),
-        args=args,
-        leftover=leftover,
-    )
+        found = program.instruction_names(data)
+        if found is not None:
+            name, names = found.name, found.of_accounts(len(keys))
+    shown = program.name if program is not None else native.program_name(program_id) or program_id
+    return NamedInstruction(shown, program_id, name, instruction.path, names, keys)
+
+
+def arguments_of(instruction: Instruction, programs: Programs) -> dict[str, Any]:
+    """Return the arguments of an instruction as wire JSON; of an unknown one `{"data": …}` or `{"base64": …}`.
+
+    An `emit_cpi` has none.
+    """
+    data, program = instruction.data, programs.by_id.get(instruction.program_id)
+    if data is None:
+        return _parsed(instruction)[1]
+    if program is None:
+        known = native.command(instruction.program_id, data)
+        return _undecoded(data) if known is None or known.args is None else known.args
+    if data.startswith(EVENT_TAG):
+        return {}
+    part = program.instruction(data)
+    if part is None:
+        return _undecoded(data)
+    args: dict[str, Any] = msgspec.json.decode(part.layout.encode_json(part.data))
+    return args
 
 
 def _undecoded(data: bytes) -> dict[str, Any]:
@@ -74,11 +80,7 @@ def _undecoded(data: bytes) -> dict[str, Any]:
     return {"data": b58encode(data)}
 
 
-def _parsed(parsed: dict[str, object]) -> tuple[str | None, dict[str, Any]]:
+def _parsed(instruction: Instruction) -> tuple[str | None, dict[str, Any]]:
+    parsed = instruction.parsed or {}
     kind, info = parsed.get("type"), parsed.get("info")
     return kind if isinstance(kind, str) else None, info if isinstance(info, dict) else {"info": info}
-
-
-def _keyed(names: Sequence[str], accounts: Sequence[str]) -> dict[str, str]:
-    extra = [f"remaining_{n}" for n in range(len(accounts) - len(names))]
-    return dict(zip((*names, *extra), accounts, strict=False))

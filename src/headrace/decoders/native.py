@@ -118,16 +118,26 @@ class NamedCommand(NamedTuple):
 
 def command(program_id: str, data: bytes) -> NamedCommand | None:
     """Return the name of an instruction of this table; None for another program or an unknown instruction."""
+    known = _known(program_id, data)
+    if known is None:
+        return None
+    if known.name == "memo":
+        return NamedCommand("memo", {"text": data.decode("utf-8", "replace")})
+    return NamedCommand(known.name, _arguments(known, data, _NATIVE[program_id].tag_size), known.accounts)
+
+
+def command_name(program_id: str, data: bytes) -> tuple[str, tuple[str, ...]] | None:
+    """Return the name of an instruction of this table and those of its accounts; None as `command`."""
+    known = _known(program_id, data)
+    return None if known is None else (known.name, known.accounts)
+
+
+def _known(program_id: str, data: bytes) -> _Command | None:
     native = _NATIVE.get(program_id)
     if native is None or not native.commands:
         return None
-    if native.name == "memo":
-        return NamedCommand("memo", {"text": data.decode("utf-8", "replace")})
     tag = int.from_bytes(data[: native.tag_size], "little")
-    if tag >= len(native.commands):
-        return None
-    known = native.commands[tag]
-    return NamedCommand(known.name, _arguments(known, data, native.tag_size), known.accounts)
+    return native.commands[tag] if tag < len(native.commands) else None
 
 
 def _arguments(known: _Command, data: bytes, at: int) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem details, which show nothing of the inside."""
+"""Errors over HTTP: RFC 9457 problem details, which show nothing of the server's inside."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -23,13 +23,13 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
-    """Return an entry of a problem's `errors`: a parameter, its fault, and the beginning of the given value."""
+    """Return an entry of a problem's `errors`: a parameter, its fault, and the beginning of its value."""
     entry = {"name": name, "message": message}
     return entry if given is None else {**entry, "given": str(given)[:_GIVEN_MAX]}
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
+    """Request that can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
 
     def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: object) -> None:
         self.status, self.detail, self.more = status, detail, more
@@ -67,5 +67,5 @@ def answer_to(error: Refused | OrderRefused) -> Answer:
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """Return the header that asks to come back after `seconds`, rounded up to whole seconds."""
+    """Return the header that asks the client to try again after `seconds`, rounded up to whole seconds."""
     return {"Retry-After": str(ceil(seconds))}

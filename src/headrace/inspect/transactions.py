@@ -1,4 +1,4 @@
-"""What `headrace decode` gives: one transaction or account with every name that is known."""
+"""The result of `headrace decode`: a transaction or account with every known name."""
 
 from typing import Any, Final, TypeAlias
 
@@ -6,32 +6,32 @@ import msgspec
 import pybase64
 
 from headrace.decoders.events import events_of
-from headrace.decoders.instructions import instructions_of
+from headrace.decoders.instructions import arguments_of, instructions_of
 from headrace.decoders.native import program_name
 from headrace.decoders.registry import Programs
 from headrace.inspect.recognise import OUTCOME_UNTOLD, Found, recognise
 from headrace.model.errors import BadInputError
-from headrace.model.events import DecodedEvent, DecodedInstruction
+from headrace.model.events import DecodedEvent, NamedInstruction
 from headrace.model.keys import b58encode, is_key
-from headrace.model.updates import UNTOLD, AccountUpdate, LogsUpdate, TransactionUpdate
+from headrace.model.updates import UNTOLD, AccountUpdate, Instruction, LogsUpdate, TransactionUpdate
 
 Result: TypeAlias = dict[str, Any]
 
 UNSIGNED: Final = ("", b58encode(bytes(64)))
-"""The signatures of what nobody signed: a simulation has zeros, or none."""
+"""Signatures of transactions that nobody signed: a simulation has only zeros, or no signature."""
 
 
 def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) -> Result | list[Result]:
-    """Decode what `text` holds; a list if it holds several things.
+    """Decode the contents of `text`; return a list if there are several.
 
     A transaction is `{"signature", "slot", "version", "err", "events": [{"program", "name", "via", "truncated",
-    "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`, an account
-    `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are
-    `{"raw": <base64>}`. What the text lacks is null (`events` where the node lacks the outcome); integers wider than 32
+    "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`. An account is
+    `{"program", "name", "leftover", "data"}`, in a list also with its `pubkey`. Bytes without a layout are `{"raw":
+    <base64>}`. Values that the text lacks are null (`events` if the node lacks the outcome). Integers wider than 32
     bits are text. A failed transaction shows the events that it would have emitted. `owner`, an id or a name, is the
     program that owns bare account data.
 
-    Raises BadInputError that says what was seen and what is accepted (see `recognise`).
+    Raises BadInputError, which says what was found and what is accepted (see `recognise`).
     """
     found = recognise(text, owner=owner_id(owner, programs))
     results = [_shown(each, programs) for each in found]
@@ -44,7 +44,10 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
 
 
 def owner_id(owner: str | None, programs: Programs) -> str | None:
-    """Return the id of the program that `owner` names or is. Raise BadInputError `unknown_owner`."""
+    """Return the id of the program that `owner` names; an id is returned as given.
+
+    Raises BadInputError `unknown_owner`.
+    """
     if owner is not None and owner in programs.by_name:
         return programs.by_name[owner].program_id
     if owner is not None and not is_key(owner):
@@ -56,7 +59,10 @@ def owner_id(owner: str | None, programs: Programs) -> str | None:
 def _shown(found: Found, programs: Programs) -> Result:
     if isinstance(found, AccountUpdate):
         return _account(found, programs)
-    instructions = instructions_of(found, programs) if isinstance(found, TransactionUpdate) else []
+    instructions: list[Result] = []
+    if isinstance(found, TransactionUpdate):
+        named = zip(instructions_of(found, programs), found.instructions, strict=True)
+        instructions = [_instruction(*each, programs) for each in named if each[0].program_id != UNTOLD]
     untold = found.feed == OUTCOME_UNTOLD["feed"]
     events = None if untold else [_event(each, programs) for each in events_of(found, programs, failed=True)]
     return {
@@ -65,12 +71,12 @@ def _shown(found: Found, programs: Programs) -> Result:
         "version": _version(found),
         "err": found.err,
         "events": events,
-        "instructions": [_instruction(each) for each in instructions if each.program_id != UNTOLD],
+        "instructions": instructions,
     }
 
 
 def _version(found: TransactionUpdate | LogsUpdate) -> str | int | None:
-    """Return the version; None for log lines and for a simulation without its transaction, which have none."""
+    """Return the version. None for log lines and for a simulation without its transaction, which have no version."""
     if isinstance(found, LogsUpdate) or (not found.account_keys and found.version == "legacy"):
         return None
     return found.version
@@ -88,13 +94,13 @@ def _event(event: DecodedEvent, programs: Programs) -> Result:
     }
 
 
-def _instruction(instruction: DecodedInstruction) -> Result:
+def _instruction(named: NamedInstruction, instruction: Instruction, programs: Programs) -> Result:
     return {
-        "program": instruction.program,
-        "name": instruction.name,
-        "path": list(instruction.path),
-        "accounts": instruction.accounts,
-        "args": instruction.args,
+        "program": named.program,
+        "name": named.name,
+        "path": list(named.path),
+        "accounts": named.accounts,
+        "args": arguments_of(instruction, programs),
     }
 
 

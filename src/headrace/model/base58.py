@@ -1,22 +1,35 @@
-"""Base58 of any length. The library is fast on keys; on the data of an instruction this is two to six times faster.
+"""Base58 of any length.
 
-The work grows with the square of the length in both directions, so callers bound the length.
+solders converts keys and signatures, three and ten times faster than the general library. The code here converts longer
+data, such as that of an instruction, two to six times faster.
+
+The work grows with the square of the length in both directions, so callers must bound the length.
 """
 
 import struct
 from typing import Final
 
 import based58
+from solders.pubkey import Pubkey
+from solders.signature import Signature
 
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _OUTSIDE: Final = 255
 _DIGITS: Final = bytes(_ALPHABET.find(chr(c)) if chr(c) in _ALPHABET else _OUTSIDE for c in range(256))
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHORT: Final = 64
+_KEY: Final = 32
+_SIGNATURE: Final = 64
+_key: Final = Pubkey.from_bytes
+_signature: Final = Signature.from_bytes
 
 
 def b58encode(raw: bytes) -> str:
-    """Base58 text of any bytes."""
+    """Return the base58 text of any bytes."""
+    if len(raw) == _SIGNATURE:
+        return str(_signature(raw))
+    if len(raw) == _KEY:
+        return str(_key(raw))
     if len(raw) <= _SHORT:
         return str(based58.b58encode(raw), "ascii") if raw else ""
     value = int.from_bytes(raw, "big")
@@ -33,7 +46,7 @@ def b58encode(raw: bytes) -> str:
 
 
 def b58decode(text: str) -> bytes:
-    """Bytes of base58 text. Raises ValueError for a character outside the alphabet."""
+    """Return the bytes of base58 text. Raises ValueError for a character outside the alphabet."""
     digits = text.encode("latin-1", "replace").translate(_DIGITS)
     if _OUTSIDE in digits:
         raise ValueError("not base58")

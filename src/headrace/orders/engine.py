@@ -1,6 +1,6 @@
-"""The order flow: claim → route → build → send → confirm → publish. Each step is on disk before the next relies on it.
+"""The order flow: claim → route → build → send → confirm → publish. Each step is stored before the next relies on it.
 
-The worker claims; the events that the store committed with each step are published.
+The claim is the worker's part. Publishing follows from the events that the store commits with each step.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
 NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
-"""Why a try failed, for the owner: constants, never the words of a node's or a venue's error."""
+"""Why a try failed, as the owner reads it: a constant, never the text of a node's or a venue's error."""
 
 
 @dataclass
 class Held:
-    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment.
+    """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment.
 
-    `unsent`: the bytes of `attempt` were journaled by this worker a moment ago, and never sent. `ahead`: quotes and
-    bytes of a new order, which are being prepared.
+    `unsent`: this worker has just journaled the bytes of `attempt` and never sent them. `ahead`: the preparation of a
+    new order.
     """
 
     order: Order
@@ -80,7 +80,7 @@ class Ahead:
 
 
 class Engine:
-    """Bring one held order as far as possible. Raises LeaseLost when the lease is lost: then nothing more was sent."""
+    """Take one held order as far as possible. Raises LeaseLost if the lease is lost: then nothing more was sent."""
 
     def __init__(
         self, store: Store, chain: Chain, venues: Sequence[Venue], settings: ExecutionSettings, clock: Clock
@@ -89,14 +89,14 @@ class Engine:
         self._settings, self._clock = settings, clock
 
     async def execute(self, held: Held) -> None:
-        """Go on from wherever the order was left, to the end, or to the rest before the next try."""
+        """Continue from the order's last stored step, until the order ends or pauses before its next try."""
         order, attempt = held.order, held.attempt
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
             sent = await self._send(attempt) if held.unsent else None
-            return await self._confirm(held, order, attempt, sent)  # resend only the signed bytes: they may be there
-        if order.cancel_requested:  # the wish came while the bytes were proven expired
+            return await self._confirm(held, order, attempt, sent)  # send only the signed bytes: they may have landed
+        if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
             return await self._end(order, EventKind.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._store.apply_later(order, Change(kind=EventKind.RESTARTED))
@@ -117,7 +117,7 @@ class Engine:
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
     async def prepare(self, order: Order, ahead: Ahead) -> None:
-        """Ask for quotes and sign the best one's swap, for an order that is not stored yet. Nothing is sent."""
+        """Get quotes for an order that is not stored yet, and sign the swap of the best one. Sends nothing."""
         try:
             if not self._is_late(order):
                 quoted, quote = await self._route(order)
@@ -125,12 +125,12 @@ class Engine:
                 built = await self._build(replace(order, outcome=quoted.outcome), quote)
                 ahead.prepared = Prepared(quoted, *built)
         except TransientError:
-            pass  # the engine asks again, once the order is stored
+            pass  # the engine tries again, once the order is stored
         finally:
             ahead.over.set()
 
     async def _route(self, order: Order) -> tuple[Change, Quote]:
-        """Return the step to BUILDING, and the best quote. Raise TransientError when none is there or enough."""
+        """Return the step to BUILDING, and the best quote. Raises TransientError if no venue quotes enough."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError(NO_QUOTE)
@@ -141,9 +141,9 @@ class Engine:
         return Change(kind=EventKind.QUOTED, outcome=outcome), quote
 
     async def _build(self, order: Order, quote: Quote) -> tuple[Change, Attempt]:
-        """Sign the swap, with the order's id as its memo, in memory only; return the step to SUBMITTED.
+        """Sign the swap, with the order's id as its memo, in memory only. Return the step to SUBMITTED.
 
-        Raises TransientError when the venue gives no instructions or the chain no blockhash.
+        Raises TransientError if the venue gives no instructions, or the chain no blockhash.
         """
         venue = next(venue for venue in self._venues if venue.name == quote.venue)
         try:
@@ -178,10 +178,9 @@ class Engine:
         return AttemptEvent.SENT
 
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
-        """Look, and send the same bytes again, until the chain has decided; then store the decision.
+        """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. Else the bytes are sent again only after a look, and not while they
-        are in a block.
+        `sent`: the result of a send a moment ago. If None, the first send waits until a status shows no landing.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -207,7 +206,7 @@ class Engine:
             outcome = replace(
                 order.outcome,
                 amount_out=landing.amount_out,
-                error_reason=None,  # of an earlier try
+                error_reason=None,  # drop the reason of an earlier failed try
                 fate="executed",
                 finality="confirmed",
             )
@@ -218,7 +217,7 @@ class Engine:
             await self._end(order, EventKind.FAILED, reason, attempt=attempt, learnt=AttemptEvent.LANDED_ERR)
 
     async def _settle_expired(self, held: Held, order: Order, attempt: Attempt) -> None:
-        """Go on after bytes that can never land: only now may the order end without them, or be signed anew."""
+        """End the order, or try again. Only now may it be signed again: its bytes are proven expired."""
         if held.cancel_wanted:
             await self._end(order, EventKind.CANCELLED, None, attempt=attempt, learnt=AttemptEvent.EXPIRED)
         elif self._is_late(order):
@@ -229,7 +228,10 @@ class Engine:
     async def _try_again(
         self, order: Order, reason: str, *, attempt: Attempt | None = None, learnt: AttemptEvent | None = None
     ) -> None:
-        """Rest, then begin anew from routing; or give up. A triggered order without its price waits again."""
+        """Store a pause and a return to routing; end the order as FAILED when its tries are used up.
+
+        A triggered order whose quotes are too low waits for its trigger again.
+        """
         if reason == TOO_LITTLE and order.outcome.triggered:
             outcome = replace(order.outcome, triggered=False)
             change = Change(kind=EventKind.RESTED, outcome=outcome, rest_ms=self._time_left_ms(order))
@@ -254,7 +256,7 @@ class Engine:
         attempt: Attempt | None = None,
         learnt: AttemptEvent | None = None,
     ) -> None:
-        """End an order of which nothing is or will be on the chain."""
+        """End an order that has nothing on the chain and never will have."""
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._store.apply(order, Change(kind=kind, outcome=outcome, attempt=attempt, learnt=learnt))
 
@@ -263,6 +265,10 @@ class Engine:
         return FOREVER_MS if expires_at_ms is None else max(1, expires_at_ms - self._clock.wall_ns() // 1_000_000)
 
     def _is_late(self, order: Order) -> bool:
-        """Return whether the order's time is over. An order claimed without its trigger had rested to its end."""
+        """Return whether the order's time is over.
+
+        An order that was claimed while it still awaits its trigger is late, too: it is claimed only once it has
+        expired.
+        """
         now_ms, expires_at_ms = self._clock.wall_ns() // 1_000_000, order.request.expires_at_ms
         return order.awaits_trigger or (expires_at_ms is not None and expires_at_ms <= now_ms)

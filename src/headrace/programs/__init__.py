@@ -2,7 +2,8 @@
 
 A folder is named as the program is in topics. It holds `idl.json`, `supplement.json` where live transactions show what
 the IDL lacks, and `facts.py` where events or accounts mean more than their fields: trades, pools, mints, new tokens.
-`facts.py` defines `FACTS`, a `ProgramFacts`. Folders are found by themselves (`register`). All of it is pure.
+`facts.py` defines `FACTS`, a `ProgramFacts`. `curve.py` defines `CURVE`, which quotes swaps (`quoting`). Folders are
+found by themselves (`register`, `curves`). All of it is pure.
 """
 
 from pathlib import Path

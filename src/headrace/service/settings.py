@@ -1,6 +1,7 @@
-"""Name the adapters to choose from, and the sections of `headrace.toml`, which rooms and adapters declare."""
+"""The adapters to choose from, and the sections of `headrace.toml`, which packages and adapters declare."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -24,9 +25,12 @@ from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
 from headrace.venues import VENUES, Venue
 
+DEFAULT_SOURCE: Final = "rpc_pubsub"
+"""The source of a service whose settings name neither sources nor endpoints."""
+
 
 class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[programs]`: which layouts are known."""
+    """Section `[programs]`: which layouts are known."""
 
     idl_folder: Annotated[
         str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
@@ -34,7 +38,7 @@ class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Registers(NamedTuple):
-    """The adapters of each port. A process has these unless a test gives others."""
+    """The adapters of each port. A process uses these unless a test gives others."""
 
     buses: Register[Bus] = BUSES
     caches: Register[Cache] = CACHES
@@ -66,16 +70,33 @@ class Registers(NamedTuple):
         }
         return ports | {name: struct for register in self._all() for name, struct in register.sections().items()}
 
+    def kinds(self, config: Config) -> tuple[str, ...]:
+        """Return the chosen sources: those that are named, else those whose endpoints are set, else DEFAULT_SOURCE."""
+        named = tuple(dict.fromkeys(config.section(SourceSettings).kinds))
+        return named or tuple(filter(partial(self._has_endpoints, config), self.sources)) or (DEFAULT_SOURCE,)
+
+    def _has_endpoints(self, config: Config, kind: str) -> bool:
+        adapter = self.sources.adapter(kind)
+        settings = adapter.Settings
+        if not issubclass(settings, NodeSourceSettings) or not settings.ENDPOINTS:
+            return False
+        origin = config.origins.get(f"{getattr(adapter, 'SECTION', f'sources.{kind}')}.{settings.ENDPOINTS}")
+        return (
+            origin is not None
+            and origin.kind != "default"
+            and bool(getattr(config.section(settings), settings.ENDPOINTS))
+        )
+
     def subscribed(self, config: Config) -> list[NodeSourceSettings]:
         """Return the settings of the chosen sources that have subscriptions."""
-        return self._of_nodes(config, config.section(SourceSettings).kinds)
+        return self._of_nodes(config, self.kinds(config))
 
     def rpc_urls(self, config: Config) -> tuple[str, ...]:
-        """Return the HTTP endpoints that are set, else those of a source's nodes; a chosen source comes first.
+        """Return the HTTP endpoints that are set, else those of a source's nodes, of a chosen source first.
 
-        Raises ConfigError when there are none.
+        Raises ConfigError if there are none.
         """
-        sources = self._of_nodes(config, (*config.section(SourceSettings).kinds, *self.sources))
+        sources = self._of_nodes(config, (*self.kinds(config), *self.sources))
         urls = config.section(RpcSettings).urls or next(filter(None, (each.rpc_urls() for each in sources)), ())
         if not urls:
             raise ConfigError("SOLANA_RPC_URL", "nothing", "an HTTP endpoint, as no source has one beside it")
@@ -86,7 +107,7 @@ class Registers(NamedTuple):
         return [settings for settings in found if isinstance(settings, NodeSourceSettings)]
 
     def check(self, config: Config) -> None:
-        """Raise ConfigError for a name of an adapter that is not in its register, or whose packages are missing."""
+        """Raise ConfigError for an adapter's name that is not in its register, or whose packages are missing."""
         for register, key, names in self._chosen(config):
             for name in names:
                 register.adapter(name, key=key, origin=str(config.origins[key]))
@@ -101,7 +122,7 @@ class Registers(NamedTuple):
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues
-        yield self.sources, "sources.kinds", config.section(SourceSettings).kinds
+        yield self.sources, "sources.kinds", self.kinds(config)
 
 
 REGISTERS: Final = Registers()

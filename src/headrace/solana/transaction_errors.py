@@ -1,7 +1,7 @@
-"""Reads the error of a failed transaction from its bincode bytes (Yellowstone) into the form of JSON-RPC."""
+"""Converts the error of a failed transaction between bincode bytes (Yellowstone) and the form of JSON-RPC."""
 
 import struct
-from typing import Final
+from typing import Final, cast
 
 from headrace.model.updates import TxError
 
@@ -37,10 +37,10 @@ _OF_AN_ACCOUNT: Final = {"InsufficientFundsForRent", "ProgramExecutionTemporaril
 
 
 def transaction_error(raw: bytes) -> TxError:
-    """Return the error as `meta.err` shows it, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
+    """Return the error in the form of `meta.err`, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
 
-    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`: still an error, never
-    lost.
+    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`, so that a failed
+    transaction never looks successful.
     """
     try:
         (kind,) = struct.unpack_from("<I", raw)
@@ -59,3 +59,24 @@ def transaction_error(raw: bytes) -> TxError:
         return {name: [place, {reason: code}]}
     except (IndexError, struct.error):
         return {"bincode": raw.hex()}
+
+
+def transaction_error_bytes(err: str | dict[str, object]) -> bytes:
+    """Return the bincode bytes of an error in the form of JSON-RPC. Inverse of `transaction_error`.
+
+    Raises ValueError for an error that the table lacks.
+    """
+    if isinstance(err, str):
+        return struct.pack("<I", _TRANSACTION.index(err))
+    ((name, value),) = err.items()
+    if name == "bincode":
+        return bytes.fromhex(str(value))
+    kind = struct.pack("<I", _TRANSACTION.index(name))
+    if isinstance(value, dict):
+        return kind + bytes([value["account_index"]])
+    if isinstance(value, int):
+        return kind + bytes([value])
+    place, reason = cast("list[int | str | dict[str, int]]", value)
+    custom = reason.get("Custom") if isinstance(reason, dict) else None
+    why = struct.pack("<BI", place, _INSTRUCTION.index("Custom" if isinstance(reason, dict) else str(reason)))
+    return kind + why + (b"" if custom is None else struct.pack("<I", custom))

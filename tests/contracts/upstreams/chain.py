@@ -7,6 +7,7 @@ from headrace.runtime.health import ComponentHealth
 from headrace.testing.ledger import made_up_signature
 from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
+from headrace.testing.yellowstone import ScriptedYellowstone
 from tests.contracts.upstreams import PROGRAM, Land, Lose, Spoil, Step
 
 QUICK = {
@@ -29,9 +30,8 @@ class ChainUpstream:
 
     LIVE = True
 
-    def __init__(self) -> None:
-        self.node = ScriptedNode()
-        self.proxy: TcpProxy
+    node: ScriptedNode | ScriptedYellowstone
+    proxy: TcpProxy
 
     @property
     def http_url(self) -> str:

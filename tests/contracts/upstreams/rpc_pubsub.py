@@ -5,12 +5,18 @@ from typing import Self
 import msgspec
 
 from headrace.sources.rpc_pubsub import RpcPubSubSettings
+from headrace.testing.node import ScriptedNode
 from headrace.testing.proxy import TcpProxy
 from tests.contracts.upstreams import FEED, PROGRAM
 from tests.contracts.upstreams.chain import QUICK, ChainUpstream
 
 
 class Upstream(ChainUpstream):
+    node: ScriptedNode
+
+    def __init__(self) -> None:
+        self.node = ScriptedNode()
+
     async def __aenter__(self) -> Self:
         await self.node.__aenter__()
         self.proxy = await TcpProxy("127.0.0.1", self.node.ws_port).__aenter__()

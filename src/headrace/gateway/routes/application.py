@@ -38,7 +38,7 @@ HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-    (b"vary", b"origin"),  # also where no page asked: a cache could give that answer to a page
+    (b"vary", b"origin"),  # also if the request has no origin: a cache could give that answer to a page
 )
 _HANDLERS: Final = (
     *health.HANDLERS,
@@ -51,9 +51,9 @@ _HANDLERS: Final = (
 )
 DEFAULTS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),  # an answer is true for now, and often for its caller alone
+    (b"cache-control", b"no-store"),  # an answer is valid only now, and often only for its caller
 )
-"""Headers of answers that do not say otherwise."""
+"""Headers of answers that do not set these headers themselves."""
 
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
@@ -112,12 +112,12 @@ class _Outer:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
-            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the exchange leaves the body out
+            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the connection leaves the body out
         await self._app(scope, receive, send_guarded)
 
 
 async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
-    """Refuse two values for one parameter. Async, as Litestar runs anything else in a thread."""
+    """Refuse two values for one parameter. Async, because Litestar runs other functions in a thread."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
     if errors:
@@ -129,9 +129,10 @@ def answer(status: int, detail: str = "", headers: dict[str, str] | None = None,
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer a refusal of Litestar: routing, validation, body size. Only faults of parameters are shown."""
+    """Answer a refusal by Litestar: routing, validation, body size. Only faults of parameters are shown."""
     status = error.status_code
-    error.__cause__ = error.__context__ = None  # their frames hold the request, and the request's answer holds them
+    # their frames refer to the request, and the request to its answer: a cycle
+    error.__cause__ = error.__context__ = None
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         _clear_frames(error)
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
@@ -153,7 +154,7 @@ def _clear_frames(error: ValidationException) -> None:
 
 
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
-    """Return Litestar's fault of one parameter, with the given value."""
+    """Return a fault that Litestar found in one parameter, with the parameter's value."""
     name = str(error.get("key", ""))
     sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
     given = sources.get(error.get("source", ""), {}).get(name)

@@ -1,7 +1,7 @@
-"""Guard the routes. Every route needs a credential unless marked open; with authentication off none does.
+"""Guard the routes. Every route needs a credential unless marked open; with authentication off, no route does.
 
-A handler asks `identity_of(request)` who calls, `await admit(request, topic)` before it shows a topic,
-`acting_user` before it acts for a user, and has `guards=[admin_only]` where only an admin may come.
+A handler calls `identity_of(request)` for the caller, `await admit(request, topic)` before it shows a topic, and
+`acting_user` before it acts for a user. It has `guards=[admin_only]` if it is for admins only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
 """`opt` of a handler that needs no credential."""
 
 BY_TICKET: Final[Mapping[str, Any]] = MappingProxyType({"ticket": True})
-"""`opt` of a handler that takes `?ticket=` too, for clients that can't set headers (a browser's EventSource)."""
+"""`opt` of a handler that also takes `?ticket=`, for clients that can't set headers (a browser's EventSource)."""
 
 CHALLENGE: Final = 'Bearer realm="headrace"'
 
@@ -44,7 +44,7 @@ async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> N
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
-    """Raise Refused 403 for everybody but admins; a guard."""
+    """Raise Refused 403 unless the caller is an admin; a guard."""
     if context_of(connection).parts.auth is not None:
         identity = identity_of(connection)
         if identity is None or not identity.admin:
@@ -52,7 +52,7 @@ def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
 
 
 async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Let everybody in, or admins only, as the settings say; the guard of `/metrics`."""
+    """Allow every caller, or only admins, as the settings say; the guard of `/metrics`."""
     auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
         await identify(connection.scope, context_of(connection))
@@ -72,13 +72,13 @@ def user_of(scope: Scope) -> str | None:
 
 
 def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
-    """Return a test of whether the caller may read a topic; `anyone` with authentication off."""
+    """Return a test whether the caller may read a topic; with authentication off, the test is `anyone`."""
     identity = identity_of(connection)
     return anyone if identity is None else identity.may_read
 
 
 async def admit(connection: _Connection, topic: str) -> None:
-    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order is not known."""
+    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order can't be read."""
     identity, owners = identity_of(connection), context_of(connection).sessions.order_topics
     if identity is None or identity.may_read(topic):
         return
@@ -91,9 +91,9 @@ async def admit(connection: _Connection, topic: str) -> None:
 
 
 def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
-    """Return the user for whom the caller acts: its own; with authentication off, the user that was `asked` for.
+    """Return the user for whom the caller acts: the caller; with authentication off, the user that was `asked` for.
 
-    Raise Refused 403 for a caller that asked for another user.
+    Raises Refused 403 for a caller that asked for another user.
     """
     identity = identity_of(connection)
     if identity is None:
@@ -121,7 +121,7 @@ async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) 
 
 
 def _credential(scope: Scope, tickets: Sequence[str]) -> Credential:
-    """Return the credential of the request (RFC 6750 §2.1). Raise Refused 401 for none, 400 for more than one."""
+    """Return the credential of the request (RFC 6750 §2.1). Raises Refused 401 for none, 400 for more than one."""
     given = values(scope, b"authorization")
     if len(given) + len(tickets) > 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
@@ -153,5 +153,5 @@ def check_topic(name: str) -> None:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether a topic is listed for anyone: topics of users and of their orders are not."""
+    """Return whether a topic is listed for any caller: topics of users and of their orders are not."""
     return name.partition(":")[0] not in OF_AN_OWNER

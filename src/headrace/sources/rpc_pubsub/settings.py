@@ -1,6 +1,6 @@
 """Settings of the RPC PubSub source."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -17,6 +17,8 @@ _LOCAL_RPC_PORT = 8899
 
 class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=True):
     """Solana RPC PubSub: endpoints, timeouts and encoding, besides the settings of every source on nodes."""
+
+    ENDPOINTS: ClassVar[str] = "ws_urls"
 
     ws_urls: Annotated[
         tuple[str, ...],
@@ -49,7 +51,7 @@ class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=T
     ] = True
 
     def rpc_urls(self) -> tuple[str, ...]:
-        """Return the HTTP endpoints beside the WebSocket endpoints."""
+        """Return the HTTP endpoints that belong to the WebSocket endpoints."""
         return http_urls(self.ws_urls)
 
 
@@ -62,7 +64,7 @@ def check_ws_urls(urls: tuple[str, ...]) -> None:
 
 
 def http_urls(ws_urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the HTTP endpoints beside WebSocket endpoints.
+    """Return the HTTP endpoints that belong to WebSocket endpoints.
 
     These are the same URLs with http(s), and port 8899 in place of a local validator's 8900.
     """

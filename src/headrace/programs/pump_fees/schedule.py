@@ -1,0 +1,82 @@
+"""Fees of pump.fun's curves and pools, by the market cap of the coin and by what the coin is priced in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from headrace.model.errors import BadInputError
+from headrace.model.keys import SYSTEM_PROGRAM, USDC_MINT, WSOL_MINT
+from headrace.programs.quoting import Account, ceil_div, whole
+
+NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
+SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
+"""What the program takes for SOL: an all-zero key, and both mints of wrapped SOL."""
+STABLE_MINTS: Final = frozenset((USDC_MINT,))
+SUPPLY: Final = 10**15
+"""Base units by which market caps of coins outside mayhem mode are computed, whatever was burnt."""
+
+BPS: Final = 10_000
+
+
+class Rates(NamedTuple):
+    """Fee rates in bps."""
+
+    lp: int
+    protocol: int
+    creator: int
+
+    def total(self) -> int:
+        return self.lp + self.protocol + self.creator
+
+    def of(self, amount: int) -> tuple[int, int, int]:
+        """Return the fees (lp, protocol, creator) on an amount; each rounds up."""
+        return (
+            ceil_div(amount * self.lp, BPS),
+            ceil_div(amount * self.protocol, BPS),
+            ceil_div(amount * self.creator, BPS),
+        )
+
+    def net(self, amount: int) -> int:
+        """Return what of `amount` is left to trade when the fees are taken from it.
+
+        Rounds down; where the fees, rounded up, would make the sum more than `amount`, the excess is taken off too.
+        """
+        net = amount * BPS // (BPS + self.total())
+        return net - max(0, net + sum(self.of(net)) - amount)
+
+    def gross(self, net: int) -> int:
+        """Return the least amount of which `net` is left when the fees are taken off. Fees must be below one whole."""
+        gross = ceil_div(net * BPS, BPS - self.total())
+        while gross - sum(self.of(gross)) < net:  # each fee rounds up: two or three units at most
+            gross += 1
+        return gross
+
+
+def rates_of(config: Account, quote_mint: str, market_cap: int, *, canonical: bool = True) -> Rates:
+    """Return the rates of a coin that trades against `quote_mint`, by its market cap in base units of that mint.
+
+    `canonical`: a curve, or the pool that a curve's coin went to; other pools pay the flat fees.
+    """
+    flat, tiers = whole(config, "flat_fees", "fee_tiers")
+    if not canonical:
+        return _rates(flat)
+    if quote_mint in SOL_MINTS:
+        return _tier(tiers, market_cap)
+    if quote_mint in STABLE_MINTS:
+        return _tier(config.fields.get("stable_fee_tiers") or tiers, market_cap)
+    exotic = config.fields.get("exotic_flat_fees")
+    rates = _rates(exotic) if exotic else Rates(0, 0, 0)
+    return rates if rates.total() else _rates(flat)
+
+
+def _tier(tiers: Sequence[Mapping[str, Any]], market_cap: int) -> Rates:
+    """Return the last tier whose threshold the market cap reaches; below all thresholds the first tier."""
+    if not tiers:
+        raise BadInputError("truncated account", "a fee config without tiers")
+    reached: Iterable[Mapping[str, Any]] = (
+        t for t in reversed(tiers) if market_cap >= t["market_cap_lamports_threshold"]
+    )
+    return _rates(next(iter(reached), tiers[0])["fees"])
+
+
+def _rates(fees: Mapping[str, int]) -> Rates:
+    return Rates(fees["lp_fee_bps"], fees["protocol_fee_bps"], fees["creator_fee_bps"])

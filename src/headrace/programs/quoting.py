@@ -1,0 +1,294 @@
+"""The words in which a program's `curve.py` says what a swap brings: accounts in, an exact quote or a reason out.
+
+A curve is pure integer arithmetic that repeats its program's own, rounding included. `CURVE` of each `curve.py` says
+which accounts a quote reads (`needs`) and makes a market of them (`read`), which then quotes any amount.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+from solders.pubkey import Pubkey
+
+from headrace.model.errors import BadInputError, HeadraceError
+from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
+
+U64_MAX: Final = 2**64 - 1
+BPS: Final = 10_000
+SLOTS_PER_EPOCH: Final = 432_000
+TOKEN_PROGRAM: Final = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  (an address)
+TOKEN_2022_PROGRAM: Final = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"  # noqa: S105
+
+
+class NoQuoteError(HeadraceError):
+    """There is no quote for this amount on this pool. `reason` is one of the constants below, `detail` for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+COMPLETE: Final = "complete"
+"""The curve has sold all it sells; its coin migrates or has migrated to a pool."""
+MIGRATED: Final = "migrated"
+EMPTY: Final = "empty"
+"""One side of the pool holds nothing."""
+DISABLED: Final = "disabled"
+"""The pool's status, or the mint's (paused), forbids swaps."""
+NOT_OPEN: Final = "not_open"
+"""Swaps begin at a later time or slot."""
+TOO_SMALL: Final = "too_small"
+"""The amount is below 1, or fees take more than the swap brings."""
+TOO_LARGE: Final = "too_large"
+"""More than the pool holds, or than the program's integers hold."""
+NO_ACCOUNT: Final = "no_account"
+"""An account that the quote reads is not known; `detail` names the account."""
+NO_ARRAY: Final = "no_array"
+"""The swap goes on in a tick or bin array that is not known; `detail` names the array."""
+WRONG_MINT: Final = "wrong_mint"
+"""The pool does not trade this mint."""
+UNSUPPORTED: Final = "unsupported"
+"""The pool works in a way that the curve does not know, as `detail` says."""
+TRANSFER_HOOK: Final = "transfer_hook"
+FROZEN: Final = "frozen"
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Account as decoded by its program's IDL. `program` and `name` are empty where no IDL knows the data.
+
+    `fields` lacks what the IDL calls padding; `data` are the account's bytes.
+    """
+
+    owner: str
+    data: bytes
+    program: str = ""
+    name: str = ""
+    fields: Mapping[str, Any] = {}
+
+
+Accounts: TypeAlias = Mapping[str, Account]
+"""Accounts by key, all of one slot."""
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """Time on the chain at which a quote holds; None where not known."""
+
+    slot: int | None
+    unix_timestamp: int | None
+    epoch: int | None = None
+
+    def now(self) -> int:
+        """Return the time in seconds. Raise NoQuoteError where not known."""
+        if self.unix_timestamp is None:
+            raise NoQuoteError(NO_ACCOUNT, "the time of the state is not known")
+        return self.unix_timestamp
+
+    def current_epoch(self) -> int | None:
+        """Return the epoch, by the slot where not known itself."""
+        return self.slot // SLOTS_PER_EPOCH if self.epoch is None and self.slot is not None else self.epoch
+
+
+class Fee(msgspec.Struct, frozen=True):
+    """Part of a swap that neither the pool's price nor the user gets. `to` says who gets it."""
+
+    to: str
+    mint: str
+    amount: int
+
+
+class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact outcome of a swap on one pool, in base units.
+
+    `amount_in` leaves the user's account, `amount_out` arrives, after the transfer fees of mints. `impact` is how much
+    less the pool gives, fees aside, than its price before the swap says, in units of `mint_out`, rounded down.
+    """
+
+    pool: str
+    mint_in: str
+    mint_out: str
+    amount_in: int
+    amount_out: int
+    fees: tuple[Fee, ...]
+    impact: int
+
+
+class Market(Protocol):
+    """State of one pool, able to quote. Immutable."""
+
+    def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
+        """Return what `amount` of `mint_in` brings, or what `amount` of the other mint costs with `exact_out`.
+
+        That may be nothing: programs refuse such swaps. Where a curve has less left than asked for, the quote is for
+        what is left. Raise NoQuoteError where there is no quote.
+        """
+
+
+class Curve(NamedTuple):
+    """How a program prices swaps.
+
+    `account`: name of the pool's account in the IDL. `mints` names its two mints, of a decoded account. `needs` yields
+    the keys that a quote on the pool reads, as far as the known accounts say: ask again once those are known.
+    `read` makes a market of them; raises NoQuoteError, BadInputError for an account that is not what it should be.
+    """
+
+    account: str
+    mints: Callable[[str, Account, Accounts], tuple[str, str] | None]
+    needs: Callable[[str, Accounts], Iterable[str]]
+    read: Callable[[str, Accounts, Clock], Market]
+
+
+def find(accounts: Accounts, key: str, program: str, name: str) -> Account:
+    """Return an account that must be there and be of this program and name.
+
+    Raise NoQuoteError if not known, BadInputError if something else.
+    """
+    account = accounts.get(key)
+    if account is None:
+        raise NoQuoteError(NO_ACCOUNT, f"{name} {key} of {program}")
+    if (account.program, account.name) != (program, name):
+        given = f"{account.program} {account.name}".strip() or f"{len(account.data)} bytes of {account.owner}"
+        raise BadInputError("wrong account", f"{key} is {given}, expected {program} {name}")
+    return account
+
+
+def whole(account: Account, *names: str) -> list[Any]:
+    """Return these fields. Raise BadInputError where the account ends before one of them."""
+    values = [account.fields.get(name) for name in names]
+    if None in values:
+        raise BadInputError("truncated account", f"{account.program} {account.name} lacks {names[values.index(None)]}")
+    return values
+
+
+def uint(data: bytes, at: int, size: int) -> int:
+    """Return a little-endian unsigned integer of `size` bytes; 0 behind the end of the data."""
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def sint(data: bytes, at: int, size: int) -> int:
+    """Return a little-endian signed integer of `size` bytes; 0 behind the end of the data."""
+    return int.from_bytes(data[at : at + size], "little", signed=True)
+
+
+def key_at(data: bytes, at: int) -> str:
+    """Return the key at this offset. Raise BadInputError where the data ends before."""
+    raw = data[at : at + 32]
+    if len(raw) < 32:
+        raise BadInputError("truncated account", f"{len(data)} bytes, expected a key at {at}")
+    return str(Pubkey.from_bytes(raw))
+
+
+def pda(program: str, *seeds: bytes | str) -> str:
+    """Return the address that a program derives from seeds; a text of 32 characters and more is a key."""
+    raw = [seed if isinstance(seed, bytes) else bytes(Pubkey.from_string(seed)) for seed in seeds]
+    return str(Pubkey.find_program_address(raw, Pubkey.from_string(program))[0])
+
+
+def ceil_div(number: int, by: int) -> int:
+    """Return the quotient rounded up."""
+    return -(-number // by)
+
+
+class TransferFee(NamedTuple):
+    """Transfer fee of a Token-2022 mint in one epoch: of each amount moved, at most `most`."""
+
+    bps: int
+    most: int
+
+    def of(self, amount: int) -> int:
+        """Return what a transfer of `amount` withholds; rounds up."""
+        return min(ceil_div(amount * self.bps, BPS), self.most)
+
+    def before(self, arriving: int) -> int:
+        """Return the least amount to send so that at least `arriving` arrives.
+
+        Rounds as Token-2022's inverse fee does: up, and by the greatest fee where that is less.
+        """
+        if not self.bps or not arriving:
+            return arriving
+        if self.bps >= BPS:
+            return arriving + self.most
+        gross = ceil_div(arriving * BPS, BPS - self.bps)
+        return arriving + self.most if gross - arriving >= self.most else gross
+
+
+NO_FEE: Final = TransferFee(0, 0)
+
+
+class Mint(NamedTuple):
+    """Mint as a quote needs it. `supply` is None where the account is not known."""
+
+    key: str
+    supply: int | None
+    fee: TransferFee
+
+
+def read_mint(accounts: Accounts, key: str, clock: Clock, *, program: str = TOKEN_2022_PROGRAM) -> Mint:
+    """Return a mint with the transfer fee of the clock's epoch.
+
+    `program` is what owns the mint: a mint of the old token program has no fee, so its account may be missing. Raise
+    NoQuoteError for a mint that is not known, is paused, or calls a hook on transfers.
+    """
+    account = accounts.get(key)
+    if account is None:
+        if key == WSOL_MINT or program == TOKEN_PROGRAM:
+            return Mint(key, None, NO_FEE)
+        raise NoQuoteError(NO_ACCOUNT, f"mint {key}")
+    if account.name != "Mint":
+        raise BadInputError("wrong account", f"{key} is {account.program} {account.name}, expected a mint")
+    fee = NO_FEE
+    for each in account.fields.get("extensions") or ():
+        kind, data = each["extension"], each.get("data") or {}
+        if kind == "transferFeeConfig":
+            fee = _fee_now(data, clock)
+        elif kind == "transferHook" and data.get("program_id") not in (None, SYSTEM_PROGRAM):
+            raise NoQuoteError(TRANSFER_HOOK, f"mint {key} calls {data['program_id']} on each transfer")
+        elif kind == "pausableConfig" and data.get("paused"):
+            raise NoQuoteError(DISABLED, f"mint {key} is paused")
+    return Mint(key, account.fields.get("supply"), fee)
+
+
+def _fee_now(config: Mapping[str, Any], clock: Clock) -> TransferFee:
+    """Return the fee of the epoch: the newer one from its epoch on, before that the older one."""
+    older, newer = config["older_transfer_fee"], config["newer_transfer_fee"]
+    fees = [TransferFee(each["transfer_fee_basis_points"], each["maximum_fee"]) for each in (older, newer)]
+    epoch = clock.current_epoch()
+    if epoch is None:
+        if fees[0] != fees[1]:
+            raise NoQuoteError(NO_ACCOUNT, "the epoch is not known, and the mint's transfer fee depends on it")
+        return fees[1]
+    return fees[1] if epoch >= newer["epoch"] else fees[0]
+
+
+def read_vault(accounts: Accounts, key: str) -> int:
+    """Return what a pool's token account holds. Raise NoQuoteError if not known or frozen."""
+    account = accounts.get(key)
+    if account is None:
+        raise NoQuoteError(NO_ACCOUNT, f"token account {key}")
+    if account.name != "Account":
+        given = f"{account.program} {account.name}".strip() or f"{len(account.data)} bytes of {account.owner}"
+        raise BadInputError("wrong account", f"{key} is {given}, expected a token account")
+    amount, state = whole(account, "amount", "state")
+    if state == "frozen":
+        raise NoQuoteError(FROZEN, f"token account {key}")
+    return int(amount)
+
+
+def side(mints: tuple[str, str], mint_in: str, pool: str) -> bool:
+    """Return whether the first mint goes in. Raise NoQuoteError for a mint that the pool does not trade."""
+    if mint_in not in mints:
+        raise NoQuoteError(WRONG_MINT, f"{pool} trades {mints[0]} and {mints[1]}, not {mint_in}")
+    return mint_in == mints[0]
+
+
+def checked(amount: int) -> int:
+    """Return an amount that a swap can be asked for. Raise NoQuoteError for others: below 1, above a u64."""
+    if amount < 1:
+        raise NoQuoteError(TOO_SMALL, f"{amount}, expected at least 1")
+    if amount > U64_MAX:
+        raise NoQuoteError(TOO_LARGE, f"{amount}, expected at most {U64_MAX}")
+    return amount
+
+
+def fees(*parts: tuple[str, str, int]) -> tuple[Fee, ...]:
+    """Return the fees (to whom, mint, amount) that are not zero."""
+    return tuple(Fee(to, mint, amount) for to, mint, amount in parts if amount)

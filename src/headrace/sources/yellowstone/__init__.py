@@ -1,0 +1,6 @@
+"""Yellowstone gRPC as a source: a stream of accounts, transactions and slots, resumed where it broke off."""
+
+from headrace.sources.yellowstone.adapter import Yellowstone
+from headrace.sources.yellowstone.settings import YellowstoneSettings
+
+__all__ = ["Yellowstone", "YellowstoneSettings"]

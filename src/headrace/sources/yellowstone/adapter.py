@@ -1,0 +1,49 @@
+"""What the register of sources names: the Yellowstone source, where its packages are installed."""
+
+from importlib.util import find_spec
+from typing import ClassVar, Final
+
+from headrace.adapters import Context, load_class
+from headrace.model.errors import ConfigError
+from headrace.runtime.breaker import Breaker
+from headrace.sources import Source
+from headrace.sources.yellowstone.settings import YellowstoneSettings
+
+_PACKAGES: Final = {"google.protobuf": "protobuf", "grpc": "grpcio", "hpack": "hpack"}
+
+
+class Yellowstone:
+    """Adapter of the Yellowstone source; settings can be read without the packages that the source needs."""
+
+    Settings: ClassVar[type[YellowstoneSettings]] = YellowstoneSettings
+    SECTION: ClassVar[str] = "yellowstone"
+
+    @classmethod
+    async def open(cls, settings: YellowstoneSettings, context: Context) -> Source:
+        """Return the source; it connects when it runs. Raises ConfigError where packages are missing."""
+        check_packages()
+        source: Source = load_class("headrace.sources.yellowstone.source:YellowstoneSource")(
+            settings,
+            clock=context.clock,
+            metrics=context.metrics,
+            health=context.health,
+            rpc=context.rpc,
+            resolve=context.resolve,
+            breakers=[Breaker() for _ in settings.urls],
+        )
+        return source
+
+
+def check_packages() -> None:
+    """Raise ConfigError that says how to install the packages that are missing."""
+    missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
+    if missing:
+        given = f"endpoints, but not installed: {', '.join(missing)}"
+        raise ConfigError("YELLOWSTONE_URLS", given, "pip install 'headrace[yellowstone]' first")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

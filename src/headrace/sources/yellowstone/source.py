@@ -1,0 +1,105 @@
+"""The Yellowstone source: gRPC subscriptions at several nodes, each read by a session of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from headrace.model.errors import ConfigError
+from headrace.runtime.breaker import Breaker
+from headrace.runtime.clock import Clock
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace.solana.rpc import Rpc
+from headrace.sources import NOTHING_COVERED, Ending, Outlet
+from headrace.sources.connection import Connection, Parting
+from headrace.sources.endpoints import EndpointSource, no_names
+from headrace.sources.merge import MergedStream
+from headrace.sources.subscriptions import Resolve
+from headrace.sources.yellowstone.filters import parse_filters
+from headrace.sources.yellowstone.grpcio import GrpcioWire
+from headrace.sources.yellowstone.receiver import OwnWire
+from headrace.sources.yellowstone.replay import Resume
+from headrace.sources.yellowstone.session import YellowstoneSession, filter_subscriptions
+from headrace.sources.yellowstone.settings import ReceiverName, YellowstoneSettings
+from headrace.sources.yellowstone.wire import OpenWire
+
+RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open, "own": OwnWire.open}
+
+
+class YellowstoneSource(EndpointSource):
+    """A `Source` on the gRPC endpoints of nodes.
+
+    Raises ConfigError for endpoints, subscriptions or filters that can't be used.
+    """
+
+    def __init__(
+        self,
+        settings: YellowstoneSettings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        health: Health,
+        rpc: Rpc | None = None,
+        resolve: Resolve = no_names,
+        breakers: Sequence[Breaker] = (),
+    ) -> None:
+        if not settings.urls:
+            raise ConfigError("YELLOWSTONE_URLS", "nothing", "at least one http:// or https:// URL")
+        self._yellowstone = settings
+        self._filters = parse_filters(settings.filters)
+        self._resumes = [Resume() for _ in settings.urls]
+        self._sessions: dict[int, YellowstoneSession] = {}
+        super().__init__(
+            "yellowstone",
+            settings.urls,
+            settings,
+            clock=clock,
+            metrics=metrics,
+            health=health,
+            rpc=rpc,
+            resolve=resolve,
+            breakers=breakers,
+        )
+        self._wanted += tuple(filter_subscriptions(self._filters))
+
+    async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
+        """Deliver until `stop` or cancellation; nodes are asked to send again what came after `covered`."""
+        if covered:
+            for resume in self._resumes:
+                resume.covered(min(covered.values()))
+        return await super().run(outlet, covered)
+
+    def update_settings(self, settings: Any) -> None:
+        """Change subscriptions and filters while running, without reconnecting. Raises ConfigError, changes nothing."""
+        filters = parse_filters(settings.filters)
+        before, self._filters = self._filters, filters
+        try:
+            self.update_subscriptions(settings.subscriptions)
+        except ConfigError:
+            self._filters = before
+            raise
+        for session in self._sessions.values():
+            session.want_filters(filters)
+
+    def update_subscriptions(self, texts: Sequence[str]) -> None:
+        """Change the subscriptions while running, without reconnecting. Raises ConfigError and changes nothing."""
+        wanted = self.parse(texts)
+        self._wanted = (*wanted, *filter_subscriptions(self._filters))
+        if self.stream is not None:
+            self.stream.want(self._wanted)
+
+    async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
+        """Hold one session with the node at `url`."""
+        session = YellowstoneSession(
+            connection,
+            stream,
+            url,
+            self._resumes[connection.number],
+            open_wire=RECEIVERS[self._yellowstone.receiver],
+            filters=self._filters,
+            settings=self._yellowstone,
+        )
+        self._sessions[connection.number] = session
+        try:
+            return await session.run()
+        finally:
+            del self._sessions[connection.number]
