@@ -118,6 +118,15 @@ def test_transfer_fees_are_taken_on_both_sides_by_epoch(name: str, side: int) ->
         assert reason_of(unknown, mint, 10**9) == "no_account"
 
 
+def test_pools_of_mints_with_transfer_fees_are_not_quoted_on_pumpswap() -> None:
+    given = pool(SWAP)
+    for mint in given.mints:
+        known = {**given.accounts, mint: given.accounts.get(mint, given.accounts[given.mints[0]])}
+        taxed = with_fee(given._replace(accounts=known), mint, fee(0, 0), fee(1, 100))
+        assert reason_of(taxed, given.mints[0]) == "unsupported"
+        assert with_fee(taxed, mint, fee(0, 0), fee(2**40, 100)).quote(given.mints[0], 10**9).amount_out
+
+
 @pytest.mark.parametrize(("bps", "most"), [(1, 10**15), (100, 10**15), (9_999, 10**15), (10_000, 5), (250, 7), (0, 0)])
 def test_the_amount_before_a_transfer_fee_is_the_least_that_arrives(bps: int, most: int) -> None:
     rate = TransferFee(bps, most)
