@@ -247,6 +247,14 @@ def read_mint(accounts: Accounts, key: str, clock: Clock, *, program: str = TOKE
     return Mint(key, account.fields.get("supply"), fee)
 
 
+def read_plain_mint(accounts: Accounts, key: str, clock: Clock) -> Mint:
+    """Return a mint that has no transfer fee now; raise NoQuoteError for one that has."""
+    mint = read_mint(accounts, key, clock)
+    if mint.fee.bps:
+        raise NoQuoteError(UNSUPPORTED, f"mint {key} has a transfer fee")
+    return mint
+
+
 def _fee_now(config: Mapping[str, Any], clock: Clock) -> TransferFee:
     """Return the fee of the epoch: the newer one from its epoch on, before that the older one."""
     older, newer = config["older_transfer_fee"], config["newer_transfer_fee"]

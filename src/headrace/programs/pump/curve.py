@@ -30,7 +30,7 @@ from headrace.programs.quoting import (
     fees,
     find,
     pda,
-    read_mint,
+    read_plain_mint,
     side,
     whole,
 )
@@ -156,9 +156,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> BondingCurve:
     mints = _mints(key, account, accounts)
     if mints is None:
         raise NoQuoteError(NO_ACCOUNT, f"the mint of curve {key}")
-    read_mint(accounts, mints[1], clock)
+    read_plain_mint(accounts, mints[1], clock)
     fields = account.fields
-    supply = read_mint(accounts, mints[0], clock).supply if fields.get("is_mayhem_mode") else SUPPLY
+    supply = read_plain_mint(accounts, mints[0], clock).supply if fields.get("is_mayhem_mode") else SUPPLY
     if supply is None:
         raise NoQuoteError(NO_ACCOUNT, f"mint {mints[0]}")
     config = find(accounts, FEE_CONFIG, "pump_fees", "FeeConfig")

@@ -26,7 +26,7 @@ from headrace.programs.quoting import (
     fees,
     find,
     pda,
-    read_mint,
+    read_plain_mint,
     read_vault,
     side,
     whole,
@@ -139,8 +139,8 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     names = ("creator", "base_mint", "quote_mint", "pool_base_token_account", "pool_quote_token_account")
     creator, base_mint, quote_mint, base_key, quote_key = whole(account, *names)
     fields = account.fields
-    supply = read_mint(accounts, base_mint, clock).supply
-    read_mint(accounts, quote_mint, clock)
+    supply = read_plain_mint(accounts, base_mint, clock).supply
+    read_plain_mint(accounts, quote_mint, clock)
     base, vault = read_vault(accounts, base_key), read_vault(accounts, quote_key)
     # Fees that are left in the vault until they are swept are in the virtual reserves already, as a negative part.
     reserve = vault + (fields.get("virtual_quote_reserves") or 0)
