@@ -1,6 +1,6 @@
 """Facts made by hand, as the update flow would hand them to consumers."""
 
-from headrace.model.events import DecodedEvent
+from headrace.model.events import DecodedEvent, EventBody
 from headrace.model.facts import EventSeen, MintFacts, Origin, Traded
 from headrace.model.trades import Trade
 from headrace.model.updates import Commitment
@@ -22,4 +22,4 @@ def traded(
     event = DecodedEvent(program="pump", program_id="P", name="TradeEvent", via="log", path=(0,), ordinal=0, data={})
     origin = Origin(slot, signature, "rpc-0", "logs:P", commitment, unproven)
     trade = Trade(mint, quote_mint, "sell", "user", base, quote, None)
-    return Traded(EventSeen(event_id, origin, event, b"{}", (0,)), trade, 0, MintFacts(), MintFacts())
+    return Traded(EventSeen(event_id, origin, event, EventBody(b"{}", 0, 0, 2)), trade, 0, MintFacts(), MintFacts())

@@ -1,7 +1,9 @@
 """What every consumer of facts may rely on: order, delivery, and one rule by which facts settle."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -91,19 +93,24 @@ async def played(updates: Iterable[AnyUpdate]) -> tuple[Kept, list[Message]]:
     return kept, messages
 
 
+@cache
+def history_played() -> tuple[Kept, list[Message]]:
+    return asyncio.run(played(HISTORY))
+
+
 def text(message: Message) -> Any:
     return msgspec.json.decode(b"{%b}" % message.body)
 
 
-async def test_facts_are_retracted_as_the_messages_of_clients_are() -> None:
-    kept, messages = await played(HISTORY)
+def test_facts_are_retracted_as_the_messages_of_clients_are() -> None:
+    kept, messages = history_played()
     gone = {each for message in messages if message.kind == "retract" for each in text(message)["data"]["event_ids"]}
     assert kept.retracted
     assert {*kept.retracted} == {event_id for event_id in gone if event_id.split(":")[2] not in ("market", "price")}
 
 
-async def test_every_event_of_a_client_is_a_fact_with_its_id_slot_and_certainty() -> None:
-    kept, messages = await played(HISTORY)
+def test_every_event_of_a_client_is_a_fact_with_its_id_slot_and_certainty() -> None:
+    kept, messages = history_played()
     facts = {each.event_id: each.origin for news in kept.heard for each in news if isinstance(each, ID_OF_ITS_OWN)}
     shown = [text(message) for message in messages if message.kind == "event"]
     seen = [each for each in shown if each["event_id"] in facts]
@@ -114,8 +121,8 @@ async def test_every_event_of_a_client_is_a_fact_with_its_id_slot_and_certainty(
         assert str(facts[each["event_id"]].slot) == each["chain"]["slot"]
 
 
-async def test_a_call_is_of_one_update_and_a_decision_comes_after_its_facts() -> None:
-    kept, _ = await played(HISTORY)
+def test_a_call_is_of_one_update_and_a_decision_comes_after_its_facts() -> None:
+    kept, _ = history_played()
     kinds = Counter(type(each) for news in kept.heard for each in news)
     assert set(kinds) == {
         EventSeen, Traded, TokenCreated, TransactionSeen, AccountChanged, SlotChanged, GapDeclared,

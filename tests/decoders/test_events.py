@@ -44,7 +44,8 @@ def _logs_of(told: TransactionUpdate, logs: tuple[str, ...] | None = None) -> Lo
 @pytest.mark.parametrize("each", entries(), ids=lambda each: each.file)
 def test_every_real_transaction_has_the_events_that_the_index_names(each: Entry) -> None:
     reading = read_events(update(each.file), programs(), failed=True)
-    assert Counter((event.program, event.name, event.via) for event in reading.events) == _expected(each.facts)
+    events = [found.decode() for found in reading.events]
+    assert Counter((event.program, event.name, event.via) for event in events) == _expected(each.facts)
     assert (reading.forged, reading.uncertain) == (0, 0)
 
 

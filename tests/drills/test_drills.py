@@ -51,7 +51,10 @@ DRILLS: Final[tuple[Drill, ...]] = (
 )
 
 
-@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.patch)
+@pytest.mark.parametrize(
+    "drill",
+    [pytest.param(drill, id=drill.patch, marks=[pytest.mark.long] if n else []) for n, drill in enumerate(DRILLS)],
+)
 def test_a_drill_touches_few_files_and_passes_its_contract_suite(drill: Drill, tmp_path: Path) -> None:
     touched = apply_patch(drill.patch, tmp_path)
     counted = [path for path in (*touched.changed, *touched.added) if not path.startswith("tests/")]

@@ -16,6 +16,7 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.core.result import Ok
 
 from headrace.gateway.routes.order_shapes import OrderPage, PortfolioView
+from tests.examples import examples
 from tests.flow.desk import desk
 
 EXAMPLES = 20
@@ -42,7 +43,7 @@ def ask(document: dict[str, Any], port: int, order_id: str) -> set[str]:
 def ask_one(operation: Any, mode: GenerationMode, url: str, order_id: str) -> None:
     """Requests that the document allows, or (negative) forbids."""
 
-    @settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(EXAMPLES), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     def check(case: Any, known: bool) -> None:
         if known and mode is GenerationMode.POSITIVE and "order_id" in case.path_parameters:

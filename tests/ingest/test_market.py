@@ -14,11 +14,10 @@ import headrace
 from headrace.decoders.registry import Programs
 from headrace.ingest.chain_time import ChainTime
 from headrace.ingest.known import Mints
-from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
-from headrace.model.events import DecodedAccount, DecodedEvent, Publication
+from headrace.model.events import DecodedEvent, Publication
 from headrace.model.facts import MintFacts
 from headrace.model.updates import (
     AnyUpdate,
@@ -36,6 +35,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.ingest.mainnet import PUMP, landed, logs_view, transaction
 from tests.market.naive import Told, cut, cut_significant, numbers
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -48,12 +48,12 @@ LOCAL_COIN = "J2xccRtuG43drESLYznHhLhQkLTdfepcKYbiQ9BsJVaf"
 Message = tuple[str, str, dict[str, Any]]
 
 
-def flow_with(interval_slots: int = 0, audience: Sequence[str] = ()) -> tuple[Pipeline, Stats]:
+def flow_with(interval_slots: int = 0, audience: Sequence[str] = ()) -> tuple[SpreadPipeline, Stats]:
     stats = Stats(MarketSettings(interval_slots=interval_slots))
-    return Pipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience, market=stats), stats
+    return SpreadPipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience, market=stats), stats
 
 
-def fed(flow: Pipeline, *updates: AnyUpdate) -> list[Publication]:
+def fed(flow: SpreadPipeline, *updates: AnyUpdate) -> list[Publication]:
     return [publication for update in updates for publication in flow.apply(update)]
 
 
@@ -284,7 +284,7 @@ def test_a_recording_that_starts_over_is_not_counted_twice() -> None:
 
 
 def test_switched_off_nothing_is_told() -> None:
-    flow = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    flow = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     publications = fed(flow, slot(9, "processed"), transaction("2KBsKB"), slot(9, "dead"))
     assert told(publications, "market-data") == told(publications, "token") == []
     assert told(publications, "trades:pump")
@@ -307,10 +307,6 @@ def event(program: str, name: str, **data: Any) -> DecodedEvent:
     return DecodedEvent(program=program, program_id="P", name=name, via="cpi", path=(0,), ordinal=0, data=data)
 
 
-def account(program: str, name: str, **data: Any) -> DecodedAccount:
-    return DecodedAccount(program=program, program_id="P", name=name, data=data)
-
-
 def learn(mints: Mints, seen: DecodedEvent, mint: str) -> None:
     mints.learn_event(seen, EVENTS[seen.program, seen.name], mint)
 
@@ -323,15 +319,14 @@ def test_facts_of_mints_and_whose_word_counts() -> None:
     learn(mints, event("pump_amm", "SellEvent", base_supply=7), "M")
     learn(mints, event("pump", "TradeEvent", mayhem_mode=False), "M")
     assert mints.of("M") == MintFacts(6, 7), "what was read from the mint counts"
-    mints.learn_account("M", account("spl_token_2022", "Mint", decimals=6, supply=8))
+    mints.learn_account("M", "spl_token_2022", "Mint", {"decimals": 6, "supply": 8})
     assert mints.of("M") == MintFacts(6, 8)
     learn(mints, event("pump", "TradeEvent", mayhem_mode=True), "N")
     assert mints.of("N") == MintFacts(6, None), "in mayhem mode the supply grows"
     learn(mints, event("raydium_launchlab", "PoolCreateEvent", base_mint_param={"decimals": 6}, curve_param=None), "L")
     assert mints.of("L") == MintFacts(6, None)
-    mints.learn_account(
-        "pool", account("raydium_amm_v4", "AmmInfo", coin_mint="C", coin_decimals=5, pc_mint=SOL, pc_decimals=1)
-    )
+    info = {"coin_mint": "C", "coin_decimals": 5, "pc_mint": SOL, "pc_decimals": 1}
+    mints.learn_account("pool", "raydium_amm_v4", "AmmInfo", info)
     assert (mints.of("C"), mints.of(SOL)) == (MintFacts(5), MintFacts(9))
 
 

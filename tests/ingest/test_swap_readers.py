@@ -9,7 +9,6 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.known import pair_of_pool
-from headrace.model.events import DecodedAccount
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.model.updates import LogsUpdate, TransactionUpdate
 from headrace.programs.meanings import Pair, Scene, Swap
@@ -144,8 +143,7 @@ def test_moonshot_trades_against_what_the_event_names(kind: Any, first_in: bool 
 
 def test_a_moonshot_curve_says_its_mint_and_is_against_sol() -> None:
     for data, pair in (({"mint": "M"}, ("M", WSOL_MINT)), ({}, None)):
-        account = DecodedAccount(program="moonshot", program_id="Moon", name="CurveAccount", data=data)
-        assert pair_of_pool(account) == pair
+        assert pair_of_pool("moonshot", "CurveAccount", data) == pair
 
 
 def test_log_lines_of_damm_v1_are_events_and_no_trade() -> None:

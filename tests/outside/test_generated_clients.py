@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.outside.tools import HERE, MODULES, NODE, needs_node_tools, run
+
+pytestmark = pytest.mark.long
+"""Generators from an index, and compilers: half a minute for each language."""
 
 TOPIC = "trades:pump"
 READ = """

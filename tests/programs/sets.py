@@ -113,6 +113,8 @@ def _answer(name: str, entry: dict[str, Any]) -> Answer:
     )
     known = {"fee": "fee", "trade_fee": "trade_fee", "creator_fee": "creator", "transfer_fee_out": "transfer"}
     fees = {to: int(result[field]) for field, to in known.items() if field in result}
+    if how in ("x2y", "y2x"):  # there the fee is that of liquidity providers alone
+        fees = {"lp": int(result["fee"]), "protocol": int(result["protocol_fee"])}
     return Answer(
         name, mint, amount, how in ("buy_tokens", "buy_base"), None if expected is None else int(expected), fees
     )

@@ -78,17 +78,20 @@ class Layout:
         return self.encode_json(data)
 
     def _compiled(self, whole: int) -> Decode:
-        hooks = Hooks(
-            short=self._short,
-            longer=self._longer,
+        return FunctionWriter(self.shape, self.hooks(self._short, self._longer)).function(
+            whole, self._shown, self.aliases, stop_early=self._stops_early
+        )
+
+    def hooks(self, short: Callable[..., Any], longer: Callable[..., Any]) -> Hooks:
+        """Return the hooks of a function that reads this layout: what is odd is counted here."""
+        return Hooks(
+            short=short,
+            longer=longer,
             count_short=self._count_short,
             count_variant=self._count_variant,
             count_invalid=self._count_invalid,
             count_unreadable=self._count_unreadable,
             count_linked=self._count_linked,
-        )
-        return FunctionWriter(self.shape, hooks).function(
-            whole, self._shown, self.aliases, stop_early=self._stops_early
         )
 
     def _count_variant(self) -> None:

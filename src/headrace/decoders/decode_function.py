@@ -8,7 +8,7 @@ import keyword
 import re
 import struct
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from headrace.decoders.codegen import Decode, Hooks, ValueWriter, mapping
 from headrace.decoders.shapes import Shape, Struct
@@ -53,11 +53,12 @@ class FunctionWriter(ValueWriter):
         self.slot = ""
         self.flush()
         if whole < self.shape.whole:
-            self.line(f"if n - p >= {_first_floor(fields[whole].shape)}: return longer(data, start)")
+            self.line(f"if n - p >= {first_floor(fields[whole].shape)}: return longer(data, start)")
             self.line("count_short(n)")
         data = self.filled(values, slots, {new: old for old, new in aliases.items() if old in values})
         self.line(f"return {data}, {'0' if stop_early else 'n - p'}")
-        return self.compiled(sum(field.shape.floor for field in fields[: min(whole, self.shape.whole + 1)]))
+        decode: Decode = self.compiled(sum(field.shape.floor for field in fields[: min(whole, self.shape.whole + 1)]))
+        return decode
 
     def filled(self, values: dict[str, str], slots: dict[str, str], old_names: dict[str, str]) -> str:
         """Emit what puts each value in its slot; the expression for the dict."""
@@ -77,7 +78,8 @@ class FunctionWriter(ValueWriter):
             self.line(f"d[{name!r}] = {told}")
         return "d"
 
-    def compiled(self, floor: int) -> Decode:
+    def compiled(self, floor: int) -> Any:
+        """Return the function of the lines written so far; data of fewer than `floor` bytes are short."""
         body = "\n".join(self.lines)
         source = (
             "def decode(data, start=0):\n    n = len(data); p = start\n"
@@ -85,11 +87,10 @@ class FunctionWriter(ValueWriter):
             f"    try:\n{body}\n    except error:\n        return short(data, start)\n"
         )
         exec(compile(source, f"<layout {self.shape.name!r}>", "exec"), self.space)  # noqa: S102 - see the module's text
-        decode: Decode = self.space["decode"]
-        return decode
+        return self.space["decode"]
 
 
-def _first_floor(shape: Shape) -> int:
+def first_floor(shape: Shape) -> int:
     """Return the fewest bytes of the first value inside: a nested struct is read as far as it goes."""
     while isinstance(shape, Struct) and shape.fields and shape.named:
         shape = shape.fields[0].shape

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import pybase64
 
 from headrace.decoders.instructions import EVENT_TAG, instructions_of
 from headrace.decoders.logs import LoggedData, LogReading, read_logs
 from headrace.decoders.native import CALL_NOBODY, SILENT
-from headrace.decoders.registry import DecodedPart, Program, Programs
+from headrace.decoders.registry import FoundPart, Program, Programs
 from headrace.model.events import DecodedEvent, Via
 from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionUpdate
 
@@ -18,6 +18,36 @@ __all__ = ["EVENT_TAG", "EventReading", "events_of", "instructions_of", "read_ev
 
 RAY_LOG: Final = "ray_log"
 """The name of the events that a program writes as text behind this word instead of as logged data."""
+
+
+class FoundEvent(NamedTuple):
+    """Event of a transaction, found but not decoded; the fields are those of DecodedEvent."""
+
+    part: FoundPart
+    via: Via
+    path: tuple[int, ...]
+    ordinal: int
+    truncated: bool
+
+    def decode(self) -> DecodedEvent:
+        """Decode the event's fields, and count."""
+        decoded = self.part.decode()
+        return self.event(decoded.data, decoded.leftover)
+
+    def event(self, data: dict[str, Any], leftover: int) -> DecodedEvent:
+        """Return the event with these fields."""
+        program = self.part.program
+        return DecodedEvent(
+            program=program.name,
+            program_id=program.program_id,
+            name=self.part.layout.name,
+            via=self.via,
+            path=self.path,
+            ordinal=self.ordinal,
+            data=data,
+            leftover=leftover,
+            truncated=self.truncated,
+        )
 
 
 class EventReading(NamedTuple):
@@ -28,7 +58,7 @@ class EventReading(NamedTuple):
     self-CPIs whose caller can't.
     """
 
-    events: list[DecodedEvent]
+    events: list[FoundEvent]
     forged: int = 0
     uncertain: int = 0
 
@@ -41,8 +71,7 @@ class _Found(NamedTuple):
     """An event before it has an ordinal."""
 
     path: tuple[int, ...]
-    program_id: str
-    part: DecodedPart
+    part: FoundPart
     via: Via
     truncated: bool
 
@@ -50,12 +79,12 @@ class _Found(NamedTuple):
 def events_of(
     update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False
 ) -> list[DecodedEvent]:
-    """Return the events of a transaction in the order in which they were emitted; see `read_events`."""
-    return read_events(update, programs, failed=failed).events
+    """Return the decoded events of a transaction in the order in which they were emitted; see `read_events`."""
+    return [found.decode() for found in read_events(update, programs, failed=failed).events]
 
 
 def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False) -> EventReading:
-    """Return the events of the programs on board. Never raise: what does not fit is left out and counted.
+    """Find the events of the programs on board. Never raise: what does not fit is left out and counted.
 
     A failed transaction changed nothing, so it has none, unless `failed` asks for what it would have emitted.
 
@@ -89,7 +118,7 @@ def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
         payload = _payload(data, programs)
         part = None if payload is None else _part(data, payload, programs)
         if part is not None:
-            found.append(_Found(data.path, data.program_id, part, "log", reading.truncated))
+            found.append(_Found(data.path, part, "log", reading.truncated))
     return EventReading(_numbered(found) if found else [], 0, reading.uncertain)
 
 
@@ -118,9 +147,9 @@ def _self_calls(instructions: Sequence[Instruction], heights: Mapping[int, int],
             continue
         payload = instruction.data[len(EVENT_TAG) :]
         payloads[program.program_id, payload] += 1
-        part = program.event(payload)
+        part = program.find_event(payload)
         if part is not None:
-            found.append(((at, 0, 0), _Found(caller.path, program.program_id, part, "cpi", False)))
+            found.append(((at, 0, 0), _Found(caller.path, part, "cpi", False)))
     return _Calls(found, payloads, forged, uncertain)
 
 
@@ -193,7 +222,7 @@ def _logged(
         if part is not None:
             path = instructions[places[data.frame]].path if places else data.path
             moment = places[data.latest] if places else data.latest, 1, nth
-            yield moment, _Found(path, data.program_id, part, "log", reading.truncated)
+            yield moment, _Found(path, part, "log", reading.truncated)
 
 
 def _payload(data: LoggedData, programs: Programs) -> bytes | None:
@@ -206,10 +235,10 @@ def _payload(data: LoggedData, programs: Programs) -> bytes | None:
         return None
 
 
-def _part(data: LoggedData, payload: bytes, programs: Programs) -> DecodedPart | None:
+def _part(data: LoggedData, payload: bytes, programs: Programs) -> FoundPart | None:
     program = programs.by_id[data.program_id]
-    part = program.bare_event(payload) if data.bare else program.event(payload)
-    return part if part is not None and (part.name == RAY_LOG) == data.ray else None
+    part = program.find_bare_event(payload) if data.bare else program.find_event(payload)
+    return part if part is not None and (part.layout.name == RAY_LOG) == data.ray else None
 
 
 def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[int]:
@@ -221,22 +250,10 @@ def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[in
     return places
 
 
-def _numbered(found: Sequence[_Found]) -> list[DecodedEvent]:
+def _numbered(found: Sequence[_Found]) -> list[FoundEvent]:
     ordinals: dict[tuple[int, ...], int] = {}
-    events: list[DecodedEvent] = []
-    for path, program_id, part, via, truncated in found:
+    events: list[FoundEvent] = []
+    for path, part, via, truncated in found:
         ordinal = ordinals[path] = ordinals.get(path, -1) + 1
-        events.append(
-            DecodedEvent(
-                program=part.program,
-                program_id=program_id,
-                name=part.name,
-                via=via,
-                path=path,
-                ordinal=ordinal,
-                data=part.data,
-                leftover=part.leftover,
-                truncated=truncated,
-            )
-        )
+        events.append(FoundEvent(part, via, path, ordinal, truncated))
     return events

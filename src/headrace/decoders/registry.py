@@ -32,6 +32,30 @@ class DecodedPart(NamedTuple):
     layout: Layout
 
 
+class FoundPart(NamedTuple):
+    """Event or account of which the layout is known: its fields begin at `start` of `data`."""
+
+    program: "Program"
+    table: "LayoutTable"
+    layout: Layout
+    data: bytes
+    start: int
+
+    def decode(self) -> DecodedPart:
+        """Decode the fields, and count."""
+        fields, leftover = self.layout.decode(self.data, self.start)
+        self.count_in(leftover)
+        return DecodedPart(self.program.name, self.layout.name, fields, leftover, self.layout)
+
+    def count_in(self, leftover: int) -> None:
+        """Count the part as decoded, with so many bytes after its layout's end."""
+        counts = self.table.counts
+        counts.decoded += 1
+        if leftover:
+            counts.longer += 1
+            counts.leftover_bytes += leftover
+
+
 class InstructionNames(NamedTuple):
     """Name of an instruction; `account_forms` are names of its accounts, the IDL's order first, then other orders."""
 
@@ -65,7 +89,7 @@ class Counts(msgspec.Struct):
     unreadable: int = 0
 
 
-class _Table:
+class LayoutTable:
     """All layouts of one kind of one program."""
 
     def __init__(self, items: Iterable[Item], aliases: dict[str, dict[str, str]]) -> None:
@@ -128,12 +152,6 @@ class _Table:
                 return layout, 0, ()
         return None
 
-    def count(self, leftover: int) -> None:
-        self.counts.decoded += 1
-        if leftover:
-            self.counts.longer += 1
-            self.counts.leftover_bytes += leftover
-
     def snapshot(self) -> Counts:
         short = sum(layout.short_reads for layout in self.all)
         variants = sum(layout.unknown_variants for layout in self.all)
@@ -173,27 +191,37 @@ class Program:
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
         )
-        self._events = _Table(interface.events, interface.aliases)
-        self._accounts = _Table(interface.accounts, interface.aliases)
-        self._instructions = _Table(interface.instructions, interface.aliases)
-        self.events: Mapping[str, Layout] = self._events.layouts
-        self.accounts: Mapping[str, Layout] = self._accounts.layouts
+        self.event_table = LayoutTable(interface.events, interface.aliases)
+        self.account_table = LayoutTable(interface.accounts, interface.aliases)
+        self._instructions = LayoutTable(interface.instructions, interface.aliases)
+        self.events: Mapping[str, Layout] = self.event_table.layouts
+        self.accounts: Mapping[str, Layout] = self.account_table.layouts
         self.instructions: Mapping[str, Layout] = self._instructions.layouts
 
-    def event(self, payload: bytes) -> DecodedPart | None:
-        """Decode `discriminator + fields`, as a log or a self-CPI carries it. None (and counted) if unknown."""
-        return self._part(self._events, payload)
+    def find_event(self, payload: bytes) -> FoundPart | None:
+        """Find the layout of `discriminator + fields`, as logs and self-CPIs carry it. None (counted) if unknown."""
+        return self._part(self.event_table, payload)
 
-    def bare_event(self, payload: bytes) -> DecodedPart | None:
-        """Decode what a program logged as text if it is an event to the last byte; other text counts nothing."""
-        found = self._events.known(payload)
+    def find_bare_event(self, payload: bytes) -> FoundPart | None:
+        """Find the layout of logged text if it is an event to the last byte; other text counts nothing."""
+        found = self.event_table.known(payload)
         if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
             return None
-        return self._part(self._events, payload)
+        return self._part(self.event_table, payload)
+
+    def find_account(self, data: bytes) -> FoundPart | None:
+        """Find the layout of account data. None (and counted) if unknown."""
+        return self._part(self.account_table, data)
+
+    def event(self, payload: bytes) -> DecodedPart | None:
+        """Decode an event. None (and counted) if unknown."""
+        found = self.find_event(payload)
+        return None if found is None else found.decode()
 
     def instruction(self, data: bytes) -> DecodedPart | None:
         """Decode instruction data. None (and counted) if unknown."""
-        return self._part(self._instructions, data)
+        found = self._part(self._instructions, data)
+        return None if found is None else found.decode()
 
     def instruction_names(self, data: bytes) -> InstructionNames | None:
         """Return the names in an instruction, without decoding its arguments. None (and counted) if unknown."""
@@ -203,25 +231,19 @@ class Program:
         self._instructions.counts.decoded += 1
         return InstructionNames(found[0].name, found[2])
 
-    def _part(self, table: _Table, data: bytes) -> DecodedPart | None:
+    def _part(self, table: "LayoutTable", data: bytes) -> FoundPart | None:
         found = table.find(data)
-        if found is None:
-            return None
-        layout, start, _ = found
-        fields, leftover = layout.decode(data, start)
-        table.count(leftover)
-        return DecodedPart(self.name, layout.name, fields, leftover, layout)
+        return None if found is None else FoundPart(self, table, found[0], data, found[1])
 
     def account(self, data: bytes) -> DecodedAccount | None:
         """Decode account data. Spare zero bytes at the end are allocation, not data, and are no leftover."""
-        found = self._accounts.find(data)
+        found = self.find_account(data)
         if found is None:
             return None
-        layout, start, _ = found
-        fields, leftover = layout.decode(data, start)
-        if leftover:
-            leftover = max(0, leftover - len(data) + len(data.rstrip(b"\0")))
-        self._accounts.count(leftover)
+        layout = found.layout
+        fields, leftover = layout.decode(data, found.start)
+        leftover = beyond_zeros(data, leftover)
+        found.count_in(leftover)
         return DecodedAccount(
             program=self.name, program_id=self.program_id, name=layout.name, data=fields, leftover=leftover
         )
@@ -229,10 +251,15 @@ class Program:
     def drift(self) -> dict[Kind, Counts]:
         """Return the counters of this program, by kind."""
         return {
-            "event": self._events.snapshot(),
-            "account": self._accounts.snapshot(),
+            "event": self.event_table.snapshot(),
+            "account": self.account_table.snapshot(),
             "instruction": self._instructions.snapshot(),
         }
+
+
+def beyond_zeros(data: bytes, leftover: int) -> int:
+    """Return how many of the last bytes of an account are data: zeros at its end are allocation."""
+    return max(0, leftover - len(data) + len(data.rstrip(b"\0"))) if leftover else 0
 
 
 class Drift:

@@ -45,7 +45,7 @@ class Encoder:
             shapes_of[new] = self.fields[old]
             if old in values:
                 values[new] = values[old]
-        writer = _Template()
+        writer = Template()
         template = writer.members({name: (shape, values.get(name, "")) for name, shape in shapes_of.items()})
         ends = _ends_early({name: self.fields[name] for name in self.names[:whole]}, "d")
         check = f"    if {ends}: return shorter(d)\n" if ends else ""
@@ -97,32 +97,34 @@ def _ends_early(fields: dict[str, Shape], value: str) -> str:
     if not certain:
         return ""
     shape, last = fields[certain[-1]], f"{value}[{certain[-1]!r}]"
-    inside = _ends_early(shape.told, last) if _is_inline(shape) else ""
+    inside = _ends_early(shape.told, last) if is_inline(shape) else ""
     return f"{last} is None or {inside}" if inside else f"{last} is None"
 
 
-def _is_inline(shape: Shape) -> TypeGuard[Struct]:
+def is_inline(shape: Shape) -> TypeGuard[Struct]:
+    """Return whether a value of this shape is written into the template of what holds it."""
     return isinstance(shape, Struct) and shape.named and shape.cells <= _INLINE_MAX
 
 
-class _Template:
-    """Gathers a `%` template and the expressions that fill it."""
+class Template:
+    """Gathers a `%` template and the expressions that fill it. `space` gets the names that they use."""
 
-    def __init__(self) -> None:
+    def __init__(self, space: dict[str, Any] | None = None) -> None:
         self.arguments: list[str] = []
-        self.space: dict[str, Any] = {"string": encode_basestring, "float_text": _float}
+        self.space: dict[str, Any] = {} if space is None else space
+        self.space |= {"string": encode_basestring, "float_text": _float}
 
     def members(self, fields: dict[str, tuple[Shape, str]]) -> str:
         parts = []
         for name, (shape, value) in fields.items():
-            parts.append(encode_basestring(name).replace("%", "%%") + ":" + self.part(shape, value))
+            parts.append(member_name(name) + self.part(shape, value))
         return "{" + ",".join(parts) + "}"
 
     def part(self, shape: Shape, value: str) -> str:
         """Return the template text of one value; its arguments are added. A value without an expression is null."""
         if not value:
             return "null"
-        if _is_inline(shape):
+        if is_inline(shape):
             return self.members({name: (inner, f"{value}[{name!r}]") for name, inner in shape.told.items()})
         match shape:
             case shapes.Unreadable():
@@ -143,6 +145,11 @@ class _Template:
                 self.space[name] = text_of(shape)
                 self.arguments.append(f"{name}({value})")
         return "%s"
+
+
+def member_name(name: str) -> str:
+    """Return the name of a member as it stands in a template, up to the value."""
+    return encode_basestring(name).replace("%", "%%") + ":"
 
 
 def _float(value: float) -> str:
@@ -223,7 +230,7 @@ class _NamedStruct:
     def __init__(self, fields: dict[str, Shape]) -> None:
         self.fields = fields
         self.members: dict[str, Text] = {}
-        writer = _Template()
+        writer = Template()
         template = writer.members({name: (shape, f"d[{name!r}]") for name, shape in fields.items()})
         whole = f"template % ({''.join(argument + ', ' for argument in writer.arguments)})"
         ends = _ends_early(fields, "d")

@@ -12,9 +12,9 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[gateway]`. `host` is loopback by default as authentication is off by default: anyone who connects can read all.
+    """Section `[gateway]`. `host` is loopback by default, because without authentication any client can read all.
 
-    Limits that are marked live apply to connections made after the change, `connections_max` at once.
+    Limits that are marked live apply to connections made after the change; `connections_max` applies at once.
     """
 
     host: Annotated[
@@ -78,7 +78,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(ge=0, le=1000),
         Setting(
-            "Rest between two writes to a client; what comes meanwhile is sent as one",
+            "How long a message waits for others that are sent with it; the first after a silence waits not at all",
             ("WEBSOCKET_TICK_MS",),
             live=True,
         ),
@@ -126,7 +126,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
+    """Section `[admission]`: limits for each client.
+
+    Behind a proxy set `trusted_proxies`, or all clients count as one.
+    """
 
     per_address_max: Annotated[
         int,
@@ -188,7 +191,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. Both are read again on SIGHUP and when they change."""
+    """Section `[tls]`: both files, or neither. Both are read again on SIGHUP and when they change."""
 
     cert_file: Annotated[
         str,

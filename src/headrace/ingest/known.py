@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Final
 
-from headrace.model.events import DecodedAccount, DecodedEvent
+from headrace.model.events import DecodedEvent
 from headrace.model.facts import MintFacts
 from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.updates import TokenBalance
-from headrace.programs.meanings import AboutMint, AccountFacts, EventFacts, Pair
+from headrace.programs.meanings import AboutMint, EventFacts, Fields, Pair
 from headrace.programs.register import ACCOUNTS
 
 POOLS_MAX: Final = 100_000
@@ -42,18 +42,18 @@ class Pools:
             if first and second:
                 self.learn(pool, Pair(first, second))
 
-    def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
+    def learn_account(self, pubkey: str, program: str, name: str, values: Fields) -> None:
         """Learn the pool that the account is, if it is one."""
-        if pair := pair_of_pool(account):
+        if pair := pair_of_pool(program, name, values):
             self.learn(pubkey, Pair(*pair))
 
 
-def pair_of_pool(account: DecodedAccount) -> tuple[str, str] | None:
+def pair_of_pool(program: str, name: str, values: Fields) -> tuple[str, str] | None:
     """Return the first and the second mint of a pool account; None for an account that is no pool."""
-    meaning = _meaning(account)
+    meaning = ACCOUNTS.get((program, name))
     if meaning is None or meaning.pool is None:
         return None
-    first, second = (account.data.get(name) if name else WSOL_MINT for name in meaning.pool)
+    first, second = (values.get(name) if name else WSOL_MINT for name in meaning.pool)
     return (first, second) if isinstance(first, str) and isinstance(second, str) else None
 
 
@@ -93,11 +93,11 @@ class Mints:
         if meaning.mints is not None:
             self._learn_all(meaning.mints(event.data, base))
 
-    def learn_account(self, pubkey: str, account: DecodedAccount) -> None:
+    def learn_account(self, pubkey: str, program: str, name: str, values: Fields) -> None:
         """Learn what the account says, if it is a mint or a pool that knows its mints."""
-        meaning = _meaning(account)
+        meaning = ACCOUNTS.get((program, name))
         if meaning is not None and meaning.mints is not None:
-            self._learn_all(meaning.mints(pubkey, account.data))
+            self._learn_all(meaning.mints(pubkey, values))
 
     def learn_balances(self, balances: Iterable[TokenBalance]) -> None:
         """Learn decimals, which a whole transaction has of every mint that it touched."""
@@ -108,7 +108,3 @@ class Mints:
         for mint, facts, nominal in about:
             if mint is not None:
                 self.learn(mint, facts, nominal=nominal)
-
-
-def _meaning(account: DecodedAccount) -> AccountFacts | None:
-    return ACCOUNTS.get((account.program, account.name))

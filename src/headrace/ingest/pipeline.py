@@ -9,6 +9,8 @@ import structlog
 
 from headrace.bus import Writer
 from headrace.bus.lanes import publish_until_answered
+from headrace.cores import UNREADABLE, Core, Unread
+from headrace.cores.python import PythonCore
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import Ask, AwaitedPools
 from headrace.ingest.dedupe import INSTRUCTIONS, AccountDedupe, SeenTransaction, Standing, TransactionDedupe
@@ -18,7 +20,7 @@ from headrace.ingest.market_feed import Market, MarketFeed, NoMarket
 from headrace.ingest.measures import Measures
 from headrace.ingest.messages import MessageBuilder
 from headrace.ingest.slots import Forks
-from headrace.ingest.transactions import UNREADABLE, TransactionReader, Unread, visible_parts
+from headrace.ingest.transactions import TransactionReader, origin_of, visible_parts
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError, TransientError
 from headrace.model.events import Publication
@@ -58,7 +60,7 @@ class Pipeline:
 
     `audience` names the topics that somebody listens to, so that a gap is declared there even before the first message.
     `market` counts the trades. `ask_pool` asks for the mints of a pool of which only log lines came; its answer comes
-    through the outlet as a PoolUpdate.
+    through the outlet as a PoolUpdate. `core` reads the bytes; without one, that in Python does.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Pipeline:
         audience: Callable[[], Iterable[str]] = tuple,
         market: Market | None = None,
         ask_pool: Ask | None = None,
+        core: Core | None = None,
     ) -> None:
         self.programs, self.ask_pool = programs, ask_pool
+        self._core = PythonCore(programs) if core is None else core
         self.measures = Measures(programs, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
@@ -88,7 +92,7 @@ class Pipeline:
         """Forget all that was seen: the same may come again, and is new."""
         self._transactions, self._accounts = TransactionDedupe(), AccountDedupe()
         self._pools, self._mints, self._awaited = Pools(), Mints(), AwaitedPools(self.ask_pool)
-        self._reader = TransactionReader(self.programs, self._pools, self._mints, self._awaited)
+        self._reader = TransactionReader(self.programs, self._core, self._pools, self._mints, self._awaited)
         self._forks, self._troubles = Forks(), Troubles(self._clock, self.measures)
         self._messages = MessageBuilder(self.programs, self._forks, FeedTopics(self.programs.name_of, self._audience))
         self._market_feed = MarketFeed(self._market)
@@ -133,7 +137,8 @@ class Pipeline:
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
             )
             self._bus_fault = None
-            self.measures.published.update([publication.kind for publication in publications])
+            for publication in publications:
+                self.measures.published[publication.kind] += len(publication.topics)
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)
@@ -211,19 +216,19 @@ class Pipeline:
         answered: str | None = None,
     ) -> list[News]:
         """Return what a view of a transaction shows and no view before it did."""
-        decoded = self._reader.decode(update)
-        events = decoded.events
-        identities = [(e.program_id, e.name, text) for e, text in zip(events, decoded.fields, strict=True)]
-        standings = seen.standings_of(identities, [(e.path, e.ordinal) for e in events])
+        origin = origin_of(update, commitment)
+        text = self._reader.read(update, parts, origin)
+        identities = [(event.program_id, event.name, body.fields_json) for event, body in text.events]
+        standings = seen.standings_of(identities, [(event.path, event.ordinal) for event, _ in text.events])
         self.measures.passed("decode")
-        found = self._reader.facts(update, parts, decoded, standings, commitment, answered)
+        found = self._reader.facts(update, parts, origin, text, standings, answered)
         seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, found.extents, strict=True)])
         news = found.facts
         if found.awaited and isinstance(update, LogsUpdate):
             for pool, program_id in found.awaited:
                 self._awaited.hold(pool, program_id, update)
-        if decoded.unread or found.unread:
-            unread = [*decoded.unread, *found.unread] if answered is None else found.unread  # else declared before
+        if text.unread or found.unread:
+            unread = [*text.unread, *found.unread] if answered is None else found.unread  # else declared before
             news += self._troubles.unread(update, unread)
         return news
 
@@ -273,18 +278,17 @@ class Pipeline:
         if version is None:
             return self._leave_out(update)
         self.measures.passed("dedupe")
-        account, fields = self.programs.account(update.owner, update.data), b"null"
-        program, unread = self.programs.name_of(update.owner), None
-        if account is not None:
-            try:
-                self._pools.learn_account(update.pubkey, account)
-                self._mints.learn_account(update.pubkey, account)
-            except UNREADABLE as error:
-                unread = Unread(account.program, account.name, type(error).__name__, str(error)[:200])
-            fields = self.programs.by_name[program].accounts[account.name].encode_json(account.data)
         origin = Origin(update.slot, update.signature, update.source, update.feed, commitment)
         event_id = f"{update.slot}:{update.pubkey}:account:{version}"
-        fact = AccountChanged(event_id, origin, update, program, account, fields)
+        name, body, values = self._core.account(update, event_id, origin)
+        program, unread = self.programs.name_of(update.owner), None
+        if name is not None and values:
+            try:
+                self._pools.learn_account(update.pubkey, program, name, values)
+                self._mints.learn_account(update.pubkey, program, name, values)
+            except UNREADABLE as error:
+                unread = Unread(program, name, type(error).__name__, str(error)[:200])
+        fact = AccountChanged(event_id, origin, update, program, name, body, values)
         return (fact,) if unread is None else [fact, *self._troubles.unread(update, [unread])]
 
     def _slot(self, update: SlotUpdate) -> Sequence[News]:

@@ -5,17 +5,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headrace.decoders.events import events_of
-from headrace.decoders.instructions import instructions_of
+from headrace.cores import UNREADABLE, Core, EventText, TransactionText, Unread
+from headrace.cores.bodies import TransactionFrame, path_text, transaction_body
 from headrace.decoders.logs import TRUNCATED
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import AwaitedPools
-from headrace.ingest.bodies import path_text
 from headrace.ingest.chain_time import ChainTime
 from headrace.ingest.dedupe import CUT_LOGS, INSTRUCTIONS, LOGS, Extent, Standing
 from headrace.ingest.known import UNKNOWN, Mints, Pools
 from headrace.ingest.trades import is_repeated, on_behalf, trade_of
-from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, NamedInstruction
 from headrace.model.facts import EventSeen, News, Origin, TokenCreated, Traded, TransactionSeen
 from headrace.model.trades import Trade
@@ -23,41 +21,12 @@ from headrace.model.updates import Commitment, LogsUpdate, TransactionUpdate
 from headrace.programs.meanings import EventFacts, Scene, Swap
 from headrace.programs.register import EVENTS
 
-UNREADABLE: Final = (
-    BadInputError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AttributeError,
-    RecursionError,
-    msgspec.MsgspecError,
-)
-"""Errors by which bytes show that they fit no expectation."""
-
 INCOMPLETE: Final = "incomplete"
 UNKNOWN_POOL: Final = "unknown_pool"
 RECENT_MAX: Final = 256
 """Transactions whose decoded form is kept for further feeds; these come within moments of the first."""
 
 _LOGS_ONLY: Final = Scene()
-
-
-class Unread(NamedTuple):
-    """An event whose meaning could not be read, and why: the name of an error, or `incomplete` for a lack of fields."""
-
-    program: str
-    event: str
-    reason: str
-    detail: str
-
-
-class Decoded(NamedTuple):
-    """The events of a transaction, and for each its fields as JSON; `unread` are those that can't be encoded."""
-
-    events: Sequence[DecodedEvent]
-    fields: Sequence[bytes]
-    unread: Sequence[Unread]
 
 
 class Found:
@@ -93,6 +62,11 @@ def visible_parts(update: LogsUpdate | TransactionUpdate) -> int:
     return parts
 
 
+def is_cut(parts: int) -> bool:
+    """Return whether a node cut the log lines of a view that shows these parts."""
+    return parts & LOGS == CUT_LOGS
+
+
 def feed_key(feed: str) -> str:
     """Return the key of a feed of transactions; empty for other feeds."""
     kind, _, key = feed.partition(":")
@@ -100,44 +74,27 @@ def feed_key(feed: str) -> str:
 
 
 class TransactionReader:
-    """Decodes and enriches what is new. Learns which mints a pool has, and what they are like, from what passes."""
+    """Reads and enriches what is new. Learns which mints a pool has, and what they are like, from what passes."""
 
-    def __init__(self, programs: Programs, pools: Pools, mints: Mints, awaited: AwaitedPools) -> None:
-        self.programs, self._awaited = programs, awaited
+    def __init__(self, programs: Programs, core: Core, pools: Pools, mints: Mints, awaited: AwaitedPools) -> None:
+        self.programs, self._core, self._awaited = programs, core, awaited
         self._pools, self._mints = pools, mints
         self._times = ChainTime()
         self._with_events = frozenset(p.program_id for p in programs.by_id.values() if p.events)
         self._feed, self._several = "", False
         self._recent: dict[tuple[int, str, int], TransactionSeen] = {}
 
-    def decode(self, update: LogsUpdate | TransactionUpdate) -> Decoded:
-        """Decode the transaction's events; those that can't be encoded are left out."""
-        events, by_name = events_of(update, self.programs), self.programs.by_name
-        try:
-            fields = [by_name[each.program].events[each.name].encode_json(each.data) for each in events]
-        except UNREADABLE:
-            return self._encode_each(events)
-        return Decoded(events, fields, ())
-
-    def _encode_each(self, events: Sequence[DecodedEvent]) -> Decoded:
-        read: list[DecodedEvent] = []
-        fields: list[bytes] = []
-        unread: list[Unread] = []
-        for event in events:
-            try:
-                fields.append(self.programs.by_name[event.program].events[event.name].encode_json(event.data))
-                read.append(event)
-            except UNREADABLE as error:
-                unread.append(_unread(event, error))
-        return Decoded(read, fields, unread)
+    def read(self, update: LogsUpdate | TransactionUpdate, parts: int, origin: Origin) -> TransactionText:
+        """Return the transaction and its events as their messages show them."""
+        return self._core.transaction(update, origin, truncated=is_cut(parts))
 
     def facts(
         self,
         update: LogsUpdate | TransactionUpdate,
         parts: int,
-        decoded: Decoded,
+        origin: Origin,
+        text: TransactionText,
         standings: Sequence[Standing],
-        commitment: Commitment,
         answered: str | None = None,
     ) -> Found:
         """Return the facts of the transaction; of its events what `standings` do not have as known.
@@ -145,22 +102,20 @@ class TransactionReader:
         `answered` is a pool that this view waited for: all facts of the view but that pool's trades are known.
         """
         whole = update if isinstance(update, TransactionUpdate) else None
-        reading = _Reading(self, update, whole, commitment, answered)
-        instructions: Sequence[NamedInstruction] = ()
+        reading = _Reading(self, update, whole, origin, answered)
         if whole is not None:
-            instructions = instructions_of(whole, self.programs)
-            reading.instructions = {instruction.path: instruction for instruction in instructions}
+            reading.instructions = {instruction.path: instruction for instruction in text.instructions}
             reading.mints = {
                 held.account: held.mint for held in (*whole.pre_token_balances, *whole.post_token_balances)
             }
-        events, found = decoded.events, reading.found
-        for event, fields, standing in zip(events, decoded.fields, standings, strict=True):
+        events, found = [each.event for each in text.events], reading.found
+        for each, standing in zip(text.events, standings, strict=True):
             extent = standing.extent
-            found.extents.append(extent if extent == "all" else reading.event(event, fields, standing, events))
+            found.extents.append(extent if extent == "all" else reading.event(each, standing, events))
         if reading.drafts:
             self._complete(reading)
         if answered is None:
-            found.facts.append(self._whole(update, parts, reading.origin, events, instructions))
+            found.facts.append(self._whole(update, parts, origin, events, text))
         return found
 
     def _complete(self, reading: "_Reading") -> None:
@@ -181,13 +136,13 @@ class TransactionReader:
         parts: int,
         origin: Origin,
         events: Sequence[DecodedEvent],
-        instructions: Sequence[NamedInstruction],
+        text: TransactionText,
     ) -> TransactionSeen:
         """Return the transaction itself, for each of its programs that has events, and for the key of its feed."""
-        program_ids = self._programs_of(events, instructions)
+        program_ids = self._programs_of(events, text.instructions)
         if key := feed_key(update.feed):
             program_ids[key] = None
-        whole = _transaction(update, parts, origin, events, instructions, program_ids)
+        whole = _transaction(update, parts, origin, events, text, program_ids)
         if update.feed != self._feed:
             self._several, self._feed = self._several or self._feed != "", update.feed
         if self._several:
@@ -209,16 +164,15 @@ class TransactionReader:
         if not key:
             return None
         recent = self._recent.get((update.slot, update.signature, parts))
+        origin = origin_of(update, commitment)
         if recent is None or recent.update.logs != update.logs:
-            events: Sequence[DecodedEvent] = events_of(update, self.programs)
-            instructions: Sequence[NamedInstruction] = ()
-            if isinstance(update, TransactionUpdate):
-                instructions = instructions_of(update, self.programs)
-        else:
-            events, instructions = recent.events, recent.instructions
-        if key in self._programs_of(events, instructions):
+            text = self.read(update, parts, origin)
+            recent = _transaction(update, parts, origin, [each.event for each in text.events], text, ())
+        if key in self._programs_of(recent.events, recent.instructions):
             return None
-        return _transaction(update, parts, _origin(update, commitment), events, instructions, (key,))
+        frame, cut = TransactionFrame(origin), is_cut(parts)
+        body = transaction_body(update, frame, recent.events, recent.instructions, truncated=cut)
+        return msgspec.structs.replace(recent, origin=origin, update=update, body=body, program_ids=(key,))
 
     def _programs_of(self, events: Iterable[DecodedEvent], instructions: Iterable[NamedInstruction]) -> dict[str, None]:
         """Return a set that keeps its order."""
@@ -240,25 +194,28 @@ class _Reading:
         reader: TransactionReader,
         update: LogsUpdate | TransactionUpdate,
         whole: TransactionUpdate | None,
-        commitment: Commitment,
+        origin: Origin,
         answered: str | None,
     ) -> None:
         self._pools, self._mints, self._awaited = reader._pools, reader._mints, reader._awaited
         self.update, self.whole, self._answered = update, whole, answered
-        self.origin = _origin(update, commitment)
+        self.origin = origin
         self._prefix = f"{update.slot}:{update.signature}:"
         self.instructions: Mapping[tuple[int, ...], NamedInstruction] = {}
         self.mints: Mapping[str, str] = {}
         self.found = Found()
         self.drafts: list[_Draft] = []
 
-    def event(self, event: DecodedEvent, fields: bytes, standing: Standing, events: Sequence[DecodedEvent]) -> Extent:
+    def event(self, text: EventText, standing: Standing, events: Sequence[DecodedEvent]) -> Extent:
         """Add what there is of the event beyond its extent; return how much of it is known then.
 
         An event whose meaning can't be read is a fact all the same.
         """
         (path, ordinal), extent = standing
-        seen = EventSeen(f"{self._prefix}{path_text(path)[0]}:{ordinal}", self.origin, event, fields, path)
+        event, body = text
+        if (path, ordinal) != (event.path, event.ordinal):  # published in another place by an earlier view
+            body = TransactionFrame(self.origin).event(event, path, ordinal, body.fields_json)
+        seen = EventSeen(f"{self._prefix}{path_text(path)[0]}:{ordinal}", self.origin, event, body)
         if extent == "nothing":
             self.found.facts.append(seen)
             extent = "event"
@@ -317,7 +274,8 @@ class _Reading:
         return "all"
 
 
-def _origin(update: LogsUpdate | TransactionUpdate, commitment: Commitment) -> Origin:
+def origin_of(update: LogsUpdate | TransactionUpdate, commitment: Commitment) -> Origin:
+    """Return where the facts of a transaction were seen."""
     version = update.version if isinstance(update, TransactionUpdate) else None
     return Origin(update.slot, update.signature, update.source, update.feed, commitment, update.unproven, version)
 
@@ -327,11 +285,13 @@ def _transaction(
     parts: int,
     origin: Origin,
     events: Sequence[DecodedEvent],
-    instructions: Sequence[NamedInstruction],
+    text: TransactionText,
     program_ids: Iterable[str],
 ) -> TransactionSeen:
-    event_id, truncated = f"{update.slot}:{update.signature}:tx:0", parts & LOGS == CUT_LOGS
-    return TransactionSeen(event_id, origin, update, events, instructions, tuple(program_ids), truncated)
+    event_id = f"{update.slot}:{update.signature}:tx:0"
+    return TransactionSeen(
+        event_id, origin, update, events, text.instructions, text.body, tuple(program_ids), is_cut(parts)
+    )
 
 
 def _unread(event: DecodedEvent, error: Exception) -> Unread:

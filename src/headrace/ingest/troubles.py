@@ -6,9 +6,9 @@ from typing import Final, TypeAlias
 import msgspec
 import structlog
 
+from headrace.cores import Unread
 from headrace.ingest.gaps import GapLedger, UnreadSlots
 from headrace.ingest.measures import Measures
-from headrace.ingest.transactions import Unread
 from headrace.model.errors import BadInputError
 from headrace.model.facts import GapDeclared, News
 from headrace.model.updates import AccountUpdate, AnyUpdate, GapUpdate, LogsUpdate, TransactionUpdate

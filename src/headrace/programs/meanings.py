@@ -14,6 +14,9 @@ Fields: TypeAlias = Mapping[str, Any]
 Holders: TypeAlias = tuple[str | None, ...]
 """Token accounts of one mint, the surest first: any of them may be unknown or closed within the transaction."""
 
+STAMPS: Final = ("timestamp", "current_timestamp")
+"""How events name the chain's clock, where they have it."""
+
 NO_EVENTS: Final = "its events are self-CPI instructions, which no log line holds: no trade comes"
 NO_DIRECTION: Final = "its log lines name neither pool, mint nor direction: no trade comes"
 NO_POOL: Final = "its log lines name neither pool nor mint: trades come without mint"
@@ -92,6 +95,7 @@ class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
     that some versions of the program emit beside this one; the older then counts. `pool` names the fields for the pool
     that the event creates and that pool's first and second mint. `token` reads a token that the event creates. `mints`
     reads what the event says of mints, given the mint that the event trades or creates, None if there is none.
+    `reads` names the fields that these readers ask for (None: any): of other fields no values are made.
     """
 
     trade: Callable[[Fields, Scene], Swap | None] | None = None
@@ -99,17 +103,31 @@ class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
     pool: tuple[str, str, str] | None = None
     token: Callable[[Fields, Scene], NewToken] | None = None
     mints: Callable[[Fields, str | None], Iterable[AboutMint]] | None = None
+    reads: tuple[str, ...] | None = None
+
+    def wants(self, name: str) -> bool:
+        """Return whether a reader may ask for the field."""
+        if name in (self.pool or ()) or name in STAMPS or name in (self.reads or ()):
+            return True
+        return self.reads is None and (self.trade is not None or self.token is not None or self.mints is not None)
 
 
 class AccountFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Meaning of an account.
 
     `pool` names the fields of a pool for its first and second mint; None instead of the second: it is SOL. `mints`
-    reads what the account, given its key, says of mints.
+    reads what the account, given its key, says of mints. `reads` is as in EventFacts.
     """
 
     pool: tuple[str, str | None] | None = None
     mints: Callable[[str, Fields], Iterable[AboutMint]] | None = None
+    reads: tuple[str, ...] | None = None
+
+    def wants(self, name: str) -> bool:
+        """Return whether a reader may ask for the field."""
+        if name in (self.pool or ()) or name in (self.reads or ()):
+            return True
+        return self.reads is None and self.mints is not None
 
 
 class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,13 @@ import gc
 from typing import Final
 
 YOUNG_MAX: Final = 50_000
-"""Containers made and not yet freed before the collector looks at them; Python's own default is 700."""
+"""Most new containers that are not yet freed before the collector runs; Python's own default is 700."""
 
 
 def settle() -> None:
-    """Call once, when what lives as long as the process is built: it is not looked at again.
+    """Exclude all objects that exist now from collection. Call once, after the long-lived objects were built.
 
-    Messages hold no cycles, so they are freed by counting references, and looking for cycles among them is in vain.
+    Messages hold no cycles, so reference counting frees them, and a search for cycles among them finds nothing.
     Measured with `headrace bench pipeline`: a fifth less CPU per account update.
     """
     gc.collect()

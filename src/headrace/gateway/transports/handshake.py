@@ -20,7 +20,7 @@ from headrace.model.credentials import Credential
 SUBPROTOCOL: Final = "stream.v1"
 
 IN_URL: Final = ("token", "access_token", "jwt")
-"""Names of tokens in a URL. URLs end up in logs, in histories and in the Referer of others: such a token is refused."""
+"""Names under which a URL may carry a token. Refused, because URLs end up in logs, histories and Referer headers."""
 
 _PARAMETERS_MAX: Final = 32
 _OFFERED: Final = "jwt."
@@ -29,7 +29,7 @@ _OFFERED: Final = "jwt."
 class Opening(NamedTuple):
     """The parts of a handshake that an endpoint needs.
 
-    `address` is the address to which limits apply, `parameter` the text in place of `{id}` in the endpoint's path.
+    Limits apply to `address`. `parameter` is the text in place of `{id}` in the endpoint's path.
     """
 
     query: Mapping[str, list[str]]
@@ -46,16 +46,16 @@ class Handshake(NamedTuple):
 
 
 def shake_hands(request: Request, *, compression: bool) -> Handshake:
-    """Return the answer to an upgrade request; any status but 101 is a refusal, whose body must not be shown."""
+    """Return the answer to an upgrade request. Any status but 101 is a refusal, whose body must not be shown."""
     extensions = [_DeflateEachAlone()] if compression else None
     server = _Server(extensions=extensions)
     response = server.accept(request)
-    server.parser.close()  # a generator that holds the server, which holds the generator: a cycle for every handshake
+    server.parser.close()  # breaks a cycle: the parser is a generator that refers to the server
     return Handshake(response, deflate=bool(server.extensions))
 
 
 class _DeflateEachAlone(ServerPerMessageDeflateFactory):
-    """permessage-deflate without any memory of earlier messages, so that one compressed frame serves every client."""
+    """permessage-deflate without memory of earlier messages, so that one compressed frame serves every client."""
 
     def __init__(self) -> None:
         super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
@@ -70,15 +70,18 @@ class _DeflateEachAlone(ServerPerMessageDeflateFactory):
 
 
 class _Server(ServerProtocol):
-    """A server that is asked for one handshake. A chooser of subprotocols given to it would be a cycle."""
+    """A server for one handshake.
+
+    Its method chooses the subprotocol, because a function given to it would be a cycle.
+    """
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return `stream.v1` where the client offers it, else none: the protocol is the same."""
+        """Return `stream.v1` if the client offers it, else None; the protocol is the same in both cases."""
         return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
 
 def opening(request: Request, address: str, parameter: str) -> Opening:
-    """Read the handshake. Raise Refused for a malformed query."""
+    """Read the handshake. Raises Refused for a malformed query."""
     query = request.path.partition("?")[2]
     try:
         fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
@@ -89,10 +92,10 @@ def opening(request: Request, address: str, parameter: str) -> Opening:
 
 
 def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
-    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without one.
+    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without either.
 
-    Raise Refused for a token in the URL, for more than one credential, and, with authentication off (not `wanted`), for
-    any: nothing here could check a credential, and none is ignored silently.
+    Raises Refused for a token in the URL, and for more than one credential. With authentication off (not `wanted`),
+    raises Refused for any credential, because no credential is ignored silently.
     """
     if any(name in opening.query for name in IN_URL):
         raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
@@ -107,7 +110,7 @@ def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
 
 
 def refusal(refused: Refused, offered: Headers) -> Response:
-    """Return the answer instead of 101: a problem document with the useful ones of the `offered` headers."""
+    """Return the answer instead of 101: a problem document, with those of the `offered` headers that are useful."""
     body = problem(refused.status, refused.detail)
     headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
     for name in ("Date", "Allow", "Upgrade"):

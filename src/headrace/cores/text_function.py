@@ -1,0 +1,164 @@
+"""Writes, for a layout, one function from bytes to the JSON text of the fields; values only of the fields asked for."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from headrace.decoders import shapes, tolerant
+from headrace.decoders.codegen import Hooks, mapping
+from headrace.decoders.compiler import Layout
+from headrace.decoders.decode_function import FunctionWriter, first_floor
+from headrace.decoders.shapes import Shape, Struct
+from headrace.decoders.wire_json import Template, is_inline, member_name
+
+Fields: TypeAlias = dict[str, Any]
+
+Encode: TypeAlias = Callable[[dict[str, Any]], bytes]
+
+_LENGTHS_MAX: Final = 256
+
+
+class PartText(NamedTuple):
+    """Fields of an event or account: all as the text of a JSON object, values of those that are read on.
+
+    `leftover` counts the bytes after the layout's end.
+    """
+
+    text: str
+    leftover: int
+    values: Fields
+
+
+ReadText: TypeAlias = Callable[[bytes, int], tuple[str, int, Fields]]
+"""`read(data, start)` returns the parts of a PartText."""
+
+
+class _Odd(tolerant.Stopped):
+    """The bytes are not those of the layout; the tolerant reader says what they are, and counts."""
+
+
+def _refuse(*_: object) -> None:
+    raise _Odd
+
+
+class _BoolTexts(dict[int, str]):
+    """A byte as JSON. Raise _Odd for one that is neither 0 nor 1."""
+
+    def __missing__(self, byte: int) -> str:
+        raise _Odd
+
+
+_BOOL_TEXTS: Final = _BoolTexts({0: "false", 1: "true"})
+
+
+class _TextWriter(FunctionWriter):
+    """Writes the function of one layout: statements that read the fields, then one `%` over a template."""
+
+    def __init__(self, shape: Struct, hooks: Hooks) -> None:
+        super().__init__(shape, hooks)
+        self.template = Template(self.space)
+        self.space["bool_texts"] = _BOOL_TEXTS
+
+    def text_function(self, whole: int, layout: Layout, wanted: Collection[str]) -> ReadText:
+        """Return a reader of the first `whole` fields; later ones are null."""
+        fields, renamed = self.shape.fields, layout.aliases
+        members: list[str] = []
+        values, kept = dict.fromkeys(wanted, "None"), dict[str, str]()
+        for field in fields[:whole]:
+            name = field.name
+            if not field.shown:
+                self.skip(field.shape)
+            elif name in wanted or name in renamed:
+                kept[name] = self.read(field.shape)
+                members.append(member_name(name) + self.template.part(field.shape, f"f_{len(kept)}"))
+            else:
+                members.append(member_name(name) + self.text(field.shape))
+        self.flush()
+        members += [member_name(field.name) + "null" for field in fields[whole:] if field.shown]
+        names = {name: f"f_{nth + 1}" for nth, name in enumerate(kept)}
+        shapes_of = {field.name: field.shape for field in fields}
+        for old, new in renamed.items():
+            members.append(member_name(new) + self.template.part(shapes_of[old], names.get(old, "")))
+        if whole < len(fields):
+            self.line(f"if n - p >= {first_floor(fields[whole].shape)}: return longer(data, start)")
+        for name, value in kept.items():
+            self.line(f"{names[name]} = {value}")
+            values |= {known: names[name] for known in (name, renamed.get(name)) if known in values}
+        self.space["template"] = "{" + ",".join(members) + "}"
+        self.line(f"text = template % ({''.join(f'{argument}, ' for argument in self.template.arguments)})")
+        if whole < len(fields):
+            self.line("count_short(n)")
+        self.line(f"return text, n - p, {mapping(values)}")
+        read: ReadText = self.compiled(sum(field.shape.floor for field in fields[:whole]))
+        return read
+
+    def text(self, shape: Shape) -> str:
+        """Emit what reads one value; return its place in the template."""
+        if is_inline(shape):
+            members = []
+            for field in shape.fields:
+                if field.shown:
+                    members.append(member_name(field.name) + self.text(field.shape))
+                else:
+                    self.skip(field.shape)
+            return "{" + ",".join(members) + "}"
+        if isinstance(shape, shapes.Scalar) and shape.kind == "bool":
+            byte = self.fresh()
+            self.run_format += "B"
+            self.run_names.append(byte)
+            self.template.arguments.append(f"bool_texts[{byte}]")
+            return "%s"
+        return self.template.part(shape, self.read(shape))
+
+
+class LayoutText:
+    """The text of one layout's parts, at whatever length the data has.
+
+    `read` is whatever fitted last, as `Layout.decode` is: the whole layout or its leading fields. What a written
+    function can't read is decoded tolerantly and then encoded by `encode`, which raises what it can't encode.
+    """
+
+    def __init__(self, layout: Layout, encode: Encode, wanted: Sequence[str]) -> None:
+        """Take the layout, and the names of the fields that are read on, in its order."""
+        self._layout, self._encode = layout, encode
+        self._wanted = tuple(wanted)
+        self._prefixes: dict[int, ReadText] = {}
+        self._lengths: dict[int, int | None] = {}
+        straight = not layout.shape.unreadable and len(set(layout.names)) == len(layout.names)
+        self.read: ReadText = self._first if straight else self._tolerantly
+        self._whole: ReadText = self.read
+
+    def _first(self, data: bytes, start: int) -> tuple[str, int, Fields]:
+        self._whole = self.read = self._written(len(self._layout.shape.fields))
+        return self.read(data, start)
+
+    def _written(self, whole: int) -> ReadText:
+        hooks = self._layout.hooks(self._short, self._longer)
+        hooks = hooks._replace(count_variant=_refuse, count_invalid=_refuse, count_linked=_refuse)
+        writer = _TextWriter(self._layout.shape, hooks)
+        return writer.text_function(whole, self._layout, self._wanted)
+
+    def _longer(self, data: bytes, start: int) -> tuple[str, int, Fields]:
+        self.read = self._whole
+        return self.read(data, start)
+
+    def _short(self, data: bytes, start: int) -> tuple[str, int, Fields]:
+        """Read data that ends before the layout does, or that are odd."""
+        length = len(data) - start
+        if length not in self._lengths and len(self._lengths) < _LENGTHS_MAX:
+            found = tolerant.Reader(data, start).read_struct(self._layout.shape)
+            self._lengths[length] = found.whole if found.stopped == "cut" else None
+            return self._tolerantly(data, start)
+        whole = self._lengths.get(length)
+        if whole is None:
+            return self._tolerantly(data, start)
+        self._lengths[length] = None  # data of this length that do not fit come back here once
+        if whole not in self._prefixes:
+            self._prefixes[whole] = self._written(whole)
+        self.read = self._prefixes[whole]
+        part = self.read(data, start)
+        self._lengths[length] = whole
+        return part
+
+    def _tolerantly(self, data: bytes, start: int) -> tuple[str, int, Fields]:
+        fields, leftover = self._layout.decode(data, start)
+        return self._encode(fields).decode(), leftover, {name: fields[name] for name in self._wanted}

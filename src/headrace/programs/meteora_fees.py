@@ -1,0 +1,199 @@
+"""Fees that Meteora's DAMM v2 and DBC share: schedules by time or price, a limiter by size, a part by volatility."""
+
+from math import isqrt
+from typing import Final
+
+import msgspec
+
+from headrace.programs.quoting import TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteError, ceil_div
+
+FEE_WHOLE: Final = 1_000_000_000
+BPS: Final = 10_000
+LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL = range(5)
+"""Values of `base_fee_mode`: by time, by the size of a purchase, by the price since the pool began."""
+_ONE: Final = 1 << 64
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A base fee that falls step by step. Rates are of FEE_WHOLE; a point is a slot or a time."""
+
+    mode: int
+    cliff: int
+    periods: int
+    frequency: int
+    """Points in a step, or by price, bps of its square root in a step."""
+    reduction: int
+    expires: int = 0
+    """By price: points after activation when the last step holds."""
+
+    def rate(self, point: int, activation: int, start_price: int, price: int) -> int:
+        """Return the rate at this point and square root of the price."""
+        if self.mode in (LINEAR, EXPONENTIAL):
+            if not self.frequency:
+                return self.cliff
+            step = self.periods if point < activation else (point - activation) // self.frequency
+        elif point > activation + self.expires or point < activation:
+            step = self.periods
+        elif price <= start_price:
+            step = 0
+        else:
+            step = (price - start_price) * BPS // start_price // self.frequency
+        return self._at(min(step, self.periods))
+
+    def _at(self, step: int) -> int:
+        if self.mode in (LINEAR, CAP_LINEAR):
+            return self.cliff - self.reduction * step
+        return self.cliff * _power(_ONE - (self.reduction << 64) // BPS, step) >> 64 if self.reduction else self.cliff
+
+
+def _power(base: int, exponent: int) -> int:
+    """Return base^exponent in 64.64 fixed point for a base below one; each product rounds down."""
+    result = _ONE
+    while exponent:
+        if exponent & 1:
+            result = result * base >> 64
+        base = base * base >> 64
+        exponent >>= 1
+    return result
+
+
+class Limiter(msgspec.Struct, frozen=True, kw_only=True):
+    """A base fee on purchases that grows with their size: by `increment` with each further `reference` amount."""
+
+    cliff: int
+    increment: int
+    most: int
+    reference: int
+    duration: int
+
+    def applies(self, point: int, activation: int) -> bool:
+        """Return whether purchases are limited at this point."""
+        some = self.reference or self.duration or self.increment
+        return bool(some) and activation <= point <= activation + self.duration
+
+    def rate(self, amount: int) -> int:
+        """Return the rate for an amount with its fee; rounds up."""
+        if amount <= self.reference:
+            return self.cliff
+        steps, rest = divmod(amount - self.reference, self.reference)
+        cliff, more, last = self.cliff, self.increment, self._steps()
+        whole = min(steps, last)
+        fee = self.reference * (cliff + cliff * whole + more * whole * (whole + 1) // 2)
+        if steps < last:
+            fee += rest * (cliff + more * (steps + 1))
+        else:
+            fee += ((steps - last) * self.reference + rest) * self.most
+        return ceil_div(ceil_div(fee, FEE_WHOLE) * FEE_WHOLE, amount)
+
+    def rate_on_top(self, net: int) -> int:
+        """Return the rate for an amount without its fee."""
+        if net <= self._without_fee(self.reference):
+            return self.cliff
+        most = (self._steps() + 1) * self.reference
+        most_net = self._without_fee(min(most, U64_MAX))
+        if net == most_net:
+            return self.rate(min(most, U64_MAX))
+        if net < most_net:
+            gross = self._with_fee(net)
+        elif most > U64_MAX:
+            raise NoQuoteError(TOO_LARGE, f"{net} with its fee")
+        else:
+            gross = most + with_fee(net - most_net, self.most)
+        return ceil_div((gross - net) * FEE_WHOLE, gross)
+
+    def _with_fee(self, net: int) -> int:
+        """Return the amount of which `net` is left: whole steps by the root of a square equation, then the rest."""
+        more, reference = self.increment, self.reference
+        linear = 2 * FEE_WHOLE * reference + more * reference - 2 * self.cliff * reference
+        root = isqrt(linear * linear - 4 * more * 2 * net * FEE_WHOLE * reference)
+        gross = (linear - root) // (2 * more)
+        return gross + with_fee(net - self._without_fee(gross), self.cliff + more * (gross // reference))
+
+    def _steps(self) -> int:
+        return (self.most - self.cliff) // self.increment
+
+    def _without_fee(self, amount: int) -> int:
+        return amount - ceil_div(amount * self.rate(amount), FEE_WHOLE)
+
+
+def with_fee(net: int, rate: int) -> int:
+    """Return the amount of which `net` is left after the fee; rounds up."""
+    return ceil_div(net * FEE_WHOLE, FEE_WHOLE - rate)
+
+
+class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole fee of a pool at one time and price: base and volatility part, at most `most`."""
+
+    base: Schedule | Limiter
+    most: int
+    variable: int
+    point: int
+    activation: int
+    start_price: int
+    price: int
+
+    def rate(self, amount: int, *, buying: bool, on_top: bool = False) -> int:
+        """Return the rate for an amount with its fee; with `on_top` for one without. `buying`: the first token."""
+        if isinstance(self.base, Schedule):
+            base = self.base.rate(self.point, self.activation, self.start_price, self.price)
+        elif not buying or not self.base.applies(self.point, self.activation):
+            base = self.base.cliff
+        else:
+            base = self.base.rate_on_top(amount) if on_top else self.base.rate(amount)
+        return min(base + self.variable, self.most)
+
+
+def variable_rate(volatility: int, bin_step: int, control: int) -> int:
+    """Return the part of the fee that volatility adds; rounds up."""
+    crossed = volatility * bin_step
+    return ceil_div(crossed * crossed * control, 100_000_000_000)
+
+
+def known_mode(mode: int, *modes: int) -> int:
+    """Return a mode. Raise NoQuoteError for one that the curve does not know."""
+    if mode not in modes:
+        raise NoQuoteError(UNSUPPORTED, f"base fee mode {mode}")
+    return mode
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Liquidity between two square roots of prices, low and high. In these programs it carries 128 fractional bits."""
+
+    low: int
+    high: int
+    liquidity: int
+
+    def first(self, *, up: bool) -> int:
+        """Return how much of the first token the range holds."""
+        number, by = self.liquidity * (self.high - self.low), self.low * self.high
+        return ceil_div(number, by) if up else number // by
+
+    def second(self, *, up: bool) -> int:
+        """Return how much of the second token the range holds."""
+        number = self.liquidity * (self.high - self.low)
+        return ceil_div(number, 1 << 128) if up else number >> 128
+
+
+def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
+    """Return the square root of the price after `amount` came in. Rounds so that the price moves less."""
+    if first_in:
+        return ceil_div(liquidity * price, liquidity + amount * price)
+    return price + (amount << 128) // liquidity
+
+
+def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
+    """Return the square root of the price after `amount` went out. Raise NoQuoteError where there is not as much."""
+    if first_in:
+        after = price - ceil_div(amount << 128, liquidity)
+    else:
+        left = liquidity - amount * price
+        after = ceil_div(liquidity * price, left) if left > 0 else 0
+    if after <= 0:
+        raise NoQuoteError(TOO_LARGE, f"{amount}, and the range holds less")
+    return after
+
+
+def at_spot(amount: int, price: int, *, first_in: bool) -> int:
+    """Return what `amount` would bring at this square root of the price; rounds down."""
+    square = price * price
+    return amount * square >> 128 if first_in else (amount << 128) // square
