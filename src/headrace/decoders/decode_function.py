@@ -93,7 +93,7 @@ class FunctionWriter(ValueWriter):
 
 
 def first_floor(shape: Shape) -> int:
-    """Return the least bytes of the first value inside: a nested struct is read as far as possible."""
+    """Return the fewest bytes of the first value inside: a nested struct is read as far as possible."""
     while isinstance(shape, Struct) and shape.fields and shape.named:
         shape = shape.fields[0].shape
     return shape.floor

@@ -21,7 +21,7 @@ _DATA: Final = "Program data: "
 _LOG: Final = "Program log: "
 _RAY_LOG: Final = "Program log: ray_log: "
 _BARE_MIN: Final = len(_LOG) + 12
-"""Least characters of such a line: a discriminator of 8 bytes is 12 characters of base64."""
+"""Fewest characters of a line with a bare event: its discriminator of 8 bytes is 12 characters of base64."""
 _CONSUMED: Final = " compute units"
 _FRAME: Final = re.compile(
     r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|(failed)(?:: .*)?)", re.DOTALL

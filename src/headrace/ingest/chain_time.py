@@ -14,7 +14,7 @@ SLOT_S_FIRST: Final = 0.3
 """Length of a slot in seconds that is assumed until a length is learned."""
 
 SPAN_MIN: Final = 256
-"""Least slots from which a length is learned: block times are whole seconds, so with fewer the error exceeds 2 %."""
+"""Fewest slots from which a length is learned: block times are whole seconds, so with fewer the error exceeds 2 %."""
 SPAN_MAX: Final = 4_096
 """Number of slots after which older ones no longer count."""
 

@@ -65,7 +65,7 @@ class Troubles:
         return news
 
     def unusable(self, update: AnyUpdate, error: Exception) -> list[News]:
-        """Count and log an update of which nothing could be published, and declare the gap that it leaves."""
+        """Count and log an update that could not be published at all, and declare the gap that it leaves."""
         reason = error.reason if isinstance(error, BadInputError) else type(error).__name__
         self._measures.bad[reason] += 1
         signature = update.signature if isinstance(update, LogsUpdate | TransactionUpdate) else None

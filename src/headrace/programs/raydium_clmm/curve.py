@@ -40,7 +40,7 @@ TICKS: Final = 60
 BITS: Final = 512
 """Number of arrays that one bitmap of the extension covers; the pool's own bitmap covers twice as many."""
 SPACING_WITHOUT_EXTENSION: Final = 15
-"""Least spacing with which the pool's own bitmap covers all ticks."""
+"""Smallest spacing with which the pool's own bitmap covers all ticks."""
 NEAR: Final = 7
 """Number of arrays on each side of the price that a quote reads."""
 SWAP_DISABLED: Final = 16
