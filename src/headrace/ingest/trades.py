@@ -11,7 +11,7 @@ from headrace.model.updates import Instruction, TransactionUpdate
 from headrace.programs.meanings import Holders, Pair, Scene, Swap
 
 _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
-"""Rank of a mint as quote: dollars, then SOL, then all others. Of equal mints, the pool's second one is the quote."""
+"""Rank of a mint as quote: dollars, then SOL, then others. Of equal ranks, the pool's second mint is the quote."""
 
 
 def trade_of(swap: Swap, scene: Scene, pools: Pools, user: str | None, authority: str | None = None) -> Trade | None:

@@ -92,7 +92,7 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 class Fee(msgspec.Struct, frozen=True):
-    """Part of a swap that goes neither to the pool's price nor to the user. `to` names the recipient."""
+    """Part of a swap that is charged as a fee. `to` names its recipient."""
 
     to: str
     mint: str
