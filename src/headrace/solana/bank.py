@@ -15,7 +15,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata
 
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, is_key
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
@@ -210,7 +210,10 @@ def shared_bank(path: Path) -> Bank:
     """Return the bank in a file, the same for all callers in this process. The first call takes a second or more.
 
     Executions change only memory: each process begins with the bank as it is in the file.
+    Raises ConfigError for a missing file and BadInputError for a file that is no bank.
     """
+    if not path.is_file():
+        raise ConfigError("BANK_FILE", str(path), "a file that exists")
     with _OPENING:
         bank = _SHARED.get(path.resolve())
         if bank is None:

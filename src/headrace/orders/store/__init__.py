@@ -123,12 +123,13 @@ ANY_ROOM: Final = Room()
 class Store(Protocol):
     """Store of orders.
 
-    Atomicity: every method is one transaction. Several may share a commit. Durability: once a method returns, its
-    change is on disk. Delivery: sinks get an event after its commit, never before. They get every event committed by
-    this process, and those of other processes soon after; `events` fills a gap in `seq`. Time: leases and pauses are
-    measured by one clock for all processes (the database's, or the machine's). Fencing: a `Change` is applied only
-    under the epoch of the newest claim. Steps: only those that the machine allows; each method has its pure function in
-    `orders.verbs`.
+    Atomicity: every method is one transaction. Several may share a commit.
+    Durability: once a method returns, its change is on disk.
+    Delivery: sinks get an event after its commit, never before. They get every event committed by this process, and
+    those of other processes soon after; `events` fills a gap in `seq`.
+    Time: leases and pauses are measured by one clock for all processes (the database's, or the machine's).
+    Fencing: a `Change` is applied only under the epoch of the newest claim.
+    Steps: only those that the machine allows; each method has its pure function in `orders.verbs`.
 
     Each method raises TransientError if the store is unavailable: then the change may or may not have been made. Orders
     that can't be read are in `unreadable`: methods that return many orders leave them out, and methods that name such
