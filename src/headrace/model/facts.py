@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Return whether no decision will take the facts back."""
+        """Whether no decision will take the facts back."""
         return self.commitment != "processed"
 
 
