@@ -130,7 +130,7 @@ class SlotChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(NamedTuple):
-    """A stretch of slots, both ends included, in which something may be missing."""
+    """Range of slots, both ends included, in which an update may be missing."""
 
     gap_id: str
     from_slot: int
