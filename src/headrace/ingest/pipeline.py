@@ -76,7 +76,7 @@ class Pipeline:
     ) -> None:
         self.programs, self.ask_pool = programs, ask_pool
         self._core = PythonCore(programs) if core is None else core
-        self.measures = Measures(programs, clock, metrics)
+        self.measures = Measures(programs, self._core.name, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
         self._busy_since: float | None = None
