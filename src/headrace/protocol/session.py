@@ -140,6 +140,8 @@ Action: TypeAlias = (
 class TokenBucket:
     """Allows `per_s` things a second on average and as many at once. Time is monotonic seconds, passed in."""
 
+    __slots__ = ("_at_s", "_tokens", "per_s")
+
     def __init__(self, per_s: float, now_s: float) -> None:
         self.per_s = self._tokens = per_s
         self._at_s = now_s
@@ -171,6 +173,8 @@ class ServerSession:
 
     The caller calls `lost(topic)` when a subscription could not be made. `orders`: whether the server takes orders.
     """
+
+    __slots__ = ("_commands", "_malformed", "_orders", "_refused", "limits", "topics")
 
     def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits
