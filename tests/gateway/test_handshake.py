@@ -25,6 +25,7 @@ FIELDS = {
         "AAAAAAAAAAAAAAAAAAAAAB==",
         "dGhlIHNhbXBsZSBub25jZQ",
         b64encode(b"x" * 17).decode(),
+        b64encode(b"x" * 19).decode(),
         "dGhlIHNhbXBsZSBub25j@Q==",
         "ÿ" * 22 + "==",
         "",
