@@ -83,9 +83,10 @@ def digest(pipeline: Pipeline, updates: Iterable[AnyUpdate], asked: list[str]) -
         del asked[: len(answers)]
         for each in (update, *answers):
             for message in pipeline.apply(each):
-                count += 1
                 label = msgspec.json.encode(message.label)
-                content.update(b"%b %b %b %b\n" % (message.topic.encode(), message.kind.encode(), label, message.body))
+                for topic in message.topics:
+                    count += 1
+                    content.update(b"%b %b %b %b\n" % (topic.name.encode(), message.kind.encode(), label, message.body))
     return count, content.hexdigest()
 
 

@@ -1,7 +1,5 @@
 """The core in Python: every update, also the odd ones; a written function for each layout makes text of bytes."""
 
-from collections.abc import Collection
-
 from headrace.cores import UNREADABLE, AccountText, EventText, TransactionText, TransactionView, Unread
 from headrace.cores.bodies import TransactionFrame, account_body, transaction_body
 from headrace.cores.text_function import LayoutText
@@ -12,6 +10,7 @@ from headrace.decoders.registry import FoundPart, Programs, beyond_zeros
 from headrace.model.events import NamedInstruction
 from headrace.model.facts import Origin
 from headrace.model.updates import AccountUpdate, TransactionUpdate
+from headrace.programs.meanings import AccountFacts, EventFacts
 from headrace.programs.register import ACCOUNTS, EVENTS
 
 _NO_VALUES: dict[str, object] = {}
@@ -69,12 +68,12 @@ class PythonCore:
 
 def _new_text(part: FoundPart) -> LayoutText:
     """Return the text of a layout, with values of the fields that its meaning reads."""
-    program, name = part.program, part.layout.name
-    wanted: Collection[str] | None = ()
+    program, layout = part.program, part.layout
     if part.table is program.account_table:
-        account = ACCOUNTS.get((program.name, name))
-        wanted = () if account is None else account.reads
-        return LayoutText(part.layout, program.accounts[name].encode_json, wanted)
-    event = EVENTS.get((program.name, name))
-    wanted = () if event is None else event.reads
-    return LayoutText(part.layout, program.events[name].encode_json, wanted)
+        meaning: AccountFacts | EventFacts | None = ACCOUNTS.get((program.name, layout.name))
+        encode = program.accounts[layout.name].encode_json
+    else:
+        meaning = EVENTS.get((program.name, layout.name))
+        encode = program.events[layout.name].encode_json
+    wanted = [] if meaning is None else [name for name in layout.names if meaning.wants(name)]
+    return LayoutText(layout, encode, wanted)

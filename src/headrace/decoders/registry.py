@@ -191,23 +191,23 @@ class Program:
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
         )
-        self._events = LayoutTable(interface.events, interface.aliases)
+        self.event_table = LayoutTable(interface.events, interface.aliases)
         self.account_table = LayoutTable(interface.accounts, interface.aliases)
         self._instructions = LayoutTable(interface.instructions, interface.aliases)
-        self.events: Mapping[str, Layout] = self._events.layouts
+        self.events: Mapping[str, Layout] = self.event_table.layouts
         self.accounts: Mapping[str, Layout] = self.account_table.layouts
         self.instructions: Mapping[str, Layout] = self._instructions.layouts
 
     def find_event(self, payload: bytes) -> FoundPart | None:
         """Find the layout of `discriminator + fields`, as logs and self-CPIs carry it. None (counted) if unknown."""
-        return self._part(self._events, payload)
+        return self._part(self.event_table, payload)
 
     def find_bare_event(self, payload: bytes) -> FoundPart | None:
         """Find the layout of logged text if it is an event to the last byte; other text counts nothing."""
-        found = self._events.known(payload)
+        found = self.event_table.known(payload)
         if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
             return None
-        return self._part(self._events, payload)
+        return self._part(self.event_table, payload)
 
     def find_account(self, data: bytes) -> FoundPart | None:
         """Find the layout of account data. None (and counted) if unknown."""
@@ -251,7 +251,7 @@ class Program:
     def drift(self) -> dict[Kind, Counts]:
         """Return the counters of this program, by kind."""
         return {
-            "event": self._events.snapshot(),
+            "event": self.event_table.snapshot(),
             "account": self.account_table.snapshot(),
             "instruction": self._instructions.snapshot(),
         }

@@ -13,9 +13,9 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[gateway]`. `host` is loopback by default as authentication is off by default: anyone who connects can read all.
+    """Section `[gateway]`. `host` is loopback by default, because without authentication any client can read all.
 
-    Limits that are marked live apply to connections made after the change, `connections_max` at once.
+    Limits that are marked live apply to connections made after the change; `connections_max` applies at once.
     """
 
     host: Annotated[
@@ -131,7 +131,10 @@ def _limits(topics: int, frame: int, cmd_per_s: int, history: int) -> Limits:
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
+    """Section `[admission]`: limits for each client.
+
+    Behind a proxy set `trusted_proxies`, or all clients count as one.
+    """
 
     per_address_max: Annotated[
         int,
@@ -193,7 +196,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. Both are read again on SIGHUP and when they change."""
+    """Section `[tls]`: both files, or neither. Both are read again on SIGHUP and when they change."""
 
     cert_file: Annotated[
         str,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from headrace.model.updates import LogsUpdate, TransactionUpdate
+from headrace.programs.meanings import STAMPS
 
 TIME_S_MAX: Final = 2**32
 SLOT_S_MIN: Final = 0.05
@@ -19,9 +20,6 @@ SPAN_MAX: Final = 4_096
 
 SLACK_S: Final = 120
 """How far a block's time may be from what its slot allows: validators' clocks, a short halt of the chain."""
-
-_STAMPS: Final = ("timestamp", "current_timestamp")
-"""How swap events name the chain's clock, where they have it."""
 
 
 class _Mark(NamedTuple):
@@ -55,7 +53,7 @@ class ChainTime:
         Without `learn` nothing is reckoned from this time later.
         """
         given = update.block_time_s if isinstance(update, TransactionUpdate) else None
-        for name in _STAMPS:
+        for name in STAMPS:
             if given is None:
                 given = fields.get(name)
         if isinstance(given, int) and 0 < given < TIME_S_MAX:

@@ -137,7 +137,8 @@ class Pipeline:
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
             )
             self._bus_fault = None
-            self.measures.published.update([publication.kind for publication in publications])
+            for publication in publications:
+                self.measures.published[publication.kind] += len(publication.topics)
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)

@@ -1,6 +1,6 @@
-"""The order flow: claim → route → build → send → confirm → publish. Each step is on disk before the next relies on it.
+"""The order flow: claim → route → build → send → confirm → publish. Each step is stored before the next relies on it.
 
-The worker claims; the events that the store committed with each step are published.
+The claim is the worker's part. Publishing follows from the events that the store commits with each step.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
 NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
-"""Why a try failed, for the owner: constants, never the words of a node's or a venue's error."""
+"""Why a try failed, as the owner reads it: a constant, never the text of a node's or a venue's error."""
 
 
 @dataclass
 class Held:
-    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
+    """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment."""
 
     order: Order
     attempt: Attempt | None
@@ -52,7 +52,7 @@ class Held:
 
 
 class Engine:
-    """Bring one held order as far as possible. Raises LeaseLost when the lease is lost: then nothing more was sent."""
+    """Take one held order as far as possible. Raises LeaseLost if the lease is lost: then nothing more was sent."""
 
     def __init__(
         self, store: Store, chain: Chain, venues: Sequence[Venue], settings: ExecutionSettings, clock: Clock
@@ -61,13 +61,13 @@ class Engine:
         self._settings, self._clock = settings, clock
 
     async def execute(self, held: Held) -> None:
-        """Go on from wherever the order was left, to the end, or to the rest before the next try."""
+        """Continue from the order's last stored step, until the order ends or pauses before its next try."""
         order, attempt = held.order, held.attempt
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
-            return await self._confirm(held, order, attempt)  # resend only the signed bytes: they may have arrived
-        if order.cancel_requested:  # the wish came while the bytes were proven expired
+            return await self._confirm(held, order, attempt)  # send only the signed bytes: they may have landed
+        if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
             return await self._end(order, EventKind.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._store.apply_later(order, Change(kind=EventKind.RESTARTED))
@@ -82,7 +82,7 @@ class Engine:
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
     async def _route(self, order: Order) -> tuple[Order, Quote]:
-        """Go from ROUTING to BUILDING with the best quote. Raise TransientError when none is there or enough."""
+        """Go from ROUTING to BUILDING with the best quote. Raises TransientError if no venue quotes enough."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError(NO_QUOTE)
@@ -93,9 +93,9 @@ class Engine:
         return self._store.apply_later(order, Change(kind=EventKind.QUOTED, outcome=outcome)), quote
 
     async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Return the signed swap and the order's id as its memo, in memory only.
+        """Return the signed swap, with the order's id as its memo. So far the bytes are in memory only.
 
-        Raises TransientError when the venue gives no instructions or the chain no blockhash.
+        Raises TransientError if the venue gives no instructions, or the chain no blockhash.
         """
         venue = next(venue for venue in self._venues if venue.name == quote.venue)
         try:
@@ -110,7 +110,7 @@ class Engine:
         return self._chain.sign((*swap, memo(order.id)), blockhash)
 
     async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
-        """Go from BUILDING to SUBMITTED: return when the bytes are on disk; not one of them leaves before."""
+        """Go from BUILDING to SUBMITTED. Returns once the bytes are on disk; no byte is sent before."""
         attempt = Attempt(
             order_id=order.id,
             number=order.outcome.failed_tries + 1,
@@ -134,10 +134,9 @@ class Engine:
         return AttemptEvent.SENT
 
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
-        """Look, and send the same bytes again, until the chain has decided; then store the decision.
+        """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. Else the bytes are sent again only after a look, and not while they
-        are in a block.
+        `sent`: the result of a send a moment ago. If None, the first send waits until a status shows no landing.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -163,7 +162,7 @@ class Engine:
             outcome = replace(
                 order.outcome,
                 amount_out=landing.amount_out,
-                error_reason=None,  # of an earlier try
+                error_reason=None,  # drop the reason of an earlier failed try
                 fate="executed",
                 finality="confirmed",
             )
@@ -174,7 +173,7 @@ class Engine:
             await self._end(order, EventKind.FAILED, reason, attempt=attempt, learnt=AttemptEvent.LANDED_ERR)
 
     async def _settle_expired(self, held: Held, order: Order, attempt: Attempt) -> None:
-        """Go on after bytes that can never land: only now may the order end without them, or be signed anew."""
+        """End the order, or try again. Only now may it be signed again: its bytes are proven expired."""
         if held.cancel_wanted:
             await self._end(order, EventKind.CANCELLED, None, attempt=attempt, learnt=AttemptEvent.EXPIRED)
         elif self._is_late(order):
@@ -185,7 +184,10 @@ class Engine:
     async def _try_again(
         self, order: Order, reason: str, *, attempt: Attempt | None = None, learnt: AttemptEvent | None = None
     ) -> None:
-        """Rest, then begin anew from routing; or give up. A triggered order without its price waits again."""
+        """Store a pause and a return to routing; end the order as FAILED when its tries are used up.
+
+        A triggered order whose quotes are too low waits for its trigger again.
+        """
         if reason == TOO_LITTLE and order.outcome.triggered:
             outcome = replace(order.outcome, triggered=False)
             change = Change(kind=EventKind.RESTED, outcome=outcome, rest_ms=self._time_left_ms(order))
@@ -210,7 +212,7 @@ class Engine:
         attempt: Attempt | None = None,
         learnt: AttemptEvent | None = None,
     ) -> None:
-        """End an order of which nothing is or will be on the chain."""
+        """End an order that has nothing on the chain and never will have."""
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._store.apply(order, Change(kind=kind, outcome=outcome, attempt=attempt, learnt=learnt))
 
@@ -219,6 +221,10 @@ class Engine:
         return FOREVER_MS if expires_at_ms is None else max(1, expires_at_ms - self._clock.wall_ns() // 1_000_000)
 
     def _is_late(self, order: Order) -> bool:
-        """Return whether the order's time is over. An order claimed without its trigger had rested to its end."""
+        """Return whether the order's time is over.
+
+        An order that was claimed while it still awaits its trigger is late, too: it is claimed only once it has
+        expired.
+        """
         now_ms, expires_at_ms = self._clock.wall_ns() // 1_000_000, order.request.expires_at_ms
         return order.awaits_trigger or (expires_at_ms is not None and expires_at_ms <= now_ms)

@@ -1,4 +1,4 @@
-"""What may be set about executing orders."""
+"""Settings of the execution of orders."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ _Ms = msgspec.Meta(ge=1)
 
 
 class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
+    """Section `[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
 
     enabled: Annotated[
         bool, Setting("take orders and execute them, on mock venues and a mock chain", env=("ORDERS_ENABLED",))
@@ -87,5 +87,5 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     @property
     def place(self) -> Place:
-        """Return where orders are kept."""
+        """Return where orders are stored."""
         return place_of(self.database_url, self.file)

@@ -14,6 +14,9 @@ Fields: TypeAlias = Mapping[str, Any]
 Holders: TypeAlias = tuple[str | None, ...]
 """Token accounts of one mint, the surest first: any of them may be unknown or closed within the transaction."""
 
+STAMPS: Final = ("timestamp", "current_timestamp")
+"""How events name the chain's clock, where they have it."""
+
 NO_EVENTS: Final = "its events are self-CPI instructions, which no log line holds: no trade comes"
 NO_DIRECTION: Final = "its log lines name neither pool, mint nor direction: no trade comes"
 NO_POOL: Final = "its log lines name neither pool nor mint: trades come without mint"
@@ -102,6 +105,12 @@ class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
     mints: Callable[[Fields, str | None], Iterable[AboutMint]] | None = None
     reads: tuple[str, ...] | None = None
 
+    def wants(self, name: str) -> bool:
+        """Return whether a reader may ask for the field."""
+        if name in (self.pool or ()) or name in STAMPS or name in (self.reads or ()):
+            return True
+        return self.reads is None and (self.trade is not None or self.token is not None or self.mints is not None)
+
 
 class AccountFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Meaning of an account.
@@ -113,6 +122,12 @@ class AccountFacts(msgspec.Struct, frozen=True, kw_only=True):
     pool: tuple[str, str | None] | None = None
     mints: Callable[[str, Fields], Iterable[AboutMint]] | None = None
     reads: tuple[str, ...] | None = None
+
+    def wants(self, name: str) -> bool:
+        """Return whether a reader may ask for the field."""
+        if name in (self.pool or ()) or name in (self.reads or ()):
+            return True
+        return self.reads is None and self.mints is not None
 
 
 class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,18 +4,18 @@ import gc
 from typing import Final
 
 YOUNG_MAX: Final = 2_000
-"""Containers made and not yet freed before the collector looks at them: a millisecond; Python's own default is 700."""
+"""Most new containers that are not yet freed before the collector runs; Python's own default is 700."""
 
-YOUNG_LOOKS: Final = 250
-"""Looks at young containers before one at what these looks left: half a million containers; Python's own is 10."""
+YOUNG_RUNS: Final = 250
+"""Runs over new containers before one over those that survived; Python's own default is 10."""
 
 
 def settle() -> None:
-    """Call once, when what lives as long as the process is built: it is not looked at again.
+    """Exclude all objects that exist now from collection. Call once, after the long-lived objects were built.
 
-    Messages, requests and connections hold no cycles: these are freed by counting references, and looking for cycles
-    among them is in vain. Few containers a look make short pauses; few looks at old ones make long pauses rare.
+    Messages, requests and connections hold no cycles, so reference counting frees them, and a search for cycles among
+    them finds nothing. Frequent runs over few new containers make short pauses.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_MAX, YOUNG_LOOKS, 10)
+    gc.set_threshold(YOUNG_MAX, YOUNG_RUNS, 10)

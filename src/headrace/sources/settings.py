@@ -1,4 +1,4 @@
-"""Settings that every source on chain nodes has, whatever its transport."""
+"""Settings of every source on chain nodes, whatever its transport."""
 
 from typing import Annotated, ClassVar
 
@@ -9,13 +9,13 @@ from headrace.model.updates import Commitment
 
 
 class NodeSourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of a source on nodes: subscriptions, patience with connections, and what to fetch after a gap.
+    """Settings of a source on nodes: subscriptions, time limits for connections, and what to fetch after a gap.
 
-    The settings of a transport extend these with its endpoints and timeouts.
+    A transport's settings extend these with its endpoints and timeouts.
     """
 
     ENDPOINTS: ClassVar[str] = ""
-    """Name of the setting with the endpoints: a source runs where that is set and no sources are named."""
+    """Name of the setting with the endpoints. If it is set, and `[sources] kinds` names no source, the source runs."""
 
     commitment: Annotated[
         Commitment,

@@ -10,7 +10,7 @@ from headrace.model.errors import ConfigError
 from headrace.protocol.credential_state import Terms
 
 SECRET_LENGTH_MIN: Final = 32
-"""As many bytes as HS256's hash has (RFC 7518 §3.2)."""
+"""Least bytes of a secret: the length of HS256's hash (RFC 7518 §3.2)."""
 
 PUBLIC_KEYS: Final = ("rs256", "es256")
 
@@ -19,7 +19,7 @@ _Claim = msgspec.Meta(min_length=1, max_length=128)
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[auth]`. `mode` pins the one algorithm that tokens are checked with, whatever a token claims."""
+    """Section `[auth]`. `mode` sets the one algorithm that tokens are checked with, whatever a token claims."""
 
     mode: Annotated[
         Literal["off", "hs256", "rs256", "es256"],
@@ -106,7 +106,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return f"<AuthSettings {self.mode}>"
 
     def __post_init__(self) -> None:
-        """Raise ConfigError that names the setting which is missing or superfluous."""
+        """Raise ConfigError naming a setting that is missing or superfluous."""
         if self.mode == "hs256":
             check_secret(self.jwt_secret)
             if self.jwt_secret_previous is not None:

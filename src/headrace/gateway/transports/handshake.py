@@ -24,7 +24,7 @@ from headrace.model.credentials import Credential
 SUBPROTOCOL: Final = "stream.v1"
 
 IN_URL: Final = ("token", "access_token", "jwt")
-"""Names of tokens in a URL. URLs end up in logs, in histories and in the Referer of others: such a token is refused."""
+"""Names under which a URL may carry a token. Refused, because URLs end up in logs, histories and Referer headers."""
 
 _PARAMETERS_MAX: Final = 32
 _OFFER_LENGTH_MAX: Final = 256
@@ -42,7 +42,7 @@ _OFFERED: Final = "jwt."
 class Opening(NamedTuple):
     """The parts of a handshake that an endpoint needs.
 
-    `address` is the address to which limits apply, `parameter` the text in place of `{id}` in the endpoint's path.
+    Limits apply to `address`. `parameter` is the text in place of `{id}` in the endpoint's path.
     """
 
     query: Mapping[str, list[str]]
@@ -78,8 +78,7 @@ class Handshake(NamedTuple):
 def shake_hands(request: UpgradeRequest, *, compression: bool) -> Handshake:
     """Return the answer to an upgrade request.
 
-    A request as nearly every client sends it is answered here; `websockets`, which costs five times as much, judges
-    all others.
+    The usual form is answered here. All others are judged by `websockets`, which takes five times as long.
     """
     return straight(request, compression=compression) or judged(request, compression=compression)
 
@@ -120,7 +119,7 @@ def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
     server = _Server(extensions=[_DeflateEachAlone()] if compression else None)
     headers = Headers([(name, value) for name, values in request.fields.items() for value in values])
     response = server.accept(Request(request.target, headers))
-    server.parser.close()  # a generator that holds the server, which holds the generator: a cycle for every handshake
+    server.parser.close()  # breaks a cycle: the parser is a generator that refers to the server
     offered = tuple([(name, response.headers[name]) for name in ("Allow", "Upgrade") if name in response.headers])
     del response.headers["Date"]
     return Handshake(response.status_code, response.serialize()[:-2], offered, deflate=bool(server.extensions))
@@ -128,7 +127,7 @@ def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
 
 @lru_cache(maxsize=64)
 def _agreed(offers: str) -> bytes | None:
-    """Return what is agreed to of the extensions that a client offers, b"" for nothing; None for a malformed field."""
+    """Return the extension that is agreed on, b"" for none; None for a malformed offer."""
     server = _Server(extensions=[_DeflateEachAlone()])
     try:
         agreed, _ = server.process_extensions(Headers([("Sec-WebSocket-Extensions", offers)]))
@@ -140,7 +139,7 @@ def _agreed(offers: str) -> bytes | None:
 
 
 class _DeflateEachAlone(ServerPerMessageDeflateFactory):
-    """permessage-deflate without any memory of earlier messages, so that one compressed frame serves every client."""
+    """permessage-deflate without memory of earlier messages, so that one compressed frame serves every client."""
 
     def __init__(self) -> None:
         super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
@@ -155,15 +154,18 @@ class _DeflateEachAlone(ServerPerMessageDeflateFactory):
 
 
 class _Server(ServerProtocol):
-    """A server that is asked for one handshake. A chooser of subprotocols given to it would be a cycle."""
+    """A server for one handshake.
+
+    Its method chooses the subprotocol, because a function given to it would be a cycle.
+    """
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return `stream.v1` where the client offers it, else none: the protocol is the same."""
+        """Return `stream.v1` if the client offers it, else None; the protocol is the same in both cases."""
         return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
 
 def opening(request: UpgradeRequest, address: str, parameter: str) -> Opening:
-    """Read the handshake. Raise Refused for a malformed query."""
+    """Read the handshake. Raises Refused for a malformed query."""
     query = request.target.partition("?")[2]
     fields: Mapping[str, list[str]] = {}
     if query:
@@ -176,10 +178,10 @@ def opening(request: UpgradeRequest, address: str, parameter: str) -> Opening:
 
 
 def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
-    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without one.
+    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without either.
 
-    Raise Refused for a token in the URL, for more than one credential, and, with authentication off (not `wanted`), for
-    any: nothing here could check a credential, and none is ignored silently.
+    Raises Refused for a token in the URL, and for more than one credential. With authentication off (not `wanted`),
+    raises Refused for any credential, because no credential is ignored silently.
     """
     if any(name in opening.query for name in IN_URL):
         raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
@@ -194,7 +196,7 @@ def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
 
 
 def refusal(refused: Refused, offered: Sequence[tuple[str, str]], date: bytes) -> bytes:
-    """Return the answer instead of 101: a problem document with the `offered` fields."""
+    """Return the answer instead of 101: a problem document with the `offered` headers."""
     body = problem(refused.status, refused.detail)
     headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
     for name, value in (*offered, *refused.headers.items()):

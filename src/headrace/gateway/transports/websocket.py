@@ -17,7 +17,7 @@ from headrace.protocol.frames import frame_header
 from headrace.protocol.session import TokenBucket
 
 FRAMES_PER_S: Final = 1000
-"""WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
+"""Most WebSocket frames of any kind from one client per second, and at once; more if its command limit is higher."""
 
 
 _NO_STATUS: Final = 1005
@@ -35,7 +35,7 @@ class Endpoint(Protocol):
     def user_id(self) -> str | None: ...
 
     def opened(self) -> None:
-        """Begin, as the handshake is done; frames may be written."""
+        """Begin: the handshake is done, and frames may be written."""
 
     def text(self, data: str) -> None:
         """Take a text message."""
@@ -44,13 +44,13 @@ class Endpoint(Protocol):
         """Take a binary message."""
 
     def socket_full(self) -> None:
-        """Stop writing, as the client takes no more for now."""
+        """Stop writing: the client takes no more for now."""
 
     def socket_free(self) -> None:
-        """Write again, as the client takes data again."""
+        """Write again: the client takes data again."""
 
     def lost(self) -> None:
-        """End, as no more frames may be written. Called once."""
+        """End: no more frames may be written. Called once."""
 
 
 EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
@@ -58,7 +58,10 @@ EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
 
 
 class _Phase(Enum):
-    """OPEN: messages pass. CLOSING: our close is sent, and theirs expected. OVER: our side of the stream has ended."""
+    """OPEN: messages pass.
+
+    CLOSING: our close is sent, the client's expected. OVER: our side of the stream has ended.
+    """
 
     OPEN = 0
     CLOSING = 1
@@ -66,10 +69,10 @@ class _Phase(Enum):
 
 
 class Connection(Stalling, asyncio.Protocol):
-    """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
+    """Takes over a socket after its upgrade request, and hands messages to the endpoint of its path.
 
-    `write` is the transport's: event frames go out without passing through here. `heard` is set by anything that comes
-    in; who waits for an answer clears it. `deflate`: the client takes compressed messages.
+    Event frames do not pass through this class: they are written to `transport` directly. `heard` is set by any data
+    that comes in, and cleared by the caller that waits for an answer. `deflate`: the client takes compressed messages.
     """
 
     __slots__ = (
@@ -98,7 +101,7 @@ class Connection(Stalling, asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._reading_paused = False
         self._unsent = 0
-        self._admitted: str | None = None  # the address under which it is counted
+        self._admitted: str | None = None  # the address that the connection is counted for
         self._user_id: str | None = None
         self._code: int = _LOST
         self._began_s = 0.0
@@ -179,7 +182,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.socket_free()
 
     def close(self, code: CloseCode) -> None:
-        """Say goodbye and give the client `close_s` to answer; idempotent."""
+        """Send a close frame and give the client `close_s` to answer; idempotent."""
         if self._phase is _Phase.OPEN:
             self._goodbye(code)
             self._keeper.closing.set(self, self._keeper.clock.monotonic())
@@ -189,7 +192,7 @@ class Connection(Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def _find_endpoint(self, request: UpgradeRequest, status: int, peer: str) -> Endpoint:
-        """Return the endpoint for the request. Raise Refused."""
+        """Return the endpoint for the request. Raises Refused."""
         if self._keeper.draining:
             raise self._not_now("shutting down")
         factory, parameter = _match(self._endpoints, request.target.partition("?")[0])
@@ -198,7 +201,8 @@ class Connection(Stalling, asyncio.Protocol):
         if status != HTTPStatus.SWITCHING_PROTOCOLS:
             raise Refused(HTTPStatus(status), "not a valid WebSocket handshake")
         admission, settings = self._keeper.admission, self._keeper.settings
-        if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
+        # includes refused connections that are still open
+        if admission.inside >= settings.connections_max + settings.http_connections_max:
             raise self._not_now("full")
         if not (hosts := request.values("host")):  # RFC 6455 §4.2.1
             raise Refused(HTTPStatus.BAD_REQUEST, "no Host")
@@ -228,7 +232,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.binary(received.data)
 
     def _goodbye(self, code: CloseCode) -> None:
-        """Send a close frame with the text of its code; texts of exceptions are never sent."""
+        """Send a close frame with the text of its code; the text of an exception is never sent."""
         if self._phase is _Phase.OPEN:
             self._phase, self._code = _Phase.CLOSING, code
             self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
@@ -242,7 +246,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._phase is _Phase.OVER
 
     def _half_close(self) -> None:
-        """End our side and read on until the client ends its own: closing with unread input would destroy our close."""
+        """End our side, but read until the client's side ends: closing with unread input would destroy our close."""
         self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())

@@ -160,7 +160,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return at_spot(amount, self.sqrt_price, first_in=first_in)
 
 
-def _base_fee(data: bytes) -> Schedule | Limiter:
+def base_fee(data: bytes) -> Schedule | Limiter:
     """Return the base fee by the 32 bytes that hold it."""
     cliff, mode = uint(data, 0, 8), uint(data, 8, 1)
     known_mode(mode, LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL)
@@ -195,7 +195,7 @@ def _trade_fee(account: Account, pool_fees: dict[str, Any], point: int) -> Trade
             dynamic["volatility_accumulator"], dynamic["bin_step"], dynamic["variable_fee_control"]
         )
     return TradeFee(
-        base=_base_fee(bytes(pool_fees["base_fee"]["base_fee_info"]["data"])),
+        base=base_fee(bytes(pool_fees["base_fee"]["base_fee_info"]["data"])),
         most=RATE_MAX[version],
         variable=variable,
         point=point,

@@ -1,6 +1,6 @@
 """Quotes of Meteora's dynamic bonding curves: up to twenty ranges of liquidity, until the curve is complete."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -177,7 +177,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(taken, quote)
 
 
-def _base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
+def base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
     mode = known_mode(config["base_fee_mode"], LINEAR, EXPONENTIAL, LIMITER)
     first, second, third = config["first_factor"], config["second_factor"], config["third_factor"]
     cliff = config["cliff_fee_numerator"]
@@ -187,7 +187,7 @@ def _base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
     return Schedule(mode=mode, cliff=cliff, periods=first, frequency=second, reduction=third)
 
 
-def _ranges(start: int, curve: list[Mapping[str, int]]) -> tuple[Range, ...]:
+def ranges_of(start: int, curve: Sequence[Mapping[str, int]]) -> tuple[Range, ...]:
     """Return the curve's ranges: each point ends one."""
     ranges, low = [], start
     for point in curve:
@@ -243,7 +243,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> VirtualPool:
         fee = read_mint(accounts, mint, clock, program=TOKEN_2022_PROGRAM if flag else TOKEN_PROGRAM).fee
         if fee.bps:
             raise NoQuoteError(UNSUPPORTED, f"mint {mint} has a transfer fee")
-    ranges = _ranges(start, curve)
+    ranges = ranges_of(start, curve)
     if not ranges:
         raise NoQuoteError(UNSUPPORTED, f"pool {key} without a curve")
     dynamic = pool_fees["dynamic_fee"]
@@ -257,7 +257,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> VirtualPool:
         end=end,
         ranges=ranges,
         fee=TradeFee(
-            base=_base_fee(pool_fees["base_fee"]),
+            base=base_fee(pool_fees["base_fee"]),
             most=RATE_MAX,
             variable=variable if dynamic["initialized"] else 0,
             point=point,

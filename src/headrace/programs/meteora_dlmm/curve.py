@@ -162,7 +162,7 @@ def extension_key(pair: str) -> str:
     return pda(PROGRAM, b"bitmap", pair)
 
 
-def _indexes(pair: Account, extension: Account | None) -> tuple[int, ...]:
+def indexes_of(pair: Account, extension: Account | None) -> tuple[int, ...]:
     """Return the indexes of all arrays whose bit is set, in order."""
     found = [bit - BITS for bit in _bits(whole(pair, "bin_array_bitmap")[0])]
     if extension is not None:
@@ -193,7 +193,7 @@ def _needs(key: str, accounts: Accounts) -> Iterator[str]:
         return
     yield from whole(pair, "token_x_mint", "token_y_mint", "reserve_x", "reserve_y")
     yield extension_key(key)
-    indexes = _indexes(pair, accounts.get(extension_key(key)))
+    indexes = indexes_of(pair, accounts.get(extension_key(key)))
     at = bisect_right(indexes, whole(pair, "active_id")[0] // BINS)
     yield from (array_key(key, index) for index in indexes[max(0, at - NEAR) : at + NEAR])
 
@@ -221,7 +221,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pair:
     extension = (
         find(accounts, extension_at, "meteora_dlmm", "BinArrayBitmapExtension") if extension_at in accounts else None
     )
-    indexes = _indexes(account, extension)
+    indexes = indexes_of(account, extension)
     arrays = {}
     for index in indexes:
         at = array_key(key, index)

@@ -64,7 +64,21 @@ def _coin(fields: Fields, mint: str | None) -> Iterable[AboutMint]:
 
 FACTS: Final = ProgramFacts(
     events={
-        "TradeEvent": EventFacts(trade=_trade, mints=_coin),
+        "TradeEvent": EventFacts(
+            trade=_trade,
+            mints=_coin,
+            reads=(
+                "mint",
+                "quote_mint",
+                "quote_amount",
+                "sol_amount",
+                "is_buy",
+                "token_amount",
+                "user",
+                "mayhem_mode",
+                "is_mayhem_mode",
+            ),
+        ),
         "PostCompleteBuyEvent": EventFacts(trade=_post_complete_buy),
         "CreateEvent": EventFacts(token=_new_coin, mints=_coin),
     }

@@ -142,9 +142,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     supply = read_mint(accounts, base_mint, clock).supply
     read_mint(accounts, quote_mint, clock)
     base, vault = read_vault(accounts, base_key), read_vault(accounts, quote_key)
-    # What trades set aside in the vault for the protocol and the creator is no reserve.
-    vault -= (fields.get("protocol_fees") or 0) + (fields.get("creator_fees") or 0)
+    # Fees that are left in the vault until they are swept are in the virtual reserves already, as a negative part.
     reserve = vault + (fields.get("virtual_quote_reserves") or 0)
+    vault -= (fields.get("protocol_fees") or 0) + (fields.get("creator_fees") or 0)
     if base < 1 or vault < 1 or reserve < 1:
         raise NoQuoteError(EMPTY, f"pool {key} holds {base} and {vault}")
     if fields.get("is_mayhem_mode"):

@@ -66,10 +66,20 @@ def _decimals(fields: Fields, _: str | None) -> Iterable[AboutMint]:
     ]
 
 
+_OF_A_SWAP: Final = ("pool", "user", "user_base_token_account", "user_quote_token_account", "base_supply")
+
 FACTS: Final = ProgramFacts(
     events={
-        "BuyEvent": EventFacts(trade=_buy, mints=_supply),
-        "SellEvent": EventFacts(trade=_sell, mints=_supply),
+        "BuyEvent": EventFacts(
+            trade=_buy,
+            mints=_supply,
+            reads=("quote_amount_in", "user_quote_amount_in", "base_amount_out", *_OF_A_SWAP),
+        ),
+        "SellEvent": EventFacts(
+            trade=_sell,
+            mints=_supply,
+            reads=("quote_amount_out", "user_quote_amount_out", "base_amount_in", *_OF_A_SWAP),
+        ),
         "CreatePoolEvent": EventFacts(pool=("pool", "base_mint", "quote_mint"), mints=_decimals),
     },
     accounts={"Pool": AccountFacts(pool=("base_mint", "quote_mint"))},

@@ -186,7 +186,7 @@ def extension_key(pool: str) -> str:
     return pda(PROGRAM, b"pool_tick_array_bitmap_extension", pool)
 
 
-def _starts(pool: Account, extension: Account | None, spacing: int) -> tuple[int, ...]:
+def starts_of(pool: Account, extension: Account | None, spacing: int) -> tuple[int, ...]:
     """Return the first ticks of all arrays whose bit is set, in order."""
     numbers = [bit - BITS for bit in _bits(pool.data, _POOL_BITMAP, 2 * BITS)]
     if extension is not None:
@@ -247,7 +247,7 @@ def _needs(key: str, accounts: Accounts) -> Iterator[str]:
     tick, spacing = whole(pool, "tick_current", "tick_spacing")
     if spacing < SPACING_WITHOUT_EXTENSION:
         yield extension_key(key)
-    starts = _starts(pool, accounts.get(extension_key(key)), spacing)
+    starts = starts_of(pool, accounts.get(extension_key(key)), spacing)
     at = bisect_right(starts, array_start(tick, spacing))
     yield from (array_key(key, start) for start in starts[max(0, at - NEAR) : at + NEAR])
 
@@ -276,7 +276,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     extension = (
         find(accounts, extension_at, "raydium_clmm", "TickArrayBitmapExtension") if extension_at in accounts else None
     )
-    starts = _starts(account, extension, spacing)
+    starts = starts_of(account, extension, spacing)
     arrays = {}
     for start in starts:
         array = accounts.get(array_key(key, start))

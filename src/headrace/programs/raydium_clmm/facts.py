@@ -45,7 +45,18 @@ def _vaults(pool: str | None, scene: Scene) -> tuple[str | None, str | None]:
 
 FACTS: Final = ProgramFacts(
     events={
-        "SwapEvent": EventFacts(trade=_swap),
+        "SwapEvent": EventFacts(
+            trade=_swap,
+            reads=(
+                "pool_state",
+                "zero_for_one",
+                "amount_0",
+                "amount_1",
+                "sender",
+                "token_account_0",
+                "token_account_1",
+            ),
+        ),
         "PoolCreatedEvent": EventFacts(pool=("pool_state", "token_mint_0", "token_mint_1")),
     },
     accounts={

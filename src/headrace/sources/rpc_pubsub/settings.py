@@ -51,7 +51,7 @@ class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=T
     ] = True
 
     def rpc_urls(self) -> tuple[str, ...]:
-        """Return the HTTP endpoints beside the WebSocket endpoints."""
+        """Return the HTTP endpoints that belong to the WebSocket endpoints."""
         return http_urls(self.ws_urls)
 
 
@@ -64,7 +64,7 @@ def check_ws_urls(urls: tuple[str, ...]) -> None:
 
 
 def http_urls(ws_urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the HTTP endpoints beside WebSocket endpoints.
+    """Return the HTTP endpoints that belong to WebSocket endpoints.
 
     These are the same URLs with http(s), and port 8899 in place of a local validator's 8900.
     """

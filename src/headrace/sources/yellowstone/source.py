@@ -16,12 +16,13 @@ from headrace.sources.merge import MergedStream
 from headrace.sources.subscriptions import Resolve
 from headrace.sources.yellowstone.filters import parse_filters
 from headrace.sources.yellowstone.grpcio import GrpcioWire
+from headrace.sources.yellowstone.receiver import OwnWire
 from headrace.sources.yellowstone.replay import Resume
 from headrace.sources.yellowstone.session import YellowstoneSession, filter_subscriptions
 from headrace.sources.yellowstone.settings import ReceiverName, YellowstoneSettings
 from headrace.sources.yellowstone.wire import OpenWire
 
-RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open}
+RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open, "own": OwnWire.open}
 
 
 class YellowstoneSource(EndpointSource):
