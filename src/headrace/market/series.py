@@ -3,14 +3,11 @@
 from bisect import insort
 from typing import Final, NamedTuple, TypeAlias
 
-from headrace.model.trades import Place, SeenTrade
+from headrace.model.trades import PRICED_UNITS_MIN, Place, SeenTrade
 
 MINUTE_S: Final = 60
 WINDOW_MINUTES: Final = 24 * 60
 """The window is the newest trade's minute and the 1,439 before it."""
-
-PRICED_UNITS_MIN: Final = 1_000
-"""A trade of fewer base units, on either side, sets no price: rounding alone would move the price by 0.1 %."""
 
 Key: TypeAlias = tuple[str, str]
 """Mint and quote mint."""
