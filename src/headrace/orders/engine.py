@@ -180,7 +180,8 @@ class Engine:
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
         """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. If None, the first send waits until a status shows no landing.
+        `sent`: the result of a send a moment ago. If None, the bytes are sent only after a look at the chain, and not
+        while they are in a block.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
