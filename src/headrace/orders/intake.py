@@ -29,7 +29,7 @@ SAVE_AT: Final = 100
 
 
 class Intake:
-    """What clients can do with orders. Each method raises OrderRefused with a reason.
+    """Methods of clients on orders. Each method raises OrderRefused with a reason.
 
     If the store is unavailable, the refusal is 503 and may be retried. If `worker` is given and idle, a new order is
     claimed for it in the commit that accepts the order. `recent` holds the newest orders, so that reading them needs no

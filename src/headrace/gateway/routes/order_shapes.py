@@ -194,7 +194,7 @@ class PortfolioView(_Shape):
 
 
 class OrderProblem(Problem, frozen=True, rename="camel", kw_only=True):
-    """What is wrong with an order, what to do about it, and what became of the order."""
+    """Problem with an order: the fault, what to do about it, and what became of the order."""
 
     code: str | msgspec.UnsetType = msgspec.UNSET
     retryable: bool | msgspec.UnsetType = msgspec.UNSET
