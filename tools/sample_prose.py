@@ -1,7 +1,7 @@
-"""Show a random sample of the docstrings and comments in src: does a reader who has not seen the code understand each?
+"""Print a random sample of the docstrings and comments in src, to be judged by a reader who has not seen the code.
 
-`sample_prose.py [COUNT] [SEED]` prints COUNT (60) of them with file and line. Read them in a row and mark the ones that
-say nothing without the code beside them; what is marked is rewritten, not explained.
+`sample_prose.py [COUNT] [SEED]` prints COUNT (60) of them with file and line. Read them in a row, and mark those that
+make no sense without the code. Rewrite the marked ones.
 """
 
 import ast
@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 SOURCES: Final = Path(__file__).parents[1] / "src"
 MARKS: Final = ("noqa", "type:", "pragma", "fmt:")
-"""Comments that begin so are for tools."""
+"""First words of comments that are for tools."""
 
 
 class Prose(NamedTuple):
-    """A docstring or comment and where it stands."""
+    """A docstring or comment, and its place."""
 
     file: Path
     line: int
@@ -26,7 +26,7 @@ class Prose(NamedTuple):
 
 
 def prose_of(file: Path) -> Iterator[Prose]:
-    """Yield the docstrings of one file, attribute docstrings included, and its comments of three words and more."""
+    """Yield the docstrings of one file, including attribute docstrings, and its comments of three words or more."""
     tree = ast.parse(file.read_text("utf-8"))
     for node in ast.walk(tree):
         for child in getattr(node, "body", []) if isinstance(getattr(node, "body", None), list) else []:

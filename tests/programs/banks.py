@@ -1,6 +1,6 @@
 """Banks with the deployed programs, for tests that hold curves and swaps against them.
 
-The bytes of the programs are not part of the project. They are looked for in the folder that HEADRACE_PROGRAM_BYTES
+The bytes of the programs are not part of the project. They are looked for in the folder that PROGRAM_BYTES
 names, else in `shared/programs` beside the repository; without them such tests are skipped.
 """
 
@@ -25,13 +25,13 @@ from solders.transaction import VersionedTransaction
 
 from headrace.model.keys import WSOL_MINT
 from headrace.model.transactions import Instruction
-from headrace.programs.quoting import TOKEN_2022_PROGRAM, TOKEN_PROGRAM, Account, Clock
+from headrace.programs.quoting import TOKEN_2022_PROGRAM, Account, Clock
 from headrace.programs.swapping import token_account, token_program
 from headrace.solana.bank import Bank, Executed, Held
 from tests.mainnet import FOLDER, programs
 from tests.programs.sets import PROGRAM_OF, Pool
 
-BYTES: Final = Path(os.environ.get("HEADRACE_PROGRAM_BYTES", Path(__file__).parents[3] / "shared" / "programs"))
+BYTES: Final = Path(os.environ.get("PROGRAM_BYTES", Path(__file__).parents[3] / "shared" / "programs"))
 RICH: Final = 10**17
 
 
@@ -39,7 +39,7 @@ RICH: Final = 10**17
 def manifest() -> dict[str, dict[str, str | int]]:
     """What is in the folder of program bytes, by name; skips the test where there is no such folder."""
     if not (BYTES / "MANIFEST.json").is_file():
-        pytest.skip("no program bytes (HEADRACE_PROGRAM_BYTES)")
+        pytest.skip("no program bytes (PROGRAM_BYTES)")
     return {entry["name"]: entry for entry in json.loads((BYTES / "MANIFEST.json").read_text())}
 
 
@@ -88,13 +88,8 @@ class Scene:
         """Give an owner a token account with so much in it; returns its key."""
         accounts = self.pool().accounts
         program, key = token_program(mint, accounts), token_account(owner, mint, accounts)
-        native = mint == WSOL_MINT
-        data = bytes(Pubkey.from_string(mint)) + bytes(Pubkey.from_string(owner)) + struct.pack("<Q", amount)
-        data += bytes(36) + b"\x01" + (struct.pack("<IQ", 1, 2_039_280) if native else bytes(12)) + bytes(44)
-        if program == TOKEN_2022_PROGRAM:
-            data += b"\x02\x07\0\0\0"  # an account, whose owner can't be changed
-        self.bank.put(key, Held(program, data, 2_074_080 + (amount if native else 0)))
-        assert program in (TOKEN_PROGRAM, TOKEN_2022_PROGRAM)
+        data = pybase64.b64decode(token_data(owner, mint, amount, program))
+        self.bank.put(key, Held(program, data, 2_074_080 + (amount if mint == WSOL_MINT else 0)))
         return key
 
     def has(self, mint: str, *, owner: str | None = None) -> int:
@@ -125,6 +120,16 @@ class Scene:
         executed = self.bank.execute(bytes(VersionedTransaction(message, [self.user])))
         self.bank.next_block()
         return executed
+
+
+def token_data(owner: str, mint: str, amount: int, program: str) -> str:
+    """Data of a token account, in base64."""
+    data = bytes(Pubkey.from_string(mint)) + bytes(Pubkey.from_string(owner)) + struct.pack("<Q", amount)
+    native = struct.pack("<IQ", 1, 2_039_280) if mint == WSOL_MINT else bytes(12)
+    data += bytes(36) + b"\x01" + native + bytes(44)
+    if program == TOKEN_2022_PROGRAM:
+        data += b"\x02\x07\0\0\0"  # an account, whose owner can't be changed
+    return pybase64.b64encode(data).decode()
 
 
 def accounts_of(document: dict[str, Any]) -> dict[str, Held]:

@@ -1,7 +1,7 @@
-"""The gateway at scale, beside the least that any server could do: driven by load programs given as a folder.
+"""The gateway at scale, beside the fastest possible server: measured with load programs from a folder.
 
-The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (a plain epoll loop that joins what is due and
-sends it: the floor) and `peers/node/fastify_srv.mjs`; a program that can't be built or run is left out.
+The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (the floor: a plain epoll loop that joins the due
+messages and sends them) and `peers/node/fastify_srv.mjs`. A program that can't be built or run is left out.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from typing import Any, Final, TypeAlias
 Run: TypeAlias = dict[str, Any]
 
 LOWEST_PORT: Final = 20_000
-"""First port of a server: below the ports that clients are given."""
+"""First port of a server: below the range from which the system gives clients their ports."""
 
 WHOLE: Final = 0.999
-"""Share of frames that must arrive in time for a rate to count as kept up with."""
+"""Least share of frames that must arrive in time for a server to keep up with a rate."""
 
 
 class Folder:
-    """The load programs of a folder, built into a temporary one."""
+    """The load programs of a folder, built into a temporary folder."""
 
     def __init__(self, source: Path, built: Path) -> None:
         self.client = _compiled(source / "client.c", built / "client", "-lz")
@@ -52,7 +52,7 @@ def _compiled(source: Path, target: Path, *libraries: str) -> str:
 
 @contextmanager
 def serving(command: Callable[[int], list[str]], ports: Iterator[int]) -> Iterator[tuple[int, int]]:
-    """Run a server on core 0; give its port and process id."""
+    """Run a server on core 0. Yield its port and process id."""
     port = next(ports)
     with subprocess.Popen(["taskset", "-c", "0", *command(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603, S607
         try:
@@ -76,7 +76,7 @@ def _wait_for(port: int) -> None:
 
 
 def drive(client: str, port: int, pid: int, **options: object) -> Run:
-    """Run the load client once on core 1; options are its letters."""
+    """Run the load client once on core 1; `options` are its command-line options."""
     words = [word for letter, value in options.items() for word in (f"-{letter}", str(value))]
     command = ["taskset", "-c", "1", client, "-p", str(port), "-S", str(pid), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)  # noqa: S603
@@ -84,7 +84,7 @@ def drive(client: str, port: int, pid: int, **options: object) -> Run:
 
 
 def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure latency and CPU where every client gets every message, at one rate."""
+    """Measure latency and CPU if every client gets every message, at one rate."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid):
@@ -95,7 +95,7 @@ def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> d
 
 
 def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure the most frames a second that a server keeps up with, in all and for each core used."""
+    """Measure the most frames a second that a server keeps up with, in total and for each core used."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         best: Run = {"rate": 0, "delivered": 0, "per_core": 0}
@@ -114,7 +114,7 @@ def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure many idle clients: the cost of each, the time of a message to reach all, and HTTP meanwhile."""
+    """Measure many idle clients: the cost of each, the time until a message reaches all, and HTTP during that time."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid), _asking(port) as waits_ms:
@@ -127,12 +127,15 @@ def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure what the other clients notice when a fifth of them never read."""
+    """Measure the effect on other clients if a fifth of the clients never read."""
     held_up = args.clients // 5
 
     def once(command: Callable[[int], list[str]]) -> Run:
         told: Run = {}
-        for name, slow in (("healthy", 0), ("stuck", held_up + 1)):  # the client's first one always reads
+        for name, slow in (
+            ("healthy", 0),
+            ("stuck", held_up + 1),
+        ):  # the first connection of the load client always reads
             with serving(command, ports) as (port, pid):
                 run = drive(folder.client, port, pid, n=args.clients, r=int(args.rate), d=args.secs, D=2, s=slow)
             told |= {f"{name}_p99": run["p99"], f"{name}_frac": run["total_frac"], f"{name}_rss_kb": run["rss_end"]}
@@ -172,7 +175,7 @@ def _ports() -> Iterator[int]:
 
 @contextmanager
 def _asking(port: int) -> Iterator[list[float]]:
-    """Ask for `/health` again and again in a thread; the list fills with the ms of each answer."""
+    """Request `/health` repeatedly in a thread; the list receives the ms of each answer."""
     waits_ms: list[float] = []
     over = Event()
 
@@ -182,7 +185,7 @@ def _asking(port: int) -> Iterator[list[float]]:
                 began_s = time.monotonic()
                 connection.sendall(b"GET /health HTTP/1.1\r\nHost: bench\r\n\r\n")
                 answer = b""
-                while not answer.endswith(b"}"):  # head and body may come one after the other
+                while not answer.endswith(b"}"):  # header block and body may arrive separately
                     piece = connection.recv(4096)
                     if not piece:
                         return

@@ -1,9 +1,9 @@
-"""Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
+"""Updates a second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
 
 Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
-snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the shipped demo recording in the
-envelope of RPC PubSub; each has a signature or a key of its own, as on the chain, so that none is a duplicate. The rows
-`whole` are the same trades with their instructions; these come parsed.
+snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the included demo recording, in
+the envelope of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate. The rows
+`whole` are the same trades as transactions with their instructions, already parsed.
 """
 
 import argparse
@@ -51,7 +51,7 @@ PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
-"""Accounts that take turns; a slot holds 500 updates."""
+"""Accounts that change in turn; a slot has 500 updates."""
 
 GOALS: Final = {"accounts": 100_000, "trades": 40_000, "whole": 28_000}
 
@@ -76,7 +76,7 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
-    """Return transactions with whole logs of pump.fun trades, without new coins, which are rare."""
+    """Return transactions with complete logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -99,7 +99,7 @@ def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random
 
 
 def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
-    """Return trades as whole transactions with their instructions, as a source delivers them."""
+    """Return trades as complete transactions with their instructions, as a source delivers them."""
     trades = trades_among(updates)
     return [
         msgspec.structs.replace(
@@ -140,7 +140,7 @@ async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict
             heard = read(frame, SUBSCRIPTIONS, STAMP, 0) if isinstance(frame, bytes) else frame
             publications += flow.apply(heard)  # type: ignore[arg-type]
         await writer.publish(writer.batch(publications))
-        await clock.sleep(0)  # the cache takes its turn, as in a service
+        await clock.sleep(0)  # lets the cache run, as in a service
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     feeding.cancel()
     assert not flow.measures.bad and not flow.measures.skipped
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "trades": trade_frames(updates, args.count, chance),
         "whole": whole_updates(updates, args.count, chance),
     }
-    garbage.settle()  # as the service does
+    garbage.settle()  # the service does the same
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in frames}
     for nth in range(args.runs):
         progress(f"run {nth + 1} of {args.runs}")

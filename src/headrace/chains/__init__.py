@@ -70,5 +70,7 @@ class Chain(Protocol):
         """Release all resources of the chain."""
 
 
-CHAINS: Final[Register[Chain]] = Register("chains", {"mock": "headrace.chains.mock:MockChain"})
+CHAINS: Final[Register[Chain]] = Register(
+    "chains", {"local": "headrace.chains.local:LocalChain", "mock": "headrace.chains.mock:MockChain"}
+)
 """All chains. `[orders] chain` names the one in use."""

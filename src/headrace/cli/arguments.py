@@ -91,6 +91,9 @@ def parser() -> Parser:
     serve = _command(commands, "serve", "commands:serve", "stream from Solana to clients, and take their orders")
     _add_settings(serve, serves=True)
     serve.add_argument("--record", type=Path, metavar="FILE", help="also write everything received to FILE")
+    serve.add_argument(
+        "--bank", type=Path, metavar="FILE", help="execute orders on the accounts and programs in FILE, with play money"
+    )
 
     demo = _command(commands, "demo", "commands:demo", "show it with recorded mainnet trades; needs no network")
     _add_settings(demo, serves=True)

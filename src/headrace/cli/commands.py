@@ -22,6 +22,8 @@ def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
     env = {**unless_set, **os.environ}
     if arguments.port is not None:
         env["SERVER_PORT"] = str(arguments.port)
+    if getattr(arguments, "bank", None) is not None:
+        env |= {"BANK_FILE": str(arguments.bank), "ORDER_CHAIN": "local", "ORDER_VENUES": "pools"}
     config = load(SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
     REGISTERS.check(config)
     core = config.section(CoreSettings)

@@ -1,5 +1,6 @@
 """Settings of the gateway: its port and limits, admission of clients, TLS."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -120,9 +121,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def limits(self) -> Limits:
         """Return the limits that a new connection gets with its welcome."""
-        return Limits(
-            topics=self.topics_max, frame=self.frame_bytes_max, cmd_per_s=self.cmd_per_s, history=self.history_max
-        )
+        return _limits(self.topics_max, self.frame_bytes_max, self.cmd_per_s, self.history_max)
+
+
+@lru_cache(maxsize=4)
+def _limits(topics: int, frame: int, cmd_per_s: int, history: int) -> Limits:
+    """Return the limits that all connections share, as every idle one keeps them."""
+    return Limits(topics=topics, frame=frame, cmd_per_s=cmd_per_s, history=history)
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

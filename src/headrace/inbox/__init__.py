@@ -52,7 +52,7 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     @property
     def place(self) -> Place:
-        """Return the database that keeps the messages."""
+        """The database that keeps the messages."""
         return place_of(self.database_url, self.file)
 
 

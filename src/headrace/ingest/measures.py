@@ -1,4 +1,4 @@
-"""What the pipeline counts and times, cheap on the hot path and exported when `/metrics` is read."""
+"""What the pipeline counts and times: cheap on the hot path, and exported when `/metrics` is read."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 SAMPLED: Final = 64
-"""One update in so many is timed."""
+"""One update in this many is timed."""
 
 STAGE_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 0.05)
 
@@ -20,10 +20,10 @@ STAGE_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 
 class Measures(Collector):
     """Plain counts, each a dict from label to number, and sampled stage times.
 
-    `received` by kind of update, `published` by kind of message, `bad` by reason, `skipped` (duplicates, facts of dead
-    slots) by kind of update and reason, `unread` by program, event and reason: events that were published without the
-    trade or token that they are. `gaps` by source and the state that was published: a refill in which something could
-    not be read is none.
+    `received` by kind of update; `published` by kind of message; `bad` by reason; `skipped` (duplicates, facts of dead
+    slots) by kind of update and reason. `unread` by program, event and reason: events that were published without their
+    trade or token. `gaps` by source and published state: a refill with something unreadable does not count as
+    backfilled.
     """
 
     def __init__(self, programs: Programs, core: str, clock: Clock, metrics: Metrics) -> None:
@@ -63,7 +63,7 @@ class Measures(Collector):
             ("bad", "updates that could not be used", "reason", self.bad),
         ):
             family = CounterMetricFamily(f"headrace_ingest_{name}", about, labels=[label])
-            for value, count in list(counts.items()):  # this is another thread
+            for value, count in list(counts.items()):  # runs in another thread
                 family.add_metric([value], count)
             yield family
         skipped = CounterMetricFamily(

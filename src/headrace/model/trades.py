@@ -7,6 +7,9 @@ import msgspec
 
 Side: TypeAlias = Literal["buy", "sell"]
 
+PRICED_UNITS_MIN: Final = 1_000
+"""A trade of fewer base units, on either side, sets no price: rounding alone would move the price by 0.1 %."""
+
 TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 
 

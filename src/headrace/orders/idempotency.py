@@ -68,7 +68,7 @@ def fingerprint(request: OrderRequest) -> str:
 
 
 def _counted(value: Any) -> Any:
-    """Return the part of a value that counts: fields of version 0.1 in their order, then later ones that are given."""
+    """Return the fields of a value that count: those of version 0.1 in their order, then later ones that are set."""
     kind: Any = type(value)
     always, later = _names_of(kind)
     if not always:
@@ -79,7 +79,7 @@ def _counted(value: Any) -> Any:
 
 @cache
 def _names_of(kind: Any) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
-    """Return the fields of a type that always count, and the later ones with their defaults; none for other types."""
+    """Return a type's fields that always count, and its later fields with their defaults; none for other types."""
     always = next((names for shape, names in _ALWAYS_COUNTED.items() if issubclass(kind, shape)), ())
     later = msgspec.structs.fields(kind) if always else ()
     return always, tuple((field.name, field.default) for field in later if field.name not in always)

@@ -1,4 +1,4 @@
-"""A bank of accounts and programs that executes transactions as the chain does, by Solana's own runtime."""
+"""Executes transactions on local accounts and programs, with Solana's own runtime (LiteSVM)."""
 
 import lzma
 import re
@@ -15,7 +15,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata
 
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, is_key
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
@@ -40,9 +40,11 @@ class Held(NamedTuple):
 
 
 class Executed(NamedTuple):
-    """Outcome of a transaction. `err` is None where everything was done; else nothing changed but the fee.
+    """Outcome of a transaction.
 
-    `code` is a program's own error, and `program` the program that `failed` with that.
+    `err` None: the transaction succeeded; otherwise nothing changed, except that its fee was paid.
+
+    `code` is the program's own error number, and `program` the program that failed with it.
     """
 
     err: str | None
@@ -59,7 +61,7 @@ class _Captured(msgspec.Struct, frozen=True):
 
 
 class _Program(msgspec.Struct, frozen=True):
-    """Program by its bytes: `data`, or a `file` beside the bank, plain or `.xz`, filled with zeros up to `size`."""
+    """Program: its bytes in `data`, or in a `file` beside the bank's (plain or `.xz`), padded with zeros to `size`."""
 
     pubkey: str
     data: Any = None
@@ -79,7 +81,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class BankFile(msgspec.Struct, frozen=True):
-    """Bank as a file: accounts as `headrace quote` takes them, and programs."""
+    """A bank as a file: programs, and accounts in the form of `headrace quote`."""
 
     accounts: list[_Entry]
     programs: list[_Program] = []
@@ -87,10 +89,10 @@ class BankFile(msgspec.Struct, frozen=True):
 
 
 class Bank:
-    """Accounts and programs at one moment of the chain; each execution changes them."""
+    """Accounts and programs at one moment of the chain. Each execution changes them."""
 
     def __init__(self, *, slot: int = 1, unix_timestamp: int = 0, epoch: int = 0) -> None:
-        # Blockhashes are the chain's own: the runtime knows one at a time.
+        # The chain on the bank checks blockhashes, as the runtime knows only one at a time.
         self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
         self._lock = Lock()
@@ -99,7 +101,7 @@ class Bank:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return the bank in a file. Raise BadInputError that says what is expected."""
+        """Return the bank in a file. Raises BadInputError, which says what is expected."""
         if path.stat().st_size > FILE_MAX:
             raise BadInputError("not a bank", f"{path} is longer than {FILE_MAX} bytes")
         try:
@@ -125,12 +127,12 @@ class Bank:
 
     @property
     def clock(self) -> tuple[int, int, int]:
-        """Slot, time (s) and epoch."""
+        """Slot, Unix time in seconds, and epoch."""
         clock = self._svm.get_clock()
         return clock.slot, clock.unix_timestamp, clock.epoch
 
     def add_program(self, key: str, elf: bytes) -> None:
-        """Load a program. Raise BadInputError for bytes that are none."""
+        """Load a program. Raises BadInputError for bytes that are no ELF file."""
         if not elf.startswith(b"\x7fELF"):
             raise BadInputError("not a program", f"{key}: {len(elf)} bytes, expected an ELF file")
         self._svm.add_program(Pubkey.from_string(key), elf)
@@ -143,18 +145,18 @@ class Bank:
             self._keys.add(key)
 
     def account(self, key: str) -> Held | None:
-        """Return an account; None if there is none."""
+        """Return an account; None if it does not exist."""
         with self._lock:
             found = self._svm.get_account(Pubkey.from_string(key))
         return None if found is None else Held(str(found.owner), bytes(found.data), found.lamports)
 
     def accounts(self, keys: Iterable[str] | None = None) -> dict[str, Held]:
-        """Return these accounts, or all that were put here, as far as they are there."""
+        """Return the existing accounts among `keys`, or among all that were put into the bank."""
         found = {key: self.account(key) for key in (self._keys if keys is None else keys)}
         return {key: held for key, held in found.items() if held is not None}
 
     def airdrop(self, key: str, lamports: int) -> None:
-        """Give lamports to an account; a new one belongs to the system program."""
+        """Add lamports to an account. A new account belongs to the system program."""
         held = self.account(key) or Held(SYSTEM_PROGRAM, b"", 0)
         self.put(key, held._replace(lamports=held.lamports + lamports))
 
@@ -163,11 +165,11 @@ class Bank:
         return str(self._svm.latest_blockhash())
 
     def next_block(self) -> None:
-        """Go on to a block with another blockhash; transactions that name the last one no longer land."""
+        """Begin a block with a new blockhash. Transactions with the former blockhash no longer land."""
         self._svm.expire_blockhash()
 
     def execute(self, raw: bytes) -> Executed:
-        """Execute a signed transaction. Raise BadInputError for bytes that are none."""
+        """Execute a signed transaction. Raises BadInputError for bytes that are no transaction."""
         try:
             transaction = VersionedTransaction.from_bytes(raw)
         except ValueError as error:
@@ -186,7 +188,7 @@ class Bank:
 
 
 def _elf(program: _Program, folder: Path) -> bytes:
-    """Return the bytes of a program. Raise BadInputError where there are none, or more than an account holds."""
+    """Return the bytes of a program. Raises BadInputError if there are none, or more than an account holds."""
     if program.file is not None:
         raw = (folder / program.file).read_bytes()
         if program.file.endswith(".xz"):
@@ -205,10 +207,13 @@ _OPENING: Final = Lock()
 
 
 def shared_bank(path: Path) -> Bank:
-    """Return the bank in a file, the same one for everybody in this process. Takes a second or more at first.
+    """Return the bank in a file, the same for all callers in this process. The first call takes a second or more.
 
-    What was executed is in memory alone: a process begins with the bank as the file has it.
+    Executions change only memory: each process begins with the bank as it is in the file.
+    Raises ConfigError for a missing file and BadInputError for a file that is no bank.
     """
+    if not path.is_file():
+        raise ConfigError("BANK_FILE", str(path), "a file that exists")
     with _OPENING:
         bank = _SHARED.get(path.resolve())
         if bank is None:

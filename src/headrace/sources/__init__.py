@@ -31,11 +31,11 @@ class Ending(NamedTuple):
 class Source(Protocol):
     """Delivers updates until it ends.
 
-    Order: the updates of a feed come in the order in which the upstream sent them. Delivery: each arrival is put on the
-    outlet exactly once. If the upstream repeats an update, so does the source; the pipeline drops repeats. Slots in
-    which the source may have missed something become a GapUpdate on the same outlet: first `open`, then, after the
-    backfilled updates, its end. Bad input is counted and skipped, and never ends a source. Cancellation ends it at once
-    and cleanly.
+    Order: the updates of a feed come in the order in which the upstream sent them.
+    Delivery: each arrival is put on the outlet exactly once. If the upstream repeats an update, so does the source; the
+    pipeline drops repeats. Slots in which the source may have missed something become a GapUpdate on the same outlet:
+    first `open`, then, after the backfilled updates, its end. Bad input is counted and skipped, and never ends a
+    source. Cancellation ends it at once and cleanly.
     """
 
     name: str

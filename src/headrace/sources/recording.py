@@ -186,7 +186,7 @@ class Recorder:
         return file
 
     def _take_up(self) -> BinaryIO:
-        """Cut off a half-written block, left by a crash. A longer rest is damage with good data after it: refuse."""
+        """Cut off a half-written block, left by a crash. A longer remainder is damage before good data: refused."""
         with self.part.open("rb") as file:
             self._header = read_header(file)
             tail = tail_of(file)
@@ -212,7 +212,7 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class Recording:
-    """A `Source` that replays a file, with the same updates each time.
+    """A `Source` that replays a file; each replay has the same updates.
 
     `speed` 1 is the pace of the receive times, N is N times as fast; None is as fast as the outlet takes updates. With
     `loop` the replay starts again each time, with a RewindUpdate between the laps. Damaged blocks are skipped and

@@ -40,6 +40,11 @@ class Venue(Protocol):
 
 
 VENUES: Final[Register[Venue]] = Register(
-    "venues", {"meteora": "headrace.venues.mock:MockMeteora", "raydium": "headrace.venues.mock:MockRaydium"}
+    "venues",
+    {
+        "meteora": "headrace.venues.mock:MockMeteora",
+        "pools": "headrace.venues.pools:PoolVenue",
+        "raydium": "headrace.venues.mock:MockRaydium",
+    },
 )
 """All venues. `[orders] venues` names those in use."""

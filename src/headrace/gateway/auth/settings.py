@@ -10,7 +10,7 @@ from headrace.model.errors import ConfigError
 from headrace.protocol.credential_state import Terms
 
 SECRET_LENGTH_MIN: Final = 32
-"""Least bytes of a secret: the length of HS256's hash (RFC 7518 §3.2)."""
+"""Fewest bytes of a secret: the length of HS256's hash (RFC 7518 §3.2)."""
 
 PUBLIC_KEYS: Final = ("rs256", "es256")
 

@@ -123,12 +123,13 @@ ANY_ROOM: Final = Room()
 class Store(Protocol):
     """Store of orders.
 
-    Atomicity: every method is one transaction. Several may share a commit. Durability: once a method returns, its
-    change is on disk. Delivery: sinks get an event after its commit, never before. They get every event committed by
-    this process, and those of other processes soon after; `events` fills a gap in `seq`. Time: leases and pauses are
-    measured by one clock for all processes (the database's, or the machine's). Fencing: a `Change` is applied only
-    under the epoch of the newest claim. Steps: only those that the machine allows; each method has its pure function in
-    `orders.verbs`.
+    Atomicity: every method is one transaction. Several may share a commit.
+    Durability: once a method returns, its change is on disk.
+    Delivery: sinks get an event after its commit, never before. They get every event committed by this process, and
+    those of other processes soon after; `events` fills a gap in `seq`.
+    Time: leases and pauses are measured by one clock for all processes (the database's, or the machine's).
+    Fencing: a `Change` is applied only under the epoch of the newest claim.
+    Steps: only those that the machine allows; each method has its pure function in `orders.verbs`.
 
     Each method raises TransientError if the store is unavailable: then the change may or may not have been made. Orders
     that can't be read are in `unreadable`: methods that return many orders leave them out, and methods that name such
@@ -147,11 +148,14 @@ class Store(Protocol):
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. A known key returns the
-        order that was made under it, however long ago; from then on the other keys name that order, too.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the first
+        steps of the worker that claims the order, are taken as well; no step is taken for an order that is not claimed.
+        A known key returns the order that was made under it, however long ago; from then on the other keys name that
+        order, too.
 
         Raises OrderRefused 422 if a key is known with another `fingerprint`. If no key is known, raises `refusal` if
         given (an order that can't be taken now may have been taken when first requested). For an order that awaits its
