@@ -75,8 +75,8 @@ class RustCore:
                 update.pubkey,
                 event_id,
                 update.lamports,
-                update.slot,
-                b"null" if update.signature is None else json_text(update.signature),
+                origin.slot,
+                b"null" if origin.signature is None else json_text(origin.signature),
                 self._rest(origin, whole=True),
             )
         except _NOT_NATIVE:
@@ -94,7 +94,7 @@ class RustCore:
             err = None if update.err is None else json_text(update.err)
             rest = self._rest(origin, whole=False)
             try:
-                read = self._core.transaction(update.logs, update.slot, update.signature, err, rest, truncated)
+                read = self._core.transaction(update.logs, origin.slot, origin.signature, err, rest, truncated)
             except _NOT_NATIVE:
                 read = None
         if read is None:
