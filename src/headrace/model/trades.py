@@ -14,7 +14,7 @@ TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 
 
 def token_id_of(mint: str) -> str:
-    """Return `uuid5(NAMESPACE_URL, mint)`, which any language computes alike."""
+    """Return the id of a coin in application messages: `uuid5(NAMESPACE_URL, mint)`, which any language can compute."""
     return str(uuid.uuid5(TOKEN_ID_NAMESPACE, mint))
 
 
