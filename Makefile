@@ -7,7 +7,7 @@ FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace need
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long coverage packages attack fuzz chaos bench check format docs messages lock upgrade clean
+.PHONY: help demo fast test test-cores test-long coverage packages attack fuzz chaos bench check format docs messages lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -39,6 +39,14 @@ test-long: $(VENV)/.dev ## the long forms of tests, and all examples of Hypothes
 
 coverage: $(VENV)/.dev ## all tests but the long ones, and the lines of Headrace that none of them reaches
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
+
+fast: $(VENV)/.demo ## build the core in Rust and install it beside Headrace; needs cargo
+	@command -v cargo >/dev/null || { echo "There is no cargo on PATH: https://rustup.rs" >&2; exit 1; }
+	cargo build --release --locked --manifest-path native/Cargo.toml
+	$(BIN)/python tools/install_core.py native/target/release
+
+test-cores: $(VENV)/.dev ## what each installed core must give
+	$(BIN)/python -m pytest -m 'long or not long' tests/contracts/test_cores.py tests/ingest/test_golden.py
 
 packages: $(VENV)/.dev ## build the wheel and the npm package into dist/
 	@mkdir -p dist

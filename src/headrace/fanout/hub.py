@@ -124,10 +124,11 @@ class Hub:
             await clock.sleep(self._rest_s(now_s, more=more))
 
     def _rest_s(self, now_s: float, *, more: bool) -> float:
-        """Return how long what comes may be joined: until the oldest message that waits is one tick old.
+        """Return the pause in seconds before the next write: until the oldest waiting message is one tick old.
 
-        A hub that is busy does not rest: what came while it wrote is joined, and everything else on the loop has its
-        turns while it writes. Between the pieces of a burst (`more`) clients have a tick to take a piece.
+        Messages that come during the pause share the write. A busy hub does not pause: messages that came during a
+        write share the next one, and other tasks on the loop run during the write. With `more` of a burst to send, the
+        pause is one tick, so that clients can take the part just written.
         """
         tick_s = self._limits().tick_ms / 1000
         if more or not self._dirty:

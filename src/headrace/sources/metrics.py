@@ -45,6 +45,24 @@ class SourceMetrics:
             "source_transactions_waiting", "Transactions that landed and are not fetched yet", ("source",)
         )
 
+        self._first = metrics.counter("source_first", "Blocks that an endpoint finished first", ("source",))
+        self._missed = metrics.counter(
+            "source_missed", "Blocks that an endpoint never finished although another did", ("source",)
+        )
+        self._behind = metrics.gauge(
+            "source_behind_seconds", "How far an endpoint's newest block was behind the first endpoint's", ("source",)
+        )
+
+    def placed(self, source: str, behind_s: float) -> None:
+        """Count a block that an endpoint finished first, or show how far it was behind."""
+        self._behind.labels(source).set(behind_s)
+        if not behind_s:
+            self._first.labels(source).inc()
+
+    def missed(self, source: str) -> None:
+        """Count a block that an endpoint never finished."""
+        self._missed.labels(source).inc()
+
     def transaction_calls(self, source: str, outcome: str, count: int) -> None:
         """Count getTransaction calls for `transactions:` feeds."""
         self._calls.labels(source, outcome).inc(count)

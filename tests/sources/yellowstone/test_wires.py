@@ -63,7 +63,10 @@ async def test_stalled_proxy_is_given_up_and_nothing_is_lost(receiver: str) -> N
         made.proxy.stalled = True
         landed = made.node.emit_transaction([PROGRAM])
         made.advance()
-        await made.until(lambda: not made.connections[0].connected or made.connections[0].parting is not None)
+        reasons = ("silent", "head_stands")
+        await made.until(
+            lambda: any(made.count("source_reconnects_total", source="yellowstone-0", reason=each) for each in reasons)
+        )
         made.proxy.stalled = False
         await made.until(lambda: landed.signature in made.signatures(), flowing=True)
         assert made.gaps(LOGS) == []

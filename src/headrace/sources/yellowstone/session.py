@@ -15,6 +15,7 @@ from headrace.sources.progress import Watch
 from headrace.sources.subscriptions import ChainSubscription
 from headrace.sources.yellowstone.endings import WireEnd, parting_of
 from headrace.sources.yellowstone.filters import Filters
+from headrace.sources.yellowstone.race import Race
 from headrace.sources.yellowstone.replay import Resume
 from headrace.sources.yellowstone.requests import PING, Requests
 from headrace.sources.yellowstone.settings import YellowstoneSettings
@@ -44,12 +45,14 @@ class YellowstoneSession:
         stream: MergedStream,
         url: str,
         resume: Resume,
+        race: Race,
         *,
         open_wire: OpenWire,
         filters: Filters,
         settings: YellowstoneSettings,
     ) -> None:
         self.connection, self._stream, self._url, self._resume = connection, stream, url, resume
+        self._race = race
         self._open_wire, self.filters, self._settings = open_wire, filters, settings
         self._clock = stream.clock
         self._requests = Requests(settings.commitment)
@@ -87,6 +90,7 @@ class YellowstoneSession:
             connection.connected = False
             self._export()
             await wire.close()
+            self._race.leave(connection.name)
             self._note_end()
         return connection.parting or Parting("closed")
 
@@ -152,8 +156,22 @@ class YellowstoneSession:
                 self._bad[heard.reason] += 1
             for arrival in self._resume.take(heard, self.connection.wanted):
                 await self._stream.take(self.connection, arrival, received_ns)
-            if isinstance(heard, BlockMeta) and not self._began_replay:
-                self._begin_replay()
+            if isinstance(heard, BlockMeta):
+                self._finish_block(heard)
+
+    def _finish_block(self, block: BlockMeta) -> None:
+        """Compare the endpoint with the others; in a replay, see where that begins."""
+        name = self.connection.name
+        if not self._began_replay:
+            self._begin_replay()
+        if self._resume.replaying:
+            return
+        self._race.enter(name)
+        place = self._race.finished(name, block.slot, self._clock.monotonic())
+        if place is not None:
+            self._stream.metrics.placed(name, place.behind_s)
+            for missing in place.missed:
+                self._stream.metrics.missed(missing)
 
     def _begin_replay(self) -> None:
         """Begin the covers at the slot from which on the replay is whole, once that is known."""
