@@ -90,7 +90,7 @@ class Layout:
         return Hooks(
             short=short,
             longer=longer,
-            count_short=self._count_short,
+            count_short=self.count_short,
             count_variant=self._count_variant,
             count_invalid=self._count_invalid,
             count_unreadable=self._count_unreadable,
@@ -110,7 +110,8 @@ class Layout:
         self.unknown_variants += variants
         self.invalid_values += invalid
 
-    def _count_short(self, length: int) -> None:
+    def count_short(self, length: int) -> None:
+        """Count data of this length that lack trailing fields, unless the layout may end there."""
         if length not in self.complete_at:
             self.short_reads += 1
 
@@ -139,7 +140,7 @@ class Layout:
         self.invalid_values += read.invalid
         self.unreadable_parts += read.stopped == "untold"
         if read.stopped in ("cut", "inside"):
-            self._count_short(len(data))
+            self.count_short(len(data))
         if read.stopped == "cut":
             if read.whole not in self._prefixes:
                 self._prefixes[read.whole] = self._compiled(read.whole)

@@ -44,16 +44,8 @@ class FoundPart(NamedTuple):
     def decode(self) -> DecodedPart:
         """Decode the fields, and count."""
         fields, leftover = self.layout.decode(self.data, self.start)
-        self.count_in(leftover)
+        self.table.count(leftover)
         return DecodedPart(self.program.name, self.layout.name, fields, leftover, self.layout)
-
-    def count_in(self, leftover: int) -> None:
-        """Count the part as decoded, with `leftover` bytes after its layout's end."""
-        counts = self.table.counts
-        counts.decoded += 1
-        if leftover:
-            counts.longer += 1
-            counts.leftover_bytes += leftover
 
 
 class InstructionNames(NamedTuple):
@@ -156,6 +148,13 @@ class LayoutTable:
                 return layout, 0, ()
         return None
 
+    def count(self, leftover: int) -> None:
+        """Count a part as decoded, with so many bytes after its layout's end."""
+        self.counts.decoded += 1
+        if leftover:
+            self.counts.longer += 1
+            self.counts.leftover_bytes += leftover
+
     def snapshot(self) -> Counts:
         short = sum(layout.short_reads for layout in self.all)
         variants = sum(layout.unknown_variants for layout in self.all)
@@ -247,7 +246,7 @@ class Program:
         layout = found.layout
         fields, leftover = layout.decode(data, found.start)
         leftover = beyond_zeros(data, leftover)
-        found.count_in(leftover)
+        found.table.count(leftover)
         return DecodedAccount(
             program=self.name, program_id=self.program_id, name=layout.name, data=fields, leftover=leftover
         )

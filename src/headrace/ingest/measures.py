@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headrace.decoders.registry import Programs
@@ -26,14 +26,14 @@ class Measures(Collector):
     backfilled.
     """
 
-    def __init__(self, programs: Programs, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, programs: Programs, core: str, clock: Clock, metrics: Metrics) -> None:
         self.received: Counter[str] = Counter()
         self.published: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.unread: Counter[tuple[str, str, str]] = Counter()
         self.gaps: Counter[tuple[str, str]] = Counter()
-        self._programs, self._clock = programs, clock
+        self._programs, self._core, self._clock = programs, core, clock
         self._stages = metrics.histogram(
             "ingest_stage_seconds", "time per update and stage (sampled)", ("stage",), STAGE_BUCKETS_S
         )
@@ -86,6 +86,9 @@ class Measures(Collector):
         for (source, state), count in list(self.gaps.items()):
             gaps.add_metric([source, state], count)
         yield gaps
+        core = GaugeMetricFamily("headrace_ingest_core", "The core that decodes", labels=["core"])
+        core.add_metric([self._core], 1)
+        yield core
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:
