@@ -28,6 +28,7 @@ from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
+from headrace.cores import AUTO, CORES, installed, open_core
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import BATCH_MAX, Pipeline
@@ -115,10 +116,11 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
     )
 
 
-async def measure(frames: Sequence[bytes | AnyUpdate]) -> dict[str, Any]:
-    """Measure one pass over the frames, or over parsed updates, in the pipeline's own batches."""
-    clock = SystemClock()
-    flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
+async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict[str, Any]:
+    """Measure one pass over the frames, or over updates already read, in the pipeline's own batches."""
+    clock, programs = SystemClock(), Programs.load()
+    reader = open_core(core, programs)
+    flow = Pipeline(programs, clock, Metrics(), market=Stats(MarketSettings()), core=reader)
     bus = MemoryBus(BusSettings(), clock, "bench")
     cache = MemoryCache(CacheSettings(), Metrics())
     feed = CacheFeed(bus, cache, await cache.claim(), clock, Metrics())
@@ -159,8 +161,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for nth in range(args.runs):
         progress(f"run {nth + 1} of {args.runs}")
         for kind, batch in frames.items():
-            runs[kind].append(asyncio.run(measure(batch)))
-    machine = f"Python {platform.python_version()}, {platform.machine()}"
+            runs[kind].append(asyncio.run(measure(batch, args.core)))
+    core = installed()[-1] if args.core == AUTO else args.core
+    machine = f"Python {platform.python_version()}, {platform.machine()}, core {core}"
     report: dict[str, Any] = {"bench": "pipeline", "at": at, "machine": machine, "count": args.count, "runs": args.runs}
     for kind, results in runs.items():
         report[kind] = {
@@ -201,6 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
+    parser.add_argument(
+        "--core", choices=(AUTO, *CORES), default=AUTO, help="the core that decodes (default %(default)s)"
+    )
     return run_and_report(parser, argv, run, table)
 
 

@@ -36,12 +36,14 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=1024),
         Setting(
-            "bytes of all messages kept; beyond, the least recently used topic loses its own",
+            "most bytes of all messages kept; beyond it the least recently used topic loses its own",
             env=("BUS_HISTORY_BYTES",),
         ),
     ] = 512 * 1024 * 1024
     topics_max: Annotated[
-        int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
+        int,
+        msgspec.Meta(ge=1),
+        Setting("most topics kept; beyond it the least recently used is forgotten", env=("BUS_TOPICS_MAX",)),
     ] = 50_000
 
 
@@ -136,7 +138,7 @@ class Bus(Protocol):
     or started a new epoch, the handle publishes on the topic that now has the name.
     Lanes: a topic belongs to one lane, and a lane has one writer. A writer is refused once its lane was claimed with a
     greater token, in whichever process.
-    Order: a writer's batches are appended in the order in which they were first published, and a batch's messages in
+    Order: a writer's batches are appended in the order in which they are first answered, and a batch's messages in
     its own order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
     `incomplete` before the message after them. The order between two lanes is not defined.
     Atomicity: a batch is appended as a whole. A batch belongs to one lane.

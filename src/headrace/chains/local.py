@@ -29,18 +29,18 @@ from headrace.solana.bank import Bank, Executed, Held, shared_bank
 
 GENESIS_MS: Final = 1_600_000_000_000
 SIZE_MAX: Final = 1232
-"""Bytes of one transaction, as nodes take them."""
+"""Most bytes of a transaction, as on real nodes."""
 LANDED_MAX: Final = 100_000
 LAMPORTS_PER_SIGNATURE: Final = 5_000
 LAMPORTS_PER_SOL: Final = 1_000_000_000
 
 _KEYPAIR: Final = Keypair.from_seed(hashlib.sha256(b"headrace local chain").digest())
 WALLET: Final = str(_KEYPAIR.pubkey())
-"""Wallet of everybody's local chain: its key can be computed by anybody."""
+"""Wallet of every local chain. Anyone can compute its key."""
 
 
 class BankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[bank]`. The wallet has a key that everybody can compute: nothing of value may ever be sent there."""
+    """`[bank]`. Anyone can compute the key of the wallet: nothing of value may ever be sent to it."""
 
     file: Annotated[
         str | None,
@@ -65,18 +65,21 @@ class _Landed(NamedTuple):
 
 
 _LANDED: Final[WeakKeyDictionary[Bank, dict[str, _Landed]]] = WeakKeyDictionary()
-"""Signature → transaction, by bank: the chain is one for all of a process that open it."""
+"""Bank → signature → transaction. All local chains of a process on one bank are the same chain."""
 
 
 class LocalChain:
-    """Blocks come with wall time. A transaction is executed when its bytes arrive, and is final some blocks later."""
+    """Chain on a bank. Blocks follow wall time.
+
+    A transaction is executed when it arrives, and final some blocks later.
+    """
 
     Settings: ClassVar = BankSettings
     SECTION: ClassVar = "bank"
 
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
-        """Return the chain. Raise ConfigError without a bank file, BadInputError for one that is no bank."""
+        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is no bank."""
         if settings.file is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the local chain is chosen")
         return cls(settings, await asyncio.to_thread(shared_bank, Path(settings.file)), context.clock)
@@ -111,7 +114,7 @@ class LocalChain:
         return Signed(signature, raw, blockhash.last_valid_height)
 
     async def send(self, signed: Signed) -> None:
-        """Execute the bytes, unless they were executed before or come too late."""
+        """Execute the bytes, unless they were executed before or their blockhash has expired."""
         height = self._height()
         if signed.signature in self._landed or height > signed.last_valid_height:
             return
@@ -148,13 +151,16 @@ class LocalChain:
         """Do nothing: the chain is in this process."""
 
     async def close(self) -> None:
-        """Do nothing: others of this process may have the same bank."""
+        """Do nothing: other parts of this process may use the bank."""
 
     def _height(self) -> int:
         return (self._clock.wall_ns() // 1_000_000 - GENESIS_MS) // self._settings.block_ms
 
     def _brought(self, before: dict[str, Held], after: dict[str, Held]) -> int:
-        """Return what the wallet got: the greatest gain of one of its token accounts, else in lamports but for fees."""
+        """Return the wallet's gain: the largest gain of its coin accounts.
+
+        Without one, its gain in lamports before the fee.
+        """
         tokens = [
             _amount(held, self.owner) - _amount(before.get(key, Held("", b"", 0)), self.owner)
             for key, held in after.items()
@@ -169,7 +175,7 @@ _SLIPPAGE: Final = {swap.program: swap.slippage for swap in SWAPS.values()}
 
 
 def _amount(held: Held, owner: str) -> int:
-    """Return what an account holds of a token; 0 for one that is no token account of this owner."""
+    """Return an account's balance of its SPL coin; 0 if it is no coin account of this owner."""
     if len(held.data) < 165 or held.data[32:64] != bytes(Pubkey.from_string(owner)):
         return 0
     amount: int = struct.unpack_from("<Q", held.data, 64)[0]

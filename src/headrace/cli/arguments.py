@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,10 +86,15 @@ def _did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def _core() -> str:
+    """Return the name of the default core, without importing the package `cores`."""
+    return "python" if find_spec("headrace_native") is None else "rust"
+
+
 def parser() -> Parser:
     """Return the parser of all commands with their options; `docs/reference/cli.md` is generated from it."""
     parser = Parser(prog="headrace", description="Solana streams for your users, in one service.")
-    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
+    parser.add_argument("--version", action="version", version=f"headrace {__version__} (core: {_core()})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     serve = _command(commands, "serve", "commands:serve", "stream from Solana to clients, and take their orders")

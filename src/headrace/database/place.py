@@ -13,7 +13,7 @@ class Place(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """Return the file that the process writes. None for a server, and for a database in memory."""
+        """The file that the process writes. None for a server, and for a database in memory."""
         return self.where if self.kind == "sqlite" and self.where != MEMORY else None
 
 

@@ -11,7 +11,7 @@ Framing: TypeAlias = Callable[[Sequence[bytes]], bytes]
 """Takes whole JSON texts in order, at least one, and returns the bytes to write."""
 
 COMPRESSED_FROM: Final = 128
-"""Least bytes of a payload that is compressed; for shorter payloads compression would save nothing."""
+"""Fewest bytes of a payload that is compressed; for shorter payloads compression would save nothing."""
 
 _TEXT: Final = 0x1
 _LEVEL: Final = 1

@@ -187,7 +187,7 @@ class Group:
 
     @property
     def oldest_s(self) -> float:
-        """Return when the oldest message that is to be sent came, on the monotonic clock."""
+        """Return when the oldest message still to be sent arrived, by the monotonic clock."""
         return self.pending[0].message.at_s
 
     def put(self, item: Item) -> bool:

@@ -1,4 +1,4 @@
-"""An order's topic belongs to the order's owner. The store is asked who that is; only the command itself waits."""
+"""An order's topic belongs to the order's owner. The store is asked for the owner; only the command itself waits."""
 
 from collections.abc import Callable
 from functools import partial

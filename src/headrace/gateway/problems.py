@@ -38,7 +38,7 @@ class Refused(Exception):  # noqa: N818  (an answer)
 
 
 class Answer(NamedTuple):
-    """Answer to a request: status, body, headers beside those of the body, and the body's content type."""
+    """Answer to a request: status, body, headers other than the body's, and the body's content type."""
 
     status: int
     body: bytes
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 def answer_to(error: Refused | OrderRefused) -> Answer:
     """Return the answer to a refused request.
 
-    Those to orders have members beside RFC 9457's, which are a promise to clients.
+    The answer to a refused order has members beyond RFC 9457's. They are part of the API, too.
     """
     if isinstance(error, Refused):
         return Answer(error.status, problem(error.status, error.detail, **error.more), error.headers)

@@ -83,6 +83,11 @@ class SessionContext:
 class StreamEndpoint(Client):
     """One client of the wire protocol, from `welcome` to close: the endpoint of a WebSocket at `/ws`."""
 
+    __slots__ = (
+        "_address", "_authenticated_session", "_claimed", "_connection", "_context", "_keeper", "_owner_checks",
+        "_session", "_user_id", "_user_topic", "_wanted", "frame_bytes_max",
+    )  # fmt: skip
+
     def __init__(self, context: SessionContext, connection: Connection, opening: Opening) -> None:
         self._context, self._keeper, self._connection = context, context.keeper, connection
         limits = context.keeper.settings.limits()

@@ -1,4 +1,4 @@
-"""Makes messages of facts: what each topic gets, and the records that settle or take back what it got. Pure."""
+"""Makes messages from facts: what each topic gets, and the records that later promote or retract it. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -39,7 +39,7 @@ MARKET_TOPIC: Final = "market-data"
 SLOTS_TOPIC: Final = "slots"
 PROGRAMS_MAX: Final = 4_096
 
-# Tuples are made once; a union of classes is made anew each time that it is written.
+# Tuples, made once: a union of classes would be built each time its expression runs.
 _OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen)
 _WITH_ORIGIN: Final = (EventSeen, TransactionSeen)
 
@@ -59,11 +59,12 @@ class ProgramTopics(NamedTuple):
 
 
 class MessageBuilder:
-    """Makes the messages of news, in their order; an event's frame is made once for all topics that get it.
+    """Makes the messages of facts, in their order; an event's frame is made once for all topics that get it.
 
     Each topic that had events of a slot gets one `promote` when the slot is confirmed, or one `retract` when it dies.
-    While a signature with events on the topic is unproven the promote waits; events of one that is not in the block are
-    retracted by themselves; one of which nobody says anything leaves the topic without a promote of this slot.
+    The promote waits while a signature with events on the topic is unproven. Events of a signature that is not in the
+    block are retracted individually. If no node can prove or disprove a signature, the topic gets no promote for this
+    slot.
     """
 
     def __init__(self, programs: Programs, forks: Forks, feeds: FeedTopics) -> None:
@@ -79,17 +80,17 @@ class MessageBuilder:
         return self._sent.is_unproven(slot, signature)
 
     def of(self, news: Iterable[News]) -> list[Publication]:
-        """Return the messages of what followed from one update."""
+        """Return the messages for the facts of one update."""
         transaction: _TransactionMessages | None = None
         publications: list[Publication] = []
         for each in news:
-            if isinstance(each, _OF_TRANSACTION):
+            if type(each) is AccountChanged:
+                publications.append(self._account(each))
+            elif isinstance(each, _OF_TRANSACTION):
                 if transaction is None:
                     origin = each.origin if isinstance(each, _WITH_ORIGIN) else each.seen.origin
                     transaction = _TransactionMessages(self, origin, publications)
                 transaction.add(each)
-            elif isinstance(each, AccountChanged):
-                publications.append(self._account(each))
             elif isinstance(each, SlotChanged):
                 body = slot_body(each.slot, each.status, each.parent, each.source)
                 publications.append(Publication.on(SLOTS_TOPIC, "event", body))
@@ -104,7 +105,7 @@ class MessageBuilder:
         return publications
 
     def derived(self, derived: Iterable[Derived]) -> list[Publication]:
-        """Return the messages that follow from many trades: events of the newest one's slot, which share its fate."""
+        """Return the messages that follow from many trades: events of the newest trade's slot, retracted if it dies."""
         publications: list[Publication] = []
         for each in derived:
             place = each.place
@@ -131,14 +132,17 @@ class MessageBuilder:
         return Publication(topics, "event", fact.body, label)
 
     def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[TopicHandle]) -> None:
-        """Remember what a later decision or gap must know of these messages."""
+        """Remember these messages for later decisions and gaps."""
         if origin.commitment == "processed":
             self._sent.add(origin.slot, sent, origin.signature or "" if origin.unproven else "")
         for topic in singles:
             self._feeds.note(origin.feed, topic.name)
 
     def single(self, name: str) -> TopicHandle:
-        """Return the topic of one mint or account; the one that was first used of too many is made anew."""
+        """Return the topic of one mint or account.
+
+        If there are too many, the one used first is dropped and made again later.
+        """
         topic = self._singles.get(name)
         if topic is None:
             if len(self._singles) >= SINGLES_MAX:
@@ -151,7 +155,7 @@ class MessageBuilder:
         return self._shared[name]
 
     def _settle(self, decision: Decision) -> list[Publication]:
-        """Return the records that a decision calls for, a topic's in the order of its first message."""
+        """Return the records that a decision requires; a topic's records are in the order of its first message."""
         slot = decision.slot
         if slot not in self._sent:
             self._owed.pop(slot, None)
@@ -173,7 +177,7 @@ class MessageBuilder:
         return records
 
     def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
-        """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
+        """Return the promotes of topics on which no event waits for proof; keep other topics while a proof may come."""
         body, label = promote_body(slot, "confirmed"), Promotion(slot)
         promoted = [Publication.on(topic, "promote", body, label) for topic in owed if topic not in waiting]
         left = {topic: None for topic in owed if topic in waiting}
@@ -184,7 +188,7 @@ class MessageBuilder:
         return promoted
 
     def name_of(self, program_id: str) -> tuple[str, bool]:
-        """Return a program's name, or its id, and whether there is an IDL."""
+        """Return a program's name, or its id, and whether it has an IDL."""
         program = self.programs.by_id.get(program_id)
         return (program_id, False) if program is None else (program.name, True)
 
@@ -201,7 +205,7 @@ class MessageBuilder:
 
 
 class _TransactionMessages:
-    """The messages of one transaction; `sent` says which event each is of, `singles` are topics of single mints."""
+    """The messages of one transaction. `sent` has the event of each message; `singles` are topics of single mints."""
 
     __slots__ = ("_builder", "_publications", "origin", "sent", "singles")
 

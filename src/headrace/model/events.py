@@ -45,12 +45,12 @@ class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def accounts(self) -> dict[str, str]:
-        """Return account name → key; keys beyond the IDL's names are called `remaining_<n>`."""
+        """Account name → key; keys beyond the IDL's names are called `remaining_<n>`."""
         extra = [f"remaining_{n}" for n in range(len(self.keys) - len(self.names))]
         return dict(zip((*self.names, *extra), self.keys, strict=False))
 
 
-class EventBody(NamedTuple):
+class EventBody(msgspec.Struct, frozen=True, gc=False):
     """Body of an event's message, and three byte positions in it.
 
     `data` is where the message's data begin, `fields` where the event's fields begin in these data, and `end` where the
@@ -157,7 +157,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def topic(self) -> str:
-        """Return the name of the first topic."""
+        """The name of the first topic."""
         return self.topics[0].name
 
 
@@ -187,15 +187,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def topic(self) -> str:
-        """Return the name of the topic."""
+        """The name of the topic."""
         return self.within.topic
 
     @property
     def epoch(self) -> str:
-        """Return the epoch in which `offset` counts."""
+        """The epoch in which `offset` counts."""
         return self.within.epoch
 
     @property
     def position(self) -> Position:
-        """Return the place in the topic's log."""
+        """The place in the topic's log."""
         return Position(self.within.epoch, self.offset)

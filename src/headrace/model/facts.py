@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Return whether no decision will take the facts back."""
+        """Whether the facts came as confirmed or finalized, so that no decision takes them back."""
         return self.commitment != "processed"
 
 
@@ -130,7 +130,7 @@ class SlotChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(NamedTuple):
-    """A stretch of slots, both ends included, in which something may be missing."""
+    """Range of slots, both ends included, in which an update may be missing."""
 
     gap_id: str
     from_slot: int

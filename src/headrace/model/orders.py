@@ -208,7 +208,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def awaits_trigger(self) -> bool:
-        """Return whether the market must reach a rate before the order may be executed."""
+        """Whether the market must reach a rate before the order may be executed."""
         if self.outcome.triggered:
             return False
         return self.request.trigger is not None or self.request.watch is not msgspec.UNSET
@@ -251,7 +251,7 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rests(self) -> bool:
-        """Return whether the order waits for its trigger from this event on."""
+        """Whether the order waits for its trigger from this event on."""
         if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
             return False
         return _resting.decode(self.data).resting

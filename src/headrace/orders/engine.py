@@ -4,9 +4,9 @@ The claim is the worker's part. Publishing follows from the events that the stor
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from headrace.model.orders import (
     OrderStatus,
     Quote,
 )
-from headrace.model.transactions import Signed, memo
+from headrace.model.transactions import memo
 from headrace.orders.asking import ask_all, look_at_chain
 from headrace.orders.decisions import best, judge, least_out
 from headrace.orders.settings import ExecutionSettings
@@ -43,12 +43,40 @@ NO_BLOCKHASH: Final = "chain_unavailable"
 
 @dataclass
 class Held:
-    """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment."""
+    """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment.
+
+    `unsent`: this worker has just journaled the bytes of `attempt` and never sent them. `ahead`: the preparation of a
+    new order.
+    """
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
+    unsent: bool = False
+    ahead: "Ahead | None" = None
+
+
+class Prepared(NamedTuple):
+    """Steps that lead a new order to its signed bytes, and these. Nothing is stored or sent."""
+
+    quoted: Change
+    journaled: Change
+    attempt: Attempt
+
+
+class Ahead:
+    """Preparation of an order that is not stored yet. `prepared` None: not done yet, or not possible now."""
+
+    def __init__(self) -> None:
+        self.prepared: Prepared | None = None
+        self.over = asyncio.Event()
+        self.cancel: Callable[[], object] = lambda: None
+
+    async def result(self) -> Prepared | None:
+        """Wait for the end; return what was prepared. None: ask for all anew."""
+        await self.over.wait()
+        return self.prepared
 
 
 class Engine:
@@ -66,23 +94,43 @@ class Engine:
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
-            return await self._confirm(held, order, attempt)  # send only the signed bytes: they may have landed
+            sent = await self._send(attempt) if held.unsent else None
+            return await self._confirm(held, order, attempt, sent)  # send only the signed bytes: they may have landed
         if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
             return await self._end(order, EventKind.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._store.apply_later(order, Change(kind=EventKind.RESTARTED))
         if self._is_late(order):
             return await self._end(order, EventKind.EXPIRED, "expired")
+        prepared = None if held.ahead is None else await held.ahead.result()
         try:
-            order, quote = await self._route(order)
-            signed = await self._build(order, quote)
+            if prepared is None:
+                quoted, quote = await self._route(order)
+                order = self._store.apply_later(order, quoted)
+                journaled, attempt = await self._build(order, quote)
+            else:
+                order = self._store.apply_later(order, prepared.quoted)
+                journaled, attempt = prepared.journaled, prepared.attempt
         except TransientError as error:
             return await self._try_again(order, str(error))
-        order, attempt = await self._journal(order, quote, signed)
+        order = await self._store.apply(order, journaled)  # on disk: not one of the bytes leaves before
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
-    async def _route(self, order: Order) -> tuple[Order, Quote]:
-        """Go from ROUTING to BUILDING with the best quote. Raises TransientError if no venue quotes enough."""
+    async def prepare(self, order: Order, ahead: Ahead) -> None:
+        """Get quotes for an order that is not stored yet, and sign the swap of the best one. Sends nothing."""
+        try:
+            if not self._is_late(order):
+                quoted, quote = await self._route(order)
+                assert quoted.outcome is not None
+                built = await self._build(replace(order, outcome=quoted.outcome), quote)
+                ahead.prepared = Prepared(quoted, *built)
+        except TransientError:
+            pass  # the engine tries again, once the order is stored
+        finally:
+            ahead.over.set()
+
+    async def _route(self, order: Order) -> tuple[Change, Quote]:
+        """Return the step to BUILDING, and the best quote. Raises TransientError if no venue quotes enough."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError(NO_QUOTE)
@@ -90,10 +138,10 @@ class Engine:
         if quote.amount_out < max(1, order.request.min_out or 0):
             raise TransientError(TOO_LITTLE)  # the chain would refuse it
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
-        return self._store.apply_later(order, Change(kind=EventKind.QUOTED, outcome=outcome)), quote
+        return Change(kind=EventKind.QUOTED, outcome=outcome), quote
 
-    async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Return the signed swap, with the order's id as its memo. So far the bytes are in memory only.
+    async def _build(self, order: Order, quote: Quote) -> tuple[Change, Attempt]:
+        """Sign the swap, with the order's id as its memo, in memory only. Return the step to SUBMITTED.
 
         Raises TransientError if the venue gives no instructions, or the chain no blockhash.
         """
@@ -107,10 +155,7 @@ class Engine:
             blockhash = await self._chain.blockhash()
         except TransientError as error:
             raise TransientError(NO_BLOCKHASH) from error
-        return self._chain.sign((*swap, memo(order.id)), blockhash)
-
-    async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
-        """Go from BUILDING to SUBMITTED. Returns once the bytes are on disk; no byte is sent before."""
+        signed = self._chain.sign((*swap, memo(order.id)), blockhash)
         attempt = Attempt(
             order_id=order.id,
             number=order.outcome.failed_tries + 1,
@@ -122,8 +167,7 @@ class Engine:
             min_out=least_out(order.request, quote),
         )
         outcome = replace(order.outcome, min_out=attempt.min_out, tx_hash=attempt.signature)
-        change = Change(kind=EventKind.JOURNALED, outcome=outcome, attempt=attempt)
-        return await self._store.apply(order, change), attempt
+        return Change(kind=EventKind.JOURNALED, outcome=outcome, attempt=attempt), attempt
 
     async def _send(self, attempt: Attempt) -> AttemptEvent:
         """Send the journaled bytes. After an error it is unknown whether they arrived."""
@@ -136,7 +180,8 @@ class Engine:
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
         """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. If None, the first send waits until a status shows no landing.
+        `sent`: the result of a send a moment ago. If None, the bytes are sent only after a look at the chain, and not
+        while they are in a block.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)

@@ -68,7 +68,7 @@ def fingerprint(request: OrderRequest) -> str:
 
 
 def _counted(value: Any) -> Any:
-    """Return the part of a value that counts: fields of version 0.1 in their order, then later ones that are given."""
+    """Return the fields of a value that count: those of version 0.1 in their order, then later ones that are set."""
     kind: Any = type(value)
     always, later = _names_of(kind)
     if not always:

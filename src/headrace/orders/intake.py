@@ -68,15 +68,32 @@ class Intake:
         room = Room(self._settings.resting_per_user, self._settings.resting_in_all)
         self.recent.expect(order)
         try:
-            if self._worker is None:
+            if self._worker is None or order.awaits_trigger or refusal is not None:
                 return await self._store.accept(order, keys, fingerprint(request), room, 0, refusal)
             with self._worker.promise() as lease_ms:
-                accepted = await self._store.accept(order, keys, fingerprint(request), room, lease_ms, refusal)
-                if accepted.claimed:
-                    self._worker.begin(accepted.order)
-                return accepted
+                if not lease_ms:
+                    return await self._store.accept(order, keys, fingerprint(request), room)
+                return await self._accept_and_begin(self._worker, order, keys, fingerprint(request), lease_ms)
         except TransientError as error:  # the order may be stored all the same; with a key, a retry is safe
             raise _unavailable() from error
+
+    async def _accept_and_begin(
+        self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
+    ) -> Accepted:
+        """Store an order and claim it for this worker, in one commit with its signed bytes if these are ready."""
+        ahead = await worker.prepare(order)
+        prepared = None if ahead is None else ahead.prepared
+        steps = () if prepared is None else (prepared.quoted, prepared.journaled)
+        claimed = False
+        try:
+            accepted = await self._store.accept(order, keys, known_by, lease_ms=lease_ms, steps=steps)
+            claimed = accepted.claimed
+        finally:
+            if ahead is not None and not claimed:
+                ahead.cancel()
+        if claimed:
+            worker.begin(accepted.order, ahead)
+        return accepted
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
         """Return the current order. Raises OrderRefused 404 if no order of this user (None: of any user) has the id."""

@@ -82,7 +82,7 @@ class Portfolio:
 
     @classmethod
     def of_state(cls, state: str) -> Self | None:
-        """Return the portfolio that was saved as `state`; None if `state` can't be read, or has other rules."""
+        """Return the portfolio that was saved as `state`; None if `state` can't be read, or follows other rules."""
         try:
             read = _states.decode(state)
         except msgspec.DecodeError:

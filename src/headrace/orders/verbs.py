@@ -3,7 +3,7 @@
 A store loads the row, calls the verb, and writes the result. The next status is always the machine's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -55,15 +55,23 @@ class Changed(NamedTuple):
     lease_ms: int | None = None
 
 
-def accept(order: Order, now_ms: int, lease_ms: int) -> Changed:
-    """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger."""
+def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = ()) -> Changed:
+    """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger.
+
+    A claimed order then takes `steps`, the first steps of its worker, in their order.
+    """
     order = replace(order, status=machine.after(None, EventKind.ACCEPTED))
     data = {"resting": True} if order.awaits_trigger else {}
     accepted = event_of(order, EventKind.ACCEPTED, order.created_at_ms, data)
     if lease_ms <= 0 or order.awaits_trigger:
         return Changed(order, (accepted,))
     claimed = claim(order, now_ms, lease_ms)
-    return claimed._replace(events=(accepted, *claimed.events))
+    order, events = claimed.order, [accepted, *claimed.events]
+    for step in steps:
+        changed = take(order, order, step, now_ms)
+        order = changed.order
+        events += changed.events
+    return Changed(order, tuple(events), claimed.lease_ms)
 
 
 def rests_until_ms(order: Order) -> int:

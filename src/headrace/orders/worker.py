@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Claimed, EventKind, LeaseLost, Order, OrderEvent
-from headrace.orders.engine import Engine, Held
+from headrace.model.orders import Claimed, EventKind, LeaseLost, Order, OrderEvent, OrderStatus
+from headrace.orders.engine import Ahead, Engine, Held
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import Rate, Store
 from headrace.runtime.backoff import Backoff
@@ -20,6 +20,9 @@ from headrace.runtime.supervise import Supervisor
 
 AT_EASE_MAX: Final = 16
 """Most orders in hand with which an order is claimed in its acceptance; beyond it, claiming several costs less CPU."""
+
+TURNS_AHEAD: Final = 8
+"""Turns of the event loop that an acceptance waits for quotes and bytes; a network takes more."""
 
 STUCK_S: Final = 8.0
 """Seconds, besides four scans, after which a worker that has made no claim counts as stuck."""
@@ -115,9 +118,33 @@ class Worker:
             self._promised -= 1
             self._wake_for_more()
 
-    def begin(self, order: Order) -> None:
-        """Work on an order that was claimed for this worker."""
-        self._start(Claimed(order=order, attempt=None))
+    async def prepare(self, order: Order) -> Ahead | None:
+        """Begin to prepare an order that is about to be accepted. Return None if the worker is being stopped.
+
+        Returns when the preparation is over, or has taken `TURNS_AHEAD`. A caller that does not `begin` the order
+        cancels the preparation.
+        """
+        if self._tasks is None:
+            return None
+        ahead = Ahead()
+        prepare = partial(self._engine.prepare, order, ahead)
+        try:
+            ahead.cancel = self._tasks.start("order", f"{order.id} ahead", prepare, on_failure=ahead.over.set).cancel
+        except RuntimeError:  # the worker is being stopped
+            return None
+        for _ in range(TURNS_AHEAD):
+            if ahead.over.is_set():
+                break
+            await asyncio.sleep(0)
+        return ahead
+
+    def begin(self, order: Order, ahead: Ahead | None = None) -> None:
+        """Work on an order that was claimed for this worker, and may have taken the steps of `ahead`."""
+        if order.status is OrderStatus.SUBMITTED:
+            assert ahead is not None and ahead.prepared is not None
+            self._start(Claimed(order=order, attempt=ahead.prepared.attempt), unsent=True)
+        else:
+            self._start(Claimed(order=order, attempt=None), ahead=ahead)
 
     async def _claim(self) -> None:
         while True:
@@ -139,9 +166,9 @@ class Worker:
     def _free(self) -> int:
         return self.concurrency - len(self._held) - self._promised
 
-    def _start(self, claimed: Claimed) -> None:
+    def _start(self, claimed: Claimed, *, unsent: bool = False, ahead: Ahead | None = None) -> None:
         order = claimed.order
-        held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested)
+        held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested, unsent=unsent, ahead=ahead)
         self._held[order.id] = held
         self._claimed.labels(order.status.value).inc()
         self._running.set(len(self._held))

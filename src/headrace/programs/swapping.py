@@ -1,7 +1,7 @@
-"""The words in which a program's `swap.py` builds the instruction of a quoted swap.
+"""The types with which a program's `swap.py` builds the instruction of a quoted swap.
 
-`SWAP` of each `swap.py` builds one instruction, with the limit in the instruction itself. What comes before and behind
-that instruction is the same for all: `swaps.py`.
+`SWAP` of each `swap.py` builds one instruction, which includes the limit. The instructions before and after it are the
+same for all programs: see `swaps.py`.
 """
 
 import struct
@@ -20,9 +20,9 @@ MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A quoted swap that `user` is to make, from and to the associated token accounts.
+    """A quoted swap for `user` to make, from and to the user's associated token accounts.
 
-    `limit` is the least that may arrive, or with `exact_out` the most that may be taken: else the instruction fails.
+    `limit` is the least output, or with `exact_out` the most input; beyond it the instruction fails.
     """
 
     quote: PoolQuote
@@ -34,7 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Swap(NamedTuple):
     """How a program swaps.
 
-    `slippage` are its errors for a limit that was not kept. `native`: SOL is taken from and paid to the user's own
+    `slippage` has the program's errors for an exceeded limit. `native`: SOL is taken from and paid to the user's own
     account, unwrapped.
     """
 
@@ -60,12 +60,12 @@ def signs(key: str) -> AccountMeta:
 
 
 def amounts(discriminator: str, *values: int) -> bytes:
-    """Return a discriminator (hex) with u64 behind it."""
+    """Return a discriminator (hex) followed by u64 values."""
     return bytes.fromhex(discriminator) + struct.pack(f"<{len(values)}Q", *values)
 
 
 def token_program(mint: str, accounts: Accounts) -> str:
-    """Return the program that owns a mint. Raise NoQuoteError if the mint is not known."""
+    """Return the program that owns a mint. Raises NoQuoteError if the mint is not known."""
     account = accounts.get(mint)
     if account is None:
         if mint == WSOL_MINT:

@@ -39,7 +39,8 @@ SWAPS: Final[Mapping[str, Swap]] = MappingProxyType(_find())
 def instructions(venue: str, order: Order, accounts: Accounts) -> tuple[Instruction, ...]:
     """Return all instructions of a swap: token accounts, wrapping, the swap itself, unwrapping.
 
-    Wrapping makes the user's account of wrapped SOL, and unwrapping closes that account: all its SOL goes to the user.
+    Wrapping creates the user's account of wrapped SOL. Unwrapping closes that account, and all its SOL goes to the
+    user.
     """
     swap, quote, user = SWAPS[venue], order.quote, order.user
     core = swap.build(order, accounts)
@@ -60,7 +61,7 @@ def instructions(venue: str, order: Order, accounts: Accounts) -> tuple[Instruct
 
 
 def _create(user: str, mint: str, accounts: Accounts) -> Instruction:
-    """Return the instruction that makes the user's token account unless there is one."""
+    """Return the instruction that creates the user's token account unless it exists."""
     program = token_program(mint, accounts)
     account = token_account(user, mint, accounts)
     metas = (signs(user), write(account), read(user), read(mint), read(SYSTEM_PROGRAM), read(program))

@@ -143,6 +143,8 @@ Action: TypeAlias = (
 class TokenBucket:
     """Rate limit of `per_s` permits a second on average, and as many at once. The caller passes monotonic seconds."""
 
+    __slots__ = ("_at_s", "_tokens", "per_s")
+
     def __init__(self, per_s: float, now_s: float) -> None:
         self.per_s = self._tokens = per_s
         self._at_s = now_s
@@ -174,6 +176,8 @@ class ServerSession:
 
     The caller calls `lost(topic)` if a subscription could not be made. `orders`: whether the server accepts orders.
     """
+
+    __slots__ = ("_commands", "_malformed", "_orders", "_refused", "limits", "topics")
 
     def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits

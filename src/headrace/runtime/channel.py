@@ -10,7 +10,7 @@ WhenFull: TypeAlias = Literal["block", "drop_oldest", "disconnect"]
 
 
 class ChannelClosed(Exception):  # noqa: N818  (the end of a channel, not an error)
-    """The channel is closed and, for a receiver, empty."""
+    """The channel is closed. A receiver gets this error only once the channel is empty too."""
 
 
 class ChannelFull(Exception):  # noqa: N818

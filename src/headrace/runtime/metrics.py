@@ -29,13 +29,13 @@ class Metrics:
             PlatformCollector(registry=self.registry)
 
     def counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
-        """Return a count that only grows; exported as `headrace_<name>_total`."""
+        """Return a counter, which only grows; exported as `headrace_<name>_total`."""
         return self._known(Counter, name, labels) or self._keep(
             name, labels, Counter(f"headrace_{name}", about, labels, registry=self.registry)
         )
 
     def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
-        """Return a value that goes up and down."""
+        """Return a gauge, whose value may rise and fall."""
         return self._known(Gauge, name, labels) or self._keep(
             name, labels, Gauge(f"headrace_{name}", about, labels, registry=self.registry)
         )
@@ -43,7 +43,7 @@ class Metrics:
     def histogram(
         self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
     ) -> Histogram:
-        """Return a distribution; its name ends with the unit (`…_seconds`)."""
+        """Return a histogram; its name ends with the unit (`…_seconds`)."""
         return self._known(Histogram, name, labels) or self._keep(
             name, labels, Histogram(f"headrace_{name}", about, labels, registry=self.registry, buckets=buckets)
         )

@@ -91,7 +91,7 @@ class Supervisor:
 
     @property
     def running(self) -> frozenset[str]:
-        """Return the labels of all tasks."""
+        """The labels of all tasks."""
         return frozenset(task.get_name() for task in self._tasks)
 
     def failing(self) -> dict[str, Exception]:

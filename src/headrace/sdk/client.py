@@ -151,9 +151,10 @@ class Client:
     async def history(
         self, topic: str, *, since: Position | None = None, limit: int = 100, reverse: bool = False
     ) -> Page:
-        """Return a page of the topic's log: messages after `since` (None: all kept), or before it, newest first.
+        """Return a page of the topic's log, after `since` (None: from the oldest kept) or, with `reverse`, before it.
 
-        Waits for a connection as long as needed. Raises Refused, with code 112 for a position that is gone.
+        With `reverse` the newest message comes first. Waits for a connection as long as needed. Raises Refused, with
+        code 112 for a position that is gone.
         """
         call = await self._answer(history_call(topic, since, limit, reverse=reverse))
         if call.page is None:

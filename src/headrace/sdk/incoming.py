@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> Position:
-        """Return the frame's position. Raises Unreadable for a frame without a position."""
+        """The frame's position. Raises Unreadable for a frame without a position."""
         if not self.epoch or self.offset is None or not self.topic:
             raise Unreadable(f"{self.type} without a position")
         return Position(self.epoch, self.offset)

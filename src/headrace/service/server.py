@@ -17,6 +17,7 @@ from headrace.bus.lanes import claim_lanes
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.config import Config, CoreSettings, Features
+from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.context import GatewayContext, GatewayOptions
@@ -38,7 +39,7 @@ from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
-from headrace.service.settings import REGISTERS, Registers
+from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.stream import Choice, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
@@ -125,10 +126,13 @@ class Service:
         Each lane of the bus has one writer: if another process claims a lane, this process loses it (FencedError), so
         that nothing is published twice.
         """
+        core = open_core(config.section(ProgramSettings).core, self.programs)
+        self.health.report("core", ready=True, detail=core.name, required=False)
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
             self.metrics,
+            core=core,
             audience=self._audience,
             market=open_market(config, self.metrics),
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,

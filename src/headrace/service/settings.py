@@ -11,6 +11,7 @@ from headrace.bus import BUSES, Bus, BusSettings
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
 from headrace.config import CORE_SECTIONS, Config, Setting
+from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import INBOXES, Inbox, InboxSettings
@@ -35,6 +36,9 @@ class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idl_folder: Annotated[
         str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
     ] = ""
+    core: Annotated[
+        str, Setting("the core that decodes: `auto` (the fastest that is installed), `python`, `rust`", env=("CORE",))
+    ] = AUTO
 
 
 class Registers(NamedTuple):

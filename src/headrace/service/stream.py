@@ -40,7 +40,7 @@ def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
 class Stream:
     """Runs all chosen sources while `[features] stream` is on. Each time they are opened again.
 
-    What happens on the chain while the stream is off is a gap like any other: the next source of a choice is told which
+    What happens on the chain while the stream is off is a gap like any other: the next source of a choice learns which
     slots the last one covered. All sources put their updates on one outlet.
     """
 

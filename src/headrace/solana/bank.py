@@ -61,7 +61,7 @@ class _Captured(msgspec.Struct, frozen=True):
 
 
 class _Program(msgspec.Struct, frozen=True):
-    """Program by its bytes: `data`, or a `file` beside the bank, plain or `.xz`, filled with zeros up to `size`."""
+    """Program: its bytes in `data`, or in a `file` beside the bank's (plain or `.xz`), padded with zeros to `size`."""
 
     pubkey: str
     data: Any = None
@@ -92,7 +92,7 @@ class Bank:
     """Accounts and programs at one moment of the chain. Each execution changes them."""
 
     def __init__(self, *, slot: int = 1, unix_timestamp: int = 0, epoch: int = 0) -> None:
-        # The caller checks blockhashes, as the runtime knows only one at a time.
+        # The chain on the bank checks blockhashes, as the runtime knows only one at a time.
         self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
         self._lock = Lock()
@@ -122,7 +122,7 @@ class Bank:
         return bank
 
     def set_clock(self, *, slot: int, unix_timestamp: int, epoch: int) -> None:
-        """Set the time that programs see."""
+        """Set the slot, time and epoch that programs see."""
         self._svm.set_clock(SvmClock(slot, 0, epoch, epoch, unix_timestamp))
 
     @property
@@ -138,7 +138,7 @@ class Bank:
         self._svm.add_program(Pubkey.from_string(key), elf)
 
     def put(self, key: str, held: Held) -> None:
-        """Set an account."""
+        """Create or replace an account."""
         account = SvmAccount(held.lamports, held.data, Pubkey.from_string(held.owner), False)
         with self._lock:
             self._svm.set_account(Pubkey.from_string(key), account)

@@ -29,7 +29,7 @@ class Confirmations:
         self._settled = 0
 
     def processed(self, slot: int, parent: int | None = None) -> None:
-        """Add a slot that a node began on top of `parent`, or an update of which a node delivered."""
+        """Add a slot that a node began on top of `parent`, or from which a node delivered an update."""
         if slot <= self._settled:
             return
         if parent is not None or slot not in self._parents:

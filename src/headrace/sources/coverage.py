@@ -25,10 +25,10 @@ class Hole(NamedTuple):
 class Coverage:
     """Slots of one feed that connections covered, as the union over all connections.
 
-    A connection's cover begins with the first slot of which it certainly delivers everything, and ends with the last
-    such slot. The frontier is the slot up to which everything is covered or declared. While one live cover reaches back
-    to the frontier, other covers may begin and end without loss. If none does, the slots between the frontier and the
-    next cover are a hole. Slots before the first cover are no loss, with one exception: a connection ended whose
+    A connection's cover begins with the first slot that it certainly delivers completely, and ends with the last. The
+    frontier is the slot up to which everything is covered or declared. While one live cover reaches back to the
+    frontier, other covers may begin and end without loss. If none does, the slots between the frontier and the next
+    cover are a hole. Slots before the first cover are no loss, with one exception: a connection ended whose
     subscription was acknowledged but whose cover had not begun. `covered_to` is the frontier of an earlier Coverage
     that this one continues.
     """

@@ -14,7 +14,7 @@ TRIES_MAX: Final = 6
 STALE_MAX: Final = 1_024
 """Most entries of lost transactions that may stay in the queue."""
 DECLARE_S: Final = 5.0
-"""Least seconds between gaps of one feed for one reason. Losses in between make one gap, which goes to many topics."""
+"""Shortest time in seconds between gaps of one feed for one reason. A gap goes to many topics, so losses share it."""
 START_PER_S: Final = 10.0
 LEAST_PER_S: Final = 0.5
 
@@ -103,7 +103,7 @@ class FetchQueue:
         overdue = itertools.takewhile(lambda waiting: waiting.since < since, self._waiting.values())
         for waiting in list(overdue):
             self.lose(waiting, waiting.reason)
-        # entries of lost transactions, which nobody takes while endpoints pause
+        # entries of lost transactions, which are not taken while endpoints pause
         if len(self._ready) > len(self._waiting) + STALE_MAX:
             self._ready = deque(each for each in self._ready if self._waits(each))
 

@@ -210,7 +210,7 @@ class Listing:
 
 
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
-    """Return the complete part of a transaction of which other parts were not stored.
+    """Return the complete part of a transaction if other parts of it were not stored.
 
     Without inner instructions that is the logs; without logs too, None. So a whole transaction that comes later is no
     repeat.

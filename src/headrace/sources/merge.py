@@ -299,7 +299,7 @@ class MergedStream:
             self._head_moved(connection)
 
     def _head_moved(self, connection: Connection, root: int = 0) -> None:
-        """Begin covers at the node's head, and tell the other connections: the node is a witness of their lag."""
+        """Begin covers at the node's head. For the other connections, that head is a witness of their lag."""
         now, slot = self.clock.monotonic(), self._slots.head_of(connection.name)
         connection.watch.slot(slot, now)
         begun = connection.progress.slot(slot, root, self._slots.head_of_others(connection.name))

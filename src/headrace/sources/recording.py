@@ -47,9 +47,13 @@ _log = structlog.get_logger("recording")
 class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Recording while serving."""
 
-    file: Annotated[str, Setting("write all updates to this file; empty: do not", env=("RECORD_FILE",))] = ""
+    file: Annotated[
+        str, Setting("file to which all updates are written; empty: no recording", env=("RECORD_FILE",))
+    ] = ""
     flush_interval_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("a crash loses no more than this, in seconds", env=("RECORD_FLUSH_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("seconds between writes; a crash loses no more than this", env=("RECORD_FLUSH_S",)),
     ] = 1.0
 
 
@@ -186,7 +190,7 @@ class Recorder:
         return file
 
     def _take_up(self) -> BinaryIO:
-        """Cut off a half-written block, left by a crash. A longer rest is damage with good data after it: refuse."""
+        """Cut off a half-written block, left by a crash. A longer remainder is damage before good data: refused."""
         with self.part.open("rb") as file:
             self._header = read_header(file)
             tail = tail_of(file)
@@ -208,11 +212,11 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     speed: Annotated[
         float, msgspec.Meta(ge=0), Setting("1: the pace of the recording; 0: as fast as the pipeline takes it")
     ] = 1.0
-    loop: Annotated[bool, Setting("start over for ever")] = False
+    loop: Annotated[bool, Setting("start again at the end, each time")] = False
 
 
 class Recording:
-    """A `Source` that replays a file, with the same updates each time.
+    """A `Source` that replays a file; each replay has the same updates.
 
     `speed` 1 is the pace of the receive times, N is N times as fast; None is as fast as the outlet takes updates. With
     `loop` the replay starts again each time, with a RewindUpdate between the laps. Damaged blocks are skipped and

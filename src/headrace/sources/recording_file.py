@@ -35,7 +35,7 @@ VALUES_MAX: Final = 4 * 1024 * 1024
 A byte may stand for a list, which takes 64 bytes in memory. An account has few values, however long its data.
 """
 UPDATE_BYTES_MIN: Final = 32
-"""Least bytes of an update: the names of its fields alone are longer."""
+"""Fewest bytes of an update: the names of its fields alone are longer."""
 
 _MAGIC: Final = b"HREC"
 _START: Final = struct.Struct("<4sHII")

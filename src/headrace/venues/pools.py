@@ -1,4 +1,4 @@
-"""A venue of real pools: quotes by the programs' own rules, from the accounts of a bank, and swaps for its chain."""
+"""A venue of real pools: quotes by the programs' own rules from the accounts of a bank, and swaps for its chain."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from headrace.programs.swaps import instructions
 from headrace.solana.bank import Bank, Held, shared_bank
 
 POOLS_MAX: Final = 64
-"""Pools of one pair that are asked for a quote."""
+"""Most pools of one pair that are asked for a quote."""
 
 
 class PoolVenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,9 +31,9 @@ class PoolVenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class PoolVenue:
-    """All pools of all programs with a curve that a bank has. A quote is the best of one pool.
+    """All pools in a bank, of all programs with a curve. A quote is the best quote of a single pool.
 
-    The bank is the one of the local chain, so that a quote is of the state after the last transaction.
+    The bank is also the local chain's, so a quote is computed from the state after the last transaction.
     """
 
     Settings: ClassVar = PoolVenueSettings
@@ -41,7 +41,7 @@ class PoolVenue:
 
     @classmethod
     async def open(cls, settings: PoolVenueSettings, context: Context) -> Self:
-        """Return the venue. Raise ConfigError without a bank file."""
+        """Return the venue. Raises ConfigError without a bank file."""
         if settings.bank is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the venue of pools is chosen")
         bank = await asyncio.to_thread(shared_bank, Path(settings.bank))
@@ -52,7 +52,7 @@ class PoolVenue:
         self._known: dict[str, tuple[Held, Account]] = {}
 
     async def quote(self, request: OrderRequest) -> Quote:
-        """Return the best offer. Raise TransientError where no pool of these mints gives one for the whole amount."""
+        """Return the best offer. Raises TransientError if no pool of these mints gives a quote for the whole amount."""
         accounts, clock = self._accounts(), self._clock()
         mints = {request.token_in.mint, request.token_out.mint}
         best: PoolQuote | None = None
@@ -75,7 +75,7 @@ class PoolVenue:
         )
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
-        """Return the instructions for the quote's pool as that is now; `min_out` is the guard in the swap itself."""
+        """Return the instructions for the quote's pool in its current state. The swap itself enforces `min_out`."""
         accounts, leg = self._accounts(), quote.route[0]
         account = accounts.get(leg.pool)
         if account is None or account.program not in CURVES:
@@ -92,14 +92,14 @@ class PoolVenue:
         """Do nothing: the bank is in this process."""
 
     async def close(self) -> None:
-        """Do nothing: others of this process may have the same bank."""
+        """Do nothing: other parts of this process may use the bank."""
 
     def _clock(self) -> Clock:
         slot, unix_timestamp, epoch = self._bank.clock
         return Clock(slot, unix_timestamp, epoch)
 
     def _accounts(self) -> dict[str, Account]:
-        """Return the bank's accounts, decoding those that have changed."""
+        """Return all accounts of the bank; accounts that have changed are decoded again."""
         accounts = {}
         for key, held in self._bank.accounts().items():
             known = self._known.get(key)
@@ -131,7 +131,7 @@ class PoolVenue:
 
 
 def _fee_bps(quote: PoolQuote) -> Bps:
-    """Return all fees in bps of what they are taken from; rounds up."""
+    """Return the sum of all fees, each in basis points of the amount from which it is taken; rounded up."""
     of_input = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_in)
     of_output = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_out)
     bps = -(-of_input * BPS_WHOLE // quote.amount_in)

@@ -23,6 +23,9 @@ _ADDRESS_BITS: Final = 64
 _MAPPED_BITS: Final = 96
 """Bits of an IPv6 address that say that the other bits are an IPv4 address."""
 
+_ADDRESS_LENGTH_MAX: Final = 64
+"""Longer texts, which are hardly addresses, are not remembered."""
+
 _ORIGINS_LOGGED_MAX: Final = 100
 
 FULL_RETRY_AFTER_S: Final = 60
@@ -199,9 +202,13 @@ def _too_many(what: str, retry_after_s: float) -> Refused:
     return Refused(HTTPStatus.TOO_MANY_REQUESTS, what, headers=retry_after(retry_after_s))
 
 
-@lru_cache(1024)
 def _address(text: str) -> _Address | None:
     """Read an address with or without a port, brackets or a zone; None for any other text."""
+    return _read_address(text) if len(text) <= _ADDRESS_LENGTH_MAX else _read_address.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> _Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -213,6 +220,7 @@ def _address(text: str) -> _Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
+@lru_cache(maxsize=4096)
 def _key(address: _Address | None) -> str:
     if address is None:
         return "local"  # a Unix socket has no address

@@ -142,8 +142,8 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 def _clear_frames(error: ValidationException) -> None:
     """Clear the frames of the faults behind `error`.
 
-    Litestar gathers the faults in a list, which the frame that caught them keeps, and which their tracebacks keep with
-    the frame: a cycle for each wrong parameter, that only the garbage collector ends.
+    Litestar collects the faults in a list. The frame that caught them keeps the list, and their tracebacks keep the
+    frame. Without clearing, each wrong parameter would leave a cycle for the garbage collector.
     """
     *_, (last, _) = walk_tb(error.__traceback__)
     fault = last.f_locals.get("exc")

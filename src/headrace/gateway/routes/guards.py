@@ -104,7 +104,7 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
 
 
 async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) -> None:
-    """Store the caller's identity, by a bearer token or one of these tickets, or raise Refused 401, 429 or 503."""
+    """Store the caller's identity, from a bearer token or one of these tickets. Raises Refused 401, 429 or 503."""
     auth = context.parts.auth
     assert auth is not None
     credential = _credential(scope, tickets)

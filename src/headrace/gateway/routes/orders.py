@@ -23,7 +23,7 @@ STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
 """Paths of an order's stream; both are part of the API."""
 
 PLACING: Final = ("/api/orders/execute", "/execute")
-"""Paths that take orders; both are promised."""
+"""Paths that take orders; both are part of the API."""
 
 JSON_TYPE: Final = "application/json"
 
@@ -128,7 +128,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
 
 
 async def place(intake: Intake, scope: Scope, body: bytes) -> Answer:
-    """Take an order. Raise OrderRefused."""
+    """Take an order, and return the answer. Raises OrderRefused."""
     given = read_body(next(iter(values(scope, b"content-type")), ""), body)
     if isinstance(given, dict):
         given = of_user(given, guards.user_of(scope))

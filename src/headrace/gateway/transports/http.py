@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
 from litestar.types import ASGIApp
-from websockets.datastructures import Headers
-from websockets.http11 import Request as Handshake
 
 from headrace.gateway.door.doorkeeper import Doorkeeper, Stalling
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 from headrace.gateway.transports.event_stream import TAKE_OVER
 from headrace.gateway.transports.exchange import Dates, Exchange
+from headrace.gateway.transports.handshake import UpgradeRequest
 from headrace.gateway.transports.rfc9112 import Inbound, Interim, Malformed, Request
 from headrace.runtime.supervise import Supervisor
 
@@ -232,12 +231,15 @@ class HttpConnection(Stalling, asyncio.Protocol):
 
     def _hand_over(self, connection: "Connection", request: Request) -> None:
         """Hand the socket over to a WebSocket."""
-        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields])
+        fields: dict[str, list[str]] = {}
+        for name, value in request.fields:
+            fields.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         behind = self._inbound.take_rest()
         self._ended = True
         self._let_go()
         self._read_on()
-        connection.take_over(self.transport, Handshake(request.target.decode("ascii"), headers), self._peer)
+        asked = UpgradeRequest(request.target.decode("ascii"), fields)
+        connection.take_over(self.transport, asked, self._peer, self._side.date())
         if behind:
             connection.data_received(behind)
 

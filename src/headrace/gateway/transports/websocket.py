@@ -7,11 +7,10 @@ from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 import structlog
-from websockets.http11 import Request, Response
 
 from headrace.gateway.door.doorkeeper import Doorkeeper, Stalling
 from headrace.gateway.problems import Refused, retry_after
-from headrace.gateway.transports.handshake import Opening, opening, refusal, shake_hands
+from headrace.gateway.transports.handshake import Opening, UpgradeRequest, opening, refusal, shake_hands
 from headrace.gateway.transports.rfc6455 import BINARY, CLOSE, PING, PONG, Inbound, Received, Text, Violation
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
 from headrace.protocol.frames import frame_header
@@ -112,26 +111,26 @@ class Connection(Stalling, asyncio.Protocol):
     def deflate(self) -> bool:
         return self._inbound.deflate
 
-    def take_over(self, transport: asyncio.Transport, request: Request, peer: str) -> None:
-        """Answer the upgrade request of `peer`, and take everything that comes after it."""
+    def take_over(self, transport: asyncio.Transport, request: UpgradeRequest, peer: str, date: bytes) -> None:
+        """Answer the upgrade request of `peer`, and take everything that comes after it. `date` is a line of a head."""
         self.transport = transport
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)
         shaken = shake_hands(request, compression=self._keeper.settings.compression)
         self._inbound.deflate = shaken.deflate
         try:
-            endpoint = self._find_endpoint(request, shaken.response, peer)
+            endpoint = self._find_endpoint(request, shaken.status, peer)
         except Refused as refused:
             self._keeper.refused.labels(str(int(refused.status))).inc()
-            transport.write(refusal(refused, shaken.response.headers).serialize())
+            transport.write(refusal(refused, shaken.offered, date))
             self._half_close()
             return
         self._endpoint = endpoint
         self._inbound.message_bytes_max = endpoint.frame_bytes_max
         self._began_s = self._keeper.clock.monotonic()
-        transport.write(shaken.response.serialize())
+        transport.write(shaken.answer + date + b"\r\n")
         endpoint.opened()
-        path = request.path.partition("?")[0]
+        path = request.target.partition("?")[0]
         _log.debug("client_connected", user=endpoint.user_id, address=self._admitted, path=path)
 
     def data_received(self, data: bytes) -> None:
@@ -192,24 +191,24 @@ class Connection(Stalling, asyncio.Protocol):
         """Drop the connection, whatever is buffered."""
         self.transport.abort()
 
-    def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
+    def _find_endpoint(self, request: UpgradeRequest, status: int, peer: str) -> Endpoint:
         """Return the endpoint for the request. Raises Refused."""
         if self._keeper.draining:
             raise self._not_now("shutting down")
-        factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
+        factory, parameter = _match(self._endpoints, request.target.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            raise Refused(response.status_code, "not a valid WebSocket handshake")
-        headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
+        if status != HTTPStatus.SWITCHING_PROTOCOLS:
+            raise Refused(HTTPStatus(status), "not a valid WebSocket handshake")
+        admission, settings = self._keeper.admission, self._keeper.settings
         # includes refused connections that are still open
         if admission.inside >= settings.connections_max + settings.http_connections_max:
             raise self._not_now("full")
-        if not (hosts := headers.get_all("Host")):  # RFC 6455 §4.2.1
+        if not (hosts := request.values("host")):  # RFC 6455 §4.2.1
             raise Refused(HTTPStatus.BAD_REQUEST, "no Host")
         admission.check_host(hosts)
-        admission.check_origin(headers.get_all("Origin"), hosts)
-        address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
+        admission.check_origin(request.values("origin"), hosts)
+        address = admission.address_of(peer, request.values("x-forwarded-for"))
         asked = opening(request, address, parameter)
         admission.enter(address)
         self._admitted = address

@@ -148,11 +148,14 @@ class Store(Protocol):
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. A known key returns the
-        order that was made under it, however long ago; from then on the other keys name that order, too.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the first
+        steps of the worker that claims the order, are taken as well; no step is taken for an order that is not claimed.
+        A known key returns the order that was made under it, however long ago; from then on the other keys name that
+        order, too.
 
         Raises OrderRefused 422 if a key is known with another `fingerprint`. If no key is known, raises `refusal` if
         given (an order that can't be taken now may have been taken when first requested). For an order that awaits its

@@ -54,7 +54,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
 
 
 def _exact_tokens(order: Order, accounts: Accounts) -> bool:
-    """Return whether the quoted tokens must be asked for: spending the amount would bring less than the limit."""
+    """Return whether to ask for the quoted tokens, because spending the amount would give less than the limit."""
     market = CURVE.read(order.quote.pool, accounts, Clock(None, None, 0))
     bought = market.for_exactly(order.quote.amount_in) if isinstance(market, BondingCurve) else 0
     return bought < order.limit <= order.quote.amount_out

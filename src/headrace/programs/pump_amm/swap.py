@@ -50,7 +50,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
 
 
 def _least(order: Order) -> int:
-    """Return the least that a sale may bring. A sale names what is given, also where an amount is wanted."""
+    """Return the least that a sale may pay. A sale states its input, even if an exact output is wanted."""
     return order.quote.amount_out if order.exact_out else order.limit
 
 

@@ -38,7 +38,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
         read(EVENT_AUTHORITY),
         read(PROGRAM),
         read(SYSTEM_PROGRAM),
-        write(pda(PROGRAM, platform, quoted)),  # where the platform's and the creator's fees go
+        write(pda(PROGRAM, platform, quoted)),  # recipients of the platform's and the creator's fees
         write(pda(PROGRAM, creator, quoted)),
     )
     selling = quote.mint_in == base

@@ -2,8 +2,8 @@
 
 ask ──▶ kept? ──yes──────────────────────────────▶ known
           └──▶ getMultipleAccounts, ≤100 at once ─▶ known: the program owns it, and it is a pool
-                 ▲          │                      ▶ none: not there, time and again, or no pool of the program
-                 └── again ─┘                      ▶ unanswered: nobody said so in time
+                 ▲          │                      ▶ none: absent several times, or no pool of the program
+                 └── again ─┘                      ▶ unanswered: no answer in time
 """
 
 import asyncio

@@ -13,7 +13,7 @@ from websockets.protocol import Event
 SLICE_BYTES: Final = 8_192
 """Most bytes handed to the parser at once. One read may bring 256 kB in frames of two bytes, which take two seconds."""
 FRAME_BYTES_MIN: Final = 16
-"""Least bytes per frame, on average over a slice; fewer are a flood. The shortest notification has a hundred."""
+"""Fewest bytes per frame, on average over a slice; fewer are a flood. The shortest notification has a hundred."""
 FRAMES_SPARE: Final = 64
 PIECES_MAX: Final = 1_024
 """Most frames of one message. Each costs 300 bytes until the last has come, even if it contains one byte."""

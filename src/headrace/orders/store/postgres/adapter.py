@@ -136,11 +136,12 @@ class PostgresStore:
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and any(room) else None
         now_ms = self._now_ms()
-        decide = partial(batch.accept, order, keys, fingerprint, room, lease_ms, refusal, now_ms)
+        decide = partial(batch.accept, order, keys, fingerprint, room, lease_ms, refusal, steps, now_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted

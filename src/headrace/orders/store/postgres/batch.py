@@ -107,6 +107,7 @@ def accept(
     room: Room,
     lease_ms: int,
     refusal: OrderRefused | None,
+    steps: Sequence[Change],
     now_ms: int,
     batch: Batch,
 ) -> Accepted:
@@ -124,9 +125,13 @@ def accept(
         verbs.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
         batch.resting[user_id] += 1
     _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
-    changed = verbs.accept(order, now_ms, lease_ms)
+    changed = verbs.accept(order, now_ms, lease_ms, steps)
+    claimed = changed.lease_ms is not None
     batch.new_orders.append(order.id)
-    return Accepted(batch.put(changed), replayed=False, claimed=changed.lease_ms is not None)
+    for attempt in (step.attempt for step in steps if claimed):
+        if attempt is not None:
+            _journal(attempt, batch)
+    return Accepted(batch.put(changed), replayed=False, claimed=claimed)
 
 
 def apply(held: Order, change: Change, expected: Changed, now_ms: int, batch: Batch) -> Order:
@@ -137,8 +142,7 @@ def apply(held: Order, change: Change, expected: Changed, now_ms: int, batch: Ba
     if attempt is not None and change.learnt is not None:
         _move(verbs.learn(attempt, change.learnt), batch)
     elif attempt is not None:
-        batch.new_attempts[attempt.order_id, attempt.number] = attempt
-        batch.attempts[attempt.order_id, attempt.number] = attempt.status
+        _journal(attempt, batch)
     return batch.put(changed)
 
 
@@ -197,6 +201,13 @@ def _held(held: Order, batch: Batch) -> Order:
     verbs.check_held(row, held)
     assert row is not None
     return row
+
+
+def _journal(attempt: Attempt, batch: Batch) -> None:
+    """Store a new attempt."""
+    which = attempt.order_id, attempt.number
+    batch.new_attempts[which] = attempt
+    batch.attempts[which] = attempt.status
 
 
 def _move(attempt: Attempt, batch: Batch) -> None:

@@ -50,7 +50,7 @@ class Delivered:
     def next_of(self, committed: Sequence[OrderEvent]) -> list[OrderEvent]:
         """Return the events that directly follow delivered ones, and count them as delivered.
 
-        A query must find the rest.
+        All other events must be found by a query.
         """
         following = []
         for event in committed:

@@ -98,8 +98,9 @@ class SqliteStore:
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
-        accept = partial(writes.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
+        accept = partial(writes.accept, order, keys, fingerprint, room, lease_ms, refusal, steps, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:

@@ -63,6 +63,7 @@ def accept(
     room: Room,
     lease_ms: int,
     refusal: OrderRefused | None,
+    steps: Sequence[Change],
     now_ms: int,
     db: Db,
 ) -> Accepted:
@@ -77,13 +78,16 @@ def accept(
         raise refusal
     if order.awaits_trigger and any(room):
         verbs.check_room(_resting(user_id, db), room)
-    changed = verbs.accept(order, now_ms, lease_ms)
+    changed = verbs.accept(order, now_ms, lease_ms, steps)
     claimed = changed.lease_ms is not None
     lease_until = now_ms + lease_ms if claimed else verbs.rests_until_ms(order)
     order = changed.order
     db.execute(_INSERT, (*rows.of_order(order), *rows.of_request(order.request), lease_until))
     _name(db, order, keys, fingerprint, order.created_at_ms)
     _log(db, changed.events)
+    for attempt in (step.attempt for step in steps if claimed):
+        if attempt is not None:
+            db.execute(_JOURNAL, rows.of_attempt(attempt))
     return Accepted(order, replayed=False, claimed=claimed)
 
 
