@@ -33,7 +33,7 @@ class Published:
         return [message.kind for message in self.messages if message.topic == topic]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self.node.advance_slot()
                 await asyncio.sleep(0.01)
