@@ -1,4 +1,4 @@
-"""Put the core that cargo built where this Python finds it: `install_core.py FOLDER` of the built library."""
+"""Install the built core where this Python finds it: `install_core.py FOLDER`, with the folder of cargo's library."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ def main(folder: Path) -> None:
         if (folder / name).is_file():
             target = Path(sysconfig.get_path("platlib")) / "headrace_native.abi3.so"
             unfinished = target.with_suffix(".part")
-            shutil.copyfile(folder / name, unfinished)  # a server that runs keeps the file that it has mapped
+            shutil.copyfile(folder / name, unfinished)  # a running server keeps its file, as the new one replaces it
             unfinished.replace(target)
             print(f"installed {target}")
             return

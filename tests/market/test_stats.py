@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.market import MarketSettings
-from headrace.market.messages import cap_text, change_text, ratio_text
+from headrace.market.messages import cap_text, change_text
 from headrace.market.series import Point
 from headrace.market.stats import PENDING_SLOTS_MAX, Stats
+from headrace.model.amounts import ratio_text
 from headrace.model.facts import Dead, Finalized, Proof
 from headrace.model.trades import Derived, Place, SeenTrade, token_id_of
 from tests.examples import examples

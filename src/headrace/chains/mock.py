@@ -257,7 +257,7 @@ class MockChain:
         }
 
     def _landing(self, row: dict[str, Any], now_ms: int) -> Landing | None:
-        """Return the landing that a node knows at `now_ms`."""
+        """Return the landing that a node reports at `now_ms`; None if it knows none."""
         on_fork = row["vanishes_at"] is not None and row["seen_at"] <= now_ms < row["vanishes_at"]
         landed = row["lands_at"] is not None and row["lands_at"] <= now_ms
         if not landed:

@@ -78,7 +78,7 @@ def _did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def _core() -> str:
-    """Return the name of the core that decodes by default, without importing cores."""
+    """Return the name of the default core, without importing the package `cores`."""
     return "python" if find_spec("headrace_native") is None else "rust"
 
 

@@ -86,7 +86,7 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
-        elif isinstance(given, list | dict):  # may hold anything
+        elif isinstance(given, list | dict):  # not shown, as it may hold a secret anywhere
             return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"

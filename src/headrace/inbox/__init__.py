@@ -22,10 +22,7 @@ PENDING_MS: Final = 30_000
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[inbox]`: limits for each user.
-
-    At the next connection, a user hears which unacknowledged messages were dropped.
-    """
+    """`[inbox]`: limits for each user. The next connection reports which unacknowledged messages were dropped."""
 
     file: Annotated[
         str,
@@ -83,7 +80,7 @@ class Lost(NamedTuple):
 
 
 class Box(NamedTuple):
-    """State of a user's log: its newest position, the unreported losses, and the number of unacknowledged messages."""
+    """State of a user's log: newest position, losses not acknowledged yet, and number of unacknowledged messages."""
 
     top: Position
     lost: Lost | None

@@ -5,11 +5,9 @@ from typing import Final
 import msgspec
 
 from headrace.market.series import Point, View
-from headrace.model.amounts import decimal_string
+from headrace.model.amounts import PRICE_DIGITS, decimal_string, ratio_text
 from headrace.model.trades import SeenTrade
 
-PRICE_DIGITS: Final = 12
-"""Significant digits of a price; further digits are cut off."""
 CHANGE_DIGITS: Final = 2
 """Digits of a percentage after the point; further digits are cut off."""
 
@@ -21,14 +19,6 @@ def price_text(last: Point, decimals: int | None, quote_decimals: int | None) ->
     if decimals is None or quote_decimals is None:
         return None
     return ratio_text(last.quote * 10**decimals, last.base * 10**quote_decimals, PRICE_DIGITS)
-
-
-def ratio_text(numerator: int, denominator: int, digits: int) -> str:
-    """Return the ratio of two positive integers, cut to `digits` significant digits. Integer digits are never cut."""
-    scale = max(0, digits + len(str(denominator)) - len(str(numerator)))
-    quotient = numerator * 10**scale // denominator
-    excess = min(scale, len(str(quotient)) - digits)
-    return decimal_string(quotient // 10**excess, scale - excess) if excess > 0 else decimal_string(quotient, scale)
 
 
 def change_text(last: Point, reference: Point) -> str:

@@ -6,17 +6,11 @@ Pure.
 from bisect import insort
 from typing import Final, NamedTuple, TypeAlias
 
-from headrace.model.trades import Place, SeenTrade
+from headrace.model.trades import PRICED_UNITS_MIN, Place, SeenTrade
 
 MINUTE_S: Final = 60
 WINDOW_MINUTES: Final = 24 * 60
 """Minutes in the window: the newest trade's minute and the 1,439 minutes before it."""
-
-PRICED_UNITS_MIN: Final = 1_000
-"""Least base units, on each side, of a trade that sets a price.
-
-With fewer, rounding alone can move the price by 0.1 %.
-"""
 
 Key: TypeAlias = tuple[str, str]
 """Mint and quote mint of a series."""

@@ -13,6 +13,9 @@ Bps = NewType("Bps", int)
 SOL_DECIMALS: Final = 9
 """Decimals of SOL: 1 SOL is 10**9 lamports."""
 
+PRICE_DIGITS: Final = 12
+"""Significant digits of a price; further digits are cut off."""
+
 
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -46,3 +49,11 @@ def decimal_string(units: int, decimals: int) -> str:
     fraction = digits[-decimals:].rstrip("0")
     whole = digits[:-decimals]
     return f"{sign}{whole}.{fraction}" if fraction else sign + whole
+
+
+def ratio_text(numerator: int, denominator: int, digits: int) -> str:
+    """Return the ratio of two positive integers, cut off after `digits` significant digits but not before the point."""
+    scale = max(0, digits + len(str(denominator)) - len(str(numerator)))
+    quotient = numerator * 10**scale // denominator
+    excess = min(scale, len(str(quotient)) - digits)
+    return decimal_string(quotient // 10**excess, scale - excess) if excess > 0 else decimal_string(quotient, scale)

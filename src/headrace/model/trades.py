@@ -7,11 +7,14 @@ import msgspec
 
 Side: TypeAlias = Literal["buy", "sell"]
 
+PRICED_UNITS_MIN: Final = 1_000
+"""A trade of fewer base units, on either side, sets no price: rounding alone would move the price by 0.1 %."""
+
 TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 
 
 def token_id_of(mint: str) -> str:
-    """Return `uuid5(NAMESPACE_URL, mint)`, which any language computes alike."""
+    """Return the id of a coin in application messages: `uuid5(NAMESPACE_URL, mint)`, which any language can compute."""
     return str(uuid.uuid5(TOKEN_ID_NAMESPACE, mint))
 
 

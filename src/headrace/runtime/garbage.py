@@ -7,14 +7,14 @@ YOUNG_MAX: Final = 2_000
 """Most new containers that are not yet freed before the collector runs; Python's own default is 700."""
 
 YOUNG_RUNS: Final = 250
-"""Runs over new containers before one over those that survived; Python's own default is 10."""
+"""Runs over new containers for each run over the containers that survived; Python's own default is 10."""
 
 
 def settle() -> None:
     """Exclude all objects that exist now from collection. Call once, after the long-lived objects were built.
 
     Messages, requests and connections hold no cycles, so reference counting frees them, and a search for cycles among
-    them finds nothing. Frequent runs over few new containers make short pauses.
+    them finds nothing. Frequent runs over few new containers keep the pauses short.
     """
     gc.collect()
     gc.freeze()

@@ -74,7 +74,7 @@ def refusal(error: InvalidStatus) -> Refused | None:
         try:
             said.append(_problem.decode(answer.body or b"").detail[:DETAIL_LENGTH_MAX])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            pass  # then the status alone is reported
+            pass  # without a readable body, only the status is reported
     return Refused(answer.status_code, ": ".join(filter(None, said)))
 
 

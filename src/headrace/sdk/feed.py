@@ -38,7 +38,7 @@ class Standing(Enum):
     """State of a feed's subscription on this connection."""
 
     AWAY = auto()
-    """Not subscribed, or no connection."""
+    """The topic is not subscribed, or there is no connection."""
     ASKED = auto()
     """`subscribe` was sent. Messages before the answer are ignored: `recover` brings them again."""
     LIVE = auto()

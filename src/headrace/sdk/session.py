@@ -21,7 +21,7 @@ ASKED_AT_ONCE: Final = 8
 """Most commands that may wait for their answers; well below the rate that servers allow."""
 
 SILENCE_S: Final = 33.0
-"""Longest silence in seconds before the welcome, which tells the heartbeat's interval."""
+"""Longest silence in seconds before the welcome arrives; the welcome says how often heartbeats come."""
 
 ASK_AGAIN_S: Final = 1.0
 """Default delay in seconds before a command is sent again, if the server names none."""

@@ -122,7 +122,7 @@ class Bank:
         return bank
 
     def set_clock(self, *, slot: int, unix_timestamp: int, epoch: int) -> None:
-        """Set the time that programs see."""
+        """Set the slot, time and epoch that programs see."""
         self._svm.set_clock(SvmClock(slot, 0, epoch, epoch, unix_timestamp))
 
     @property
@@ -138,7 +138,7 @@ class Bank:
         self._svm.add_program(Pubkey.from_string(key), elf)
 
     def put(self, key: str, held: Held) -> None:
-        """Set an account."""
+        """Create or replace an account."""
         account = SvmAccount(held.lamports, held.data, Pubkey.from_string(held.owner), False)
         with self._lock:
             self._svm.set_account(Pubkey.from_string(key), account)

@@ -1,7 +1,4 @@
-"""Reads the body of an answer.
-
-Its size is limited while it is read and while it is inflated, its complexity after that.
-"""
+"""Reads the body of an answer, and limits its compressed size, its inflated size, and its number of containers."""
 
 import asyncio
 import zlib

@@ -39,7 +39,7 @@ class PubSubFaults:
     unanswered: set[str] = field(default_factory=set)
     """Methods that get no answer."""
     text_ids: str = ""
-    """Use this text as subscription id, with the number in place of `{}`."""
+    """Subscription ids are this text, with a number in place of `{}`; empty: ids are numbers."""
     same_id: bool = False
     """Give all subscriptions the same id."""
     never_ack: bool = False

@@ -1,0 +1,193 @@
+"""Feeds a history with facts through a bounded buffer, so that a slow disk holds nothing up."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from headrace.history import KEPT, History, Kept, Written
+from headrace.history.candles import CandleKey
+from headrace.model.errors import InvariantError, TransientError
+from headrace.model.facts import (
+    Gap,
+    GapDeclared,
+    News,
+    Restarted,
+    TokenCreated,
+    Traded,
+)
+from headrace.runtime.backoff import Backoff
+from headrace.runtime.clock import Clock
+from headrace.runtime.metrics import Metrics
+
+T = TypeVar("T")
+
+FEED: Final = "history"
+"""The feed of gaps that the history itself has."""
+INTERVAL_S: Final = 0.1
+"""Facts are written together, so often: small commits dirty the same pages of the indexes again and again."""
+BATCH_MAX: Final = 2_000
+FACT_BYTES: Final = 1_500
+"""What a fact takes in memory beside the text of its event, by and large."""
+DECISION_BYTES: Final = 300
+
+_log = structlog.get_logger("history")
+
+
+class HistoryFeed:
+    """Hears facts, and writes them to the history in their order.
+
+    Queue: facts wait, at most `buffer_bytes` of them. When there is no room, everything that comes until the queue is
+    empty is dropped and counted, and the slots concerned are declared as a gap of the feed `history`: trades may be
+    missing there, and what a fork took back may still be there. So are the slots between the last process that wrote
+    and this one, and those of facts that the history can't store.
+    `changed` hears which candles changed, once they are stored.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        buffer_bytes: int,
+        changed: Callable[[Sequence[CandleKey]], None] = lambda _: None,
+    ) -> None:
+        self._history, self._clock, self._buffer_bytes, self._changed = history, clock, buffer_bytes, changed
+        self._waiting: deque[Kept | Restarted] = deque()
+        self._bytes = 0
+        self._lost: tuple[int, int] | None = None
+        self._wake = asyncio.Event()
+        self._closed = self._resumed = False
+        self._fault: TransientError | None = None
+        self._written = metrics.counter("history_written", "Facts that the history has taken")
+        self._dropped = metrics.counter("history_dropped", "Facts that came faster than the history took them")
+        metrics.gauge("history_buffer_bytes", "Bytes of facts that wait to be written").set_function(
+            lambda: self._bytes
+        )
+
+    def hear(self, news: Sequence[News]) -> None:
+        """Take facts (`model.facts.FactConsumer`)."""
+        for each in news:
+            if isinstance(each, KEPT):
+                self._take(each)
+            elif isinstance(each, Restarted):
+                self._waiting.clear()
+                self._waiting.append(each)
+                self._bytes, self._lost = 0, None
+                self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` write what waits, and return."""
+        self._closed = True
+        self._wake.set()
+
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while facts can't be written, or are dropped."""
+        if self._fault is not None:
+            raise self._fault
+        if self._lost is not None:
+            raise TransientError("facts come faster than they are written; what is missing is declared as a gap")
+        await self._history.check(thorough=thorough)
+
+    async def run(self) -> None:
+        """Write what comes, until closed or cancelled."""
+        while self._waiting or self._lost is not None or not self._closed:
+            if self._waiting and isinstance(self._waiting[0], Restarted):
+                self._waiting.popleft()
+                self._resumed = True
+                await self._until_answered(self._history.clear)
+            elif self._waiting:
+                batch = self._next_batch()
+                await self._resume(batch)
+                await self._until_written(batch)
+            elif self._lost is not None:
+                lost, self._lost = self._lost, None
+                await self._until_written([_gap(*lost, "full")])
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+                if not self._closed:
+                    await self._clock.sleep(INTERVAL_S)
+
+    def _take(self, fact: Kept) -> None:
+        weight = _weight(fact)
+        if self._lost is not None or self._bytes + weight > self._buffer_bytes:
+            first, last = _slots_of(fact)
+            lost = (first, last) if self._lost is None else self._lost
+            self._lost = min(lost[0], first), max(lost[1], last)
+            self._dropped.inc()
+        else:
+            self._bytes += weight
+            self._waiting.append(fact)
+        self._wake.set()
+
+    def _next_batch(self) -> list[Kept]:
+        batch: list[Kept] = []
+        while self._waiting and len(batch) < BATCH_MAX and not isinstance(fact := self._waiting[0], Restarted):
+            batch.append(fact)
+            self._waiting.popleft()
+        self._bytes -= sum(map(_weight, batch))
+        return batch
+
+    async def _resume(self, batch: Sequence[Kept]) -> None:
+        """Declare the slots in which no process wrote, with the first facts of this one."""
+        if self._resumed:
+            return
+        first = min(_slots_of(fact)[0] for fact in batch)
+        extent = await self._until_answered(self._history.extent)
+        if extent.last is not None and first > extent.last:
+            await self._until_written([_gap(extent.last, first, "not_running")])
+        self._resumed = True
+
+    async def _until_written(self, batch: Sequence[Kept]) -> None:
+        """Write a batch; of one that has something that can't be stored, all else."""
+        try:
+            written = await self._until_answered(partial(self._history.write, batch))
+        except InvariantError as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._until_written(batch[:half])
+                await self._until_written(batch[half:])
+                return
+            _log.error("history_unstorable", error=str(error), fact=type(batch[0]).__name__)
+            written = Written((), [] if isinstance(batch[0], GapDeclared) else [_slots_of(batch[0])[0]])
+        self._written.inc(len(batch))
+        for slot in written.refused:
+            await self._until_written([_gap(slot, slot, "unstorable")])
+        if written.candles:
+            self._changed(written.candles)
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        backoff = Backoff(initial_s=0.1, max_s=5.0)
+        while True:
+            try:
+                answer = await ask()
+            except TransientError as error:
+                if not backoff.tries:
+                    _log.warning("history_away", error=str(error))
+                self._fault = error
+                await self._clock.sleep(backoff.next_s())
+            else:
+                self._fault = None
+                return answer
+
+
+def _gap(first: int, last: int, why: str) -> GapDeclared:
+    return GapDeclared(Gap(f"{FEED}:{why}:{first}:{last}", first, last, "unrecoverable", f"history_{why}"), FEED)
+
+
+def _slots_of(fact: Kept) -> tuple[int, int]:
+    """Return the slots that lack something without the fact."""
+    if isinstance(fact, Traded | TokenCreated):
+        return fact.seen.origin.slot, fact.seen.origin.slot
+    if isinstance(fact, GapDeclared):
+        return fact.gap.from_slot, fact.gap.to_slot
+    return fact.slot, fact.slot
+
+
+def _weight(fact: Kept) -> int:
+    return FACT_BYTES + len(fact.seen.body.text) if isinstance(fact, Traded | TokenCreated) else DECISION_BYTES

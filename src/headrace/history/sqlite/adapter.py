@@ -1,0 +1,166 @@
+"""The history on SQLite: one thread that writes, and one that reads meanwhile."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final, Self, TypeVar
+
+from headrace.adapters import Context
+from headrace.history import HistorySettings, Kept, Written
+from headrace.history.candles import Candle
+from headrace.history.rows import (
+    CandleQuery,
+    Extent,
+    GapQuery,
+    Page,
+    SlotQuery,
+    StoredGap,
+    StoredSlot,
+    StoredToken,
+    StoredTrade,
+    TokenQuery,
+    TradeQuery,
+)
+from headrace.history.sqlite.reading import Reading
+from headrace.history.sqlite.writing import Writing
+from headrace.model.errors import InvariantError, TransientError
+
+T = TypeVar("T")
+
+SWITCH_S: Final = 0.0002
+"""Each statement lets go of the interpreter's lock; by default a busy loop makes it wait 5 ms to have it back."""
+
+_DEFECTS: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
+                   ArithmeticError, ValueError, TypeError, LookupError)  # fmt: skip
+"""How a fact shows that it can't be stored; the files are well."""
+
+
+class SqliteHistory:
+    """The `History` on files. They are opened by the first call, and anew after one that failed."""
+
+    Settings: ClassVar = HistorySettings
+
+    def __init__(self, settings: HistorySettings) -> None:
+        self.on_trouble: Callable[[TransientError], None] = lambda _: None
+        self._settings, self._path = settings, Path(settings.file).absolute()
+        self._writing: Writing | None = None
+        self._reading: Reading | None = None
+        self._closed = False
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        self._writer = ThreadPoolExecutor(1, "history-writer")
+        self._reader = ThreadPoolExecutor(1, "history-reader")
+
+    @classmethod
+    async def open(cls, settings: HistorySettings, context: Context) -> Self:
+        """Open the files, creating or migrating them. Raise ConfigError for those of a newer version.
+
+        Raise TransientError for files that can't be used now, unless `context.patience` takes that.
+        """
+        history = cls(settings)
+        try:
+            await history.check(thorough=False)
+        except TransientError as error:
+            if context.patience is None:
+                await history.close()
+                raise
+            context.patience(error)
+        except BaseException:
+            await history.close()
+            raise
+        return history
+
+    async def write(self, facts: Sequence[Kept]) -> Written:
+        return await self._write(lambda files: files.write(facts))
+
+    async def clear(self) -> None:
+        await self._write(Writing.clear)
+
+    async def extent(self) -> Extent:
+        return await self._read(Reading.extent)
+
+    async def trades(self, query: TradeQuery) -> Page[StoredTrade]:
+        return await self._read(lambda files: files.trades(query))
+
+    async def tokens(self, query: TokenQuery) -> Page[StoredToken]:
+        return await self._read(lambda files: files.tokens(query))
+
+    async def candles(self, query: CandleQuery) -> Page[Candle]:
+        return await self._read(lambda files: files.candles(query))
+
+    async def gaps(self, query: GapQuery) -> Page[StoredGap]:
+        return await self._read(lambda files: files.gaps(query))
+
+    async def slots(self, query: SlotQuery) -> Page[StoredSlot]:
+        return await self._read(lambda files: files.slots(query))
+
+    async def check(self, *, thorough: bool) -> None:
+        await self._write(Writing.check)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._in(self._reader, self._close_reading)
+        await self._in(self._writer, self._close_writing)
+        self._reader.shutdown(wait=False)
+        self._writer.shutdown(wait=False)
+
+    async def _write(self, work: Callable[[Writing], T]) -> T:
+        return await self._answered(self._writer, partial(self._with_writing, work))
+
+    async def _read(self, work: Callable[[Reading], T]) -> T:
+        if self._writing is None:  # only who writes makes the files
+            await self.check(thorough=False)
+        return await self._answered(self._reader, partial(self._with_reading, work))
+
+    async def _answered(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise TransientError("the history is closed")
+        try:
+            return await self._in(executor, work)
+        except _DEFECTS as error:
+            raise InvariantError(f"{type(error).__name__}: {error}") from error
+        except (sqlite3.Error, OSError) as error:
+            failure = TransientError(f"the history can't be used: {error}")
+            self.on_trouble(failure)
+            raise failure from error
+
+    async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    # The rest runs in the threads.
+
+    def _with_writing(self, work: Callable[[Writing], T]) -> T:
+        if self._writing is None:
+            settings = self._settings
+            self._writing = Writing(self._path, bytes_max=settings.bytes_max, age_s=settings.age_s)
+        try:
+            return work(self._writing)
+        except _DEFECTS:
+            raise
+        except (sqlite3.Error, OSError):
+            self._close_writing()
+            raise
+
+    def _with_reading(self, work: Callable[[Reading], T]) -> T:
+        if self._reading is None:
+            self._reading = Reading(self._path)
+        try:
+            return work(self._reading)
+        except (sqlite3.Error, OSError):
+            self._close_reading()
+            raise
+
+    def _close_writing(self) -> None:
+        files, self._writing = self._writing, None
+        if files is not None:
+            files.close()
+
+    def _close_reading(self) -> None:
+        files, self._reading = self._reading, None
+        if files is not None:
+            files.close()

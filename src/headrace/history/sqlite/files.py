@@ -1,0 +1,123 @@
+"""The files of a history: their tables, their versions, and how a connection to one is opened."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from headrace.model.errors import ConfigError
+
+VERSION: Final = 1
+LOCK_S: Final = 5.0
+CHECKPOINT_PAGES: Final = 8_000
+"""Pages in the log before they are moved into the file: indexes of random keys dirty most pages at each commit."""
+_WRITER_CACHE_KIB: Final = 32_768
+_READER_CACHE_KIB: Final = 2_048
+SIDES: Final = ("", "-wal", "-shm")
+
+MAIN: Final = (
+    """create table segments (
+      number integer primary key,
+      first_slot integer not null     -- a segment has the slots from here to the first of the next one
+    ) strict""",
+    """create table slots (
+      slot integer primary key, status integer not null, parent integer, reason text
+    ) strict""",
+    """create table gaps (
+      id integer primary key, gap_id text not null, feed text not null, program text not null,
+      first integer not null, last integer not null, state text not null, reason text not null,
+      unique (gap_id, feed, program)
+    ) strict""",
+    """create table tokens (
+      id integer primary key,         -- slot << 24 | number in the slot
+      mint blob not null, creator blob not null, name blob not null, symbol blob not null,
+      program text not null, signature blob not null, place text not null, standing integer not null
+    ) strict""",
+    "create index tokens_mint on tokens (mint)",
+    "create index tokens_creator on tokens (creator)",
+)
+
+SEGMENT: Final = (
+    """create table keys (
+      id integer primary key, key blob not null unique,
+      decimals integer                -- of a mint, where known
+    ) strict""",
+    "create table programs (id integer primary key, program_id text not null unique, name text not null) strict",
+    # Base and quote are u64 as signed integers of the same bits; keys are rows of `keys`.
+    """create table trades (
+      id integer primary key,         -- slot << 24 | number in the slot
+      time integer not null, mint integer, quote_mint integer, program integer not null, side integer not null,
+      user integer, pool integer, authority integer, base integer not null, quote integer not null,
+      signature blob not null, place text not null, standing integer not null
+    ) strict""",
+    "create index trades_mint on trades (mint)",
+    "create index trades_user on trades (user)",
+    # Which rows a minute has, at most: the rows of a time are a range of the primary key.
+    "create table minutes (minute integer primary key, first integer not null, last integer not null) strict",
+    """create table candles (
+      mint integer not null, quote_mint integer not null, minute integer not null, trades integer not null,
+      first integer not null, last integer not null,
+      base_high integer not null, base_low integer not null, quote_high integer not null, quote_low integer not null,
+      open integer, open_base integer, open_quote integer, high integer, high_base integer, high_quote integer,
+      low integer, low_base integer, low_quote integer, close integer, close_base integer, close_quote integer,
+      primary key (mint, quote_mint, minute)
+    ) strict, without rowid""",
+)
+
+
+def segment_path(main: Path, number: int) -> Path:
+    """Return the file of a segment."""
+    return main.with_name(f"{main.name}-{number:06d}")
+
+
+def open_writer(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
+    """Return a connection that writes; the tables are made in a new file. Raise ConfigError for a newer version."""
+    db = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = normal")
+        db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        db.execute(f"pragma cache_size = -{_WRITER_CACHE_KIB}")
+        db.execute("begin immediate")
+        _migrate(db, tables)
+        db.execute("commit")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, tables: Sequence[str]) -> None:
+    version = db.execute("pragma user_version").fetchone()[0]
+    if version > VERSION:
+        raise ConfigError("HISTORY_FILE", f"a history of version {version}", f"version {VERSION} or older")
+    if version == 0:
+        for table in tables:
+            db.execute(table)
+        db.execute(f"pragma user_version = {VERSION}")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that reads a file that a writer has made."""
+    uri = f"file://{quote(str(path))}?mode=ro"
+    db = sqlite3.connect(uri, timeout=LOCK_S, isolation_level=None, uri=True, check_same_thread=False)
+    db.execute(f"pragma cache_size = -{_READER_CACHE_KIB}")
+    return db
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file and of what SQLite keeps beside it."""
+    total = 0
+    for side in SIDES:
+        try:
+            total += Path(f"{path}{side}").stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def unlink(path: Path) -> None:
+    """Delete a file and what SQLite keeps beside it."""
+    for side in SIDES:
+        Path(f"{path}{side}").unlink(missing_ok=True)

@@ -1,0 +1,326 @@
+"""What another thread reads of the files: pages of bounded work, each by statements that are fetched whole.
+
+A statement that stays open would keep the log of a file from being moved into the file.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.history.candles import MINUTE_S, Candle, folded, is_counted
+from headrace.history.encoding import (
+    STATUSES,
+    commitment_of,
+    event_id_of,
+    key_bytes,
+    key_of,
+    signature_of,
+    unwrapped,
+)
+from headrace.history.rows import (
+    ROW_MAX,
+    CandleQuery,
+    Extent,
+    GapQuery,
+    Page,
+    SlotQuery,
+    StoredGap,
+    StoredSlot,
+    StoredToken,
+    StoredTrade,
+    TokenQuery,
+    TradeQuery,
+    slot_of,
+)
+from headrace.history.sqlite import files
+from headrace.history.sqlite.segment import candle_of
+
+FILES_OPEN: Final = 32
+EXAMINED_MAX: Final = 50_000
+"""Trades that are looked at for one page, where no index finds exactly the trades of the query."""
+CANDLE_ROWS_MAX: Final = 50_000
+
+_TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.key, t.base, t.quote, u.key, o.key,
+    a.key, t.signature, t.place, t.standing
+    from ({}) t join programs p on p.id = t.program left join keys m on m.id = t.mint
+    left join keys q on q.id = t.quote_mint left join keys u on u.id = t.user left join keys o on o.id = t.pool
+    left join keys a on a.id = t.authority order by t.id desc"""
+
+
+class Reading:
+    """Owns all connections that read. Not safe for threads: one calls, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._main = files.open_reader(path)
+        self._segments: OrderedDict[int, sqlite3.Connection] = OrderedDict()
+
+    def close(self) -> None:
+        """Close all files."""
+        for db in self._segments.values():
+            db.close()
+        self._segments.clear()
+        self._main.close()
+
+    def extent(self) -> Extent:
+        """Return the first and last slot of which anything is kept."""
+        first, last = self._main.execute("select min(slot), max(slot) from slots").fetchone()
+        for db in self._newest_first():
+            low, high = db.execute("select (select min(id) from trades), (select max(id) from trades)").fetchone()
+            if low is not None:
+                first = slot_of(low) if first is None else min(first, slot_of(low))
+                last = slot_of(high) if last is None else max(last, slot_of(high))
+        return Extent(first, last)
+
+    def trades(self, query: TradeQuery) -> Page[StoredTrade]:
+        """Return a page of trades, newest first."""
+        found: list[tuple[Any, ...]] = []
+        before = ROW_MAX if query.before is None else query.before
+        examined = EXAMINED_MAX
+        for db in self._newest_first(slot_of(before)):
+            conditions = _conditions(db, query, before)
+            if conditions is None:
+                continue
+            where, values, is_exact = conditions
+            left = query.limit + 1 - len(found)
+            inner = f"select * from trades where {where[0]} order by id desc"
+            if not is_exact:
+                inner += f" limit {examined}"
+                within = f"select * from ({inner}) where {where[1]} limit {left}"
+            else:
+                within = f"{inner} limit {left}"
+            found += db.execute(_TRADES.format(within), values).fetchall()
+            if len(found) > query.limit:
+                return Page(self._stored(found[: query.limit]), found[query.limit - 1][0])
+            if not is_exact:
+                ends = f"select id from trades where {where[0]} order by id desc limit 1 offset {examined - 1}"
+                floor = db.execute(ends, values[: where[0].count("?")]).fetchone()
+                if floor is not None:
+                    return Page(self._stored(found), floor[0])
+        return Page(self._stored(found))
+
+    def candles(self, query: CandleQuery) -> Page[Candle]:
+        """Return a page of candles, oldest first."""
+        interval_s = query.interval_s
+        segments = list(self._newest_first())
+        minutes = [db.execute("select max(minute) from minutes").fetchone()[0] for db in segments]
+        newest = max((minute for minute in minutes if minute is not None), default=None)
+        if newest is None:
+            return Page(())
+        end_s = (newest + 1) * MINUTE_S if query.to_s is None else min((newest + 1) * MINUTE_S, query.to_s)
+        begin_s = query.from_s
+        if query.after is not None:
+            begin_s = query.after + interval_s
+        elif begin_s is None:
+            begin_s = -(-end_s // interval_s) * interval_s - query.limit * interval_s
+        begin_s = max(0, -(-begin_s // interval_s) * interval_s)
+        read = self._minutes if interval_s >= MINUTE_S else self._fly
+        rows_max = min(CANDLE_ROWS_MAX, (query.limit + 1) * interval_s // MINUTE_S) or CANDLE_ROWS_MAX
+        candles: list[Candle] = []
+        decimals: dict[str, int] = {}
+        cut_s: int | None = None
+        for db in segments:
+            ids = [_learned(db, key, decimals) for key in (query.mint, query.quote_mint)]
+            if None in ids:
+                continue
+            rows = read(db, (*ids, begin_s, end_s, rows_max))
+            if len(rows) == rows_max:  # the last interval may have more
+                last_s = rows[-1].time_s // interval_s * interval_s
+                cut_s = last_s if cut_s is None else min(cut_s, last_s)
+            candles += rows
+        found = [candle for candle in folded(candles, interval_s) if cut_s is None or candle.time_s < cut_s]
+        items = found[: query.limit]
+        for candle in items:
+            candle.decimals, candle.quote_decimals = decimals.get(query.mint), decimals.get(query.quote_mint)
+        more = len(found) > query.limit or (cut_s is not None and found)
+        return Page(items, items[-1].time_s if more else None)
+
+    def tokens(self, query: TokenQuery) -> Page[StoredToken]:
+        """Return a page of tokens, newest first."""
+        where, values = ["id < ?"], [ROW_MAX if query.before is None else query.before]
+        for column, key in (("mint", query.mint), ("creator", query.creator)):
+            if key is not None:
+                where.append(f"{column} = ?")
+                values.append(key_bytes(key))  # type: ignore[arg-type]
+        rows = self._main.execute(
+            f"select * from tokens where {' and '.join(where)} order by id desc limit {query.limit + 1}", values
+        ).fetchall()
+        statuses = self._statuses([slot_of(row[0]) for row in rows])
+        items = [_token(row, statuses.get(slot_of(row[0]))) for row in rows[: query.limit]]
+        return Page(items, rows[query.limit - 1][0] if len(rows) > query.limit else None)
+
+    def gaps(self, query: GapQuery) -> Page[StoredGap]:
+        """Return a page of gaps, newest first."""
+        rows = self._main.execute(
+            "select id, gap_id, feed, nullif(program, ''), first, last, state, reason from gaps"
+            " where id < ? and first <= ? and last >= ? and (?4 is null or feed = ?4) order by id desc limit ?5",
+            (ROW_MAX if query.before is None else query.before, query.to_slot, query.from_slot, query.feed,
+             query.limit + 1),
+        ).fetchall()  # fmt: skip
+        items = [StoredGap(*row[1:]) for row in rows[: query.limit]]
+        return Page(items, rows[query.limit - 1][0] if len(rows) > query.limit else None)
+
+    def slots(self, query: SlotQuery) -> Page[StoredSlot]:
+        """Return a page of slots, newest first."""
+        to_slot = query.to_slot if query.before is None else min(query.to_slot, query.before - 1)
+        rows = self._main.execute(
+            "select slot, status, parent, reason from slots where slot between ? and ? order by slot desc limit ?",
+            (query.from_slot, to_slot, query.limit + 1),
+        ).fetchall()
+        items = [StoredSlot(slot, STATUSES[status], *more) for slot, status, *more in rows[: query.limit]]
+        return Page(items, items[-1].slot if len(rows) > query.limit else None)
+
+    def _newest_first(self, slot: int | None = None) -> Iterator[sqlite3.Connection]:
+        """Yield the segments that may have slots up to this one; one that is dropped meanwhile is passed over."""
+        numbers = self._main.execute("select number, first_slot from segments order by number desc").fetchall()
+        for gone in self._segments.keys() - {number for number, _ in numbers}:
+            self._segments.pop(gone).close()
+        for number, first in numbers:
+            if slot is not None and first > slot:
+                continue
+            db = self._segments.get(number)
+            if db is None:
+                try:
+                    db = files.open_reader(files.segment_path(self._path, number))
+                    db.execute("select 1 from trades limit 1")
+                except sqlite3.OperationalError:
+                    continue  # not made yet, or dropped
+                self._segments[number] = db
+                if len(self._segments) > FILES_OPEN:
+                    self._segments.popitem(last=False)[1].close()
+            self._segments.move_to_end(number)
+            yield db
+
+    def _minutes(self, db: sqlite3.Connection, asked: tuple[int, int, int, int, int]) -> list[Candle]:
+        mint, quote, begin_s, end_s, rows_max = asked
+        rows = db.execute(
+            "select * from candles where mint = ? and quote_mint = ? and minute >= ? and minute < ?"
+            " order by minute limit ?",
+            (mint, quote, begin_s // MINUTE_S, -(-end_s // MINUTE_S), rows_max),
+        )
+        return [candle_of(row) for row in rows.fetchall()]
+
+    def _fly(self, db: sqlite3.Connection, asked: tuple[int, int, int, int, int]) -> list[Candle]:
+        """Return a candle for each trade, oldest first."""
+        mint, quote, begin_s, end_s, rows_max = asked
+        first, last = _rows_of_times(db, begin_s, end_s)
+        rows = db.execute(
+            "select id, time, base, quote from trades where mint = ? and id between ? and ? and +quote_mint = ?"
+            " and +time >= ? and +time < ? order by +time, id limit ?",
+            (mint, first, last, quote, begin_s, end_s, rows_max),
+        )
+        found: list[Candle] = []
+        for row, time_s, base, amount in rows.fetchall():
+            candle = Candle(time_s)
+            if is_counted(unwrapped(base), unwrapped(amount)):
+                candle.add(row, unwrapped(base), unwrapped(amount))
+            found.append(candle)
+        return found
+
+    def _statuses(self, slots: list[int]) -> dict[int, int]:
+        if not slots:
+            return {}
+        given = sorted(set(slots))
+        marks = ",".join("?" * len(given))
+        return dict(self._main.execute(f"select slot, status from slots where slot in ({marks})", given).fetchall())
+
+    def _stored(self, rows: list[tuple[Any, ...]]) -> list[StoredTrade]:
+        statuses = self._statuses([slot_of(row[0]) for row in rows])
+        return [_trade(row, statuses.get(slot_of(row[0]))) for row in rows]
+
+
+def _conditions(
+    db: sqlite3.Connection, query: TradeQuery, before: int
+) -> tuple[tuple[str, str], list[Any], bool] | None:
+    """Return the condition that an index answers, the other ones, their values, and whether there are none of these.
+
+    None: the segment has no such trade.
+    """
+    first, last = _rows_of_times(db, query.from_s, query.to_s)
+    indexed, others = ["id between ? and ?"], list[str]()
+    values: list[Any] = [first, min(last, before - 1)]
+    other_values: list[Any] = []
+    for column, key in (("user", query.user), ("mint", query.mint)):
+        if key is None:
+            continue
+        found = db.execute("select id from keys where key = ?", (key_bytes(key),)).fetchone()
+        if found is None:
+            return None
+        if len(indexed) == 1:
+            indexed.append(f"{column} = ?")
+            values.append(found[0])
+        else:
+            others.append(f"{column} = ?")
+            other_values.append(found[0])
+    if query.program is not None:
+        program = db.execute("select id from programs where program_id = ?1 or name = ?1", (query.program,)).fetchone()
+        if program is None:
+            return None
+        others.append("program = ?")
+        other_values.append(program[0])
+    for comparison, time_s in ((">=", query.from_s), ("<", query.to_s)):
+        if time_s is not None:
+            others.append(f"time {comparison} ?")
+            other_values.append(time_s)
+    return (" and ".join(indexed), " and ".join(others)), [*values, *other_values], not others
+
+
+def _rows_of_times(db: sqlite3.Connection, from_s: int | None, to_s: int | None) -> tuple[int, int]:
+    """Return the first and last row that trades of these times can have."""
+    if from_s is None and to_s is None:
+        return 0, ROW_MAX
+    first, last = db.execute(
+        "select min(first), max(last) from minutes where minute >= ? and minute <= ?",
+        (0 if from_s is None else from_s // MINUTE_S, ROW_MAX if to_s is None else to_s // MINUTE_S),
+    ).fetchone()
+    return (1, 0) if first is None else (first, last)
+
+
+def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int | None:
+    """Return the id of a mint, and learn its decimals; None where the segment has no trade of it."""
+    row = db.execute("select id, decimals from keys where key = ?", (key_bytes(mint),)).fetchone()
+    if row is None:
+        return None
+    if row[1] is not None:
+        decimals.setdefault(mint, row[1])
+    return int(row[0])
+
+
+def _trade(row: tuple[Any, ...], status: int | None) -> StoredTrade:
+    slot, signature = slot_of(row[0]), signature_of(row[12])
+    mint, quote, user, pool, authority = (None if row[at] is None else key_of(row[at]) for at in (5, 6, 9, 10, 11))
+    return StoredTrade(
+        slot=slot,
+        event_id=event_id_of(slot, signature, row[13]),
+        signature=signature,
+        time_s=row[1],
+        program=row[2],
+        program_id=row[3],
+        side="sell" if row[4] else "buy",
+        mint=mint,
+        quote_mint=quote,
+        base_amount=unwrapped(row[7]),
+        quote_amount=unwrapped(row[8]),
+        user=user,
+        pool=pool,
+        authority=authority,
+        commitment=commitment_of(row[14], status),
+    )
+
+
+def _token(row: tuple[Any, ...], status: int | None) -> StoredToken:
+    number, mint, creator, name, symbol, program, raw, place, standing = row
+    slot, signature = slot_of(number), signature_of(raw)
+    return StoredToken(
+        slot=slot,
+        event_id=event_id_of(slot, signature, place),
+        signature=signature,
+        program=program,
+        mint=key_of(mint),
+        name=name.decode("utf-8", "surrogatepass"),
+        symbol=symbol.decode("utf-8", "surrogatepass"),
+        creator=key_of(creator),
+        commitment=commitment_of(standing, status),
+    )
