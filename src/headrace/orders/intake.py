@@ -90,7 +90,7 @@ class Intake:
     async def _accept_and_begin(
         self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
     ) -> Accepted:
-        """Store an order and claim it for this worker, in one commit with its signed bytes if these are ready."""
+        """Store an order and claim it for this worker. If its signed bytes are ready, they are in the same commit."""
         ahead = await worker.prepare(order)
         prepared = None if ahead is None else ahead.prepared
         steps = () if prepared is None else (prepared.quoted, prepared.journaled)

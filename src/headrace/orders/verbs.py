@@ -58,7 +58,7 @@ class Changed(NamedTuple):
 def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = ()) -> Changed:
     """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger.
 
-    A claimed order then takes `steps`, the first steps of its worker, in their order.
+    `steps` are the worker's first changes: they are made to a claimed order, in their sequence.
     """
     order = replace(order, status=machine.after(None, EventKind.ACCEPTED))
     data = {"resting": True} if order.awaits_trigger else {}

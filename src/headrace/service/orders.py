@@ -128,7 +128,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Run the worker. If it breaks, end its leases, so that other workers need not wait for their end."""
+        """Run the worker. If it breaks, end its leases, so that other workers need not wait until they expire."""
         assert self.worker is not None
         try:
             await self.worker.run()

@@ -152,8 +152,8 @@ class Store(Protocol):
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the first
-        steps of the worker that claims the order, are taken as well; no step is taken for an order that is not claimed.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the
+        worker's first changes to the order, are stored as well. An order that is not claimed is stored without them.
         A known key returns the order that was made under it, however long ago; from then on the other keys name that
         order, too.
 
