@@ -36,12 +36,14 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=1024),
         Setting(
-            "bytes of all messages kept; beyond, the least recently used topic loses its own",
+            "most bytes of all messages kept; beyond it the least recently used topic loses its own",
             env=("BUS_HISTORY_BYTES",),
         ),
     ] = 512 * 1024 * 1024
     topics_max: Annotated[
-        int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
+        int,
+        msgspec.Meta(ge=1),
+        Setting("most topics kept; beyond it the least recently used is forgotten", env=("BUS_TOPICS_MAX",)),
     ] = 50_000
 
 

@@ -18,12 +18,17 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items_max: Annotated[
         int,
         msgspec.Meta(ge=0),
-        Setting("items kept for snapshots, and topics; the one unchanged longest goes", env=("CACHE_MAX_ITEMS",)),
+        Setting(
+            "most items kept for snapshots, and most topics; beyond it the item unchanged longest is dropped",
+            env=("CACHE_MAX_ITEMS",),
+        ),
     ] = 200_000
     bytes_max: Annotated[
         int,
         msgspec.Meta(ge=0),
-        Setting("bytes of all items kept; the one unchanged longest goes", env=("CACHE_MAX_BYTES",)),
+        Setting(
+            "most bytes of all items kept; beyond it the item unchanged longest is dropped", env=("CACHE_MAX_BYTES",)
+        ),
     ] = 256 * 1024 * 1024
 
 

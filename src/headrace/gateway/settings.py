@@ -29,7 +29,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[
         int,
         msgspec.Meta(ge=0, le=65535),
-        Setting("TCP port of HTTP and WebSocket; 0 takes a free one", ("SERVER_PORT", "PORT")),
+        Setting("TCP port of HTTP and WebSocket; 0: any free port", ("SERVER_PORT", "PORT")),
     ] = 8080
     connections_max: Annotated[
         int, _Count, Setting("WebSocket connections at once", ("WEBSOCKET_MAX_CONNECTIONS",), live=True)
@@ -70,7 +70,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         _Count,
         Setting(
-            "Nodes of all distinct filters on one topic, each as often as it has values; another filter is refused",
+            "Most nodes of all distinct filters on one topic, each value counted; a further filter is refused",
             ("WEBSOCKET_MAX_FILTER_NODES",),
             live=True,
         ),
@@ -79,7 +79,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(ge=0, le=1000),
         Setting(
-            "How long a message waits for others that are sent with it; the first after a silence waits not at all",
+            "Longest wait of a message to share a write with others; the first after a pause does not wait",
             ("WEBSOCKET_TICK_MS",),
             live=True,
         ),
@@ -142,7 +142,9 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
     ] = 5000
     per_user_max: Annotated[
-        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
+        int,
+        _Count,
+        Setting("Streams of one user at once, order streams included", ("WEBSOCKET_MAX_PER_USER",), live=True),
     ] = 100
     connects_per_s: Annotated[
         int,
@@ -166,7 +168,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         int,
         _Count,
         Setting(
-            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
+            "HTTP requests of one user a second, or of one address if the user is not known; as many at once",
             ("HTTP_REQUESTS_PER_S",),
             live=True,
         ),

@@ -67,7 +67,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kinds: Annotated[
         tuple[str, ...],
         Setting(
-            "sources that run at the same time, by their names in the register; none: those whose endpoints are set",
+            "sources that run at the same time, by their names in the register; empty: those whose endpoints are set",
             env=("SOURCES",),
         ),
     ] = ()

@@ -47,9 +47,13 @@ _log = structlog.get_logger("recording")
 class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Recording while serving."""
 
-    file: Annotated[str, Setting("write all updates to this file; empty: do not", env=("RECORD_FILE",))] = ""
+    file: Annotated[
+        str, Setting("file to which all updates are written; empty: no recording", env=("RECORD_FILE",))
+    ] = ""
     flush_interval_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("a crash loses no more than this, in seconds", env=("RECORD_FLUSH_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("seconds between writes; a crash loses no more than this", env=("RECORD_FLUSH_S",)),
     ] = 1.0
 
 
@@ -208,7 +212,7 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     speed: Annotated[
         float, msgspec.Meta(ge=0), Setting("1: the pace of the recording; 0: as fast as the pipeline takes it")
     ] = 1.0
-    loop: Annotated[bool, Setting("start over for ever")] = False
+    loop: Annotated[bool, Setting("start again at the end, each time")] = False
 
 
 class Recording:
