@@ -1,7 +1,8 @@
 """The gateway at scale, beside the fastest possible server: measured with load programs from a folder.
 
 The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (the floor: a plain epoll loop that joins the due
-messages and sends them) and `peers/node/fastify_srv.mjs`. A program that can't be built or run is left out.
+messages and sends them), `peers/node/fastify_srv.mjs` and `uws_srv.mjs` (uWebSockets.js) with the packages of both, and
+`peers/rust/peer-fan` (tokio). A program that can't be built or run is left out.
 """
 
 import argparse
@@ -24,6 +25,9 @@ Run: TypeAlias = dict[str, Any]
 LOWEST_PORT: Final = 20_000
 """First port of a server: below the range from which the system gives clients their ports."""
 
+RATES: Final = (100, 300, 1000)
+"""Messages a second of the scenario `rates`."""
+
 WHOLE: Final = 0.999
 """Least share of frames that must arrive in time for a server to keep up with a rate."""
 
@@ -40,9 +44,15 @@ class Folder:
             raw = _compiled(floor, built / "floor")
             self.servers["C, joined"] = lambda port: [raw, "-p", str(port), "-m", "gap"]
             self.servers["C, a send each"] = lambda port: [raw, "-p", str(port), "-m", "naive"]
-        node = shutil.which("node")
-        if node and (fastify.parent / "node_modules").is_dir():
+        node, modules = shutil.which("node"), fastify.parent / "node_modules"
+        if node and (modules / "fastify").is_dir():
             self.servers["Fastify"] = lambda port: [node, str(fastify), str(port)]
+        uws = fastify.parent / "uws_srv.mjs"
+        if node and (modules / "@btc-vision/uwebsockets.js").is_dir() and uws.exists():
+            self.servers["uWebSockets.js"] = lambda port: [node, str(uws), str(port), "tick"]
+        rust = source / "peers/rust/peer-fan"
+        if rust.exists():
+            self.servers["tokio, joined"] = lambda port: [str(rust), str(port), "feed"]
 
 
 def _compiled(source: Path, target: Path, *libraries: str) -> str:
@@ -90,6 +100,24 @@ def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> d
         with serving(command, ports) as (port, pid):
             run = drive(folder.client, port, pid, n=args.clients, r=int(args.rate), d=args.secs, D=5)
         return {key: run[key] for key in ("delivered", "total_frac", "gaps", "p50", "p99", "max", "srv_cpu")}
+
+    return _in_turn(folder, args.runs, once)
+
+
+def rates(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """Measure what a connection costs, and latency and CPU of a frame at each of RATES."""
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        measured: Run = {}
+        for rate in RATES:
+            with serving(command, ports) as (port, pid):
+                run = drive(folder.client, port, pid, n=args.clients, r=rate, d=args.secs, D=2, T=0.5)
+            measured["accept_us"] = round(run["conn_srv_cpu"] / args.clients * 1e6, 1)
+            measured["idle_kib"] = round((run["rss1"] - run["rss0"]) / args.clients, 2)
+            measured[f"p99_{rate}"] = run["p99"]
+            measured[f"frac_{rate}"] = run["total_frac"]
+            measured[f"frame_us_{rate}"] = round(run["srv_cpu"] / max(run["delivered"], 1) * 1e6, 3)
+        return measured
 
     return _in_turn(folder, args.runs, once)
 
@@ -144,7 +172,7 @@ def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dic
     return _in_turn(folder, args.runs, once)
 
 
-SCENARIOS: Final = {"fan-out": fan_out, "most": most, "idle": idle, "stuck": stuck}
+SCENARIOS: Final = {"fan-out": fan_out, "rates": rates, "most": most, "idle": idle, "stuck": stuck}
 
 
 def run(args: argparse.Namespace) -> dict[str, Run]:

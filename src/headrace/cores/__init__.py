@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import msgspec
+
 from headrace.decoders.registry import Programs
 from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
@@ -40,7 +42,7 @@ class Unread(NamedTuple):
     detail: str
 
 
-class AccountText(NamedTuple):
+class AccountText(msgspec.Struct, frozen=True, gc=False):
     """Account as its message shows it. `name` is that of the layout, None where there is none.
 
     `values` are the fields that the account's meaning reads.
@@ -51,7 +53,7 @@ class AccountText(NamedTuple):
     values: Mapping[str, Any]
 
 
-class EventText(NamedTuple):
+class EventText(msgspec.Struct, frozen=True, gc=False):
     """Event as its messages show it, in the place that this view of the transaction gives.
 
     `event.data` holds the fields that the event's meaning reads, and no others.
@@ -61,7 +63,7 @@ class EventText(NamedTuple):
     body: EventBody
 
 
-class TransactionText(NamedTuple):
+class TransactionText(msgspec.Struct, frozen=True, gc=False):
     """Transaction as its messages show it. `unread` are events that can't be encoded; these are left out."""
 
     events: Sequence[EventText]

@@ -66,6 +66,8 @@ class ChainTime:
 
     def _learn(self, mark: _Mark) -> None:
         """Learn the length of slots from the mark, if its time can be true."""
+        if mark == self._last and self._wild is None:
+            return  # most transactions of a slot have the same time
         if self._last is not None and not _agree(self._last, mark):
             if self._wild is None or self._wild.slot == mark.slot or not _agree(self._wild, mark):
                 self._wild = mark

@@ -84,13 +84,13 @@ class MessageBuilder:
         transaction: _TransactionMessages | None = None
         publications: list[Publication] = []
         for each in news:
-            if isinstance(each, _OF_TRANSACTION):
+            if type(each) is AccountChanged:
+                publications.append(self._account(each))
+            elif isinstance(each, _OF_TRANSACTION):
                 if transaction is None:
                     origin = each.origin if isinstance(each, _WITH_ORIGIN) else each.seen.origin
                     transaction = _TransactionMessages(self, origin, publications)
                 transaction.add(each)
-            elif isinstance(each, AccountChanged):
-                publications.append(self._account(each))
             elif isinstance(each, SlotChanged):
                 body = slot_body(each.slot, each.status, each.parent, each.source)
                 publications.append(Publication.on(SLOTS_TOPIC, "event", body))

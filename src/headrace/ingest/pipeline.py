@@ -179,11 +179,11 @@ class Pipeline:
         return publications
 
     def _news_of(self, update: AnyUpdate) -> Sequence[News]:
+        if isinstance(update, AccountUpdate):
+            return self._account(update)
+        if isinstance(update, LogsUpdate | TransactionUpdate):
+            return self._transaction(update)
         match update:
-            case LogsUpdate() | TransactionUpdate():
-                return self._transaction(update)
-            case AccountUpdate():
-                return self._account(update)
             case SlotUpdate():
                 return self._slot(update)
             case LandingUpdate():
@@ -221,8 +221,8 @@ class Pipeline:
         """Return what an update shows of a transaction that no earlier update showed."""
         origin = origin_of(update, commitment)
         text = self._reader.read(update, parts, origin)
-        identities = [(event.program_id, event.name, body.fields_json) for event, body in text.events]
-        standings = seen.standings_of(identities, [(event.path, event.ordinal) for event, _ in text.events])
+        identities = [(each.event.program_id, each.event.name, each.body.fields_json) for each in text.events]
+        standings = seen.standings_of(identities, [(each.event.path, each.event.ordinal) for each in text.events])
         self.measures.passed("decode")
         found = self._reader.facts(update, parts, origin, text, standings, answered)
         seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, found.extents, strict=True)])
@@ -283,16 +283,17 @@ class Pipeline:
         self.measures.passed("dedupe")
         origin = Origin(update.slot, update.signature, update.source, update.feed, commitment)
         event_id = f"{update.slot}:{update.pubkey}:account:{version}"
-        name, body, values = self._core.account(update, event_id, origin)
-        program, unread = self.programs.name_of(update.owner), None
-        if name is not None and values:
-            try:
-                self._pools.learn_account(update.pubkey, program, name, values)
-                self._mints.learn_account(update.pubkey, program, name, values)
-            except UNREADABLE as error:
-                unread = Unread(program, name, type(error).__name__, str(error)[:200])
-        fact = AccountChanged(event_id, origin, update, program, name, body, values)
-        return (fact,) if unread is None else [fact, *self._troubles.unread(update, [unread])]
+        text, program = self._core.account(update, event_id, origin), self.programs.name_of(update.owner)
+        fact = AccountChanged(event_id, origin, update, program, text.name, text.body, text.values)
+        if text.name is None or not text.values:
+            return (fact,)
+        try:
+            self._pools.learn_account(update.pubkey, program, text.name, text.values)
+            self._mints.learn_account(update.pubkey, program, text.name, text.values)
+        except UNREADABLE as error:
+            unread = Unread(program, text.name, type(error).__name__, str(error)[:200])
+            return [fact, *self._troubles.unread(update, [unread])]
+        return (fact,)
 
     def _slot(self, update: SlotUpdate) -> Sequence[News]:
         news = self._forks.apply(update)

@@ -212,7 +212,7 @@ class _Reading:
         An event whose meaning can't be read is still a fact.
         """
         (path, ordinal), extent = standing
-        event, body = text
+        event, body = text.event, text.body
         if (path, ordinal) != (event.path, event.ordinal):  # published under another place from an earlier update
             body = TransactionFrame(self.origin).event(event, path, ordinal, body.fields_json)
         seen = EventSeen(f"{self._prefix}{path_text(path)[0]}:{ordinal}", self.origin, event, body)

@@ -50,7 +50,7 @@ class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
         return dict(zip((*self.names, *extra), self.keys, strict=False))
 
 
-class EventBody(NamedTuple):
+class EventBody(msgspec.Struct, frozen=True, gc=False):
     """Body of an event's message, and three byte positions in it.
 
     `data` is where the message's data begin, `fields` where the event's fields begin in these data, and `end` where the

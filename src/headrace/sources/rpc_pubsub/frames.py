@@ -8,7 +8,7 @@ import msgspec
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
-from headrace.solana.encodings import bytes_of, is_signature
+from headrace.solana.encodings import bytes_of, from_base64, is_signature
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_json import not_stored
 from headrace.solana.transactions import transaction_from_rpc
@@ -227,7 +227,11 @@ def _transaction(
 def _account(
     pubkey: str, account: AccountValue, slot: int, subscription: ChainSubscription, stamp: Stamp, received_ns: int
 ) -> AccountUpdate:
-    data = bytes_of(account.data, size_max=ACCOUNT_MAX)
+    text, encoding = account.data
+    if encoding == "base64":
+        data = from_base64(text, size_max=ACCOUNT_MAX)
+    else:
+        data = bytes_of(account.data, size_max=ACCOUNT_MAX)
     if account.space is not None and account.space != len(data):
         raise BadInputError("wrong_size", f"{len(data)} bytes of {account.space}")
     if account.lamports >= 2**64:
@@ -237,8 +241,8 @@ def _account(
         feed=subscription.feed,
         received_ns=received_ns,
         slot=slot,
-        pubkey=_key(pubkey),
-        owner=_key(account.owner),
+        pubkey=pubkey if pubkey in _known_keys else _key(pubkey),
+        owner=account.owner if account.owner in _known_keys else _key(account.owner),
         lamports=account.lamports,
         data=data,
         executable=account.executable,
@@ -262,10 +266,9 @@ def _expect(subscription: ChainSubscription, kind: Kind) -> None:
 
 def _key(text: str) -> str:
     """Return `text` if it is a public key. Keys repeat, so valid ones are remembered, up to a bound."""
-    if text not in _known_keys:
-        if not is_key(text):
-            raise BadInputError("bad_key", text[:48])
-        if len(_known_keys) >= _KEYS_MAX:
-            _known_keys.clear()
-        _known_keys.add(text)
+    if not is_key(text):
+        raise BadInputError("bad_key", text[:48])
+    if len(_known_keys) >= _KEYS_MAX:
+        _known_keys.clear()
+    _known_keys.add(text)
     return text
