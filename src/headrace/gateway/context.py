@@ -11,6 +11,7 @@ from headrace.cache import Snapshots
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
+from headrace.history import History
 from headrace.inbox import Inbox
 from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
@@ -41,8 +42,8 @@ class GatewayContext:
 
     `head` returns how far the chain is known (shown in heartbeats). `cache` is where snapshots come from; the service
     feeds it. `inbox` keeps what users are sent; without an inbox users are sent nothing. `writers` publish what
-    applications broadcast. `orders` takes orders; without it the server takes none. `auth` checks credentials; without
-    it nobody is asked for one.
+    applications broadcast. `orders` takes orders; without it the server takes none. `history`
+    answers for the past; without it nobody does. `auth` checks credentials; without it nobody is asked for one.
     """
 
     bus: Bus
@@ -55,6 +56,7 @@ class GatewayContext:
     inbox: Inbox | None = None
     writers: Mapping[Lane, Writer] = field(default_factory=dict)
     orders: Intake | None = None
+    history: History | None = None
     auth: Authenticator | None = None
 
 

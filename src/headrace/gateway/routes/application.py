@@ -21,6 +21,7 @@ from headrace.gateway.routes import (
     events,
     guards,
     health,
+    history,
     live,
     schema,
     tickets,
@@ -42,6 +43,7 @@ _HANDLERS: Final = (
     *health.HANDLERS,
     *topics.HANDLERS,
     *events.HANDLERS,
+    *history.HANDLERS,
     *live.HANDLERS,
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
@@ -52,6 +54,9 @@ DEFAULTS: Final = (
     (b"cache-control", b"no-store"),  # an answer is true for now, and often for its caller alone
 )
 """Headers of answers that do not say otherwise."""
+
+_NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
+"""Argument of a handler → the parameter that a client gives, where Python can't have that name."""
 
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
@@ -152,6 +157,7 @@ def _clear_frames(error: ValidationException) -> None:
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
     """Return Litestar's fault of one parameter, with the given value."""
     name = str(error.get("key", ""))
+    name = _NAMES.get(name, name)
     sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
     given = sources.get(error.get("source", ""), {}).get(name)
     return wrong(name, str(error.get("message", "")), given)
