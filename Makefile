@@ -7,7 +7,7 @@ FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace need
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo test test-long coverage packages attack fuzz chaos check format docs messages lock upgrade clean
+.PHONY: help demo fast test test-cores test-long coverage packages attack fuzz chaos bench check format docs messages lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -40,6 +40,14 @@ test-long: $(VENV)/.dev ## the long forms of tests, and all examples of Hypothes
 coverage: $(VENV)/.dev ## all tests but the long ones, and the lines of Headrace that none of them reaches
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
 
+fast: $(VENV)/.demo ## build the core in Rust and install it beside Headrace; needs cargo
+	@command -v cargo >/dev/null || { echo "There is no cargo on PATH: https://rustup.rs" >&2; exit 1; }
+	cargo build --release --locked --manifest-path native/Cargo.toml
+	$(BIN)/python tools/install_core.py native/target/release
+
+test-cores: $(VENV)/.dev ## what each installed core must give
+	$(BIN)/python -m pytest -m 'long or not long' tests/contracts/test_cores.py tests/ingest/test_golden.py
+
 packages: $(VENV)/.dev ## build the wheel and the npm package into dist/
 	@mkdir -p dist
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
@@ -55,6 +63,15 @@ chaos: $(VENV)/.dev ## kill and freeze order workers, then count: nothing lost, 
 	$(BIN)/headrace bench orders_chaos --store sqlite
 	$(BIN)/headrace bench orders_chaos --store postgres
 	! $(BIN)/headrace bench orders_chaos --orders 300 --kills 10 --stops 2 --engine naive
+
+# DRIVERS: a folder with the load programs and peers of the gateway at scale; see headrace bench gateway --help.
+bench: $(VENV)/.dev ## all measurements in turn, recorded with their date in benchmarks/, then one table with ratios; for a quiet machine
+	$(BIN)/headrace bench pipeline --write benchmarks/pipeline
+	$(BIN)/headrace bench decode --write benchmarks/decode
+	$(if $(DRIVERS),$(BIN)/headrace bench gateway --drivers $(DRIVERS) --scenario rates --clients 1000 --write benchmarks/gateway)
+	$(BIN)/headrace bench gateway --write benchmarks/gateway
+	$(BIN)/headrace bench orders --write benchmarks/orders
+	$(BIN)/python benchmarks/table.py
 
 check: $(VENV)/.dev ## format, lint, types and layers, in under a minute
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
-"""Install into .venv exactly what the given locks hold, then the project itself; `make` runs this file.
+"""Install into .venv exactly the packages of the given locks, then the project itself; `make` runs this file.
 
-pip chooses nothing here: `--no-deps` keeps its resolver away, so a release newer than the lock changes nothing, and
-`--require-hashes` refuses every file that the lock does not name. `pip check` then confirms that the lock was whole.
-The first lock holds the build tools, so that packages of later locks are built with those (`--no-build-isolation`).
+pip does not choose versions: `--no-deps` switches its resolver off, so a release newer than the lock changes nothing,
+and `--require-hashes` refuses every file that the lock does not name. `pip check` then confirms that the locks are
+complete. The first lock holds the build tools, with which packages of later locks are built (`--no-build-isolation`).
 """
 
 import argparse
@@ -26,7 +26,7 @@ PIN: Final = re.compile(r"([\w.-]+)==([\w.!+-]+)")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make the environment where there is none, and install. Exit with one line where that is impossible."""
+    """Create the environment if needed, and install. Exit with one line if that is impossible."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(";")[0])
     parser.add_argument("locks", nargs="+", type=Path)
     parser.add_argument("--venv", type=Path, default=Path(".venv"))
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def environment(venv: Path) -> Path:
-    """Return the Python of the environment, which is made anew unless it works and has pip."""
+    """Return the Python of the environment. The environment is created again unless it works and has pip."""
     python = venv / "bin" / "python"
     fit = works(python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))")
     if fit and (works(python, "-m", "pip", "--version") or works(python, "-m", "ensurepip")):
@@ -68,7 +68,7 @@ def works(*command: str | Path) -> bool:
 
 
 def install_lock(python: Path, lock: Path) -> None:
-    """Install the pins of one lock whose markers fit, and print each one's name when pip turns to it."""
+    """Install the pins of one lock whose markers apply. Print each name when pip begins with it."""
     total = sum(1 for line in lock.read_text().splitlines() if PIN.match(line))
     progress = Progress(lock.name, total)
     pip = (python, *PIP, "install", *LOCKED, *QUIET, "--progress-bar", "off", "-r", lock)
@@ -82,7 +82,7 @@ def install_lock(python: Path, lock: Path) -> None:
 
 
 class Progress:
-    """One line that changes on a terminal; a line for each package elsewhere."""
+    """Progress of pip: one changing line on a terminal, otherwise one line for each package."""
 
     def __init__(self, lock: str, total: int) -> None:
         self.lock, self.total, self.done = lock, total, 0
@@ -116,7 +116,7 @@ class Progress:
 
 
 def fail(lock: Path, output: Sequence[str]) -> None:
-    """Exit with the one line that says who must act; pip's own lines go before it where they are needed."""
+    """Exit with one line that says who must act, after pip's own lines if they are needed."""
     if any(UNREACHABLE.search(line) for line in output):
         sys.exit(f"The package index can't be reached, so {lock} was not installed: check the network, then run again.")
     print("".join(output[-15:]), file=sys.stderr)
@@ -124,17 +124,17 @@ def fail(lock: Path, output: Sequence[str]) -> None:
 
 
 def install_project(python: Path) -> None:
-    """Install the project itself, editable; the build tools are in the environment by now."""
+    """Install the project itself, editable; the build tools are already in the environment."""
     run(python, "install", *PROJECT, *QUIET)
 
 
 def check(python: Path) -> None:
-    """Exit where an installed package misses another, or has another version of it than it asks for."""
+    """Exit if an installed package misses a dependency, or has another version of it than required."""
     run(python, "check")
 
 
 def run(python: Path, *arguments: str | Path) -> None:
-    """Run pip; where it fails, print what it printed and exit."""
+    """Run pip. If it fails, print its output and exit."""
     done = subprocess.run(
         (python, *PIP, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -23,7 +23,17 @@ import websockets
 from part import switch
 
 HERE = Path(__file__).parent
-SIZES = {"accounts": 150, "trades": 50, "whole": 30, "fan_out": 40, "http": 60, "connections": 30, "orders": 30}
+SIZES = {
+    "accounts": 150,
+    "accounts_rust": 150,
+    "trades": 50,
+    "trades_rust": 50,
+    "whole": 30,
+    "fan_out": 40,
+    "http": 60,
+    "connections": 30,
+    "orders": 30,
+}
 """Units of the smaller run."""
 START_S = 300.0
 

@@ -17,7 +17,7 @@ def switch(pid: int, state: str) -> None:
     subprocess.run(["vgdb", f"--pid={pid}", "instrumentation", state], check=True, capture_output=True)
 
 
-def pipeline(kind: str, count: int) -> None:
+def pipeline(kind: str, count: int, core: str) -> None:
     """Run `count` node frames of one kind (accounts, trades) through parse, pipeline, bus, cache and framing."""
     from headrace.bench import pipeline as bench
 
@@ -28,11 +28,11 @@ def pipeline(kind: str, count: int) -> None:
         "whole": bench.whole_updates,
     }[kind]
     frames = make(updates, count, chance)
-    asyncio.run(bench.measure(frames[:64]))
+    asyncio.run(bench.measure(frames[:64], core))
 
     async def counted() -> None:
         switch(os.getpid(), "on")
-        await bench.measure(frames)
+        await bench.measure(frames, core)
         switch(os.getpid(), "off")
 
     asyncio.run(counted())
@@ -54,9 +54,11 @@ def fan_out(count: int) -> None:
 
 
 PARTS: dict[str, Callable[[int], Any]] = {
-    "accounts": lambda count: pipeline("accounts", count),
-    "trades": lambda count: pipeline("trades", count),
-    "whole": lambda count: pipeline("whole", count),
+    "accounts": lambda count: pipeline("accounts", count, "python"),
+    "accounts_rust": lambda count: pipeline("accounts", count, "rust"),
+    "trades": lambda count: pipeline("trades", count, "python"),
+    "trades_rust": lambda count: pipeline("trades", count, "rust"),
+    "whole": lambda count: pipeline("whole", count, "python"),
     "fan_out": fan_out,
 }
 

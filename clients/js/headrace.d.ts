@@ -1,12 +1,12 @@
-// Types of the client. Offsets, slots and amounts are text, because they may be larger than a number can hold.
+// Types of the client. Offsets, slots and amounts are text, because a JavaScript number can't hold all of them.
 
-/** A place in a topic's log: that of the last message one has. */
+/** A place in a topic's log: the place of the last message received. */
 export interface Position {
   epoch: string;
   offset: string;
 }
 
-/** Where on the chain an event happened, and how certain it was when it was sent. */
+/** Place of an event on the chain, and its commitment when it was sent. */
 export interface Chain {
   slot: string;
   signature: string | null;
@@ -22,29 +22,29 @@ interface Recorded extends Position {
   topic: string;
 }
 
-/** Something happened. One that comes again under its `event_id` replaces the first. */
+/** An event. An event that comes again under the same `event_id` replaces the first. */
 export interface Event<Data = any> extends Recorded {
   type: "event";
   event_id: string;
   data: Data;
   chain?: Chain;
-  /** The server keeps it until `Client.ack`. */
+  /** The server keeps the message until `Client.ack`. */
   ack?: boolean;
 }
 
-/** All events of this slot on this topic are now this certain. */
+/** All events of this slot on this topic now have this commitment. */
 export interface Promote extends Recorded {
   type: "promote";
   data: { slot: string; commitment: string };
 }
 
-/** These events did not happen after all: undo what you made of them. */
+/** These events did not happen after all: undo their effects. */
 export interface Retract extends Recorded {
   type: "retract";
   data: { event_ids: string[]; reason: string };
 }
 
-/** Between these slots the server may have missed something; the same `gap_id` tells how it ends. */
+/** Slots (both ends included) in which the server may have missed updates. A later Gap with this `gap_id` ends it. */
 export interface Gap extends Recorded {
   type: "gap";
   data: {
@@ -56,14 +56,14 @@ export interface Gap extends Recorded {
   };
 }
 
-/** `dropped` messages of these offsets will not come. */
+/** `dropped` messages with offsets from `from_offset` to `to_offset` will not come. */
 export interface Lag {
   type: "lag";
   topic: string;
   data: { epoch: string; from_offset: string; to_offset: string; dropped: number };
 }
 
-/** A page of the topic's state: the `first` one replaces what you have; after the `last` one events go on. */
+/** A page of the topic's state. The `first` replaces the state that you have; after the `last`, live messages follow. */
 export interface Snapshot extends Recorded {
   type: "snapshot";
   first: boolean;
@@ -71,7 +71,7 @@ export interface Snapshot extends Recorded {
   data: { as_of_slot: string | null; items: Event[]; next: unknown; complete?: boolean };
 }
 
-/** What came after `before` can't be had: throw away what you made of this topic. `now` is null if a snapshot follows. */
+/** Messages after `before` are gone: discard your state of this topic. `now` is null if a snapshot follows. */
 export interface NotRecovered {
   type: "not_recovered";
   topic: string;
@@ -81,7 +81,7 @@ export interface NotRecovered {
 
 export type Value = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecovered;
 
-/** How far the server knows the chain. A quiet market: `processed` goes on growing. A dead feed: it stands. */
+/** The newest slots that the server knows. In a quiet market `processed` keeps growing; with a dead feed it stops. */
 export interface Head {
   atMs: number;
   processed: string | null;
@@ -89,13 +89,13 @@ export interface Head {
   upstream_lag_ms: number | null;
 }
 
-/** A page of a topic's log; there is more until the last item is at `offset`. */
+/** A page of a topic's log. There are more pages until an item has this `offset`. */
 export interface Page extends Position {
   topic: string;
   items: (Event | Promote | Retract | Gap)[];
 }
 
-/** An order as the server's `GET /api/orders/{id}` answers it; amounts are text. */
+/** An order with the fields of `GET /api/orders/{id}`; amounts are text. */
 export interface Order {
   orderId: string;
   status: "PENDING" | "ROUTING" | "BUILDING" | "SUBMITTED" | "CONFIRMED" | "FAILED" | "CANCELLED" | "EXPIRED";
@@ -113,19 +113,19 @@ export interface Order {
   [field: string]: any;
 }
 
-/** What became of an order. After "unknown", ask again with the same key. */
+/** What became of an order. After "unknown", repeat the command with the same key. */
 export type Fate = "not_executed" | "executed" | "unknown";
 
-/** What `POST /api/orders/execute` takes: amounts and prices are text. */
+/** The body of `POST /api/orders/execute`; amounts and prices are text. */
 export interface NewOrder {
   tokenIn: string;
   tokenOut: string;
-  /** Whole tokens, as decimal text; or `amount` in base units. */
+  /** Whole coins, as decimal text. Give either this or `amount`, in base units. */
   uiAmount?: string;
   amount?: string;
   type?: "market" | "limit" | "stop";
   slippageBps?: number;
-  /** Not begun later than this after it was taken. */
+  /** Time after the acceptance within which the execution must begin. */
   expiresInMs?: number;
   userId?: string;
   [field: string]: any;
@@ -134,35 +134,36 @@ export interface NewOrder {
 /** The server's answer to an order command. */
 export interface OrderAnswer {
   order: Order;
-  /** An order with this key was there already, and this is that one. */
+  /** An earlier request with this key placed the order. */
   replayed: boolean;
-  /** The cancel is a wish so far: the order's transaction may be on its way. */
+  /** The cancel is only requested, as the order's transaction may still land. */
   requested: boolean;
 }
 
 export interface CallOptions {
-  /** Ends the waiting: the call rejects with the signal's reason, and an order's fate is unknown. */
+  /** Stops waiting: the call rejects with the signal's reason, and the order's fate is unknown. */
   signal?: AbortSignal;
 }
 
 export interface ClientOptions {
   /**
-   * Text, or what gives a fresh one: asked before each connection and when the server says that the old one ends. What
-   * it throws ends the client; what `fetch` throws when there is no network (a TypeError), or a TimeoutError, does not.
+   * A JSON Web Token, or a function that returns a new one. The function is called before each connection, and when the
+   * server warns that the old token expires. A TypeError (as `fetch` throws without network) or a TimeoutError of the
+   * function counts as a lost connection; any other error ends the client.
    */
   token?: string | (() => string | Promise<string>);
-  /** Whether the token goes into the handshake or is sent as the first frame. */
+  /** Where the token is sent: as a subprotocol of the handshake, or in the first frame. */
   credential?: "subprotocol" | "frame";
-  /** How many values a subscription holds that its reader has not taken. */
+  /** Most values of a subscription that wait for its reader. */
   queue?: number;
-  /** Told each time the server has welcomed a connection. */
+  /** Called each time the server has welcomed a connection. */
   onConnect?: () => void;
-  /** Told of each lost connection and failed attempt. */
+  /** Called for each lost connection and each failed attempt. */
   onLoss?: (why: string, nextAttemptInMs: number) => void;
-  /** The first delay before coming back, and the longest. */
+  /** The first delay before a reconnect, and the longest, in ms. */
   retryMs?: number;
   retryMsMax?: number;
-  /** How long a connection may take to open before another is tried. */
+  /** Longest time in ms that a connection may take to open, before another is tried. */
   openMs?: number;
   /** For runtimes without a WebSocket of their own. */
   WebSocket?: typeof WebSocket;
@@ -170,19 +171,19 @@ export interface ClientOptions {
 
 export interface SubscribeOptions {
   filter?: object;
-  /** A stored `Subscription.position` to go on from. */
+  /** A stored `Subscription.position` to continue from. */
   recover?: Position | null;
   snapshot?: boolean;
   conflate?: { key: string; every_ms: number };
   onSlow?: "disconnect" | "conflate" | "drop_oldest";
 }
 
-/** The server refused for good; `code` is its error code or close code. Trying again would not help. */
+/** A final refusal by the server; `code` is its error code or close code. A retry would not help. */
 export class Refused extends Error {
   code: number;
 }
 
-/** The server refused an order command; `reason` is the constant to decide by, `errors` names the wrong fields. */
+/** The server refused an order command. `reason` is the constant for programs; `errors` names the wrong fields. */
 export class OrderRefused extends Refused {
   key: string | undefined;
   reason: string;
@@ -192,45 +193,48 @@ export class OrderRefused extends Refused {
   errors: Record<string, string>;
 }
 
-/** The values of one topic, in order, none twice, for one reader. Leaving the loop leaves the topic. */
+/** The values of one topic, in order, none twice, for one reader. The end of the loop ends the subscription. */
 export class Subscription implements AsyncIterable<Value> {
   readonly topic: string;
-  /** That of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
+  /** Position of the last value that the reader got. Store it once the value is processed, for `recover`. */
   readonly position: Position | null;
-  /** Whether that value is from before the connection was there, and came by recovery. */
+  /** Whether the last value that the reader got had been missed, and came by recovery. */
   readonly catchingUp: boolean;
-  /** Resolves when the server has accepted it; rejects with Refused. */
+  /** Resolves once the server has accepted the subscription; rejects with Refused. */
   started(): Promise<this>;
   close(): void;
   [Symbol.asyncIterator](): AsyncIterator<Value>;
 }
 
-/** One connection that comes back, and all that is followed over it. */
+/** One connection, opened again after a loss, for all subscriptions and calls. */
 export class Client {
   /** `url` may be relative to the page and begin with http. */
   constructor(url: string | URL, options?: ClientOptions);
   readonly head: Head | null;
   readonly connected: boolean;
   /**
-   * Throws if this client follows the topic already. What the server sends to a user is on `user:<id>`: follow that
-   * before anything else, as what came earlier on this connection does not come again.
+   * Throws if this client already follows the topic. Messages to a user are on `user:<id>`: follow that topic first, as
+   * messages that arrived earlier on this connection do not come again.
    */
   subscribe(topic: string, options?: SubscribeOptions): Subscription;
-  /** What came after `since` (without it: all that is kept), or before it, newest first. Rejects with Refused. */
+  /**
+   * A page of the topic's log: messages after `since` (without it: all kept), or with `reverse` before it, newest first.
+   * Rejects with Refused.
+   */
   history(topic: string, options?: { since?: Position; limit?: number; reverse?: boolean }): Promise<Page>;
   /**
-   * Place an order; resolves once the server has it on disk, to be executed once. It is asked for under one key over as
-   * many connections as it takes. Give a `key` of your own and keep it, to ask again after a reload: what was taken once
-   * is found under it. Rejects with OrderRefused.
+   * Place an order. Resolves once the server has stored the order; it will be executed at most once. The request is
+   * repeated under one key over as many connections as necessary. To repeat an order after a reload, pass your own `key`
+   * and keep it: the server then returns the order that it accepted under this key. Rejects with OrderRefused.
    */
   execute(order: NewOrder, options?: CallOptions & { key?: string }): Promise<OrderAnswer>;
-  /** An order as it is now. Rejects with OrderRefused. */
+  /** The current state of an order. Rejects with OrderRefused. */
   order(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
-  /** Cancel an order, or ask for that where its transaction may be on its way. Rejects with OrderRefused. */
+  /** Cancel an order, or only request it while its transaction may still land. Rejects with OrderRefused. */
   cancel(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
-  /** The order each time it has changed, never an older state after a newer one, until it has ended. */
+  /** Yields the order each time it has changed, until it has ended; never an older state after a newer one. */
   watch(orderId: string): AsyncGenerator<Order, void>;
-  /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
+  /** Acknowledge a message that has `ack`, so that the server does not send it again. */
   ack(event: Event): void;
   close(): void;
 }

@@ -1,29 +1,29 @@
-// A client of the Headrace stream for browsers and Node: follows topics, comes back, and says what is missing.
+// A client of the Headrace stream for browsers and Node: follows topics, reconnects, and reports missing messages.
 
 import { OrderRefused, Refused, Subscription } from "./subscription.js";
 
 export { OrderRefused, Refused, Subscription };
 
-const ASKED_AT_ONCE = 8; // commands that may wait for their answers, well below the rate that servers allow
-const SILENCE_MS = 33_000; // how long nothing may come before the welcome said how often heartbeats do
+const ASKED_AT_ONCE = 8; // most commands that may wait for their answers, well below the rate that servers allow
+const SILENCE_MS = 33_000; // longest silence before the welcome, which names the heartbeat's interval
 const ASK_AGAIN_MS = 1_000;
 const DEFAULTS = { queue: 1024, credential: "subprotocol", retryMs: 200, retryMsMax: 10_000, openMs: 10_000 };
 const CLOSE_FOLLOWS_MS = 50;
 const ACKED_MAX = 4_096;
-const RECORDS = new Set(["event", "promote", "retract", "gap"]); // what takes an offset in a topic's log
-const OVER = new Set(["CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"]); // in which an order ends
-const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // we sent something wrong and would only do so again
+const RECORDS = new Set(["event", "promote", "retract", "gap"]); // frames that have an offset in a topic's log
+const OVER = new Set(["CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"]); // statuses in which an order ends
+const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // the client sent a wrong frame, and would send it again
 const INTERNAL = 100, AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
 
-/** Whether whoever gives tokens could not be reached: so fetch and AbortSignal.timeout say it. */
+/** Whether the token function had no network or timed out: the errors of fetch and AbortSignal.timeout. */
 const isAway = (error) => error instanceof TypeError || error?.name === "TimeoutError";
 
-/** `crypto.randomUUID` is missing in pages that were not loaded over TLS; `getRandomValues` is there. */
+/** A random key. Uses `getRandomValues`, as `crypto.randomUUID` is missing in pages that were loaded without TLS. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** One connection that comes back, and all that is followed over it. */
+/** One connection, opened again after a loss, for all subscriptions and calls. */
 export class Client {
-  /** How far the server knows the chain, from its newest heartbeat: tells a quiet market from a dead feed. */
+  /** The newest slots that the server knows, as of the last heartbeat. They tell a quiet market from a dead feed. */
   head = null;
   /** Whether the server has welcomed this connection. */
   connected = false;
@@ -33,8 +33,8 @@ export class Client {
   #socket = null;
   #failure = null;
   #subscriptions = new Map(); // topic → Subscription
-  #waiting = []; // subscriptions and calls that are to be asked for
-  #asked = new Map(); // id → what a command was about
+  #waiting = []; // subscriptions and calls whose command is not sent yet
+  #asked = new Map(); // id of a sent command → its subscription or call
   #acks = [];
   #acked = new Set();
   #lastId = 0;
@@ -42,7 +42,7 @@ export class Client {
   #heardAt = 0;
   #silenceMs = SILENCE_MS;
   #timers = new Set();
-  #renewing = false; // one token at a time: a server that checks one refuses the next
+  #renewing = false; // only one token at a time, as a server that is checking one refuses the next
 
   constructor(url, options = {}) {
     this.#url = new URL(url, globalThis.location?.href);
@@ -53,7 +53,7 @@ export class Client {
     this.#connect();
   }
 
-  /** Follow a topic: iterate what this returns. */
+  /** Follow a topic: iterate over the returned subscription. */
   subscribe(topic, options = {}) {
     if (this.#subscriptions.has(topic)) throw new Error(`${topic}: already subscribed; one client follows a topic once`);
     const subscription = new Subscription(topic, options, this.#options.queue, {
@@ -81,17 +81,17 @@ export class Client {
     return this.#call("order.execute", { ...order, idempotencyKey: key }, { key, signal });
   }
 
-  /** {order}: an order as it is now. */
+  /** {order}: the current state of an order. */
   order(orderId, { signal } = {}) {
     return this.#call("order.get", { orderId }, { signal });
   }
 
-  /** {order, requested}: cancel an order, or, with `requested`, ask for it as its transaction may be on its way. */
+  /** {order, requested}: cancel an order. `requested`: the cancel is only requested, as its transaction may still land. */
   cancel(orderId, { signal } = {}) {
     return this.#call("order.cancel", { orderId }, { signal });
   }
 
-  /** The order each time it has changed, never an older state after a newer one, until it has ended. */
+  /** Yields the order each time it has changed, until it has ended; never an older state after a newer one. */
   async *watch(orderId) {
     const subscription = this.subscribe(`order:${orderId}`);
     try {
@@ -111,7 +111,7 @@ export class Client {
     }
   }
 
-  /** Tell the server that a message with `ack` was dealt with, so that it does not come again. */
+  /** Acknowledge a message that has `ack`, so that the server does not send it again. */
   ack({ topic, offset }) {
     this.#acked.add(`${topic} ${offset}`);
     if (this.#acked.size > ACKED_MAX) this.#acked.delete(this.#acked.values().next().value);
@@ -119,7 +119,7 @@ export class Client {
     this.#pump();
   }
 
-  /** End it all: iterations end, waiting calls are rejected. */
+  /** Close the client: iterations end, waiting calls are rejected. */
   close() {
     for (const subscription of [...this.#subscriptions.values()]) subscription.close();
     this.#fail(new Refused(1000, "the client was closed"));
@@ -133,7 +133,7 @@ export class Client {
     try {
       shown = typeof token === "function" ? await token() : token;
       if (this.#failure) return;
-      if (shown && !/^[\w.-]+$/.test(shown)) throw new Refused(BAD_TOKEN, "bad token"); // the runtime's error would show it
+      if (shown && !/^[\w.-]+$/.test(shown)) throw new Refused(BAD_TOKEN, "bad token"); // the runtime's error shows it
       const protocols = shown && credential === "subprotocol" ? ["stream.v1", `jwt.${shown}`] : [];
       socket = this.#socket = new WebSocket(this.#url.href, protocols);
     } catch (error) {
@@ -147,7 +147,7 @@ export class Client {
       if (progress) this.#attempts = 0;
       this.#lost(code, reason);
     };
-    this.#silenceMs = this.#options.openMs; // not every Node says that a handshake was reset
+    this.#silenceMs = this.#options.openMs; // some versions of Node don't report a reset handshake
     this.#heardAt = Date.now();
     socket.onopen = () => {
       this.#silenceMs = SILENCE_MS;
@@ -155,7 +155,7 @@ export class Client {
       if (shown && credential === "frame") this.#authenticate(shown);
     };
     socket.onclose = ({ code, reason }) => end(code, reason);
-    socket.onerror = () => this.#later(CLOSE_FOLLOWS_MS, () => end(1006, "")); // not every Node says close, too
+    socket.onerror = () => this.#later(CLOSE_FOLLOWS_MS, () => end(1006, "")); // some Nodes send no close after error
     socket.onmessage = ({ data }) => {
       if (this.#socket !== socket) return;
       this.#heardAt = Date.now();
@@ -169,7 +169,7 @@ export class Client {
     this.#watch(socket, end);
   }
 
-  /** A connection may be open and dead. */
+  /** End the connection if no frame has arrived for too long: an open connection may be dead. */
   #watch(socket, end) {
     const leftMs = this.#heardAt + this.#silenceMs - Date.now();
     if (leftMs <= 0) end(1006, this.#silenceMs === this.#options.openMs ? "no answer to the handshake" : "no heartbeat");
@@ -183,8 +183,8 @@ export class Client {
     this.#waiting = calls;
     for (const subscription of this.#subscriptions.values()) subscription._standing = "away";
     const { retryMs, retryMsMax, token } = this.#options;
-    const outdated = code === EXPIRED && typeof token === "string"; // there is no newer one
-    const unnamed = code === AUTH_TIMEOUT && !token; // nor will there be one next time
+    const outdated = code === EXPIRED && typeof token === "string"; // there is no newer token
+    const unnamed = code === AUTH_TIMEOUT && !token; // the next connection would have no token either
     if (code >= 4500 || USELESS_TO_RETRY.has(code) || outdated || unnamed) {
       return this.#fail(new Refused(code, reason || "the server ended the connection"));
     }
@@ -222,7 +222,7 @@ export class Client {
     this.#refresh(this.#socket);
   }
 
-  /** Show a new token, on this connection only. */
+  /** Send a new token, on this connection only. */
   async #refresh(socket) {
     const { token } = this.#options;
     try {
@@ -230,7 +230,7 @@ export class Client {
       if (shown && this.#socket === socket) this.#authenticate(shown);
     } catch (error) {
       if (!isAway(error)) this.#fail(error);
-      else this.#refreshLater(socket, ASK_AGAIN_MS); // the old one counts as long as it does
+      else this.#refreshLater(socket, ASK_AGAIN_MS); // the old token stays in use until it expires
     }
   }
 
@@ -242,7 +242,7 @@ export class Client {
     this.#command("auth", { token }, { auth: true });
   }
 
-  // What comes. Each returns whether it is more than a greeting.
+  // Received frames. Each handler returns whether the frame is more than a welcome.
 
   #receive(frame) {
     if (RECORDS.has(frame.type)) return this.#record(frame);
@@ -296,7 +296,7 @@ export class Client {
     if (!subscription) return true;
     if (frame.ack && this.#acked.has(`${frame.topic} ${frame.offset}`)) this.ack(frame);
     const whole = subscription._record(frame);
-    if (!whole || subscription._behind) this.#rest(subscription);
+    if (!whole || subscription._behind) this.#suspend(subscription);
     if (!whole) this.#enter(subscription);
     return true;
   }
@@ -362,7 +362,7 @@ export class Client {
     return subscription?._standing === "live" && !subscription._behind ? subscription : undefined;
   }
 
-  // What is sent.
+  // Sent commands.
 
   #enter(subscription) {
     if (!this.connected || this.#waiting.includes(subscription)) return;
@@ -373,8 +373,8 @@ export class Client {
     }
   }
 
-  /** Take nothing more of it, and tell the server. */
-  #rest(subscription) {
+  /** Accept no more frames of a subscription, and unsubscribe. */
+  #suspend(subscription) {
     const { topic } = subscription;
     const asked = subscription._standing !== "away";
     subscription._standing = "away";
@@ -385,7 +385,7 @@ export class Client {
   #leave(subscription) {
     if (this.#subscriptions.get(subscription.topic) !== subscription) return;
     this.#subscriptions.delete(subscription.topic);
-    this.#rest(subscription);
+    this.#suspend(subscription);
   }
 
   #emptied(subscription) {

@@ -1,6 +1,6 @@
-// One topic as its reader sees it: where it is, what waits to be read, and whether what came is all there was.
+// One topic as its reader sees it: the position, the values that wait, and whether any are missing.
 
-/** The server refused for good; `code` is its error code or close code. Trying again would not help. */
+/** A final refusal by the server; `code` is its error code or close code. A retry would not help. */
 export class Refused extends Error {
   constructor(code, message) {
     super(`${message} (${code})`);
@@ -10,8 +10,8 @@ export class Refused extends Error {
 }
 
 /**
- * The server refused an order command: `reason` is the constant to decide by, `errors` names the wrong fields. `fate` is
- * "not_executed", "executed" or "unknown"; after "unknown", ask again with the same `key`.
+ * The server refused an order command. `reason` is the constant for programs; `errors` names the wrong fields. `fate` is
+ * "not_executed", "executed" or "unknown"; after "unknown", repeat the command with the same `key`.
  */
 export class OrderRefused extends Refused {
   constructor({ code, message, reason = "", fate = "unknown", retryable = false, retry_after_ms = null, errors = [] }, key) {
@@ -23,10 +23,10 @@ export class OrderRefused extends Refused {
 }
 
 /**
- * The values of one topic, in order, none twice, for one reader: `for await (const value of subscription)`.
+ * `for await (const value of subscription)` gives the values of one topic, in order, none twice, to one reader.
  *
- * At most `queue` values wait to be taken. Beyond that the subscription leaves its topic, and comes back by recovery when
- * its reader has taken all: it still learns everything, or by `not_recovered` that it did not.
+ * At most `queue` values wait for the reader. With more, the subscription leaves its topic. Once its reader has read all
+ * values, it recovers: the reader then gets all missed values, or `not_recovered`.
  */
 export class Subscription {
   _standing = "away"; // or "asked", or "live"
@@ -35,10 +35,10 @@ export class Subscription {
   #options;
   #capacity;
   #on;
-  #items = []; // {value, position}, of which `value` is missing where only the position moves on
-  #last; // up to where everything is in #items or was read
+  #items = []; // {value, position}; without `value`, only the position changes
+  #last; // the position up to which all values are in #items or were read
   #position;
-  #missedTo = null; // the top of the log when this was last recovered
+  #missedTo = null; // the newest position at the last recovery
   #wake = null;
   #started;
   #begun;
@@ -55,27 +55,27 @@ export class Subscription {
     this.#on = on;
     this.#last = this.#position = options.recover ?? null;
     this.#started = new Promise((resolve, reject) => (this.#begun = { resolve, reject }));
-    this.#started.catch(() => {}); // told to the reader, too
+    this.#started.catch(() => {}); // the reader gets the error too
   }
 
-  /** {epoch, offset} of the value that the reader has got last; store it once that is dealt with, to `recover` from. */
+  /** {epoch, offset} of the last value that the reader got. Store it once the value is processed, for `recover`. */
   get position() {
     this.#skip();
     return this.#position;
   }
 
-  /** Whether the value that the reader has got last is from before the connection was there, and came by recovery. */
+  /** Whether the last value that the reader got had been missed, and came by recovery. */
   get catchingUp() {
     const [here, to] = [this.#position, this.#missedTo];
     return to !== null && here?.epoch === to.epoch && BigInt(here.offset) <= BigInt(to.offset);
   }
 
-  /** Resolves when the server has accepted it; rejects with Refused. */
+  /** Resolves once the server has accepted the subscription; rejects with Refused. */
   started() {
     return this.#started.then(() => this);
   }
 
-  /** Follow the topic no more; iteration ends. */
+  /** Stop following the topic; iteration ends. */
   close() {
     this.#closed = true;
     this.#items = [];
@@ -102,9 +102,9 @@ export class Subscription {
     }
   }
 
-  // For the client.
+  // Used by `Client`.
 
-  /** What is sent to a user comes without being asked for. */
+  /** Whether the topic's messages come without a `subscribe`. */
   get _implicit() {
     return this.topic.startsWith("user:");
   }
@@ -130,7 +130,7 @@ export class Subscription {
     this.#put(lost || undefined, (this.#last = now));
   }
 
-  /** Returns false when some are missing before it, so that it must be asked for again. */
+  /** Process a frame. Returns false if earlier messages are missing, so a new `subscribe` is due. */
   _record(frame) {
     const here = { epoch: frame.epoch, offset: frame.offset };
     const offset = BigInt(frame.offset);
@@ -162,8 +162,8 @@ export class Subscription {
   _lag(frame) {
     const last = this.#last;
     const { epoch = last?.epoch ?? "", from_offset, to_offset } = frame.data;
-    if (last?.epoch === epoch && BigInt(to_offset) <= BigInt(last.offset)) return; // of messages that were read here
-    if (last && this.#options.onSlow === "conflate") return this.#put(frame, last); // what is left of them comes now
+    if (last?.epoch === epoch && BigInt(to_offset) <= BigInt(last.offset)) return; // read on an earlier connection
+    if (last && this.#options.onSlow === "conflate") return this.#put(frame, last); // the messages that were not dropped follow
     if (last && last.epoch !== epoch && !this._implicit) {
       const now = { epoch, offset: `${BigInt(from_offset) - 1n}` };
       this.#put({ type: "not_recovered", topic: this.topic, before: last, now }, now);
@@ -179,7 +179,7 @@ export class Subscription {
     this.#put({ ...frame, first, last }, this.#last);
   }
 
-  /** A heartbeat: everything up to `top` that passes the filter was sent. */
+  /** Process a heartbeat: the server has sent every message up to `top` that passes the filter. */
   _reached(top) {
     const last = this.#last;
     if (this.#whole || !last || this.#items.length >= this.#capacity || BigInt(top) <= BigInt(last.offset)) return;
@@ -193,19 +193,19 @@ export class Subscription {
     this.#woken();
   }
 
-  /** Whether every offset comes, so that a jump means a loss. */
+  /** Whether the server sends every offset, so that a skipped offset means a loss. */
   get #whole() {
     return !(this.#options.filter || this.#options.conflate || this._implicit);
   }
 
-  /** It can't be asked for again while the connection lasts, so it is told as dropped. */
+  /** Report a message as dropped, as the client can't request it again on this connection. */
   #overflow(here) {
     const newest = this.#items.at(-1)?.value;
     if (newest?.type === "lag") this.#items.pop();
     this.#drop(BigInt(newest?.type === "lag" ? newest.data.from_offset : here.offset), here);
   }
 
-  /** Say a loss that is seen only here, in the server's words. */
+  /** Report a loss that only the client noticed, by a `lag` as the server would send it. */
   #drop(first, to) {
     const data = { epoch: to.epoch, from_offset: `${first}`, to_offset: to.offset, dropped: Number(BigInt(to.offset) - first + 1n) };
     this.#put({ type: "lag", topic: this.topic, data }, (this.#last = to));

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.fields import fields_of
+from headrace.cores import installed
 from headrace.service.settings import SECTIONS
 from tests.cli.conftest import Headrace
 
@@ -109,4 +110,4 @@ def test_wrong_usage(headrace: Headrace, arguments: list[str]) -> None:
 def test_version(headrace: Headrace) -> None:
     from headrace import __version__
 
-    assert headrace("--version") == (0, f"headrace {__version__}\n", "")
+    assert headrace("--version") == (0, f"headrace {__version__} (core: {installed()[-1]})\n", "")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.inspect.recognise import recognise
 from headrace.market import MarketSettings
 from headrace.market.stats import Stats
@@ -17,6 +16,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.cli.conftest import Headrace
 from tests.mainnet import FOLDER, entries, entry
+from tests.pipelines import SpreadPipeline
 
 SOLD = FOLDER / entry("2KBsKB").file
 """A sale on pump.fun."""
@@ -45,7 +45,7 @@ def test_lines_are_what_the_pipeline_publishes(headrace: Headrace, given: Any) -
     file = FOLDER / given.file
     result = headrace("decode", str(file), "--messages")
     assert (result.status, result.err) == (0, "")
-    flow = Pipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
+    flow = SpreadPipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
     published = [each for found in recognise(file.read_bytes()) for each in flow.apply(found)]
     assert [(each["topic"], each["type"]) for each in lines(result.out)] == [(p.topic, p.kind) for p in published]
 

@@ -15,6 +15,7 @@ from headrace.model.errors import InvariantError
 from headrace.model.transactions import Instruction, Signed, memo
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import mock_swap
+from tests.contracts.banks import bank_file, local_swap
 from tests.contracts.contexts import opened
 
 LOOKS_MAX: Final = 2_000
@@ -28,7 +29,10 @@ class Means(msgspec.Struct, frozen=True):
     """Takes the least amount out: with 1 the swap succeeds, with 2**60 it fails on the chain."""
 
 
-MEANS: Final = {"mock": Means(lambda folder: {"file": str(folder / "chain.db")}, mock_swap)}
+MEANS: Final = {
+    "local": Means(lambda folder: {"file": str(bank_file(folder))}, local_swap),
+    "mock": Means(lambda folder: {"file": str(folder / "chain.db")}, mock_swap),
+}
 
 
 @dataclass
@@ -66,7 +70,8 @@ async def a(name: str, tmp_path: Path) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def open_chain(name: str, folder: Path) -> AsyncIterator[Opened]:
     clock, means = ManualClock(), MEANS[name]
-    async with opened(CHAINS, name, clock, **means.settings(folder)) as (chain, _):
+    settings = await asyncio.to_thread(means.settings, folder)
+    async with opened(CHAINS, name, clock, **settings) as (chain, _):
         yield Opened(chain, clock, means)
 
 

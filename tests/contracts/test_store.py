@@ -371,6 +371,16 @@ async def test_cancelling_fences_off_the_worker_until_bytes_may_be_out(store: St
     assert await store.cancel("none", None) is None
 
 
+async def test_an_order_that_is_being_built_is_cancelled_at_once(store: Store) -> None:
+    await place(store, "a")
+    building = store.apply_later(await claim_one(store), Change(kind=EventKind.QUOTED))
+    cancelled = await store.cancel("a", "u")
+    assert cancelled is not None
+    assert (cancelled.requested, cancelled.order.status) == (False, OrderStatus.CANCELLED)
+    with pytest.raises(LeaseLost):
+        await store.apply(building, Change(kind=EventKind.JOURNALED, attempt=attempt_of(building)))
+
+
 async def test_a_rest_is_a_lease_that_ends_then(store: Store) -> None:
     await place(store, "a", "b")
     a, b = (each.order for each in await store.claim(2, LEASE_MS, FREE))
@@ -596,3 +606,46 @@ async def test_a_closed_store_is_away(store: Store) -> None:
     await store.close()
     with pytest.raises(TransientError):
         await store.get("a")
+
+
+def first_steps(order: Order) -> list[Change]:
+    """The steps that bring a claimed order to signed bytes."""
+    return [Change(kind=EventKind.QUOTED), Change(kind=EventKind.JOURNALED, attempt=attempt_of(order))]
+
+
+async def test_an_order_may_be_journaled_with_its_acceptance(store: Store, open_one: Open) -> None:
+    heard: list[OrderEvent] = []
+    store.attach(heard.extend)
+    order = new_order("a", 1)
+    accepted = await store.accept(order, ["key:k"], "print", lease_ms=1, steps=first_steps(order))
+    assert (accepted.claimed, accepted.order.status, accepted.order.seq) == (True, OrderStatus.SUBMITTED, 4)
+    assert await store.get("a") == accepted.order
+    assert [event.kind for event in heard] == ["accepted", "claimed", "quoted", "journaled"]
+    other = await open_one()
+    claimed: list[Claimed] = []
+    while not claimed:  # until the lease has ended
+        claimed = await other.claim(1, LEASE_MS, FREE)
+    assert (claimed[0].order.status, claimed[0].attempt) == (OrderStatus.SUBMITTED, attempt_of(order))
+    with pytest.raises(LeaseLost):
+        await store.apply(accepted.order, landed(accepted.order))
+
+
+async def test_a_key_that_is_known_takes_none_of_the_steps(store: Store) -> None:
+    first = await store.accept(new_order("a", 1), ["key:k"], "print")
+    order = new_order("b", 1)
+    again = await store.accept(order, ["key:k"], "print", lease_ms=LEASE_MS, steps=first_steps(order))
+    assert (again.replayed, again.claimed, again.order) == (True, False, first.order)
+    assert await store.get("b") is None
+    assert [claimed.attempt for claimed in await store.claim(5, LEASE_MS, FREE)] == [None]
+
+
+async def test_an_order_that_is_not_claimed_takes_none_of_the_steps(store: Store) -> None:
+    for order, lease_ms in ((resting("a"), LEASE_MS), (new_order("b", 1), 0)):
+        accepted = await store.accept(order, [], "print", lease_ms=lease_ms, steps=first_steps(order))
+        assert (accepted.claimed, accepted.order.status, accepted.order.seq) == (False, OrderStatus.PENDING, 1)
+    await store.trigger("a", {})
+    for claimed in await store.claim(5, LEASE_MS, FREE):
+        assert claimed.attempt is None
+        assert (await submit(store, claimed.order)).status is OrderStatus.SUBMITTED, (
+            "there is no attempt of this number"
+        )

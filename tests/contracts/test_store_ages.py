@@ -120,6 +120,26 @@ async def test_only_orders_over_and_final_for_long_are_retired(store: Store, clo
     assert await store.retire(0, 9) == 0
 
 
+@pytest.mark.parametrize("status", [OrderStatus.FAILED, OrderStatus.CANCELLED, OrderStatus.EXPIRED])
+async def test_an_order_that_ended_without_a_landing_is_retired_too(
+    store: Store, clock: WrongClock, status: OrderStatus
+) -> None:
+    await store.accept(new_order("a", 1), ["key:k"], "print")
+    if status is OrderStatus.CANCELLED:
+        await store.cancel("a", None)
+    else:
+        [claimed] = await store.claim(1, LEASE_MS, Rate(0))
+        kind = EventKind.FAILED if status is OrderStatus.FAILED else EventKind.EXPIRED
+        outcome = replace(claimed.order.outcome, fate="not_executed")
+        await store.apply(claimed.order, Change(kind=kind, outcome=outcome))
+    await store.retire(round(HOUR_S * 1000), 10)
+    await clock.advance(HOUR_S + 1)
+    assert await store.retire(round(HOUR_S * 1000), 10) == 1
+    found = await store.get("a")
+    assert found is not None
+    assert (found.status, found.outcome.fate) == (status, "not_executed")
+
+
 @pytest.mark.parametrize("off_h", [49, -49])
 async def test_a_clock_that_is_set_wrong_retires_nothing(store: Store, clock: WrongClock, off_h: int) -> None:
     await executed(store, new_order("a", 1))

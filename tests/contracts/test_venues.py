@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from headrace.orders.requests import TOKENS
 from headrace.runtime.clock import ManualClock
 from headrace.testing.orders import new_order
 from headrace.venues import VENUES, Venue
+from tests.contracts.banks import bank_file
 from tests.contracts.contexts import opened
 
 SELL: Final = new_order("o", 1).request  # 1 SOL to USDC
@@ -29,6 +31,13 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {name: {"quote_ms": 0} for name in 
 @pytest.fixture(params=sorted(VENUES))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def bank(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bank file for venues that quote from one."""
+    if name == "pools":
+        monkeypatch.setitem(SETTINGS, name, {"bank": str(bank_file(tmp_path, needs_programs=False))})
 
 
 @asynccontextmanager

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from headrace.adapters import Context
 from headrace.config import load
 from headrace.decoders.registry import Programs
+from headrace.history.candles import INTERVALS_S
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.facts import Dead, Gap, GapDeclared, SlotChanged
 from headrace.model.keys import WSOL_MINT
@@ -22,6 +24,7 @@ from headrace.runtime.channel import Channel
 from headrace.runtime.clock import ManualClock, SystemClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
+from headrace.sdk import Client, Event
 from headrace.service.server import Service
 from headrace.service.settings import SECTIONS
 from headrace.sources import Source
@@ -209,6 +212,42 @@ async def test_a_client_that_has_the_answer_gets_304(tmp_path: Path) -> None:
         again = await client.http.get("/api/trades", headers=known)
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
         assert (await client.http.get("/api/trades?limit=1", headers=known)).status_code == 200
+
+
+@pytest.mark.parametrize("interval", ["1m", "1h", "1d"])
+async def test_live_candles_are_those_that_are_stored(tmp_path: Path, interval: str) -> None:
+    topic = f"candles:{key('M')}:{WSOL_MINT}:{interval}"
+    live: dict[int, Any] = {}
+    async with told(tmp_path) as client, Client(f"ws://127.0.0.1:{client.port}/ws") as listener:
+        subscription = await listener.subscribe(topic).started()
+        deliver = client.service.pipeline.consumers.deliver
+        deliver([trade(20, "k", time_s=MINUTE_S + 95, quote=9_000), trade(20, "l", time_s=MINUTE_S + 200)])
+        deliver([trade(21, "m", time_s=MINUTE_S + 201, quote=500_000)])
+
+        async def stored() -> list[Any]:
+            return await every(client.http, f"/api/candles/{key('M')}?interval={interval}&from=0")
+
+        async with asyncio.timeout(PATIENCE_S):
+            while sum(item["trades"] for item in await stored()) < 7:  # noqa: ASYNC110  (the server tells nobody)
+                await asyncio.sleep(0.02)
+            deliver([Dead(21, "fork")])
+            while sum(item["trades"] for item in await stored()) > 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            changed = {item["time"] for item in await stored() if item["time"] + INTERVALS_S[interval] > MINUTE_S + 95}
+            expected = {item["time"]: item for item in await stored() if item["time"] in changed}
+            async for event in subscription:
+                assert isinstance(event, Event)
+                data = dict(event.data)
+                assert [data.pop(name) for name in ("type", "mint", "quote_mint", "interval")] == [
+                    "Candle", key("M"), WSOL_MINT, interval,
+                ]  # fmt: skip
+                if data["trades"]:
+                    live[data["time"]] = data
+                else:
+                    live.pop(data["time"], None)
+                if expected.items() <= live.items():
+                    break
+    assert live == expected
 
 
 async def test_a_server_without_a_history_says_so(tmp_path: Path) -> None:

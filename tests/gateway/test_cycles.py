@@ -168,6 +168,22 @@ def test_requests_and_connections_leave_no_cycle(work: Work) -> None:
     run(check())
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "times"), [("an answer", 25), ("sockets that subscribe", 84)])
+def test_ten_thousand_leave_no_cycle(name: str, times: int) -> None:
+    async def often(running: RunningGateway) -> None:
+        for _ in range(times):
+            await WORK[name](running)
+
+    async def check() -> None:
+        async with run_gateway(cmd_per_s=1000) as running:
+            await running.publish("slots")
+            await WORK[name](running)
+            assert not await garbage_after(lambda: often(running))
+
+    run(check())
+
+
 def test_refused_credentials_leave_no_cycle() -> None:
     async def check() -> None:
         work = requests_for("/api/topics")

@@ -185,7 +185,7 @@ def test_all_who_follow_a_topic_share_its_bytes() -> None:
     feed.take(Message(TopicEpoch(TOPIC, "g"), "event", 1, b'"data":{}'), [])
     group.cut(event_frame, [])
     assert clients[0].out
-    assert all(client.out[0] is clients[0].out[0] for client in clients)
+    assert all(client.out is clients[0].out for client in clients)
 
 
 async def test_heartbeats_contain_the_head_and_need_no_answer() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import HELD_MAX, AwaitedPools
-from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Publication
 from headrace.model.updates import AnyUpdate, LogsUpdate, PoolUpdate, SlotUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.ingest.mainnet import landed, logs_view, transaction
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 State = Literal["known", "none", "unanswered"]
@@ -25,7 +25,9 @@ class Flow:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
-        self.pipeline = Pipeline(PROGRAMS, ManualClock(), Metrics(), ask_pool=lambda *asked: self.asked.append(asked))
+        self.pipeline = SpreadPipeline(
+            PROGRAMS, ManualClock(), Metrics(), ask_pool=lambda *asked: self.asked.append(asked)
+        )
         self.published: list[Publication] = []
 
     def feed(self, *updates: AnyUpdate) -> list[Publication]:
@@ -56,7 +58,7 @@ def trades(publications: Iterable[Publication]) -> Counter[tuple[str, ...]]:
 
 def mints_of(update: TransactionUpdate) -> dict[str, tuple[str, str]]:
     """The pools of a whole transaction and their mints, in the pool's order."""
-    flow = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    flow = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     flow.apply(update)
     return {pool: (pair.first, pair.second) for pool, pair in flow._pools._pairs.items()}
 
@@ -173,7 +175,7 @@ def test_a_trade_that_waited_until_its_slot_was_confirmed_says_so() -> None:
 
 
 def test_without_anyone_to_ask_the_trade_is_published_at_once() -> None:
-    flow = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    flow = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     assert [found[1] for found in trades(flow.apply(logs_view(ONE)))] == ["None"]
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.gaps import FeedTopics
-from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Publication
 from headrace.model.updates import LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.testing.ledger import made_up_key
 from tests.ingest.mainnet import PUMP, landed, logs_view
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 WALLET = made_up_key("wallet")
@@ -22,8 +22,8 @@ FEEDS = (f"logs:{PUMP}", f"transactions:{PUMP}", f"transactions:{WALLET}", f"log
 PUMP_TRADE = next(update for _, update in landed() if any(i.program_id == PUMP for i in update.instructions))
 
 
-def pipeline() -> Pipeline:
-    return Pipeline(PROGRAMS, ManualClock(), Metrics())
+def pipeline() -> SpreadPipeline:
+    return SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
 
 
 def on_feed(update: LogsUpdate | TransactionUpdate, feed: str) -> LogsUpdate | TransactionUpdate:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from headrace.cores import installed, open_core
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
@@ -83,20 +84,23 @@ def digest(pipeline: Pipeline, updates: Iterable[AnyUpdate], asked: list[str]) -
         del asked[: len(answers)]
         for each in (update, *answers):
             for message in pipeline.apply(each):
-                count += 1
                 label = msgspec.json.encode(message.label)
-                content.update(b"%b %b %b %b\n" % (message.topic.encode(), message.kind.encode(), label, message.body))
+                for topic in message.topics:
+                    count += 1
+                    content.update(b"%b %b %b %b\n" % (topic.name.encode(), message.kind.encode(), label, message.body))
     return count, content.hexdigest()
 
 
-def new_pipeline(asked: list[str]) -> Pipeline:
+def new_pipeline(asked: list[str], core: str) -> Pipeline:
+    programs = Programs.load()
     return Pipeline(
-        Programs.load(),
+        programs,
         ManualClock(),
         Metrics(),
         audience=lambda: [f"trades:{PUMP}", "token_updates", "market-data"],
         market=Stats(MarketSettings(interval_slots=0)),
         ask_pool=lambda pool, _: asked.append(pool),
+        core=open_core(core, programs),
     )
 
 
@@ -130,12 +134,13 @@ def as_accounts() -> Iterator[AnyUpdate]:
             yield msgspec.structs.replace(update, slot=update.slot + 1, signature="1" * 64, write_version=nth)
 
 
+@pytest.mark.parametrize("core", installed())
 @pytest.mark.parametrize(
     ("updates", "recorded"),
     [(history, HISTORY), (as_logs, AS_LOGS), (as_whole, AS_WHOLE), (as_accounts, AS_ACCOUNTS)],
 )
 def test_fixed_histories_give_the_recorded_bytes(
-    updates: Callable[[], Iterator[AnyUpdate]], recorded: tuple[int, str]
+    updates: Callable[[], Iterator[AnyUpdate]], recorded: tuple[int, str], core: str
 ) -> None:
     asked: list[str] = []
-    assert digest(new_pipeline(asked), updates(), asked) == recorded
+    assert digest(new_pipeline(asked, core), updates(), asked) == recorded

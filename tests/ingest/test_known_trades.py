@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.inspect.recognise import Found, recognise
 from headrace.model.updates import LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.ingest.mainnet import logs_view
+from tests.pipelines import SpreadPipeline
 
 DATA = Path(__file__).parents[1] / "data" / "trades"
 PROGRAMS = Programs.load()
@@ -46,11 +46,11 @@ def found(file: str) -> tuple[Found, ...]:
     return tuple(recognise((DATA / file).read_text()))
 
 
-def new_pipeline() -> Pipeline:
-    return Pipeline(PROGRAMS, ManualClock(), Metrics())
+def new_pipeline() -> SpreadPipeline:
+    return SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
 
 
-def messages(pipeline: Pipeline, *updates: Found) -> list[tuple[str, dict[str, Any]]]:
+def messages(pipeline: SpreadPipeline, *updates: Found) -> list[tuple[str, dict[str, Any]]]:
     """(topic, body) of every event that is published."""
     return [
         (publication.topic, msgspec.json.decode(b"{" + publication.body + b"}"))

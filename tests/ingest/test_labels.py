@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.events import AnyLabel, Label, Promotion, Retraction
@@ -16,11 +15,12 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.data.make_demo import lap
 from tests.ingest.test_golden import history
+from tests.pipelines import SpreadPipeline
 
 
 @pytest.mark.parametrize("commitment", ["processed", "confirmed"])
 def test_every_label_of_the_demo_tells_the_truth(commitment: Commitment) -> None:
-    flow = Pipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
+    flow = SpreadPipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
     labelled = set()
     for update in lap():
         if isinstance(update, AccountUpdate | LogsUpdate | TransactionUpdate):
@@ -41,7 +41,7 @@ def test_every_label_of_the_demo_tells_the_truth(commitment: Commitment) -> None
 
 
 def test_every_record_is_labelled_with_what_it_settles() -> None:
-    flow = Pipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
+    flow = SpreadPipeline(Programs.load(), ManualClock(), Metrics(), market=Stats(MarketSettings()))
     kinds: Counter[str] = Counter()
     for update in history():
         for message in flow.apply(update):

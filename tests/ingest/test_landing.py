@@ -8,7 +8,6 @@ import pytest
 from headrace.decoders.registry import Programs
 from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.messages import MessageBuilder
-from headrace.ingest.pipeline import Pipeline
 from headrace.ingest.slots import Forks
 from headrace.model.facts import Confirmed, Dead, Decision, Finalized, Proof
 from headrace.model.undecided import NOT_IN_BLOCK, Undecided
@@ -17,6 +16,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.facts import traded
 from tests.ingest.mainnet import PUMP, logs_view, transaction
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 FEED = f"logs:{PUMP}"
@@ -40,7 +40,7 @@ def landing(*, landed: tuple[str, ...] = (), absent: tuple[str, ...] = (), unkno
 
 def trades(*updates: AnyUpdate) -> list[tuple[str, object]]:
     """What `trades:pump` got: (kind, signature of the event, slot of the promote, reason of the retract)."""
-    pipeline = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    pipeline = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     found: list[tuple[str, object]] = []
     for update in updates:
         for publication in pipeline.apply(update):
@@ -145,8 +145,8 @@ def test_a_slot_that_was_given_up_is_never_promoted() -> None:
     builder = MessageBuilder(PROGRAMS, Forks(), FeedTopics(PROGRAMS.name_of))
     builder._sent = Undecided(slots_max=1)
     certain, doubtful = traded("M", "Q", 1, 1), traded("M", "Q", 1, 1, event_id="e2", unproven=True)
-    assert [each.kind for each in builder.of([certain])] == ["event", "event"]
-    assert [each.kind for each in builder.of([doubtful])] == ["event", "event"]
+    assert [each.kind for each in builder.of([certain])] == ["event"]
+    assert [each.kind for each in builder.of([doubtful])] == ["event"]
     assert builder.of([Confirmed(1)]) == [], "the promote waits for the proof"
     builder.of([traded("M", "Q", 1, 1, slot=2, event_id="e3")])
     assert builder.of([Finalized(1)]) == []

@@ -14,7 +14,6 @@ import headrace
 from headrace.decoders.registry import Programs
 from headrace.ingest.chain_time import ChainTime
 from headrace.ingest.known import Mints
-from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.metrics import MarketMetrics
 from headrace.market.stats import Stats
@@ -36,6 +35,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording
 from tests.ingest.mainnet import PUMP, landed, logs_view, transaction
 from tests.market.naive import Told, cut, cut_significant, numbers
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
@@ -48,12 +48,12 @@ LOCAL_COIN = "J2xccRtuG43drESLYznHhLhQkLTdfepcKYbiQ9BsJVaf"
 Message = tuple[str, str, dict[str, Any]]
 
 
-def flow_with(interval_slots: int = 0, audience: Sequence[str] = ()) -> tuple[Pipeline, Stats]:
+def flow_with(interval_slots: int = 0, audience: Sequence[str] = ()) -> tuple[SpreadPipeline, Stats]:
     stats = Stats(MarketSettings(interval_slots=interval_slots))
-    return Pipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience, market=stats), stats
+    return SpreadPipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience, market=stats), stats
 
 
-def fed(flow: Pipeline, *updates: AnyUpdate) -> list[Publication]:
+def fed(flow: SpreadPipeline, *updates: AnyUpdate) -> list[Publication]:
     return [publication for update in updates for publication in flow.apply(update)]
 
 
@@ -284,7 +284,7 @@ def test_a_recording_that_starts_over_is_not_counted_twice() -> None:
 
 
 def test_switched_off_nothing_is_told() -> None:
-    flow = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    flow = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     publications = fed(flow, slot(9, "processed"), transaction("2KBsKB"), slot(9, "dead"))
     assert told(publications, "market-data") == told(publications, "token") == []
     assert told(publications, "trades:pump")

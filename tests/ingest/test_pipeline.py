@@ -13,7 +13,7 @@ import pytest
 from headrace.bus import Batch, BusSettings
 from headrace.bus.memory import MemoryBus, MemoryWriter
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import STUCK_S, Pipeline
+from headrace.ingest.pipeline import STUCK_S
 from headrace.model.errors import TransientError
 from headrace.model.events import Message, Position, Publication
 from headrace.model.updates import (
@@ -33,6 +33,7 @@ from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from tests.ingest.mainnet import PUMP, account_updates, index, landed, logs_view, transaction
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 COMMUNITY_COIN = "6YuHH4kveCrEeEtVKM2nh18zU4XWFpEWqV8f5GbhdnzX"
@@ -40,8 +41,8 @@ SOL = "So11111111111111111111111111111111111111112"
 USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 
 
-def pipeline(audience: Sequence[str] = ()) -> Pipeline:
-    return Pipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience)
+def pipeline(audience: Sequence[str] = ()) -> SpreadPipeline:
+    return SpreadPipeline(PROGRAMS, ManualClock(), Metrics(), audience=lambda: audience)
 
 
 def parsed(publication: Publication) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def told(publications: Iterable[Publication], prefix: str = "") -> list[tuple[st
     return [(p.kind, p.topic, parsed(p)) for p in publications if p.topic.startswith(prefix)]
 
 
-def fed(flow: Pipeline, *updates: AnyUpdate) -> list[Publication]:
+def fed(flow: SpreadPipeline, *updates: AnyUpdate) -> list[Publication]:
     return [publication for update in updates for publication in flow.apply(update)]
 
 
@@ -417,7 +418,7 @@ async def test_a_bus_whose_answers_are_lost_gets_each_batch_once_in_order_and_be
     bus = MemoryBus(BusSettings(), clock, "gen")
     seen: list[Message] = []
     bus.subscribe(seen.extend, kinds=None)
-    flow = Pipeline(PROGRAMS, clock, Metrics())
+    flow = SpreadPipeline(PROGRAMS, clock, Metrics())
     lap: list[AnyUpdate] = [transaction("2KBsKB"), transaction("27HoMF")]
     for update in (*lap, RewindUpdate(source="r", feed="recording", received_ns=0, slot=0, lap=1), *lap):
         outlet.put_nowait(update)
@@ -433,7 +434,7 @@ async def test_a_bus_whose_answers_are_lost_gets_each_batch_once_in_order_and_be
 
 def test_what_is_counted_is_exported() -> None:
     metrics = Metrics()
-    flow = Pipeline(Programs.load(), ManualClock(), metrics)
+    flow = SpreadPipeline(Programs.load(), ManualClock(), metrics)
     for _ in range(2):
         flow.apply(transaction("2KBsKB"))
     text = metrics.render().decode()
@@ -444,7 +445,7 @@ def test_what_is_counted_is_exported() -> None:
 
 async def test_a_pipeline_is_not_ready_while_the_bus_takes_nothing_or_a_batch_stands() -> None:
     clock, outlet = ManualClock(), Channel[AnyUpdate](10)
-    flow, bus = Pipeline(PROGRAMS, clock, Metrics()), MemoryBus(BusSettings(), clock, "e")
+    flow, bus = SpreadPipeline(PROGRAMS, clock, Metrics()), MemoryBus(BusSettings(), clock, "e")
     writer = HeldWriter(bus)
     await clock.advance(1_000)
 

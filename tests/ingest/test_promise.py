@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headrace.bus import BusSettings
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Message, Position
 from headrace.model.updates import AnyUpdate, GapUpdate, SlotStatus, SlotUpdate
 from headrace.runtime.clock import ManualClock
@@ -17,6 +16,7 @@ from headrace.runtime.metrics import Metrics
 from tests.examples import examples
 from tests.ingest.mainnet import PUMP, logs_view, transaction
 from tests.local_bus import LocalBus
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 TOPIC = "trades:pump"
@@ -55,7 +55,7 @@ class Chain(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        self.pipeline = Pipeline(PROGRAMS, self.clock, Metrics())
+        self.pipeline = SpreadPipeline(PROGRAMS, self.clock, Metrics())
         self.bus = LocalBus(BusSettings(history_size=100_000), self.clock, "g")
         self.client = Client()
         self.parents: dict[int, int] = {1: 0}

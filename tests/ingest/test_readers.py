@@ -1,7 +1,7 @@
 """Readers of swaps: they never raise, never guess, and know on whose behalf a swap was made."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -188,3 +188,38 @@ def test_market_numbers_count_a_trade_once_that_the_second_view_named() -> None:
     both = messages(new_pipeline(), logs_view(update), update, logs_view(update))
     on_mint: list[Any] = [body for topic, body in both if topic.startswith("trades:") and topic != "trades:pump_amm"]
     assert len(on_mint) == 1
+
+
+# What readers ask for
+
+
+class Asked(dict[str, Any]):
+    """Fields that remember which of them were asked for."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+@given(spoiled())
+def test_readers_ask_for_no_field_that_their_facts_do_not_name(given_: tuple[DecodedEvent, Scene]) -> None:
+    event, scene = given_
+    meaning = EVENTS.get((event.program, event.name))
+    if meaning is None or meaning.reads is None:
+        return
+    asked = Asked(event.data)
+    if meaning.trade is not None:
+        meaning.trade(asked, scene)
+    if meaning.token is not None:
+        meaning.token(asked, scene)
+    if meaning.mints is not None:
+        list(meaning.mints(asked, "M"))
+    assert {name for name in asked.names if not meaning.wants(name)} == set()

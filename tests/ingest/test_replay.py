@@ -8,7 +8,6 @@ from pathlib import Path
 import headrace
 from headrace.bus import BusSettings
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.model.events import Message
 from headrace.model.updates import AnyUpdate
 from headrace.protocol.frames import event_frame
@@ -18,6 +17,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.sources.recording import Recording, header_of
 from tests.data.make_demo import lap
 from tests.local_bus import LocalBus
+from tests.pipelines import SpreadPipeline
 
 DEMO = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PROGRAMS = Programs.load()
@@ -43,7 +43,7 @@ async def streams(speed: float | None) -> dict[str, bytes]:
         outlet.close()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(Pipeline(PROGRAMS, clock, Metrics()).run(outlet, bus.writers["ingest"]))
+        group.create_task(SpreadPipeline(PROGRAMS, clock, Metrics()).run(outlet, bus.writers["ingest"]))
         playing = group.create_task(play())
         while not playing.done():
             await clock.advance(0.5)
@@ -67,7 +67,7 @@ async def test_the_shipped_demo_is_what_its_script_makes() -> None:
 def test_the_demo_is_lively() -> None:
     """Many trades in half a minute, and whoever follows the trades of the examples never waits long for the next."""
     updates = lap()
-    pipeline = Pipeline(PROGRAMS, ManualClock(), Metrics())
+    pipeline = SpreadPipeline(PROGRAMS, ManualClock(), Metrics())
     trades = [
         (update.received_ns / 1e9, message.topic)
         for update in updates

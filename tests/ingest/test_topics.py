@@ -7,7 +7,6 @@ import msgspec
 
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.market import MarketSettings
 from headrace.market.stats import Stats
 from headrace.model.topics import parse
@@ -15,13 +14,14 @@ from headrace.model.updates import AnyUpdate
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.ingest.mainnet import READERS, account_updates, landed
+from tests.pipelines import SpreadPipeline
 
 PROGRAMS = Programs.load()
 
 
 def published(update: AnyUpdate) -> dict[str, list[dict[str, Any]]]:
     """What one update brings to each topic, on a flow of its own."""
-    flow = Pipeline(PROGRAMS, ManualClock(), Metrics(), market=Stats(MarketSettings(interval_slots=0)))
+    flow = SpreadPipeline(PROGRAMS, ManualClock(), Metrics(), market=Stats(MarketSettings(interval_slots=0)))
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for publication in flow.apply(update):
         assert publication.kind == "event"

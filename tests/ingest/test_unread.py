@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from headrace.decoders.registry import Programs
 from headrace.ingest.gaps import UnreadSlots
-from headrace.ingest.pipeline import Pipeline
 from headrace.ingest.troubles import COMPLAINT_S
 from headrace.model.events import Publication
 from headrace.model.updates import GapState, GapUpdate, TransactionUpdate
@@ -20,6 +19,7 @@ from headrace.runtime import log
 from headrace.runtime.clock import ManualClock
 from headrace.runtime.metrics import Metrics
 from tests.ingest.test_known_trades import whole
+from tests.pipelines import SpreadPipeline
 
 FEED = "logs:pAMMBay6oceH9fJKBRHGP5D4bD4sWpmSwMn52FMfXEA"
 BOTH = msgspec.structs.replace(whole("reported/5_pumpswap_multihop_no_mint.json"), feed=FEED)
@@ -39,14 +39,14 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 @pytest.fixture
-def flow(strange: Programs) -> Pipeline:
+def flow(strange: Programs) -> SpreadPipeline:
     return new_flow(strange)
 
 
 def new_flow(
     programs: Programs, clock: ManualClock | None = None, audience: Callable[[], Iterable[str]] = tuple
-) -> Pipeline:
-    return Pipeline(programs, clock or ManualClock(), Metrics(), audience=audience)
+) -> SpreadPipeline:
+    return SpreadPipeline(programs, clock or ManualClock(), Metrics(), audience=audience)
 
 
 def bodies(publications: Iterable[Publication], topic: str, kind: str = "event") -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def gap(state: GapState, low: int, high: int, feed: str = FEED) -> GapUpdate:
     )
 
 
-def test_the_event_itself_and_other_programs_trades_are_published(flow: Pipeline) -> None:
+def test_the_event_itself_and_other_programs_trades_are_published(flow: SpreadPipeline) -> None:
     publications = flow.apply(BOTH)
     assert [each["event"] for each in bodies(publications, "events:pump_amm")] == ["BuyEvent"]
     assert not bodies(publications, "trades:pump_amm")
@@ -80,7 +80,7 @@ def test_the_event_itself_and_other_programs_trades_are_published(flow: Pipeline
     assert bodies(publications, "tx:pump_amm")
 
 
-def test_it_is_counted(flow: Pipeline) -> None:
+def test_it_is_counted(flow: SpreadPipeline) -> None:
     flow.apply(BOTH)
     assert flow.measures.unread == {("pump_amm", "BuyEvent", "TypeError"): 1}
     assert not flow.measures.bad
@@ -123,7 +123,7 @@ def test_the_trade_that_is_missing_is_declared_where_it_would_be(strange: Progra
 @pytest.mark.parametrize(
     ("low", "high", "state"), [(0, 0, "unrecoverable"), (-5, -1, "backfilled"), (1, 9, "backfilled")]
 )
-def test_a_refill_that_met_it_is_not_backfilled(flow: Pipeline, low: int, high: int, state: str) -> None:
+def test_a_refill_that_met_it_is_not_backfilled(flow: SpreadPipeline, low: int, high: int, state: str) -> None:
     low, high = BOTH.slot + low, BOTH.slot + high
     flow.apply(gap("open", low, high))
     flow.apply(BOTH)
@@ -135,7 +135,7 @@ def test_a_refill_that_met_it_is_not_backfilled(flow: Pipeline, low: int, high: 
     assert counts == {("rpc-0", "open"): 1, ("rpc-0", state): 1}
 
 
-def test_another_feeds_refill_is_backfilled(flow: Pipeline) -> None:
+def test_another_feeds_refill_is_backfilled(flow: SpreadPipeline) -> None:
     flow.apply(BOTH)
     other = gap("backfilled", BOTH.slot, BOTH.slot, "logs:6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P")
     (told,) = bodies(flow.apply(other), "trades:pump", "gap")

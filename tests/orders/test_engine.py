@@ -14,6 +14,7 @@ from headrace.model.transactions import Signed
 from headrace.orders.decisions import least_out
 from headrace.orders.engine import Engine, Held
 from headrace.orders.store import Rate
+from headrace.runtime.clock import SystemClock
 from headrace.testing.orders import FixedVenue, ScriptedChain, new_order
 from tests.orders.one_order import Dying, OneOrder, begin
 
@@ -263,6 +264,29 @@ async def test_an_expired_order_ends_without_a_transaction(tmp_path: Path) -> No
         await one.end()
         assert (await one.check()).status is OrderStatus.EXPIRED
         assert not one.chain.sent
+
+
+async def test_an_order_whose_time_is_over_when_its_bytes_expire_is_not_signed_anew(tmp_path: Path) -> None:
+    class Later(SystemClock):
+        """A wall clock that goes forward by what a test says."""
+
+        by_ns = 0
+
+        def wall_ns(self) -> int:
+            return super().wall_ns() + self.by_ns
+
+    async with begin(tmp_path) as one:
+        one.clock = later = Later()
+
+        def wait() -> None:
+            later.by_ns = 120 * 10**9
+            one.chain.move(one.chain.height + 200)
+
+        one.chain.on_wait = wait
+        await one.accept(expires_at_ms=later.wall_ns() // 1_000_000 + 60_000)
+        await one.end()
+        assert (await one.check()).status is OrderStatus.EXPIRED
+        assert len({signed.signature for signed in one.chain.sent}) == 1
 
 
 async def test_a_submitted_order_without_an_attempt_is_an_invariant_error(tmp_path: Path) -> None:

@@ -142,10 +142,10 @@ def any_node_will_do(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
 def send_before_the_journal(patch: pytest.MonkeyPatch, _: OneOrder) -> None:
     build = Engine._build
 
-    async def eager(self: Engine, order: Order, quote: Quote) -> Signed:
-        signed = await build(self, order, quote)
-        await self._chain.send(signed)
-        return signed
+    async def eager(self: Engine, order: Order, quote: Quote) -> tuple[Change, Attempt]:
+        journaled, attempt = await build(self, order, quote)
+        await self._chain.send(attempt)
+        return journaled, attempt
 
     patch.setattr(Engine, "_build", eager)
 

@@ -363,10 +363,10 @@ def details(service: Service) -> list[str]:
     [
         ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own"),
         ("CACHE_KIND", "cache.kind: got other (from environment CACHE_KIND), expected one of memory, own"),
-        ("ORDER_CHAIN", "orders.chain: got other (from environment ORDER_CHAIN), expected one of mock, own"),
+        ("ORDER_CHAIN", "orders.chain: got other (from environment ORDER_CHAIN), expected one of local, mock, own"),
         (
             "ORDER_VENUES",
-            "orders.venues: got other (from environment ORDER_VENUES), expected one of meteora, own, raydium",
+            "orders.venues: got other (from environment ORDER_VENUES), expected one of meteora, own, pools, raydium",
         ),
         (
             "SOURCES",
@@ -397,7 +397,7 @@ def test_the_reference_shows_adapters_of_the_register_and_each_inherited_setting
     assert page.count("BUS_HISTORY_SIZE") == 1
 
 
-def test_by_default_all_adapters_of_the_venues_register_are_asked() -> None:
+def test_by_default_the_mock_venues_are_asked() -> None:
     config = load(SECTIONS, env={}, dotenv=None, toml=None)
     REGISTERS.check(config)
-    assert sorted(config.section(ExecutionSettings).venues) == sorted(REGISTERS.venues)
+    assert config.section(ExecutionSettings).venues == ("meteora", "raydium")

@@ -1,4 +1,4 @@
-"""Choose adapters by name, configure and open them: register and context, the same for every port."""
+"""Adapters: chosen by name, configured and opened in the same way for every port."""
 
 from headrace.adapters.context import Context, Patience
 from headrace.adapters.register import Adapter, Register, load_class

@@ -1,4 +1,4 @@
-"""Lend parts of a process to the adapters that it opens."""
+"""The parts of a process that adapters may use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +13,23 @@ from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
 
 Patience: TypeAlias = Callable[[TransientError], None] | None
-"""Receives the error of a server or file that is away when an adapter is opened. The adapter then opens, raises
-TransientError from every verb, and connects later. None: `open` raises the error instead."""
+"""Receives the error if the server or file of an adapter can't be reached when the adapter is opened.
+
+`open` then returns. Every method of the adapter raises TransientError until a later call can connect. With None, `open`
+raises the error instead.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Parts of a process that an adapter may use between `open` and `close`.
 
-    The process owns each part and closes none of them before the adapter is closed. `tasks` runs the adapter's own
-    tasks; the adapter cancels them in `close`. `programs` returns the layouts of all programs, loaded with the first
-    call, which takes a while: call it in a thread. `resolve` returns a program's id by name and raises KeyError for an
-    unknown name. `generation` begins the epochs of all topics: random for a live service, so that no client takes one
-    life of the service for another; the recording's id for a replay, which must be the same each time.
+    The process owns all parts, and closes none before the adapter is closed. `tasks` runs the adapter's own tasks,
+    which the adapter cancels in `close`. `programs` returns the layouts of all programs. The first call loads them,
+    which takes long: call it in a thread. `resolve` returns a program's id by name and raises KeyError for an unknown
+    name. `generation` is the first part of the epochs of all topics. For a live service it is random, so that no client
+    continues at an offset of an earlier start. For a replay it is the recording's id, so that every replay has the same
+    epochs.
     """
 
     clock: Clock

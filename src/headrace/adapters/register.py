@@ -1,4 +1,4 @@
-"""A register: adapters of one port by name, imported when first used, opened with the settings of their own section."""
+"""A register: adapters of one port by name, imported at their first use, opened with the settings of their section."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -15,14 +15,14 @@ P = TypeVar("P")
 
 
 class Adapter(Protocol):
-    """Class that a register names. `Settings` are the adapter's own; each field carries a `Setting`.
+    """Class that a register names. `Settings` is its settings type, each field with a `Setting`.
 
-    The section of the settings file is `ROOM.NAME`, after the register's room and the adapter's name there
-    (`[venues.raydium]`), unless the class has a `SECTION` that says another. Adapters of one register may share a
-    `Settings` type, and then share a section. A `Settings` type may extend the settings of the port: the inherited
-    fields are then those of the port's section.
+    The section in the settings file is `ROOM.NAME`: the register's `room` and the adapter's name in it
+    (`[venues.raydium]`). If the class has a `SECTION`, that is the section instead. Adapters of one register may share
+    a `Settings` type, and then share its section. A `Settings` type may extend the settings type of the port; inherited
+    fields then belong to the port's section.
 
-    The module of an adapter is imported to read its settings, also where another adapter is chosen.
+    The module of an adapter is imported to read its settings, even if another adapter is chosen.
     """
 
     Settings: ClassVar[type[msgspec.Struct]]
@@ -31,16 +31,16 @@ class Adapter(Protocol):
     async def open(cls, settings: Any, context: Context) -> Self:
         """Return the adapter, ready for use.
 
-        Raises ConfigError for settings that can't be used, and TransientError for a server or file that is away,
-        unless `context.patience` takes that.
+        Raises ConfigError for settings that can't be used. Raises TransientError if the server or file can't be
+        reached, unless `context.patience` receives that error.
         """
 
 
 class Register(Mapping[str, str], Generic[P]):
     """Adapters of the port `P`: name → "module:Class".
 
-    With `settings`, all adapters have these, which are a section of the port's own; no module of an adapter that is not
-    chosen is imported then.
+    With `settings`, all adapters have this settings type, whose section belongs to the port. Modules of adapters that
+    are not chosen are then not imported.
     """
 
     def __init__(self, room: str, entries: Mapping[str, str], settings: type[msgspec.Struct] | None = None) -> None:
@@ -59,8 +59,8 @@ class Register(Mapping[str, str], Generic[P]):
     def adapter(self, name: str, *, key: str = "", given: str = "", origin: str = "") -> type[Adapter]:
         """Return the class called `name`.
 
-        Raises ConfigError for a name that is not in the register, or whose packages are not installed: as the setting
-        `key` (default: the room) with the value `given` (default: the name).
+        Raises ConfigError for a name that is not in the register, or whose packages are not installed. The error names
+        the setting `key` (default: the register's `room`) and the value `given` (default: `name`).
         """
         key, given = key or self.room, given or name
         if name not in self._entries:
@@ -73,7 +73,10 @@ class Register(Mapping[str, str], Generic[P]):
             raise ConfigError(key, given, f"in a clone: pip install '.[{name}]' first", origin=origin) from error
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
-        """Return the sections that the adapters have of their own, of those whose packages are installed."""
+        """Return section → settings type of every adapter whose packages are installed.
+
+        Empty if the port itself has `settings`.
+        """
         if self.settings is not None:
             return {}
         found = {}
@@ -93,7 +96,10 @@ class Register(Mapping[str, str], Generic[P]):
     async def open_with(
         self, settings: msgspec.Struct, name: str, config: Config, context: Context, *, key: str = ""
     ) -> P:
-        """Return the adapter called `name`, opened with other settings than the configured ones; else as `open`."""
+        """Return the adapter called `name`, opened with `settings` in place of the configured ones.
+
+        Raises as `open` does.
+        """
         return cast("P", await self._configured(name, config, key).open(settings, context))
 
     def _configured(self, name: str, config: Config, key: str) -> type[Adapter]:

@@ -1,4 +1,7 @@
-"""Measurements: `headrace bench NAME` measures this machine. Results of record and how to repeat them: benchmarks/."""
+"""Benchmarks: `headrace bench NAME` measures this machine.
+
+Recorded results and how to repeat them are in benchmarks/.
+"""
 
 import argparse
 import sys
@@ -10,12 +13,12 @@ import msgspec
 
 
 def add_write(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the option `--write`, whose value `print_report` takes."""
+    """Add the option `--write`; its value is the `folder` of `print_report`."""
     parser.add_argument("--write", type=Path, metavar="DIR", help="append the report to results.jsonl in this folder")
 
 
 def print_report(text: str, report: dict[str, Any], folder: Path | None) -> None:
-    """Print the text; with a folder, append the report as one line to its `results.jsonl`. Raises OSError."""
+    """Print the text. With a folder, append the report as one line to its `results.jsonl`. Raises OSError."""
     sys.stdout.write(text + "\n")
     if folder is not None:
         with (folder / "results.jsonl").open("ab") as results:
@@ -28,7 +31,7 @@ def run_and_report(
     run: Callable[[argparse.Namespace], dict[str, Any]],
     table: Callable[[dict[str, Any]], str],
 ) -> int:
-    """Read the arguments, run with them and print the report; return the exit status."""
+    """Parse the arguments, run with them and print the report. Return the exit status."""
     add_write(parser)
     args = parser.parse_args(argv)
     report = run(args)
@@ -37,13 +40,13 @@ def run_and_report(
 
 
 def at_least_one(text: str) -> int:
-    """Return an argument that is a count. Raises ArgumentTypeError."""
+    """Return an argument as an integer of at least 1. Raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 1")
     return int(text)
 
 
 def progress(line: str) -> None:
-    """Print what is going on to stderr, so that stdout holds results only."""
+    """Print a progress line to stderr, so that stdout holds results only."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()

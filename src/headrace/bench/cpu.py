@@ -1,4 +1,4 @@
-"""Processor time that processes have used, from Linux's `/proc`; unknown on other systems."""
+"""CPU time that processes have used, from Linux's `/proc`; unknown on other systems."""
 
 import os
 from collections.abc import Collection
@@ -10,17 +10,17 @@ _PARENT, _FIRST, _END = (
     1,
     11,
     15,
-)  # the fields of `stat` behind the name: the parent; user, system, and both of ended children
+)  # fields of `stat` after the name: the parent, then user and system time, own and of ended children
 
 
 def used_s(ancestor: int) -> dict[int, float] | None:
-    """Return the seconds of each living descendant of a process, with those of its ended children; None if unknown."""
+    """Return the seconds of each living descendant of a process, including its ended children. None if unknown."""
     parents: dict[int, int] = {}
     used: dict[int, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         pid = int(folder.name)
         parents[pid] = int(stat[_PARENT])
@@ -31,7 +31,7 @@ def used_s(ancestor: int) -> dict[int, float] | None:
 
 
 def spent_s(before: dict[int, float] | None, after: dict[int, float] | None, pids: Collection[int] = ()) -> float:
-    """Return the seconds between two readings: of `pids`, or of all. -1 where they are unknown."""
+    """Return the seconds between two readings, of `pids` or of all processes. -1 if unknown."""
     if before is None or after is None:
         return -1.0
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items() if not pids or pid in pids)

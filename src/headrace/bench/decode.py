@@ -1,7 +1,7 @@
-"""Count events and accounts that a core decodes in a second, beside borsh-construct and, in Node, Anchor's own coder.
+"""Measure how many events and accounts one core decodes in a second, beside borsh-construct and Anchor's own coder.
 
-Every input of a round is another one: another user and amounts, the keys of one of 500 coins. Contenders take turns,
-round by round; medians over the rounds are reported. See benchmarks/decode/README.md.
+Anchor's coder runs in Node. All inputs of a round differ: each has its own user and amounts, and the keys of one of 500
+coins. Contenders take turns, round by round; medians over the rounds are reported. See benchmarks/decode/README.md.
 """
 
 import argparse
@@ -43,7 +43,7 @@ BONDING_CURVE: Final = base64.b64decode(
     "F7f4N2DYrGDkpte5fP4BADNVWVoNAAAA5A7Fbev/AAAzqTVeBgAAAACAxqR+jQMAAKpNv0JlYYHW0WuoQwpo8ndp9U8QbZO6SJZI/RzPl/+dAA"
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACrkAAAAAAAACpfDQAAAAAAAAAAAAAAAAAAAA=="
 ) + bytes(15)
-"""Account 8d4zoLURBM4YNBWYsipQpA9HtPZLqWJ2fQqY5bzPGV1r, grown to its present length."""
+"""Account 8d4zoLURBM4YNBWYsipQpA9HtPZLqWJ2fQqY5bzPGV1r, padded to the present length of such accounts."""
 
 PEERS: Final = ("borsh-construct", "anchor")
 PROJECTED: Final = {
@@ -54,25 +54,26 @@ PROJECTED: Final = {
     "BondingCurve": ("virtual_token_reserves", "virtual_quote_reserves", "complete"),
 }
 OF_A_COIN: Final = {"TradeEvent": ((8, 32), (177, 32)), "BondingCurve": ((49, 32),)}
-"""(start, length) of the keys of a coin: mint and creator."""
+"""(start, length) of the keys that belong to a coin: mint and creator."""
 
 OF_AN_INPUT: Final = {"TradeEvent": ((40, 5), (48, 5), (57, 32)), "BondingCurve": ((8, 5), (16, 5), (24, 5))}
-"""(start, length) of the bytes that differ in every input: the amounts and the user. The rest (the receiver of fees,
-the quote's mint) is the same from trade to trade on chain too.
+"""(start, length) of the bytes that differ in every input: the amounts and the user.
+
+The remaining bytes (the receiver of fees, the quote's mint) are the same from trade to trade on the chain too.
 """
 
 COINS: Final = 500
 ROUNDS: Final = 9
 INPUTS: Final = 4_000
 INPUTS_SLOW: Final = 600
-"""Fields that borsh-construct reads: the first so many."""
+"""Inputs in a round of borsh-construct, which is slow."""
 
 Contender = Callable[[], float]
-"""Runs one round; gives ns per decode."""
+"""Runs one round and returns ns per decode."""
 
 
 class Subject(NamedTuple):
-    """One thing to decode: kind, name, many inputs and our layout."""
+    """One thing to decode: kind, name, many inputs and Headrace's layout."""
 
     kind: str
     name: str
@@ -81,7 +82,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """Return the two subjects that the peers are measured on."""
+    """Return the two subjects on which the peers are measured."""
     pump = Programs.load().by_name["pump"]
     return [
         Subject("event", "TradeEvent", varied("TradeEvent", TRADE_EVENT), pump.events["TradeEvent"]),
@@ -90,7 +91,7 @@ def subjects() -> list[Subject]:
 
 
 def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
-    """Return inputs like the real one, no two alike, of `coins` coins."""
+    """Return inputs like the real one, all different, of `coins` coins."""
     chance = random.Random(1)  # noqa: S311 - not a secret
     keys = [[chance.randbytes(length) for _, length in OF_A_COIN[name]] for _ in range(coins)]
     inputs = []
@@ -105,7 +106,7 @@ def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
 
 
 def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
-    """Return ns per call."""
+    """Return the mean time of a call, in ns."""
     began = time.perf_counter_ns()
     for data in inputs:
         decode(data)
@@ -113,7 +114,7 @@ def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
 
 
 def ours(subject: Subject) -> dict[str, Contender]:
-    """Return our contenders: whole, with wire JSON, only some fields, and whole with keys never seen before."""
+    """Return Headrace's contenders: all fields, all with wire JSON, only some fields, and all with new keys."""
     layout, inputs = subject.layout, subject.inputs
     some = layout.project(PROJECTED[subject.name])
     layout.decode(inputs[0], 8)  # compiles
@@ -123,7 +124,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
         return layout.decode(data, 8)
 
     def anew(decode: Callable[[bytes], object], inputs: Sequence[bytes] = subject.inputs) -> Contender:
-        """Decode with an empty cache of key texts."""
+        """Return a round that begins with an empty cache of key texts."""
 
         def run_once() -> float:
             KEY_TEXTS.clear()
@@ -140,7 +141,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
 
 
 def borsh_construct(subject: Subject) -> dict[str, Contender]:
-    """Return the same layout and values in borsh-construct; nothing where that is not installed."""
+    """Return the contender borsh-construct, for the same layout and values; none if it is not installed."""
     try:
         borsh, construct = importlib.import_module("borsh_construct"), importlib.import_module("construct")
     except ImportError:
@@ -166,7 +167,7 @@ def borsh_construct(subject: Subject) -> dict[str, Contender]:
 
 
 class Anchor:
-    """The Node peer: one process that decodes on demand. `missing` says why there is none."""
+    """The peer in Node: one process that decodes on request. `missing` says why it can't run."""
 
     def __init__(self, folder: Path, measured: list[Subject]) -> None:
         self.missing = ""
@@ -216,7 +217,7 @@ class Anchor:
 
 
 def merged_idl() -> dict[str, Any]:
-    """Return the shipped pump IDL with its supplement, for a reader that knows no supplements."""
+    """Return the included pump IDL merged with its supplement, for a reader without supplements."""
     interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump" / "idl.json").read_bytes())
     supplement = msgspec.json.decode((SHIPPED / "pump" / "supplement.json").read_bytes())
     for kind in ("types", "events", "instructions"):
@@ -227,14 +228,14 @@ def merged_idl() -> dict[str, Any]:
 
 
 def measure(rounds: int, peer: Path) -> dict[str, Any]:
-    """Return {subject: {contender: {"us", "per_s", "times"}}}; `times`: our decodes in the time of one."""
+    """Return {subject: {contender: {"us", "per_s", "times"}}}. `times` is its time divided by Headrace's."""
     measured = subjects()
     anchor = Anchor(peer, measured)
     report: dict[str, Any] = {}
     for subject in measured:
         contenders = ours(subject) | borsh_construct(subject) | anchor.contender(subject)
         for run_once in contenders.values():
-            run_once()  # warm
+            run_once()  # warm up
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for nth in range(rounds):
             progress(f"{subject.name}: round {nth + 1} of {rounds}")

@@ -1,8 +1,7 @@
 """Cost of filters: CPU per message published to one topic, and per message that a client gets.
 
-Measured: append to the memory bus, filters, framing, and one write per client and tick, without sockets. There are as
-many clients as filters, and each has a filter of its own, if not said otherwise. The messages are trades of a thousand
-mints, in batches as a stream brings them.
+Measured: append to the memory bus, filters, framing, and one write per client and tick, without sockets. Unless stated,
+each client has a filter of its own. The messages are trades of a thousand mints, in batches as a stream delivers them.
 """
 
 import argparse
@@ -62,11 +61,13 @@ CASES: Final[dict[str, Callable[[int], Tree | None]]] = {
     "mint is X and sol from Y": both,
     "sol from Y": sol_from,
 }
-"""Filter of the n-th client. About half of the messages pass the last; one in a thousand passes the others."""
+"""Filter of the n-th client. About half of the messages pass the last case; in the other cases one in a thousand
+passes.
+"""
 
 
 class _Sink:
-    """A socket that takes everything and counts bytes."""
+    """A socket that accepts everything and counts bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -108,7 +109,7 @@ def _filter(tree: Tree | None) -> Filter | None:
 async def measure(
     case: Callable[[int], Tree | None], clients: int, messages: Sequence[Publication]
 ) -> dict[str, float]:
-    """Return µs of CPU per message, and how many clients got each."""
+    """Return µs of CPU per message, and the number of clients that got each message."""
     clock, metrics = SystemClock(), Metrics()
     async with Supervisor(clock) as supervisor:
         bus = MemoryBus(BusSettings(), clock, "bench")
@@ -132,7 +133,7 @@ async def measure(
 
 
 def in_turn(clients: int, messages: Sequence[Publication]) -> dict[str, float]:
-    """Measure, for contrast, the filters of `mint is X` one after the other, nothing framed or sent."""
+    """Measure, for comparison, the filters of `mint is X` one after the other, without framing and sending."""
     asked = [compiled(parsed.node) for n in range(clients) if (parsed := _filter(mint_is(n))) is not None]
     cpu_s, told = time.process_time(), 0
     for message in messages:

@@ -1,7 +1,7 @@
-"""How many frames the gateway delivers, and how late, beside two WebSocket servers that people build on.
+"""Frames that the gateway delivers, and their latency, beside two common WebSocket servers.
 
-Each contender is a process that serves; a second process holds the clients, orders the load and checks what comes:
-order, holes, and the time from the moment a message was due to the moment a client had read it.
+Each contender is a server process. A second process holds the clients, requests the load and checks the messages: their
+order, missing ones, and the time from when a message was due until a client had read it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from headrace.gateway.settings import GatewaySettings
 
 
 def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Return name → command that serves and prints its port; peers that are not installed are left out."""
+    """Return name → command that serves and prints its port. Peers that are not installed are left out."""
     python = [sys.executable, "-m"]
     found = {"headrace": [*python, "headrace.bench.gateway", "--serve", "--tick-ms", str(args.tick_ms)]}
     if args.alone:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _conditions(args: argparse.Namespace) -> dict[str, Any]:
-    """Return where, when and with which load was measured."""
+    """Return the place, the time and the load of the measurement."""
     return {
         "bench": "gateway",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

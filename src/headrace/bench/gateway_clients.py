@@ -1,4 +1,4 @@
-"""A load of WebSocket clients in one process that check what they get: order, holes, latency."""
+"""WebSocket clients in one process that check the messages they get: order, missing messages, latency."""
 
 import asyncio
 import resource
@@ -15,7 +15,7 @@ from headrace.bench.server_frames import ServerFrames
 
 CONNECT_S: Final = 30
 FRONT_BYTES: Final = 48
-"""Bytes read of each message; time stamp and number are in front."""
+"""Bytes read of each message; its time and number are at the start."""
 
 _REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -24,10 +24,10 @@ _REQUEST: Final = (
 
 
 class LoadReport(msgspec.Struct):
-    """Latencies are µs from the moment a message was due to the moment a client had read it.
+    """Results of one run. Latencies are µs from when a message was due until a client had read it.
 
-    `delivered` is frames a second over all clients while publishing, `holes` the missing or repeated messages,
-    `server_cpu` and `client_cpu` cores used, `rss_kb` the server's memory at the end.
+    `delivered` is frames a second over all clients while publishing, `holes` the number of missing or repeated
+    messages, `server_cpu` and `client_cpu` the cores used, `rss_kb` the server's memory at the end.
     """
 
     clients: int
@@ -46,7 +46,7 @@ class LoadReport(msgspec.Struct):
 
 
 class _Load:
-    """State that all clients share. Latencies are sampled of every 8th client, order is checked of all."""
+    """State that all clients share. Order is checked for all clients; latencies are sampled from every 8th."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -62,7 +62,7 @@ class _Reader(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport is no subclass
         self.transport.write(_REQUEST)
 
     def data_received(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class _Reader(asyncio.Protocol):
 
 
 async def drive(port: int, server_pid: int, clients: int, rate: float, secs: float) -> LoadReport:
-    """Connect, order the messages, read until all are there (or 5 s passed after the last was due)."""
+    """Connect, request the messages, and read until all have arrived, or until 5 s after the last was due."""
     load, loop = _Load(), asyncio.get_running_loop()
     readers: list[_Reader] = []
     every = max(1, clients // 64)
@@ -108,7 +108,7 @@ async def drive(port: int, server_pid: int, clients: int, rate: float, secs: flo
     server_cpu, client_cpu = (_cpu_s(server_pid) - server_before) / secs, (_own_cpu_s() - client_before) / secs
     expected = round(rate * secs) * clients
     end_s = loop.time() + 5
-    while load.frames < expected and loop.time() < end_s:  # noqa: ASYNC110  (a count, looked at now and then)
+    while load.frames < expected and loop.time() < end_s:  # noqa: ASYNC110  (a count that is polled)
         await asyncio.sleep(0.05)
     for reader in readers:
         reader.transport.abort()

@@ -1,7 +1,8 @@
-"""The gateway at scale, beside the least that any server could do: driven by load programs given as a folder.
+"""The gateway at scale, beside the fastest possible server: measured with load programs from a folder.
 
-The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (a plain epoll loop that joins what is due and
-sends it: the floor) and `peers/node/fastify_srv.mjs`; a program that can't be built or run is left out.
+The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (the floor: a plain epoll loop that joins the due
+messages and sends them), `peers/node/fastify_srv.mjs` and `uws_srv.mjs` (uWebSockets.js) with the packages of both, and
+`peers/rust/peer-fan` (tokio). A program that can't be built or run is left out.
 """
 
 import argparse
@@ -22,14 +23,17 @@ from typing import Any, Final, TypeAlias
 Run: TypeAlias = dict[str, Any]
 
 LOWEST_PORT: Final = 20_000
-"""First port of a server: below the ports that clients are given."""
+"""First port of a server: below the range from which the system gives clients their ports."""
+
+RATES: Final = (100, 300, 1000)
+"""Messages a second of the scenario `rates`."""
 
 WHOLE: Final = 0.999
-"""Share of frames that must arrive in time for a rate to count as kept up with."""
+"""Least share of frames that must arrive in time for a server to keep up with a rate."""
 
 
 class Folder:
-    """The load programs of a folder, built into a temporary one."""
+    """The load programs of a folder, built into a temporary folder."""
 
     def __init__(self, source: Path, built: Path) -> None:
         self.client = _compiled(source / "client.c", built / "client", "-lz")
@@ -40,9 +44,15 @@ class Folder:
             raw = _compiled(floor, built / "floor")
             self.servers["C, joined"] = lambda port: [raw, "-p", str(port), "-m", "gap"]
             self.servers["C, a send each"] = lambda port: [raw, "-p", str(port), "-m", "naive"]
-        node = shutil.which("node")
-        if node and (fastify.parent / "node_modules").is_dir():
+        node, modules = shutil.which("node"), fastify.parent / "node_modules"
+        if node and (modules / "fastify").is_dir():
             self.servers["Fastify"] = lambda port: [node, str(fastify), str(port)]
+        uws = fastify.parent / "uws_srv.mjs"
+        if node and (modules / "@btc-vision/uwebsockets.js").is_dir() and uws.exists():
+            self.servers["uWebSockets.js"] = lambda port: [node, str(uws), str(port), "tick"]
+        rust = source / "peers/rust/peer-fan"
+        if rust.exists():
+            self.servers["tokio, joined"] = lambda port: [str(rust), str(port), "feed"]
 
 
 def _compiled(source: Path, target: Path, *libraries: str) -> str:
@@ -52,7 +62,7 @@ def _compiled(source: Path, target: Path, *libraries: str) -> str:
 
 @contextmanager
 def serving(command: Callable[[int], list[str]], ports: Iterator[int]) -> Iterator[tuple[int, int]]:
-    """Run a server on core 0; give its port and process id."""
+    """Run a server on core 0. Yield its port and process id."""
     port = next(ports)
     with subprocess.Popen(["taskset", "-c", "0", *command(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603, S607
         try:
@@ -76,7 +86,7 @@ def _wait_for(port: int) -> None:
 
 
 def drive(client: str, port: int, pid: int, **options: object) -> Run:
-    """Run the load client once on core 1; options are its letters."""
+    """Run the load client once on core 1; `options` are its command-line options."""
     words = [word for letter, value in options.items() for word in (f"-{letter}", str(value))]
     command = ["taskset", "-c", "1", client, "-p", str(port), "-S", str(pid), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)  # noqa: S603
@@ -84,7 +94,7 @@ def drive(client: str, port: int, pid: int, **options: object) -> Run:
 
 
 def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure latency and CPU where every client gets every message, at one rate."""
+    """Measure latency and CPU if every client gets every message, at one rate."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid):
@@ -94,8 +104,26 @@ def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> d
     return _in_turn(folder, args.runs, once)
 
 
+def rates(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
+    """Measure what a connection costs, and latency and CPU of a frame at each of RATES."""
+
+    def once(command: Callable[[int], list[str]]) -> Run:
+        measured: Run = {}
+        for rate in RATES:
+            with serving(command, ports) as (port, pid):
+                run = drive(folder.client, port, pid, n=args.clients, r=rate, d=args.secs, D=2, T=0.5)
+            measured["accept_us"] = round(run["conn_srv_cpu"] / args.clients * 1e6, 1)
+            measured["idle_kib"] = round((run["rss1"] - run["rss0"]) / args.clients, 2)
+            measured[f"p99_{rate}"] = run["p99"]
+            measured[f"frac_{rate}"] = run["total_frac"]
+            measured[f"frame_us_{rate}"] = round(run["srv_cpu"] / max(run["delivered"], 1) * 1e6, 3)
+        return measured
+
+    return _in_turn(folder, args.runs, once)
+
+
 def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure the most frames a second that a server keeps up with, in all and for each core used."""
+    """Measure the most frames a second that a server keeps up with, in total and for each core used."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         best: Run = {"rate": 0, "delivered": 0, "per_core": 0}
@@ -114,7 +142,7 @@ def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure many idle clients: the cost of each, the time of a message to reach all, and HTTP meanwhile."""
+    """Measure many idle clients: the cost of each, the time until a message reaches all, and HTTP during that time."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid), _asking(port) as waits_ms:
@@ -127,12 +155,15 @@ def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure what the other clients notice when a fifth of them never read."""
+    """Measure the effect on other clients if a fifth of the clients never read."""
     held_up = args.clients // 5
 
     def once(command: Callable[[int], list[str]]) -> Run:
         told: Run = {}
-        for name, slow in (("healthy", 0), ("stuck", held_up + 1)):  # the client's first one always reads
+        for name, slow in (
+            ("healthy", 0),
+            ("stuck", held_up + 1),
+        ):  # the first connection of the load client always reads
             with serving(command, ports) as (port, pid):
                 run = drive(folder.client, port, pid, n=args.clients, r=int(args.rate), d=args.secs, D=2, s=slow)
             told |= {f"{name}_p99": run["p99"], f"{name}_frac": run["total_frac"], f"{name}_rss_kb": run["rss_end"]}
@@ -141,7 +172,7 @@ def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dic
     return _in_turn(folder, args.runs, once)
 
 
-SCENARIOS: Final = {"fan-out": fan_out, "most": most, "idle": idle, "stuck": stuck}
+SCENARIOS: Final = {"fan-out": fan_out, "rates": rates, "most": most, "idle": idle, "stuck": stuck}
 
 
 def run(args: argparse.Namespace) -> dict[str, Run]:
@@ -172,7 +203,7 @@ def _ports() -> Iterator[int]:
 
 @contextmanager
 def _asking(port: int) -> Iterator[list[float]]:
-    """Ask for `/health` again and again in a thread; the list fills with the ms of each answer."""
+    """Request `/health` repeatedly in a thread; the list receives the ms of each answer."""
     waits_ms: list[float] = []
     over = Event()
 
@@ -182,7 +213,7 @@ def _asking(port: int) -> Iterator[list[float]]:
                 began_s = time.monotonic()
                 connection.sendall(b"GET /health HTTP/1.1\r\nHost: bench\r\n\r\n")
                 answer = b""
-                while not answer.endswith(b"}"):  # head and body may come one after the other
+                while not answer.endswith(b"}"):  # header block and body may arrive separately
                     piece = connection.recv(4096)
                     if not piece:
                         return

@@ -1,4 +1,4 @@
-"""The load that servers and clients of the gateway benchmark agree on."""
+"""The load that servers and clients of the gateway benchmark have in common."""
 
 import asyncio
 import time
@@ -23,9 +23,9 @@ class Order(msgspec.Struct, frozen=True, tag_field="op", tag="pub"):
 
 
 async def batches(order: Order) -> AsyncIterator[list[bytes]]:
-    """Give the messages that are due, once a millisecond until the order is done: the members of each.
+    """Yield the messages that are due, once a millisecond until the end of the load: the JSON members of each.
 
-    `t` is the µs of the monotonic clock at which the message was due, `s` its number from 1.
+    `t` is the time at which the message was due, in µs of the monotonic clock; `s` is its number from 1.
     """
     began_ns, sent, total = time.monotonic_ns(), 0, round(order.rate * order.secs)
     began_us = began_ns // 1000

@@ -1,7 +1,7 @@
-"""The real gateway with two additions: clients may order a load, and `/echo` sends frames back.
+"""The real gateway with two additions: clients may request a load, and `/echo` sends frames back.
 
-A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`: that publishes as many messages a second to the topic
-`slots`, which every connection gets from the start.
+A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`. The server then publishes 1,000 messages a second for 3
+seconds on the topic `slots`, to which every connection is subscribed from the start.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ from headrace.runtime.supervise import Supervisor
 TOPIC: Final = "slots"
 
 OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
-"""Settings for a benchmark, whose clients all come from one address."""
+"""Limits for a benchmark, where all clients have the same address."""
 
 
 def bare(message: Message) -> bytes:
-    """Return the body alone, so that a driver finds its time stamp at the very front."""
+    """Return only the body, so that a load client finds the time at the start."""
     return b"{%b}" % message.body
 
 
 class Publisher:
-    """Publishes the messages that clients order; time stamps are µs of the monotonic clock when a message was due."""
+    """Publishes the load that clients request. Times are µs of the monotonic clock at which a message was due."""
 
     def __init__(self, writer: Writer, supervisor: Supervisor) -> None:
         self._writer, self._supervisor = writer, supervisor
@@ -64,7 +64,7 @@ class Publisher:
 
 
 class OrderingShell(StreamEndpoint):
-    """A session that has the topic from the start and may order messages."""
+    """A session that is subscribed to the topic from the start and may request a load."""
 
     def __init__(self, context: SessionContext, publisher: Publisher, connection: Connection, opening: Opening) -> None:
         super().__init__(context, connection, opening)
@@ -85,7 +85,7 @@ class OrderingShell(StreamEndpoint):
 
 
 class Echo:
-    """An endpoint that sends frames back, for checks of the WebSocket layer alone."""
+    """An endpoint that sends frames back, to measure only the WebSocket layer."""
 
     frame_bytes_max = 1_048_576
     user_id = None

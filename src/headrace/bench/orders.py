@@ -1,7 +1,7 @@
-"""Orders a second and how long each takes, beside the engine that people build with Fastify, BullMQ and PostgreSQL.
+"""Orders a second and time of each order, beside an engine built with Fastify, BullMQ and PostgreSQL.
 
 All mock latencies are zero, all stores are durable, and everything runs on this machine, in turns. The peer needs `npm
-install` in its folder and a `redis-server`; the C driver needs `cc`. A missing program is named and left out.
+install` in its folder and a `redis-server`; the load program in C needs `cc`. Missing programs are named and left out.
 """
 
 import argparse
@@ -56,7 +56,7 @@ NODE: Final = {
 
 
 class Served(NamedTuple):
-    """The processes of an engine, and where it listens."""
+    """The processes of an engine, and its port."""
 
     port: int
     pids: tuple[int, ...]
@@ -119,7 +119,7 @@ def _over_ws(port: int, orders: int) -> dict[str, Any]:
 
 
 def _costed(served: Served, orders: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Add the processor time of an order: the engine's own, and in all with database and queue but without the load."""
+    """Add the CPU time of an order: of the engine, and of all processes except the load program."""
     before = used_s(os.getpid())
     measured = measure()
     after = used_s(os.getpid())
@@ -159,7 +159,7 @@ def _compiled(source: Path | None, folder: Path) -> Path | None:
 
 
 def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
-    """Start a Redis that keeps nothing on disk, the peer's queue at its fastest; return its port."""
+    """Start a Redis without files, the fastest for the peer's queue. Return its port."""
     program = shutil.which(args.redis)
     if program is None:
         return None
@@ -171,7 +171,7 @@ def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
 
 
 def new_database(url: str, name: str) -> str:
-    """Make a new database; return its URL."""
+    """Create a database. Return its URL."""
     import asyncio
 
     import asyncpg
@@ -204,7 +204,7 @@ def _server(
 
 @contextmanager
 def serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[Served]:
-    """Start the processes one after the other; all end with the block."""
+    """Start the processes one after the other. All are ended at the end of the block."""
     port = _free_port()
     given = {**os.environ, **env, "PORT": str(port)}
     with ExitStack() as stack, log.open("wb") as output:
@@ -236,7 +236,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _free_port() -> int:
-    """Return a free port below those that clients get, so that no client takes it."""
+    """Return a free port below the range of clients' ports, so that no client takes it."""
     for port in range(20_000 + os.getpid() % 5000, 32_000):
         if not _is_taken(port):
             return port

@@ -1,7 +1,9 @@
-"""Kills and freezes workers while they execute orders on a chain that drops, delays, forks, lags and errs; then counts.
+"""Kills and freezes workers while they execute orders on a chain that drops, delays, forks, lags and fails.
 
-`headrace bench orders_chaos` must find nothing lost, nothing executed twice and no hole in any log. With `--engine
-naive` the run must find doubles, or it proves nothing.
+Then counts.
+
+`headrace bench orders_chaos` must find no lost order, no order executed twice and no break in any log. With `--engine
+naive` the run must find orders executed twice; otherwise it proves nothing.
 """
 
 import argparse
@@ -79,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Crew:
-    """The worker processes; a process that was killed is replaced at once."""
+    """The worker processes; a killed process is replaced at once."""
 
     def __init__(self, env: dict[str, str], engine: str, log: Path) -> None:
         self._env, self._engine, self._log = env, engine, log
@@ -104,12 +106,12 @@ class Crew:
         self._workers.append(int(await told.readline()))
 
     async def kill(self, luck: random.Random) -> None:
-        """End a worker by kill -9, and start another."""
+        """End a worker with kill -9, and start another."""
         await _end(self._workers.pop(luck.randrange(len(self._workers))))
         await self.hire()
 
     async def freeze(self, luck: random.Random, seconds: float) -> None:
-        """Freeze a worker for longer than its lease, then let it go on."""
+        """Freeze a worker for longer than its lease, then let it continue."""
         worker = luck.choice(self._workers)
         with contextlib.suppress(ProcessLookupError):  # the worker could not open the database
             os.kill(worker, signal.SIGSTOP)
@@ -125,7 +127,7 @@ class Crew:
 
 
 async def _end(worker: int) -> None:
-    """End a process by kill -9, and return when it is gone."""
+    """End a process with kill -9. Return when it is gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
         while True:
@@ -164,7 +166,7 @@ async def _run(args: argparse.Namespace, folder: Path, database_url: str) -> dic
         finally:
             await crew.dismiss()
         errors = len((folder / "workers.log").read_text().splitlines())
-        await asyncio.sleep(2 * (120 + 20) * 0.02)  # transactions still on their way to the chain land or expire
+        await asyncio.sleep(2 * (120 + 20) * 0.02)  # until transactions that were sent have landed or expired
         counts = await _count(store, chain, ids)
     return {
         "bench": "orders_chaos",
@@ -193,7 +195,7 @@ async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
 
 
 async def _place(intake: Intake, args: argparse.Namespace) -> list[str]:
-    """Place orders as clients would: with a key each, again when the answer was not clear."""
+    """Place orders as clients would: each with its own key, and again if the answer was unclear."""
     turns = [range(first, args.orders, args.clients) for first in range(args.clients)]
     placed = await asyncio.gather(*[_place_some(intake, numbers, args.every) for numbers in turns])
     return [order_id for ids in placed for order_id in ids]
@@ -229,7 +231,7 @@ async def _torment(crew: Crew, luck: random.Random, args: argparse.Namespace) ->
 
 
 async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int:
-    """Wait for all orders; return how many were not over in time."""
+    """Wait for all orders. Return the number of orders that did not end in time."""
     left = set(ids)
     end_s = time.monotonic() + timeout_s
     while left and time.monotonic() < end_s:
@@ -245,7 +247,7 @@ async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int
 
 
 async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str, Any]:
-    """Count what the store says against the chain's own ledger."""
+    """Compare the store with the chain's own ledger. Return the counts."""
     executions = await chain.executions()
     statuses: Counter[str] = Counter()
     lost = twice = wrong = gaps = 0
@@ -265,7 +267,7 @@ async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print one line of JSON; return 0 when nothing was lost, doubled, wrong or missing."""
+    """Print one line of JSON. Return 0 if no order was lost, executed twice, wrong or missing."""
     args = parser().parse_args(argv)
     try:
         result = asyncio.run(run(args))

@@ -1,4 +1,4 @@
-"""WebSocket clients that place orders on a few open connections and follow them there, until each is over."""
+"""WebSocket clients that place orders on a few open connections and follow each order there until it has ended."""
 
 import asyncio
 import sys
@@ -32,7 +32,10 @@ class _Frame(msgspec.Struct):
 
 
 class Placed(msgspec.Struct):
-    """Times are ms from placing an order: to the answer, and to the message that the order is over (`took_ms`)."""
+    """Results of one load.
+
+    Times are ms from placing an order until the answer, or until the order has ended (`took_ms`).
+    """
 
     orders: int
     seconds: float
@@ -49,7 +52,7 @@ class Placed(msgspec.Struct):
 
 
 class _Load:
-    """State that all connections share: the orders still to be placed, and the outcome of the others."""
+    """State that all connections share: the orders not placed yet, and the outcome of the placed orders."""
 
     def __init__(self, orders: int, *, paced: bool) -> None:
         self.left, self.total = 0 if paced else orders, orders
@@ -69,7 +72,10 @@ class _Load:
 
 
 class _Client(asyncio.Protocol):
-    """One connection with at most `window` orders at once. An update may come before the answer: both are counted."""
+    """One connection with at most `window` unfinished orders.
+
+    An update may come before the answer; both are counted.
+    """
 
     def __init__(self, load: _Load, number: int, window: int) -> None:
         self._load, self._number, self._window = load, number, window
@@ -78,7 +84,7 @@ class _Client(asyncio.Protocol):
         self._asked_s: dict[int, float] = {}
         self._placed_s: dict[str, float] = {}
         self._seen: dict[str, tuple[int, str]] = {}
-        self._next_id = 10**9  # long enough that each frame has a length of two bytes
+        self._next_id = 10**9  # so large that the length of every frame takes two bytes
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -117,7 +123,7 @@ class _Client(asyncio.Protocol):
 
     def _take(self, line: bytearray, now_s: float) -> None:
         if line.startswith(b'{"type":"event"'):
-            if b'"type":"update"' not in line:  # the owner also gets the messages for applications
+            if b'"type":"update"' not in line:  # the owner's topic also carries messages for applications
                 return
             update = self._decode(line).data
             seq, _ = self._seen.get(update.orderId, (0, ""))
@@ -143,7 +149,7 @@ class _Client(asyncio.Protocol):
 
 
 async def drive(port: int, orders: int, connections: int, in_flight: int, per_s: int = 0) -> Placed:
-    """Place `orders` over `connections`, with at most `in_flight` unfinished at once, and so many a second (0: any)."""
+    """Place `orders` over `connections`, at most `in_flight` unfinished and `per_s` a second (0: no limit)."""
     load = _Load(orders, paced=per_s > 0)
     clients = [_Client(load, number, in_flight // connections) for number in range(connections)]
     for client in clients:
@@ -173,7 +179,7 @@ async def drive(port: int, orders: int, connections: int, in_flight: int, per_s:
 
 
 async def _pace(load: _Load, clients: list[_Client], per_s: int) -> None:
-    """Place each order when its time has come, on one connection after the other."""
+    """Place each order when it is due, on the connections in turn."""
     began_s = time.monotonic()
     for number in range(load.total):
         await asyncio.sleep(began_s + number / per_s - time.monotonic())

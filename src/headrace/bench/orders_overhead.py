@@ -1,7 +1,7 @@
-"""How much time the engine adds to what quotes and the chain take, with 1,000 orders in flight on default latencies.
+"""Time that the engine adds to quotes and chain, with 1,000 orders in flight and default latencies.
 
-The floor is each order's own: the quotes' time, and the time that the chain's ledger says its transaction took. All
-else, from placing the order over `/ws` to hearing that it is confirmed, is ours.
+Each order has its own floor: the time of the quotes, plus the time of its transaction according to the chain's ledger.
+All other time, from placing the order over `/ws` to the message that it is confirmed, is the engine's.
 """
 
 import argparse
@@ -31,12 +31,12 @@ QUOTE_MS: Final = MockMarketSettings().quote_ms
 TAKES_S: Final = QUOTE_MS / 1000 + sum(map(int, MockChainSettings().execution_ms.split("-"))) / 2000
 """Mean time of an order if the engine adds nothing."""
 
-# From send to confirmed: a transaction lands half of its time after its send, and is confirmed the other half later.
+# Time from send to confirmation. A transaction lands after half of this time.
 _CHAIN_MS: Final = "select memo, 2 * (confirmed_at - lands_at) from transactions where confirmed_at is not null"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure two loads: `at_once` places all in one moment, `steady` as fast as others end."""
+    """Measure two loads: `at_once` places all orders at the same moment, `steady` places one whenever another ends."""
     results: dict[str, dict[str, Any]] = {}
     per_s = round(args.in_flight / TAKES_S)
     with tempfile.TemporaryDirectory(prefix="hr-overhead-") as name, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A worker process for the chaos run: the real engine, or the naive control that begins at the top after a crash."""
+"""A worker process for the chaos run: the real engine, or a naive control that starts orders again after a crash."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from headrace.venues import VENUES
 
 
 class NaiveEngine(Engine):
-    """An engine like a job queue with retries: a failed job is done again, without asking what became of the first."""
+    """An engine like a job queue with retries: it repeats a failed order without checking what the first try did."""
 
     async def execute(self, held: Held) -> None:
         if held.order.status is OrderStatus.SUBMITTED:
@@ -33,7 +33,7 @@ class NaiveEngine(Engine):
 
 
 def main() -> None:
-    """Begin a worker process for each line on stdin, and print its id; `naive` chooses the control.
+    """Start a worker process for each line on stdin, and print its id; `naive` chooses the control.
 
     Workers are forked from a process that has imported everything, as thousands are killed and replaced.
     """
@@ -42,7 +42,7 @@ def main() -> None:
     for register in (STORES, CHAINS, VENUES):
         for target in register.values():
             load_class(target)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for these processes here
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # this process does not wait for its children
     for _ in sys.stdin:
         worker = os.fork()
         if not worker:
@@ -52,11 +52,11 @@ def main() -> None:
 
 
 def _work(config: Config, engine: type[Engine]) -> NoReturn:
-    """Work until killed; the parent's clean-up is not run here."""
+    """Run until killed; the parent's clean-up does not run in this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         asyncio.run(run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))
-    except BaseException as error:  # noqa: BLE001  (to the log; `raise` would run the parent's loop)
+    except BaseException as error:  # noqa: BLE001  (printed to the log; `raise` would continue the parent's loop)
         sys.stderr.write(f"{error!r}\n")
     os._exit(1)
 

@@ -1,9 +1,9 @@
-"""Updates per second on one core, from the bytes of a node's frame to the JSON text of ours.
+"""Updates a second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
 
 Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
-snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the shipped demo recording in the
-envelope of RPC PubSub; each has a signature or a key of its own, as on the chain, so that none is a duplicate. The rows
-`whole` are the same trades with their instructions; these come parsed.
+snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the included demo recording, in
+the envelope of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate. The rows
+`whole` are the same trades as transactions with their instructions, already parsed.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
 from headrace.cache.feed import CacheFeed
 from headrace.cache.memory import MemoryCache
+from headrace.cores import AUTO, CORES, installed, open_core
 from headrace.decoders.events import events_of
 from headrace.decoders.registry import Programs
 from headrace.ingest.pipeline import BATCH_MAX, Pipeline
@@ -50,7 +51,7 @@ PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
-"""Accounts that take turns; a slot holds 500 updates."""
+"""Accounts that change in turn; a slot has 500 updates."""
 
 GOALS: Final = {"accounts": 100_000, "trades": 40_000, "whole": 28_000}
 
@@ -75,7 +76,7 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
-    """Return transactions with whole logs of pump.fun trades, without new coins, which are rare."""
+    """Return transactions with complete logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -98,7 +99,7 @@ def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random
 
 
 def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
-    """Return trades as whole transactions with their instructions, as a source delivers them."""
+    """Return trades as complete transactions with their instructions, as a source delivers them."""
     trades = trades_among(updates)
     return [
         msgspec.structs.replace(
@@ -115,10 +116,11 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
     )
 
 
-async def measure(frames: Sequence[bytes | AnyUpdate]) -> dict[str, Any]:
+async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict[str, Any]:
     """Measure one pass over the frames, or over updates already read, in the pipeline's own batches."""
-    clock = SystemClock()
-    flow = Pipeline(Programs.load(), clock, Metrics(), market=Stats(MarketSettings()))
+    clock, programs = SystemClock(), Programs.load()
+    reader = open_core(core, programs)
+    flow = Pipeline(programs, clock, Metrics(), market=Stats(MarketSettings()), core=reader)
     bus = MemoryBus(BusSettings(), clock, "bench")
     cache = MemoryCache(CacheSettings(), Metrics())
     feed = CacheFeed(bus, cache, await cache.claim(), clock, Metrics())
@@ -138,7 +140,7 @@ async def measure(frames: Sequence[bytes | AnyUpdate]) -> dict[str, Any]:
             heard = read(frame, SUBSCRIPTIONS, STAMP, 0) if isinstance(frame, bytes) else frame
             publications += flow.apply(heard)  # type: ignore[arg-type]
         await writer.publish(writer.batch(publications))
-        await clock.sleep(0)  # the cache takes its turn, as in a service
+        await clock.sleep(0)  # lets the cache run, as in a service
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     feeding.cancel()
     assert not flow.measures.bad and not flow.measures.skipped
@@ -154,13 +156,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "trades": trade_frames(updates, args.count, chance),
         "whole": whole_updates(updates, args.count, chance),
     }
-    garbage.settle()  # as the service does
+    garbage.settle()  # the service does the same
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in frames}
     for nth in range(args.runs):
         progress(f"run {nth + 1} of {args.runs}")
         for kind, batch in frames.items():
-            runs[kind].append(asyncio.run(measure(batch)))
-    machine = f"Python {platform.python_version()}, {platform.machine()}"
+            runs[kind].append(asyncio.run(measure(batch, args.core)))
+    core = installed()[-1] if args.core == AUTO else args.core
+    machine = f"Python {platform.python_version()}, {platform.machine()}, core {core}"
     report: dict[str, Any] = {"bench": "pipeline", "at": at, "machine": machine, "count": args.count, "runs": args.runs}
     for kind, results in runs.items():
         report[kind] = {
@@ -201,6 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
+    parser.add_argument(
+        "--core", choices=(AUTO, *CORES), default=AUTO, help="the core that decodes (default %(default)s)"
+    )
     return run_and_report(parser, argv, run, table)
 
 

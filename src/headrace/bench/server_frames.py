@@ -1,10 +1,13 @@
-"""Cuts what a WebSocket server sends into frames, for load clients that must be fast."""
+"""Splits the bytes of a WebSocket server into frames, for load clients that must be fast."""
 
 from collections.abc import Iterator
 
 
 class ServerFrames:
-    """Bytes that came and are not read yet. No frame is masked, fragmented or compressed: the client asked for none."""
+    """Bytes received and not read yet.
+
+    No frame is masked, fragmented or compressed, as the client requested none of this.
+    """
 
     __slots__ = ("_buffer", "_open")
 
@@ -13,7 +16,7 @@ class ServerFrames:
         self._open = False
 
     def take(self, data: bytes, most: int | None = None) -> Iterator[bytearray]:
-        """Give the payloads that are whole now, `most` bytes of each, after the answer to the handshake."""
+        """Yield the payloads that are complete, at most `most` bytes of each, after the answer to the handshake."""
         buffer = self._buffer
         buffer += data
         if not self._open:

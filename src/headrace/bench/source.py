@@ -1,4 +1,4 @@
-"""PubSub notifications a second that the RPC source takes: from bytes alone, and over a real loopback socket."""
+"""PubSub notifications a second that the RPC source accepts: from bytes, and over a loopback socket."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ _KEY: Final = made_up_key("bench")
 
 
 def frames(kind: str, subscription: int) -> list[bytes]:
-    """Return the recorded notifications of `kind`, compact as a node sends them, all under one subscription id."""
+    """Return the recorded notifications of `kind`, compact as a node sends them, all with the same subscription id."""
     lines = (PUBSUB / f"{kind}Notification.projected.jsonl").read_text().splitlines()
     told: list[Any] = [msgspec.json.decode(line) for line in lines]
     for each in told:
@@ -42,7 +42,7 @@ def frames(kind: str, subscription: int) -> list[bytes]:
 
 
 def zstd_frames(messages: list[bytes]) -> list[bytes]:
-    """Return the same accounts in `base64+zstd`, streamed as a node does."""
+    """Return the same accounts in `base64+zstd`, streamed as by a node."""
     packed = []
     for message in messages:
         told: Any = msgspec.json.decode(message)
@@ -55,7 +55,7 @@ def zstd_frames(messages: list[bytes]) -> list[bytes]:
 
 
 def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Return messages a second through `read`, the best of some rounds."""
+    """Return messages a second through `read`, in the best of several rounds."""
     active, stamp = {1: ChainSubscription(kind, _KEY)}, Stamp("bench", "processed")
     laps = max(1, count // len(messages))
     best = 0.0
@@ -69,9 +69,9 @@ def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
 
 
 async def socket_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Return messages a second from a loopback WebSocket to the outlet.
+    """Return messages a second from a loopback WebSocket to the source's outlet.
 
-    The sender shares the loop (and the core), but sends frames that were made beforehand, many in one write, so that
+    The sender shares the event loop and the core. Its frames are made beforehand and sent many in one write, so that
     the receiver is measured.
     """
     laps = max(1, count // len(messages))
@@ -87,7 +87,7 @@ async def socket_rate(kind: Kind, messages: list[bytes], count: int) -> float:
         await go.wait()
         for _ in range(laps):
             connection.transport.write(block)
-            await (await connection.ping())  # no more than a block is ever under way
+            await (await connection.ping())  # at most one block is in flight
         await connection.wait_closed()
 
     async with serve(serve_one, "127.0.0.1", 0, compression=None, ping_interval=None) as server:

@@ -1,4 +1,4 @@
-"""The bus carries messages from the flows to the gateway and keeps each topic's recent past: port and register."""
+"""The bus carries messages to the gateway and keeps each topic's recent history: port and register."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -10,11 +10,11 @@ from headrace.config import Setting
 from headrace.model.events import Message, Position, Publication
 
 Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
-"""The topics that one writer publishes on; `lanes.lane_of` names the lane of a topic."""
+"""The topics that one writer publishes on; `lanes.lane_of` returns the lane of a topic."""
 
 
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
+    """Section `[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
 
     kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
 
@@ -36,28 +36,31 @@ class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=1024),
         Setting(
-            "bytes of all messages kept; beyond, the least recently used topic loses its own",
+            "most bytes of all messages kept; beyond it the least recently used topic loses its own",
             env=("BUS_HISTORY_BYTES",),
         ),
     ] = 512 * 1024 * 1024
     topics_max: Annotated[
-        int, msgspec.Meta(ge=1), Setting("topics kept; the least recently used is forgotten", env=("BUS_TOPICS_MAX",))
+        int,
+        msgspec.Meta(ge=1),
+        Setting("most topics kept; beyond it the least recently used is forgotten", env=("BUS_TOPICS_MAX",)),
     ] = 50_000
 
 
 Sink: TypeAlias = Callable[[Sequence[Message]], None]
-"""Gets live messages in batches, on the event loop; must be quick, must not raise, and must not keep the sequence.
+"""Takes live messages in batches, on the event loop; must be quick, must not raise, and must not keep the sequence.
 
-If a sink raises all the same, the other sinks still get the batch, which stays appended; then the error is passed on.
+If a sink raises all the same, the other sinks still get the batch, which stays appended. Then the error is raised
+again.
 """
 
 
 class Change(NamedTuple):
-    """Change of logs, apart from messages.
+    """Change of logs, other than by messages.
 
-    `new_epoch`: the log of each topic began anew; its history is gone and its next message has offset 1 of another
-    epoch. `incomplete`: messages of these topics were lost on their way to this process; the next message of each does
-    not follow on the last. Topics that have no messages here are not among them.
+    `new_epoch`: the log of each topic started again. Its history is gone, and its next message has offset 1 of another
+    epoch. `incomplete`: messages of these topics were lost on their way to this process, so the next message of each
+    does not follow the last. Only topics that have messages here are named.
     """
 
     kind: Literal["new_epoch", "incomplete"]
@@ -65,14 +68,14 @@ class Change(NamedTuple):
 
 
 ChangeSink: TypeAlias = Callable[[Change], None]
-"""Gets changes at once, between the last message before the change and the first after it; else as `Sink`."""
+"""Takes changes at once, after the last message before the change and before the first one after it; else as `Sink`."""
 
 
 class Batch(NamedTuple):
     """Publications of one lane that are appended together or not at all.
 
-    `id` is unique among the batches of one writer. With `new_epoch` every topic of the lane begins a new epoch first.
-    `positions`: the writer asks for the position of each message, which few need.
+    `id` is unique among the batches of one writer. With `new_epoch` every topic of the lane first starts a new epoch.
+    `positions`: the writer asks for the position of each message, which few writers need.
     """
 
     id: int
@@ -84,8 +87,8 @@ class Batch(NamedTuple):
 class History(NamedTuple):
     """A page of a topic's log. `top` is the log's newest position.
 
-    `complete` is False when messages right after `since` are gone (size, age, another epoch): then `messages` is empty,
-    never a part passed off as the whole.
+    `complete` is False if messages directly after `since` are gone (size, age, another epoch). Then `messages` is
+    empty: a page never has only a part of what was asked for.
     """
 
     messages: list[Message]
@@ -101,52 +104,54 @@ class Writer(Protocol):
         """The lane that was claimed."""
 
     def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
-        """Return a batch of this writer under an id of its own. Nothing is published yet."""
+        """Return a batch of this writer with a new id. Nothing is published yet."""
 
     async def publish(self, batch: Batch) -> Sequence[Position]:
         """Append the batch; return the position of each publication on each of its topics, if the batch asks.
 
-        Raises TransientError when the answer is unknown: the batch may have been appended, now or later. Publish the
-        same batch again then: a batch that was appended is answered with its first positions and appends nothing, as
-        long as fewer than `REPEATS` other batches of the lane were appended since (InvariantError beyond). Raises
-        FencedError, having appended nothing, when another writer has the lane: stop then.
+        Raises TransientError if the outcome is unknown: the batch may have been appended, now or later. Then publish
+        the same batch again. If it was appended, the repeat returns the first positions and appends nothing, as long as
+        fewer than `REPEATS` other batches of the lane were appended since (after that: InvariantError). Raises
+        FencedError, with nothing appended, if another writer has the lane: then stop.
         """
 
 
 class Subscription(Protocol):
-    """The interest of one sink, which may change at any time; every change of it holds from the next message on."""
+    """The topics that one sink wants. They may change at any time; a change takes effect with the next message."""
 
     def add(self, topic: str) -> None:
         """Deliver the messages of this topic, too."""
 
     def remove(self, topic: str) -> None:
-        """Deliver the messages of this topic no longer, unless its kind is subscribed."""
+        """Stop delivering the messages of this topic, unless its kind is subscribed."""
 
     def close(self) -> None:
-        """Deliver nothing any more. Idempotent."""
+        """Stop delivering. Idempotent."""
 
 
 class Bus(Protocol):
-    """Every topic is a log: offsets count from 1 without a hole within an epoch.
+    """Every topic is a log: within an epoch, offsets count from 1 without a gap.
 
-    A message is carried as it was published, body and label; neither is looked at. A publication on several topics is
-    one message of each, with one body, in the order of its topics.
-    Handles: of one topic any number may be in use, on any number of buses. One whose topic was forgotten, or began a
-    new epoch, publishes on the topic that has the name now.
-    Lanes: a topic belongs to one lane, and a lane has one writer. A writer whose lane was claimed with a greater token
-    is refused, wherever that happened.
-    Order: the batches of a writer are appended in the order in which they are first answered, each in its own order.
-    Every sink sees each topic in offset order, without repeats; holes are reported as `incomplete` before the message
-    after the hole. Nothing is promised about the order of two lanes.
-    Atomicity: a batch is appended as one. A batch concerns one lane.
-    Delivery: `history`, `top` and `topics` answer from this process's view of the logs, which is also what sinks see: a
-    message is in the history exactly if the sinks had it, and what `history` returned and what a sink gets next fit
-    together by offset. The view may lag behind `publish`; `open` returns when it has caught up.
-    Epochs: opaque to readers, never one that the topic had before. A new epoch is reported as `new_epoch`.
-    Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`, all together `history_bytes`;
-    fewer is always reported (`complete`). Topics are bounded in number; a topic that was forgotten begins a new epoch.
-    Slow consumers: there is no queue here. A slow sink slows the view, and loses nothing; patience with slow clients
-    is the sink's own affair.
+    A message is carried as it was published, body and label, without being read. A publication on several topics
+    becomes one message on each, with the same body, in the order of its topics.
+    Handles: any number of handles of a topic may be in use, on any number of buses. If a handle's topic was forgotten,
+    or started a new epoch, the handle publishes on the topic that now has the name.
+    Lanes: a topic belongs to one lane, and a lane has one writer. A writer is refused once its lane was claimed with a
+    greater token, in whichever process.
+    Order: a writer's batches are appended in the order in which they are first answered, and a batch's messages in
+    its own order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
+    `incomplete` before the message after them. The order between two lanes is not defined.
+    Atomicity: a batch is appended as a whole. A batch belongs to one lane.
+    Delivery: `history`, `top` and `topics` answer from this process's view of the logs, which is also what sinks get. A
+    message is in the history exactly if the sinks had it, so what `history` returned and what a sink gets next fit
+    together by offset. The view may lag behind `publish`; `open` returns once it has caught up.
+    Epochs: readers can only compare them for equality. A topic never gets an epoch that it had before. A new epoch is
+    reported as `new_epoch`.
+    Bounds: each topic keeps at most `history_size` messages for at most `history_ttl_s`, and all topics together at
+    most `history_bytes`. If messages are missing, `complete` says so. The number of topics is bounded; a forgotten
+    topic starts a new epoch.
+    Slow consumers: there is no queue here. A slow sink slows the view but loses nothing. Slow clients are up to the
+    sink.
     """
 
     @property
@@ -156,7 +161,7 @@ class Bus(Protocol):
     async def claim(self, lane: Lane, token: int | None = None) -> Writer:
         """Become the writer of a lane. The token comes from the lease that makes this process the writer.
 
-        Without a token the newest claim wins. Raises FencedError unless the token is greater than all before it.
+        Without a token the newest claim wins. Raises FencedError unless the token is greater than all earlier ones.
         """
 
     def subscribe(
@@ -177,11 +182,11 @@ class Bus(Protocol):
         """Return the topics that have messages here, with their newest positions."""
 
     async def close(self) -> None:
-        """Release what it holds; later calls raise TransientError."""
+        """Release what the bus holds; later calls raise TransientError."""
 
 
 REPEATS: Final = 64
-"""Batches of a lane that are remembered, so that a repeat is recognised."""
+"""Number of a lane's last batches that are remembered, so that a repeat is recognised."""
 
 BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
 """All buses. `[bus] kind` names the one that is used."""

@@ -1,4 +1,4 @@
-"""Who wants which topics: subscriptions, the messages that wait for each sink, and the delivery to sinks."""
+"""Which sinks want which topics: subscriptions, the messages that wait for each sink, and their delivery."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -9,7 +9,7 @@ from headrace.bus import Change, ChangeSink, Sink
 from headrace.model.events import Message
 
 ALL: Final = None
-"""In place of a topic: the wishes for any topic may have changed."""
+"""Stands for a topic: the wanting sinks may have changed for any topic."""
 
 
 class ViewSubscription:
@@ -24,11 +24,11 @@ class ViewSubscription:
         self._kinds = None if kinds is None else frozenset(kinds)
 
     def wants(self, topic: str) -> bool:
-        """Return whether messages of this topic go to the sink."""
+        """Return whether the sink gets messages of this topic."""
         return topic in self._topics or self.wants_kind(topic.partition(":")[0])
 
     def wants_kind(self, kind: str) -> bool:
-        """Return whether messages of all topics of this kind go to the sink."""
+        """Return whether the sink gets messages of all topics of this kind."""
         return self._kinds is None or kind in self._kinds
 
     def add(self, topic: str) -> None:
@@ -48,7 +48,7 @@ class ViewSubscription:
 
 
 class Interest:
-    """All subscriptions of one view. `changed` is called with the topic whose sinks are others than before, or ALL."""
+    """All subscriptions of one view. `changed` is called with the topic whose wanting sinks changed, or with ALL."""
 
     def __init__(self, changed: Callable[[str | None], None]) -> None:
         self._changed = changed
@@ -57,7 +57,7 @@ class Interest:
         self._of_kind: dict[str, tuple[list[Message], ...]] = {}
 
     def subscribe(self, sink: Sink, kinds: Collection[str] | None, changed: ChangeSink | None) -> ViewSubscription:
-        """Deliver to a sink what it wants from now on."""
+        """Deliver to a sink what it wants, from now on."""
         subscription = ViewSubscription(self, sink, kinds, changed)
         self._set((*self._subscriptions, subscription))
         return subscription
@@ -71,7 +71,7 @@ class Interest:
         self._set(())
 
     def count(self, topic: str, added: int) -> None:
-        """Note that a subscription added (1) or removed (-1) the topic."""
+        """Count that a subscription added (1) or removed (-1) the topic."""
         self._added[topic] += added
         if not self._added[topic]:
             del self._added[topic]

@@ -1,4 +1,4 @@
-"""Find the lane of a topic, and publish in spite of a bus that is away for a while."""
+"""Find the lane of a topic, and publish even if the bus is unavailable for a while."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -17,19 +17,22 @@ LANES: Final[Sequence[Lane]] = get_args(Lane)
 _LANE_OF_KIND: Final[Mapping[str, Lane]] = MappingProxyType(
     {"order": "orders", "orders": "orders", "app": "broadcasts", "user": "broadcasts"}
 )
-"""Kind of topic → lane; all other kinds belong to `ingest`. What an application broadcasts on such a topic is published
-by the writer of `ingest`, as two writers can't count one topic's offsets."""
+"""Kind of topic → lane; all other kinds belong to `ingest`.
+
+What an application broadcasts on a topic of another kind is published by the writer of `ingest`, because two writers
+can't count the offsets of one topic.
+"""
 
 _log = structlog.get_logger("bus")
 
 
 def lane_of(topic: str) -> Lane:
-    """Return the lane of a topic, which its kind decides."""
+    """Return the lane of a topic, which depends on its kind."""
     return _LANE_OF_KIND.get(topic.partition(":")[0], "ingest")
 
 
 async def claim_lanes(bus: Bus, lanes: Iterable[Lane], *, stream: bool) -> Mapping[Lane, Writer]:
-    """Return the writers of these lanes; not of `ingest` on a shared bus where `stream` is off, as it is another's."""
+    """Return the writers of these lanes; on a shared bus, `ingest` is another process's while `stream` is off."""
     claimed = [lane for lane in dict.fromkeys(lanes) if lane != "ingest" or stream or not bus.shared]
     return {lane: await bus.claim(lane) for lane in claimed}
 
@@ -43,9 +46,9 @@ async def publish_until_answered(
     positions: bool = False,
     on_trouble: Callable[[TransientError], None] = lambda _: None,
 ) -> Sequence[Position]:
-    """Publish one batch, again and again while the bus is away; the batch is appended once.
+    """Publish one batch, and repeat while the bus is unavailable; the batch is appended once.
 
-    `on_trouble` gets each failure. Raises FencedError when another writer has the lane.
+    `on_trouble` gets each failure. Raises FencedError if another writer has the lane.
     """
     batch = writer.batch(publications, new_epoch=new_epoch, positions=positions)
     backoff = Backoff(initial_s=0.05, max_s=5.0)

@@ -13,10 +13,10 @@ _NOTHING: Final = deque[Message](maxlen=0)
 
 
 class Log:
-    """One topic in one epoch. `size` are the bytes of `messages`, `touched` is when the last one came.
+    """One topic in one epoch. `size` is the number of bytes of `messages`, `touched` the time of the last message.
 
     `wanted` are the lists that collect this topic's messages for the sinks. `active` is the mark of the view's lane
-    while messages may be appended without another look; None once the view put the log aside or forgot it.
+    while messages may be appended without a look-up; None once the view silenced the log or forgot it.
     """
 
     __slots__ = ("active", "lane", "messages", "offset", "size", "touched", "wanted", "within")
@@ -39,7 +39,7 @@ class Log:
         self.active, self.messages = mark, deque()
 
     def expire(self, cutoff_s: float) -> int:
-        """Drop what came at or before `cutoff_s`; return how many bytes became free."""
+        """Drop messages that came at or before `cutoff_s`; return how many bytes became free."""
         before, messages = self.size, self.messages
         while messages and messages[0].at_s <= cutoff_s:
             self.drop_oldest()
@@ -52,11 +52,11 @@ class Log:
         return freed
 
     def move_to(self, top: Position) -> None:
-        """Go on after `top`, in its epoch, with nothing kept; the log sleeps."""
+        """Continue after `top`, in its epoch, with no message kept. The log is silent."""
         self.within, self.offset = TopicEpoch(self.within.topic, top.epoch), top.offset
 
     def sleep(self) -> int:
-        """Keep the position only, until `wake`; return how many bytes became free."""
+        """Keep only the position, until `wake`; return how many bytes became free."""
         freed, self.size = self.size, 0
         self.active, self.messages = None, _NOTHING
         return freed

@@ -13,7 +13,7 @@ from headrace.runtime.clock import Clock
 
 
 class _LaneState:
-    """State of a lane: the token of its writer, and the answers of that writer's last batches."""
+    """State of a lane: its writer's token, and the answers to that writer's last batches."""
 
     def __init__(self, name: Lane) -> None:
         self.name: Lane = name
@@ -22,12 +22,12 @@ class _LaneState:
         self.forgotten = -1
 
     def hand_to(self, token: int) -> None:
-        """Let the writer with this token, and no other, publish."""
+        """Let only the writer with this token publish."""
         self.token, self.forgotten = token, -1
         self.answers.clear()
 
     def remember(self, batch_id: int, positions: Sequence[Position]) -> None:
-        """Keep the answer of a batch for its repeats."""
+        """Keep the answer to a batch for its repeats."""
         answers = self.answers
         answers[batch_id] = positions
         if len(answers) > REPEATS:
@@ -53,10 +53,10 @@ class MemoryWriter:
 
 
 class MemoryBus(ViewedBus):
-    """The `Bus` of a single process; its past ends with the process.
+    """The `Bus` of a single process; its history ends with the process.
 
-    `generation` begins the name of every epoch and is the caller's: random for a live service, so that no process has
-    an epoch of another one; the recording's id for a replay that must be the same each time.
+    The caller gives `generation`, with which the name of every epoch begins. For a live service it is random, so that
+    no other process has the same epochs. For a replay that must be the same each time it is the recording's id.
     """
 
     Settings = BusSettings

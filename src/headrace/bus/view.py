@@ -17,17 +17,15 @@ NO_POSITIONS: Final[Sequence[Position]] = ()
 
 
 class View:
-    """All logs as one process sees them: the batches that were appended, in the order of their appending.
+    """All logs as one process sees them: the batches in the order in which they were appended.
 
     Epochs are `generation`, then `generation-1`, `generation-2`, …: the number grows whenever topics are forgotten or
-    begin anew, and a topic takes the epoch of the moment in which it begins.
-
-    Expired messages go when their topic is next used, or, on topics that fell silent, with the next batch on any topic.
-    When all kept messages together weigh more than `history_bytes`, the topic that was published on longest ago loses
-    its messages first; it keeps its position and its epoch. Topics beyond `topics_max` are forgotten after the batch in
-    which they began, those published on longest ago first.
-
-    A handle leads to its log without a look at the name, as long as the log bears the mark of its lane in this view.
+    start again, and a topic takes the epoch of the moment in which it begins. Expired messages are dropped when their
+    topic is next used, or, on silent topics, with the next batch on any topic. If all kept messages together exceed
+    `history_bytes`, the topic whose last message is oldest is the first to lose its messages; it keeps its position and
+    its epoch. Topics beyond `topics_max` are forgotten after the batch in which they began, beginning with the topic
+    whose last message is oldest. A handle leads to its log without a look-up by name, as long as the log has the mark
+    of its lane in this view.
     """
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
@@ -45,7 +43,7 @@ class View:
     def append(self, lane: Lane, batch: Batch) -> Sequence[Position]:
         """Append at the next offset of each topic; return the positions, if the batch asks. `deliver` must follow.
 
-        Raises InvariantError, having appended nothing, for a topic of another lane.
+        Raises InvariantError, with nothing appended, for a topic of another lane.
         """
         now, cutoff = self._expire()
         mark, logs, history_size = self._marks[lane], self._logs, self._settings.history_size
@@ -84,7 +82,7 @@ class View:
         return positions if batch.positions else NO_POSITIONS
 
     def lost(self, tops: Mapping[str, Position]) -> None:
-        """Go on after these positions: messages up to there were lost on their way here."""
+        """Continue after these positions: messages up to there were lost on their way here."""
         for topic, top in tops.items():
             if topic in self._logs:
                 self._silence(topic)
@@ -145,7 +143,7 @@ class View:
         self._silent.clear()
         self._bytes = 0
 
-    # Topics that come, fall silent, and are forgotten.
+    # Topics that begin, fall silent, and are forgotten.
 
     def _find(self, topic: str) -> Log | None:
         return self._logs.get(topic) or self._silent.get(topic)
@@ -161,7 +159,7 @@ class View:
         return Log(lane, topic, self._epoch, self.interest.wanted(topic))
 
     def _check_lane(self, lane: Lane, publications: Sequence[Publication]) -> None:
-        """Raise InvariantError for a topic of another lane; an active log of this lane was found under its own."""
+        """Raise InvariantError for a topic of another lane. An active log with this lane's mark needs no check."""
         mark = self._marks[lane]
         for publication in publications:
             for handle in publication.topics:
@@ -170,7 +168,7 @@ class View:
                     raise InvariantError(f"{handle.name} was published on lane {lane}, which is not its own")
 
     def _begin_epoch(self, lane: Lane) -> None:
-        """Begin a new epoch on every topic of a lane; its history is dropped."""
+        """Begin a new epoch on every topic of a lane; their history is dropped."""
         begun: list[str] = []
         for logs in (self._silent, self._logs):
             topics = [topic for topic, log in logs.items() if log.lane == lane]
@@ -181,7 +179,7 @@ class View:
         self.interest.report(Change("new_epoch", begun))
 
     def _expire(self) -> tuple[float, float]:
-        """Free the messages of topics whose newest one expired; return the time, and when what expires now came."""
+        """Free the messages of topics whose newest message has expired; return the time, and the time of expiry."""
         now = self._clock.monotonic()
         cutoff = now - self._settings.history_ttl_s
         while self._logs:
@@ -192,16 +190,16 @@ class View:
         return now, cutoff
 
     def _make_room(self) -> None:
-        """Free messages, of the topics published on longest ago first, until the rest is within `history_bytes`."""
+        """Free messages, beginning with the topic whose last message is oldest, until `history_bytes` is kept."""
         bytes_max = self._settings.history_bytes
         while self._bytes > bytes_max and len(self._logs) > 1:
             self._silence(next(iter(self._logs)))
-        while self._bytes > bytes_max:  # one topic alone
+        while self._bytes > bytes_max:  # only one topic is left
             (log,) = self._logs.values()
             self._bytes -= log.drop_oldest()
 
     def _forget_surplus(self) -> None:
-        """Forget the topics that were published on longest ago."""
+        """Forget the topics whose last messages are oldest."""
         forgotten: list[str] = []
         for _ in range(len(self._logs) + len(self._silent) - self._settings.topics_max):
             topic, log = (self._silent or self._logs).popitem(last=False)
@@ -219,7 +217,7 @@ class View:
         self._epoch = f"{self._generation}-{self._epochs_over}"
 
     def _wanted_otherwise(self, topic: str | None) -> None:
-        """Look up anew which sinks want the topic (None: any topic)."""
+        """Look up again which sinks want the topic (None: every topic)."""
         if topic is None:
             for logs in (self._silent, self._logs):
                 for name, log in logs.items():

@@ -17,10 +17,10 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
-"""Bodies, and names of topics to forget, that wait for the cache."""
+"""Most bytes of bodies, and of names of topics to forget, that wait for the cache."""
 
 _Entry: TypeAlias = "list[Message] | frozenset[str] | asyncio.Future[None]"
-"""Messages to apply, topics to forget, or the place in the queue of somebody who waits for a snapshot."""
+"""Messages to apply, topics to forget, or the place in the queue of a caller that waits for a snapshot."""
 
 _log = structlog.get_logger("cache")
 
@@ -28,10 +28,10 @@ _log = structlog.get_logger("cache")
 class CacheFeed:
     """Reads the topics that have a state, and applies their messages to the cache as its writer.
 
-    Queue: messages and changes wait, at most `queue_bytes` of bodies and names of topics. When there is no room,
-    everything that comes until the queue is empty is dropped and counted; the topics concerned are then forgotten, so
-    that their snapshots say `complete`: false instead of lacking something silently.
-    Consistency: `snapshot` answers with a state that is not older than what the bus had delivered when it was asked.
+    Queue: messages and changes wait, at most `queue_bytes` of bodies and names of topics. If the queue is full,
+    everything that comes until it is empty is dropped and counted. The topics concerned are then forgotten, so that
+    their snapshots have `complete` false instead of silently lacking messages.
+    Consistency: `snapshot` returns a state that contains everything that the bus had delivered before the call.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CacheFeed:
         self._subscription = bus.subscribe(self._take, kinds=STATEFUL, changed=self._change)
 
     async def run(self) -> None:
-        """Apply what comes, until cancelled. Raises FencedError when another writer has the state."""
+        """Apply what comes, until cancelled. Raises FencedError if another writer has the state."""
         while True:
             if not self._entries and self._dropped:
                 self._entries.append(frozenset(self._dropped))
@@ -66,7 +66,7 @@ class CacheFeed:
                 continue
             entry = self._entries.popleft()
             if isinstance(entry, asyncio.Future):
-                if not entry.done():  # else nobody waits any more
+                if not entry.done():  # otherwise the caller no longer waits
                     entry.set_result(None)
                 continue
             self._busy = True
@@ -77,7 +77,7 @@ class CacheFeed:
     async def snapshot(self, topic: str) -> Snapshot | None:
         """Return the state with everything that the bus had delivered before the call; None if nothing is known.
 
-        Raises TransientError while the cache is away.
+        Raises TransientError while the cache is unavailable.
         """
         if self._away is not None:
             raise self._away
@@ -89,7 +89,7 @@ class CacheFeed:
         return await self._cache.snapshot(topic)
 
     def close(self) -> None:
-        """Take no more from the bus."""
+        """Take no more messages from the bus."""
         self._subscription.close()
 
     async def _apply(self, entry: "list[Message] | frozenset[str]") -> None:
@@ -110,7 +110,7 @@ class CacheFeed:
                 return
 
     def _refuse(self, error: TransientError) -> None:
-        """Let nobody wait for a snapshot while the cache is away."""
+        """Fail the callers that wait for a snapshot while the cache is unavailable."""
         self._away = error
         for entry in self._entries:
             if isinstance(entry, asyncio.Future) and not entry.done():

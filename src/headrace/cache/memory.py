@@ -2,9 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Final, TypeAlias
-
-import msgspec
+from typing import Final, cast
 
 from headrace.adapters import Context
 from headrace.cache import CacheSettings, Snapshot
@@ -14,42 +12,36 @@ from headrace.model.states import has_state
 from headrace.runtime.metrics import Metrics
 
 DEPTH: Final = 16
-"""Events remembered of one key, so that a retract can bring back what stood before."""
+"""Most events remembered of one key, so that a retract can bring back an earlier event."""
 
 EVENT_BYTES: Final = 800
 """Bytes that a kept event takes besides its body."""
 
-Place: TypeAlias = tuple[str, str]
-"""A topic and a key."""
-
-
-class _Kept(msgspec.Struct, frozen=True, gc=False):
-    """One event of a key, and its label."""
-
-    message: Message
-    label: Label
-
 
 class _Chain:
-    """The events of a key that stand, oldest first. `cut`: earlier ones are forgotten.
+    """The events of a key on one topic that are not retracted, oldest first. `cut`: earlier ones are forgotten.
 
-    `confirmed` is the topic's highest confirmed slot when the chain was last looked through.
+    `confirmed` is the topic's highest confirmed slot at the last check of the chain.
     """
 
-    __slots__ = ("confirmed", "cut", "kept")
+    __slots__ = ("confirmed", "cut", "events", "key", "topic")
 
-    def __init__(self) -> None:
+    def __init__(self, topic: "_Topic", key: str) -> None:
+        self.topic, self.key = topic, key
         self.cut, self.confirmed = False, -1
-        self.kept: list[_Kept] = []
+        self.events: list[Message] = []
 
 
 class _Topic:
-    """One topic: its position in the log and its keys. `places` finds the keys of an event that a retract names."""
+    """One topic: its position in the log and its keys.
 
-    __slots__ = ("chains", "complete", "confirmed", "epoch", "offset", "places", "slot")
+    `places` maps an event's id, as a retract names it, to its keys.
+    """
+
+    __slots__ = ("chains", "complete", "confirmed", "offset", "places", "slot", "within")
 
     def __init__(self, first: Message) -> None:
-        self.epoch = first.epoch
+        self.within = first.within
         self.offset = 0
         self.complete = first.offset == 1
         self.slot = self.confirmed = -1
@@ -58,7 +50,7 @@ class _Topic:
 
 
 class MemoryCacheWriter:
-    """The `CacheWriter` of a memory cache; nothing waits."""
+    """The `CacheWriter` of a memory cache; its methods never wait."""
 
     def __init__(self, cache: "MemoryCache", token: int) -> None:
         self._cache, self._token = cache, token
@@ -74,7 +66,7 @@ class MemoryCache:
     """The `Cache` of a single process; it knows what was published since the process began.
 
     Measured with CPython 3.11 on one busy core: 2 to 5 µs for an event, 0.15 µs for a message on a topic that has no
-    state; a snapshot of 80,000 items is taken in 21 ms.
+    state; a snapshot of 80,000 items takes 21 ms.
     """
 
     Settings = CacheSettings
@@ -84,7 +76,7 @@ class MemoryCache:
         self._settings = settings
         self._token = 0
         self._topics: OrderedDict[str, _Topic] = OrderedDict()  # least recently published first
-        self._unchanged: OrderedDict[Place, None] = OrderedDict()  # least recently changed first
+        self._unchanged: OrderedDict[_Chain, None] = OrderedDict()  # least recently changed first
         self._bytes = 0
         self._evicted = metrics.counter("cache_evicted", "Items forgotten because there were too many")
         self._unlabelled = metrics.counter("cache_unread", "Retracts without a label: what they take back is not known")
@@ -107,8 +99,7 @@ class MemoryCache:
         """Add messages to the state; see `CacheWriter.apply`."""
         self._check(token)
         for message in messages:
-            if has_state(message.topic):
-                self._apply(message)
+            self._apply(message)
         if len(self._unchanged) > self._settings.items_max or self._bytes > self._settings.bytes_max:
             self._make_room()
 
@@ -120,9 +111,8 @@ class MemoryCache:
                 self._forget_topic(topic)
 
     async def close(self) -> None:
-        self._topics.clear()
-        self._unchanged.clear()
-        self._bytes = 0
+        for name in list(self._topics):
+            self._forget_topic(name)
 
     def _check(self, token: int) -> None:
         if token != self._token:
@@ -132,114 +122,129 @@ class MemoryCache:
         known = self._topics.get(topic)
         if known is None:
             return None
-        for key, chain in known.chains.items():
+        for chain in known.chains.values():
             if chain.confirmed != known.confirmed:
-                self._shorten(known, key, chain)
-        items = [kept.message for chain in known.chains.values() for kept in chain.kept]
+                self._shorten(chain)
+        items = [message for chain in known.chains.values() for message in chain.events]
         as_of_slot = known.slot if known.slot >= 0 else None
-        return Snapshot(Position(known.epoch, known.offset), items, known.complete, as_of_slot)
+        return Snapshot(Position(known.within.epoch, known.offset), items, known.complete, as_of_slot)
 
     def _apply(self, message: Message) -> None:
-        name = message.topic
-        topic = self._topics.get(name)
-        if topic is None or topic.epoch != message.epoch:
-            if topic is not None:
-                self._forget_topic(name)
-            elif len(self._topics) >= self._settings.items_max:
-                self._forget_topic(next(iter(self._topics), None))
-            topic = self._topics[name] = _Topic(message)
-        elif message.offset <= topic.offset:
-            return  # applied before
+        within, offset, label = message.within, message.offset, message.label
+        topic = self._topics.get(within.topic)
+        if topic is None or (topic.within is not within and topic.within.epoch != within.epoch):
+            if not has_state(within.topic):
+                return
+            topic = self._begin(message)
+        elif offset <= topic.offset:
+            return  # already applied
         else:
-            self._topics.move_to_end(name)
-        topic.offset = message.offset
-        label = message.label
+            self._topics.move_to_end(within.topic)
+        topic.offset = offset
         if isinstance(label, Label):
-            self._put(name, topic, message, label)
+            self._put(topic, message, label)
         elif isinstance(label, Retraction):
             for event_id in label.event_ids:
-                self._take_back(name, topic, event_id)
+                self._take_back(topic, event_id)
         elif isinstance(label, Promotion):
             topic.confirmed = max(topic.confirmed, label.slot)
-        elif message.kind == "retract":  # any event may be the one that is taken back: an item less is no wrong item
-            self._forget_topic(name)
-            topic = self._topics[name] = _Topic(message)
-            topic.offset, topic.complete = message.offset, False
+        elif message.kind == "retract":  # any event may be the retracted one: a missing item is better than a wrong one
+            topic = self._begin(message)
+            topic.offset, topic.complete = offset, False
             self._unlabelled.inc()
 
-    def _put(self, name: str, topic: _Topic, message: Message, label: Label) -> None:
-        """Put an event on top of its key's chain."""
+    def _begin(self, message: Message) -> _Topic:
+        """Begin an empty state for the message's topic, in place of an earlier state."""
+        name = message.topic
+        if name in self._topics:
+            self._forget_topic(name)
+        elif len(self._topics) >= self._settings.items_max and self._topics:
+            self._forget_topic(next(iter(self._topics)))
+        topic = self._topics[name] = _Topic(message)
+        return topic
+
+    def _put(self, topic: _Topic, message: Message, label: Label) -> None:
+        """Append an event to its key's chain."""
         key, event_id, slot = label.key, label.event_id, label.slot
         if slot is not None and slot > topic.slot:
             topic.slot = slot
-        chain = topic.chains[key] = topic.chains.pop(key) if key in topic.chains else _Chain()
-        place = name, key
-        self._unchanged[place] = None
-        self._unchanged.move_to_end(place)
-        kept = _Kept(message, label)
-        keys = topic.places.get(event_id, ())
+        chain = topic.chains.pop(key, None)
+        if chain is None:
+            chain = _Chain(topic, key)
+            self._unchanged[chain] = None
+        else:
+            self._unchanged.move_to_end(chain)
+        topic.chains[key] = chain
+        events, keys = chain.events, topic.places.get(event_id, ())
         if key in keys:
-            index = next(n for n, earlier in enumerate(chain.kept) if earlier.label.event_id == event_id)
-            self._bytes += len(message.body) - len(chain.kept[index].message.body)
-            chain.kept[index] = kept
+            index = _index(events, event_id)
+            self._bytes += len(message.body) - len(events[index].body)
+            events[index] = message
             return
-        chain.kept.append(kept)
+        events.append(message)
         topic.places[event_id] = (*keys, key)
         self._bytes += len(message.body) + EVENT_BYTES
-        if label.certain or len(chain.kept) > DEPTH or chain.confirmed != topic.confirmed:
-            self._shorten(topic, key, chain)
+        if len(events) > 1 and (label.certain or len(events) > DEPTH or chain.confirmed != topic.confirmed):
+            self._shorten(chain)
 
-    def _shorten(self, topic: _Topic, key: str, chain: _Chain) -> None:
-        """Forget events that can no longer come back: all before the newest certain event, and all beyond DEPTH."""
-        kept, chain.confirmed = chain.kept, topic.confirmed
-        surplus = max(0, len(kept) - DEPTH)
-        for index in range(len(kept) - 1, surplus, -1):
-            label = kept[index].label
-            if label.certain or (label.slot is not None and label.slot <= topic.confirmed):
+    def _shorten(self, chain: _Chain) -> None:
+        """Forget events that can't come back: all before the newest certain event, and all beyond DEPTH."""
+        events, confirmed = chain.events, chain.topic.confirmed
+        chain.confirmed = confirmed
+        surplus = max(0, len(events) - DEPTH)
+        for index in range(len(events) - 1, surplus, -1):
+            label = _label(events[index])
+            if label.certain or (label.slot is not None and label.slot <= confirmed):
                 surplus = index
                 break
         if surplus:
             chain.cut = True
-            for forgotten in kept[:surplus]:
-                self._drop(topic, key, forgotten)
-            del kept[:surplus]
+            for message in events[:surplus]:
+                self._drop(chain, message)
+            del events[:surplus]
 
-    def _take_back(self, name: str, topic: _Topic, event_id: str) -> None:
-        """Take an event back: the events before it stand again."""
+    def _take_back(self, topic: _Topic, event_id: str) -> None:
+        """Take an event back: the events before it count again."""
         for key in topic.places.get(event_id, ()):
             chain = topic.chains[key]
-            gone = next(kept for kept in chain.kept if kept.label.event_id == event_id)
-            chain.kept.remove(gone)
-            self._drop(topic, key, gone)
-            if not chain.kept:
+            self._drop(chain, chain.events.pop(_index(chain.events, event_id)))
+            if not chain.events:
                 topic.complete &= not chain.cut
                 del topic.chains[key]
-                del self._unchanged[name, key]
+                del self._unchanged[chain]
 
-    def _drop(self, topic: _Topic, key: str, kept: _Kept) -> None:
-        self._bytes -= len(kept.message.body) + EVENT_BYTES
-        event_id = kept.label.event_id
-        others = tuple(other for other in topic.places[event_id] if other != key)
+    def _drop(self, chain: _Chain, message: Message) -> None:
+        self._bytes -= len(message.body) + EVENT_BYTES
+        places, event_id = chain.topic.places, _label(message).event_id
+        others = tuple([other for other in places[event_id] if other != chain.key])
         if others:
-            topic.places[event_id] = others
+            places[event_id] = others
         else:
-            del topic.places[event_id]
+            del places[event_id]
 
     def _make_room(self) -> None:
         settings = self._settings
         while self._unchanged and (len(self._unchanged) > settings.items_max or self._bytes > settings.bytes_max):
-            (name, key), _ = self._unchanged.popitem(last=False)
-            topic = self._topics[name]
-            for kept in topic.chains.pop(key).kept:
-                self._drop(topic, key, kept)
+            chain, _ = self._unchanged.popitem(last=False)
+            topic = chain.topic
+            del topic.chains[chain.key]
+            for message in chain.events:
+                self._drop(chain, message)
             topic.complete = False
             self._evicted.inc()
 
-    def _forget_topic(self, name: str | None) -> None:
-        if name is None:
-            return
+    def _forget_topic(self, name: str) -> None:
         topic = self._topics.pop(name)
-        for key, chain in topic.chains.items():
-            del self._unchanged[name, key]
-            for kept in chain.kept:
-                self._bytes -= len(kept.message.body) + EVENT_BYTES
+        for chain in topic.chains.values():
+            del self._unchanged[chain]
+            self._bytes -= sum([len(message.body) + EVENT_BYTES for message in chain.events])
+        topic.chains.clear()  # the chains refer to the topic
+
+
+def _label(message: Message) -> Label:
+    """Return the label of an event in a chain: only events with one are put there."""
+    return cast(Label, message.label)
+
+
+def _index(events: Sequence[Message], event_id: str) -> int:
+    return next(n for n, message in enumerate(events) if _label(message).event_id == event_id)

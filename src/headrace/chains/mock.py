@@ -1,4 +1,4 @@
-"""A chain in one SQLite file, shared by all processes that open it, whose dangers are those of the real one."""
+"""A chain in one SQLite file, shared by all processes that open it. It can fail in every way a real chain can."""
 
 import hashlib
 import random
@@ -34,7 +34,7 @@ _SCHEMA: Final = """create table if not exists transactions (
 
 
 class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[mock_chain]`. Chances are per call, from 0 to 1; the same seed draws the same fates."""
+    """`[mock_chain]`. Chances are from 0 to 1. The same seed gives each transaction the same outcome."""
 
     file: Annotated[
         str,
@@ -79,7 +79,7 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class _Swap(MockSwap, frozen=True, kw_only=True):
-    """Swap within a transaction of the mock chain, whose bytes are JSON: the swap and the blockhash."""
+    """Swap in a transaction of the mock chain. A transaction is JSON: one swap and one blockhash."""
 
     memo: str
 
@@ -89,10 +89,11 @@ _transactions = msgspec.json.Decoder(tuple[_Swap, Blockhash])
 
 
 class MockChain:
-    """Blocks come with wall time, so every process sees the same height, and a fate is drawn when bytes first arrive.
+    """The mock chain: `Chain` on one SQLite file.
 
-    The ledger counts executions for itself: `executions` tells of each memo how often it was executed, whatever the
-    orders' own store believes.
+    Blocks follow wall time, so every process sees the same height. The outcome of a transaction is drawn when its bytes
+    first arrive. The ledger counts executions by itself: `executions` returns how often each memo was executed,
+    regardless of what the store of orders says.
     """
 
     Settings: ClassVar = MockChainSettings
@@ -100,7 +101,10 @@ class MockChain:
 
     @classmethod
     async def open(cls, settings: MockChainSettings, context: Context) -> Self:
-        """Return the chain; its file is opened with the first call. Raises ConfigError for a range that is none."""
+        """Return the chain; its first call opens the file.
+
+        Raises ConfigError for a range whose end is below its start.
+        """
         return cls(settings, context.clock)
 
     def __init__(self, settings: MockChainSettings, clock: Clock) -> None:
@@ -169,13 +173,16 @@ class MockChain:
         await self._clock.sleep(timeout_s)
 
     async def executions(self) -> dict[str, int]:
-        """Memo → how often it was executed without an error."""
+        """Return memo → number of executions without an error."""
         sql = "select memo, count(*) from transactions where err is null and confirmed_at <= ? group by memo"
         now_ms = self._now_ms()
         return await self._ledger.ask(lambda db: dict(db.execute(sql, (now_ms,)).fetchall()), writes=False)
 
     async def check(self, *, thorough: bool) -> None:
-        """Also reads all of the ledger when it just failed: a damaged page shows itself only to who reads it."""
+        """Check the node and its file.
+
+        After a failure, also read the whole ledger, as only a full read finds a damaged page.
+        """
         if self._luck_of_checks.random() < self._settings.error:
             raise TransientError("the node could not be asked")
         await self._ledger.check(thorough=thorough)
@@ -186,10 +193,10 @@ class MockChain:
         await self._ledger.close()
 
     def _arrive(self, signed: Signed, db: sqlite3.Connection) -> dict[str, Any] | None:
-        """Identical bytes land at most once: what came first stays. After their blockhash's end they never land.
+        """Write the outcome of bytes unless they arrived before: identical bytes land at most once.
 
-        They arrive when they are written, not when they were sent: what was held up on its way must not land in a past
-        that others have looked at.
+        Bytes never land after the end of their blockhash. They arrive when they are written, not when they were sent.
+        Delayed bytes therefore can't land at a time at which other processes have already looked.
         """
         row = self._fate(signed, self._now_ms())
         names = ", ".join(row)
@@ -198,7 +205,7 @@ class MockChain:
         return row if written else None
 
     async def _find(self, signature: str) -> dict[str, Any] | None:
-        """Return the row of a signature. Rows never change, so a row that was found is not read again."""
+        """Return the row of a signature. A row never changes, so a row once found is not read again."""
         row = self._found.get(signature)
         if row is None:
             row = await self._ledger.ask(partial(_find, signature), writes=False)
@@ -222,7 +229,7 @@ class MockChain:
             raise TransientError("the node could not be asked")
 
     def _fate(self, signed: Signed, now_ms: int) -> dict[str, Any]:
-        """Return what will become of bytes that arrive now: when they land, on which fork first, with what result."""
+        """Return the outcome of bytes that arrive now: when they land, if first on a fork, and with what result."""
         settings = self._settings
         swap, _ = _transactions.decode(signed.raw)
         luck = _Luck(f"{settings.seed}:{signed.signature}")
@@ -250,7 +257,7 @@ class MockChain:
         }
 
     def _landing(self, row: dict[str, Any], now_ms: int) -> Landing | None:
-        """Return the landing that a node knows of at `now_ms`."""
+        """Return the landing that a node reports at `now_ms`; None if it knows none."""
         on_fork = row["vanishes_at"] is not None and row["seen_at"] <= now_ms < row["vanishes_at"]
         landed = row["lands_at"] is not None and row["lands_at"] <= now_ms
         if not landed:
@@ -265,13 +272,16 @@ class MockChain:
 
 
 class _Luck:
-    """The fate of one transaction, drawn from its name; `random.Random` takes 20 times as long to seed."""
+    """Random numbers for one transaction, drawn from its name; `random.Random` would take 20 times as long to seed."""
 
     def __init__(self, name: str) -> None:
         self._left = int.from_bytes(hashlib.sha512(name.encode()).digest())
 
     def randint(self, low: int, high: int) -> int:
-        """From `low` to `high`, both included; the digest is good for six draws of less than 2**64 each."""
+        """Return a number from `low` to `high`, both included.
+
+        The digest lasts for six draws of less than 2**64 each.
+        """
         self._left, drawn = divmod(self._left, high - low + 1)
         return low + drawn
 

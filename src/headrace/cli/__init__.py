@@ -1,4 +1,4 @@
-"""The `headrace` command: parses arguments and calls."""
+"""The `headrace` command: parses arguments and calls the functions of other packages."""
 
 from headrace.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The token that `headrace` shows a server, and the certificates by which it trusts one."""
+"""The JSON Web Token that `headrace` sends to a server, and the certificates by which it trusts the server."""
 
 import argparse
 import asyncio
@@ -32,7 +32,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 class Access(NamedTuple):
-    """Where the token is, if there is one, and whom to trust."""
+    """Where the JSON Web Token is, if there is one, and which certificates to trust."""
 
     token_file: Path | None = None
     text: str | None = None
@@ -40,7 +40,10 @@ class Access(NamedTuple):
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
-        """Return what the options and the environment say. Raises ConfigError for a text that can't be a token."""
+        """Return the access given by options and environment.
+
+        Raises ConfigError for text that can't be a JSON Web Token.
+        """
         file: Path | None = arguments.token_file
         text = os.environ.get(TOKEN_ENV, "").strip() if file is None else ""
         access = cls(file, _checked(text, TOKEN_ENV) if text else None, arguments.ca_file)
@@ -48,7 +51,7 @@ class Access(NamedTuple):
         return access
 
     def read(self) -> str | None:
-        """Return the current token. Raises ConfigError for a file without a token."""
+        """Return the current JSON Web Token. Raises ConfigError for a file without one."""
         if self.token_file is None:
             return self.text
         try:
@@ -59,16 +62,16 @@ class Access(NamedTuple):
         return _checked(given.decode("latin-1").strip(), "--token-file")
 
     def token(self) -> str | Callable[[], Awaitable[str]] | None:
-        """For the SDK: text that stays, or what is asked again for each connection."""
+        """Return the SDK's `token`: a fixed text, or a function that reads the file again for each connection."""
         return self.text if self.token_file is None else self._again
 
     def headers(self) -> dict[str, str]:
-        """For HTTP."""
+        """Return the headers of HTTP requests."""
         token = self.read()
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def tls(self, url: str) -> ssl.SSLContext | None:
-        """Whom to trust at this URL; None for one without TLS. Raises ConfigError for a file without certificates."""
+        """Return the TLS context for a URL; None without TLS. Raises ConfigError for a file without certificates."""
         if urlsplit(url).scheme not in ("https", "wss"):
             if self.ca_file is not None:
                 raise ConfigError("--ca-file", str(self.ca_file), "an https:// or wss:// --url to go with it")
@@ -80,13 +83,13 @@ class Access(NamedTuple):
             raise ConfigError("--ca-file", str(self.ca_file), wanted) from None
 
     def warn(self, url: str) -> None:
-        """Say so when the token would travel where others can read it."""
+        """Print a warning if the JSON Web Token would be sent unencrypted to another machine."""
         parts = urlsplit(url)
         if parts.scheme in ("http", "ws") and not _is_here(parts.hostname or "") and self.read() is not None:
             print(f"headrace: the token goes to {parts.hostname} unencrypted, as the URL is no TLS", file=sys.stderr)
 
     def hint(self, code: int) -> str:
-        """Return advice on a refusal with this HTTP status, error or close code; empty where none is needed."""
+        """Return advice on a refusal with this HTTP status, error code or close code; empty if there is none."""
         if self.token_file is None and self.text is None:
             wanted = code in (401, ErrorCode.UNAUTHORIZED, CloseCode.AUTH_TIMEOUT)
             return f"; it wants a token: --token-file FILE, or {TOKEN_ENV}" if wanted else ""
@@ -97,19 +100,19 @@ class Access(NamedTuple):
 
 
 def is_untrusted(why: str) -> bool:
-    """Say whether a connection failed as the server's certificate is not to be trusted."""
+    """Return whether a connection failed because the server's certificate is not trusted."""
     return "CERTIFICATE_VERIFY_FAILED" in why
 
 
 def remedy(why: str) -> str:
-    """Return advice on a connection that failed; empty where none is needed."""
+    """Return advice on a connection that failed; empty if there is none."""
     if is_untrusted(why):
         return "; --ca-file FILE names whom to trust"
     return "; does a server run there?" if "Connection refused" in why else ""
 
 
 def _checked(text: str, origin: str) -> str:
-    """Raise ConfigError, which does not show the text, for a token that fits neither a header nor a subprotocol."""
+    """Return the text. Raises ConfigError, without the text, if neither header nor subprotocol could carry it."""
     if not text:
         raise ConfigError(origin, "nothing", "a token")
     if len(text) > TOKEN_BYTES_MAX or not is_token(text):

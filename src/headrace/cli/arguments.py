@@ -1,6 +1,6 @@
-"""The command line: every command with its options, and nothing that takes long to import. Pure.
+"""The command line: every command with its options. Imports only what loads quickly. Pure.
 
-Each command names the function that runs it as `module:function`, imported only when that command was asked for.
+Each command names the function that runs it as `module:function`; the module is imported only for that command.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,20 +26,20 @@ _NEAR_MISS: Final = 0.6
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that names the nearest command or option where one was mistyped.
+    """An `ArgumentParser` that suggests the nearest command or option for a mistyped one.
 
-    `later` adds the options of a command for which more must be imported, once these options are needed.
+    `later` adds options that need slow imports. It is called only when the command's options are needed.
     """
 
     later: Callable[["Parser"], None] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what is known; return it with the rest."""
+        """Parse the known arguments. Return them, and the arguments that are left."""
         self._complete()
         return super().parse_known_args(args, namespace)
 
     def format_usage(self) -> str:
-        """Return the usage in one line or more."""
+        """Return the usage on one or more lines."""
         self._complete()
         return super().format_usage()
 
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
             later(self)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, or print what is wrong and exit with 2. Without a command, print the help and exit with 0."""
+        """Parse. Print an error and exit with 2 if that fails; without a command, print the help and exit with 0."""
         arguments, rest = self.parse_known_args(args, namespace)
         asked: argparse.ArgumentParser = getattr(arguments, "parser", self)
         if rest:
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a value that is no choice. argparse has no public way to word this."""
+        """Refuse a value that is not among the choices. argparse has no public way to change the text of this error."""
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
@@ -76,15 +77,23 @@ def _did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def _core() -> str:
+    """Return the name of the default core, without importing the package `cores`."""
+    return "python" if find_spec("headrace_native") is None else "rust"
+
+
 def parser() -> Parser:
-    """All commands with their options; `docs/reference/cli.md` is made from it."""
+    """Return the parser of all commands with their options; `docs/reference/cli.md` is generated from it."""
     parser = Parser(prog="headrace", description="Solana streams for your users, in one service.")
-    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
+    parser.add_argument("--version", action="version", version=f"headrace {__version__} (core: {_core()})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     serve = _command(commands, "serve", "commands:serve", "stream from Solana to clients, and take their orders")
     _add_settings(serve, serves=True)
     serve.add_argument("--record", type=Path, metavar="FILE", help="also write everything received to FILE")
+    serve.add_argument(
+        "--bank", type=Path, metavar="FILE", help="execute orders on the accounts and programs in FILE, with play money"
+    )
 
     demo = _command(commands, "demo", "commands:demo", "show it with recorded mainnet trades; needs no network")
     _add_settings(demo, serves=True)
@@ -297,8 +306,8 @@ def _add_times(parser: Parser) -> None:
 
 
 def _add_place(place: Parser) -> None:
-    """Add the options of an order, those of its types too."""
-    from headrace.order_types.register import fields_by_type  # heavy
+    """Add the options of an order, including those of the order types."""
+    from headrace.order_types.register import fields_by_type  # slow to import
 
     place.add_argument("token_in", metavar="TOKEN_IN", help="what is given: SOL, USDC, USDT or a mint")
     place.add_argument("token_out", metavar="TOKEN_OUT", help="what is wanted")
@@ -324,7 +333,7 @@ def _verb(verbs: Any, name: str, run: str, about: str) -> Parser:
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
-    """Add `--token-file` and `--ca-file`. A token itself is no argument: everybody on the machine can read those."""
+    """Add `--token-file` and `--ca-file`. There is no option for the token itself: other users can read arguments."""
     parser.add_argument(
         "--token-file",
         type=Path,

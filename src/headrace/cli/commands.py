@@ -1,4 +1,4 @@
-"""The commands that go by the settings of a server: what was given is loaded here, and handed on."""
+"""The commands that use the settings of a server: each loads the settings and calls its function with them."""
 
 import argparse
 import importlib
@@ -15,13 +15,15 @@ from headrace.service.settings import REGISTERS, SECTIONS
 
 
 def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
-    """Load the settings, and log as they say from here on. `unless_set` count where the environment is silent."""
+    """Load the settings, and configure logging by them. `unless_set` are values for variables that are not set."""
     for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
         if given != default and not given.is_file():
             raise ConfigError(str(given), "no such file", "a file that exists")
     env = {**unless_set, **os.environ}
     if arguments.port is not None:
         env["SERVER_PORT"] = str(arguments.port)
+    if getattr(arguments, "bank", None) is not None:
+        env |= {"BANK_FILE": str(arguments.bank), "ORDER_CHAIN": "local", "ORDER_VENUES": "pools"}
     config = load(SECTIONS, env=env, dotenv=arguments.env_file, toml=arguments.config)
     REGISTERS.check(config)
     core = config.section(CoreSettings)
@@ -38,7 +40,7 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Run the demo; on a free port if another program has the usual one, so that a newcomer sees the demo at once."""
+    """Run the demo. If another program has the usual port, use a free one, so that the demo starts all the same."""
     try:
         return _demo_once(arguments)
     except ConfigError as error:
@@ -50,7 +52,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _demo_once(arguments: argparse.Namespace) -> int:
-    """With orders on the mock venues and the mock chain, in a folder that is gone afterwards."""
+    """Run the demo with orders on the mock venues and the mock chain, in a folder that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="headrace-demo-") as folder:
         files = {"ORDERS_FILE": f"{folder}/orders.db", "MOCK_CHAIN_FILE": f"{folder}/chain.db"}
         config = _settings(arguments, ORDERS_ENABLED="true", **files)

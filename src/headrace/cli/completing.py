@@ -1,4 +1,4 @@
-"""Completion in shells: what a start-up file evaluates, and the answers when somebody presses Tab."""
+"""Shell completion: the code that a start-up file evaluates, and the answers to the Tab key."""
 
 import argparse
 
@@ -7,11 +7,11 @@ from argcomplete.shell_integration import shellcode
 
 
 def completion(arguments: argparse.Namespace) -> int:
-    """Print the shell code that has `headrace` complete its commands and options."""
+    """Print the shell code that lets the shell complete `headrace` commands and options."""
     print(shellcode(["headrace"], shell=arguments.shell))
     return 0
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell and exit, without running a command."""
+    """Answer the shell's request for completions and exit, without running a command."""
     argcomplete.autocomplete(parser, always_complete_options=False)

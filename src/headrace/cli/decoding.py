@@ -1,4 +1,4 @@
-"""`headrace decode`: files, standard input, or what the node has, printed readably, as JSON or as messages."""
+"""`headrace decode`: prints files, standard input, or a node's answer readably, as JSON or as messages."""
 
 import asyncio
 import os
@@ -24,16 +24,18 @@ from headrace.service.updates import load_programs, open_market, open_rpc
 
 STDIN: Final = "-"
 BARE_LENGTH_MIN: Final = 89
-"""Text on the command line of this many characters is a transaction itself: names of things on the chain end at 88."""
+"""Least length of text on the command line that is a transaction itself: keys and signatures have at most 88
+characters.
+"""
 
 
 def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: bool, messages: bool) -> int:
-    """Print what each name stands for: a file, `-`, a signature, a public key, or the very text to decode.
+    """Print what each name stands for: a file, `-`, a signature, a public key, or the text to decode itself.
 
-    With `as_json` one object, or one a line for several; with `messages` one line of JSON for each message that a
-    stream publishes that brings all of them, in this order. Raises BadInputError that names what can't be read. Of
-    several names, JSON lines or items of an array a bad one is named on standard error and the others are decoded all
-    the same; then 1 is returned.
+    With `as_json`, prints one JSON object, or one a line if there are several. With `messages`, prints one line of JSON
+    for each message that a stream would publish if it received everything in this order. Raises BadInputError, with the
+    name of the input that can't be read, if there is only one input. Among several names, JSON lines or items of an
+    array, a bad one is reported on standard error and the rest is decoded; 1 is then returned.
     """
     programs = load_programs(config)
     for warning in programs.warnings:
@@ -57,7 +59,7 @@ def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: 
 
 
 def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputError]) -> Iterator[tuple[str, bytes]]:
-    """Yield (label, text) of each piece; a name that can't be read adds to `errors`."""
+    """Yield (label, text) of each piece. A name that can't be read is added to `errors`."""
     shown = "standard input" if name == STDIN else name
     try:
         with _naming(shown):
@@ -70,7 +72,7 @@ def _inputs(config: Config, name: str, owner: str | None, errors: list[BadInputE
 
 
 def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable[[bytes], None]:
-    """Return a function that prints a text decoded."""
+    """Return a function that decodes a text and prints the result."""
 
     def write(text: bytes) -> None:
         _print(inspect(text, programs, owner=owner), as_json=as_json)
@@ -79,7 +81,7 @@ def _writer(programs: Programs, owner: str | None, *, as_json: bool) -> Callable
 
 
 def _message_writer(config: Config, programs: Programs, owner: str | None) -> Callable[[bytes], None]:
-    """Return a function that prints the messages that follow from a text."""
+    """Return a function that prints the messages that a stream would publish for a text."""
 
     def new_pipeline() -> Pipeline:
         metrics = Metrics()
@@ -115,7 +117,7 @@ def _read(config: Config, name: str, owner: str | None) -> bytes:
 
 
 async def _fetch(config: Config, name: str) -> bytes:
-    """Return the transaction or account of this name, as the node's own JSON. Raises BadInputError if there is none."""
+    """Return the transaction or account of this name, as the node's own JSON. Raises BadInputError if none exists."""
     rpc = open_rpc(config, SystemClock())
     try:
         if chain_name(name) == "signature":
@@ -133,7 +135,7 @@ async def _fetch(config: Config, name: str) -> bytes:
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Put `what` was read before the message of what is wrong with it."""
+    """Put the name of the input, `what`, before the message of a BadInputError."""
     try:
         yield
     except BadInputError as error:

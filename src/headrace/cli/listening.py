@@ -1,4 +1,4 @@
-"""`headrace listen`: prints what topics of a running server bring, one line each."""
+"""`headrace listen`: prints the messages of a running server's topics, one line each."""
 
 import argparse
 import asyncio
@@ -21,7 +21,10 @@ from headrace.sdk import Client, Event, Gap, Lag, NotRecovered, Promote, Refused
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `headrace listen`: 1 if the server refused, its certificate is wrong, or too little came in time."""
+    """Run `headrace listen`.
+
+    Returns 1 if the server refused, its certificate is not trusted, or too few events came.
+    """
     shown = Access.of(arguments)
     shown.warn(arguments.url)
     known = partial(Client, token=shown.token(), tls=shown.tls(arguments.url))
@@ -52,10 +55,10 @@ async def print_values(
     count: int | None = None,
     timeout_s: float | None = None,
 ) -> int:
-    """Print every value of the topics as one line: JSON as it came, or the gist of it. Return how many events came.
+    """Print every value of the topics on one line: its JSON as received, or a summary. Return the number of events.
 
-    Ends after `count` events or `timeout_s` seconds, by default never. Raises Refused, and HeadraceError for a
-    certificate that is wrong: the same one would be shown again.
+    Ends after `count` events or `timeout_s` seconds; without both, never. Raises Refused, and HeadraceError for a
+    certificate that is not trusted, as the server would show the same certificate again.
     """
     reported, seen = False, 0
     untrusted = ""
@@ -100,7 +103,7 @@ def frame_of(value: Value) -> str:
 
 
 def line_of(value: Value) -> str:
-    """Return one line for a person; empty for a value that says nothing new."""
+    """Return one line for a person; empty for a value without news."""
     topic = value.topic
     match value:
         case Event(data=data):
@@ -139,5 +142,5 @@ def _line_of_event(topic: str, data: dict[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from the chain with control characters escaped: a token's name can hold what a terminal would obey."""
+    """Return text from the chain with control characters escaped: a coin's name can hold commands for a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,4 +1,4 @@
-"""The `headrace` command: parses arguments, imports what was asked for, and calls; it builds nothing itself."""
+"""The `headrace` command: parses arguments, imports the command's module, and calls its function."""
 
 import importlib
 import os
@@ -14,25 +14,25 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
-"""As a shell reports SIGPIPE, which ends other programs when the reader of their output has gone."""
+"""Exit code that a shell reports for SIGPIPE: the reader of the output has closed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the process exit code, one of the EXIT_ constants."""
+    """Run one command. Return the process exit code, one of the EXIT_ constants."""
     commands = parser()
-    if "_ARGCOMPLETE" in os.environ:  # set by the shell while somebody presses Tab
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell when it asks for completions
         importlib.import_module("headrace.cli.completing").complete(commands)
     arguments = commands.parse_args(argv)
     try:
         module, _, function = arguments.run.partition(":")
         run: Callable[[Any], int] = getattr(importlib.import_module(f"headrace.cli.{module}"), function)
         status = run(arguments)
-        sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
+        sys.stdout.flush()  # raises here, and not at the interpreter's end, if the reader is gone
         return status
     except ConfigError as error:
         return _failed(EXIT_USAGE, *getattr(error, "errors", (error,)))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere, quietly
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards the buffered output without an error
         return EXIT_NO_READER
     except HeadraceError as error:
         return _failed(EXIT_FAILED, error)

@@ -1,4 +1,4 @@
-"""`headrace token`: makes tokens with the server's own secret, to try things out before an issuer is there."""
+"""`headrace token`: makes JSON Web Tokens with the server's own secret, for use before there is an issuer."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ TTL_S_MAX: Final = 366 * 86_400
 
 
 def mint(config: Config, arguments: argparse.Namespace) -> int:
-    """Print one token, and nothing else, to standard output."""
+    """Print one JSON Web Token to standard output, and nothing else."""
     settings = config.section(AuthSettings)
     if settings.mode in ("rs256", "es256"):
         raise ConfigError("AUTH_MODE", settings.mode, "hs256: this server has no key to sign with, its issuer has")

@@ -25,7 +25,7 @@ from headrace.sdk.dialing import dial, refusal
 
 TIMEOUT_S: Final = 15.0
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
-"""A page of 200 orders, or of 1,000 events, has less than half of it."""
+"""Most bytes of an answer. A page of 200 orders, or of 1,000 events, has less than half of this."""
 COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
 
 Json = dict[str, Any]
@@ -33,8 +33,8 @@ Json = dict[str, Any]
 _object: Final = msgspec.json.Decoder(Json)
 
 
-class Problem(HeadraceError):  # noqa: N818  (an answer, in the words of RFC 9457)
-    """The server said no, or was not there; in words for the terminal."""
+class Problem(HeadraceError):  # noqa: N818  (RFC 9457 calls such answers problems)
+    """The server refused the request, or could not be reached. The text is for a terminal."""
 
 
 def place(arguments: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def place(arguments: argparse.Namespace) -> int:
         **terms,
         "slippageBps": arguments.slippage_bps,
         "priority": arguments.priority,
-        "expiresInMs": None if expires_in_s is None else round(expires_in_s * 1000),  # the same at each asking
+        "expiresInMs": None if expires_in_s is None else round(expires_in_s * 1000),  # the same in every retry
         "userId": arguments.user,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
@@ -66,7 +66,7 @@ def place(arguments: argparse.Namespace) -> int:
 
 
 def _terms(arguments: argparse.Namespace) -> tuple[str, Json]:
-    """Return the order's type and its fields, as the options give them. Raise ConfigError for those of two types."""
+    """Return the order's type and its fields from the options. Raises ConfigError for options of two types."""
     found: dict[str, Json] = {}
     options: list[str] = []
     for kind, fields in fields_by_type().items():
@@ -126,14 +126,14 @@ def _row(order: Json) -> list[str]:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as what is in them, two spaces apart."""
+    """Return lines of columns as wide as their longest cell, two spaces apart."""
     cells = [columns, *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def line_of(event: Json) -> str:
-    """Return one line for a person about an update of an order."""
+    """Return one line for a person about a change of an order."""
     at = time.strftime("%H:%M:%S", time.gmtime(event["timestamp"] / 1000)) + f".{event['timestamp'] % 1000:03}Z"
     return printable("  ".join([f"{event['seq']:>3}", at, f"{event['status']:<9}", event["event"], *_details(event)]))
 
@@ -154,7 +154,7 @@ def _follow(arguments: argparse.Namespace, order_id: str, from_seq: int) -> int:
 
 
 async def _until_over(url: str, access: Access, order_id: str, seq: int, *, as_json: bool) -> str:
-    """Print the order's updates to its end, over as many connections as it takes; the status in which it ended."""
+    """Print the order's changes to its end, reconnecting if needed. Return the status in which the order ended."""
     backoff = Backoff(initial_s=0.2, max_s=5.0)
     address = f"ws{_checked(url)[4:]}/api/orders/{quote(order_id, safe='')}/stream"
     tls = await asyncio.to_thread(access.tls, url)
@@ -194,10 +194,10 @@ def _checked(url: str) -> str:
 
 
 def _read(answer: httpx.Response) -> bytes:
-    """Return the body.
+    """Return the body of an answer.
 
-    Raises BadInputError for a coding that was not asked for, and for a body that is too large; reading ends with the
-    first byte beyond.
+    Raises BadInputError for an encoding that was not requested, and for a body that is too large; reading stops at the
+    first byte beyond the limit.
     """
     coding = answer.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
@@ -211,7 +211,7 @@ def _read(answer: httpx.Response) -> bytes:
 
 
 def ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
-    """Return the object of the answer. Raises Problem with what the server says is wrong."""
+    """Return the JSON object of the answer. Raises Problem with the server's description of the fault."""
     url, access = arguments.url, Access.of(arguments)
     address, tls = _checked(url) + path, access.tls(url)
     headers = {"Accept-Encoding": "identity", **more.pop("headers", {}), **access.headers()}

@@ -1,4 +1,4 @@
-"""`headrace quote`: what a swap on one venue brings, exactly, by the accounts in a file."""
+"""`headrace quote`: the exact result of a swap on one venue, computed from the accounts in a file."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ FILE_MAX: Final = 64 * 1024 * 1024
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the quote, or why there is none and return 1. Raise BadInputError for a file that holds no accounts."""
+    """Print the quote; or print why there is none, and return 1. Raises BadInputError for a file without accounts."""
     if not is_key(arguments.input):
         raise BadInputError("not a mint", f"{arguments.input[:50]}, expected a public key")
     path = arguments.accounts

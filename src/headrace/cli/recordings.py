@@ -1,4 +1,4 @@
-"""The commands that make and print recordings."""
+"""The commands that make recordings and print them."""
 
 import asyncio
 import sys
@@ -28,9 +28,9 @@ PROGRESS_S = 5.0
 
 
 def record(config: Config, file: Path, *, seconds: float | None, append: bool = False) -> int:
-    """Write what the configured nodes deliver to `file`, telling how far it is. `append` goes on with one that exists.
+    """Write the updates of the configured nodes to `file`, and report progress. `append` continues an existing file.
 
-    Raises ConfigError for a place where no recording can be begun.
+    Raises ConfigError for a path where no recording can be created.
     """
     run(_record(config, file, seconds, append))
     return 0
@@ -73,7 +73,10 @@ async def _record(config: Config, file: Path, seconds: float | None, append: boo
 def print_replay(
     config: Config, file: Path, *, speed: float | None, topics: Sequence[str] | None, out: BinaryIO
 ) -> int:
-    """Print the frames that a client of these topics (default: all) would get, one a line: the same for each run."""
+    """Print the frames that a client of these topics (default: all) would receive, one a line.
+
+    Every run prints the same lines.
+    """
     run(_print_replay(config, file, speed, frozenset(topics or ()), out))
     return 0
 

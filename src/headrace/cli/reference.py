@@ -1,4 +1,4 @@
-"""The command line as a page of Markdown, made from the parser so that it can't lie."""
+"""The command line as a page of Markdown, generated from the parser so that both always agree."""
 
 import argparse
 from collections.abc import Iterator

@@ -40,13 +40,13 @@ Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
 
 
 def serve(config: Config, *, record: Path | None) -> int:
-    """Stream from the configured nodes until told to stop."""
+    """Stream from the configured nodes until a signal ends the process."""
     run(_serve_until_signal(Service(config, record=record)))
     return 0
 
 
 def work(config: Config) -> int:
-    """Execute orders of the shared database until told to stop."""
+    """Execute orders of the shared database until a signal ends the process."""
 
     async def until_signal() -> None:
         stop = asyncio.Event()
@@ -65,7 +65,7 @@ def replay(config: Config, file: Path, *, speed: float | None, loop: bool) -> in
 
 
 def demo(config: Config, *, speed: float | None, follow_here: bool, browser: bool) -> int:
-    """Play the shipped recording over and over, show it in a browser, print its trades here, and take orders."""
+    """Play the included recording in a loop, open it in a browser, print its trades, and accept orders."""
     configure("warning", config.section(CoreSettings).log_format)
 
     async def greet(service: Service, url: str) -> None:
@@ -92,13 +92,19 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """uvloop shows the failure of a name's look-up that was cancelled meanwhile as one that nobody looked at."""
+    """Report an exception of the event loop, unless it is the failure of a name look-up.
+
+    uvloop also reports the failure of a look-up that was cancelled, as an exception that was never retrieved.
+    """
     if not isinstance(context.get("exception"), socket.gaierror):
         loop.default_exception_handler(context)
 
 
 def generation_of(file: Path) -> str:
-    """Return a recording's id, with which its epochs begin. Raises BadInputError that names a file that is none."""
+    """Return a recording's id, with which its epochs begin.
+
+    Raises BadInputError, with the name, if it is no recording.
+    """
     try:
         return header_of(file).id
     except BadInputError as error:
@@ -127,13 +133,13 @@ async def _serve_until_signal(service: Service, greet: Greeting | None = None) -
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
             stopping = tasks.start("serve", "stopping", stop.wait)
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            greeting.cancel()  # before the gateway ends, which it would report as a loss
+            greeting.cancel()  # before the gateway ends, as the greeting would report a lost connection
             await asyncio.wait([serving])
             stopping.cancel()
 
 
 async def _greet(service: Service, greet: Greeting | None) -> None:
-    """Once the port is open, say where it is."""
+    """Log the URL once the port is open, then run `greet`."""
     await service.started.wait()
     if service.gateway is None:
         return

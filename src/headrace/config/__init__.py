@@ -1,7 +1,7 @@
-"""Settings from environment, `.env` and `headrace.toml`, checked at start, changed while running where that is safe.
+"""Settings from environment, `.env` and `headrace.toml`: checked at the start, and some of them changed while running.
 
-Each adapter declares its settings beside its code as a frozen `msgspec.Struct` whose fields carry a `Setting`; nothing
-here knows them. `load` takes them as named sections and returns a `Config`.
+Each adapter declares its settings beside its code, as a frozen `msgspec.Struct` whose fields carry a `Setting`. This
+package imports no adapter: `load` receives the settings types as named sections and returns a `Config`.
 """
 
 from headrace.config.core import CORE_SECTIONS, CoreSettings, Features

@@ -1,4 +1,4 @@
-"""Settings that belong to no adapter: logs, identity, switches of whole parts, and names promised to earlier users."""
+"""Settings that belong to no adapter: logs, identity, switches of whole parts, and names kept from earlier versions."""
 
 import platform
 import re
@@ -13,12 +13,12 @@ from headrace.config.setting import Setting
 
 
 def _server_id() -> str:
-    """Return the host's name without its domain, made fit for topics and labels."""
+    """Return the host's name without its domain, reduced to the characters that topics and labels allow."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().partition(".")[0])[:64] or "headrace"
 
 
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[core]`: settings of the process, and names promised to earlier users."""
+    """`[core]`: settings of the process, and names kept from earlier versions."""
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -62,7 +62,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[features]`: whole parts, on or off."""
+    """`[features]`: switches of whole parts."""
 
     stream: Annotated[bool, Setting("receive chain updates", env=("TRANSACTION_LISTENER_ENABLED",), live=True)] = True
     gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
@@ -79,4 +79,4 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""The sections of every process; `service/settings.py` adds those of rooms and adapters."""
+"""The sections of every process; `service/settings.py` adds the sections of other packages and adapters."""

@@ -1,4 +1,4 @@
-"""The settings in force: typed access, where each came from, and changing them while the process runs."""
+"""The settings in force: typed access, the origin of each value, and changes while the process runs."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,8 +16,8 @@ from headrace.model.redact import redact
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class WrongSettings(ConfigError):  # noqa: N818  (says what the operator sees)
-    """All that is wrong with the settings, one line each, in `errors`; its own fields are those of the first."""
+class WrongSettings(ConfigError):  # noqa: N818  (the name that operators see)
+    """All errors of the settings, one line each, in `errors`. The other fields are those of the first error."""
 
     def __init__(self, errors: tuple[ConfigError, ...]) -> None:
         first = errors[0]
@@ -38,9 +38,10 @@ class Row(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a reload did, by key. With `errors` nothing changed at all.
+    """Effect of a reload, as lists of keys. If there are `errors`, nothing changed.
 
-    `needs_restart` differ from what runs but cannot change live: they are not applied and do not hinder the others.
+    `needs_restart`: settings that were given another value but can't change live. They keep their old value, and the
+    other settings change all the same.
     """
 
     applied: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class Change(NamedTuple):
 
 
 class Config:
-    """Settings of all sections. Made by `load`; shows no secret in any text form."""
+    """Settings of all sections, as `load` returns them. No text form shows a secret."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Config:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that it reads, for a watch; they need not exist."""
+        """The files from which the settings are read, for `watch`; they need not exist."""
         return tuple(path for path in (self._dotenv, self._toml) if path is not None)
 
     def section(self, struct: type[S]) -> S:
@@ -86,7 +87,7 @@ class Config:
         return settings
 
     def files(self, struct: type[msgspec.Struct]) -> dict[str, str]:
-        """Return the files that a section names for the process to write: environment name (or key) → path."""
+        """Return the files that the process writes by the settings of a section: environment name (or key) → path."""
         settings = self.section(struct)
         fields = {name: self._fields[key] for name, key in keys_of(self._sections, struct).items()}
         return {
@@ -110,11 +111,11 @@ class Config:
         ]
 
     def on_change(self, struct: type[S], callback: Callable[[S, S], None]) -> Callable[[], None]:
-        """Call `callback(old, new)` when live settings of a section change; call the result to stop.
+        """Call `callback(old, new)` when live settings of a section change. Call the returned function to stop.
 
-        The callback must be quick, and a second call with the two swapped must take its effect back: that is how a
-        change is undone when a later callback raises. It refuses a change by raising HeadraceError or ValueError
-        before it had any effect.
+        The callback must be quick. It refuses a change by raising HeadraceError or ValueError before any effect. If a
+        later callback raises, the change is undone by a second call with both arguments swapped, which must take the
+        effect back.
         """
         entry = (struct, callback)
         self._listeners.append(entry)
@@ -126,14 +127,14 @@ class Config:
         return stop
 
     def read(self) -> Inputs:
-        """Read environment and files anew, without judging them. Blocks on files; may run in a thread."""
+        """Read environment and files again, without checking the values. Blocks on files; may run in a thread."""
         return read_inputs(self._env, self._dotenv, self._toml, self._sections)
 
     def reload(self, inputs: Inputs | None = None) -> Change:
-        """Put what was read (default: read now) in force; an error anywhere leaves everything as it was.
+        """Put `inputs` (default: read now) in force. With an error anywhere, all settings stay as they were.
 
-        Give `inputs` from `read` in a thread when on an event loop. An exception of a callback that is not a refusal
-        is raised after the change was undone.
+        On an event loop, call `read` in a thread and pass its result. If a callback raises anything but a refusal, the
+        exception is raised after the change was undone.
         """
         inputs = self.read() if inputs is None else inputs
         fresh = resolve(self._fields, inputs)
@@ -156,12 +157,15 @@ class Config:
         return Change(applied, held, (), fresh.warnings)
 
     def _vanished(self, inputs: Inputs) -> list[ConfigError]:
-        """Return an error for each file that went away: more likely an accident than the wish for all defaults."""
+        """Return an error for each file that no longer exists: more likely an accident than a request for defaults."""
         gone = sorted(self._files - inputs.files - {path for path in self._files if path.name in _keys(inputs.errors)})
         return [ConfigError(path.name, "no file, though there was one", "the file, or a restart") for path in gone]
 
     def _announce(self, settings: Mapping[type[msgspec.Struct], msgspec.Struct]) -> list[ConfigError]:
-        """Call the listeners of every section that differs; if one refuses, call the others to undo it."""
+        """Call the callbacks of every section that differs.
+
+        If a callback refuses, call the earlier callbacks to undo.
+        """
         struct: type[msgspec.Struct] | None = None
         try:
             with ExitStack() as undo:
@@ -188,7 +192,7 @@ def load(
 ) -> Config:
     """Read all settings. `sections` maps TOML section names to settings types, each field with a `Setting`.
 
-    A file that does not exist is no error. Raises WrongSettings (a ConfigError) with everything that is wrong, and
+    A file that does not exist is no error. Raises WrongSettings (a ConfigError) with all errors of the settings, and
     TypeError for a settings type that is itself wrong.
     """
     return Config(sections, env, dotenv, toml)

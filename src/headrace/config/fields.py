@@ -1,4 +1,4 @@
-"""All settings of all sections by name: what each field is called, reads, shows and hides."""
+"""All settings of all sections by name: reads, checks and shows the value of each field."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
@@ -16,7 +16,7 @@ _SHOWN_LENGTH_MAX: Final = 120
 
 
 class Shielded(str):
-    """Text that is itself in use but shows only its harmless form in a `repr` (of settings, in a traceback)."""
+    """Text whose `repr` (in settings or a traceback) shows only a form without secrets."""
 
     shown: str
     __slots__ = ("shown",)
@@ -31,7 +31,7 @@ class Shielded(str):
 
 
 class Field(NamedTuple):
-    """One setting. `key` is its name everywhere: `section.name`."""
+    """One setting. `key` is the name by which it is known everywhere: `section.name`."""
 
     section: str
     name: str
@@ -60,13 +60,13 @@ class Field(NamedTuple):
         return self.info.default_factory()
 
     def read(self, given: Any, *, as_text: bool) -> Any:
-        """Return the value that was given as environment text or as a TOML value. Raises RefusedError."""
+        """Return the value of environment text, or of a TOML value. Raises RefusedError."""
         demand = KINDS[self.setting.kind]
         value = self.shape.from_text(given, demand) if as_text else self.shape.from_toml(given, demand)
         return self._shielded(value)
 
     def shown(self, value: Any) -> Any:
-        """Return an accepted value as plain JSON, secrets hidden."""
+        """Return a valid value as plain JSON, with secrets hidden."""
         if value is None or value == ():
             return None if value is None else []
         if self.setting.secret:
@@ -78,7 +78,7 @@ class Field(NamedTuple):
         return KINDS[self.setting.kind].shown(str(value))
 
     def refused(self, given: Any) -> str:
-        """Return a refused value fit for an error message: one line, cut, no secrets."""
+        """Return a refused value for an error message: one line, shortened, without secrets."""
         if self.setting.secret:
             return HIDDEN
         if isinstance(given, str):
@@ -86,7 +86,7 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
-        elif isinstance(given, list | dict):  # may hold anything
+        elif isinstance(given, list | dict):  # not shown, as it may hold a secret anywhere
             return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
@@ -101,7 +101,7 @@ class Field(NamedTuple):
 
 
 def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
-    """Return every field of every section, by key. Raises TypeError for a declaration that cannot work."""
+    """Return every field of every section, by key. Raises TypeError for a declaration that can't work."""
     if len(set(sections.values())) != len(sections):
         raise TypeError("a settings type can be one section only, since it is looked up by its type")
     found = {}
@@ -129,7 +129,8 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
 def keys_of(sections: Mapping[str, type[msgspec.Struct]], struct: type[msgspec.Struct]) -> dict[str, str]:
     """Return field name → key for a settings type.
 
-    An inherited field is that of the section it is inherited from, and one that is the `SameAs` another is that one.
+    The key of an inherited field is in the section of the type that declares it. The key of a field with `SameAs` is
+    the key that `SameAs` names.
     """
     names = {known: section for section, known in sections.items()}
     keys: dict[str, str] = {}

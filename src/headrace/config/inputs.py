@@ -1,4 +1,4 @@
-"""Reads environment, `.env` and `headrace.toml` into raw values with their origins; bounded, nothing judged yet."""
+"""Reads environment, `.env` and `headrace.toml` into unchecked values with their origins; sizes are bounded."""
 
 import io
 import re
@@ -16,7 +16,7 @@ LINE_LENGTH_MAX: Final = 4_096
 
 
 class Origin(NamedTuple):
-    """Where a setting's value comes from: `place` is a variable's or file's name, `line` counts from 1 where known."""
+    """Origin of a setting's value. `place` is the name of a variable or file; `line` counts from 1, None if unknown."""
 
     kind: Literal["default", "environment", "dotenv", "toml"]
     place: str = ""
@@ -31,14 +31,14 @@ class Origin(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A raw value: text from the environment or `.env`, a TOML value else."""
+    """An unchecked value: text if from the environment or `.env`, otherwise a TOML value."""
 
     value: Any
     origin: Origin
 
 
 class Inputs(NamedTuple):
-    """All that was given. `toml` is keyed `section.field`; what could not be read is in `errors`."""
+    """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read."""
 
     environment: dict[str, Given]
     dotenv: dict[str, Given]
@@ -49,9 +49,10 @@ class Inputs(NamedTuple):
 
 
 def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, nested: Collection[str] = ()) -> Inputs:
-    """Read everything once. A file that does not exist gives nothing; any other trouble becomes an error. Blocks.
+    """Read environment and files once. Blocks.
 
-    `nested` are the names of sections, of which those within another section (`venues.raydium`) are looked for.
+    A file that does not exist gives no values; any other problem becomes an error. `nested` are the names of all
+    sections; they show which tables within a section are sections themselves (`venues.raydium`).
     """
     environment = {name: Given(text, Origin("environment", name)) for name, text in env.items()}
     errors: list[ConfigError] = []
@@ -69,7 +70,10 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
 
 
 def _text(path: Path) -> str | None:
-    """Return the file's text, None without a file. Raises ConfigError if it is large, unreadable or no UTF-8."""
+    """Return the file's text, or None without a file.
+
+    Raises ConfigError if it is too large, unreadable or not UTF-8.
+    """
     expected = f"a readable UTF-8 text file of at most {FILE_BYTES_MAX} bytes"
     try:
         if path.exists() and not path.is_file():
@@ -90,7 +94,10 @@ def _text(path: Path) -> str | None:
 
 
 def _parse_dotenv(name: str, text: str, errors: list[ConfigError], warnings: list[str]) -> dict[str, Given]:
-    """`NAME=value` lines as python-dotenv reads them, without interpolation. Bad lines are named by number only."""
+    """Read `NAME=value` lines as python-dotenv does, without interpolation.
+
+    Errors name a bad line by its number only.
+    """
     found: dict[str, Given] = {}
     if any(len(line) > LINE_LENGTH_MAX for line in text.splitlines()):
         errors.append(ConfigError(name, "a longer line", f"lines of at most {LINE_LENGTH_MAX} characters"))
@@ -135,7 +142,7 @@ def _parse_toml(name: str, text: str, errors: list[ConfigError], nested: Collect
 
 
 def _values(section: str, table: dict[str, Any], nested: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yield each `section.field` with its value, those of nested sections too; an empty section yields its name."""
+    """Yield each `section.field` with its value, including nested sections. An empty section yields its own name."""
     if not table:
         yield section, None
     for field, value in table.items():
@@ -149,7 +156,8 @@ def _values(section: str, table: dict[str, Any], nested: Collection[str]) -> Ite
 def _lines_of_keys(text: str) -> dict[str, int]:
     """Return the line of each `section` and `section.field`.
 
-    tomllib gives no lines, so the plain ways to write keys are read here; a key written in another way has no line.
+    tomllib reports no lines, so this function finds keys in their usual spellings. A key in another spelling has no
+    line.
     """
     lines: dict[str, int] = {}
     section, inside_string = "", False

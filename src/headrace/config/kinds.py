@@ -1,4 +1,4 @@
-"""Kinds of text that a setting may demand: URLs by scheme, public keys."""
+"""Kinds of text that a setting may require: URLs by scheme, public keys."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _URL_LENGTH_MAX: Final = 2048
 
 
 class Demand(NamedTuple):
-    """What a kind accepts, in words and as a test, and how a value that failed it, or passed it, may be shown."""
+    """Requirement of a kind: `expected` in words, `accepts` as a test, and how refused and valid values are shown."""
 
     expected: str
     accepts: Callable[[str], bool]
@@ -38,7 +38,7 @@ def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool
 
 
 def _refused_url(text: str) -> str:
-    """Scheme and host of something that is no good URL: where its secrets are cannot be known."""
+    """Return scheme and host of a malformed URL; the rest is hidden, as secrets could be anywhere in it."""
     if not text:
         return text
     start = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[A-Za-z0-9.-]{0,253}(:[0-9]{0,6})?(?=[/?#]|$)", text)

@@ -1,4 +1,4 @@
-"""What `headrace config` prints, and the tables of settings in the documentation."""
+"""The output of `headrace config`, and the tables of settings in the documentation."""
 
 from collections.abc import Mapping
 from itertools import groupby
@@ -24,7 +24,7 @@ def render(config: Config, *, as_json: bool) -> str:
 
 
 def reference(sections: Mapping[str, type[msgspec.Struct]]) -> str:
-    """Return Markdown: for each section a table of its settings, as the reference page shows them."""
+    """Return Markdown for the reference page: a table of settings for each section."""
     parts = []
     for section, fields in groupby(fields_of(sections).values(), key=lambda field: field.section):
         head = f"## [{section}]\n\n| Setting | Environment | Default | Accepts | |\n| --- | --- | --- | --- | --- |\n"
@@ -61,7 +61,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _place(row: Row) -> str:
-    """Return where the value came from; for a default, the environment name that would replace it."""
+    """Return the origin of the value; for a default, the environment name that would replace it."""
     return f"default ({row.env[0]})" if row.origin == "default" and row.env else row.origin
 
 

@@ -1,4 +1,4 @@
-"""Decides which of the given values counts, checks it, and finds names that mean nothing. Pure."""
+"""Chooses which of the given values applies, checks it, and finds names that no setting has. Pure."""
 
 import difflib
 import re
@@ -15,14 +15,17 @@ from headrace.model.redact import redact
 
 OWN_PREFIX: Final = "HEADRACE_"
 _OF_CLIENTS: Final = frozenset({"HEADRACE_TOKEN"})
-"""What `headrace listen` and `headrace orders` read; whoever exports it for them can still run a server."""
+"""Variables that `headrace listen` and `headrace orders` read.
+
+A server ignores them, as both may run from one shell.
+"""
 
 _NEAR_MISS: Final = 0.85
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$")
 
 
 class Resolved(NamedTuple):
-    """Values and origins by key; `errors` says all that is wrong at once, then the values are not to be used."""
+    """Values and origins by key. `errors` lists all errors at once; with any error, the values must not be used."""
 
     values: dict[str, Any]
     origins: dict[str, Origin]
@@ -31,7 +34,11 @@ class Resolved(NamedTuple):
 
 
 def resolve(fields: Mapping[str, Field], inputs: Inputs) -> Resolved:
-    """Take the environment before `.env` before `headrace.toml` before the default; of several names the first."""
+    """Choose each value.
+
+    The environment comes before `.env`, `.env` before `headrace.toml`, and that before the default. Among several names
+    of one setting, the first that is set counts.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     errors = [*inputs.errors, *_unknown_names(fields, inputs)]
@@ -91,7 +98,7 @@ def _variable(given: Given) -> str:
 
 
 def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
-    """Yield an error for each name in the files, and in the environment under our prefix, that no setting has."""
+    """Yield an error for each name that no setting has, in the files and, with our prefix, in the environment."""
     known = {name for field in fields.values() for name in field.setting.env}
     own = [
         given
@@ -136,7 +143,7 @@ def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> st
 
 
 def _nearest_key(name: str, key: str, fields: Mapping[str, Field]) -> str | None:
-    """Return the nearest key: by name anywhere, else by spelling in the section, else in all."""
+    """Return the nearest key: a field of the same name anywhere, else the nearest spelling in the section or in all."""
     section = key.rpartition(".")[0]
     own = {field.key for field in fields.values() if field.section == section}
     return (
@@ -151,7 +158,7 @@ def _anywhere(fits: Callable[[Field], bool], fields: Mapping[str, Field]) -> str
 
 
 def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) -> Iterable[str]:
-    """Yield a warning for each name that is nearly a setting's. The environment is shared, so none is an error."""
+    """Yield a warning for each variable whose name is almost a setting's. No error: the environment is shared."""
     known = {name for field in fields.values() for name in field.setting.env}
     for name in sorted(environment):
         if name in known or name.startswith(OWN_PREFIX):
@@ -161,9 +168,10 @@ def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) 
 
 
 def _of_the_same_words(name: str, known: Iterable[str]) -> str | None:
-    """Return a known name with the same words in another order, or with one more: `QUEUE_CONCURRENCY` lacks `MAX`.
+    """Return a known name with the same words in another order, or with one more word.
 
-    The first words must agree: `TEST_DATABASE_URL` is somebody else's.
+    `QUEUE_CONCURRENCY`, for example, lacks the word `MAX`. The first words must be equal: `TEST_DATABASE_URL` belongs
+    to another program.
     """
     words = name[:128].split("_")
     near = [

@@ -1,4 +1,4 @@
-"""What a room writes beside a settings field: its meaning, its environment names, whether it may change live."""
+"""`Setting`: the meaning of a settings field, its environment names, and whether it may change live."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from headrace.config.kinds import Kind
 
 @dataclass(frozen=True)
 class Setting:
-    """What a settings field adds to its type: `Annotated[int, msgspec.Meta(ge=1), Setting("TCP port", env=("PORT",))]`.
+    """Declaration beside a settings field's type, as in `Annotated[int, msgspec.Meta(ge=1), Setting("TCP port")]`.
 
-    `env` are the environment names that set it, first wins. `live`: it may change without a restart. `secret`: its
-    value is never shown. `kind`: a further demand on text (each item of a list): `ws_url`, `http_url`, `redis_url`,
-    `database_url` or `key`; URLs are shown without their passwords and API keys. `file`: a file that the
-    process writes.
+    `env` are its environment names; the first name that is set counts. `live`: it may change without a restart.
+    `secret`: its value is never shown. `kind`: a further requirement on text (on each item of a list): `ws_url`,
+    `http_url`, `redis_url`, `database_url` or `key`. URLs are shown without their passwords and API keys. Kind `file`:
+    a file that the process writes.
     """
 
     about: str
@@ -24,9 +24,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class SameAs:
-    """A settings field that is another section's: `Annotated[str | None, SameAs("core.database_url")]`.
+    """Declaration of a field that repeats another section's: `Annotated[str | None, SameAs("core.database_url")]`.
 
-    The field has the value of `key` and is shown there alone.
+    The field has the value of `key`, and only `key` is shown.
     """
 
     key: str

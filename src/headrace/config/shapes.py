@@ -1,4 +1,4 @@
-"""The types that a settings field may have: read from text or TOML, checked, and described to who got it wrong."""
+"""The types that a settings field may have: parse text or TOML, check the value, describe the values expected."""
 
 import math
 import re
@@ -16,11 +16,11 @@ _BOOLS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 
 
 class RefusedError(ValueError):
-    """The value is not of the shape; says nothing, so that it leaks nothing."""
+    """The value does not fit the shape. The error has no text, so that it shows no secret."""
 
 
 class Shape(NamedTuple):
-    """A type understood: `base`, or one of `choices`; `many` of them; `optional`: or None.
+    """Parsed type of a setting: `base`, or one of `choices`. `many`: a list of them. `optional`: or None.
 
     `limits` are the msgspec.Meta of one item, `many_limits` those of the list.
     """
@@ -34,7 +34,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, annotation: Any) -> "Shape":
-        """Understand str, int, float, bool, Path, Literal, tuple[X, ...] of these, X | None; with msgspec.Meta.
+        """Parse a type: str, int, float, bool, Path, Literal, tuple[X, ...] of these, X | None, each with msgspec.Meta.
 
         Raises TypeError for any other type.
         """
@@ -61,7 +61,7 @@ class Shape(NamedTuple):
         raise TypeError(f"{annotation} is not a type that settings can have")
 
     def from_text(self, text: str, demand: Demand) -> Any:
-        """Return the value that environment text means; surrounding blanks do not count. Raises RefusedError."""
+        """Return the value of environment text, without blanks at both ends. Raises RefusedError."""
         text = text.strip()
         if self.optional and not text:
             return None
@@ -71,7 +71,7 @@ class Shape(NamedTuple):
         return self._item(text, demand, _parse_text)
 
     def from_toml(self, value: Any, demand: Demand) -> Any:
-        """Return the value that a TOML value means; an empty string is None, which TOML lacks. Raises RefusedError."""
+        """Return the value of a TOML value. An empty string means None, which TOML lacks. Raises RefusedError."""
         if self.optional and value == "":
             return None
         if self.many:

@@ -4,12 +4,16 @@ A core knows no state: what was seen before, which slots stand and what a pool's
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import msgspec
+
 from headrace.decoders.registry import Programs
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, ConfigError
 from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
 from headrace.model.facts import Origin
 from headrace.model.updates import AccountUpdate, LogsUpdate, TransactionUpdate
@@ -38,7 +42,7 @@ class Unread(NamedTuple):
     detail: str
 
 
-class AccountText(NamedTuple):
+class AccountText(msgspec.Struct, frozen=True, gc=False):
     """Account as its message shows it. `name` is that of the layout, None where there is none.
 
     `values` are the fields that the account's meaning reads.
@@ -49,7 +53,7 @@ class AccountText(NamedTuple):
     values: Mapping[str, Any]
 
 
-class EventText(NamedTuple):
+class EventText(msgspec.Struct, frozen=True, gc=False):
     """Event as its messages show it, in the place that this view of the transaction gives.
 
     `event.data` holds the fields that the event's meaning reads, and no others.
@@ -59,7 +63,7 @@ class EventText(NamedTuple):
     body: EventBody
 
 
-class TransactionText(NamedTuple):
+class TransactionText(msgspec.Struct, frozen=True, gc=False):
     """Transaction as its messages show it. `unread` are events that can't be encoded; these are left out."""
 
     events: Sequence[EventText]
@@ -83,15 +87,33 @@ class Core(Protocol):
         """Return the bodies of the transaction and of its events. `truncated`: a node cut its log lines."""
 
 
-CORES: Final[Mapping[str, str]] = MappingProxyType({"python": "headrace.cores.python:PythonCore"})
-"""All cores, the slowest first."""
+CORES: Final[Mapping[str, str]] = MappingProxyType(
+    {"python": "headrace.cores.python:PythonCore", "rust": "headrace.cores.rust:RustCore"}
+)
+"""All cores, the slowest first. That in Rust is there where the package `headrace-native` is installed."""
+
+AUTO: Final = "auto"
+"""The fastest core that is installed."""
 
 
 def open_core(name: str, programs: Programs) -> Core:
-    """Return the core of this name for these programs.
+    """Return the core of this name for these programs. Raise ConfigError for one that is unknown or not installed."""
+    if name == AUTO:
+        return _open(installed()[-1], programs)
+    if name not in CORES:
+        raise ConfigError("programs.core", name, f"one of {AUTO}, {', '.join(CORES)}")
+    if name not in installed():
+        raise ConfigError("programs.core", name, "a core that is installed: make fast, in a clone")
+    return _open(name, programs)
 
-    Raise KeyError for an unknown name, ImportError for a core that is not installed.
-    """
+
+@cache
+def installed() -> tuple[str, ...]:
+    """Return the names of the cores that can be opened, the slowest first."""
+    return ("python", "rust") if find_spec("headrace_native") is not None else ("python",)
+
+
+def _open(name: str, programs: Programs) -> Core:
     module, _, class_name = CORES[name].partition(":")
     core: Core = getattr(import_module(module), class_name)(programs)
     return core

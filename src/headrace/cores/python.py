@@ -1,6 +1,6 @@
 """The core in Python: every update, also the odd ones; a written function for each layout makes text of bytes."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from headrace.cores import UNREADABLE, AccountText, EventText, TransactionText, TransactionView, Unread
 from headrace.cores.bodies import TransactionFrame, account_body, transaction_body
@@ -8,10 +8,11 @@ from headrace.cores.text_function import LayoutText
 from headrace.decoders.compiler import Layout
 from headrace.decoders.events import FoundEvent, read_events
 from headrace.decoders.instructions import instructions_of
-from headrace.decoders.registry import FoundPart, Programs, beyond_zeros
+from headrace.decoders.registry import FoundPart, LayoutTable, Program, Programs, beyond_zeros
 from headrace.model.events import NamedInstruction
 from headrace.model.facts import Origin
 from headrace.model.updates import AccountUpdate, TransactionUpdate
+from headrace.programs.meanings import AccountFacts, EventFacts
 from headrace.programs.register import ACCOUNTS, EVENTS
 
 _NO_VALUES: dict[str, object] = {}
@@ -33,7 +34,7 @@ class PythonCore:
             shown = update.owner if program is None else program.name
             return AccountText(None, account_body(update, event_id, origin, shown, None, b"null"), _NO_VALUES)
         text, leftover, values = self._text_of(found).read(update.data, found.start)
-        found.count_in(beyond_zeros(update.data, leftover))
+        found.table.count(beyond_zeros(update.data, leftover))
         name = found.layout.name
         return AccountText(name, account_body(update, event_id, origin, program.name, name, text.encode()), values)
 
@@ -56,7 +57,7 @@ class PythonCore:
     def _event(self, found: FoundEvent, frame: TransactionFrame) -> EventText:
         part = found.part
         text, leftover, values = self._text_of(part).read(part.data, part.start)
-        part.count_in(leftover)
+        part.table.count(leftover)
         event = found.event(values, leftover)
         return EventText(event, frame.event(event, event.path, event.ordinal, text.encode()))
 
@@ -68,13 +69,14 @@ class PythonCore:
 
 
 def _new_text(part: FoundPart) -> LayoutText:
-    """Return the text of a layout, with values of the fields that its meaning reads."""
-    program, name = part.program, part.layout.name
-    wanted: Collection[str] | None = ()
-    if part.table is program.account_table:
-        account = ACCOUNTS.get((program.name, name))
-        wanted = () if account is None else account.reads
-        return LayoutText(part.layout, program.accounts[name].encode_json, wanted)
-    event = EVENTS.get((program.name, name))
-    wanted = () if event is None else event.reads
-    return LayoutText(part.layout, program.events[name].encode_json, wanted)
+    program, layout = part.program, part.layout
+    layouts = program.accounts if part.table is program.account_table else program.events
+    return LayoutText(layout, layouts[layout.name].encode_json, wanted_of(program, part.table, layout))
+
+
+def wanted_of(program: Program, table: LayoutTable, layout: Layout) -> list[str]:
+    """Return the names of the fields that the meaning of an event or account reads, in the layout's order."""
+    meanings: Mapping[tuple[str, str], AccountFacts | EventFacts]
+    meanings = ACCOUNTS if table is program.account_table else EVENTS
+    meaning = meanings.get((program.name, layout.name))
+    return [] if meaning is None else [name for name in layout.names if meaning.wants(name)]

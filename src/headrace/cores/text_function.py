@@ -1,6 +1,6 @@
 """Writes, for a layout, one function from bytes to the JSON text of the fields; values only of the fields asked for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from headrace.decoders import shapes, tolerant
@@ -117,10 +117,10 @@ class LayoutText:
     function can't read is decoded tolerantly and then encoded by `encode`, which raises what it can't encode.
     """
 
-    def __init__(self, layout: Layout, encode: Encode, wanted: Collection[str] | None) -> None:
-        """Take the layout, and the names of the fields that are read on; None: all of them."""
+    def __init__(self, layout: Layout, encode: Encode, wanted: Sequence[str]) -> None:
+        """Take the layout, and the names of the fields that are read on, in its order."""
         self._layout, self._encode = layout, encode
-        self._wanted = layout.names if wanted is None else tuple(name for name in layout.names if name in wanted)
+        self._wanted = tuple(wanted)
         self._prefixes: dict[int, ReadText] = {}
         self._lengths: dict[int, int | None] = {}
         straight = not layout.shape.unreadable and len(set(layout.names)) == len(layout.names)

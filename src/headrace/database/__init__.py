@@ -1,1 +1,1 @@
-"""SQLite and PostgreSQL as every room with rows uses them: connections, group commits, migrations, observed time."""
+"""SQLite and PostgreSQL for every package that stores rows: connections, group commits, migrations, observed time."""

@@ -1,4 +1,4 @@
-"""Find which database a URL names, and where it is."""
+"""Finds which kind of database a URL names, and where it is."""
 
 from typing import NamedTuple
 
@@ -6,19 +6,19 @@ from headrace.database.sqlite_file import MEMORY
 
 
 class Place(NamedTuple):
-    """A database: its `kind` by its name in the registers of stores and inboxes, and the file or URL."""
+    """A database. `kind` is its name in the registers of stores and inboxes; `where` is a file or URL."""
 
     kind: str
     where: str
 
     @property
     def file(self) -> str | None:
-        """Return the file that the process writes; None for a server, or for memory."""
+        """The file that the process writes. None for a server, and for a database in memory."""
         return self.where if self.kind == "sqlite" and self.where != MEMORY else None
 
 
 def place_of(database_url: str | None, file: str) -> Place:
-    """Return what the URL names; without a URL, the SQLite file."""
+    """Return the database that the URL names; without a URL, the SQLite file."""
     if not database_url:
         return Place("sqlite", file)
     if database_url.startswith("sqlite:"):

@@ -1,4 +1,4 @@
-"""One connection that commits in groups: the jobs that queued during a commit are the next one."""
+"""One PostgreSQL connection that commits in groups: jobs that arrive during a commit form the next transaction."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ J = TypeVar("J")
 BATCH_MAX: Final = 512
 TRIES: Final = 5
 
-# Another transaction was first: done again, this one sees its effects.
+# Another transaction committed first. If this transaction is repeated, it sees the other's effects.
 _RACES: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 AWAY: Final = (
     OSError,
@@ -29,19 +29,19 @@ AWAY: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
 )
-"""Errors after which it is unknown whether a transaction happened: the database can't be used for now."""
+"""Errors after which it is unknown whether a transaction was committed. The database can't be used for now."""
 
 
 def away(error: Exception) -> TransientError:
-    """Return the error that callers get: the text of the driver may name hosts and users."""
+    """Return the error for callers. It omits the driver's text, which may name hosts and users."""
     return TransientError(f"the database can't be used: {type(error).__name__}")
 
 
 class Lane(Generic[J]):
-    """Run jobs in the order in which they were given. `transact` does all that wait, in one transaction.
+    """Jobs that run in the order in which they were given; `transact` runs all waiting jobs in one transaction.
 
-    Results reach the callers when `transact` has returned. `after` runs next, before the next transaction. `on_trouble`
-    is called when the database could not be used.
+    Callers get their results when `transact` has returned. `after` runs then, before the next transaction. `on_trouble`
+    is called with the error if the database can't be used.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Lane(Generic[J]):
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server's side of the connection, while there is one."""
+        """Process id of the server's side of the connection; None while there is no connection."""
         return None if self._db is None or self._db.is_closed() else self._db.get_server_pid()
 
     def ask(self, job: J) -> asyncio.Future[Any]:
-        """Queue a job; return the future of the result. Raise TransientError when closed."""
+        """Queue a job and return the future of its result. Raises TransientError if closed."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(job, future)
         return future
@@ -73,12 +73,12 @@ class Lane(Generic[J]):
         self._put(job, None)
 
     def close(self) -> None:
-        """Let `run` finish what waits, and return."""
+        """Let `run` finish the queued jobs and return."""
         self._closed = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until closed."""
+        """Run jobs until closed."""
         try:
             while self._waiting or not self._closed:
                 await self._wake.wait()
@@ -88,7 +88,7 @@ class Lane(Generic[J]):
                     await self._commit(batch)
         finally:
             self._hang_up()
-            self._wake.set()  # for the next `run`, should this one have failed
+            self._wake.set()  # if this `run` failed, the next one must look at the queue
 
     def _put(self, job: J, future: asyncio.Future[Any] | None) -> None:
         if self._closed:
@@ -106,7 +106,7 @@ class Lane(Generic[J]):
             self._answer(batch, [failure] * len(batch))
             self._hang_up()
             self._on_trouble(failure)
-        finally:  # after a defect, or when cancelled; a caller that has its answer keeps it
+        finally:  # after a defect or a cancellation; futures that have a result keep it
             self._answer(batch, [TransientError("the database did not answer")] * len(batch))
 
     def _hang_up(self) -> None:
@@ -120,7 +120,10 @@ class Lane(Generic[J]):
         return self._db
 
     async def _run_transaction(self, db: Db, jobs: Sequence[J]) -> Sequence[Any]:
-        """Do the jobs; one that the database can't take fails alone, and the others are done without it."""
+        """Run the jobs in a transaction.
+
+        If the database refuses one job, only that job fails, and the rest run without it.
+        """
         for last in (*[False] * (TRIES - 1), True):
             try:
                 return await self._transact(db, jobs)
@@ -141,7 +144,7 @@ class Lane(Generic[J]):
 
     def _answer(self, batch: Sequence[tuple[J, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
         for (_, future), result in zip(batch, results, strict=True):
-            if future is None or future.done():  # no caller waits, or it was cancelled
+            if future is None or future.done():  # no caller waits, or the caller was cancelled
                 continue
             if isinstance(result, HeadraceError):
                 future.set_exception(result)

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that are set up for orders."""
+"""Connections to PostgreSQL with the session settings that orders need."""
 
 from typing import Final
 
@@ -9,16 +9,16 @@ from headrace.model.errors import ConfigError, TransientError
 
 TIMEOUT_S: Final = 10.0
 PATIENT_S: Final = 3.0
-"""How long a start waits for a database before going on without."""
+"""Longest time in seconds that a start waits for a database before it goes on without one."""
 OLDEST: Final = 14
 SESSION: Final = {
     "application_name": "headrace",
     "search_path": "headrace",
     "default_transaction_isolation": "read committed",
-    # A process that stands still in a transaction must let go of its rows before their leases end.
+    # The locks of a process that hangs in a transaction must end before its leases end.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "5s",
-    # Plans are kept; one that was made while a table was small must not read all of it when it has grown.
+    # Plans are cached. A plan made for a small table must not scan the whole table once it has grown.
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
 }
@@ -28,7 +28,10 @@ _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.Inval
 
 
 async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
-    """Return a connection whose commits are on disk when they return. Raise ConfigError or TransientError."""
+    """Return a connection that commits durably: a commit that returned is on disk.
+
+    Raises ConfigError or TransientError.
+    """
     try:
         db = await asyncpg.connect(url, timeout=timeout_s, command_timeout=TIMEOUT_S, server_settings=SESSION)
     except _REFUSED as error:
@@ -49,7 +52,7 @@ async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
 
 
 async def reconnect(url: str) -> Db:
-    """Connect again; a server that refuses now may accept later, so raise TransientError even then."""
+    """Connect again. Raises TransientError even if the server refuses, as it may accept a later try."""
     try:
         return await connect(url)
     except ConfigError as error:

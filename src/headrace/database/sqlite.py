@@ -1,4 +1,4 @@
-"""One thread that owns one SQLite connection and commits in groups: jobs that queue during a commit are the next."""
+"""A thread that owns one SQLite connection and commits in groups: jobs that arrive during a commit form the next."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 BATCH_MAX: Final = 512
 LOCK_S: Final = 0.2
-"""How long one statement waits for a lock of another process, before reads that queue meanwhile get their turn."""
+"""Longest time in seconds that one statement waits for a lock of another process. Queued reads can run after it."""
 READ_S: Final = 1.0
 WRITE_S: Final = 5.0
-"""How long a job waits in all for a lock of another process, from when it was given."""
+"""Longest time in seconds that a job waits for a lock of another process, counted from when the job was queued."""
 SWITCH_S: Final = 0.0002
 
 _DEFECTS: Final = (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError)
-"""How a defect in a job shows itself (an integer beyond 64 bits: OverflowError): that job fails, not the thread."""
+"""Exceptions by which a defect in a job shows (an integer beyond 64 bits: OverflowError). Only that job fails."""
 _BROKEN: Final = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -37,19 +37,19 @@ _BROKEN: Final = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-"""After these the connection may be of no more use, although the file is right again: the next job opens another."""
+"""Errors after which the connection may stay unusable even if the file is right again. The next job opens a new one."""
 _ROOM: Final = 262_144
-"""Bytes that a database which failed must be able to take before it counts as usable again."""
+"""Bytes that a database must be able to store after a failure, before it counts as usable again."""
 
 Tail = Callable[[sqlite3.Connection, int], tuple[list[E], int]]
-"""What is new in the database beyond a mark, and the new mark; runs inside the transaction, just before its commit."""
+"""Returns the new rows beyond a mark, and the new mark. Called inside the transaction, just before its commit."""
 
 Setup = Callable[[sqlite3.Connection], object]
-"""Brings the tables of a database that was just opened up to date; runs in a transaction of its own."""
+"""Brings the tables of a newly opened database up to date, in a transaction of its own."""
 
 
 class _Piece(NamedTuple):
-    """A job of the queue; `future` None: nobody waits for it. `since_s` is when it was given."""
+    """A job of the queue. `future` None: no caller waits for it. `since_s` is the time at which it was queued."""
 
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any] | None
@@ -60,16 +60,16 @@ class _Piece(NamedTuple):
 class SqliteThread(Generic[E]):
     """Runs jobs on the connection, in the order in which they were given.
 
-    A job is plain code that gets the connection; all jobs that wait form one transaction. One that raises a
-    HeadraceError before it wrote anything fails alone; if it had written, the transaction starts over without it, so a
-    job must not keep state of its own. Results, errors of jobs and `on_news` (what `tail` found) reach the event loop
-    only after the commit, the news first. While another process holds the lock, jobs that only read overtake those that
+    A job is a plain function of the connection; all waiting jobs run in one transaction. A job that raises a
+    HeadraceError before it wrote anything fails alone. If it had written, the transaction starts over without it, so a
+    job must not keep state of its own. After the commit the event loop gets `on_news` (with what `tail` returned), then
+    the results and the errors of jobs. While another process holds the lock, jobs that only read overtake jobs that
     write.
 
-    When the database can't be used (locked too long, disk full, damaged, its file moved away, replaced or cut short),
-    every job of the transaction gets TransientError, and `on_trouble` hears of it. Each later job tries again: the
-    database is opened anew where need be, and `setup` runs each time. A file that this thread once had open is never
-    created again: what was acknowledged is in the old one. Errors of `setup` go to the jobs as they are.
+    If the database can't be used (locked too long, disk full, damaged, its file moved away, replaced or cut short),
+    every job of the transaction gets TransientError, and `on_trouble` is called with it. Each later job tries again. It
+    opens the database again if needed, and `setup` then runs again. A file that this thread once had open is never
+    created again, as all acknowledged rows are in the old file. Errors of `setup` are passed to the jobs unchanged.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class SqliteThread(Generic[E]):
         self._jobs: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = self._ending = False
-        # Each statement lets go of the interpreter lock; with the default of 5 ms a busy loop makes it wait that long
-        # to have it back, every time.
+        # Each statement releases the interpreter lock. With the default interval of 5 ms, the thread would wait that
+        # long to get the lock back from a busy event loop, after every statement.
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         self._thread = threading.Thread(target=self._run, name=f"sqlite:{path}", daemon=True)
         self._thread.start()
 
     def ask(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> asyncio.Future[T]:
-        """Queue a job; return the future of the result. Raise TransientError when closed."""
+        """Queue a job and return the future of its result. Raises TransientError if closed."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(_Piece(work, future, writes, time.monotonic()))
         return future
@@ -105,9 +105,9 @@ class SqliteThread(Generic[E]):
         self._put(_Piece(work, None, True, time.monotonic()))
 
     async def check(self, *, thorough: bool) -> None:
-        """Read the file's head and commit a row. Raise as jobs do when the database can't be used.
+        """Read the file's header and commit a row. Raises as jobs do if the database can't be used.
 
-        `thorough`: a row so large that the file must have room to grow.
+        `thorough`: the row is so large that the file needs space to grow.
         """
         await self.ask(self._look, writes=False)
         await self.ask(partial(_occupy, _ROOM if thorough else 0))
@@ -115,7 +115,7 @@ class SqliteThread(Generic[E]):
             await self.ask(partial(_occupy, 0))
 
     async def close(self) -> None:
-        """Finish what waits, then end the thread. Idempotent."""
+        """Finish the queued jobs, then end the thread. Idempotent."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -126,7 +126,7 @@ class SqliteThread(Generic[E]):
             raise TransientError("the database is closed")
         self._jobs.put(piece)
 
-    # The rest runs in the thread.
+    # All methods below, except `_answer`, run in the thread.
 
     def _run(self) -> None:
         waiting: list[_Piece] = []
@@ -137,7 +137,7 @@ class SqliteThread(Generic[E]):
             self._file.close()
 
     def _more(self, waiting: list[_Piece]) -> list[_Piece]:
-        """Return the jobs that wait, up to a batch; an empty list when it is time to end."""
+        """Return the waiting jobs, up to a batch; an empty list when the thread must end."""
         while len(waiting) < BATCH_MAX and not self._ending:
             try:
                 piece = self._jobs.get(block=not waiting)
@@ -150,14 +150,17 @@ class SqliteThread(Generic[E]):
         return waiting
 
     def _serve(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Do all, in one transaction; those that must wait on for another process's lock."""
+        """Run all jobs in one transaction. Return the jobs that still wait for another process's lock."""
         if not (left := self._transact(pieces)):
             return []
         reads = self._transact([piece for piece in left if not piece.writes])
         return [*reads, *(piece for piece in left if piece.writes)]
 
     def _transact(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Do these in one transaction and answer; or, where another process has the lock, those that may wait on."""
+        """Run jobs in one transaction and send their results.
+
+        Return the jobs that may wait for another process's lock.
+        """
         if not pieces:
             return []
         results: dict[int, object] = {}
@@ -173,7 +176,7 @@ class SqliteThread(Generic[E]):
             if self._tail is not None:
                 news, mark = self._tail(connection, mark)
             connection.execute("commit")
-            self._file.check()  # what was committed to a file that is not there any more is not acknowledged
+            self._file.check()  # a commit to a file that is gone must not be acknowledged
         except (sqlite3.Error, HeadraceError) as error:
             self._file.roll_back()
             if is_busy(error):
@@ -188,14 +191,14 @@ class SqliteThread(Generic[E]):
         return []
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Set up what was opened."""
+        """Prepare the tables of a newly opened database."""
         connection.execute("begin immediate")
         self._setup(connection)
         connection.execute("create table if not exists room (id integer primary key, data blob not null)")
         connection.execute("commit")
 
     def _accept(self, connection: sqlite3.Connection) -> str | None:
-        """Return why a database that was opened anew must not be used; None if it has all that was acknowledged."""
+        """Return why a database that was opened again must not be used; None if it has every acknowledged row."""
         if self._tail is None or self._mark <= 0:
             return None
         _, top = self._tail(connection, 0)
@@ -218,7 +221,10 @@ class SqliteThread(Generic[E]):
         self._send(answers, [], failure)
 
     def _work(self, connection: sqlite3.Connection, pieces: list[_Piece], results: dict[int, object]) -> int | None:
-        """Run the jobs; the number of one that wrote and then failed, so that all must start over without it."""
+        """Run the jobs.
+
+        Return the number of a job that wrote and then failed, as all must then start over without it.
+        """
         spoilt = {number for number, result in results.items() if isinstance(result, _Spoilt)}
         for number, piece in enumerate(pieces):
             if number in spoilt:
@@ -244,7 +250,7 @@ class SqliteThread(Generic[E]):
     def _send(
         self, answers: list[tuple[asyncio.Future[Any], object]], news: list[E], failure: HeadraceError | None = None
     ) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and its callers with it
             self._loop.call_soon_threadsafe(self._answer, answers, news, failure)
 
     def _answer(
@@ -255,7 +261,7 @@ class SqliteThread(Generic[E]):
         if news:
             self._on_news(news)
         for future, result in answers:
-            if future.done():  # whoever asked was cancelled
+            if future.done():  # the caller was cancelled
                 continue
             if isinstance(result, _Spoilt):
                 future.set_exception(result.failure)
@@ -266,7 +272,7 @@ class SqliteThread(Generic[E]):
 
 
 class _Spoilt(NamedTuple):
-    """The job failed after it wrote; the transaction was done again without it."""
+    """The job failed after it wrote; the transaction was repeated without it."""
 
     failure: HeadraceError
 

@@ -1,4 +1,4 @@
-"""The file behind a SQLite connection: opened, watched for being moved, replaced or cut short, and opened anew."""
+"""The file behind a SQLite connection. Notices when the file is moved, replaced or cut short, and opens it again."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from headrace.model.errors import TransientError
 
 MEMORY: Final = ":memory:"
 AGAIN_S: Final = 0.25
-"""Shortest pause between two openings; after one that took long, four times as long as it took."""
+"""Shortest pause in seconds after a failed opening; after a slow one, the pause is four times its duration."""
 
 _SIDES: Final = ("-wal", "-shm")
 _ID_MAX: Final = 2**31 - 1
 
 
 class _Place(NamedTuple):
-    """Device and inode of the database and of what SQLite keeps beside it; None for what is not there."""
+    """Device and inode of the database and of SQLite's files beside it; None for a file that does not exist."""
 
     main: tuple[int, int] | None
     wal: tuple[int, int] | None
@@ -29,10 +29,10 @@ class _Place(NamedTuple):
 
 
 class SqliteFile:
-    """Gives a connection whose commits are in the file at `path`, or raises TransientError; for one thread.
+    """Gives a connection whose commits are in the file at `path`, or raises TransientError. For one thread only.
 
-    The first opening may create the file. A later one must find the same database (by an id inside it), undamaged, and
-    with all that the caller accepts as acknowledged. `lock_s` bounds how long a statement waits for another process.
+    The first opening may create the file. A later opening must find the same database (by an id inside it), undamaged,
+    and must pass the caller's `accept`. `lock_s` is the longest time that a statement waits for another process.
     """
 
     def __init__(self, path: str, *, durable: bool, lock_s: float) -> None:
@@ -50,10 +50,10 @@ class SqliteFile:
         prepare: Callable[[sqlite3.Connection], None],
         accept: Callable[[sqlite3.Connection], str | None],
     ) -> sqlite3.Connection:
-        """Return the connection, or a new one if the file is not where it was.
+        """Return the connection, or a new one if the file is not the one that was opened.
 
-        `prepare` runs on each new connection; `accept` on each but the first, and returns why the database must not be
-        used. Raise TransientError, sqlite3.Error, and the errors of `prepare`.
+        `prepare` runs on each new connection. `accept` runs on each new connection but the first, and returns why the
+        database must not be used. Raises TransientError, sqlite3.Error, and the errors of `prepare`.
         """
         if self._connection is not None:
             self.check()
@@ -73,9 +73,9 @@ class SqliteFile:
         return self._connection
 
     def check(self) -> None:
-        """Raise TransientError when the file at the path is not the one that was opened, or was cut short.
+        """Raise TransientError if the file at the path is not the one that was opened, or was cut short.
 
-        The connection is closed where that can't come right; while the file is away it is kept: the file may come back.
+        The connection is kept while there is no file at the path, as the file may come back. Otherwise it is closed.
         """
         if self._path == MEMORY:
             return
@@ -95,32 +95,32 @@ class SqliteFile:
         raise TransientError("what SQLite keeps beside the database's file was deleted or replaced")
 
     def _gather(self) -> None:
-        """Bring all commits into the file that this connection has open, wherever that is.
+        """Write all commits into the file that this connection has open, wherever that file is now.
 
-        The log beside the path may be gone, or be taken for a part of another file.
+        The write-ahead log at the path may be gone, or SQLite may read it as part of another file.
         """
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("pragma wal_checkpoint(truncate)")
 
     def read_afresh(self) -> None:
-        """Read the file's head by a new connection. Raise sqlite3.Error.
+        """Read the file's header through a new connection. Raises sqlite3.Error.
 
         A connection with a cache may not notice that others wrote into the file. (Opening the file without SQLite would
-        give up this process's locks.)
+        release this process's locks.)
         """
         if self._path != MEMORY:
             with contextlib.closing(self._connect(create=False)) as connection:
                 connection.execute("select count(*) from sqlite_master").fetchone()
 
     def roll_back(self) -> None:
-        """End a transaction that failed."""
+        """Roll back a transaction that failed."""
         if self._connection is not None and self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("rollback")
 
     def close(self) -> None:
-        """Close the connection; the next use opens another."""
+        """Close the connection; the next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -133,7 +133,7 @@ class SqliteFile:
     ) -> sqlite3.Connection:
         again = self._id is not None
         if self._path != MEMORY:
-            self._path = os.path.abspath(self._path)  # noqa: PTH100  (the folder may change later)
+            self._path = os.path.abspath(self._path)  # noqa: PTH100  (the working directory may change later)
         if again and not Path(self._path).exists():
             raise TransientError("the database's file is not where it was")
         connection = self._connect(create=not again)
@@ -154,7 +154,7 @@ class SqliteFile:
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        """Set the journal up. Raise TransientError where another process keeps it from being a write-ahead log."""
+        """Turn the write-ahead log on. Raises TransientError if another process prevents that."""
         mode = connection.execute("pragma journal_mode = wal").fetchone()[0]
         if mode != ("memory" if self._path == MEMORY else "wal"):
             raise TransientError(f"the database can't be used: its journal is {mode}, where wal is expected")
@@ -167,7 +167,7 @@ class SqliteFile:
         return sqlite3.connect(uri, timeout=self._lock_s, isolation_level=None, uri=True)
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
-        """Raise TransientError for another database than the one that was open before, or a damaged one."""
+        """Raise TransientError for a database that is damaged, or not the one that was open before."""
         if connection.execute("pragma application_id").fetchone()[0] != self._id:
             raise TransientError("the database's file was replaced by another")
         found = connection.execute("pragma quick_check(1)").fetchone()[0]
@@ -175,7 +175,7 @@ class SqliteFile:
             raise TransientError("the database's file is damaged")
 
     def _identify(self, connection: sqlite3.Connection) -> int:
-        """Return the number by which the database is known again; drawn at the first opening."""
+        """Return the number that identifies the database; the first opening draws it."""
         connection.execute("begin immediate")
         found = int(connection.execute("pragma application_id").fetchone()[0])
         if not found:
@@ -196,7 +196,7 @@ def is_busy(error: Exception) -> bool:
 
 
 def code_of(error: Exception) -> int:
-    """Return the primary result code of SQLite; 0 where it gave none."""
+    """Return the primary result code of SQLite; 0 if the error has none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -206,8 +206,8 @@ def _judge(fault: str | None) -> None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """Return None for a file that is not there, or in a folder that may not be read."""
+    """Return the status of a file. None for a file that does not exist, or whose folder must not be read."""
     try:
-        return os.stat(path)  # noqa: PTH116  (beside each commit: half the time)
+        return os.stat(path)  # noqa: PTH116  (runs with each commit, and takes half as long as Path.stat)
     except OSError:
         return None

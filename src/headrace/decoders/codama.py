@@ -1,7 +1,7 @@
-"""Reads Codama root nodes as the IDL that Anchor would write of the same program.
+"""Converts Codama root nodes to the IDL that Anchor would write for the same program.
 
-Names get back the case of an Anchor IDL: fields and instructions in snake case, accounts, events, types and variants in
-Pascal case. What borsh has no word for becomes a type that is refused by its node's name.
+Names get the case of an Anchor IDL: fields and instructions in snake case; accounts, events, types and variants in
+Pascal case. A node that borsh has no type for becomes a type that is refused, with the node's name in the warning.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ Node = Mapping[str, Any]
 
 DEPTH_MAX: Final = 64
 _ANCHORS_NAME: Final = "discriminator"
-"""What Codama calls the field that holds an Anchor discriminator; it is no field of the program's own struct."""
+"""Codama's name for a field with an Anchor discriminator, which is no field of the program's own struct."""
 
 
 def is_codama(document: Node) -> bool:
-    """Return whether this is a Codama root node."""
+    """Return whether the document is a Codama root node."""
     return document.get("kind") == "rootNode" and isinstance(document.get("program"), dict)
 
 
 def as_anchor(document: Node) -> dict[str, Any]:
-    """Return the program of a root node as an Anchor IDL. Never raise: the reader refuses what is malformed."""
+    """Return the program of a root node as an Anchor IDL. Never raises: the IDL reader refuses malformed parts."""
     return _Program(document["program"]).idl()
 
 
@@ -48,7 +48,7 @@ def _snake(name: object) -> Any:
 
 
 class _Program:
-    """Goes over one program node. Structs and enums that stand inside others get names of their own."""
+    """Converter of one program node. Structs and enums inside others get names of their own."""
 
     def __init__(self, program: Node) -> None:
         self.program = program
@@ -86,7 +86,7 @@ class _Program:
         self.types.append({"name": name, "type": body})
 
     def inside(self, node: Node) -> dict[str, Any]:
-        """Return a struct or enum without a name of its own."""
+        """Add a struct or enum that has no name of its own; return a reference to it."""
         name = f"(inside {len(self.types)})"
         self.types.append({})
         at = len(self.types) - 1
@@ -101,7 +101,7 @@ class _Program:
         ]
 
     def enum(self, node: Node) -> dict[str, Any]:
-        """Return variants in the order of their numbers; one that no node has can't be read."""
+        """Return variants in the order of their numbers; a number without a node becomes an unreadable variant."""
         numbered: dict[int, dict[str, Any]] = {}
         number = -1
         for each in map(_node, _listed(node, "variants")):
@@ -187,7 +187,7 @@ class _Program:
         return _unsupported(count)
 
     def with_hidden(self, node: Node, inner: Node, depth: int) -> Any:
-        """Return a value with constants around it: their bytes are read past."""
+        """Return a value between constants, whose bytes are skipped."""
         before = node.get("kind") == "hiddenPrefixTypeNode"
         constants = [self.constant(_node(each)) for each in _listed(node, "prefix" if before else "suffix")]
         if None in constants:
@@ -249,9 +249,9 @@ class _Program:
         return [each for each in map(_node, _listed(node, "discriminators")) if each.get("kind") == kind]
 
     def marks(self, node: Node, fields: list[Node]) -> tuple[list[tuple[int, list[int]]] | None, int]:
-        """Return (place, bytes) of every discriminator but sizes, and how many leading fields are only these bytes.
+        """Return (offset, bytes) of every discriminator but sizes, and how many leading fields are only discriminators.
 
-        None if the bytes of one can't be told.
+        None instead of the list if the bytes of a discriminator are unknown.
         """
         found: list[tuple[int, list[int]]] = []
         by_name = {each.get("name"): each for each in fields}
@@ -277,7 +277,7 @@ class _Program:
         return sorted(found), hidden if hidden == len(named) else 0
 
     def leading(self, marks: list[tuple[int, list[int]]] | None) -> Any:
-        """Return the bytes that all marks together put at the start; words that are refused if they do not."""
+        """Return the bytes that all marks together put at the start; else a text, which the IDL reader refuses."""
         joined: list[int] = []
         for at, value in marks or ():
             if at != len(joined):
@@ -291,7 +291,7 @@ class _Program:
         return self.bytes_of(_node(node.get("type")), _node(node.get("value")))
 
     def bytes_of(self, kind: Node, value: Node) -> bytes | None:
-        """Return the bytes of a constant; None if they can't be told."""
+        """Return the bytes of a constant; None if they are unknown."""
         match value.get("kind"):
             case "bytesValueNode":
                 return _bytes(value.get("data"), value.get("encoding"))
@@ -312,7 +312,7 @@ class _Program:
 
 
 def _number(node: Node) -> Any:
-    """Return the scalar of a number node, or words that no type has."""
+    """Return the scalar of a number node; else a text that no type has."""
     while isinstance(node.get("number"), dict):
         node = node["number"]
     if node.get("kind") != "numberTypeNode":

@@ -1,6 +1,6 @@
-"""Writes code that reads values: each fixed-size run becomes one `struct` unpack, everything else straight code.
+"""Writes code that reads values: each fixed-size run becomes one `struct` unpack, other values become plain code.
 
-Names from an IDL reach the code as string literals only, made by `repr`, so that no IDL can bring code of its own.
+Names from an IDL enter the code only as string literals made by `repr`, so no IDL can add code of its own.
 """
 
 import struct
@@ -23,11 +23,11 @@ _CODES: Final = {
     "f32": "f", "f64": "d", "u128": "QQ", "i128": "Qq",
 }  # fmt: skip
 _INLINE_MAX: Final = 48
-"""A nested value of more parts than this gets a function of its own, so that no function grows without bound."""
+"""Most parts of a nested value that is read inline; a larger value gets its own function, to bound all functions."""
 
 
 class _UnknownIndex(dict[int, str]):
-    """Index → name of an enum without data; an unknown index stays a number and is counted."""
+    """Index → name for an enum without data. An unknown index stays a number and is counted."""
 
     def __init__(self, names: Iterable[str], count: Callable[[], None]) -> None:
         super().__init__(enumerate(names))
@@ -39,7 +39,7 @@ class _UnknownIndex(dict[int, str]):
 
 
 class _Bools(dict[int, bool]):
-    """A byte as bool; one that is neither 0 nor 1 is True and is counted."""
+    """A byte as bool. A byte that is neither 0 nor 1 is True and is counted."""
 
     def __init__(self, count: Callable[[], None]) -> None:
         super().__init__({0: False, 1: True})
@@ -51,11 +51,11 @@ class _Bools(dict[int, bool]):
 
 
 class Hooks(NamedTuple):
-    """What a decoder calls when it leaves the straight path.
+    """Functions that a decoder calls for data that does not fit its layout.
 
-    `short(data, start)` answers for data that does not fit, `longer(data, start)` for data with another whole field;
-    both give what the decoder would. `count_short(length)`, `count_variant()`, `count_invalid()`, `count_unreadable()`
-    and `count_linked(variants, invalid)` count.
+    `short(data, start)` reads data that does not fit; `longer(data, start)` reads data with another whole field. Both
+    return what the decoder would return. `count_short(length)`, `count_variant()`, `count_invalid()`,
+    `count_unreadable()` and `count_linked(variants, invalid)` count.
     """
 
     short: Decode
@@ -68,11 +68,11 @@ class Hooks(NamedTuple):
 
 
 class ValueWriter:
-    """Writes statements that read values one after the other, and gathers the names that they use in `space`.
+    """Writes statements that read values one after another, and collects the names that they use in `space`.
 
-    The code runs where `data`, its length `n` and the place `p` are known, and leaves by `return short(data, start)`.
-    `slot`, if set, is where the first thing goes that is read next. After `stopped` nothing more can be placed: what
-    else is read is None.
+    The code runs where `data`, its length `n` and the position `p` are defined, and leaves with `return short(data,
+    start)`. If `slot` is set, the next value read is assigned to it. After `stopped`, the position of later values is
+    unknown: they are None.
     """
 
     def __init__(self, hooks: Hooks) -> None:
@@ -96,7 +96,10 @@ class ValueWriter:
     # -- small pieces --
 
     def fresh(self, prefix: str = "v") -> str:
-        """Return a new name; the first one of a field with a `slot` is that slot, so that fields keep their order."""
+        """Return a new name.
+
+        For a field with a `slot`, the first name is that slot, so that fields keep their order.
+        """
         if self.slot and prefix == "v":
             slot, self.slot = self.slot, ""
             return slot
@@ -111,7 +114,7 @@ class ValueWriter:
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
 
-    # -- fixed-size values: a struct format, the names it fills, an expression over them --
+    # -- fixed-size values: a struct format, the names that it fills, an expression over them --
 
     def fixed(self, shape: Shape) -> tuple[str, list[str], str]:
         match shape:
@@ -192,7 +195,7 @@ class ValueWriter:
     # -- values of varying size: statements, then an expression --
 
     def read(self, shape: Shape) -> str:
-        """Emit what reads one value. Return an expression for the value, which holds after the next `flush`."""
+        """Emit code that reads one value. Return an expression for the value, valid after the next `flush`."""
         if self.stopped:
             return "None"
         if shape.size is not None:
@@ -240,7 +243,7 @@ class ValueWriter:
         raise AssertionError(shape)
 
     def unreadable(self) -> None:
-        """Emit a stop: for good on the straight path, by the slow reader where other data may go another way."""
+        """Emit a stop: a final one, or in a branch, where other data may be readable, a call of the slow reader."""
         self.flush()
         if self.indent > self.top:
             self.line("return short(data, start)")
@@ -258,7 +261,7 @@ class ValueWriter:
         return _value(shape, values)
 
     def skip(self, shape: Shape) -> None:
-        """Emit what moves past a value that is not wanted."""
+        """Emit code that skips a value."""
         match shape:
             case _ if self.stopped:
                 pass
@@ -270,7 +273,7 @@ class ValueWriter:
                 self.read(shape)
 
     def flush(self) -> None:
-        """Emit the unpack of the run that has gathered."""
+        """Emit the unpack of the collected run."""
         if not self.run_format:
             return
         run = struct.Struct("<" + self.run_format)
@@ -283,7 +286,7 @@ class ValueWriter:
         self.run_format, self.run_names = "", []
 
     def count(self, kind: str) -> str:
-        """Emit the read of a length, count or tag, which ends the run that has gathered."""
+        """Emit the read of a length, count or tag, which ends the collected run."""
         name = self.fresh()
         self.run_format += _CODES[kind]
         self.run_names.append(name)
@@ -357,7 +360,7 @@ class ValueWriter:
 
 
 def _braced(name: str) -> str:
-    """Return a format string that puts a value into `{name: value}`."""
+    """Return a format string that wraps a value as `{name: value}`."""
     return "{{" + repr(name).replace("{", "{{").replace("}", "}}") + ": {}}}"
 
 

@@ -1,4 +1,4 @@
-"""Layouts: the shapes of an IDL, ready to decode and to encode as wire JSON, at whatever length the data has."""
+"""Layouts: the shapes of an IDL, ready to decode data of any length and to encode it as wire JSON."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -14,14 +14,17 @@ _LENGTHS_MAX: Final = 256
 class Layout:
     """One event, account or instruction, ready to decode. Compiled when it is first used.
 
-    `decode(data, start=0)` gives the fields and the number of bytes after them. It never raises on bad bytes: fields
-    that are not whole in `data` are None and `short_reads` is counted (a nested struct keeps its first fields), an enum
-    index that the IDL lacks reads as that number (what follows it is None where its length is unknown) and
-    `unknown_variants` is counted. From a value on whose type the IDL does not tell all is None and `unreadable_parts`
-    is counted. `invalid_values` counts bools and option tags that are neither 0 nor 1; they read as true and present.
+    `decode(data, start=0)` returns the fields and the number of bytes after them. It never raises on bad bytes. Each
+    kind of misfit has a counter:
 
-    `aliases` are other names for some fields (IDL's name → other name). `complete_at` are lengths of `data` at which
-    missing trailing fields are no short read.
+    - `short_reads`: fields that are not whole in `data` are None. A nested struct keeps its first fields.
+    - `unknown_variants`: an enum index that the IDL lacks is returned as a number. If the length of its data is
+      unknown, everything after it is None.
+    - `unreadable_parts`: from a value on whose type the IDL does not define, everything is None.
+    - `invalid_values`: bools and option tags that are neither 0 nor 1 are read as true and present.
+
+    `aliases` are other names for some fields (IDL's name → other name). At a length of `data` in `complete_at`, missing
+    trailing fields are no short read.
     """
 
     def __init__(
@@ -46,14 +49,14 @@ class Layout:
         self._lengths: dict[int, int] = {}
 
     def fits(self, data: bytes, start: int) -> bool:
-        """Return whether the bytes from `start` on are a whole value of this layout and nothing else."""
+        """Return whether the bytes from `start` on are exactly one value of this layout."""
         read = tolerant.Reader(data, start).read_struct(self.shape)
         return not read.stopped and not read.invalid and not read.unknown and read.end == len(data)
 
     def project(self, names: Iterable[str]) -> "Layout":
-        """Return a layout that reads only these fields; it stops after the last of them, so its leftover is always 0.
+        """Return a layout that reads only these fields and stops after the last of them; its leftover is always 0.
 
-        Raise KeyError for a name that this layout lacks.
+        Raises KeyError for a name that this layout lacks.
         """
         wanted = set(names)
         if unknown := wanted.difference(self.names):
@@ -83,11 +86,11 @@ class Layout:
         )
 
     def hooks(self, short: Callable[..., Any], longer: Callable[..., Any]) -> Hooks:
-        """Return the hooks of a function that reads this layout: what is odd is counted here."""
+        """Return the hooks for a function that reads this layout; its misfits are counted here."""
         return Hooks(
             short=short,
             longer=longer,
-            count_short=self._count_short,
+            count_short=self.count_short,
             count_variant=self._count_variant,
             count_invalid=self._count_invalid,
             count_unreadable=self._count_unreadable,
@@ -107,13 +110,14 @@ class Layout:
         self.unknown_variants += variants
         self.invalid_values += invalid
 
-    def _count_short(self, length: int) -> None:
+    def count_short(self, length: int) -> None:
+        """Count data of this length that lack trailing fields, unless the layout may end there."""
         if length not in self.complete_at:
             self.short_reads += 1
 
-    # Layouts grow at their end, so what is live is often one or two fields short of the newest IDL, all of one length.
-    # `decode` is therefore whatever fitted last: the whole layout, or a decoder of its leading fields (at most one for
-    # each field). Each hands data that does not fit it to `_short` or `_longer`.
+    # Layouts grow at their end. So live data is often one or two fields shorter than the newest IDL, and all of the
+    # same length. `decode` is therefore whatever fitted last: the decoder of the whole layout, or one of its leading
+    # fields (at most one for each number of fields). Each passes data that does not fit it to `_short` or `_longer`.
 
     def _longer(self, data: bytes, start: int) -> Decoded:
         self.decode = self._whole
@@ -126,7 +130,7 @@ class Layout:
         if whole is None:
             return self._read_tolerantly(data, start)
         self.decode = self._prefixes[whole]
-        decoded = self.decode(data, start)  # comes back here at most once: the length is no longer known
+        decoded = self.decode(data, start)  # returns here at most once, because the length is not in `_lengths` now
         self._lengths[length] = whole
         return decoded
 
@@ -136,7 +140,7 @@ class Layout:
         self.invalid_values += read.invalid
         self.unreadable_parts += read.stopped == "untold"
         if read.stopped in ("cut", "inside"):
-            self._count_short(len(data))
+            self.count_short(len(data))
         if read.stopped == "cut":
             if read.whole not in self._prefixes:
                 self._prefixes[read.whole] = self._compiled(read.whole)

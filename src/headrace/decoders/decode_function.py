@@ -1,7 +1,7 @@
-"""Writes one decode function: the fields of a struct, put into a dict.
+"""Writes one decode function, which returns the fields of a struct as a dict.
 
-Names from an IDL reach the code as string literals made by `repr`, or as attributes if they are plain words: no IDL can
-bring code of its own.
+Names from an IDL enter the code only as string literals made by `repr`, or as attributes if they are plain identifiers,
+so no IDL can add code of its own.
 """
 
 import keyword
@@ -15,8 +15,10 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.decoders.tolerant import Stopped
 
 _ATTRIBUTES_MAX: Final = 29
-"""Fields that are set as attributes of an empty object, whose `__dict__` then is the data: CPython lets such dicts
-share their keys, up to 29, and fills one in two thirds of the time that a dict display takes."""
+"""Most fields that are set as attributes of an empty object, whose `__dict__` is then the data.
+
+CPython lets such dicts share their keys, up to 29. Filling one takes two thirds of the time of a dict display.
+"""
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -33,9 +35,9 @@ class FunctionWriter(ValueWriter):
         }
 
     def function(self, whole: int, shown: Collection[str], aliases: dict[str, str], *, stop_early: bool) -> Decode:
-        """Return a decoder of the first `whole` fields of which `shown` get into the data; later ones are None.
+        """Return a decoder of the first `whole` fields; of these, the data has the `shown` ones. Later fields are None.
 
-        With `stop_early` what follows the fields is not looked at and the leftover is 0.
+        With `stop_early`, the bytes after the fields are ignored and the leftover is 0.
         """
         fields = self.shape.fields
         names = [field.name for field in fields if field.name in shown]
@@ -61,7 +63,7 @@ class FunctionWriter(ValueWriter):
         return decode
 
     def filled(self, values: dict[str, str], slots: dict[str, str], old_names: dict[str, str]) -> str:
-        """Emit what puts each value in its slot; the expression for the dict."""
+        """Emit code that assigns values to their slots; return the expression for the dict."""
         if not slots:
             return mapping(values | {new: values[old] for new, old in old_names.items()})
         rest = {}
@@ -79,7 +81,7 @@ class FunctionWriter(ValueWriter):
         return "d"
 
     def compiled(self, floor: int) -> Any:
-        """Return the function of the lines written so far; data of fewer than `floor` bytes are short."""
+        """Return the function of the lines written so far; data of fewer than `floor` bytes is short."""
         body = "\n".join(self.lines)
         source = (
             "def decode(data, start=0):\n    n = len(data); p = start\n"
@@ -91,14 +93,14 @@ class FunctionWriter(ValueWriter):
 
 
 def first_floor(shape: Shape) -> int:
-    """Return the fewest bytes of the first value inside: a nested struct is read as far as it goes."""
+    """Return the fewest bytes of the first value inside: a nested struct is read as far as possible."""
     while isinstance(shape, Struct) and shape.fields and shape.named:
         shape = shape.fields[0].shape
     return shape.floor
 
 
 def _slots(names: list[str]) -> dict[str, str]:
-    """Return the attribute of each of the first fields; none if one of the names can't be an attribute."""
+    """Return the attribute for each of the first fields; none if any name can't be an attribute."""
     if not all(_PLAIN.fullmatch(name) and not keyword.iskeyword(name) for name in names):
         return {}
     return {name: f"o.{name}" for name in names[:_ATTRIBUTES_MAX]}

@@ -1,4 +1,4 @@
-"""Events of programs: from self-CPIs, from log lines where there is no CPI, never twice and never another program's."""
+"""Events of programs: from self-CPIs, else from log lines; never twice, and never credited to another program."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionU
 __all__ = ["EVENT_TAG", "EventReading", "events_of", "instructions_of", "read_events"]
 
 RAY_LOG: Final = "ray_log"
-"""The name of the events that a program writes as text behind this word instead of as logged data."""
+"""Name of the events that a program writes as text after this word, instead of as logged data."""
 
 
 class FoundEvent(NamedTuple):
@@ -51,11 +51,11 @@ class FoundEvent(NamedTuple):
 
 
 class EventReading(NamedTuple):
-    """The events of a transaction and what was refused.
+    """The events of a transaction, and counts of what was refused.
 
-    `forged`: self-CPIs that only look like events of a program on board: called by another program, or without its
-    event authority. `uncertain`: logged data whose program can't be told for certain (see `logs.read_logs`), and
-    self-CPIs whose caller can't.
+    `forged`: self-CPIs that only look like events of a known program: called by another program, or without its event
+    authority. `uncertain`: logged data whose program is uncertain (see `logs.read_logs`), and self-CPIs whose caller
+    is.
     """
 
     events: list[FoundEvent]
@@ -64,11 +64,11 @@ class EventReading(NamedTuple):
 
 
 _Moment: TypeAlias = tuple[int, int, int]
-"""Sorts by time: (place of the instruction that began last, 0 for that instruction itself or 1 for a log line, nth)."""
+"""Sorts by time: (index of the instruction that began last, 0 for the instruction or 1 for a log line, number)."""
 
 
 class _Found(NamedTuple):
-    """An event before it has an ordinal."""
+    """An event before it gets an ordinal."""
 
     path: tuple[int, ...]
     part: FoundPart
@@ -84,17 +84,15 @@ def events_of(
 
 
 def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False) -> EventReading:
-    """Find the events of the programs on board. Never raise: what does not fit is left out and counted.
+    """Find the events of known programs. Never raises: bytes that do not fit are left out and counted.
 
-    A failed transaction changed nothing, so it has none, unless `failed` asks for what it would have emitted.
-
-    A self-CPI counts as an event of program P if P called it and its first account is P's event authority, which only P
-    can sign for; its `path` is that of the instruction of P that called it. Where a node left out `stack_height`, log
-    lines tell who called; without them, an earlier instruction of P under the same top-level one stands for the caller
-    if nothing ran in between that could have called P. A caller that is UNTOLD may be P.
-
-    Events in the log are added only as far as there is no CPI with the same bytes, one for one, so that two equal
-    trades stay two. If the node cut the log, events from it are `truncated`: there may have been more.
+    A failed transaction changed nothing, so it has no events, unless `failed` asks for those that it would have
+    emitted. A self-CPI counts as an event of program P if P called it and its first account is P's event authority,
+    which only P can sign for. Its `path` is that of P's instruction that called it. If a node left out `stack_height`,
+    log lines show the caller. Without log lines, an earlier instruction of P under the same top-level one counts as the
+    caller, if nothing that could have called P ran in between. A caller that is UNTOLD may be P. Events in the log are
+    added only if no CPI has the same bytes. Equal events are matched one for one, so that two equal trades remain two.
+    If the node cut the log, its events are `truncated`: there may have been more.
     """
     if update.err is not None and not failed:
         return EventReading([])
@@ -111,7 +109,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
 
 
 def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
-    """Return the events of log lines; the hot path, as most transactions come so."""
+    """Return the events of log lines. The hot path, because most transactions come as logs."""
     reading = read_logs(lines, programs.bare)
     found: list[_Found] = []
     for data in reading.data:
@@ -123,7 +121,7 @@ def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
 
 
 class _Calls(NamedTuple):
-    """The events that programs recorded by calling themselves, and what was refused."""
+    """The events that programs recorded by calling themselves, and counts of what was refused."""
 
     found: list[tuple[_Moment, _Found]]
     payloads: Counter[tuple[str, bytes]]
@@ -158,15 +156,15 @@ def _authentic(instruction: Instruction, caller: Instruction, program: Program) 
 
 
 UNCERTAIN: Final = Instruction(program_id="", accounts=(), data=None, path=())
-"""Stands for a caller of which nothing proves who it was."""
+"""Stands for a caller whose identity is not proven."""
 
 
 def _with_callers(
     instructions: Sequence[Instruction], heights: Mapping[int, int]
 ) -> Iterator[tuple[int, Instruction, Instruction | None]]:
-    """Yield (place, instruction, its caller); the caller is None for top-level ones or if there can't be any.
+    """Yield (index, instruction, its caller); the caller is None for a top-level instruction, or if there can be none.
 
-    `heights`, by place, are those that the log lines prove; they count where the node left out `stack_height`.
+    `heights`, by index, are those that the log lines prove; they are used where the node left out `stack_height`.
     """
     stack: list[Instruction] = []
     seen: list[Instruction] = []
@@ -187,11 +185,11 @@ def _with_callers(
 
 
 def _likely_caller(program_id: str, seen: Sequence[Instruction]) -> Instruction | None:
-    """Return the instruction of the program that must have called, given those `seen` under the same top-level one.
+    """Return the instruction of the program that must be the caller, among those `seen` under the same top-level one.
 
-    Without heights a program's call of itself looks like one by another program that it called. So after the earlier
-    instruction of the program there may only be its own events and programs that call nobody of their caller's choice;
-    else the caller is UNCERTAIN. None if the program did not run before.
+    Without heights, a program's call of itself looks the same as a call by another program that it called. So after the
+    program's earlier instruction there may only be its own events, and programs that call no program of their caller's
+    choice. Otherwise the caller is UNCERTAIN. None if the program did not run before.
     """
     certain = True
     for earlier in reversed(seen):
@@ -210,7 +208,7 @@ def _logged(
     programs: Programs,
     told: Counter[tuple[str, bytes]],
 ) -> Iterator[tuple[_Moment, _Found]]:
-    """Yield events in log lines but those in `told` (self-CPIs), and take from `told` what they match."""
+    """Yield the events in log lines that are not in `told` (self-CPIs); remove each match from `told`."""
     for nth, data in enumerate(reading.data):
         payload = _payload(data, programs)
         if payload is None:
@@ -226,7 +224,7 @@ def _logged(
 
 
 def _payload(data: LoggedData, programs: Programs) -> bytes | None:
-    """Return the logged bytes if a program on board wrote them as one piece; several in one line are no event."""
+    """Return the logged bytes if a known program wrote them as one piece; a line with several pieces is no event."""
     if data.program_id not in programs.by_id:
         return None
     try:
@@ -242,7 +240,7 @@ def _part(data: LoggedData, payload: bytes, programs: Programs) -> FoundPart | N
 
 
 def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[int]:
-    """Return the place among the instructions of each invocation in the log; empty if the two disagree."""
+    """Return, for each invocation in the log, the index of its instruction; empty if log and instructions disagree."""
     places = [at for at, instruction in enumerate(instructions) if instruction.program_id not in SILENT]
     invoked = [program_id for program_id, _ in reading.invocations]
     if [instructions[at].program_id for at in places[: len(invoked)]] != invoked:

@@ -1,6 +1,6 @@
-"""Reads IDL files: Anchor's, in the legacy format and that of 0.30 and later, Shank's and Codama's.
+"""Reads IDL files: Anchor's (the legacy format, and that of 0.30 and later), Shank's and Codama's.
 
-One entry or type that can't be read costs what uses it, with a warning; the rest of the program is there.
+An entry or type that can't be read affects only what uses it, with a warning; the rest of the program can be used.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ _GUESSED_DIGITS_MAX: Final = 6
 
 
 class Item(NamedTuple):
-    """One event, account or instruction: its name, what marks it, and the shape of what follows the mark.
+    """One event, account or instruction: its name, its discriminator, and the shape of the remaining bytes.
 
-    `discriminator` stands before the shape, or `inside` it at `mark_at`; `sizes` are lengths that identify an account
-    by themselves (SPL Token, Raydium AMM v4). With `strict` an account has one of the `sizes` and all of `marks`, which
-    are (place, bytes).
-    `accounts` are an instruction's account names, in order; `forms` are the orders it has for other account counts.
-    `guesses` are other discriminators that it may have: the old format does not keep the name that Anchor hashed.
-    An `older` one shares its discriminator with a newer one and is meant by data of exactly its length.
+    The `discriminator` comes before the shape, or `inside` it at `mark_at`. `sizes` are lengths that identify an
+    account on their own (SPL Token, Raydium AMM v4). With `strict`, an account must have one of the `sizes` and all of
+    `marks`, which are (offset, bytes). `accounts` are an instruction's account names, in order; `forms` are the orders
+    for other numbers of accounts. `guesses` are other possible discriminators: the legacy format does not keep the name
+    that Anchor hashed. An item that is `older` has the discriminator of a newer one, and is used for data of exactly
+    its length.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Item(NamedTuple):
 
 
 class Idl(NamedTuple):
-    """One program's interface. `aliases` maps a struct's name to other names that its fields are known by.
+    """One program's interface. `aliases` maps a struct's name to other names of its fields.
 
     `warnings` say what could not be read: each names the program, the place, what is there and what is expected.
     """
@@ -64,14 +64,14 @@ class Idl(NamedTuple):
 
 
 def discriminator(namespace: str, name: str) -> bytes:
-    """Return the 8 bytes that Anchor derives where an IDL states none."""
+    """Return the 8 bytes that Anchor derives if an IDL states none."""
     return hashlib.sha256(f"{namespace}:{name}".encode()).digest()[:8]
 
 
 def parse(text: bytes, name: str, *supplements: bytes) -> Idl:
     """Read one IDL file called `name`, with what its supplements add or replace.
 
-    Raises ConfigError that names the file and what is expected where it is no IDL at all.
+    Raises ConfigError naming the file, and what is expected, if the file is no IDL at all.
     """
     documents = [_document(text, name), *(_document(more, f"{name} (supplement)") for more in supplements)]
     return _Reader(name, documents).idl()
@@ -90,7 +90,7 @@ def _document(text: bytes, name: str) -> dict[str, Any]:
 
 
 def _utf8(text: bytes) -> bytes:
-    """Return the text without a byte order mark; Windows also writes UTF-16 behind one."""
+    """Return the text without a byte order mark, as UTF-8; after a UTF-16 mark the text is converted."""
     if text.startswith((b"\xff\xfe", b"\xfe\xff")):
         return text.decode("utf-16").encode()
     return text.removeprefix(b"\xef\xbb\xbf")
@@ -104,7 +104,7 @@ def _json(text: bytes) -> Any:
 
 
 def _flattened(text: bytes) -> bytes:
-    """Return the JSON with null for what nests deeper than any type that can be read."""
+    """Return the JSON with null in place of values nested deeper than any type that can be read."""
     kept: list[bytes] = []
     depth = start = 0
     for match in _TOKEN.finditer(text):
@@ -123,9 +123,9 @@ def _flattened(text: bytes) -> bytes:
 
 
 def guessed(name: str) -> Iterator[str]:
-    """Return names that are `name` in the legacy format.
+    """Yield the names that the legacy format may have turned into `name`.
 
-    In camel case `log_1` and `log1` look alike, and `x_y` and `xy`.
+    In camel case `log_1` and `log1` look alike, as do `x_y` and `xy`.
     """
     words = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z])", "_", name).lower()
     for base in dict.fromkeys((snake_case(name), words)):
@@ -139,7 +139,7 @@ def guessed(name: str) -> Iterator[str]:
 
 
 class _Reader:
-    """Reads one program's documents: the IDL, then what adds to it."""
+    """Reads one program's documents: the IDL, then its supplements."""
 
     def __init__(self, name: str, documents: list[dict[str, Any]]) -> None:
         if codama.is_codama(documents[0]):
@@ -195,7 +195,7 @@ class _Reader:
         return given
 
     def merged(self, kind: str, read: Callable[[dict[str, Any]], Item]) -> tuple[Item, ...]:
-        """Return all items of a kind; a later document's item replaces one of the same name and discriminator."""
+        """Return all items of a kind; a later document's item replaces an item with the same name and discriminator."""
         found: dict[tuple[str, bytes, int | None], Item] = {}
         for document in self.documents:
             for entry in self.items(document, kind):
@@ -209,7 +209,7 @@ class _Reader:
         return tuple(found.values())
 
     def items(self, document: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-        """Return the entries that have a name; what is wrong with others is noted once."""
+        """Return the entries that have a name; faults of other entries are noted once."""
         self.types.path = [kind]
         try:
             listed = self.types.listed(document.get(kind), kind)
@@ -226,7 +226,7 @@ class _Reader:
         return named
 
     def mark(self, entry: dict[str, Any], derived: bytes) -> bytes:
-        """Return the stated discriminator, else the derived one. Raise Unfit for one that is no list of bytes."""
+        """Return the stated discriminator, else the derived one. Raises Unfit if it is no list of bytes."""
         given = entry.get("discriminator")
         if given is None:
             given = shank.discriminant(entry.get("discriminant"))
@@ -252,7 +252,7 @@ class _Reader:
         return Item(name, mark, shape, accounts, forms, guesses=tuple(guesses), inside=entry.get("inside") is True)
 
     def fields(self, name: str, given: object) -> shapes.Struct:
-        """Return a struct of these fields; of what is no list nothing can be read."""
+        """Return a struct of these fields; if they are no list, nothing in the struct can be read."""
         try:
             return self.types.struct(name, given or [])
         except Unfit as problem:
@@ -262,7 +262,7 @@ class _Reader:
         return shapes.Struct(name, (shapes.Field("value", shapes.Unreadable()),))
 
     def account_names(self, accounts: object, prefix: str = "") -> list[str]:
-        """Return names in order; those of a composite are `group.name`."""
+        """Return account names in order; names in a group are `group.name`."""
         try:
             listed = self.types.listed(accounts, "accounts")
         except Unfit as problem:
@@ -285,7 +285,7 @@ class _Reader:
         return names
 
     def laid_over(self, entry: dict[str, Any]) -> shapes.Struct:
-        """Return the struct of an account or event; the raw bytes where the IDL lacks its type."""
+        """Return the struct of an account or event; its raw bytes if the IDL lacks the type."""
         name = entry["name"]
         try:
             shape = self.types.top(entry.get("shape", name))

@@ -1,4 +1,4 @@
-"""Reads the type expressions of an IDL, of both formats, into shapes; a type that can't be read costs what uses it."""
+"""Converts the type expressions of an IDL, of both formats, to shapes; an unreadable type affects only its users."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,14 @@ from headrace.decoders.zero_copy import laid_out
 DEPTH_MAX: Final = 64
 OPEN_MAX: Final = 12
 OPEN_DEPTH_MAX: Final = 24
-"""Named types inside one another, and how deep they are there. What comes next is read later, through a link, so that
-no chain of types fills the stack."""
+"""Most named types inside one another, and most levels of nesting around them.
+
+Types beyond that are read later, through a link, so that no chain of types exhausts the stack.
+"""
 TYPES_MAX: Final = 4096
-"""Named types of one IDL, each set of generic arguments counted."""
+"""Most named types of one IDL; each set of generic arguments counts."""
 ARGUMENTS_MAX: Final = 2000
-"""Characters of one set of generic arguments: those of a type that grows for ever end here."""
+"""Most characters of one set of generic arguments, which bounds a type that would grow without end."""
 WARNINGS_MAX: Final = 50
 
 _ALIASES: Final = {
@@ -40,8 +42,8 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-class Unfit(Exception):  # noqa: N818 - becomes a warning, and the type or item that it is about is left out
-    """Something in an IDL is not what it should be."""
+class Unfit(Exception):  # noqa: N818 - becomes a warning; the type or item concerned is left out
+    """A part of an IDL is not as expected."""
 
     def __init__(self, given: object, expected: str) -> None:
         self.given = given if isinstance(given, str) else repr(given)
@@ -50,7 +52,7 @@ class Unfit(Exception):  # noqa: N818 - becomes a warning, and the type or item 
 
 
 class Argument(NamedTuple):
-    """What a generic name stands for: a type, or the number of a const. `text` is equal for equal arguments."""
+    """Value of a generic name: a type, or the number of a const. `text` is equal for equal arguments."""
 
     text: str
     value: Shape | int | str
@@ -60,10 +62,10 @@ Generics = Mapping[str, Argument]
 
 
 class TypeReader:
-    """Turns type expressions of one IDL into shapes, each named type once.
+    """Converts type expressions of one IDL to shapes, each named type once.
 
-    `types` are the IDL's named types by name, `constants` its constants. `path` is the place that is being read:
-    `warnings` name it. Call `finish` when all has been read.
+    `types` are the IDL's named types by name, `constants` its constants. `path` is the place that is being read, and is
+    named in `warnings`. Call `finish` once everything has been read.
     """
 
     def __init__(self, name: str, types: dict[str, dict[str, Any]], *, legacy: bool) -> None:
@@ -80,7 +82,7 @@ class TypeReader:
         self.depth = 0
 
     def warn(self, problem: Unfit, effect: str = "read as null, and what follows in the same bytes") -> None:
-        """Note what is wrong at `path` and what comes of it."""
+        """Note the fault at `path` and its effect."""
         text = f"IDL {self.name}: {'.'.join(self.path) or 'top'}: {problem}; {effect}"
         if len(self.warnings) < WARNINGS_MAX and text not in self.warnings:
             self.warnings.append(text)
@@ -88,13 +90,13 @@ class TypeReader:
             self.warnings.append(f"IDL {self.name}: more than {WARNINGS_MAX} warnings")
 
     def listed(self, given: object, what: str) -> list[Any]:
-        """Return `given` where it is a list, and an empty one for nothing."""
+        """Return `given` if it is a list; an empty list for None."""
         if given is not None and not isinstance(given, list):
             raise Unfit(given, f"a list of {what}")
         return given or []
 
     def struct(self, name: str, fields: object, generics: Generics | None = None) -> shapes.Struct:
-        """Return fields in a row; one that can't be read is Unreadable. Raise Unfit if `fields` is no list."""
+        """Return consecutive fields; a field that can't be read is Unreadable. Raises Unfit if `fields` is no list."""
         if not isinstance(fields, list):
             raise Unfit(fields, "a list of fields")
         named = any(isinstance(field, dict) and "name" in field and "type" in field for field in fields)
@@ -112,7 +114,7 @@ class TypeReader:
         return shapes.Struct(name, tuple(read), named=named or not fields)
 
     def shape(self, given: object, generics: Generics) -> Shape:
-        """Return the shape of one type expression, with generic names replaced by what they stand for."""
+        """Return the shape of one type expression, with generic names replaced by their arguments."""
         self.depth += 1
         try:
             return self.bounded(self._shape(given, generics))
@@ -125,7 +127,7 @@ class TypeReader:
         return shapes.Unreadable()
 
     def bounded(self, shape: Shape) -> Shape:
-        """Return `shape`, or a link to one that nests too deep to be written out."""
+        """Return `shape`; if it nests too deep to be written inline, a link to it."""
         deep = shape.size is None and shape.depth >= shapes.LINK_DEPTH and not shape.unreadable
         return shapes.Link(shape) if deep else shape
 
@@ -170,7 +172,7 @@ class TypeReader:
         raise Unfit({kind: inner}, f"a type that borsh knows ({_KNOWN})")
 
     def called(self, name: str, generics: Generics) -> Shape:
-        """Return a type by its name alone: a scalar, or one of the IDL's."""
+        """Return a type given only by its name: a scalar, or one of the IDL's types."""
         name = _ALIASES.get(name, name)
         if name in generics:
             return self.generic(name, generics)
@@ -206,7 +208,7 @@ class TypeReader:
         return _WRAPPERS[kind](item, *more)
 
     def prefixed(self, given: object, prefix: str, generics: Generics) -> Shape:
-        """Return a text, bytes, list or option with another length or tag than borsh gives it."""
+        """Return a text, bytes, list or option whose length or tag has another type than in borsh."""
         if given == "string":
             return shapes.Text(prefix)
         if given == "bytes":
@@ -224,7 +226,7 @@ class TypeReader:
         return argument.value
 
     def argument(self, given: object, generics: Generics) -> Argument:
-        """Return what a generic argument stands for. The name of a const that is passed on looks like a type's."""
+        """Return a generic argument. A const that is passed on by name looks like a type."""
         kind = given.get("type", given) if isinstance(given, dict) else given
         name = kind.get("generic") if isinstance(kind, dict) and set(kind) == {"generic"} else kind
         if isinstance(name, str) and name in generics:
@@ -258,9 +260,9 @@ class TypeReader:
         return shapes.Array(shape, length)
 
     def defined(self, name: object, arguments: Sequence[Argument], generics: Generics) -> Shape:
-        """Return a named type, read once; with generic arguments once per set of arguments.
+        """Return a named type, read once; with generic arguments, once per set of arguments.
 
-        One that is being read already contains itself: it gets a link. Raise Unfit for one that the IDL lacks.
+        A type that is already being read contains itself: it gets a link. Raises Unfit for a type that the IDL lacks.
         """
         if isinstance(name, str) and name not in self.types and not arguments:
             if name in generics:
@@ -290,7 +292,7 @@ class TypeReader:
         return self.opened(name, arguments)
 
     def top(self, name: object) -> Shape:
-        """Return the type of an account or event, itself and no link to it. Raise Unfit for one that the IDL lacks."""
+        """Return the type of an account or event, never a link to it. Raises Unfit for a type that the IDL lacks."""
         if not isinstance(name, str) or name not in self.types:
             raise Unfit(name, "the name of a type in this IDL")
         shape = self.known.get((name, "")) or self.opened(name, ())
@@ -317,7 +319,10 @@ class TypeReader:
         return shape
 
     def finish(self) -> None:
-        """Read the types that were left for later; a link to what may take no bytes would never end."""
+        """Read the types that were left for later.
+
+        A link to a type that may take no bytes is refused: it could be endless.
+        """
         while self.later:
             name, arguments = self.later.pop()
             if (name, ",".join(argument.text for argument in arguments)) not in self.known:
@@ -345,7 +350,7 @@ class TypeReader:
         raise Unfit(body.get("kind"), 'the kind "struct", "enum" or "type"')
 
     def in_memory(self, struct: shapes.Struct, entry: dict[str, Any]) -> shapes.Struct:
-        """Return a struct as it lies in bytes: that of a zero-copy type with padding."""
+        """Return a struct as it is in memory: a zero-copy type gets its padding."""
         layout = entry.get("repr")
         if layout is not None and not isinstance(layout, dict):
             raise Unfit(layout, 'a repr such as {"kind": "c"}')
@@ -355,7 +360,7 @@ class TypeReader:
         return struct
 
     def parameters(self, entry: dict[str, Any], count: int) -> list[str]:
-        """Return the names of a type's generics. Where an old IDL declares none, they are names of no type."""
+        """Return the names of a type's generics. If an old IDL declares none, they are the names that no type has."""
         declared = self.listed(entry.get("generics"), "generics")
         if declared or not count:
             return [str(each.get("name") if isinstance(each, dict) else each) for each in declared]
@@ -368,7 +373,7 @@ class TypeReader:
         return found
 
     def undeclared(self, given: object, found: list[str], depth: int) -> None:
-        """Add to `found` the names of types in `given` that this IDL lacks, in order."""
+        """Append the names in `given` that are no types of this IDL to `found`, in order."""
         if depth > DEPTH_MAX:
             return
         if isinstance(given, list):
@@ -418,7 +423,7 @@ def _is_byte(shape: Shape) -> bool:
 
 
 def _written(given: object, generics: Generics, depth: int) -> str:
-    """Return the same text for the same type, with generic names replaced by what they stand for."""
+    """Return the same text for the same type, with generic names replaced by their arguments."""
     if depth > DEPTH_MAX:
         return "…"
     if isinstance(given, str):

@@ -1,4 +1,4 @@
-"""Instructions with names: program, instruction and accounts; arguments where somebody asks for them."""
+"""Instructions with names: program, instruction and accounts, and on request the arguments."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,21 +13,21 @@ from headrace.model.keys import b58encode
 from headrace.model.updates import Instruction, TransactionUpdate
 
 EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
-"""What instruction data begins with when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
+"""First bytes of instruction data when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
 
 EVENT_CALL: Final = "emit_cpi"
-"""The name that such an instruction is given here."""
+"""The name that such an instruction gets here."""
 
 _EVENT_ACCOUNTS: Final = ("event_authority",)
 _BASE58_MAX: Final = 1024
 
 
 def instructions_of(update: TransactionUpdate, programs: Programs) -> list[NamedInstruction]:
-    """Return every instruction of a transaction in execution order, with what names are known. Never raise.
+    """Return every instruction of a transaction in execution order, with the known names. Never raises.
 
-    Accounts have the IDL's names (`outer.inner` in groups; an optional account that is absent is the program's own id,
-    as on chain). The call by which a program records an event is `emit_cpi`: the event is among `events_of`. What a
-    node has parsed keeps the node's names.
+    Accounts have the IDL's names (`outer.inner` in groups; for an absent optional account the key is the program's own
+    id, as on chain). The call by which a program records an event is `emit_cpi`; the event itself is among `events_of`.
+    What a node has parsed keeps the node's names.
     """
     return [_named(instruction, programs) for instruction in update.instructions]
 
@@ -54,9 +54,9 @@ def _named(instruction: Instruction, programs: Programs) -> NamedInstruction:
 
 
 def arguments_of(instruction: Instruction, programs: Programs) -> dict[str, Any]:
-    """Return the arguments of an instruction as wire JSON; of an unknown one `{"data": …}` or `{"base64": …}`.
+    """Return the arguments of an instruction as wire JSON; for an unknown one `{"data": …}` or `{"base64": …}`.
 
-    An `emit_cpi` has none.
+    An `emit_cpi` has no arguments.
     """
     data, program = instruction.data, programs.by_id.get(instruction.program_id)
     if data is None:
@@ -74,7 +74,7 @@ def arguments_of(instruction: Instruction, programs: Programs) -> dict[str, Any]
 
 
 def _undecoded(data: bytes) -> dict[str, Any]:
-    """Return data as base58, as nodes and explorers show it; not for long data, as the cost grows with the square."""
+    """Return data as base58, as nodes and explorers show it; long data as base64: base58 takes quadratic time."""
     if len(data) > _BASE58_MAX:
         return {"base64": pybase64.b64encode_as_string(data)}
     return {"data": b58encode(data)}

@@ -1,9 +1,9 @@
-"""Which program logged which bytes: an invoke stack over the log lines of one transaction.
+"""Finds which program logged which bytes, with an invoke stack over the log lines of one transaction.
 
 The runtime frames what programs write: `Program <id> invoke [<depth>]`, … then `Program <id> success` or `failed: …`.
-What a program writes stands behind a prefix (`Program log: `, `Program data: `, `Program return: `) in one line of its
-own, newlines and all, so a program can imitate neither a frame nor another program's data. Lines are therefore taken as
-the node delivers them and never split or joined.
+A program's own text comes after a prefix (`Program log: `, `Program data: `, `Program return: `) in a line of its own,
+newlines included. So a program can imitate neither a frame nor another program's data. Lines are therefore used as the
+node delivers them, and never split or joined.
 """
 
 import re
@@ -11,14 +11,17 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 TRUNCATED: Final = "Log truncated"
-"""The node's own line where 10,000 bytes were full. From there on it drops lines, but a shorter one may still fit: the
-start of a frame can be missing and its end be there. What follows this line proves nothing."""
+"""The node's own line once 10,000 bytes are full.
+
+After it the node drops lines, but a shorter line may still fit: the end of a frame can be present without its start.
+So lines after this one prove nothing.
+"""
 
 _DATA: Final = "Program data: "
 _LOG: Final = "Program log: "
 _RAY_LOG: Final = "Program log: ray_log: "
 _BARE_MIN: Final = len(_LOG) + 12
-"""A discriminator of 8 bytes is 12 characters of base64."""
+"""Fewest characters of a line with a bare event: its discriminator of 8 bytes is 12 characters of base64."""
 _CONSUMED: Final = " compute units"
 _FRAME: Final = re.compile(
     r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|(failed)(?:: .*)?)", re.DOTALL
@@ -35,11 +38,11 @@ FAILURE: Final = -1
 class LoggedData(NamedTuple):
     """Bytes that a program logged, as base64 text.
 
-    `path` is that of the instruction that wrote, as `model.updates.Instruction` counts it; but precompiles (ed25519,
-    secp256k1, secp256r1) log nothing, and after one of them its first number is too low by one. `frame` counts the
-    transaction's invocations from 0: the one that wrote. `latest` is the last one that had begun by then: the place in
-    time. `ray`: it stood behind `ray_log: `. `bare`: it stood behind `Program log: ` alone, where Anchor before 0.22
-    wrote events and where a program writes all of its text.
+    `path` is that of the writing instruction, as counted in `model.updates.Instruction`. Precompiles (ed25519,
+    secp256k1, secp256r1) log nothing, so after each of them its first number is too low by one. `frame` is the number
+    of the writing invocation, counted from 0 within the transaction. `latest` is the last invocation that had begun by
+    then, which gives the order in time. `ray`: the text came after `ray_log: `. `bare`: it came directly after `Program
+    log: `, where Anchor before 0.22 wrote events and where a program writes all of its text.
     """
 
     program_id: str
@@ -54,8 +57,8 @@ class LoggedData(NamedTuple):
 class LogReading(NamedTuple):
     """What the log lines of one transaction prove.
 
-    `data` in order of writing, `invocations` in order of execution. `truncated`: the node cut the log, there may have
-    been more. `uncertain` counts data that is left out because the frames around it do not fit together.
+    `data` is in order of writing, `invocations` in order of execution. `truncated`: the node cut the log, so there may
+    have been more. `uncertain` counts data that is left out because the frames around it do not fit together.
     """
 
     data: list[LoggedData]
@@ -67,17 +70,17 @@ class LogReading(NamedTuple):
 _CACHE_MAX: Final = 8192
 _CACHED_LINE_MAX: Final = 80
 _frames: dict[str, Frame] = {}
-"""Lines already read as frames: they repeat from transaction to transaction, and a hit is ten times as fast."""
+"""Lines already parsed as frames. They repeat from transaction to transaction, and a hit is ten times as fast."""
 
 
 def read_logs(lines: Sequence[str], bare_of: Collection[str] = ()) -> LogReading:
-    """Attribute logged data to programs; of those in `bare_of` also text that may be an event. Never raises.
+    """Attribute logged data to programs; for programs in `bare_of`, also text that may be an event. Never raises.
 
-    Data counts as proven once the top-level invocation around it has closed with all frames inside in order, or at the
-    node's `Log truncated`, up to which nothing is missing. From the first line that does not fit (a depth that is not
-    one more than the stack's, an end of another program, data outside any program, anything but further failures after
-    a failure) nothing later is believed, nor what the open top-level invocation has logged so far; that is counted in
-    `uncertain`.
+    Data is proven in two cases: its top-level invocation has closed, with all frames inside in order; or the node's
+    `Log truncated` follows, because up to that line nothing is missing. After the first line that does not fit, no
+    later line counts, nor does the data of the open top-level invocation; that data is counted in `uncertain`. A line
+    does not fit if its depth is not one more than the stack's, if it ends another program, if it has data outside any
+    program, or if anything but further failures follows a failure.
     """
     stack: list[str] = []
     invocations: list[Frame] = []
@@ -140,12 +143,12 @@ def _may_be_bare(line: str) -> bool:
 
 
 def _certain_data(data: Sequence[LoggedData]) -> int:
-    """Return how many are data for certain: any text may look like base64."""
+    """Return how many are certainly data: any text may look like base64."""
     return sum(not each.bare for each in data)
 
 
 def _running(invocations: Sequence[Frame], depth: int) -> int:
-    """Return the invocation that runs: of those at the stack's depth the one that began last."""
+    """Return the running invocation: the last that began at the stack's depth."""
     running = len(invocations) - 1
     while invocations[running][1] != depth:
         running -= 1

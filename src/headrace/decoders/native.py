@@ -1,4 +1,4 @@
-"""Names of programs that have no IDL: the runtime's own and a few that stand in nearly every transaction."""
+"""Names for programs without an IDL: the runtime's own, and a few that are in nearly every transaction."""
 
 from typing import Any, Final, NamedTuple
 
@@ -6,7 +6,7 @@ from headrace.model.keys import SYSTEM_PROGRAM, b58encode
 
 
 class _Command(NamedTuple):
-    """An instruction: its name, its arguments (a code each, and their names) and its accounts.
+    """An instruction: its name, its arguments (a code for each, and their names) and its accounts.
 
     Codes: I u32, Q u64, K public key, S text after a u64 length.
     """
@@ -18,9 +18,9 @@ class _Command(NamedTuple):
 
 
 class _Native(NamedTuple):
-    """A program without IDL.
+    """A program without an IDL.
 
-    Instruction data begins with a little-endian number of `tag_size` bytes: the place in `commands`.
+    Instruction data begins with a little-endian number of `tag_size` bytes: the index in `commands`.
     """
 
     name: str
@@ -85,7 +85,7 @@ _NATIVE: Final = {
 }
 
 SILENT: Final = frozenset(program_id for program_id, native in _NATIVE.items() if native.name[:4] in {"ed25", "secp"})
-"""Precompiles: they run without a log line."""
+"""Precompiles, which run without a log line."""
 
 CALL_NOBODY: Final = frozenset(
     {
@@ -98,18 +98,20 @@ CALL_NOBODY: Final = frozenset(
         "pfeeUxB6jkeY1Hxd7CsFCAjcbHA9rWtchMGdZ6VojVZ",
     }
 )
-"""Programs that call no program of their caller's choice: system, tokens, memo, pump's fees. The hook that Token-2022
-calls for some mints is an instruction of its own."""
+"""Programs that call no program of their caller's choice: system, tokens, memo, pump's fees.
+
+The hook that Token-2022 calls for some mints is an instruction of its own.
+"""
 
 
 def program_name(program_id: str) -> str | None:
-    """Return the name of a program of this table, else None."""
+    """Return the name of a program in this table, else None."""
     native = _NATIVE.get(program_id)
     return None if native is None else native.name
 
 
 class NamedCommand(NamedTuple):
-    """What is known of an instruction: `args` (wire JSON: wider than 32 bits as text) only if all of them are."""
+    """What is known of an instruction. `args` (wire JSON, so integers above 32 bits are text) only if all are known."""
 
     name: str
     args: dict[str, Any] | None = None
@@ -117,7 +119,7 @@ class NamedCommand(NamedTuple):
 
 
 def command(program_id: str, data: bytes) -> NamedCommand | None:
-    """Return the name of an instruction of this table; None for another program or an unknown instruction."""
+    """Return the names in an instruction of this table; None for another program or an unknown instruction."""
     known = _known(program_id, data)
     if known is None:
         return None
@@ -127,7 +129,7 @@ def command(program_id: str, data: bytes) -> NamedCommand | None:
 
 
 def command_name(program_id: str, data: bytes) -> tuple[str, tuple[str, ...]] | None:
-    """Return the name of an instruction of this table and those of its accounts; None as `command`."""
+    """Return the names of an instruction of this table and of its accounts; None as for `command`."""
     known = _known(program_id, data)
     return None if known is None else (known.name, known.accounts)
 
@@ -141,7 +143,7 @@ def _known(program_id: str, data: bytes) -> _Command | None:
 
 
 def _arguments(known: _Command, data: bytes, at: int) -> dict[str, Any] | None:
-    """Return the arguments as wire JSON; None where they do not fill the data."""
+    """Return the arguments as wire JSON; None if they do not fill the data exactly."""
     args: dict[str, Any] = {}
     for code, name in zip(known.codes, known.fields, strict=True):
         size = _SIZES[code]

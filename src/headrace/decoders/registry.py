@@ -1,4 +1,4 @@
-"""Which programs are on board: finds the layout of an event, account or instruction by program id and discriminator."""
+"""The known programs: finds the layout of an event, account or instruction by program id and discriminator."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -33,7 +33,7 @@ class DecodedPart(NamedTuple):
 
 
 class FoundPart(NamedTuple):
-    """Event or account of which the layout is known: its fields begin at `start` of `data`."""
+    """Event or account whose layout is known; its fields begin at `start` of `data`."""
 
     program: "Program"
     table: "LayoutTable"
@@ -44,20 +44,15 @@ class FoundPart(NamedTuple):
     def decode(self) -> DecodedPart:
         """Decode the fields, and count."""
         fields, leftover = self.layout.decode(self.data, self.start)
-        self.count_in(leftover)
+        self.table.count(leftover)
         return DecodedPart(self.program.name, self.layout.name, fields, leftover, self.layout)
-
-    def count_in(self, leftover: int) -> None:
-        """Count the part as decoded, with so many bytes after its layout's end."""
-        counts = self.table.counts
-        counts.decoded += 1
-        if leftover:
-            counts.longer += 1
-            counts.leftover_bytes += leftover
 
 
 class InstructionNames(NamedTuple):
-    """Name of an instruction; `account_forms` are names of its accounts, the IDL's order first, then other orders."""
+    """Name of an instruction.
+
+    `account_forms` are names of its accounts, in the IDL's order first, then other orders.
+    """
 
     name: str
     account_forms: tuple[tuple[str, ...], ...] = ()
@@ -71,12 +66,13 @@ class InstructionNames(NamedTuple):
 
 
 class Counts(msgspec.Struct):
-    """What one program's bytes of one kind did to their layouts, since the start.
+    """How one program's bytes of one kind fitted their layouts, since the start.
 
-    `decoded` is the yield: alarm when it stops. `longer` reads had bytes after the layout's end, `leftover_bytes` in
-    all; `short` ones lacked trailing fields; `unknown` ones had a discriminator that the IDL lacks; `variants` counts
-    enum indexes that it lacks; `invalid` counts bools and option tags that are neither 0 nor 1 (bytes that this layout
-    does not fit), `unreadable` parts with a value whose type the IDL does not tell or that nests too deep.
+    `decoded`: parts decoded; if it stops rising, raise an alarm. `longer`: reads with bytes after the layout's end,
+    `leftover_bytes` in all. `short`: reads without some trailing fields. `unknown`: discriminators that the IDL lacks.
+    `variants`: enum indexes that the IDL lacks. `invalid`: bools and option tags that are neither 0 nor 1, so the
+    layout does not fit the bytes. `unreadable`: parts with a value whose type the IDL does not define or that nests too
+    deep.
     """
 
     decoded: int = 0
@@ -106,7 +102,7 @@ class LayoutTable:
             layout = Layout(item.shape, aliases.get(item.name), item.sizes, item.name)
             self.add(item, layout)
             guesses += [(item._replace(discriminator=mark), layout) for mark in item.guesses]
-        for item, layout in guesses:  # a discriminator that is certain comes before one that is guessed
+        for item, layout in guesses:  # a certain discriminator takes precedence over a guessed one
             self.by_mark.setdefault(item.discriminator, self.marked(item, layout))
         self.mark_lengths = sorted({len(mark) for mark in self.by_mark}, reverse=True)
 
@@ -152,6 +148,13 @@ class LayoutTable:
                 return layout, 0, ()
         return None
 
+    def count(self, leftover: int) -> None:
+        """Count a part as decoded, with so many bytes after its layout's end."""
+        self.counts.decoded += 1
+        if leftover:
+            self.counts.longer += 1
+            self.counts.leftover_bytes += leftover
+
     def snapshot(self) -> Counts:
         short = sum(layout.short_reads for layout in self.all)
         variants = sum(layout.unknown_variants for layout in self.all)
@@ -163,7 +166,7 @@ class LayoutTable:
 
 
 class _Family(Layout):
-    """Several layouts under one name (`ray_log`): told apart by the names of their fields."""
+    """Several layouts under one name (`ray_log`), distinguished by the names of their fields."""
 
     def __init__(self, members: list[Layout]) -> None:
         self.members: list[Layout] = []
@@ -177,9 +180,9 @@ class _Family(Layout):
 
 
 class Program:
-    """One program on board. `events`, `accounts` and `instructions` map names to layouts.
+    """One known program. `events`, `accounts` and `instructions` map names to layouts.
 
-    `warnings` say what of its IDL could not be read. `shipped`: it came with Headrace. `event_authority` is the only
+    `warnings` say what in its IDL could not be read. `shipped`: it came with Headrace. `event_authority` is the only
     signer of a real self-CPI event.
     """
 
@@ -191,23 +194,23 @@ class Program:
         self.event_authority = str(
             Pubkey.find_program_address([b"__event_authority"], Pubkey.from_string(program_id))[0]
         )
-        self._events = LayoutTable(interface.events, interface.aliases)
+        self.event_table = LayoutTable(interface.events, interface.aliases)
         self.account_table = LayoutTable(interface.accounts, interface.aliases)
         self._instructions = LayoutTable(interface.instructions, interface.aliases)
-        self.events: Mapping[str, Layout] = self._events.layouts
+        self.events: Mapping[str, Layout] = self.event_table.layouts
         self.accounts: Mapping[str, Layout] = self.account_table.layouts
         self.instructions: Mapping[str, Layout] = self._instructions.layouts
 
     def find_event(self, payload: bytes) -> FoundPart | None:
-        """Find the layout of `discriminator + fields`, as logs and self-CPIs carry it. None (counted) if unknown."""
-        return self._part(self._events, payload)
+        """Find the layout of `discriminator + fields`, as in logs and self-CPIs. None (and counted) if unknown."""
+        return self._part(self.event_table, payload)
 
     def find_bare_event(self, payload: bytes) -> FoundPart | None:
-        """Find the layout of logged text if it is an event to the last byte; other text counts nothing."""
-        found = self._events.known(payload)
+        """Find the layout of logged text if the whole text is an event; other text is not counted."""
+        found = self.event_table.known(payload)
         if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
             return None
-        return self._part(self._events, payload)
+        return self._part(self.event_table, payload)
 
     def find_account(self, data: bytes) -> FoundPart | None:
         """Find the layout of account data. None (and counted) if unknown."""
@@ -236,14 +239,14 @@ class Program:
         return None if found is None else FoundPart(self, table, found[0], data, found[1])
 
     def account(self, data: bytes) -> DecodedAccount | None:
-        """Decode account data. Spare zero bytes at the end are allocation, not data, and are no leftover."""
+        """Decode account data. Zero bytes at the end are spare space, not data, and do not count as leftover."""
         found = self.find_account(data)
         if found is None:
             return None
         layout = found.layout
         fields, leftover = layout.decode(data, found.start)
         leftover = beyond_zeros(data, leftover)
-        found.count_in(leftover)
+        found.table.count(leftover)
         return DecodedAccount(
             program=self.name, program_id=self.program_id, name=layout.name, data=fields, leftover=leftover
         )
@@ -251,32 +254,32 @@ class Program:
     def drift(self) -> dict[Kind, Counts]:
         """Return the counters of this program, by kind."""
         return {
-            "event": self._events.snapshot(),
+            "event": self.event_table.snapshot(),
             "account": self.account_table.snapshot(),
             "instruction": self._instructions.snapshot(),
         }
 
 
 def beyond_zeros(data: bytes, leftover: int) -> int:
-    """Return how many of the last bytes of an account are data: zeros at its end are allocation."""
+    """Return how many leftover bytes are data: zeros at an account's end are spare space."""
     return max(0, leftover - len(data) + len(data.rstrip(b"\0"))) if leftover else 0
 
 
 class Drift:
-    """How far the programs' bytes have moved from the IDLs: read it now and then and export it."""
+    """How far the programs' bytes have moved from the IDLs; to be read and exported regularly."""
 
     def __init__(self, programs: Mapping[str, Program]) -> None:
         self._programs = programs
 
     def __iter__(self) -> Iterator[tuple[str, Kind, Counts]]:
-        """Yield (program name, kind, counts) of every program."""
+        """Yield (program name, kind, counts) for every program."""
         for name, program in self._programs.items():
             for kind, counts in program.drift().items():
                 yield name, kind, counts
 
 
 class Programs:
-    """All programs on board. Bytes of a program that is not gives None and counts nothing."""
+    """All known programs. Bytes of an unknown program give None and count nothing."""
 
     def __init__(self, programs: Iterable[Program]) -> None:
         self.by_name: dict[str, Program] = {}
@@ -286,14 +289,15 @@ class Programs:
             self.by_id[program.program_id] = program
         self.drift = Drift(self.by_name)
         self.bare = frozenset(program.program_id for program in self.by_id.values() if not program.shipped)
-        """Programs whose events may stand behind `Program log: `, as Anchor before 0.22 wrote them: no shipped one."""
+        """Programs whose events may come after `Program log: `, as Anchor before 0.22 wrote them; none is shipped."""
         self.warnings = [warning for program in self.by_name.values() for warning in program.warnings]
 
     @classmethod
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
-        """Return the shipped programs, and every `*.json` IDL of these folders; one of a shipped address replaces it.
+        """Return the shipped programs and those of every `*.json` IDL in these folders.
 
-        `addresses` gives the program id of files (by name) that state none. Raise ConfigError that names the file.
+        An IDL in a folder replaces a shipped program with the same address.
+        `addresses` gives the program id of files (by name) that state none. Raises ConfigError naming the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
         for path in sorted(SHIPPED.glob("*/idl.json")):
@@ -319,7 +323,7 @@ class Programs:
         return cls(program for program, _ in loaded.values())
 
     def name_of(self, program_id: str) -> str:
-        """Return the name of a program on board, else its id."""
+        """Return the name of a known program, else its id."""
         program = self.by_id.get(program_id)
         return program_id if program is None else program.name
 
@@ -355,14 +359,14 @@ def _load(path: Path, name: str, addresses: Mapping[str, str], *, shipped: bool)
 
 @cache
 def _shipped(path: Path, name: str) -> Idl:
-    """Parse a shipped IDL once in a process: nobody writes to an Idl, and only a release changes these files."""
+    """Parse a shipped IDL once per process: nothing changes an Idl, and only a release changes these files."""
     supplement = path.with_name("supplement.json")
     more = [_read(supplement)] if supplement.exists() else []
     return idl.parse(_read(path), name, *more)._replace(name=name)
 
 
 def _read(path: Path) -> bytes:
-    """Return what the file holds. Raise ConfigError for too much, and for a pipe or device: it may have no end."""
+    """Return the file's content. Raises ConfigError for a file that is too large, and for a pipe or device."""
     try:
         if not path.is_file():
             raise ConfigError(f"IDL {path}", "something that is not a file" if path.exists() else "nothing", "a file")

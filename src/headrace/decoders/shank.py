@@ -1,4 +1,4 @@
-"""What marks the accounts of a Shank program: their own first field, which an enum names."""
+"""Discriminators of a Shank program's accounts: the value of their first field, which is an enum."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def discriminant(given: object) -> list[object] | None:
 
 
 def holds(shape: Struct, mark: bytes) -> bool:
-    """Return whether `mark` is what the first field holds, rather than bytes before it."""
+    """Return whether `mark` is the value of the first field, rather than bytes before it."""
     if not shape.fields:
         return False
     first = shape.fields[0].shape

@@ -1,8 +1,8 @@
-"""What a value looks like in bytes: the typed nodes that an IDL becomes and that the compiler reads.
+"""The form of a value in bytes: typed nodes, made from an IDL and read by the compiler.
 
-Every node knows three numbers when it is built: `size`, its bytes where they never vary, else None; `floor`, the fewest
-bytes it can take; `cells`, how many values it unfolds to. The last bounds what an IDL can make us compile or allocate.
-`unreadable` is True where no value of it can be read, so that nothing behind it can be placed either.
+Every node has three numbers: `size`, its bytes if they never vary, else None; `floor`, the least bytes it can take;
+`cells`, how many values it unfolds to, which bounds what an IDL can make the compiler write or allocate. `unreadable`
+is True if no value of it can be read, so that the position of everything after it is unknown, too.
 """
 
 from typing import Final, TypeAlias
@@ -14,21 +14,21 @@ SIZES: Final = {
 """Bytes of each scalar. All are little-endian; integers wider than 32 bits are strings in JSON."""
 
 SIZE_MAX: Final = 10_485_760
-"""The largest account that Solana allows, so no fixed layout can be longer."""
+"""Most bytes of a fixed layout: the size of the largest account that Solana allows."""
 
 PREFIXES: Final = frozenset({"u8", "u16", "u32", "u64"})
 """Scalars that a count, a length or a tag can be."""
 
 CELLS_MAX: Final = 200_000
 DEPTH_MAX: Final = 18
-"""Generated code nests one loop for each level at most, and CPython allows 20."""
+"""Most levels of nesting: generated code nests at most one loop per level, and CPython allows 20."""
 
 LINK_DEPTH: Final = 14
-"""A type of varying size that nests this deep is read through a Link, so that no layout comes near DEPTH_MAX."""
+"""Level of nesting from which a type of varying size is read through a Link, so that no layout reaches DEPTH_MAX."""
 
 
 class ShapeError(ValueError):
-    """This shape cannot exist or is larger than any account. The message says what is expected."""
+    """This shape cannot exist, or is larger than any account. The message says what is expected."""
 
 
 class _Shape:
@@ -48,7 +48,7 @@ class _Shape:
 
 
 class Unreadable(_Shape):
-    """A type that the IDL does not tell, or tells in a way that nobody can read. A value of it is None."""
+    """A type that the IDL does not define, or not in a readable way. A value of it is None."""
 
     def __init__(self) -> None:
         super().__init__(None, 0, 1)
@@ -56,9 +56,9 @@ class Unreadable(_Shape):
 
 
 class Link(_Shape):
-    """Another type, read when met: one that contains itself, or that nests too deep to be written out.
+    """Another type, read when it is reached: a type that contains itself, or that nests too deep to be written inline.
 
-    `target` is set once that type is known. Every way round a recursion takes a byte at least (a tag, a count).
+    `target` is set once that type is known. Every cycle takes at least one byte (a tag, a count).
     """
 
     def __init__(self, target: "Shape | None" = None) -> None:
@@ -67,7 +67,7 @@ class Link(_Shape):
 
 
 class Scalar(_Shape):
-    """A number or bool, named as the IDL names it."""
+    """A number or bool, with the IDL's name."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(SIZES[kind], SIZES[kind], 1)
@@ -82,7 +82,7 @@ class Key(_Shape):
 
 
 class Text(_Shape):
-    """UTF-8 after its length. Bytes that are not UTF-8 read as U+FFFD."""
+    """UTF-8 after its length. Bytes that are not UTF-8 are read as U+FFFD."""
 
     def __init__(self, prefix: str = "u32") -> None:
         super().__init__(None, SIZES[prefix], 1)
@@ -90,7 +90,7 @@ class Text(_Shape):
 
 
 class Blob(_Shape):
-    """Raw bytes, read as base64 text: `length` of them, or as many as the number before them says, or the `rest`."""
+    """Raw bytes, read as base64 text: `length` bytes, or as many as the prefix says, or the `rest` of the data."""
 
     def __init__(self, length: int | None, *, rest: bool = False, prefix: str = "u32") -> None:
         super().__init__(length, length if length is not None else 0 if rest else SIZES[prefix], 1)
@@ -98,7 +98,7 @@ class Blob(_Shape):
 
 
 class Pad(_Shape):
-    """Bytes that the C layout puts between fields: read past, never shown."""
+    """Bytes that the C layout puts between fields: skipped, never shown."""
 
     def __init__(self, length: int) -> None:
         super().__init__(length, length, 1)
@@ -113,7 +113,7 @@ class Option(_Shape):
 
 
 class COption(_Shape):
-    """A tag, then room for the item whether it is there or not."""
+    """A tag, then space for the item, whether the item is present or not."""
 
     def __init__(self, item: "Shape", prefix: str = "u32") -> None:
         if item.size is None:
@@ -134,7 +134,7 @@ class Vec(_Shape):
 
 
 class Items(_Shape):
-    """As many items of fixed size as the bytes that are left hold (a ring buffer at the end of an account)."""
+    """As many items of fixed size as the remaining bytes hold (a ring buffer at the end of an account)."""
 
     def __init__(self, item: "Shape") -> None:
         if not item.size:
@@ -156,7 +156,7 @@ class Array(_Shape):
 
 
 class Field:
-    """A place in a struct. `shown` is False for padding: its bytes are read and left out of the data."""
+    """A field of a struct. `shown` is False for padding: its bytes are read and left out of the data."""
 
     def __init__(self, name: str, shape: "Shape") -> None:
         self.name, self.shape = name, shape
@@ -164,10 +164,10 @@ class Field:
 
 
 class Struct(_Shape):
-    """Fields one after the other. Unnamed fields read as a list, a single unnamed field as its own value.
+    """Consecutive fields. Unnamed fields are read as a list, a single unnamed field as its own value.
 
-    `whole` counts the leading fields that can be read; from the first unreadable one on nothing can be placed. `align`
-    is set where the fields have their padding as in memory; `repr` is what the IDL says of that.
+    `whole` is the number of leading fields that can be read; from the first unreadable field on, positions are unknown.
+    `align` is set if the fields have their padding as in memory; `repr` is what the IDL says about the memory layout.
     """
 
     def __init__(self, name: str, fields: tuple[Field, ...], *, named: bool = True) -> None:
@@ -190,20 +190,20 @@ class Struct(_Shape):
 
     @property
     def told(self) -> dict[str, "Shape"]:
-        """The shape of each field that appears in the data; what can't be placed is Unreadable."""
+        """The shape of each field that appears in the data; fields whose position is unknown are Unreadable."""
         fields = [(at, field) for at, field in enumerate(self.fields) if field.shown]
         return {field.name: field.shape if at <= self.whole else Unreadable() for at, field in fields}
 
 
 class Variant:
-    """One variant of an enum; `body` is None where it carries nothing."""
+    """One variant of an enum; `body` is None if it has no data."""
 
     def __init__(self, name: str, body: Struct | None) -> None:
         self.name, self.body = name, body
 
 
 class Enum(_Shape):
-    """An index, then what that variant carries. Reads as `"Name"`, or `{"Name": …}` where it carries something."""
+    """An index, then the variant's data. Read as `"Name"`, or as `{"Name": …}` if the variant has data."""
 
     def __init__(self, name: str, variants: tuple[Variant, ...], prefix: str = "u8") -> None:
         bodies = [variant.body for variant in variants if variant.body is not None]
@@ -214,9 +214,9 @@ class Enum(_Shape):
 
 
 class Extensions(_Shape):
-    """Token-2022's tail: entries of u16 type, u16 length and that many bytes, until type 0 or the end.
+    """Token-2022's tail: entries of a u16 type, a u16 length and that many bytes, until type 0 or the end.
 
-    `kinds` names the types in order; what a variant carries is laid over the entry's bytes.
+    `kinds` names the types in order; a variant's data is the form of the entry's bytes.
     """
 
     def __init__(self, kinds: Enum) -> None:

@@ -1,7 +1,7 @@
 """Reads what the compiled decoders can't.
 
 That is older and shorter layouts, cut data, variants that no IDL knows yet, and types that contain themselves.
-Field by field and plain; it never raises on bad bytes and allocates no more than the data that is there asks for.
+It reads field by field, never raises on bad bytes, and allocates no more than the given data justifies.
 """
 
 import struct
@@ -15,13 +15,13 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.model.keys import key_text
 
 VALUE_DEPTH_MAX: Final = 200
-"""Values inside values inside values: what nests deeper is not read. Python allows some 1,000 calls in one another."""
+"""Most levels of nested values; deeper values are not read. Python allows about 1,000 nested calls."""
 
 
 class Stopped(Exception):  # noqa: N818 - control flow of this file and of the code that `codegen` writes
     """The value can't be read to its end.
 
-    `partial` is what its leading fields hold where it is a struct, and `at` is where those end.
+    If it is a struct, `partial` has its leading fields, and `at` is where they end.
     """
 
     partial: dict[str, Any] | None = None
@@ -33,7 +33,7 @@ class _Cut(Stopped):
 
 
 class _Untold(Stopped):
-    """The IDL does not tell the type, or the value nests too deep."""
+    """The IDL does not define the type, or the value nests too deep."""
 
 
 class _Unknown(Stopped):
@@ -44,12 +44,12 @@ class _Unknown(Stopped):
 
 
 class StructRead(NamedTuple):
-    """What could be read: `values` of all fields (None where not whole), how many are `whole`, where they end.
+    """What could be read: `values` of all fields (None if not whole), how many are `whole`, and where they end.
 
-    `unknown` counts enum indexes that the IDL lacks, `invalid` bools and option tags that are neither 0 nor 1;
-    `stopped` says why nothing after the whole fields could be placed: `cut` at a field, `inside` one that shows its
-    first fields,
-    at a `variant` that the IDL lacks, at a type that is `untold`; empty if all was read.
+    `unknown` counts enum indexes that the IDL lacks, `invalid` bools and option tags that are neither 0 nor 1.
+    `stopped` is the reason why nothing after the whole fields could be read: `cut` (the data ends in a field), `inside`
+    (it ends in a struct whose first fields are kept), `variant` (one that the IDL lacks), `untold` (a type that the IDL
+    does not define); empty if everything was read.
     """
 
     values: dict[str, Any]
@@ -61,7 +61,7 @@ class StructRead(NamedTuple):
 
 
 class Reader:
-    """Reads values from one buffer, from `at` on."""
+    """Reads values from one buffer, starting at `at`."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
@@ -71,7 +71,7 @@ class Reader:
         self.depth = 0
 
     def read_struct(self, shape: Struct) -> StructRead:
-        """Return the leading fields that are whole; all later ones are None."""
+        """Return the leading fields that are whole; all later fields are None."""
         values: dict[str, Any] = dict.fromkeys(field.name for field in shape.fields)
         for index, field in enumerate(shape.fields):
             before = self.at
@@ -93,7 +93,7 @@ class Reader:
         return StructRead(values, len(shape.fields), self.at, self.unknown, self.invalid)
 
     def read(self, shape: Shape) -> Any:
-        """Read one value. Raise Stopped, which `read_struct` turns into an answer."""
+        """Read one value. Raises Stopped, which `read_struct` handles."""
         match shape:
             case shapes.Scalar(kind="bool"):
                 return self.present("u8")
@@ -124,7 +124,7 @@ class Reader:
         return value
 
     def nested(self, shape: Shape) -> Any:
-        """Read one value that holds others."""
+        """Read one value that contains others."""
         match shape:
             case shapes.Link():
                 return self.read(shape.target)
@@ -167,7 +167,7 @@ class Reader:
         self.unknown += 1
 
     def several(self, item: Shape, count: int) -> list[Any]:
-        if count * item.floor > len(self.data) - self.at:  # before anything is allocated
+        if count * item.floor > len(self.data) - self.at:  # checked before anything is allocated
             raise _Cut
         try:
             return [self.read(item) for _ in range(count)]
@@ -192,7 +192,7 @@ class Reader:
     def keep_first(
         self, stop: Stopped, shape: Struct, field: shapes.Field, values: dict[str, Any], before: int
     ) -> None:
-        """Give what could be read of a struct that ended in `field`."""
+        """Add to `stop` what could be read of a struct that ended in `field`."""
         if isinstance(stop, _Unknown) and isinstance(field.shape, shapes.Enum):
             values[field.name], before = stop.index, stop.at
         elif stop.partial is not None:
@@ -225,9 +225,9 @@ def _scalar(kind: str, raw: bytes) -> Any:
 
 
 class LinkReader:
-    """Reads one value of a type that is a Link. Raises Stopped where it can't be read to its end.
+    """Reads one value of a type that is a Link. Raises Stopped if it can't be read to its end.
 
-    `count(unknown, invalid)` is called with what the value held of both.
+    `count(unknown, invalid)` is called with the value's counts of both.
     """
 
     def __init__(self, link: shapes.Link, count: Callable[[int, int], None]) -> None:
@@ -244,10 +244,10 @@ class LinkReader:
 
 
 class ExtensionReader:
-    """Walks the extension entries of a Token-2022 account.
+    """Reads the extension entries of a Token-2022 account.
 
-    Each reads as `{"extension": name, "length": bytes, "data": …}`: `data` holds its fields, None where it has none,
-    base64 where its type is unknown or its bytes are fewer than its fields.
+    Each is `{"extension": name, "length": bytes, "data": …}`. `data` has its fields; None if it has none; base64 if its
+    type is unknown or its bytes are too few for its fields.
     """
 
     def __init__(self, kinds: shapes.Enum, count_unknown: Callable[[], None]) -> None:

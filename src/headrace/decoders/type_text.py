@@ -1,10 +1,10 @@
-"""Reads types that an IDL gives as Rust text (`Tracked<u64>`, `(Update, u64)`, `[Vec<T>; 4]`) as type expressions."""
+"""Converts an IDL's types in Rust text (`Tracked<u64>`, `(Update, u64)`, `[Vec<T>; 4]`) to type expressions."""
 
 import re
 from typing import Any, Final, TypeAlias
 
 Expression: TypeAlias = Any
-"""A type as the IDL format of Anchor 0.30 writes it: a name, or an object with one key."""
+"""A type in the IDL format of Anchor 0.30: a name, or an object with one key."""
 
 TEXT_MAX: Final = 2000
 DEPTH_MAX: Final = 64
@@ -18,12 +18,12 @@ _WRAPPERS: Final = {
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name is more than a name."""
+    """Return whether a name is Rust text and not just a name."""
     return not name.isidentifier()
 
 
 def parse(text: str) -> Expression | None:
-    """Read `text` as a type; None if it is no type that Rust text can give, or nests deeper than DEPTH_MAX."""
+    """Read `text` as a type; None if it is no type in Rust, or nests deeper than DEPTH_MAX."""
     if len(text) > TEXT_MAX:
         return None
     words: list[str] = []
@@ -43,11 +43,11 @@ def parse(text: str) -> Expression | None:
 
 
 class _NoType(Exception):  # noqa: N818 - control flow inside this file
-    """This is no type."""
+    """The text is no type."""
 
 
 class _Parser:
-    """Goes over the words once."""
+    """Reads the words once, from left to right."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = [*words, ""]
@@ -61,7 +61,7 @@ class _Parser:
         return word
 
     def ends_with(self, closing: str) -> bool:
-        """Take `closing` if it comes now."""
+        """Take `closing` if it is the next word."""
         if self.words[self.at] != closing:
             return False
         self.at += 1

@@ -1,4 +1,4 @@
-"""Lays structs out as memory does: the bytes of zero-copy accounts, with the padding that the C layout puts in."""
+"""Lays structs out as in memory: the bytes of zero-copy accounts, with the padding of the C layout."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -7,14 +7,14 @@ from headrace.decoders import shapes
 from headrace.decoders.shapes import Field, Shape, ShapeError, Struct
 
 _SBF_ALIGN_MAX: Final = 8
-"""On chain no number is aligned to more than 8 bytes, not even u128."""
+"""Largest alignment in bytes on chain, even for u128."""
 _ALIGN_MAX: Final = 4096
 
 
 class _Placed(NamedTuple):
-    """A value in memory. Its alignment is certain where `low` and `high` are equal.
+    """A value in memory. Its alignment is certain if `low` and `high` are equal.
 
-    They differ for a struct of which the IDL does not say whether it is packed.
+    They differ for a struct if the IDL does not say whether it is packed.
     """
 
     shape: Shape
@@ -25,8 +25,8 @@ class _Placed(NamedTuple):
 def laid_out(struct: Struct, layout: Mapping[str, Any]) -> Struct:
     """Return a zero-copy struct with its padding, by its `repr` in the IDL.
 
-    Raise ShapeError where no layout is certain: a field of varying size, or a repr that is missing where the C layout
-    and the packed one differ.
+    Raises ShapeError if the layout is not certain: a field of varying size, or a missing repr where the C layout and
+    the packed layout differ.
     """
     kind = layout.get("kind")
     if layout.get("packed"):
@@ -50,7 +50,7 @@ def _packed(struct: Struct) -> list[Field]:
 
 
 def _c(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """Return padding after each field up to the next one's alignment, and at the end up to the struct's."""
+    """Return the struct with padding after each field up to the next one's alignment, and at the end up to its own."""
     fields: list[Field] = []
     at = low = high = 0
     for field in struct.fields:

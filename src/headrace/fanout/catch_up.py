@@ -1,4 +1,4 @@
-"""Bring what a subscription lacks: the log after a position, or the state of the topic, joined to what comes live."""
+"""Find what a subscription lacks: the log after a position, or the topic's state, joined to live messages."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain
@@ -14,14 +14,14 @@ PAGE: Final = 1000
 READS_MAX: Final = 8
 
 Select: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
-"""Takes a page of the log, returns the messages that are wanted; other tasks may run meanwhile."""
+"""Takes a page of the log and returns the messages that are wanted; other tasks may run meanwhile."""
 
 
 class CatchUp(NamedTuple):
-    """`replay`, then `tail`, then what comes live follow the given position (if `recovered`) without hole or repeat.
+    """What a subscription lacks. `replay`, then `tail`, then live messages follow the given position if `recovered`.
 
-    `top` is the position between replay and tail: what a client has when the replay is through. `replay` contains
-    selected messages only, `tail` all.
+    Then no message is missing or repeated. `top` is the position between replay and tail: the client's position once
+    the replay is sent. `replay` contains only selected messages, `tail` all.
     """
 
     top: Position
@@ -41,9 +41,9 @@ async def catch_up(
 ) -> CatchUp:
     """Read what came after `since` (None: only the newest position) and join it to `held`.
 
-    `held` grows meanwhile: the caller appends every live message of the topic, from before the call until this
-    returns, and goes on without yielding to the loop, so that no message falls between. Raise TransientError when the
-    bus is away, or when past and present could not be joined in READS_MAX attempts.
+    `held` grows meanwhile: from before the call until it returns, the caller appends every live message of the topic.
+    After the return the caller must continue without yielding to the loop, so that no message is missed. Raises
+    TransientError if the bus is unavailable, or if past and live messages could not be joined in READS_MAX attempts.
     """
     for _ in range(READS_MAX):
         known = len(held)
@@ -59,10 +59,10 @@ async def read_state(
 ) -> tuple[Snapshot, CatchUp]:
     """Return the topic's state and the log after it, both selected; the log is joined to `held` as in `catch_up`.
 
-    Raise TransientError when bus or cache is away, or when the log never reaches back to the state.
+    Raises TransientError if bus or cache is unavailable, or if the log never reaches back to the state.
     """
     for _ in range(READS_MAX):
-        top = await bus.top(topic)  # before the cache is read: what comes in between is in the log after it
+        top = await bus.top(topic)  # read before the cache, so that messages in between are in the log
         snapshot = await cache.snapshot(topic) or Snapshot(top, [], top.offset == 0, None)
         pages = [await select(page) for page in _pages(snapshot.items)]
         found = await catch_up(bus, topic, snapshot.at, held, replay_max, select)

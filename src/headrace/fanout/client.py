@@ -1,4 +1,4 @@
-"""Name what the hub needs from outside: clients, their wires, and bounds on its work."""
+"""What the hub needs from outside: clients, their wires, and bounds on its work."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
@@ -11,17 +11,18 @@ class Wire(Protocol):
     """The transport of one client."""
 
     def write(self, data: bytes) -> None:
-        """Send `data` behind whatever waits; never wait."""
+        """Send `data` after all unsent bytes; never wait."""
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait for the socket."""
+        """Return the number of unsent bytes."""
 
 
 class Client:
-    """One connection to the hub; a transport or session extends this class with `cut_off` and `not_subscribed`.
+    """One client of the hub. A transport or session extends this class with `cut_off` and `not_subscribed`.
 
-    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes.
-    While `paused` the socket is full, and the client is a member of no group. Once `open` is False nothing is written.
+    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes,
+    usually a single bytes object. While `paused` the socket is full, and the client is a member of no group. Once
+    `open` is False nothing is written.
     """
 
     __slots__ = ("framing", "open", "out", "paused", "wire")
@@ -31,14 +32,20 @@ class Client:
         self.framing = framing or (a_line_each if batch else one_each)
         self.open = True
         self.paused = False
-        self.out: list[bytes] = []
+        self.out: bytes | list[bytes] = b""
+
+    def queue(self, data: bytes) -> None:
+        """Add `data` to what the current tick writes to the client."""
+        if isinstance(self.out, list):
+            self.out.append(data)
+        else:
+            self.out = [self.out, data]
 
     def flush(self) -> None:
-        """Write what the current tick has for the client, in one piece."""
-        out = self.out
+        """Write what the current tick has for the client, in one write."""
+        out, self.out = self.out, b""
         if out and self.open:
-            self.wire.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+            self.wire.write(b"".join(out) if isinstance(out, list) else out)
 
     def send(self, payload: bytes) -> None:
         """Write one frame now, after what the current tick has for the client."""
@@ -56,7 +63,7 @@ class Client:
 
 
 class HubLimits(Protocol):
-    """Bounds of one hub, read anew for each use, as they may change while the hub runs."""
+    """Bounds of one hub. They are read for each use, because they may change while the hub runs."""
 
     @property
     def recover_max(self) -> int:
@@ -68,7 +75,7 @@ class HubLimits(Protocol):
 
     @property
     def tick_ms(self) -> float:
-        """Return the rest between two writes, in milliseconds."""
+        """Return the pause between two writes, in milliseconds."""
 
 
 Limits: TypeAlias = Callable[[], HubLimits]

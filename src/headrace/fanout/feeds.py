@@ -1,4 +1,4 @@
-"""One topic as the hub fans it out: its groups, and which of them get a message."""
+"""One topic in the hub: its groups, and which of them get a message."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -13,7 +13,7 @@ from headrace.protocol.predicates import Predicate, compiled
 from headrace.protocol.selection import Conflate, Selection
 
 _Alike: TypeAlias = dict[Conflate | None, Group]
-"""Groups that differ only in how they conflate."""
+"""Groups that differ only in their conflation."""
 
 
 class _Filtered(NamedTuple):
@@ -22,9 +22,10 @@ class _Filtered(NamedTuple):
 
 
 class Feed(Topic):
-    """A topic with all its groups. Subscriptions with equal wishes share a group; each filter runs once a message.
+    """A topic with all its groups. Subscriptions with equal options share a group. Each filter runs once per message.
 
-    A message is decoded only if a filter or a conflation needs its data, once for all groups, and framed once for all.
+    A message is decoded only if a filter or a conflation needs its data. It is decoded once, and framed once, for all
+    groups.
     """
 
     def __init__(self, name: str, windows: Windows[Group]) -> None:
@@ -35,7 +36,7 @@ class Feed(Topic):
 
     @property
     def subscriptions(self) -> int:
-        """Return how many subscriptions all groups have together."""
+        """Return the number of subscriptions in all groups."""
         return sum(group.subscriptions for group in self.groups())
 
     def groups(self) -> list[Group]:
@@ -44,21 +45,24 @@ class Feed(Topic):
         return [*self._unfiltered.values(), *filtered]
 
     def take(self, message: Message, dirty: list[Group]) -> None:
-        """Put the message into each group that lets it through.
+        """Add the message to each group whose filter it passes.
 
-        `dirty` gets the groups that have something to send now and had nothing before.
+        Groups that now have something to send, and had nothing before, are appended to `dirty`.
         """
         self.newest = message
         item = Item(message)
         for group in self._unfiltered.values():
             if group.put(item):
-                dirty.append(group)  # noqa: PERF401  (for the one group that it mostly is, a list costs more)
+                dirty.append(group)  # noqa: PERF401  (mostly it is one group, for which a list costs more)
         if self._filtered:
             for one in self._filtered.match(item.view) if message.kind == "event" else self._filtered:
                 dirty += [group for group in one.groups.values() if group.put(item)]
 
     def add(self, filter_: Filter | None, conflate: Conflate | None, nodes_max: int) -> Group:
-        """Return the group of these wishes, with one more subscription. Raise RequestError 106 beyond `nodes_max`."""
+        """Return the group with these options, counting one more subscription.
+
+        Raises RequestError 106 beyond `nodes_max`.
+        """
         passes, alike = None, self._unfiltered
         if filter_ is not None:
             passes, alike = self._filtered.get(filter_) or self._add_filter(filter_, nodes_max)
@@ -69,7 +73,7 @@ class Feed(Topic):
         return group
 
     def remove(self, group: Group) -> None:
-        """Count one subscription less; the last one takes the group with it, the last group its filter."""
+        """Count one subscription less. Without subscriptions the group is removed; without groups its filter."""
         group.subscriptions -= 1
         if group.subscriptions:
             return

@@ -1,4 +1,4 @@
-"""Turn the JSON texts of frames into bytes for a socket, once for all clients that are written to in the same way."""
+"""Turn the JSON texts of frames into bytes for a socket, once for all clients with the same framing."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Framing: TypeAlias = Callable[[Sequence[bytes]], bytes]
 """Takes whole JSON texts in order, at least one, and returns the bytes to write."""
 
 COMPRESSED_FROM: Final = 128
-"""Shorter payloads are sent uncompressed: compression would gain nothing."""
+"""Fewest bytes of a payload that is compressed; for shorter payloads compression would save nothing."""
 
 _TEXT: Final = 0x1
 _LEVEL: Final = 1
@@ -34,12 +34,12 @@ def a_line_each(payloads: Sequence[bytes]) -> bytes:
 
 
 def one_each_deflated(payloads: Sequence[bytes]) -> bytes:
-    """Return one WebSocket text frame for each payload, compressed where compression gains something."""
+    """Return one WebSocket text frame for each payload, compressed if that saves bytes."""
     return b"".join(map(_text, payloads))
 
 
 def a_line_each_deflated(payloads: Sequence[bytes]) -> bytes:
-    """Return one WebSocket text frame with one line for each payload, compressed where compression gains something."""
+    """Return one WebSocket text frame with one line for each payload, compressed if that saves bytes."""
     return _text(b"\n".join(payloads))
 
 
@@ -49,7 +49,7 @@ def events(payloads: Sequence[bytes]) -> bytes:
 
 
 def chunk(body: bytes) -> bytes:
-    """Return `body` as a piece of a body of unknown length (RFC 9112 §7.1); the empty piece ends the body."""
+    """Return `body` as a chunk of a body of unknown length (RFC 9112 §7.1); the empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
@@ -60,9 +60,9 @@ def compressed_frame(opcode: int, payload: bytes) -> bytes:
 
 
 class Deflater:
-    """Compresses each message by itself (RFC 7692 with `server_no_context_takeover`), with one state for all messages.
+    """Compresses each message on its own (RFC 7692 with `server_no_context_takeover`), with one state for all messages.
 
-    A full flush forgets the messages before. A flush costs less than a new compressor of 256 KiB for each message.
+    A full flush forgets earlier messages, and costs less than a new compressor of 256 KiB for each message.
     """
 
     def __init__(self) -> None:

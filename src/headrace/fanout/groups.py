@@ -1,4 +1,4 @@
-"""Groups share every byte: all subscriptions of a topic that asked for the same filter and conflation are one group."""
+"""Groups: all subscriptions of a topic with the same filter and conflation form one group, and get the same bytes."""
 
 import asyncio
 from bisect import bisect_right
@@ -18,16 +18,16 @@ from headrace.protocol.predicates import View
 from headrace.protocol.selection import Selection
 
 CUT_BYTES: Final = 65_536
-"""Bytes that one group sends in a tick. A longer burst is sent in such pieces, so that clients can keep up."""
+"""Most bytes that one group sends in a tick. A longer burst is sent in several ticks, so that clients can keep up."""
 
 PENDING_MAX: Final = 65_536
-"""Messages that may wait in a group for their tick; beyond this number the next piece is as large as necessary."""
+"""Most messages that wait in a group for their tick; beyond it the next tick sends as much as necessary."""
 
 
 class Topic:
-    """A topic at this server: its newest position, and the subscriptions that hold live messages back.
+    """A topic at this server: its newest position, and the subscriptions that hold back live messages.
 
-    A subscription holds messages back while its past is read or its snapshot is sent.
+    A subscription holds live messages back while its past is read or its snapshot is sent.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,17 +43,17 @@ class Topic:
         return self._began if newest is None else Position(newest.epoch, newest.offset)
 
     def is_at(self, top: Position) -> None:
-        """Remember `top` as the newest position."""
+        """Set `top` as the newest position."""
         self.newest, self._began = None, top
 
 
 class ClientSubscription:
     """One topic of one client. *Catching up*: its past is read and sent; *live*: a member of its group.
 
-    `position` is where the client will be once all that is `behind` is sent, while the subscription is not live; `seen`
-    is how many messages the group had let through at that position. `held` are live messages that came while the past
-    is read or a snapshot is sent. `replay` was read and is not yet sent; `pages` of a snapshot are sent before.
-    `snapshot`: the client wants the state of the topic where it recovers nothing.
+    While the subscription is not live, `position` is where the client will be once all that is `behind` is sent; `seen`
+    is how many messages had passed the group at that position. `held` are live messages that came while the past was
+    read or a snapshot was sent. `replay` was read and is not sent yet; the `pages` of a snapshot are sent before it.
+    `snapshot`: if nothing can be recovered, the client wants the topic's state.
     """
 
     __slots__ = (
@@ -82,11 +82,11 @@ class ClientSubscription:
 
     @property
     def behind(self) -> bool:
-        """Return whether something that was read is not yet sent."""
+        """Return whether something that was read is not sent yet."""
         return self.pages is not None or bool(self.replay) or (self.task is None and bool(self.held))
 
     def is_at(self, position: Position) -> None:
-        """Remember `position` as the present: nothing newer has come yet."""
+        """Set `position` as the newest position: nothing newer has come yet."""
         self.position, self.seen = position, self.group.passed
 
     def next_frames(self, framer: Framer) -> bytes:
@@ -125,7 +125,7 @@ class Item(msgspec.Struct, gc=False):
 
     @property
     def view(self) -> View:
-        """Return the message as filters read it."""
+        """Return the message in the form that filters read."""
         view = self._view
         if view is None:
             view = self._view = View(self.message.body)
@@ -147,12 +147,12 @@ class Sent(NamedTuple):
 
 
 class Group:
-    """All subscriptions of one topic that asked for the same filter and conflation, and what is to be sent to them.
+    """All subscriptions of one topic with the same filter and conflation, and the messages to send to them.
 
-    `passed` counts the messages that the group took since it began. `pending` is what is to be sent, in order.
-    `members` are the live subscriptions, by how their clients are written to. `joining` are newcomers, with the index
-    in `pending` from which on they get what the members get; `waiting` are newcomers since the window opened, with the
-    number of the last message that is not for them.
+    `passed` counts the messages that passed the filter since the group began. `pending` is what is to be sent, in
+    order. `members` are the live subscriptions, by framing. `joining` are new subscriptions, with the index in
+    `pending` from which on they get what the members get. `waiting` are new subscriptions since the window opened, with
+    the number of the last message that is not for them.
     """
 
     __slots__ = (
@@ -185,8 +185,13 @@ class Group:
             return self.topic.top, self.passed
         return Position(first.epoch, first.offset - 1), number - 1
 
+    @property
+    def oldest_s(self) -> float:
+        """Return when the oldest message still to be sent arrived, by the monotonic clock."""
+        return self.pending[0].message.at_s
+
     def put(self, item: Item) -> bool:
-        """Take a message that passes; return whether there is something to send now where there was nothing before."""
+        """Take a message that passes; return whether the group has something to send now and had nothing before."""
         self.passed += 1
         window = self.window
         if window is None:
@@ -200,7 +205,7 @@ class Group:
         return False
 
     def join(self, subscription: ClientSubscription, at: Position) -> None:
-        """Let a subscription that is at `at`, the newest position, get every message from the next one on."""
+        """Deliver to a subscription at the newest position, `at`, every message from the next on."""
         subscription.is_at(at)
         self.topic.is_at(at)
         if self.window is not None and self.window.waiting:
@@ -211,12 +216,12 @@ class Group:
             self.rejoin(subscription)
 
     def rejoin(self, subscription: ClientSubscription) -> None:
-        """Make a member of a subscription that has exactly what the members have."""
+        """Make a subscription that has exactly what the members have a member."""
         client = subscription.client
         self.members.setdefault(client.framing, {})[client] = subscription
 
     def leave(self, subscription: ClientSubscription) -> None:
-        """Send the subscription nothing more; its `position` says up to where it got everything."""
+        """Send the subscription nothing more; its `position` says up to which message it got everything."""
         framing = subscription.client.framing
         members = self.members.get(framing, {})
         if members.pop(subscription.client, None):
@@ -227,7 +232,7 @@ class Group:
         self.waiting.pop(subscription, None)
 
     def present(self, subscription: ClientSubscription) -> Position | None:
-        """Return the newest position if nothing that passes came since the subscription's own; else None."""
+        """Return the newest position if nothing that passes came since the subscription's position; else None."""
         at, top = subscription.position, self.topic.top
         if at is None or top is None or at.epoch != top.epoch:
             return None
@@ -240,7 +245,7 @@ class Group:
         return subscription.client in self.members.get(subscription.client.framing, ())
 
     def end_window(self) -> bool:
-        """Make due what waits in the window; return whether nothing was due before."""
+        """Move the window's messages to `pending`; return whether `pending` was empty before."""
         assert self.window is not None
         before = len(self.pending)
         kept = self.window.take()
@@ -253,7 +258,7 @@ class Group:
         return not before
 
     def dissolve(self) -> None:
-        """Drop what waits in the window: no subscription is left."""
+        """Drop the window's messages: no subscription is left."""
         if self.window is not None:
             self._windows.close(self.window)
             self.window.take()
@@ -261,7 +266,7 @@ class Group:
     def cut(self, framer: Framer, touched: list[Client]) -> Sent:
         """Frame the next messages once and hand them to every member.
 
-        `touched` gets the clients that have something to write now and had nothing before.
+        Clients that now have something to write, and had nothing before, are appended to `touched`.
         """
         items = self._next_items()
         if not (self.members or self.joining):
@@ -273,10 +278,11 @@ class Group:
             sent_frames += len(payloads) * len(members)
             sent_bytes += len(data) * len(members)
             for client in members:
-                out = client.out
-                if not out:
+                if client.out:
+                    client.queue(data)
+                else:
+                    client.out = data
                     touched.append(client)
-                out.append(data)
         if self.joining:
             self._admit(payloads, touched)
         return Sent(sent_frames, sent_bytes)
@@ -299,7 +305,7 @@ class Group:
         return pending[:count]
 
     def _admit(self, payloads: list[bytes], touched: list[Client]) -> None:
-        """Make members of the newcomers whose turn has come, and give each the part of `payloads` that is for it."""
+        """Make the joining subscriptions whose index is reached members, and give each its part of `payloads`."""
         joining, self.joining = self.joining, {}
         for subscription, start in joining.items():
             if start > len(payloads):
@@ -310,4 +316,4 @@ class Group:
             if start < len(payloads):
                 if not client.out:
                     touched.append(client)
-                client.out.append(client.framing(payloads[start:]))
+                client.queue(client.framing(payloads[start:]))

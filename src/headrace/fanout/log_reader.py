@@ -1,8 +1,8 @@
-"""Read a log from a position, then follow it live, and find the place where the two meet. Pure.
+"""Read a log from a position, then follow it live, and find the position where the two meet. Pure.
 
-Whoever follows a log gets its entries in two ways: pages that are read, and entries that arrive live meanwhile. Every
-log here counts offsets from 1 without a hole within an epoch. Three followers share these rules: subscriptions to
-topics of the bus, the topic of a user, and the stream of an order.
+A follower gets a log's entries in two ways: pages that it reads, and entries that arrive live meanwhile. Within an
+epoch, every log here counts offsets from 1 without a gap. Three followers share these rules: subscriptions to topics of
+the bus, the topic of a user, and the stream of an order.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ START: Final = Position("", 0)
 
 
 class Arrival(Enum):
-    """Kind of a live entry for a follower."""
+    """What a live entry means to a follower."""
 
     NEXT = "next"
-    """The entry right behind the last one: take it now."""
+    """The entry directly after the last one: take it now."""
     BEYOND = "beyond"
-    """Entries are missing before it: read the log."""
+    """Entries before this one are missing: read the log."""
     KNOWN = "known"
-    """Taken before, or about to be read: nothing to do."""
+    """Already taken, or about to be read: nothing to do."""
 
 
 class LogReader:
     """The place of one follower in a log.
 
-        reading ──nothing beyond──> live ──a hole, or entries that could not be taken──> reading
+        reading ──nothing beyond──> live ──missing entries, or entries that could not be taken──> reading
 
     `at` is the last entry taken, `newest` the newest entry known, both in the same epoch. While `reading`, entries that
-    arrive are only noted: the reader finds them in the log.
+    arrive are only noted: the reader will find them in the log.
     """
 
     __slots__ = ("at", "newest", "reading")
@@ -49,7 +49,7 @@ class LogReader:
     def arrive(self, entry: Position, *, able: bool = True) -> Arrival:
         """Note a live entry; the caller takes it if NEXT. `able`: the follower can take entries now.
 
-        An entry of another epoch begins the log anew.
+        With an entry of another epoch the log starts again.
         """
         if entry.epoch != self.at.epoch:
             self.at, self.newest = Position(entry.epoch, 0), 0
@@ -74,16 +74,16 @@ class LogReader:
         return missing
 
     def is_through(self, entries: int, page: int) -> bool:
-        """Return whether a page that had `entries` of at most `page` entries was the last one, for now."""
+        """Return whether a page of at most `page` entries, which had `entries`, was the last for now."""
         return entries < page and not self.behind
 
 
 def tail_after(top: Position, held: Sequence[Message], known: int) -> list[Message] | None:
     """Return the held live messages that come after `top`, where the reading of a log ended.
 
-    None when that is not known, or when entries are missing between: the log has to be read again. The first `known` of
-    `held` arrived before `top` was read, so these are not newer than `top`. Epochs have no order: whether a held
-    message of another epoch is older or newer than `top`, only its neighbours say.
+    Returns None if that is not known, or if entries in between are missing: then the log must be read again. The first
+    `known` of `held` arrived before `top` was read, so they are not newer than `top`. Epochs have no order: whether a
+    held message of another epoch is older or newer than `top` follows only from the messages next to it.
     """
     first = next((i for i, message in enumerate(held) if message.epoch == top.epoch), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""Pages of long answers: the state of a topic for a new subscription, and the past of a topic on request."""
+"""Pages of long answers: the state of a topic for a new subscription, and pages of a topic's history."""
 
 from collections import deque
 from functools import partial
@@ -15,11 +15,11 @@ from headrace.protocol.session import History
 from headrace.runtime.supervise import Supervisor
 
 SNAPSHOT_PAGE_BYTES: Final = 65_536
-"""Bytes of the frames in one page; a single longer item is sent all the same."""
+"""Most bytes of the frames in one page; a single longer item is sent all the same."""
 
 
 class Pages:
-    """The part of a snapshot that is yet to send: at least one page, so that a client hears of an empty state too."""
+    """The part of a snapshot still to send: at least one page, so that a client learns of an empty state, too."""
 
     def __init__(self, topic: str, snapshot: Snapshot) -> None:
         self._topic, self._snapshot = topic, snapshot
@@ -28,7 +28,7 @@ class Pages:
         self.left = True
 
     def next_page(self, framer: Framer) -> bytes:
-        """Take the frame of the next page; after the last, `left` is False."""
+        """Take the frame of the next page; after the last page, `left` is False."""
         items: list[bytes] = []
         room = SNAPSHOT_PAGE_BYTES
         while self._items:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import asyncio
 
 HISTORY_PAGE_BYTES: Final = 524_288
-"""Bytes of the frames in one answer; a longer page gets fewer messages."""
+"""Most bytes of the frames in one answer; a longer page gets fewer messages."""
 
 UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
 
@@ -57,8 +57,8 @@ UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable posi
 class HistoryPages:
     """Answers `history` commands, for each client in the order of the commands.
 
-    A few bytes ask for half a megabyte. So a client that asks for much and takes nothing is owed one page at a time;
-    how many commands may wait is bounded by the rate at which a client may send commands.
+    A command of a few bytes asks for half a megabyte. So pages are read one at a time, and only while the client takes
+    data. The rate of commands bounds how many of them may wait.
     """
 
     def __init__(self, bus: Bus, supervisor: Supervisor, framer: Framer) -> None:
@@ -72,7 +72,7 @@ class HistoryPages:
         return bool(self._reading)
 
     def ask(self, client: Client, wanted: History) -> None:
-        """Answer the command as soon as the earlier pages are taken and the bus has the page."""
+        """Answer the command once the earlier pages are sent and the bus has returned the page."""
         self._asked.setdefault(client, deque()).append(wanted)
         self.go_on(client)
 

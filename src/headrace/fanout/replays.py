@@ -1,4 +1,4 @@
-"""Bring subscriptions up to date: their past is read, sent in pieces, and joined to what is live."""
+"""Bring subscriptions up to date: read their past, send it piece by piece, and join it to live messages."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,17 +23,17 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 PUMP_BYTES: Final = 1_048_576
-"""Bytes that one tick sends to all clients that are catching up together, so that these don't slow the live ones."""
+"""Most bytes that one tick sends to all catching-up subscriptions together, so that they don't slow live ones."""
 
 _log = structlog.get_logger("gateway")
 
 
 class Replays:
-    """Subscriptions that are not yet, or no longer, live; none of them at the cost of the live ones.
+    """Subscriptions that are not live yet, or not any more. They are served without slowing the live ones.
 
-    A subscription goes from `begin` (its past is read in a task, live messages are held) through `pump` (what was read
-    is sent, one piece a tick, a snapshot's pages first) to its group, or back to `begin` when more came meanwhile.
-    `wake` asks for a tick; `refuse` undoes a subscription whose past can't be read.
+    In `begin` a task reads a subscription's past while live messages are held. In `pump` what was read is sent, one
+    piece per tick, a snapshot's pages first. Then the subscription joins its group; if more came meanwhile, `begin` is
+    repeated. `wake` asks for a tick. `refuse` undoes a subscription whose past can't be read.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Replays:
 
     @property
     def busy(self) -> bool:
-        """Return whether a tick would send something, sockets permitting."""
+        """Return whether a tick would send something if sockets have room."""
         return bool(self._pumping)
 
     def rest(self, subscription: ClientSubscription) -> None:
@@ -73,8 +73,8 @@ class Replays:
     def hold(self, topic: Topic, message: Message) -> None:
         """Keep a live message for subscriptions whose past is being read or whose snapshot is being sent.
 
-        A snapshot may take longer to send than the log reaches back, so messages are held meanwhile. Beyond
-        `recover_max` held messages a subscription continues from the log.
+        Sending a snapshot may take longer than the log reaches back, so live messages are held meanwhile. A
+        subscription with more than `recover_max` held messages continues from the log.
         """
         held_max = self._limits().recover_max
         for subscription in list(topic.holding):
@@ -110,7 +110,7 @@ class Replays:
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
-        # From here to the join nothing may yield to the loop, or a message could fall between.
+        # From here to the join nothing may yield to the loop, or a message could be missed.
         subscription.task = None
         subscription.held = []
         group.topic.holding.pop(subscription, None)
@@ -119,7 +119,7 @@ class Replays:
             return
         now = _position(found.tail[-1]) if found.tail else found.top
         if subscription.acknowledged and subscription.on_slow == "conflate" and now.epoch != found.top.epoch:
-            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a lag is of one epoch
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a lag is within one epoch
             return
         subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)
@@ -137,7 +137,7 @@ class Replays:
     def _replay(
         self, subscription: ClientSubscription, found: CatchUp, now: Position, *, recovering: bool
     ) -> list[Message]:
-        """Return the found messages that are to be sent; first send their number, or how many are left out."""
+        """Return the found messages to send, after sending how many they are, or how many are left out."""
         selection = subscription.group.selection
         tail = selection.passed(found.tail)
         if not subscription.acknowledged:
@@ -155,7 +155,8 @@ class Replays:
     ) -> tuple[CatchUp, Snapshot | None]:
         """Return what the client lacks.
 
-        The messages after `since`; or the topic's state, where the client wants one and the messages can't be had.
+        That is the messages after `since`. If they can't be recovered and the client wants a snapshot, it is the
+        topic's state.
         """
         topic, held, replay_max = subscription.group.topic.name, subscription.held, self._limits().recover_max
         wanted = subscription.snapshot and not subscription.acknowledged
@@ -169,7 +170,7 @@ class Replays:
         return found._replace(recovered=False), snapshot
 
     def acknowledge(self, subscription: ClientSubscription, found: CatchUp, *, recovering: bool) -> None:
-        """Answer with `subscribed`; frames that follow the answer are in order."""
+        """Answer with `subscribed`; all frames after this answer are in order."""
         subscription.acknowledged = True
         answer = frames.subscribed(
             subscription.group.topic.name,
@@ -182,23 +183,26 @@ class Replays:
         subscription.client.send(answer)
 
     def resume(self, subscription: ClientSubscription) -> None:
-        """Go on for a client that takes data again.
+        """Continue for a client that takes data again.
 
-        With `drop_oldest` a client goes on with what is next for the live ones, and a `lag` reports what it missed. All
-        others are brought up to date from the topic's log; so is a snapshot or replay that had begun. Where the log no
-        longer reaches back far enough, a `lag` reports the loss, and then by default the connection ends with 4008.
+        With `drop_oldest`, a subscription continues with the live members' next messages, and a `lag` reports what it
+        missed. Any other subscription is brought up to date from the topic's log, as is one whose snapshot or replay
+        had begun. If the log no longer reaches back far enough, a `lag` reports the loss; by default the connection is
+        then closed with 4008.
         """
         topic = subscription.group.topic
-        missed_none = subscription in topic.holding or topic.top is None  # the past filled the socket; none came since
+        # the replay filled the socket; no message came since
+        missed_none = subscription in topic.holding or topic.top is None
         if subscription.on_slow == "drop_oldest" and not (subscription.behind or missed_none):
-            # Not at once: the caller is within the socket's write, and asyncio trips over another write that fails.
+            # Not at once: the caller is inside the socket's write, and asyncio can't handle another failing write
+            # there.
             self._pumping[subscription] = None
             self._wake()
         else:
             self.go_on(subscription)
 
     def place(self, subscription: ClientSubscription) -> Position | None:
-        """Return up to where the client has got everything for it; None before that is known."""
+        """Return the position up to which the client has got everything; None while it is not known."""
         if subscription.group.is_live(subscription):
             return subscription.group.delivered[0]
         if subscription.pages is not None:
@@ -208,7 +212,7 @@ class Replays:
         return subscription.position if subscription.acknowledged else None
 
     def go_on(self, subscription: ClientSubscription) -> None:
-        """Send what is left of the replay; then join the group if nothing came meanwhile, else read what came."""
+        """Send the remaining replay; then join the group if nothing came meanwhile, else read what came."""
         if subscription.client.paused:
             return
         if subscription.behind:
@@ -248,7 +252,7 @@ class Replays:
         return len(data)
 
     def _fall_behind(self, subscription: ClientSubscription, top: Position) -> None:
-        """Report the loss to a client whose position the log no longer has, and end it unless it may go on."""
+        """Report a loss to a client whose position the log no longer has; then continue or close the connection."""
         client, at, group = subscription.client, subscription.position, subscription.group
         top, dropped = group.topic.top or top, group.passed - subscription.seen
         if at is None or at.epoch != top.epoch or at.offset >= top.offset:
@@ -261,11 +265,11 @@ class Replays:
             self._skip(subscription)
 
     def _skip(self, subscription: ClientSubscription) -> None:
-        """Leave out what came meanwhile, report the number, and go on with what the group gets next."""
+        """Leave out what came meanwhile, report how much, and continue with the group's next messages."""
         group, client, at = subscription.group, subscription.client, subscription.position
         to, count = group.delivered
         ahead = at is not None and to is not None and to.offset < at.offset
-        if ahead:  # of the live members: what comes next for these, this client has already
+        if ahead:  # ahead of the live members: the client already has their next messages
             to, count = group.topic.top, group.passed
         if at is None or to is None or to.epoch != at.epoch:
             client.cut_off(CloseCode.INSUFFICIENT_STATE)
@@ -286,7 +290,7 @@ class Replays:
             subscription.client.send(frames.lag(topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: ClientSubscription, failure: RequestError) -> None:
-        """Refuse the request, as the past can't be read; a subscription granted before ends with its connection."""
+        """Refuse the request, because its past can't be read. If it was acknowledged before, close the connection."""
         subscription.task = None
         if subscription.acknowledged:
             subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)

@@ -1,4 +1,4 @@
-"""The topic of each user: unacknowledged letters are sent on every new connection, then new ones as they come."""
+"""The topic of each user: a new connection gets unacknowledged inbox messages, then new ones as they come."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,18 +22,18 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 PAGE: Final = 16
-"""Letters read and sent at a time; one has at most 32 KiB."""
+"""Inbox messages read and sent at a time; each has at most 32 KiB."""
 
 TIDY_S: Final = 60.0
 NO_LETTERS: Final = Box(Position("0", 0), None, 0)
 AWAY: Final = (TransientError, InvariantError)
-"""Failures of a database. A broken one must not take the stream with it."""
+"""Failures of a database. A broken database must not end the stream."""
 
 _log = structlog.get_logger("gateway")
 
 
 class _Announced(msgspec.Struct, frozen=True, gc=False):
-    """A letter as the bus carries it, with its position in the user's own log: the bus counts separately."""
+    """An inbox message as the bus carries it, with its position in the user's own log, which the bus does not count."""
 
     epoch: str
     offset: int
@@ -46,13 +46,13 @@ _announced = msgspec.json.Decoder(_Announced)
 
 
 def announcement(letter: Letter, at: Position) -> Publication:
-    """Return the publication that brings a letter, kept at `at`, to the connections of its user on every server."""
+    """Return the publication that carries an inbox message, stored at `at`, to all connections of its user."""
     announced = _Announced(at.epoch, at.offset, letter.event_id, letter.ack, msgspec.Raw(letter.data.encode()))
     return Publication.on(USER_PREFIX + letter.user_id, "event", msgspec.json.encode(announced)[1:-1])
 
 
 class UserTopics:
-    """The connections of this server that belong to a user, by user. A sink of the bus brings new letters."""
+    """The connections of this server that belong to a user, by user. A sink of the bus takes new inbox messages."""
 
     def __init__(self, inbox: Inbox, supervisor: Supervisor, clock: Clock, metrics: Metrics) -> None:
         self.inbox, self.supervisor, self.clock = inbox, supervisor, clock
@@ -73,7 +73,7 @@ class UserTopics:
                     topic.hear(announced.epoch, kept)
 
     def open(self, client: Client, user_id: str) -> "UserTopic":
-        """Send the client its user's letters from now on."""
+        """Send the client its user's inbox messages from now on."""
         topic = UserTopic(self, client, user_id)
         self._open.setdefault(user_id, {})[topic] = None
         topic.begin()
@@ -87,7 +87,7 @@ class UserTopics:
             del self._open[topic.user_id]
 
     async def run(self) -> None:
-        """Drop letters that are too old, for ever."""
+        """Drop inbox messages that are too old, until cancelled."""
         while True:
             try:
                 self._lost.inc(await self.inbox.tidy())
@@ -97,10 +97,10 @@ class UserTopics:
 
 
 class UserTopic:
-    """A user's log on one connection, followed as `log_reader` says.
+    """A user's log on one connection, followed as in `log_reader`.
 
-    Up to `floor`, the newest offset when the client came, the client gets only letters that wait for acknowledgement;
-    from there on everything. Letters that the log no longer has are reported by `lag`.
+    Up to `floor`, the newest offset when the client connected, the client gets only unacknowledged messages; after
+    that, all. Messages that the log no longer has are reported with `lag`.
     """
 
     __slots__ = ("_client", "_floor", "_log", "_lost", "_topics", "topic", "user_id")
@@ -118,7 +118,7 @@ class UserTopic:
         return self._log.reading
 
     def begin(self) -> None:
-        """Send what waits for acknowledgement."""
+        """Send the unacknowledged messages."""
         self._read(first=True)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class UserTopic:
         self._topics.remove(self)
 
     def hear(self, epoch: str, kept: Kept) -> None:
-        """Take a new letter of the user's log."""
+        """Take a new message of the user's log."""
         if epoch != self._log.at.epoch:
             self._floor = 0
         arrival = self._log.arrive(Position(epoch, kept.offset), able=not self._client.paused)
@@ -136,12 +136,12 @@ class UserTopic:
             self.resume()
 
     def resume(self) -> None:
-        """Go on for a client that takes data again."""
+        """Continue for a client that takes data again."""
         if self._log.behind and not self._log.reading:
             self._read(first=False)
 
     def acknowledge(self, offset: int, request_id: FrameId) -> None:
-        """Note that the client has everything up to `offset`, which must have been sent here; answer once on disk."""
+        """Store that the client has everything up to `offset`, which must have been sent here; then answer."""
         if offset > self._log.at.offset:
             failure = RequestError(ErrorCode.BAD_REQUEST, "this offset was not sent on this connection")
             self._client.send(frames.error(failure, request_id, self.topic))
@@ -165,7 +165,7 @@ class UserTopic:
         self._topics.supervisor.start("gateway", "user_topic", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Read until nothing is behind; while the database is away, try again."""
+        """Read until nothing is behind; while the database is unavailable, try again."""
         backoff = Backoff(0.1, 5.0)
         try:
             while self._client.open:
@@ -183,9 +183,9 @@ class UserTopic:
             self._log.reading = False
 
     async def _send_place(self) -> None:
-        """Send where the log is and how many letters wait."""
+        """Send the log's position and how many messages are unacknowledged."""
         box, log = await self._topics.inbox.box(self.user_id) or NO_LETTERS, self._log
-        if log.at.epoch not in ("", box.top.epoch):  # a letter of a new epoch came meanwhile
+        if log.at.epoch not in ("", box.top.epoch):  # a message of a new epoch came meanwhile
             box = Box(Position(log.at.epoch, 0), None, 0)
         self._floor = box.top.offset
         log.at = Position(box.top.epoch, log.at.offset)
@@ -199,7 +199,7 @@ class UserTopic:
             log.take(self._floor)
 
     async def _read_page(self) -> bool:
-        """Send the next letters of the log; return whether there may be more to send."""
+        """Send the log's next messages; return whether there may be more to send."""
         log = self._log
         if not log.behind or self._client.paused:
             return False
@@ -218,7 +218,7 @@ class UserTopic:
         if waiting:
             log.take(self._floor)
             box = await self._topics.inbox.box(self.user_id) or NO_LETTERS
-            self._report_lost(box)  # letters that were dropped while the log was read
+            self._report_lost(box)  # messages that were dropped while the log was read
         elif log.behind:
             self._report_gone(log.newest)
         return True

@@ -9,29 +9,29 @@ from headrace.protocol.selection import KEYS_MAX, Conflate, Latest
 from headrace.runtime.clock import Clock
 
 GRAIN_S: Final = 0.01
-"""How exactly windows end: never before their time, and at most about this long after."""
+"""How late a window may end, in seconds. It never ends early by time."""
 
 HELD_MAX: Final = 500_000
-"""Messages that may wait in all windows together, about 250 bytes each; beyond this number windows end early."""
+"""Most messages that wait in all windows together, about 250 bytes each; beyond it windows end early."""
 
 V = TypeVar("V")
 
 
 class Windowed(Protocol):
-    """A group as the clock of the windows knows one."""
+    """A group, as far as the clock of the windows needs it."""
 
     def end_window(self) -> bool:
-        """Make due what waits in the window; return whether nothing was due before."""
+        """Make the window's messages ready to send; return whether nothing was ready before."""
 
 
 G = TypeVar("G", bound=Windowed)
 
 
 class Window(Generic[V]):
-    """Messages of one conflated group that wait, each with its number among all messages of the group.
+    """Waiting messages of one conflated group, each with its number among all messages of the group.
 
-    The first message opens the window. Messages that are no events wait too, which keeps the order of the topic; none
-    of these is ever left out. `numbers` are the numbers of the messages that the group has yet to send.
+    The first message opens the window. Records wait too, to keep the topic's order, and none is ever left out.
+    `numbers` are the numbers of the messages that the group still has to send.
     """
 
     __slots__ = ("_windows", "every_s", "numbers", "tick", "waiting")
@@ -45,7 +45,7 @@ class Window(Generic[V]):
         """When the window ends, in grains of the monotonic clock; None while the window is not open."""
 
     def put(self, key: str | None, number: int, value: V) -> bool:
-        """Keep the value in place of the former one of `key`; return whether too much waits, here or in all windows."""
+        """Replace the value of `key`; return whether too many messages wait, here or in all windows."""
         waiting, windows = self.waiting, self._windows
         before = len(waiting)
         waiting.put(key, (number, value))
@@ -53,7 +53,7 @@ class Window(Generic[V]):
         return len(waiting) > KEYS_MAX or windows.held > windows.held_max
 
     def take(self) -> list[tuple[int, V]]:
-        """Return all that waits, in order; nothing waits afterwards."""
+        """Return all waiting messages in order, and empty the window."""
         kept = self.waiting.take()
         self._windows.held -= len(kept)
         return kept
@@ -62,13 +62,13 @@ class Window(Generic[V]):
 class Windows(Generic[G]):
     """All open windows, ordered by their end. Opening and closing a window cost O(1).
 
-    `ended` is called with each group that has something to send now and had nothing before.
+    `ended` is called with each group that now has something to send and had nothing before.
     """
 
     def __init__(self, clock: Clock, ended: Callable[[G], None], held_max: int = HELD_MAX) -> None:
         self._clock, self._ended = clock, ended
         self.held, self.held_max = 0, held_max
-        """Messages that wait in all windows together, and how many may."""
+        """Number of messages that wait in all windows together, and its limit."""
         self._ticks: dict[int, dict[Window[Any], G]] = {}
         self._some = asyncio.Event()
 
@@ -82,7 +82,7 @@ class Windows(Generic[G]):
         self._some.set()
 
     def close(self, window: Window[Any]) -> None:
-        """Let the window not end by time; idempotent."""
+        """Cancel the window's end; idempotent."""
         if window.tick is not None:
             windows = self._ticks[window.tick]
             del windows[window]
@@ -91,7 +91,7 @@ class Windows(Generic[G]):
             window.tick = None
 
     async def run(self) -> None:
-        """End windows when they are due, for ever."""
+        """End windows when they are due, until cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()

@@ -1,4 +1,4 @@
-"""Messages that an application sends to a topic, to users, or both; once for each idempotency key."""
+"""Messages that an application sends to a topic, to users, or to both; once for each idempotency key."""
 
 import hashlib
 import secrets
@@ -23,7 +23,7 @@ from headrace.model.states import state_key
 
 DATA_BYTES_MAX: Final = 32_768
 DATA_DEPTH_MAX: Final = 64
-"""No reader of the data, here or at a client, comes to the end of its stack."""
+"""Most levels of nesting in the data, so that no parser of the data, here or at a client, exhausts its stack."""
 
 USERS_MAX: Final = 1_000
 SERVERS_MAX: Final = 100
@@ -36,7 +36,8 @@ _Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=200)]
 class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message to send. `data` is a JSON object; a `type` that Headrace knows says which members `data` must have.
 
-    `ack`: the message is sent to users until they acknowledge it. `server_ids`: only clients of these servers get it.
+    `ack`: the message is repeated to users until they acknowledge it. `server_ids`: only clients of these servers get
+    it.
     """
 
     data: msgspec.Raw
@@ -48,9 +49,9 @@ class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BroadcastAnswer(msgspec.Struct, frozen=True):
-    """The position of the message on its topic, or in the log of the first user where no topic was given.
+    """The message's position on its topic, or in the log of the first user if no topic was given.
 
-    `users` has the offset in the log of each user. `duplicate`: the key was known, and nothing was sent again.
+    `users` has the offset in each user's log. `duplicate`: the key was known, and nothing was sent again.
     """
 
     status: str
@@ -61,13 +62,13 @@ class BroadcastAnswer(msgspec.Struct, frozen=True):
 
 
 class Broadcasts:
-    """Sends broadcasts. A message has the same `event_id` for all receivers, also when it is sent again."""
+    """Sends broadcasts. A message has the same `event_id` for all receivers, also when the message is repeated."""
 
     def __init__(self, writers: Mapping[Lane, Writer], inbox: Inbox | None, server_id: str) -> None:
         self._writers, self._inbox, self._server_id = writers, inbox, server_id
 
     async def send(self, asked: Broadcast) -> BroadcastAnswer:
-        """Send one message. Raise Refused with everything that is wrong."""
+        """Send one message. Raises Refused with all faults of the request."""
         data = self._check(asked)
         if asked.idempotency_key is not None:
             known = await self._known(asked.idempotency_key, _fingerprint(asked, data))
@@ -104,14 +105,17 @@ class Broadcasts:
         return msgspec.json.decode(answer, type=BroadcastAnswer)
 
     async def _publish(self, publications: Sequence[Publication]) -> Sequence[Position]:
-        """Publish once on the lane of the topics. Raise TransientError when the answer is unknown."""
+        """Publish once on the lane of the topics.
+
+        Raises TransientError if it is unknown whether the bus took the messages.
+        """
         writer = self._writers.get(lane_of(publications[0].topic))
         if writer is None:
             raise TransientError("another process publishes on this topic")
         return await writer.publish(writer.batch(publications, positions=True))
 
     async def _known(self, key: str, fingerprint: str) -> BroadcastAnswer | None:
-        """Return the answer that the key got before; None for a new key."""
+        """Return the first answer for the key; None for a new key."""
         assert self._inbox is not None
         try:
             known = await self._inbox.begin(key, fingerprint)
@@ -129,7 +133,7 @@ class Broadcasts:
         return msgspec.structs.replace(answer, duplicate=True)
 
     def _check(self, asked: Broadcast) -> bytes:
-        """Return the data as JSON in one line. Raise Refused 422 with every fault that was found."""
+        """Return the data as JSON on one line. Raises Refused 422 with every fault that was found."""
         faults: dict[str, str] = {}
         if asked.topic is None and not asked.user_ids:
             faults["topic"] = "neither a topic nor user_ids are given"
@@ -159,7 +163,7 @@ class Broadcasts:
 
 
 def _is_deep(data: Any) -> bool:
-    """Return whether more than DATA_DEPTH_MAX objects and lists are within one another."""
+    """Return whether the data has more than DATA_DEPTH_MAX levels of objects and lists."""
     level = [data]
     for _ in range(DATA_DEPTH_MAX + 1):
         lists = [one for one in level if isinstance(one, list)]

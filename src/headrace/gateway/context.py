@@ -1,4 +1,4 @@
-"""Hold what the gateway is given: its options, and the parts of the service that it works with."""
+"""Hold what the gateway is given: its options, and the parts of the service that it uses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ from headrace.runtime.supervise import Supervisor
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of a gateway. `demo` marks a server that plays a recording instead of the live chain.
+    """Options of a gateway.
 
-    `dashboard` and `expose_metrics` say whether the page at `/` and `/metrics` are served.
+    `demo` marks a server that plays a recording instead of the live chain. `dashboard` and `expose_metrics` say whether
+    the page at `/` and `/metrics` are served.
     """
 
     server_id: str
@@ -38,12 +39,12 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayContext:
-    """The parts of the service that a gateway works with; all tasks of the gateway run under `supervisor`.
+    """The parts of the service that a gateway uses. All tasks of the gateway run under `supervisor`.
 
-    `head` returns how far the chain is known (shown in heartbeats). `cache` is where snapshots come from; the service
-    feeds it. `inbox` keeps what users are sent; without an inbox users are sent nothing. `writers` publish what
-    applications broadcast. `orders` takes orders; without it the server takes none. `history`
-    answers for the past; without it nobody does. `auth` checks credentials; without it nobody is asked for one.
+    `head` returns how far the chain is known, for heartbeats. `cache` gives snapshots; the service feeds it. `inbox`
+    keeps messages to users; without an inbox users are sent nothing. `writers` publish what applications broadcast.
+    `orders` takes orders; without it the server takes none. `history` answers questions about the past; without it the
+    server answers none. `auth` checks credentials; without it no credential is needed.
     """
 
     bus: Bus

@@ -18,13 +18,13 @@ from headrace.protocol.session import OrderCommand
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
-"""Commands of all connections that wait for the store; each connection is also bounded by its rate."""
+"""Most commands, of all connections, that may wait for the store. Each connection is also bounded by its rate."""
 
 _log = structlog.get_logger("gateway")
 
 
 class OrderCommands:
-    """Obeys `order.execute`, `order.cancel` and `order.get`, and answers each once it is done.
+    """Performs `order.execute`, `order.cancel` and `order.get`, and answers each command once it is done.
 
     A connection of a user acts for this user only, and can't place, read or cancel orders of other users.
     """
@@ -34,7 +34,7 @@ class OrderCommands:
         self._running = 0
 
     def perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
-        """Start a command. Commands of one connection reach the store in their order."""
+        """Start a command. Commands of one connection reach the store in the order in which they came."""
         if self._running >= AT_ONCE_MAX:
             failure = RequestError(ErrorCode.RATE_LIMITED, "too many orders at once", temporary=True)
             client.send(frames.error(failure, command.request_id))
@@ -53,7 +53,7 @@ class OrderCommands:
             answer = await self._answer(command, user_id)
         except OrderRefused as refused:
             answer = frames.order_error(refused, command.request_id)
-        except InvariantError as error:  # a person must look; until then the trouble is one order's
+        except InvariantError as error:  # a person must look; until then only this order is affected
             _log.error("order_unreadable", verb=command.verb, error=str(error), exc_info=error)
             answer = frames.error(INTERNAL, command.request_id)
         if client.open:
@@ -77,9 +77,9 @@ class OrderCommands:
 
 
 def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
-    """Return the order with this user as its owner; unchanged where the user is not known.
+    """Return the body with this user as its owner; unchanged if the user is None.
 
-    Raise OrderRefused 403 for an order that names another user.
+    Raises OrderRefused 403 for a body that names another user.
     """
     if user_id is None:
         return data

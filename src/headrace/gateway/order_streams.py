@@ -1,4 +1,4 @@
-"""The stream of one order: a snapshot, the order's log from where the client was, then live updates, without a hole."""
+"""The stream of one order: a snapshot, the log from the client's position on, then live updates, without a gap."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,20 +28,23 @@ from headrace.runtime.supervise import Supervisor
 HEARTBEAT_S: Final = 5.0
 PAGE: Final = 500
 EPOCH: Final = "order"
-"""An order's log begins once: its entries are counted by `seq`, in one epoch."""
+"""Epoch of every order's log: a log starts only once, and `seq` counts its entries."""
 
 CLOSES: Final[Mapping[int, CloseCode]] = {
     ErrorCode.UNAUTHORIZED: CloseCode.BAD_TOKEN,
     ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
     ErrorCode.LIMIT: CloseCode.CONNECTION_LIMIT,
 }
-"""Close codes for a credential that is refused, and for a user who has as many connections as one may have."""
+"""Close codes for a refused credential, and for a user who already has the most connections allowed."""
 
 _log = structlog.get_logger("gateway")
 
 
 class OrderStreams:
-    """Every open stream of this server, by order. The store brings events; events that were missed are read there."""
+    """All open streams of this server, by order.
+
+    The store delivers events; a stream reads missed events from the log.
+    """
 
     def __init__(
         self, intake: Intake, supervisor: Supervisor, keeper: Doorkeeper, auth: Authenticator | None = None
@@ -51,7 +54,10 @@ class OrderStreams:
         self._count = 0
 
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
-        """Return the endpoint for one connection. Raise Refused, also without a credential where one is required."""
+        """Return the endpoint for one connection.
+
+        Raises Refused, also if a credential is required and none is given.
+        """
         credential = credential_of(opening, wanted=self.auth is not None)
         if self.auth is not None and credential is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "a token as subprotocol, or a ticket, is needed")
@@ -70,7 +76,7 @@ class OrderStreams:
             stream.flush()
 
     async def run(self) -> None:
-        """Send heartbeats, for ever."""
+        """Send heartbeats until cancelled."""
         while True:
             await self.keeper.clock.sleep(HEARTBEAT_S)
             for streams in list(self._streams.values()):
@@ -78,13 +84,13 @@ class OrderStreams:
                     stream.beat()
 
     def close(self) -> None:
-        """Ask every client to come back elsewhere, as the server stops."""
+        """Ask every client to reconnect elsewhere, because the server stops."""
         for streams in list(self._streams.values()):
             for stream in list(streams):
                 stream.end(CloseCode.SHUTDOWN)
 
     def add(self, stream: "OrderStream") -> None:
-        """Bring events of its order to the stream."""
+        """Deliver events of its order to the stream."""
         self._streams.setdefault(stream.order_id, set()).add(stream)
         self._count += 1
 
@@ -98,7 +104,7 @@ class OrderStreams:
 
 
 class OrderStream:
-    """One client of one order, which follows the order's log as `fanout.log_reader` says."""
+    """One client of one order; follows the order's log as described in `fanout.log_reader`."""
 
     frame_bytes_max = 1024
 
@@ -120,11 +126,11 @@ class OrderStream:
 
     @property
     def user_id(self) -> str | None:
-        """Return the user whose credential was accepted; None before, and where nobody is asked."""
+        """Return the user whose credential was accepted; None before that, and if no credential is needed."""
         return self._user_id
 
     def opened(self) -> None:
-        """Begin with the snapshot."""
+        """Start with the snapshot."""
         self._open = True
         self._streams.add(self)
         recent = self._streams.intake.recent.get(self.order_id)
@@ -148,7 +154,7 @@ class OrderStream:
             self._read()
 
     def beat(self) -> None:
-        """Send a heartbeat, unless updates are on their way."""
+        """Send a heartbeat, unless updates are being read."""
         if self._open and not self._full and not self._log.reading:
             self._write(heartbeat_frame(self.order_id, self._log.newest))
             self.flush()
@@ -168,13 +174,13 @@ class OrderStream:
         self._full = True
 
     def socket_free(self) -> None:
-        """Go on from the log."""
+        """Continue from the log."""
         self._full = False
         if self._log.behind:
             self._read()
 
     def wake(self) -> None:
-        """End with the credential; the client comes back with a new one."""
+        """Close the connection if the credential has expired; the client reconnects with a new credential."""
         if self._streams.keeper.clock.monotonic() >= self._ends_s:
             self._connection.close(CloseCode.EXPIRED)
         else:
@@ -195,7 +201,7 @@ class OrderStream:
             self._streams.supervisor.start("orders", "stream", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Write what the log has beyond the stream's position, until nothing is left; each page in one piece."""
+        """Write the log after the stream's position, until nothing is left; each page in one write."""
         try:
             events = await (self._begin() if first else self._next_page())
             while True:
@@ -216,14 +222,14 @@ class OrderStream:
             self._connection.close(CLOSES.get(failure.code, CloseCode.INSUFFICIENT_STATE))
         except TransientError:
             self._connection.close(CloseCode.INSUFFICIENT_STATE)
-        except InvariantError as error:  # a person must look; until then the trouble is one order's
+        except InvariantError as error:  # a person must look; until then only this order is affected
             _log.error("order_unreadable", order=self.order_id, error=str(error), exc_info=error)
             self._connection.close(CloseCode.INTERNAL)
         finally:
             self._log.reading = False
 
     async def _identify(self) -> str | None:
-        """Return the user whose order it must be; None for any user's. Raise RequestError."""
+        """Return the user who must own the order; None if any order may be read. Raises RequestError."""
         auth, credential, self._credential = self._streams.auth, self._credential, None
         if auth is None or credential is None:
             return None
@@ -234,7 +240,7 @@ class OrderStream:
         return identity.subject
 
     def _count(self, user_id: str) -> None:
-        """Count the stream among the connections of this user. Raise RequestError for one too many."""
+        """Count the stream among this user's connections. Raises RequestError if the user has too many."""
         if not self._open:
             return
         if not self._streams.keeper.admission.enter_user(user_id):
@@ -247,7 +253,7 @@ class OrderStream:
             keeper.alarms.set(self, self._ends_s, keeper.clock.monotonic())
 
     async def _begin(self) -> Sequence[OrderEvent]:
-        """Write the snapshot; return the events that follow the snapshot, read together with the order."""
+        """Write the snapshot; return the events that follow it, read together with the order."""
         intake, user_id = self._streams.intake, await self._identify()
         order, events = await intake.read(self.order_id, self._from_seq, PAGE, user_id=user_id)
         seq = min(self._from_seq, order.seq)
@@ -270,7 +276,7 @@ class OrderStream:
         self._unsent += (text_header(len(payload)), payload)
 
     def flush(self) -> None:
-        """Write what waits, by one call into the kernel."""
+        """Write the unsent frames with one call into the kernel."""
         unsent, self._unsent = self._unsent, []
         if unsent and self._open:
             self._connection.transport.write(b"".join(unsent))

@@ -1,4 +1,4 @@
-"""The topic of an order is its owner's: the store is asked for the owner, and only the command that needs it waits."""
+"""An order's topic belongs to the order's owner. The store is asked for the owner; only the command itself waits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from headrace.protocol.session import History, OwnerOnly, Subscribe
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 1000
-"""Checks of all connections that wait for the store; topics and rate bound each connection besides."""
+"""Most checks, of all connections, that may wait for the store. Topics and rate also bound each connection."""
 
 AWAY: Final = RequestError(
     ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True, retry_after_ms=int(RETRY_AFTER_S * 1000)
@@ -27,14 +27,14 @@ Decide = Callable[[RequestError | None], None]
 
 
 class OrderTopics:
-    """Checks who owns an order. Orders that do not exist and orders of other users are refused alike: denied."""
+    """Checks who owns an order. An order that does not exist and another user's order are refused alike: denied."""
 
     def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
         self._intake, self._supervisor = intake, supervisor
         self._checking = 0
 
     async def check(self, topic: str, user_id: str) -> None:
-        """Raise RequestError 103 unless the order is this user's, 108 while the owner can't be read."""
+        """Raise RequestError 103 unless the order is this user's, and 108 while the owner can't be read."""
         if self._checking >= AT_ONCE_MAX:
             raise AWAY
         self._checking += 1
@@ -46,7 +46,7 @@ class OrderTopics:
     def start(self, topic: str, user_id: str, decided: Decide) -> None:
         """Check in a task, then call `decided` with the refusal, or with None for the owner."""
         if self._checking >= AT_ONCE_MAX:
-            decided(AWAY)  # not even a task
+            decided(AWAY)  # without a task
             return
         self._checking += 1
         work = partial(self._decide, topic, user_id, decided)
@@ -72,7 +72,7 @@ class OrderTopics:
 
 
 class Asking(Protocol):
-    """A client that asked for an order's topic."""
+    """Client that asked for an order's topic."""
 
     open: bool
 
@@ -80,34 +80,34 @@ class Asking(Protocol):
         """Write one frame."""
 
     def not_subscribed(self, topic: str) -> None:
-        """Let the client ask again."""
+        """Allow the client to subscribe to the topic again."""
 
     def perform_for_owner(self, action: Subscribe | History) -> None:
-        """Do what was asked for."""
+        """Perform the command that the client asked for."""
 
 
 class OwnerChecks:
-    """Commands of one client on topics of orders whose owner is not yet known."""
+    """Commands of one client on topics of orders whose owner is not known yet."""
 
     def __init__(self, topics: OrderTopics) -> None:
         self._topics = topics
         self._subscribes: dict[str, Subscribe] = {}
 
     def ask(self, client: Asking, wanted: OwnerOnly) -> None:
-        """Let the client perform the command once the owner is checked; else answer with the reason."""
+        """Perform the client's command once the owner is checked; if it is refused, answer with the reason."""
         then = wanted.then
         if isinstance(then, Subscribe):
             self._subscribes[then.topic] = then
         self._topics.start(then.topic, wanted.user_id, partial(self._decided, client, then))
 
     def withdraw(self, topic: str) -> Subscribe | None:
-        """Drop the undecided subscription to a topic, and return its command; None where there is none."""
+        """Drop the undecided subscription to a topic, and return its command; None if there is none."""
         return self._subscribes.pop(topic, None)
 
     def _decided(self, client: Asking, then: Subscribe | History, failure: RequestError | None) -> None:
         if isinstance(then, Subscribe):
             if self._subscribes.get(then.topic) is not then:
-                return  # withdrawn, and answered then
+                return  # withdrawn, and answered at that time
             del self._subscribes[then.topic]
         if not client.open:
             return

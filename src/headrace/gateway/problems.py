@@ -1,10 +1,13 @@
-"""Errors over HTTP: RFC 9457 problem details, which show nothing of the inside."""
+"""Errors over HTTP: RFC 9457 problem details, which show nothing of the server's inside."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
+from typing import NamedTuple
 
 import msgspec
+
+from headrace.model.orders import OrderRefused
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -20,13 +23,13 @@ def problem(status: int, detail: str = "", **more: object) -> bytes:
 
 
 def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
-    """Return an entry of a problem's `errors`: a parameter, its fault, and the beginning of the given value."""
+    """Return an entry of a problem's `errors`: a parameter, its fault, and the beginning of its value."""
     entry = {"name": name, "message": message}
     return entry if given is None else {**entry, "given": str(given)[:_GIVEN_MAX]}
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """The request can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
+    """Request that can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
 
     def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: object) -> None:
         self.status, self.detail, self.more = status, detail, more
@@ -34,6 +37,35 @@ class Refused(Exception):  # noqa: N818  (an answer)
         super().__init__(f"{status} {detail}")
 
 
+class Answer(NamedTuple):
+    """Answer to a request: status, body, headers other than the body's, and the body's content type."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    kind: str = PROBLEM_TYPE
+
+
+def answer_to(error: Refused | OrderRefused) -> Answer:
+    """Return the answer to a refused request.
+
+    The answer to a refused order has members beyond RFC 9457's. They are part of the API, too.
+    """
+    if isinstance(error, Refused):
+        return Answer(error.status, problem(error.status, error.detail, **error.more), error.headers)
+    wait_ms = error.retry_after_ms
+    body = problem(
+        error.status,
+        error.message,
+        code=error.reason,
+        retryable=error.temporary,
+        retryAfterMs=wait_ms,
+        fate=error.fate,
+        errors=[{"name": name, "message": message} for name, message in error.fields.items()],
+    )
+    return Answer(error.status, body, {} if wait_ms is None else retry_after(wait_ms / 1000))
+
+
 def retry_after(seconds: float) -> dict[str, str]:
-    """Return the header that asks to come back after `seconds`, rounded up to whole seconds."""
+    """Return the header that asks the client to try again after `seconds`, rounded up to whole seconds."""
     return {"Retry-After": str(ceil(seconds))}

@@ -36,13 +36,13 @@ from headrace.runtime.backoff import Backoff
 BACKLOG: Final = 4096
 
 CLOSES_PER_S: Final = 2000
-"""Clients closed a second at the end, if the deadline leaves time: they come back, elsewhere, at the same rate."""
+"""Clients closed per second at a stop, if the deadline allows: they reconnect, elsewhere, at the same rate."""
 
 ANSWERING_SHARE: Final = 0.3
-"""Share of the time for a stop that may pass until what clients asked for is answered."""
+"""Share of a stop's time that may pass until commands already received are answered."""
 
 CLOSING_SHARE: Final = 0.6
-"""Share of the time left then that may pass until the last client is closed; the rest is for their answers."""
+"""Share of the time left then that may pass until the last client is closed; the remainder is for their answers."""
 
 POLL_S: Final = 0.02
 
@@ -94,7 +94,7 @@ class Gateway:
         return self._port
 
     async def start(self) -> None:
-        """Listen; return when requests are served. Raise ConfigError when the address can't be had."""
+        """Listen; return once requests are served. Raises ConfigError if the address is not available."""
         context, auth = self._context, self._context.auth
         if auth is not None:
             await auth.start(context.supervisor)
@@ -132,12 +132,15 @@ class Gateway:
             self._certificate.reload()
 
     async def reload_keys(self) -> None:
-        """Read the issuer's keys again; the former keys stay in use if that fails."""
+        """Read the issuer's keys again; if that fails, the earlier keys stay in use."""
         if self._context.auth is not None:
             await self._context.auth.reload()
 
     async def stop(self, deadline_s: float = 10.0) -> None:
-        """Let no one in, answer what waits, ask every client to come back elsewhere (4001), end by the deadline."""
+        """Accept no more clients, answer what was received, close every client (4001), and end by the deadline.
+
+        With the close code, clients reconnect elsewhere.
+        """
         end_s = self._clock.monotonic() + deadline_s
         self.keeper.draining = True
         self._context.health.report("gateway", ready=False, detail="shutting down")
@@ -148,20 +151,21 @@ class Gateway:
             self._close()
             while self._http.connections and self._clock.monotonic() < end_s:
                 await self._clock.sleep(POLL_S)
-        finally:  # also when the stop is cancelled: no socket stays open
+        finally:  # also if the stop is cancelled: no socket stays open
             self._close()
             self._http.abort()
-            for client in list(self.hub.clients):  # whose handshake was under way when the others were closed
+            for client in list(self.hub.clients):  # their handshake was under way when the other clients were closed
                 client.cut_off(CloseCode.SHUTDOWN)
             self.keeper.drop_all()
             for task in self._tasks:
                 task.cancel()
-            await self._clock.sleep(0)  # dropped sockets close in the loop's next turn
+            await self._clock.sleep(0)  # dropped sockets close in the loop's next iteration
 
     async def _drain(self, end_s: float) -> None:
-        """Answer what waits, then close every client with 4001, spread over time; all are gone at `end_s` (monotonic).
+        """Answer what was received, then close every client with 4001, spread over time.
 
-        Clients that are still there get messages as before. No client comes in once `keeper.draining` is set.
+        All clients are gone at `end_s` (monotonic). Clients that are not closed yet get messages as before. No client
+        is accepted once `keeper.draining` is set.
         """
         hub, closing, clock = self.hub, self.keeper.closing, self._clock
         now_s = clock.monotonic()
@@ -186,7 +190,7 @@ class Gateway:
             late.abort()
 
     def _close(self) -> None:
-        """Let no connection in, and end connections that wait for nothing; idempotent."""
+        """Accept no more connections, and end connections that wait for nothing; idempotent."""
         self._detach.close()
         if self._server is not None:
             self._server.close()
@@ -210,13 +214,14 @@ def _listen(settings: GatewaySettings) -> socket.socket:
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # Only with the protocol named does asyncio set TCP_NODELAY; else an answer in two writes takes 40 ms more.
+        # asyncio sets TCP_NODELAY only if the protocol is named here; without it an answer in two writes takes 40 ms
+        # longer.
         listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit this: a client that stops reading hides this much in the kernel, not megabytes.
+        # Accepted sockets inherit this: for a client that stops reading, the kernel buffers this much, not megabytes.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
         listener.setblocking(False)
         listener.bind(found[4])

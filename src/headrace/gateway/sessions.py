@@ -1,4 +1,4 @@
-"""Sessions on `/ws`: the session machine decides, and the hub, the inbox and the orders carry the decisions out."""
+"""Sessions on `/ws`: the protocol's session decides; the hub, the inbox and the orders carry its decisions out."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -53,15 +53,15 @@ _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
     (False, True): one_each_deflated,
     (True, True): a_line_each_deflated,
 }
-"""By whether a frame may hold several objects, and whether a frame may be compressed."""
+"""(may a frame hold several objects, may it be compressed) → how frames are written."""
 
 
 @dataclass
 class SessionContext:
     """Parts that all sessions share. `head` returns how far the chain is known at the moment of the call.
 
-    `orders` and `order_topics` are None on a server that takes no orders, `user_topics` on one that keeps nothing for
-    users, `auth` on one that checks no credentials.
+    `orders` and `order_topics` are None on a server that takes no orders, `user_topics` on a server that keeps nothing
+    for users, `auth` on a server that checks no credentials.
     """
 
     hub: Hub
@@ -83,6 +83,11 @@ class SessionContext:
 class StreamEndpoint(Client):
     """One client of the wire protocol, from `welcome` to close: the endpoint of a WebSocket at `/ws`."""
 
+    __slots__ = (
+        "_address", "_authenticated_session", "_claimed", "_connection", "_context", "_keeper", "_owner_checks",
+        "_session", "_user_id", "_user_topic", "_wanted", "frame_bytes_max",
+    )  # fmt: skip
+
     def __init__(self, context: SessionContext, connection: Connection, opening: Opening) -> None:
         self._context, self._keeper, self._connection = context, context.keeper, connection
         limits = context.keeper.settings.limits()
@@ -100,11 +105,11 @@ class StreamEndpoint(Client):
 
     @property
     def user_id(self) -> str | None:
-        """Return the accepted user; None before the welcome, and for a client without one."""
+        """Return the accepted user; None before the welcome, and for a client without a user."""
         return self._user_id
 
     def opened(self) -> None:
-        """Begin the session; close with 4504 where the server is full."""
+        """Start the session; close with 4504 if the server is full."""
         if len(self._context.hub.clients) >= self._keeper.settings.connections_max:
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
@@ -115,10 +120,10 @@ class StreamEndpoint(Client):
         self._set_alarm()
 
     def text(self, data: str) -> None:
-        """Obey a command."""
+        """Perform a command."""
         self._context.commands.inc()
         actions = self._session.receive(data, self._keeper.clock.monotonic())
-        if actions:  # a pong asks for nothing
+        if actions:  # a pong needs no action
             self._is_used()
             self._perform(actions)
 
@@ -161,7 +166,7 @@ class StreamEndpoint(Client):
     def ping(self) -> None:
         """Send a heartbeat and expect an answer, unless the socket is full."""
         if self.paused:
-            return  # nothing reaches the client, and nothing is read from it: what it takes shows whether it lives
+            return  # a full socket is also not read; whether the client takes data shows whether it is alive
         if self not in self._keeper.pongs:
             self._keeper.pongs.set(self, self._keeper.clock.monotonic())
             self._connection.heard = False
@@ -181,7 +186,7 @@ class StreamEndpoint(Client):
             self.cut_off(CloseCode.NORMAL)
 
     def cut_off(self, code: CloseCode) -> None:
-        """Close the connection after what waits to be written; idempotent."""
+        """Close the connection once all frames are written; idempotent."""
         if self.open:
             self.flush()
             self.open = False
@@ -189,7 +194,7 @@ class StreamEndpoint(Client):
             self._connection.close(code)
 
     def not_subscribed(self, topic: str) -> None:
-        """Let the client ask for the topic again."""
+        """Allow the client to subscribe to the topic again."""
         self._session.lost(topic)
 
     def _is_used(self) -> None:
@@ -236,7 +241,7 @@ class StreamEndpoint(Client):
         self._owner_checks.ask(self, wanted)
 
     def perform_for_owner(self, action: Subscribe | History) -> None:
-        """Do what only the owner of an order may ask for; the owner was checked."""
+        """Perform a command that only an order's owner may send; the owner was checked."""
         self._perform([action])
 
     def _acknowledge(self, wanted: Acknowledge) -> None:
@@ -247,7 +252,7 @@ class StreamEndpoint(Client):
             self._user_topic.acknowledge(wanted.offset, wanted.request_id)
 
     def _new_session(self, opening: Opening) -> tuple[ServerSession, AuthenticatedSession | None]:
-        """Return the session; the same again where its client must authenticate, else None."""
+        """Return the session, and the same session again if its client must authenticate, else None."""
         limits, now_s = self._keeper.settings.limits(), self._keeper.clock.monotonic()
         auth, orders = self._context.auth, self._context.orders is not None
         credential = credential_of(opening, wanted=auth is not None)
@@ -308,7 +313,7 @@ class StreamEndpoint(Client):
             self.send(frames.error(DENIED, topic=topic))
 
     def _unsubscribe(self, topic: str, failure: RequestError) -> bool:
-        """End delivery; return whether it had begun. If not, answer the command that asked for it with `failure`."""
+        """End delivery; return whether it had begun. If not, answer the command that subscribed with `failure`."""
         undecided = self._owner_checks.withdraw(topic) if self._owner_checks is not None else None
         if undecided is not None:
             self.send(frames.error(failure, undecided.request_id))

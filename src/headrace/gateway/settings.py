@@ -1,5 +1,6 @@
 """Settings of the gateway: its port and limits, admission of clients, TLS."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[gateway]`. `host` is loopback by default as authentication is off by default: anyone who connects can read all.
+    """Section `[gateway]`. `host` is loopback by default, because without authentication any client can read all.
 
-    Limits that are marked live apply to connections made after the change, `connections_max` at once.
+    Limits that are marked live apply to connections made after the change; `connections_max` applies at once.
     """
 
     host: Annotated[
@@ -28,7 +29,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[
         int,
         msgspec.Meta(ge=0, le=65535),
-        Setting("TCP port of HTTP and WebSocket; 0 takes a free one", ("SERVER_PORT", "PORT")),
+        Setting("TCP port of HTTP and WebSocket; 0: any free port", ("SERVER_PORT", "PORT")),
     ] = 8080
     connections_max: Annotated[
         int, _Count, Setting("WebSocket connections at once", ("WEBSOCKET_MAX_CONNECTIONS",), live=True)
@@ -69,7 +70,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         _Count,
         Setting(
-            "Nodes of all distinct filters on one topic, each as often as it has values; another filter is refused",
+            "Most nodes of all distinct filters on one topic, each value counted; a further filter is refused",
             ("WEBSOCKET_MAX_FILTER_NODES",),
             live=True,
         ),
@@ -78,7 +79,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(ge=0, le=1000),
         Setting(
-            "Rest between two writes to a client; what comes meanwhile is sent as one",
+            "Longest wait of a message to share a write with others; the first after a pause does not wait",
             ("WEBSOCKET_TICK_MS",),
             live=True,
         ),
@@ -120,13 +121,20 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def limits(self) -> Limits:
         """Return the limits that a new connection gets with its welcome."""
-        return Limits(
-            topics=self.topics_max, frame=self.frame_bytes_max, cmd_per_s=self.cmd_per_s, history=self.history_max
-        )
+        return _limits(self.topics_max, self.frame_bytes_max, self.cmd_per_s, self.history_max)
+
+
+@lru_cache(maxsize=4)
+def _limits(topics: int, frame: int, cmd_per_s: int, history: int) -> Limits:
+    """Return the limits that all connections share, as every idle one keeps them."""
+    return Limits(topics=topics, frame=frame, cmd_per_s=cmd_per_s, history=history)
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[admission]`: limits for one client, however many there may be in all. Behind a proxy, say so."""
+    """Section `[admission]`: limits for each client.
+
+    Behind a proxy set `trusted_proxies`, or all clients count as one.
+    """
 
     per_address_max: Annotated[
         int,
@@ -134,7 +142,9 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Setting("WebSockets and event streams of one address at once", ("WEBSOCKET_MAX_PER_ADDRESS",), live=True),
     ] = 5000
     per_user_max: Annotated[
-        int, _Count, Setting("Streams of one user at once, those of orders too", ("WEBSOCKET_MAX_PER_USER",), live=True)
+        int,
+        _Count,
+        Setting("Streams of one user at once, order streams included", ("WEBSOCKET_MAX_PER_USER",), live=True),
     ] = 100
     connects_per_s: Annotated[
         int,
@@ -158,7 +168,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         int,
         _Count,
         Setting(
-            "HTTP requests of one user a second, or of one address where nobody knows whose they are; as many at once",
+            "HTTP requests of one user a second, or of one address if the user is not known; as many at once",
             ("HTTP_REQUESTS_PER_S",),
             live=True,
         ),
@@ -188,7 +198,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: both files, or none. Both are read again on SIGHUP and when they change."""
+    """Section `[tls]`: both files, or neither. Both are read again on SIGHUP and when they change."""
 
     cert_file: Annotated[
         str,

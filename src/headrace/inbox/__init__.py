@@ -1,4 +1,7 @@
-"""Messages that users have not acknowledged yet, and broadcasts that were made: port, settings and register."""
+"""Messages that users have not acknowledged yet, and the idempotency keys of broadcasts.
+
+Port, settings and register.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
@@ -12,14 +15,14 @@ from headrace.model.errors import TransientError
 from headrace.model.events import Position
 
 KEY_KEPT_MS: Final = 25 * 3600 * 1000
-"""How long an idempotency key is known: a day, and an hour."""
+"""Time for which an idempotency key is kept, in ms: one day and one hour."""
 
 PENDING_MS: Final = 30_000
-"""A broadcast that was begun so long ago and not settled is taken over by the next request under its key."""
+"""Longest time for which a broadcast may stay unfinished, in ms. After it, a request under the same key takes over."""
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[inbox]`: what is kept for each user. What is dropped unacknowledged is told with the next connection."""
+    """`[inbox]`: limits for each user. The next connection reports which unacknowledged messages were dropped."""
 
     file: Annotated[
         str,
@@ -46,12 +49,12 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     @property
     def place(self) -> Place:
-        """Return where messages are kept."""
+        """The database that keeps the messages."""
         return place_of(self.database_url, self.file)
 
 
 class Letter(NamedTuple):
-    """A message to one user. `data` is one JSON value in one line; with `ack` it is kept until acknowledged."""
+    """A message to one user's inbox. `data` is one line of JSON. With `ack`, it is kept until acknowledged."""
 
     user_id: str
     event_id: str
@@ -60,7 +63,7 @@ class Letter(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A letter that has its place in its user's log."""
+    """An inbox message with its place in its user's log."""
 
     offset: int
     event_id: str
@@ -69,7 +72,7 @@ class Kept(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Letters that nobody acknowledged and that are gone: how many, the first and the last."""
+    """Inbox messages that were dropped unacknowledged: their number, and the offsets of the first and the last."""
 
     letters: int
     first: int
@@ -77,7 +80,7 @@ class Lost(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A user's log: its newest position, what was lost of it and not yet acknowledged, and how many letters wait."""
+    """State of a user's log: newest position, losses not acknowledged yet, and number of unacknowledged messages."""
 
     top: Position
     lost: Lost | None
@@ -85,56 +88,65 @@ class Box(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The use of an idempotency key. `answer` None: another request under the key is still at work."""
+    """Earlier use of an idempotency key. `same`: the request was the same.
+
+    `answer` None: that request is not finished.
+    """
 
     same: bool
     answer: str | None
 
 
 Compose: TypeAlias = Callable[[Sequence[Position]], str]
-"""Make the answer of a broadcast from the positions of its letters; runs inside the transaction."""
+"""Returns the answer to a broadcast, given the positions of its messages. Called inside the transaction."""
 
 
 class Inbox(Protocol):
-    """Each user has a log of letters: offsets count from 1 without a hole within an epoch, which outlives the process.
+    """A log of messages for each user.
 
-    Atomicity: every verb is one transaction, or nothing. Durability: a verb that returned is on disk.
-    Acknowledging is cumulative and idempotent. Letters without `ack` are kept a short while only, for connections that
-    fell behind. Bounds: per user by number, bytes and age; the oldest go first, and what was not acknowledged is noted
-    as lost. A user of whom nothing is left is forgotten after `age_s` and begins a new epoch. Ages are measured by the
-    time that the database has seen go by while it was in use, and by no clock.
-    Each verb raises TransientError when the database is away: then it may or may not have happened.
+    Within an epoch, offsets count from 1 without a break; epochs outlive the process.
+
+    Atomicity: every method is one transaction. Durability: when a method returns, its changes are on disk.
+    Acknowledging is cumulative and idempotent. Messages without `ack` are kept for a short time only, for connections
+    that fell behind. Limits: per user by number, bytes and age. The oldest messages are dropped first, and
+    unacknowledged ones are recorded as lost. A user without messages is deleted after `age_s`; the next message begins
+    a new epoch. Ages are measured in the time during which the database was in use (`database/observed.py`), not by a
+    wall clock. Each method raises TransientError if the database can't be used; its changes may or may not have been
+    made.
     """
 
     on_trouble: Callable[[TransientError], None]
-    """Called on the event loop when the database could not be used."""
+    """Called on the event loop with the error when the database can't be used."""
 
     async def begin(self, key: str, fingerprint: str) -> Known | None:
-        """Take an idempotency key for a broadcast; None: it is taken now, `put` will settle it.
+        """Reserve an idempotency key for a broadcast. None: the key is now reserved, and `put` must complete it.
 
-        Raise RequestError 111 when no more keys are taken.
+        Raises RequestError 111 if the limit of keys is reached.
         """
 
     async def put(self, letters: Sequence[Letter], key: str | None, compose: Compose) -> tuple[list[Position], str]:
-        """Append letters, in order, and settle the key with the answer; return their positions, and the answer."""
+        """Append messages in order, and store the answer under the key. Return their positions and the answer."""
 
     async def box(self, user_id: str) -> Box | None:
-        """Return the user's log; None for a user that never had a letter."""
+        """Return the state of the user's log; None for a user who never had a message."""
 
     async def after(self, user_id: str, offset: int, limit: int, *, unacknowledged: bool) -> Sequence[Kept]:
-        """Return letters beyond `offset`, oldest first; on request only those that wait to be acknowledged."""
+        """Return messages after `offset`, oldest first.
+
+        `unacknowledged`: only messages that wait to be acknowledged.
+        """
 
     async def acknowledge(self, user_id: str, offset: int) -> None:
-        """Drop the letters up to `offset`, which have arrived. Nothing happens for letters that are gone already."""
+        """Delete the messages up to `offset`, which have arrived. Messages that are gone already are ignored."""
 
     async def tidy(self) -> int:
-        """Forget what is too old; return how many letters were lost."""
+        """Delete messages and keys that are too old. Return how many messages were lost."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when a letter could not be kept now. `thorough`: also when there is no room for more."""
+        """Raise TransientError if no message can be stored now. `thorough`: also if there is no disk space for more."""
 
     async def close(self) -> None:
-        """Finish what waits and release what the inbox holds; later calls raise TransientError."""
+        """Finish queued work and release all resources. Later calls raise TransientError."""
 
 
 INBOXES: Final[Register[Inbox]] = Register(
@@ -142,4 +154,4 @@ INBOXES: Final[Register[Inbox]] = Register(
     {"postgres": "headrace.inbox.postgres:PostgresInbox", "sqlite": "headrace.inbox.sqlite:SqliteInbox"},
     InboxSettings,
 )
-"""All inboxes. The kind of database that `InboxSettings.place` names is the one that is used."""
+"""All inboxes. The `kind` of `InboxSettings.place` names the one in use."""

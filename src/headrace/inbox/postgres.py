@@ -1,4 +1,4 @@
-"""Inboxes in PostgreSQL (14 or newer): for any number of servers."""
+"""Inboxes in PostgreSQL (14 or newer), for any number of servers."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ SESSION: Final = {"application_name": "headrace", "search_path": "headrace", "lo
 
 
 class PostgresInbox:
-    """The `Inbox` on PostgreSQL. A user's row is locked before its letters, users in the order of their ids."""
+    """`Inbox` on PostgreSQL. A user's row is locked before the user's messages, and users in the order of their ids."""
 
     Settings: ClassVar = InboxSettings
 
@@ -46,10 +46,11 @@ class PostgresInbox:
 
     @classmethod
     async def at(cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
-        """Connect, creating or migrating the tables.
+        """Connect, and create or migrate the tables.
 
-        Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless
-        `patient` is given, which gets that error: then the first connection that can be had prepares the tables.
+        Raises ConfigError for a database that can never be used, and TransientError for one that can't be used now.
+        With `patient`, that function receives the TransientError instead, and the first later connection prepares the
+        tables.
         """
         pool = asyncpg.create_pool(
             url,
@@ -101,7 +102,7 @@ class PostgresInbox:
         self._pool.terminate()
 
     async def _run(self, verb: Verb[R]) -> R:
-        """Carry a verb out in one transaction."""
+        """Run an operation in one transaction."""
         try:
             async with self._pool.acquire(timeout=TIMEOUT_S) as db:
                 await self._prepare(db)
@@ -123,7 +124,7 @@ class PostgresInbox:
                 return result
 
     async def _prepare(self, db: Any) -> None:
-        """Create or migrate the tables, once, and learn how far observed time is."""
+        """Create or migrate the tables, once, and read the observed time."""
         async with self._preparing:
             if not self._prepared:
                 await migrations.migrate_postgres(db)

@@ -1,4 +1,4 @@
-"""Inboxes in one SQLite file; `:memory:` keeps them as long as the process."""
+"""Inboxes in one SQLite file; `:memory:` keeps them until the process ends."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class SqliteInbox:
-    """The `Inbox` on one file: durable, one writer at a time, commits in groups."""
+    """`Inbox` on one SQLite file: durable, one writer at a time, commits in groups."""
 
     Settings: ClassVar = InboxSettings
 
@@ -37,10 +37,10 @@ class SqliteInbox:
 
     @classmethod
     async def at(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
-        """Open the file, creating or migrating it.
+        """Open the file, and create or migrate it.
 
-        Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless
-        `patient` is given, which gets that error.
+        Raises ConfigError for a file of a newer version, and TransientError for a file that can't be used now. With
+        `patient`, that function receives the TransientError instead.
         """
         inbox = cls(path, clock, settings)
         try:
@@ -89,7 +89,7 @@ class SqliteInbox:
 
 
 def _run(db: sqlite3.Connection, verb: Verb[R]) -> R:
-    """Carry a verb out; the caller's transaction makes it one."""
+    """Run an operation in the transaction of the caller."""
     try:
         statement = next(verb)
         while True:

@@ -1,6 +1,6 @@
-"""The inbox's verbs for any SQL database: each yields statements and is sent their rows. No database here.
+"""The inbox's operations for any SQL database. Each is a generator that yields statements and receives their rows.
 
-Parameters are written `?1`, which SQLite takes as it is and PostgreSQL as `$1`.
+Parameters are written `?1`: SQLite accepts them as they are, and for PostgreSQL they become `$1`.
 """
 
 import secrets
@@ -18,11 +18,11 @@ R = TypeVar("R")
 Row: TypeAlias = Sequence[Any]
 
 OLD_PER_TIDY: Final = 10_000
-"""Letters forgotten in one transaction, so that it stays short."""
+"""Most messages deleted in one transaction, so that the transaction stays short."""
 
 
 class Statement(NamedTuple):
-    """One statement and what stands for its parameters."""
+    """One SQL statement and the values of its parameters."""
 
     sql: str
     values: Sequence[Any]
@@ -88,7 +88,7 @@ def begin(key: str, fingerprint: str, keys_max: int, now_ms: int) -> Verb[Known 
 def put(
     letters: Sequence[Letter], key: str | None, compose: Compose, settings: InboxSettings, now_ms: int
 ) -> Verb[tuple[list[Position], str]]:
-    """Users are taken in the order of their ids, so that two transactions never wait for each other."""
+    """Append messages. Users are locked in the order of their ids, so that no two transactions wait for each other."""
     positions: dict[int, Position] = {}
     for index, letter in sorted(enumerate(letters), key=lambda entry: (entry[1].user_id, entry[0])):
         size = len(letter.data)
@@ -129,12 +129,12 @@ def acknowledge(user_id: str, offset: int, now_ms: int) -> Verb[None]:
 
 
 def occupy(data: bytes) -> Verb[None]:
-    """Have the database write so many bytes."""
+    """Write `data` to the database, to check that it can store this many bytes."""
     yield Statement(_OCCUPY, [data])
 
 
 def tick(time: ObservedTime) -> Verb[None]:
-    """Learn how far observed time is, and write down how far it is here."""
+    """Take over the observed time of the database if it is later, and store this process's."""
     for (ms,) in (yield Statement(observed.READ, [])):
         time.learn(ms)
     ((ms,),) = yield Statement(observed.SEEN, [time.now_ms()])
@@ -157,7 +157,7 @@ def tidy(settings: InboxSettings, time: ObservedTime) -> Verb[int]:
 
 
 def _gone(user_id: str, rows: Sequence[Row]) -> Verb[int]:
-    """Count letters that were dropped; return how many of them waited to be acknowledged."""
+    """Count messages that were dropped. Return how many of them waited to be acknowledged."""
     if rows:
         yield Statement(_LEFT, [user_id, len(rows), sum(size for _, size, _ in rows)])
     waited = sorted(number for number, _, ack in rows if ack)

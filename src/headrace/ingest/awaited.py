@@ -1,4 +1,4 @@
-"""Log lines whose trade waits until somebody says which mints its pool has. Pure and bounded."""
+"""Log lines whose trade waits until its pool's mints are known. Pure and bounded."""
 
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -10,14 +10,14 @@ HELD_BYTES_MAX: Final = 16 * 1024 * 1024
 REFUSED_MAX: Final = 10_000
 
 Ask: TypeAlias = Callable[[str, str], None]
-"""Ask for the mints of a pool, by its key and its program's id. The answer comes as a PoolUpdate, and always comes."""
+"""Requests the mints of a pool, by its key and its program's id. The answer is always sent, as a PoolUpdate."""
 
 
 class AwaitedPools:
     """Holds log lines by the pools that they wait for. Without `ask` nothing waits.
 
-    Beyond HELD_MAX transactions or HELD_BYTES_MAX bytes of lines, and for a pool that is known to be none, `takes` is
-    False: the trade is then published as it is.
+    `takes` is False beyond HELD_MAX transactions or HELD_BYTES_MAX bytes of lines, and for a key that is known to be no
+    pool. The trade is then published without its mints.
     """
 
     def __init__(self, ask: Ask | None) -> None:
@@ -35,7 +35,7 @@ class AwaitedPools:
         return self.ask is not None and room and pool not in self._refused
 
     def hold(self, pool: str, program_id: str, update: LogsUpdate) -> None:
-        """Keep the lines until the pool is answered; ask for it if nobody has."""
+        """Keep the lines until the pool's mints are answered; request them if no line waits for the pool yet."""
         held = self._held.get(pool)
         if held is None:
             held = self._held[pool] = {}
@@ -48,7 +48,7 @@ class AwaitedPools:
             self._bytes += _size(update)
 
     def answered(self, pool: str, state: Literal["known", "none", "unanswered"]) -> list[LogsUpdate]:
-        """Return the lines that waited for the pool, in their order, and hold them no more."""
+        """Return the lines that waited for the pool, in their order, and stop holding them."""
         if state == "none":
             if len(self._refused) >= REFUSED_MAX:
                 del self._refused[next(iter(self._refused))]

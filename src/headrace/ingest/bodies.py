@@ -1,6 +1,6 @@
-"""The JSON text of messages that the pipeline makes of facts: trades, tokens, slots, gaps, promotes, retracts. Pure.
+"""The JSON text of messages that the pipeline makes from facts: trades, tokens, slots, gaps, promotes, retracts. Pure.
 
-Shapes are those of docs/reference/topics.md. u64 are strings.
+The shapes are those of docs/reference/topics.md. u64 are strings.
 """
 
 from collections.abc import Sequence

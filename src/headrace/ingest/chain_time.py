@@ -1,27 +1,25 @@
-"""When something happened, by the chain's own clock. Pure."""
+"""The time of transactions, by the chain's own clock. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from headrace.model.updates import LogsUpdate, TransactionUpdate
+from headrace.programs.meanings import STAMPS
 
 TIME_S_MAX: Final = 2**32
 SLOT_S_MIN: Final = 0.05
 SLOT_S_MAX: Final = 0.6
-"""What a slot can take: mainnet's were 400 ms for years, in 2026 they are 200 to 350 ms and shrinking."""
+"""Longest slot in seconds: on mainnet a slot took 400 ms for years, and in 2026 takes 200 to 350 ms and falling."""
 SLOT_S_FIRST: Final = 0.3
-"""What a slot is taken to last before any length was learned."""
+"""Length of a slot in seconds that is assumed until a length is learned."""
 
 SPAN_MIN: Final = 256
-"""Slots over which a length is learned: block times are whole seconds, so over fewer the error is above 2 %."""
+"""Fewest slots from which a length is learned: block times are whole seconds, so with fewer the error exceeds 2 %."""
 SPAN_MAX: Final = 4_096
-"""Slots after which older ones no longer count."""
+"""Number of slots after which older ones no longer count."""
 
 SLACK_S: Final = 120
-"""How far a block's time may be from what its slot allows: validators' clocks, a short halt of the chain."""
-
-_STAMPS: Final = ("timestamp", "current_timestamp")
-"""How swap events name the chain's clock, where they have it."""
+"""Most seconds between a block's time and its expected time: validators' clocks differ, and the chain may halt."""
 
 
 class _Mark(NamedTuple):
@@ -34,13 +32,13 @@ class _Mark(NamedTuple):
 class ChainTime:
     """The time of a transaction in Unix seconds.
 
-    That is its block's time, or that of its event, or reckoned by slots from the last one given; before any was given,
-    the time of its arrival.
+    That is its block's time or its event's time. Without either, it is computed from the last known time by the number
+    of slots since. Before any time is known, it is the time of arrival.
 
-    The length of a slot is learned from the times of slots that are SPAN_MIN or more apart. A time that no slot length
-    between SLOT_S_MIN and SLOT_S_MAX explains is wild: it holds for its own transaction, but nothing is reckoned from
-    it, unless a second one in another slot agrees with it (then the chain stood still, or the first one was wild); then
-    what was learned is given up.
+    The length of a slot is learned from the times of slots at least SPAN_MIN apart. A time is wild if no slot length
+    between SLOT_S_MIN and SLOT_S_MAX explains it. A wild time counts for its own transaction, but no other time is
+    computed from it. If a second wild time, from another slot, agrees with it, the chain had halted or the earlier
+    times were wrong: then what was learned is discarded.
     """
 
     def __init__(self) -> None:
@@ -50,12 +48,12 @@ class ChainTime:
         self._wild: _Mark | None = None
 
     def of(self, update: LogsUpdate | TransactionUpdate, fields: Mapping[str, Any], *, learn: bool = True) -> int:
-        """Return the time of a transaction of which one event has these fields.
+        """Return the time of a transaction with an event that has these fields.
 
-        Without `learn` nothing is reckoned from this time later.
+        Without `learn`, no later time is computed from it.
         """
         given = update.block_time_s if isinstance(update, TransactionUpdate) else None
-        for name in _STAMPS:
+        for name in STAMPS:
             if given is None:
                 given = fields.get(name)
         if isinstance(given, int) and 0 < given < TIME_S_MAX:
@@ -67,7 +65,9 @@ class ChainTime:
         return max(0, self._last.time_s + round((update.slot - self._last.slot) * self.slot_s))
 
     def _learn(self, mark: _Mark) -> None:
-        """Learn what the mark says of the length of slots, if it can be true."""
+        """Learn the length of slots from the mark, if its time can be true."""
+        if mark == self._last and self._wild is None:
+            return  # most transactions of a slot have the same time
         if self._last is not None and not _agree(self._last, mark):
             if self._wild is None or self._wild.slot == mark.slot or not _agree(self._wild, mark):
                 self._wild = mark
@@ -86,7 +86,7 @@ class ChainTime:
 
 
 def _agree(one: _Mark, other: _Mark) -> bool:
-    """Return whether slots of some length lie between the two."""
+    """Return whether a possible slot length explains the time between the two."""
     slots = abs(other.slot - one.slot)
     passed = (other.time_s - one.time_s) * (1 if other.slot >= one.slot else -1)
     return slots * SLOT_S_MIN - SLACK_S <= passed <= slots * SLOT_S_MAX + SLACK_S

@@ -12,15 +12,18 @@ ACCOUNT_VERSIONS_MAX: Final = 200_000
 CUT_LOGS: Final = 0b001
 LOGS: Final = 0b011
 INSTRUCTIONS: Final = 0b100
-"""What a view of a transaction shows, as bits: whole logs show all that cut ones do. A whole transaction has both."""
+"""The parts of a transaction that an update shows, as bits.
+
+Whole logs include cut ones. A whole transaction has all.
+"""
 
 T = TypeVar("T")
 
 
 class _Window(Generic[T]):
-    """Entries by slot. When there are too many, the slot that was seen first goes, with all that it holds.
+    """Entries by slot. If there are too many, the slot that was seen first is dropped with all its entries.
 
-    First seen, not lowest: after an outage, the live stream is far ahead when the backfill of older slots comes in.
+    First seen, not lowest: after an outage, the live stream is far ahead when the backfill of older slots arrives.
     """
 
     def __init__(self, slots_max: int, entries_max: int) -> None:
@@ -40,7 +43,7 @@ class _Window(Generic[T]):
         self.grow(slot)[key] = entry
 
     def grow(self, slot: int) -> dict[str, T]:
-        """Count one more thing in `slot`, after making room for it; gives the slot's entries."""
+        """Count one more entry in `slot`, after making room for it; return the slot's entries."""
         if self._weight >= self._entries_max:
             self.forget(next(iter(self._slots)))
         entries = self._slots.get(slot)
@@ -64,33 +67,33 @@ class _Window(Generic[T]):
 
 
 Place: TypeAlias = tuple[tuple[int, ...], int]
-"""Path and ordinal: with slot and signature they are an event's id."""
+"""Path and ordinal: with slot and signature they form an event's id."""
 
 Extent: TypeAlias = Literal["nothing", "event", "trade", "all"]
-"""What of an event was published: nothing; the event itself, though not the trade or token that it is; its trade too,
-but without a mint; or all that there is."""
+"""How much of an event was published.
+
+Nothing; the event itself, without its trade or token; its trade too, but without a mint; or everything.
+"""
 
 
 class Standing(NamedTuple):
-    """The place under which an event is published, and what of it was published before."""
+    """The place under which an event is published, and how much of it was published before."""
 
     place: Place
     extent: Extent
 
 
 class SeenTransaction(msgspec.Struct, gc=False):
-    """The views of one transaction in one slot that came so far, and the events that were published from them."""
+    """The parts of one transaction in one slot that were seen so far, and the events that were published from them."""
 
     views: int
-    identities: tuple[
-        int, ...
-    ] = ()  # most transactions are seen once: these are looked through only when it comes again
+    identities: tuple[int, ...] = ()  # most transactions are seen once: read only if the transaction comes again
     standings: tuple[Standing, ...] = ()
     feed: str = ""
     other_feeds: tuple[str, ...] = ()
 
     def is_new_to(self, feed: str) -> bool:
-        """Note that `feed` brought it; return whether it is the first time, of one that others brought before."""
+        """Note that `feed` delivered the transaction; return whether it is new to this feed and known from another."""
         if not self.feed:
             self.feed = feed
         elif feed != self.feed and feed not in self.other_feeds:
@@ -99,14 +102,13 @@ class SeenTransaction(msgspec.Struct, gc=False):
         return False
 
     def standings_of(self, identities: Sequence[Hashable], places: Sequence[Place]) -> list[Standing]:
-        """Return how each event of a view stands, in order.
+        """Return, for each event of an update, its place and how much of it was published, in order.
 
-        An identity names program, event and content. Equal events may happen several times in a transaction, so
-        those of a view are counted: the third of three equal ones is new where two were published. Counting all
-        events of a kind would not do: logs that were cut may lack one in the middle.
-
-        `places` are those that the view gives. Of an event that was published, the first place stays; a new one gets
-        the next free ordinal where its own is taken, for log lines count places otherwise than instructions.
+        An identity consists of program, event and content. Equal events may happen several times in a transaction, so
+        they are counted: the third of three equal events is new if two were published. Counting all events of a kind
+        would not work, because logs that were cut may lack an event in the middle. `places` are those in the update. An
+        event that was published keeps its first place. A new event gets the next free ordinal if its own is taken,
+        because log lines and instructions count places differently.
         """
         if not self.standings:
             return [Standing(place, "nothing") for place in places]
@@ -127,7 +129,7 @@ class SeenTransaction(msgspec.Struct, gc=False):
         return found
 
     def note(self, identities: Sequence[Hashable], standings: Sequence[Standing]) -> None:
-        """Remember how the events of a view stand now; nothing of a transaction that no later view can add to."""
+        """Remember what is published of an update's events; nothing if no later update can add to the transaction."""
         if self.views == INSTRUCTIONS | LOGS:
             self.identities = self.standings = ()
             return
@@ -146,20 +148,20 @@ _standings: Final[dict[Standing, Standing]] = {}
 
 
 def _shared(standing: Standing) -> Standing:
-    """Return the same standing, kept once: there are few different ones."""
+    """Return an equal standing that is stored only once: there are few different ones."""
     if len(_standings) >= _STANDINGS_MAX:
         _standings.clear()
     return _standings.setdefault(standing, standing)
 
 
 class TransactionDedupe:
-    """Transactions by slot and signature: the same one in another slot (a fork) is another fact."""
+    """Transactions by slot and signature; the same transaction in another slot (a fork) is another fact."""
 
     def __init__(self, slots_max: int = SLOTS_MAX, transactions_max: int = TRANSACTIONS_MAX) -> None:
         self._window = _Window[SeenTransaction](slots_max, transactions_max)
 
     def admit(self, slot: int, signature: str, view: int) -> SeenTransaction | None:
-        """Return the record of a transaction of which this view may show something new; None if it can't."""
+        """Return the record of a transaction if this update may show something new of it; else None."""
         seen = self._window.find(slot, signature)
         if seen is None:
             seen = SeenTransaction(view)
@@ -171,7 +173,7 @@ class TransactionDedupe:
         return seen
 
     def forget_one(self, slot: int, signature: str) -> None:
-        """Forget a transaction that is not in the slot: should it come again, all of it is new."""
+        """Forget a transaction that is not in the slot: if it comes again, all of it is new."""
         self._window.forget_one(slot, signature)
 
     def find(self, slot: int, signature: str) -> SeenTransaction | None:
@@ -179,7 +181,7 @@ class TransactionDedupe:
         return self._window.find(slot, signature)
 
     def forget(self, slot: int) -> None:
-        """Forget a slot that died: should it happen anew, all of it is new."""
+        """Forget a dead slot: if it comes again, all of it is new."""
         self._window.forget(slot)
 
     def __len__(self) -> int:
@@ -194,17 +196,17 @@ class _Versions(msgspec.Struct, gc=False):
 
 
 class AccountDedupe:
-    """Account versions by slot and key, matched by content: write versions are comparable within one node only.
+    """Account versions by slot and key, matched by content, because write versions are comparable within one node only.
 
-    Each feed may report the same versions; a content that comes back (A, B, A) is a version of its own, unless a feed
-    merely repeats the version that it reported last.
+    Each feed may report the same versions. A content that returns (A, B, A) is a version of its own, unless a feed only
+    repeats the version that it reported last.
     """
 
     def __init__(self, slots_max: int = SLOTS_MAX, versions_max: int = ACCOUNT_VERSIONS_MAX) -> None:
         self._window = _Window[_Versions](slots_max, versions_max)
 
     def admit(self, slot: int, pubkey: str, feed: Hashable, content: Hashable) -> int | None:
-        """Return the version of the account in this slot, counted from 0; None for one that was seen."""
+        """Return the number of the account's version in this slot, counted from 0; None for a version that was seen."""
         seen = self._window.find(slot, pubkey)
         if seen is None:
             self._window.add(slot, pubkey, _Versions([content], {feed: 1}))
@@ -222,7 +224,7 @@ class AccountDedupe:
         return len(contents) - 1
 
     def forget(self, slot: int) -> None:
-        """Forget a slot that died: should it happen anew, all of it is new."""
+        """Forget a dead slot: if it comes again, all of it is new."""
         self._window.forget(slot)
 
     def __len__(self) -> int:

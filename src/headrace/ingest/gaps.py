@@ -1,4 +1,4 @@
-"""Which topics a gap concerns, and what of it was already said. Pure."""
+"""Which topics a gap concerns, and what was already declared of it. Pure."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -16,17 +16,17 @@ _BY_PROGRAM: Final = {
     "program": ("accounts",),
 }
 _BY_KEY: Final = {
-    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data"),
-    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data"),
+    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data", "candles:"),
+    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data", "candles:"),
     "program": ("account:",),
 }
 
 
 class GapLedger:
-    """Says each state of a gap once: `open`, then one of `backfilled` and `unrecoverable`, which is final.
+    """Declares each state of a gap once: `open`, then `backfilled` or `unrecoverable`, which is final.
 
-    An `open` that comes again says something only if its stretch grew; then, as at the end, the whole is declared.
-    Remembers the newest GAPS_MAX gaps. A gap whose first news is its end is declared as ended.
+    A repeated `open` is declared only if its slots grew. Then, and at the end, the whole gap is declared. The newest
+    GAPS_MAX gaps are remembered. A gap that is first seen when it has ended is declared as ended.
     """
 
     def __init__(self, gaps_max: int = GAPS_MAX) -> None:
@@ -34,7 +34,7 @@ class GapLedger:
         self._gaps: dict[tuple[str, str], Gap] = {}
 
     def apply(self, update: GapUpdate) -> Gap | None:
-        """Return the gap as it is to be declared now; None if nothing of it is new."""
+        """Return the gap as it is to be declared now; None if nothing about it is new."""
         key = (update.source, update.gap_id)
         low, high = sorted((update.from_slot, update.to_slot))
         known = self._gaps.get(key)
@@ -50,9 +50,9 @@ class GapLedger:
 
 
 class UnreadSlots:
-    """The slots of each feed in which something arrived that could not be read: a refill that met it left it out.
+    """The slots of each feed in which something arrived that could not be read, so that a refill would lack it too.
 
-    Remembers the newest `slots_max` of a feed; what lies at or below a forgotten one counts as touched too.
+    The newest `slots_max` of a feed are remembered; slots at or below a forgotten one count as touched, too.
     """
 
     def __init__(self, slots_max: int = UNREAD_MAX) -> None:
@@ -70,18 +70,18 @@ class UnreadSlots:
             self._forgotten[feed] = max(oldest, self._forgotten.get(feed, oldest))
 
     def touched(self, feed: str, from_slot: int, to_slot: int) -> bool:
-        """Return whether something in this stretch of the feed could not be read, both ends included."""
+        """Return whether something between these slots of the feed, both included, could not be read."""
         if from_slot <= self._forgotten.get(feed, -1):
             return True
         return any(from_slot <= slot <= to_slot for slot in self._slots.get(feed, ()))
 
 
 class FeedTopics:
-    """Remember which topics a feed's messages go to, so that its gaps can be declared there.
+    """Remembers which topics a feed's messages go to, so that its gaps can be declared there.
 
     A program's own topics follow from the feed's name. Topics of single mints and accounts do not: any of them may have
-    had a message in the gap. Those that the feed is known to have fed are remembered (the newest `topics_max`), and
-    `audience` names those that somebody listens to, although nothing came yet.
+    had a message in the gap. Topics that got messages of the feed are remembered (the newest `topics_max`), and
+    `audience` returns topics with subscribers, which may not have had a message yet.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class FeedTopics:
         return sorted(topics)
 
     def of_meaning(self, program: str) -> list[str]:
-        """Return every topic on which an event of `program` is a trade or a token, sorted; of mints those in use."""
+        """Return every topic on which an event of `program` is a trade or token, sorted; of mints only those in use."""
         topics = {f"trades:{program}", "token_updates"}
         topics.update(topic for topic in self._audience() if topic.startswith(_BY_KEY["logs"]))
         return sorted(topics)

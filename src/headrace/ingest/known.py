@@ -1,4 +1,4 @@
-"""Remember facts of pools and mints, learned from what passes. Pure and bounded."""
+"""Facts of pools and mints, learned from the stream. Pure and bounded."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -18,7 +18,7 @@ _WELL_KNOWN: Final = {WSOL_MINT: MintFacts(9), USDC_MINT: MintFacts(6), USDT_MIN
 
 
 class Pools:
-    """The mints of the pools seen so far, at most `pools_max`; when full, the one learned first is forgotten."""
+    """The mints of at most `pools_max` pools; when full, the pool learned first is forgotten."""
 
     def __init__(self, pools_max: int = POOLS_MAX) -> None:
         self._pools_max = pools_max
@@ -43,7 +43,7 @@ class Pools:
                 self.learn(pool, Pair(first, second))
 
     def learn_account(self, pubkey: str, program: str, name: str, values: Fields) -> None:
-        """Learn the pool that the account is, if it is one."""
+        """Learn the pool's mints, if the account is a pool."""
         if pair := pair_of_pool(program, name, values):
             self.learn(pubkey, Pair(*pair))
 
@@ -58,9 +58,9 @@ def pair_of_pool(program: str, name: str, values: Fields) -> tuple[str, str] | N
 
 
 class Mints:
-    """Facts by mint, of at most `mints_max`; when full, the mint learned first is forgotten.
+    """Facts of at most `mints_max` mints; when full, the mint learned first is forgotten.
 
-    The latest word counts, except that a supply which a program merely goes by (pump.fun) gives way to one that was
+    The latest fact counts, with one exception: a supply that a program only assumes (pump.fun) never replaces a supply
     read from the mint.
     """
 
@@ -73,7 +73,7 @@ class Mints:
         return _WELL_KNOWN.get(mint) or self._facts.get(mint, UNKNOWN)
 
     def learn(self, mint: str, learned: MintFacts, *, nominal: bool = False) -> None:
-        """Add what was learned. `nominal`: the supply counts only where none is known."""
+        """Add what was learned. `nominal`: the supply counts only if none is known."""
         known = self._facts.get(mint)
         if known is None:
             if len(self._facts) >= self._mints_max:
@@ -89,18 +89,18 @@ class Mints:
             self._facts[mint] = MintFacts(decimals, supply)
 
     def learn_event(self, event: DecodedEvent, meaning: EventFacts, base: str | None = None) -> None:
-        """Learn what the event says of mints; `base` is the mint that the event trades or creates, if there is one."""
+        """Learn the event's facts about mints; `base` is the mint that the event trades or creates, if there is one."""
         if meaning.mints is not None:
             self._learn_all(meaning.mints(event.data, base))
 
     def learn_account(self, pubkey: str, program: str, name: str, values: Fields) -> None:
-        """Learn what the account says, if it is a mint or a pool that knows its mints."""
+        """Learn the account's facts about mints, if it is a mint, or a pool that has its mints' facts."""
         meaning = ACCOUNTS.get((program, name))
         if meaning is not None and meaning.mints is not None:
             self._learn_all(meaning.mints(pubkey, values))
 
     def learn_balances(self, balances: Iterable[TokenBalance]) -> None:
-        """Learn decimals, which a whole transaction has of every mint that it touched."""
+        """Learn decimals, which a whole transaction has for every mint that it touched."""
         for held in balances:
             self.learn(held.mint, MintFacts(held.decimals))
 

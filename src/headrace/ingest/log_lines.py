@@ -1,4 +1,4 @@
-"""What the log lines of a program can't say, so that its `logs:` subscription brings less than people expect. Pure."""
+"""What the log lines of a program lack, so that its `logs:` subscription delivers less than may be expected. Pure."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -9,11 +9,11 @@ from headrace.programs.register import PROGRAMS
 LACKS: Final[Mapping[str, str]] = MappingProxyType(
     {name: facts.log_lines_lack for name, facts in PROGRAMS.items() if facts.log_lines_lack}
 )
-"""Program → what is lacking."""
+"""Program → what its log lines lack."""
 
 
 class Lack(NamedTuple):
-    """A subscription, what it can't bring, and the word that brings it."""
+    """A subscription, what it can't deliver, and the subscription that delivers it."""
 
     subscription: str
     meaning: str
@@ -21,9 +21,9 @@ class Lack(NamedTuple):
 
 
 def lacks_of(subscribed: Iterable[tuple[str, str]]) -> list[Lack]:
-    """Return what is lacking, given kinds of subscriptions and the names of the programs after the colon.
+    """Return what is lacking, given (kind of subscription, program's name) for each subscription.
 
-    Nothing is lacking for a program of which whole transactions are subscribed to as well.
+    Nothing is lacking for a program whose whole transactions are subscribed to as well.
     """
     wanted = set(subscribed)
     return [

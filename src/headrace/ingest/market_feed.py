@@ -1,4 +1,4 @@
-"""Hands trades and the fates of slots to the market statistics, and passes on what follows from them."""
+"""Passes trades and decisions about slots to the market statistics, and returns what follows from them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,23 +8,23 @@ from headrace.model.trades import Derived, Place, SeenTrade
 
 
 class Market(Protocol):
-    """The port to what counts trades: `headrace.market.stats`, which this room may not import, or `NoMarket`.
+    """The port to the statistics of trades: `headrace.market.stats`, which this package may not import, or `NoMarket`.
 
-    Each call returns the messages that are due. They are published in this order, right after the messages of the
-    update that led to the call. Trades that are not final are settled by the rule of `model.facts.FactConsumer`.
+    Each call returns the messages that are due. They are published in this order, directly after the messages of the
+    update that led to the call. Trades that are not final are settled by the rule in `model.facts.FactConsumer`.
     """
 
     def apply(self, trade: SeenTrade) -> list[Derived]:
-        """Count a trade, which comes for the first and only time."""
+        """Count a trade; each trade is passed only once."""
 
     def advance(self, slot: int) -> list[Derived]:
-        """Take note that the chain has come to this slot."""
+        """Note that the chain has reached this slot."""
 
     def decide(self, decision: Decision) -> list[Derived]:
         """Make trades of the slot final, or take them back."""
 
     def reset(self) -> None:
-        """Forget everything: the same may come again."""
+        """Forget everything: the same trades may come again."""
 
 
 class NoMarket:
@@ -44,14 +44,14 @@ class NoMarket:
 
 
 class MarketFeed:
-    """A consumer of facts for the market; what the market says becomes messages."""
+    """A consumer of facts for the market, whose results become messages."""
 
     def __init__(self, market: Market) -> None:
         market.reset()
         self._market = market
 
     def hear(self, news: Sequence[News]) -> list[Derived]:
-        """Return what follows for the market. Where slots are decided together, final ones come before dead ones."""
+        """Return the market's results. If several slots are decided together, final slots come before dead ones."""
         derived: list[Derived] = []
         decisions: list[Decision] = []
         head = -1
@@ -74,7 +74,7 @@ def _dead_last(decision: Decision) -> bool:
 
 
 def _seen_trade(fact: Traded) -> SeenTrade | None:
-    """Return the trade as the market counts it; None where its mints are not known."""
+    """Return the trade in the form that the market counts; None if its mints are not known."""
     trade, origin = fact.trade, fact.seen.origin
     if trade.mint is None or trade.quote_mint is None:
         return None

@@ -1,10 +1,10 @@
-"""What the pipeline counts and times, cheap on the hot path and exported when `/metrics` is read."""
+"""What the pipeline counts and times: cheap on the hot path, and exported when `/metrics` is read."""
 
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headrace.decoders.registry import Programs
@@ -12,7 +12,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 SAMPLED: Final = 64
-"""One update in so many is timed."""
+"""One update in this many is timed."""
 
 STAGE_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 0.05)
 
@@ -20,20 +20,20 @@ STAGE_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 
 class Measures(Collector):
     """Plain counts, each a dict from label to number, and sampled stage times.
 
-    `received` by kind of update, `published` by kind of message, `bad` by reason, `skipped` (duplicates, facts of dead
-    slots) by kind of update and reason, `unread` by program, event and reason: events that were published without the
-    trade or token that they are. `gaps` by source and the state that was published: a refill in which something could
-    not be read is none.
+    `received` by kind of update; `published` by kind of message; `bad` by reason; `skipped` (duplicates, facts of dead
+    slots) by kind of update and reason. `unread` by program, event and reason: events that were published without their
+    trade or token. `gaps` by source and published state: a refill with something unreadable does not count as
+    backfilled.
     """
 
-    def __init__(self, programs: Programs, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, programs: Programs, core: str, clock: Clock, metrics: Metrics) -> None:
         self.received: Counter[str] = Counter()
         self.published: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.unread: Counter[tuple[str, str, str]] = Counter()
         self.gaps: Counter[tuple[str, str]] = Counter()
-        self._programs, self._clock = programs, clock
+        self._programs, self._core, self._clock = programs, core, clock
         self._stages = metrics.histogram(
             "ingest_stage_seconds", "time per update and stage (sampled)", ("stage",), STAGE_BUCKETS_S
         )
@@ -63,7 +63,7 @@ class Measures(Collector):
             ("bad", "updates that could not be used", "reason", self.bad),
         ):
             family = CounterMetricFamily(f"headrace_ingest_{name}", about, labels=[label])
-            for value, count in list(counts.items()):  # this is another thread
+            for value, count in list(counts.items()):  # runs in another thread
                 family.add_metric([value], count)
             yield family
         skipped = CounterMetricFamily(
@@ -86,6 +86,9 @@ class Measures(Collector):
         for (source, state), count in list(self.gaps.items()):
             gaps.add_metric([source, state], count)
         yield gaps
+        core = GaugeMetricFamily("headrace_ingest_core", "The core that decodes", labels=["core"])
+        core.add_metric([self._core], 1)
+        yield core
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:

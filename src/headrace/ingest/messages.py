@@ -1,4 +1,4 @@
-"""Makes messages of facts: what each topic gets, and the records that settle or take back what it got. Pure."""
+"""Makes messages from facts: what each topic gets, and the records that later promote or retract it. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -16,7 +16,7 @@ from headrace.ingest.bodies import (
 )
 from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.slots import SLOTS_KEPT, Forks
-from headrace.model.events import Label, Promotion, Publication, Retraction
+from headrace.model.events import Label, Promotion, Publication, Retraction, TopicHandle
 from headrace.model.facts import (
     DECISIONS,
     AccountChanged,
@@ -35,37 +35,43 @@ from headrace.model.trades import Derived
 from headrace.model.undecided import Undecided
 
 CREATED_TOPIC: Final = "token_updates"
+MARKET_TOPIC: Final = "market-data"
 SLOTS_TOPIC: Final = "slots"
 PROGRAMS_MAX: Final = 4_096
 
-# Tuples are made once; a union of classes is made anew each time that it is written.
+# Tuples, made once: a union of classes would be built each time its expression runs.
 _OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen)
 _WITH_ORIGIN: Final = (EventSeen, TransactionSeen)
 
-Sent: TypeAlias = tuple[str, str]
-"""A topic and the id of the event that was published on it."""
+Sent: TypeAlias = tuple[tuple[TopicHandle, ...], str]
+"""Topics and the id of the event that was published on them."""
+
+SINGLES_MAX: Final = 50_000
 
 
 class ProgramTopics(NamedTuple):
     """The topics of a program."""
 
-    trades: str
-    events: str
-    tx: str
-    accounts: str
+    trades: TopicHandle
+    events: TopicHandle
+    tx: TopicHandle
+    accounts: TopicHandle
 
 
 class MessageBuilder:
-    """Makes the messages of news, in their order; an event's frame is made once for all topics that get it.
+    """Makes the messages of facts, in their order; an event's frame is made once for all topics that get it.
 
     Each topic that had events of a slot gets one `promote` when the slot is confirmed, or one `retract` when it dies.
-    While a signature with events on the topic is unproven the promote waits; events of one that is not in the block are
-    retracted by themselves; one of which nobody says anything leaves the topic without a promote of this slot.
+    The promote waits while a signature with events on the topic is unproven. Events of a signature that is not in the
+    block are retracted individually. If no node can prove or disprove a signature, the topic gets no promote for this
+    slot.
     """
 
     def __init__(self, programs: Programs, forks: Forks, feeds: FeedTopics) -> None:
         self.programs, self._forks, self._feeds = programs, forks, feeds
         self._topics: dict[str, ProgramTopics] = {}
+        self._singles: dict[str, TopicHandle] = {}
+        self._shared = {topic: TopicHandle(topic) for topic in (CREATED_TOPIC, MARKET_TOPIC)}
         self._sent = Undecided[Sent]()
         self._owed: dict[int, dict[str, None]] = {}  # slot → topics whose promote waits for a proof
 
@@ -74,17 +80,17 @@ class MessageBuilder:
         return self._sent.is_unproven(slot, signature)
 
     def of(self, news: Iterable[News]) -> list[Publication]:
-        """Return the messages of what followed from one update."""
+        """Return the messages for the facts of one update."""
         transaction: _TransactionMessages | None = None
         publications: list[Publication] = []
         for each in news:
-            if isinstance(each, _OF_TRANSACTION):
+            if type(each) is AccountChanged:
+                publications.append(self._account(each))
+            elif isinstance(each, _OF_TRANSACTION):
                 if transaction is None:
                     origin = each.origin if isinstance(each, _WITH_ORIGIN) else each.seen.origin
                     transaction = _TransactionMessages(self, origin, publications)
                 transaction.add(each)
-            elif isinstance(each, AccountChanged):
-                publications += self._account(each)
             elif isinstance(each, SlotChanged):
                 body = slot_body(each.slot, each.status, each.parent, each.source)
                 publications.append(Publication.on(SLOTS_TOPIC, "event", body))
@@ -99,7 +105,7 @@ class MessageBuilder:
         return publications
 
     def derived(self, derived: Iterable[Derived]) -> list[Publication]:
-        """Return the messages that follow from many trades: events of the newest one's slot, which share its fate."""
+        """Return the messages that follow from many trades: events of the newest trade's slot, retracted if it dies."""
         publications: list[Publication] = []
         for each in derived:
             place = each.place
@@ -109,32 +115,47 @@ class MessageBuilder:
             event_id = f"{place.slot}:{each.name}"
             body = derived_body(each, event_id, commitment)
             label = Label(each.key, event_id, place.slot, commitment != "processed")
-            topics = (each.topic, each.single)
-            publications += [Publication.on(topic, "event", body, label) for topic in topics]
+            topics = (self.shared(each.topic), self.single(each.single))
+            publications.append(Publication(topics, "event", body, label))
             if commitment == "processed":
                 unproven = place.signature if self._sent.is_unproven(place.slot, place.signature) else ""
-                self._sent.add(place.slot, [(topic, event_id) for topic in topics], unproven)
+                self._sent.add(place.slot, ((topics, event_id),), unproven)
             for topic in topics:
-                self._feeds.note(place.feed, topic)
+                self._feeds.note(place.feed, topic.name)
         return publications
 
-    def _account(self, fact: AccountChanged) -> list[Publication]:
-        origin, update, event_id = fact.origin, fact.update, fact.event_id
-        body = fact.body
-        label = Label(update.pubkey, event_id, update.slot, origin.certain)
-        topics = (self.topics_of(fact.program).accounts, f"account:{update.pubkey}")
-        self._note(origin, [(topic, event_id) for topic in topics], topics[1:])
-        return [Publication.on(topic, "event", body, label) for topic in topics]
+    def _account(self, fact: AccountChanged) -> Publication:
+        origin, pubkey, event_id = fact.origin, fact.update.pubkey, fact.event_id
+        label = Label(pubkey, event_id, origin.slot, origin.certain)
+        topics = (self.topics_of(fact.program).accounts, self.single("account:" + pubkey))
+        self._note(origin, ((topics, event_id),), topics[1:])
+        return Publication(topics, "event", fact.body, label)
 
-    def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[str]) -> None:
-        """Remember what a later decision or gap must know of these messages."""
-        if not origin.certain:
+    def _note(self, origin: Origin, sent: Sequence[Sent], singles: Iterable[TopicHandle]) -> None:
+        """Remember these messages for later decisions and gaps."""
+        if origin.commitment == "processed":
             self._sent.add(origin.slot, sent, origin.signature or "" if origin.unproven else "")
         for topic in singles:
-            self._feeds.note(origin.feed, topic)
+            self._feeds.note(origin.feed, topic.name)
+
+    def single(self, name: str) -> TopicHandle:
+        """Return the topic of one mint or account.
+
+        If there are too many, the one used first is dropped and made again later.
+        """
+        topic = self._singles.get(name)
+        if topic is None:
+            if len(self._singles) >= SINGLES_MAX:
+                del self._singles[next(iter(self._singles))]
+            topic = self._singles[name] = TopicHandle(name)
+        return topic
+
+    def shared(self, name: str) -> TopicHandle:
+        """Return a topic of all mints."""
+        return self._shared[name]
 
     def _settle(self, decision: Decision) -> list[Publication]:
-        """Return the records that a decision calls for, a topic's in the order of its first message."""
+        """Return the records that a decision requires; a topic's records are in the order of its first message."""
         slot = decision.slot
         if slot not in self._sent:
             self._owed.pop(slot, None)
@@ -142,20 +163,21 @@ class MessageBuilder:
         records: list[Publication] = []
         for sent in outcome.retracted:
             topics: dict[str, list[str]] = {}
-            for topic, event_id in sent:
-                topics.setdefault(topic, []).append(event_id)
+            for on, event_id in sent:
+                for topic in on:
+                    topics.setdefault(topic.name, []).append(event_id)
             records += [
                 Publication.on(topic, "retract", retract_body(ids, outcome.reason), Retraction(tuple(ids)))
                 for topic, ids in topics.items()
             ]
         owed = self._owed.pop(slot, {})
-        owed.update(dict.fromkeys(topic for topic, _ in outcome.confirmed))
+        owed.update(dict.fromkeys(topic.name for topics, _ in outcome.confirmed for topic in topics))
         if owed and not isinstance(decision, Dead):
-            records += self._promote(slot, owed, {topic for topic, _ in outcome.unsure})
+            records += self._promote(slot, owed, {topic.name for topics, _ in outcome.unsure for topic in topics})
         return records
 
     def _promote(self, slot: int, owed: dict[str, None], waiting: set[str]) -> list[Publication]:
-        """Return the promotes of the topics of which no event waits for a proof; the others wait while one may come."""
+        """Return the promotes of topics on which no event waits for proof; keep other topics while a proof may come."""
         body, label = promote_body(slot, "confirmed"), Promotion(slot)
         promoted = [Publication.on(topic, "promote", body, label) for topic in owed if topic not in waiting]
         left = {topic: None for topic in owed if topic in waiting}
@@ -166,7 +188,7 @@ class MessageBuilder:
         return promoted
 
     def name_of(self, program_id: str) -> tuple[str, bool]:
-        """Return a program's name, or its id, and whether there is an IDL."""
+        """Return a program's name, or its id, and whether it has an IDL."""
         program = self.programs.by_id.get(program_id)
         return (program_id, False) if program is None else (program.name, True)
 
@@ -177,49 +199,54 @@ class MessageBuilder:
             if len(self._topics) >= PROGRAMS_MAX:
                 self._topics.clear()
             topics = self._topics[program] = ProgramTopics(
-                f"trades:{program}", f"events:{program}", f"tx:{program}", f"accounts:{program}"
+                *(TopicHandle(f"{kind}:{program}") for kind in ProgramTopics._fields)
             )
         return topics
 
 
 class _TransactionMessages:
-    """The messages of one transaction; `sent` says which event each is of, `singles` are topics of single mints."""
+    """The messages of one transaction. `sent` has the event of each message; `singles` are topics of single mints."""
 
     __slots__ = ("_builder", "_publications", "origin", "sent", "singles")
 
     def __init__(self, builder: MessageBuilder, origin: Origin, publications: list[Publication]) -> None:
         self._builder, self._publications, self.origin = builder, publications, origin
         self.sent: list[Sent] = []
-        self.singles: list[str] = []
+        self.singles: list[TopicHandle] = []
 
     def add(self, fact: EventSeen | Traded | TokenCreated | TransactionSeen) -> None:
         """Add the messages of one fact."""
         if isinstance(fact, EventSeen):
-            self._publish(self._builder.topics_of(fact.event.program).events, fact.event_id, fact.body.text)
+            self._publish((self._builder.topics_of(fact.event.program).events,), fact.event_id, fact.body.text)
         elif isinstance(fact, Traded):
             self._traded(fact)
         elif isinstance(fact, TokenCreated):
             seen = fact.seen
             body = seen.body.with_all(created_data(fact))
             label = Label(f"TokenCreated {fact.mint} ", seen.event_id, self.origin.slot, self.origin.certain)
-            self._publish(CREATED_TOPIC, seen.event_id, body, label)
-            self._publish_single(f"token:{fact.mint}", seen.event_id, body, label)
+            single = self._builder.single(f"token:{fact.mint}")
+            self.singles.append(single)
+            self._publish((self._builder.shared(CREATED_TOPIC), single), seen.event_id, body, label)
         else:
             self._transaction(fact)
 
     def _traded(self, fact: Traded) -> None:
         seen, trade = fact.seen, fact.trade
         body = seen.body.with_data(trade_opening(seen.event, trade))
-        if not fact.again:
-            self._publish(self._builder.topics_of(seen.event.program).trades, seen.event_id, body)
+        topics = () if fact.again else (self._builder.topics_of(seen.event.program).trades,)
         if trade.mint is not None:
-            self._publish_single(f"trades:{trade.mint}", seen.event_id, body)
+            single = self._builder.single("trades:" + trade.mint)
+            self.singles.append(single)
+            topics = (*topics, single)
+        if topics:
+            self._publish(topics, seen.event_id, body)
 
     def _transaction(self, fact: TransactionSeen) -> None:
+        builder = self._builder
         for program_id in fact.program_ids:
-            name, has_idl = self._builder.name_of(program_id)
+            name, has_idl = builder.name_of(program_id)
             body = fact.body if has_idl else self._raw_body(fact, program_id)
-            self._publish(self._builder.topics_of(name).tx, fact.event_id, body)
+            self._publish((builder.topics_of(name).tx,), fact.event_id, body)
 
     def _raw_body(self, fact: TransactionSeen, program_id: str) -> bytes:
         """Return the body for a program without an IDL."""
@@ -232,10 +259,6 @@ class _TransactionMessages:
             raw=(program_id, self._builder.programs),
         )
 
-    def _publish(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
-        self._publications.append(Publication.on(topic, "event", body, label))
-        self.sent.append((topic, event_id))
-
-    def _publish_single(self, topic: str, event_id: str, body: bytes, label: Label | None = None) -> None:
-        self._publish(topic, event_id, body, label)
-        self.singles.append(topic)
+    def _publish(self, topics: tuple[TopicHandle, ...], event_id: str, body: bytes, label: Label | None = None) -> None:
+        self._publications.append(Publication(topics, "event", body, label))
+        self.sent.append((topics, event_id))

@@ -45,22 +45,22 @@ from headrace.runtime.sinks import Sinks
 from headrace.sources import Outlet
 
 BATCH_MAX: Final = 64
-"""Updates per turn of the loop: some 2 ms of work, so that connections are served in between."""
+"""Most updates per iteration of the loop: about 2 ms of work, so that connections are served in between."""
 
 U = TypeVar("U", bound=AnyUpdate)
 
 STUCK_S: Final = 10.0
-"""A batch that is not published for so long means that the pipeline stands."""
+"""Seconds after which a batch that is not published means that the pipeline is stuck."""
 
 _log = structlog.get_logger("ingest")
 
 
 class Pipeline:
-    """Turns updates into facts, and these into messages. `apply` is all of its thinking; `run` feeds it and publishes.
+    """Turns updates into facts, and facts into messages. `apply` decides; `run` feeds it and publishes.
 
-    `audience` names the topics that somebody listens to, so that a gap is declared there even before the first message.
-    `market` counts the trades. `ask_pool` asks for the mints of a pool of which only log lines came; its answer comes
-    through the outlet as a PoolUpdate. `core` reads the bytes; without one, that in Python does.
+    `audience` returns the topics with subscribers, so that a gap is declared there even before the first message.
+    `market` counts the trades. `ask_pool` requests the mints of a pool that is known only from log lines; the answer
+    comes through the outlet as a PoolUpdate. `core` decodes the bytes; the default is the one in Python.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Pipeline:
     ) -> None:
         self.programs, self.ask_pool = programs, ask_pool
         self._core = PythonCore(programs) if core is None else core
-        self.measures = Measures(programs, clock, metrics)
+        self.measures = Measures(programs, self._core.name, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
         self._busy_since: float | None = None
@@ -84,12 +84,12 @@ class Pipeline:
         self._clock, self._audience = clock, audience
         self._market = NoMarket() if market is None else market
         self.consumers = Sinks[News]()
-        """Hear the facts, by the rules of `FactConsumer`: attach its `hear`."""
+        """Sinks of facts, by the rules of `FactConsumer`: attach its `hear`."""
         self._news: list[Sequence[News]] = []
         self._reset()
 
     def _reset(self) -> None:
-        """Forget all that was seen: the same may come again, and is new."""
+        """Forget all that was seen: the same updates may come again, and are new."""
         self._transactions, self._accounts = TransactionDedupe(), AccountDedupe()
         self._pools, self._mints, self._awaited = Pools(), Mints(), AwaitedPools(self.ask_pool)
         self._reader = TransactionReader(self.programs, self._core, self._pools, self._mints, self._awaited)
@@ -99,12 +99,15 @@ class Pipeline:
 
     @property
     def head(self) -> dict[str, int | None]:
-        """The highest slot known as processed and as confirmed; None where no slot is known."""
+        """The highest slots known as processed and as confirmed; None if no slot is known."""
         known = self._forks.slots.head
         return {"processed": known.get("processed"), "confirmed": known.get("confirmed")}
 
     async def run(self, outlet: Outlet, writer: Writer) -> None:
-        """Publish what the outlet brings, in order, until it is closed. While the bus is away, the outlet fills up."""
+        """Publish the outlet's updates, in order, until it is closed.
+
+        While the bus is unavailable, the outlet fills up.
+        """
         while True:
             try:
                 batch = await outlet.get_batch(BATCH_MAX)
@@ -123,7 +126,7 @@ class Pipeline:
             await self._clock.sleep(0)
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError while the bus takes nothing, or a batch of updates is not published."""
+        """Raise TransientError while the bus takes no messages, or a batch of updates is not published."""
         if self._bus_fault is not None:
             raise TransientError(f"updates can't be published: {self._bus_fault}")
         stood_s = 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
@@ -131,13 +134,14 @@ class Pipeline:
             raise TransientError(f"a batch of updates has not been published for {stood_s:.0f} s")
 
     async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
-        """Publish, however long it takes, then let the consumers hear what the messages are made of."""
+        """Publish, however long it takes; then pass the facts behind the messages to the consumers."""
         if publications or new_epoch:
             await publish_until_answered(
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
             )
             self._bus_fault = None
-            self.measures.published.update([publication.kind for publication in publications])
+            for publication in publications:
+                self.measures.published[publication.kind] += len(publication.topics)
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)
@@ -146,7 +150,7 @@ class Pipeline:
         self._bus_fault = error
 
     def apply(self, update: AnyUpdate) -> list[Publication]:
-        """Return the messages that follow from one update. Never raise on bad input."""
+        """Return the messages that follow from one update. Never raises on bad input."""
         self.measures.begin()
         self.measures.received[type(update).__name__] += 1
         if isinstance(update, PoolUpdate):
@@ -154,7 +158,7 @@ class Pipeline:
         return self._published(update, self._news_of)
 
     def _published(self, update: U, read: Callable[[U], Sequence[News]]) -> list[Publication]:
-        """Return the messages of what is read from the update."""
+        """Return the messages of the facts that `read` returns for the update."""
         try:
             news = read(update)
             publications = self._messages.of(news)
@@ -165,7 +169,7 @@ class Pipeline:
         if news and type(update) is not AccountUpdate:
             try:
                 publications += self._messages.derived(self._market_feed.hear(news))
-            except UNREADABLE as error:  # a trade that can't be counted is published all the same
+            except UNREADABLE as error:  # a trade that can't be counted is still published
                 more = self._troubles.unusable(update, error)
                 publications += self._messages.of(more)
                 news = [*news, *more]
@@ -175,11 +179,11 @@ class Pipeline:
         return publications
 
     def _news_of(self, update: AnyUpdate) -> Sequence[News]:
+        if isinstance(update, AccountUpdate):
+            return self._account(update)
+        if isinstance(update, LogsUpdate | TransactionUpdate):
+            return self._transaction(update)
         match update:
-            case LogsUpdate() | TransactionUpdate():
-                return self._transaction(update)
-            case AccountUpdate():
-                return self._account(update)
             case SlotUpdate():
                 return self._slot(update)
             case LandingUpdate():
@@ -187,7 +191,7 @@ class Pipeline:
             case GapUpdate():
                 return self._troubles.gap(update) or self._leave_out(update)
             case PoolUpdate():
-                return ()  # its trades are those of other updates: see _pool
+                return ()  # its trades are in other updates: see _pool
             case RewindUpdate():
                 self._reset()
                 return (Restarted(),)
@@ -197,7 +201,7 @@ class Pipeline:
         if commitment is None:
             return self._leave_out(update, "dead_slot")
         if update.unproven:
-            commitment = "processed"  # the slot may be certain, whether the transaction is in it is not
+            commitment = "processed"  # the slot may be certain, but not that the transaction is in it
         parts = visible_parts(update)
         seen = self._transactions.admit(update.slot, update.signature, parts)
         if seen is None:
@@ -214,11 +218,11 @@ class Pipeline:
         commitment: Commitment,
         answered: str | None = None,
     ) -> list[News]:
-        """Return what a view of a transaction shows and no view before it did."""
+        """Return what an update shows of a transaction that no earlier update showed."""
         origin = origin_of(update, commitment)
         text = self._reader.read(update, parts, origin)
-        identities = [(event.program_id, event.name, body.fields_json) for event, body in text.events]
-        standings = seen.standings_of(identities, [(event.path, event.ordinal) for event, _ in text.events])
+        identities = [(each.event.program_id, each.event.name, each.body.fields_json) for each in text.events]
+        standings = seen.standings_of(identities, [(each.event.path, each.event.ordinal) for each in text.events])
         self.measures.passed("decode")
         found = self._reader.facts(update, parts, origin, text, standings, answered)
         seen.note(identities, [Standing(s.place, extent) for s, extent in zip(standings, found.extents, strict=True)])
@@ -227,12 +231,12 @@ class Pipeline:
             for pool, program_id in found.awaited:
                 self._awaited.hold(pool, program_id, update)
         if text.unread or found.unread:
-            unread = [*text.unread, *found.unread] if answered is None else found.unread  # else declared before
+            unread = [*text.unread, *found.unread] if answered is None else found.unread  # otherwise declared before
             news += self._troubles.unread(update, unread)
         return news
 
     def _pool(self, update: PoolUpdate) -> list[Publication]:
-        """Return the trades that waited for the pool: with its mints, or without them if nobody knows."""
+        """Return the trades that waited for the pool: with its mints, or without them if they stay unknown."""
         if update.mints is not None:
             self._pools.learn(update.pool, Pair(*update.mints))
         read = partial(self._held, update.pool)
@@ -279,27 +283,28 @@ class Pipeline:
         self.measures.passed("dedupe")
         origin = Origin(update.slot, update.signature, update.source, update.feed, commitment)
         event_id = f"{update.slot}:{update.pubkey}:account:{version}"
-        name, body, values = self._core.account(update, event_id, origin)
-        program, unread = self.programs.name_of(update.owner), None
-        if name is not None and values:
-            try:
-                self._pools.learn_account(update.pubkey, program, name, values)
-                self._mints.learn_account(update.pubkey, program, name, values)
-            except UNREADABLE as error:
-                unread = Unread(program, name, type(error).__name__, str(error)[:200])
-        fact = AccountChanged(event_id, origin, update, program, name, body, values)
-        return (fact,) if unread is None else [fact, *self._troubles.unread(update, [unread])]
+        text, program = self._core.account(update, event_id, origin), self.programs.name_of(update.owner)
+        fact = AccountChanged(event_id, origin, update, program, text.name, text.body, text.values)
+        if text.name is None or not text.values:
+            return (fact,)
+        try:
+            self._pools.learn_account(update.pubkey, program, text.name, text.values)
+            self._mints.learn_account(update.pubkey, program, text.name, text.values)
+        except UNREADABLE as error:
+            unread = Unread(program, text.name, type(error).__name__, str(error)[:200])
+            return [fact, *self._troubles.unread(update, [unread])]
+        return (fact,)
 
     def _slot(self, update: SlotUpdate) -> Sequence[News]:
         news = self._forks.apply(update)
         for each in news:
-            if isinstance(each, Dead):  # should the slot happen anew, all of it is new
+            if isinstance(each, Dead):  # if the slot comes again, all of it is new
                 self._transactions.forget(each.slot)
                 self._accounts.forget(each.slot)
         return news
 
     def _landing(self, update: LandingUpdate) -> Sequence[News]:
-        """Return the proof. Should a transaction that is absent come again, it is new."""
+        """Return the proof. A transaction that is absent counts as new if it comes again."""
         for signature in update.absent:
             self._transactions.forget_one(update.slot, signature)
         return (Proof(update.slot, update.landed, update.absent, update.unknown),)

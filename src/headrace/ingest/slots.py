@@ -1,4 +1,4 @@
-"""Which slots the chain kept: a fork tracker that is fed statuses and answers with verdicts. Pure."""
+"""Decides which slots the chain kept: a fork tracker that takes statuses and returns verdicts. Pure."""
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ SLOTS_KEPT: Final = 512
 
 @dataclass(slots=True)
 class _Slot:
-    """What is known of one slot. `said` are the verdicts given in its present life, `creators` who built its bank."""
+    """What is known of one slot. `said`: the verdicts given in its current life; `creators`: who built its bank."""
 
     status: SlotStatus = "processed"
     parent: int | None = None
@@ -22,13 +22,13 @@ class _Slot:
 
 
 class SlotTracker:
-    """Feed every SlotUpdate to `apply`; statuses may be missing, repeated or in any order.
+    """Pass every SlotUpdate to `apply`; statuses may be missing, repeated or in any order.
 
-    What confirms a slot confirms its ancestors, and kills what lies between a confirmed slot and its parent. A
-    confirmed slot dies only when a finalized chain passes it by. A dead slot that the cluster confirms all the same was
-    another version of it: from then on it is confirmed. Each verdict comes at most once in a slot's life; a source that
-    creates the bank of an unconfirmed slot again begins a new life. Only the `kept` highest slots are remembered; news
-    of lower ones decides nothing.
+    If a slot is confirmed, so are its ancestors, and slots between a confirmed slot and its parent are dead. A
+    confirmed slot dies only if a finalized chain leaves it out. If the cluster confirms a dead slot, another version of
+    that slot had died: from then on the slot is confirmed. Each verdict is returned at most once in a slot's life. A
+    source that creates the bank of an unconfirmed slot again begins a new life. Only the `kept` highest slots are
+    remembered; statuses of lower slots decide nothing.
     """
 
     def __init__(self, kept: int = SLOTS_KEPT) -> None:
@@ -37,21 +37,21 @@ class SlotTracker:
         self._kept = kept
         self._slots: dict[int, _Slot] = {}
         self._numbers: list[int] = []  # the keys of _slots, ascending
-        self._floor = -1  # the highest slot that was given up
+        self._floor = -1  # the highest slot that was dropped
         self._verdicts: list[Verdict] = []
 
     def status(self, number: int) -> SlotStatus | None:
-        """Return processed, confirmed, finalized or dead; None for a slot of which nothing is known."""
+        """Return processed, confirmed, finalized or dead; None for an unknown slot."""
         slot = self._slots.get(number)
         return slot.status if slot else None
 
     def parent(self, number: int) -> int | None:
-        """Return the slot's parent; None where no source named it."""
+        """Return the slot's parent; None if no source reported it."""
         slot = self._slots.get(number)
         return slot.parent if slot else None
 
     def apply(self, update: SlotUpdate) -> list[Verdict]:
-        """Return what an update decides, ancestors before descendants."""
+        """Return the verdicts that follow from an update, ancestors before descendants."""
         slot = self._know(update.slot)
         if slot is not None:
             if update.status == "created_bank":
@@ -73,7 +73,7 @@ class SlotTracker:
         slot.creators.add(source)
 
     def _link(self, number: int, slot: _Slot, parent: int) -> None:
-        """Take the first parent that is reported; a later, different one would be another version of the slot."""
+        """Set the first parent that is reported; a later, different parent would be another version of the slot."""
         if slot.parent is None and parent < number:
             slot.parent = parent
             if slot.status in ("confirmed", "finalized"):
@@ -95,7 +95,7 @@ class SlotTracker:
             number = slot.parent
 
     def _pass_by(self, number: int, slot: _Slot) -> None:
-        """Bury the slots between a kept one and its parent."""
+        """Declare the slots between a kept slot and its parent dead."""
         if slot.parent is None:
             return
         killed = ("processed", "confirmed") if slot.status == "finalized" else ("processed",)
@@ -116,7 +116,7 @@ class SlotTracker:
             self._verdicts.append(verdict)
 
     def _know(self, number: int) -> _Slot | None:
-        """Return the slot's record, begun if it is new; None below what is remembered."""
+        """Return the slot's record, created if it is new; None for a slot below those that are remembered."""
         slot = self._slots.get(number)
         if slot is None and number > self._floor:
             slot = self._slots[number] = _Slot()
@@ -128,7 +128,7 @@ class SlotTracker:
         return slot if number > self._floor else None
 
     def _bury_if_passed(self, number: int, slot: _Slot) -> None:
-        """Bury a slot of which the first update comes after the chain passed it by."""
+        """Declare a slot dead if its first update comes after the chain left it out."""
         for above in self._numbers[bisect_right(self._numbers, number) :]:
             child = self._slots[above]
             if child.status in ("confirmed", "finalized"):
@@ -138,21 +138,21 @@ class SlotTracker:
 
 
 class Forks:
-    """Follows the slots: how sure their facts are, and what becomes of them."""
+    """Follows the slots: how certain their facts are, and what follows from their statuses."""
 
     def __init__(self) -> None:
         self.slots = SlotTracker()
-        self._seen = TransactionDedupe()  # by slot and status: two nodes report the same
+        self._seen = TransactionDedupe()  # by slot and status, because two nodes report the same
 
     def commitment(self, slot: int, given: Commitment) -> Commitment | None:
-        """Return how sure a fact of this slot is, whatever its source gave; None if the slot died: it is no fact."""
+        """Return how certain a fact of this slot is, whatever its source gave; None if the slot is dead."""
         status = self.slots.status(slot)
         if status == "dead":
             return None
         return status if given == "processed" and (status == "confirmed" or status == "finalized") else given
 
     def apply(self, update: SlotUpdate) -> list[News]:
-        """Return what follows from an update of a slot: each verdict right after the status that brings it."""
+        """Return what follows from an update of a slot: each verdict directly after the status that leads to it."""
         verdicts = self.slots.apply(update)
         for verdict in verdicts:
             if isinstance(verdict, Dead):

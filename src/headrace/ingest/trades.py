@@ -1,4 +1,4 @@
-"""Reads a swap as the trade that it is: base and quote, side, and on whose behalf. Pure."""
+"""Reads a swap as a trade: base and quote, side, and for which user. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -11,14 +11,14 @@ from headrace.model.updates import Instruction, TransactionUpdate
 from headrace.programs.meanings import Holders, Pair, Scene, Swap
 
 _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
-"""Of two mints, the higher one is the quote: dollars before SOL before all others; of equals the pool's second."""
+"""Rank of a mint as quote: dollars, then SOL, then others. Of equal ranks, the pool's second mint is the quote."""
 
 
 def trade_of(swap: Swap, scene: Scene, pools: Pools, user: str | None, authority: str | None = None) -> Trade | None:
-    """Return the trade that the swap is; None if its amounts or direction are not known.
+    """Return the swap as a trade; None if its amounts or direction are not known.
 
-    Learn the pool's mints where the transaction shows them. Raise TypeError for amounts that are no integers, as an IDL
-    from outside may make them.
+    Learns the pool's mints if the transaction shows them. Raises TypeError for amounts that are no integers, which an
+    IDL from outside may produce.
     """
     first, second, first_in = swap.first, swap.second, swap.first_in
     if first is None or second is None or first_in is None:
@@ -49,24 +49,24 @@ def _pair_of(swap: Swap, scene: Scene, pools: Pools) -> Pair | None:
 
 
 def _mint_of(holders: Holders, scene: Scene) -> str | None:
-    """Return the mint of the first of these token accounts of which it is known."""
+    """Return the mint of the first of these token accounts whose mint is known."""
     return next((mint for each in holders if each is not None and (mint := scene.mints.get(each))), None)
 
 
 def is_repeated(event: DecodedEvent, older: str | None, events: Iterable[DecodedEvent]) -> bool:
-    """Return whether the same instruction records the swap by the event `older` too, which then counts."""
+    """Return whether the same instruction also records the swap as the event `older`, which then counts instead."""
     return older is not None and any(
         other.name == older and other.path == event.path and other.program == event.program for other in events
     )
 
 
 def on_behalf(named: str | None, path: tuple[int, ...], update: TransactionUpdate) -> tuple[str | None, str | None]:
-    """Return (user, authority) of the swap at `path` whose program names `named` as its trader.
+    """Return (user, authority) of the swap at `path`, whose program names `named` as its trader.
 
-    Programs name a router's authority where a router called them. A trader who signed the transaction is the user, and
-    there is no authority. Else `named` is the authority (of a router, a vault), and the user is the signer among the
-    accounts of the nearest caller that has any; of several the first who owns a token account. Without the
-    transaction's signers (`update.signers` is 0) nothing is known: the user is whoever is named.
+    If a router called the program, `named` is the router's authority. If `named` signed the transaction, it is the
+    user, and there is no authority. Otherwise `named` is the authority (of a router or a vault). The user is then the
+    signer among the accounts of the nearest caller that has a signer; of several, the first that owns a token account.
+    If the transaction's signers are unknown (`update.signers` is 0), the user is `named`.
     """
     signers = update.account_keys[: update.signers]
     if not signers or named in signers:
@@ -82,9 +82,9 @@ def on_behalf(named: str | None, path: tuple[int, ...], update: TransactionUpdat
 
 
 def _accounts_of_callers(path: tuple[int, ...], instructions: Sequence[Instruction]) -> Iterator[tuple[str, ...]]:
-    """Yield the accounts of the instruction at `path`, then of its caller, up to the top-level one.
+    """Yield the accounts of the instruction at `path`, then of its caller, up to the top-level instruction.
 
-    Where a node left out stack heights, only the top-level instruction is a certain caller.
+    If a node left out stack heights, only the top-level instruction is a certain caller.
     """
     height: int | None = None
     reached = False

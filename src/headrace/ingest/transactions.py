@@ -1,4 +1,4 @@
-"""Transactions as facts: events, the trades and tokens that these are, and each transaction itself. Pure."""
+"""Transactions as facts: events, their trades and tokens, and each transaction itself. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -24,16 +24,16 @@ from headrace.programs.register import EVENTS
 INCOMPLETE: Final = "incomplete"
 UNKNOWN_POOL: Final = "unknown_pool"
 RECENT_MAX: Final = 256
-"""Transactions whose decoded form is kept for further feeds; these come within moments of the first."""
+"""Most transactions whose decoded form is kept for other feeds, which deliver them shortly after the first."""
 
 _LOGS_ONLY: Final = Scene()
 
 
 class Found:
-    """News in one view of a transaction.
+    """New facts in one update of a transaction.
 
-    `extents` says of each event of the view how much of it is known by now. `awaited` are pools, each with its program,
-    whose mints are to be asked for first.
+    `extents` says for each event of the update how much of it is known now. `awaited` are pools, with their programs,
+    whose mints must be requested first.
     """
 
     __slots__ = ("awaited", "extents", "facts", "unread")
@@ -46,7 +46,7 @@ class Found:
 
 
 class _Draft(NamedTuple):
-    """A trade whose place among the facts is kept until all that the transaction says of mints is learned."""
+    """A trade whose place among the facts is reserved until everything about mints in the transaction is learned."""
 
     at: int
     seen: EventSeen
@@ -55,7 +55,7 @@ class _Draft(NamedTuple):
 
 
 def visible_parts(update: LogsUpdate | TransactionUpdate) -> int:
-    """Return what the update shows of its transaction, as bits of `dedupe`."""
+    """Return the parts of its transaction that the update shows, as bits of `dedupe`."""
     parts = INSTRUCTIONS if isinstance(update, TransactionUpdate) else 0
     if update.logs is not None:
         parts |= CUT_LOGS if TRUNCATED in update.logs else LOGS
@@ -63,7 +63,7 @@ def visible_parts(update: LogsUpdate | TransactionUpdate) -> int:
 
 
 def is_cut(parts: int) -> bool:
-    """Return whether a node cut the log lines of a view that shows these parts."""
+    """Return whether a node cut the log lines of an update that shows these parts."""
     return parts & LOGS == CUT_LOGS
 
 
@@ -74,7 +74,7 @@ def feed_key(feed: str) -> str:
 
 
 class TransactionReader:
-    """Reads and enriches what is new. Learns which mints a pool has, and what they are like, from what passes."""
+    """Reads transactions and adds what is known about their mints. Learns the mints of pools, and facts about mints."""
 
     def __init__(self, programs: Programs, core: Core, pools: Pools, mints: Mints, awaited: AwaitedPools) -> None:
         self.programs, self._core, self._awaited = programs, core, awaited
@@ -85,7 +85,7 @@ class TransactionReader:
         self._recent: dict[tuple[int, str, int], TransactionSeen] = {}
 
     def read(self, update: LogsUpdate | TransactionUpdate, parts: int, origin: Origin) -> TransactionText:
-        """Return the transaction and its events as their messages show them."""
+        """Return the transaction and its events in the form of their messages."""
         return self._core.transaction(update, origin, truncated=is_cut(parts))
 
     def facts(
@@ -97,9 +97,9 @@ class TransactionReader:
         standings: Sequence[Standing],
         answered: str | None = None,
     ) -> Found:
-        """Return the facts of the transaction; of its events what `standings` do not have as known.
+        """Return the facts of the transaction; of its events, only what `standings` do not list as published.
 
-        `answered` is a pool that this view waited for: all facts of the view but that pool's trades are known.
+        `answered` is a pool that this update waited for. Then all facts but that pool's trades are known.
         """
         whole = update if isinstance(update, TransactionUpdate) else None
         reading = _Reading(self, update, whole, origin, answered)
@@ -119,7 +119,7 @@ class TransactionReader:
         return found
 
     def _complete(self, reading: "_Reading") -> None:
-        """Put the trades among the facts, with what is known of their mints."""
+        """Complete the trades with what is known about their mints."""
         update, facts = reading.update, reading.found.facts
         if reading.whole is not None and any(draft.trade.mint is not None for draft in reading.drafts):
             self._mints.learn_balances(reading.whole.post_token_balances)
@@ -150,7 +150,7 @@ class TransactionReader:
         return whole
 
     def _remember(self, key: tuple[int, str, int], whole: TransactionSeen) -> None:
-        """Keep what was decoded for a while: where several feeds are followed, others may bring the same."""
+        """Keep the decoded form for a while: another of several feeds may deliver the same transaction."""
         if len(self._recent) >= RECENT_MAX:
             del self._recent[next(iter(self._recent))]
         self._recent[key] = whole
@@ -158,7 +158,7 @@ class TransactionReader:
     def for_feed(
         self, update: LogsUpdate | TransactionUpdate, parts: int, commitment: Commitment
     ) -> TransactionSeen | None:
-        """Return the transaction for the key of its feed alone; None if it is known for that as one of its programs."""
+        """Return the transaction for the key of its feed only; None if the key is one of its programs."""
         self._several = True
         key = feed_key(update.feed)
         if not key:
@@ -175,14 +175,14 @@ class TransactionReader:
         return msgspec.structs.replace(recent, origin=origin, update=update, body=body, program_ids=(key,))
 
     def _programs_of(self, events: Iterable[DecodedEvent], instructions: Iterable[NamedInstruction]) -> dict[str, None]:
-        """Return a set that keeps its order."""
+        """Return the programs as a dict, used as a set that keeps its order."""
         program_ids = {event.program_id: None for event in events}
         program_ids.update({i.program_id: None for i in instructions if i.program_id in self._with_events})
         return program_ids
 
 
 class _Reading:
-    """One view of a transaction while its events are read."""
+    """One update of a transaction while its events are read."""
 
     __slots__ = (
         "_answered", "_awaited", "_mints", "_pools", "_prefix", "drafts", "found", "instructions", "mints", "origin",
@@ -207,13 +207,13 @@ class _Reading:
         self.drafts: list[_Draft] = []
 
     def event(self, text: EventText, standing: Standing, events: Sequence[DecodedEvent]) -> Extent:
-        """Add what there is of the event beyond its extent; return how much of it is known then.
+        """Add the facts of the event beyond its extent; return how much of it is known then.
 
-        An event whose meaning can't be read is a fact all the same.
+        An event whose meaning can't be read is still a fact.
         """
         (path, ordinal), extent = standing
-        event, body = text
-        if (path, ordinal) != (event.path, event.ordinal):  # published in another place by an earlier view
+        event, body = text.event, text.body
+        if (path, ordinal) != (event.path, event.ordinal):  # published under another place from an earlier update
             body = TransactionFrame(self.origin).event(event, path, ordinal, body.fields_json)
         seen = EventSeen(f"{self._prefix}{path_text(path)[0]}:{ordinal}", self.origin, event, body)
         if extent == "nothing":
@@ -239,7 +239,7 @@ class _Reading:
         return Scene({} if emitter is None else emitter.accounts, self.mints)
 
     def _swap(self, seen: EventSeen, meaning: EventFacts, swap: Swap, extent: Extent) -> Extent:
-        """Add the trade. Nothing is added before all that may fail has succeeded."""
+        """Add the trade. Nothing is added until everything that may fail has succeeded."""
         event, whole, found = seen.event, self.whole, self.found
         user, authority = (swap.user, None) if whole is None else on_behalf(swap.user, event.path, whole)
         trade = trade_of(swap, self._scene(event), self._pools, user, authority)
@@ -261,7 +261,7 @@ class _Reading:
         return "trade" if trade.mint is None else "all"
 
     def _token(self, seen: EventSeen, meaning: EventFacts) -> Extent:
-        """Add the token that the event creates, if it creates one of which all is known."""
+        """Add the token that the event creates, if it creates one and all its fields are known."""
         created = None
         if meaning.token is not None:
             mint, name, symbol, creator = meaning.token(seen.event.data, self._scene(seen.event))

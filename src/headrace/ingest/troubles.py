@@ -1,4 +1,4 @@
-"""Count what could not be read, log it at a bounded rate, and declare it as gaps where it is missing."""
+"""Counts what could not be read, logs it at a bounded rate, and declares it as gaps where it is missing."""
 
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -18,7 +18,7 @@ Observed: TypeAlias = LogsUpdate | TransactionUpdate | AccountUpdate
 
 COMPLAINTS_MAX: Final = 1_024
 COMPLAINT_S: Final = 60.0
-"""Of what can't be read for the same reason, one line in the log in so many seconds; all of it is counted."""
+"""Seconds in which the same fault is logged only once; every fault is counted."""
 
 UNREAD: Final = "unread"
 """The reason of a gap in which something arrived but could not be read."""
@@ -27,7 +27,7 @@ _log = structlog.get_logger("ingest")
 
 
 class Troubles:
-    """Gaps of the sources, and those that unreadable things are."""
+    """Gaps of the sources, and gaps by updates that could not be read."""
 
     def __init__(self, clock: Clock, measures: Measures) -> None:
         self._clock, self._measures = clock, measures
@@ -37,7 +37,7 @@ class Troubles:
     def gap(self, update: GapUpdate) -> list[News]:
         """Return the gap as it is to be declared now; nothing if that was declared before.
 
-        A refill that brought something unreadable did not bring everything.
+        A refill that delivered something unreadable did not deliver everything.
         """
         low, high = sorted((update.from_slot, update.to_slot))
         if update.state == "backfilled" and self._unread_slots.touched(update.feed, low, high):
@@ -48,7 +48,7 @@ class Troubles:
         return news
 
     def unread(self, update: Observed, unread: Sequence[Unread]) -> list[News]:
-        """Count and log events that were published without their meaning, and declare the gaps where it is missing."""
+        """Count and log events that were published without their meaning, and declare gaps where it is missing."""
         for each in unread:
             self._measures.unread[each.program, each.event, each.reason] += 1
             self._complain(
@@ -65,7 +65,7 @@ class Troubles:
         return news
 
     def unusable(self, update: AnyUpdate, error: Exception) -> list[News]:
-        """Count and log an update of which nothing could be published, and declare the gap that it leaves."""
+        """Count and log an update that could not be published at all, and declare the gap that it leaves."""
         reason = error.reason if isinstance(error, BadInputError) else type(error).__name__
         self._measures.bad[reason] += 1
         signature = update.signature if isinstance(update, LogsUpdate | TransactionUpdate) else None
@@ -80,7 +80,7 @@ class Troubles:
         return [] if gap is None else [GapDeclared(gap, update.feed, program)]
 
     def _complain(self, event: str, about: tuple[str, ...], **fields: object) -> None:
-        """Log what could not be read, the same no more than once in COMPLAINT_S."""
+        """Log what could not be read, the same fault at most once in COMPLAINT_S."""
         now, key = self._clock.monotonic(), (event, *about)
         if now - self._complained.get(key, -COMPLAINT_S) >= COMPLAINT_S:
             if len(self._complained) >= COMPLAINTS_MAX:
@@ -90,7 +90,7 @@ class Troubles:
 
 
 def _unread_gap(update: Observed, what: str) -> GapUpdate:
-    """Return the gap in which something of `what` arrived but could not be read: one for each slot."""
+    """Return the gap in which something of `what` arrived but could not be read: one gap for each slot."""
     return GapUpdate(
         source=update.source,
         feed=update.feed,

@@ -1,1 +1,1 @@
-"""Show what `headrace decode` is given: find out what it is, decode it, print it."""
+"""The parts of `headrace decode` and `headrace quote`: recognise the input, decode or quote, render the result."""

@@ -1,4 +1,4 @@
-"""What the stream publishes for things that were found in a file, as lines of JSON."""
+"""The messages that the stream would publish for the contents of a file, as lines of JSON."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,9 +11,9 @@ from headrace.model.updates import AccountUpdate
 
 
 class MessageLines:
-    """The messages of one stream that brings the found things in their order, so that a repeat publishes nothing twice.
+    """The messages of one stream that receives all contents in order, so that a repeat publishes nothing again.
 
-    What was never signed (a simulation) has no name by which a repeat could be known: each is a stream of its own.
+    A transaction without a signature (a simulation) can't be recognised as a repeat; each gets a stream of its own.
     """
 
     def __init__(self, new_pipeline: Callable[[], Pipeline]) -> None:
@@ -21,21 +21,22 @@ class MessageLines:
         self._pipeline = new_pipeline()
 
     def of(self, found: Iterable[Found]) -> Iterator[bytes]:
-        """Yield a line for each message, a frame without its place in a log.
+        """Yield a line of JSON for each message: its frame without epoch and offset.
 
-        A line is `{"topic","type","event_id","data","chain"}`.
-
-                Other records than events have `topic`, `type` and `data`.
+        A line is `{"topic","type","event_id","data","chain"}`. Records other than events have `topic`, `type` and
+        `data`.
         """
         for each in found:
             unsigned = not isinstance(each, AccountUpdate) and each.signature in UNSIGNED
             pipeline = self._new_pipeline() if unsigned else self._pipeline
-            yield from map(_line, pipeline.apply(each))
+            for publication in pipeline.apply(each):
+                for topic in publication.topics:
+                    yield _line(topic.name, publication)
 
 
-def _line(publication: Publication) -> bytes:
+def _line(topic: str, publication: Publication) -> bytes:
     return b'{"topic":%b,"type":"%b",%b}' % (
-        json_text(publication.topic),
+        json_text(topic),
         publication.kind.encode(),
         publication.body,
     )

@@ -1,4 +1,4 @@
-"""Quotes a swap from a file of accounts: what `headrace quote` shows. Pure."""
+"""Quotes a swap from a file of accounts, for `headrace quote`. Pure."""
 
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class Leg(msgspec.Struct, frozen=True, rename="camel"):
-    """One pool that a swap passes."""
+    """One pool of a swap's route."""
 
     venue: str
     pool: str
@@ -47,7 +47,7 @@ class Leg(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ShownFee(msgspec.Struct, frozen=True):
-    """Fee as shown; `amount` is a u64 as text."""
+    """Fee as printed; `amount` is a u64 as text."""
 
     to: str
     mint: str
@@ -55,7 +55,7 @@ class ShownFee(msgspec.Struct, frozen=True):
 
 
 class ShownQuote(msgspec.Struct, frozen=True, rename="camel"):
-    """Quote as shown; amounts are u64 as text. `slot` is None where the file does not say of which slot it is."""
+    """Quote as printed; amounts are u64 as text. `slot` is None if the file does not name its slot."""
 
     venue: str
     input_mint: str
@@ -69,7 +69,7 @@ class ShownQuote(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ShownRefusal(msgspec.Struct, frozen=True, rename="camel"):
-    """Why there is no quote."""
+    """Reason why there is no quote, as printed."""
 
     venue: str
     input_mint: str
@@ -79,10 +79,10 @@ class ShownRefusal(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_accounts(text: bytes, programs: Programs) -> tuple[dict[str, Account], Clock]:
-    """Return the accounts of a file by key, decoded, and the time at which they were captured.
+    """Return the decoded accounts of a file by key, and the time of their capture.
 
     The file is an object with `accounts`, a list of `{"pubkey", "account": {"owner", "data": [base64, "base64"]}}`, and
-    `captured`, `{"slot", "unix_timestamp", "epoch"}`. Raise BadInputError that says what is expected.
+    `captured`, `{"slot", "unix_timestamp", "epoch"}`. Raises BadInputError that says what is expected.
     """
     try:
         file = msgspec.json.decode(text, type=_File)
@@ -109,7 +109,7 @@ def _account(entry: _Entry, programs: Programs) -> Account:
 
 
 def decoded(owner: str, data: bytes, programs: Programs) -> Account:
-    """Return an account as curves read it."""
+    """Return an account in the form that curves read."""
     known = programs.account(owner, data)
     return Account(owner, data) if known is None else Account(owner, data, known.program, known.name, known.data)
 
@@ -120,7 +120,7 @@ def _sysvar(data: bytes) -> Clock:
 
 
 def pools_of(venue: str, mint: str, accounts: Accounts) -> list[str]:
-    """Return the keys of a venue's pools that trade a mint. Raise BadInputError if the venue is unknown."""
+    """Return the keys of a venue's pools that trade a mint. Raises BadInputError if the venue is unknown."""
     curve = CURVES.get(venue)
     if curve is None:
         raise BadInputError("unknown venue", f"{venue}, expected one of {', '.join(CURVES)}")
@@ -136,9 +136,9 @@ def pools_of(venue: str, mint: str, accounts: Accounts) -> list[str]:
 def quote(
     venue: str, mint: str, amount: int, accounts: Accounts, clock: Clock, *, exact_out: bool = False
 ) -> PoolQuote:
-    """Return the best quote of the venue's pools among the accounts.
+    """Return the best quote among the venue's pools in `accounts`.
 
-    Raise NoQuoteError for the first pool if none gives a quote, BadInputError if there is no pool for this mint.
+    Raises NoQuoteError of the first pool if no pool gives a quote, BadInputError if no pool trades this mint.
     """
     pools = pools_of(venue, mint, accounts)
     if not pools:
@@ -172,7 +172,7 @@ def shown(venue: str, found: PoolQuote, slot: int | None) -> ShownQuote:
 
 
 def text_of(found: ShownQuote) -> str:
-    """Return a quote for people, a line for each part."""
+    """Return a quote as text for people, on several lines."""
     quote = msgspec.to_builtins(found)
     lines = [
         f"{quote['venue']}  {quote['amountIn']} {quote['inputMint']}",

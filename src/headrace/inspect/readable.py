@@ -1,4 +1,4 @@
-"""The result of `inspect` as plain text for a terminal: aligned, indented as programs call each other."""
+"""Results of `inspect` as plain text for a terminal: aligned, and indented by the depth of program calls."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,10 +13,9 @@ _LINE_MAX: Final = 500
 
 
 def render_text(result: Result | list[Result]) -> str:
-    """Return lines without colours.
+    """Return the result as lines without colours.
 
-    Text from the chain is shown with control characters escaped, for a token's name can hold what a terminal would
-    obey.
+    Control characters in text from the chain are escaped: a coin's name can hold commands for a terminal.
     """
     results = result if isinstance(result, list) else [result]
     return "\n\n".join("\n".join(_lines(each)) for each in results)

@@ -1,4 +1,4 @@
-"""Finds out what a text from a node, a file or a person is, and reads it as updates."""
+"""Recognises the format of a text from a node, a file or a person, and reads the text as updates."""
 
 from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeAlias
@@ -34,11 +34,11 @@ ACCEPTED: Final = (
 
 _STAMP: Final[dict[str, Any]] = {"source": "decode", "feed": "decode", "received_ns": 0}
 OUTCOME_UNTOLD: Final[dict[str, Any]] = {**_STAMP, "feed": "decode, without outcome"}
-"""Marks a transaction that ran and of which nobody says what it did (`meta` is null)."""
+"""Fields that mark an executed transaction whose outcome is unknown (`meta` is null)."""
 
 
 def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
-    """Return whether `text` is a signature or a public key, for which a node can be asked; None if neither."""
+    """Return whether `text` is a signature or a public key, which a node can look up; None if it is neither."""
     text = text.strip()
     if is_key(text):
         return "pubkey"
@@ -49,12 +49,12 @@ def chain_name(text: str) -> Literal["signature", "pubkey"] | None:
 
 
 def pieces(text: bytes) -> list[tuple[str, bytes]]:
-    """Return (place, text) of parts that can be read one by one: JSON lines, or the items of an array or a response.
+    """Return (place, text) of each part that can be read alone: JSON lines, or the items of an array or a response.
 
-    Anything else is one piece without a place.
+    Any other text is one part without a place.
     """
     lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) > 1 and _json(lines[0]) is not _NO_JSON:  # nothing may follow a whole value but another
+    if len(lines) > 1 and _json(lines[0]) is not _NO_JSON:  # after a complete value only another value may follow
         return [(f"line {number}", line) for number, line in enumerate(lines, 1)]
     items = _items(_json(text)) if len(text) <= TEXT_MAX else []
     if len(items) > 1:
@@ -63,7 +63,7 @@ def pieces(text: bytes) -> list[tuple[str, bytes]]:
 
 
 def _items(value: Any) -> list[Any]:
-    """Return the answers of a batch, or the accounts of a response that has several."""
+    """Return the answers of a batch, or the accounts of a response with several accounts."""
     if isinstance(value, list):
         return value if any(each is None or (isinstance(each, dict) and "pubkey" not in each) for each in value) else []
     result = value.get("result") if isinstance(value, dict) else None
@@ -74,11 +74,11 @@ def _items(value: Any) -> list[Any]:
 
 
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
-    """Return everything that `text` holds: one transaction or account, or several of them in a list or in JSON lines.
+    """Return everything that `text` holds: one transaction or account, or several in a list or in JSON lines.
 
-    `owner` is the program id that owns bare account data. Fields that the text lacks are empty or 0 (a slot, the pubkey
-    of an account; `account_keys` of a simulation whose transaction is not there). Raise BadInputError that says what
-    was seen and what is accepted.
+    `owner` is the id of the program that owns bare account data. Fields that the text lacks are empty or 0: a slot, the
+    pubkey of an account, the `account_keys` of a simulation without its transaction. Raises BadInputError, which says
+    what was found and what is accepted.
     """
     if isinstance(text, bytes):
         try:
@@ -96,7 +96,7 @@ def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
 
 
 def _values(text: str) -> list[Any]:
-    """Return the JSON value that the text is, or one for each line."""
+    """Return the JSON values of the text: one, or one for each line."""
     lines = [line for line in text.splitlines() if line.strip()]
     try:
         return [msgspec.json.decode(text)]
@@ -116,7 +116,7 @@ def _json(text: bytes) -> Any:
 
 
 def _read(value: Any, owner: str | None, depth: int) -> Iterator[Found]:
-    """Open envelopes until fields show what is inside."""
+    """Unwrap nested objects until their fields show the format."""
     if depth > DEPTH_MAX:
         raise _unknown("envelopes in envelopes")
     if isinstance(value, str):
@@ -179,7 +179,10 @@ def _read_object(value: dict[str, Any], owner: str | None, depth: int) -> Iterat
 
 
 def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) -> TransactionUpdate:
-    """Return a transaction as nodes and web3.js write it. One that was `executed` but lacks its outcome is marked."""
+    """Return a transaction from the JSON of nodes or web3.js.
+
+    An `executed` transaction without its outcome is marked.
+    """
     if not isinstance(value, dict) or value.get("meta") is not None:
         return transaction_from_rpc(rpc_form(value) if isinstance(value, dict) else value, **_STAMP, slot=slot)
     stamp = OUTCOME_UNTOLD if executed else _STAMP
@@ -187,19 +190,22 @@ def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) 
 
 
 def _block(block: dict[str, Any], slot: Any) -> Iterator[Found]:
-    """Yield all transactions of a block. A block does not name its own slot; a notification does."""
+    """Yield all transactions of a block. A block does not contain its own slot; a notification does."""
     for each in block.get("transactions") or ():
         yield _transaction(each, slot if isinstance(slot, int) and slot >= 0 else None)
 
 
 def _is_simulation(value: Any) -> bool:
-    """Return whether this is a simulation: it names no signature; nodes differ in what else they leave out."""
+    """Return whether the value is a simulation: it has no signature.
+
+    Which other fields are missing depends on the node.
+    """
     outcome = {"logs", "innerInstructions", "unitsConsumed"}
     return isinstance(value, dict) and "err" in value and "signature" not in value and not outcome.isdisjoint(value)
 
 
 def _simulation(response: Any, wire: Any) -> TransactionUpdate:
-    """Return a simulation; without the transaction's base64 only its inner instructions are known."""
+    """Return a simulation. Without the transaction's base64, only its inner instructions are known."""
     if isinstance(response, dict) and response.get("error") is not None:
         raise BadInputError("rpc_error", msgspec.json.encode(response["error"]).decode()[:300])
     result = response.get("result", response) if isinstance(response, dict) else None
@@ -228,7 +234,7 @@ def _account(pubkey: str, owner: str, data: bytes, lamports: int = 0) -> Account
 
 
 def _bare(text: str, owner: str | None) -> Found:
-    """Read text that is no JSON: account data if its owner is given, else a transaction as sent over the wire."""
+    """Read text that is not JSON: account data if `owner` is given, otherwise a transaction in its wire format."""
     if owner is not None:
         return _account("", owner, from_base64(text, size_max=ACCOUNT_MAX))
     try:
@@ -243,7 +249,7 @@ def _bare(text: str, owner: str | None) -> Found:
 
 
 def _unexecuted(raw: bytes) -> TransactionUpdate:
-    """Return a transaction as signed, without what it did."""
+    """Return a signed transaction, without any outcome."""
     nothing = StatusShape(err=None)
     return put_together(wire_parts(parse_wire(raw), nothing), nothing, Stamp(**_STAMP))
 

@@ -1,4 +1,4 @@
-"""What `headrace decode` gives: one transaction or account with every name that is known."""
+"""The result of `headrace decode`: a transaction or account with every known name."""
 
 from typing import Any, Final, TypeAlias
 
@@ -18,20 +18,20 @@ from headrace.model.updates import UNTOLD, AccountUpdate, Instruction, LogsUpdat
 Result: TypeAlias = dict[str, Any]
 
 UNSIGNED: Final = ("", b58encode(bytes(64)))
-"""The signatures of what nobody signed: a simulation has zeros, or none."""
+"""Signatures of transactions that nobody signed: a simulation has only zeros, or no signature."""
 
 
 def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) -> Result | list[Result]:
-    """Decode what `text` holds; a list if it holds several things.
+    """Decode the contents of `text`; return a list if there are several.
 
     A transaction is `{"signature", "slot", "version", "err", "events": [{"program", "name", "via", "truncated",
-    "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`, an account
-    `{"program", "name", "leftover", "data"}`, in a list with its `pubkey`; bytes without a layout are
-    `{"raw": <base64>}`. What the text lacks is null (`events` where the node lacks the outcome); integers wider than 32
+    "leftover", "data"}], "instructions": [{"program", "name", "path", "accounts", "args"}]}`. An account is
+    `{"program", "name", "leftover", "data"}`, in a list also with its `pubkey`. Bytes without a layout are `{"raw":
+    <base64>}`. Values that the text lacks are null (`events` if the node lacks the outcome). Integers wider than 32
     bits are text. A failed transaction shows the events that it would have emitted. `owner`, an id or a name, is the
     program that owns bare account data.
 
-    Raises BadInputError that says what was seen and what is accepted (see `recognise`).
+    Raises BadInputError, which says what was found and what is accepted (see `recognise`).
     """
     found = recognise(text, owner=owner_id(owner, programs))
     results = [_shown(each, programs) for each in found]
@@ -44,7 +44,10 @@ def inspect(text: str | bytes, programs: Programs, *, owner: str | None = None) 
 
 
 def owner_id(owner: str | None, programs: Programs) -> str | None:
-    """Return the id of the program that `owner` names or is. Raise BadInputError `unknown_owner`."""
+    """Return the id of the program that `owner` names; an id is returned as given.
+
+    Raises BadInputError `unknown_owner`.
+    """
     if owner is not None and owner in programs.by_name:
         return programs.by_name[owner].program_id
     if owner is not None and not is_key(owner):
@@ -73,7 +76,7 @@ def _shown(found: Found, programs: Programs) -> Result:
 
 
 def _version(found: TransactionUpdate | LogsUpdate) -> str | int | None:
-    """Return the version; None for log lines and for a simulation without its transaction, which have none."""
+    """Return the version. None for log lines and for a simulation without its transaction, which have no version."""
     if isinstance(found, LogsUpdate) or (not found.account_keys and found.version == "legacy"):
         return None
     return found.version

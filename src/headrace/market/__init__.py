@@ -1,4 +1,4 @@
-"""Prices, volumes and market caps of mints, from their trades: the room and its settings."""
+"""Prices, volumes and market caps of mints, computed from their trades. Also holds the settings of `[market]`."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from headrace.config import Setting
 
 
 class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of the section `[market]`."""
+    """`[market]`: which market numbers are published, and how many are kept."""
 
     enabled: Annotated[
         bool, Setting("publish prices, volumes and market caps of the mints that trade", env=("MARKET_ENABLED",))

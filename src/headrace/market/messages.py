@@ -1,4 +1,4 @@
-"""The JSON of market messages; prices, changes and caps as decimal strings, from integers alone. Pure."""
+"""The JSON of market messages. Prices, changes and caps are decimal strings, computed from integers. Pure."""
 
 from typing import Final
 
@@ -9,34 +9,34 @@ from headrace.model.amounts import PRICE_DIGITS, decimal_string, ratio_text
 from headrace.model.trades import SeenTrade
 
 CHANGE_DIGITS: Final = 2
-"""Digits of a percentage behind the point; further digits are cut off."""
+"""Digits of a percentage after the point; further digits are cut off."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def price_text(last: Point, decimals: int | None, quote_decimals: int | None) -> str | None:
-    """Return the price in whole quote tokens for one whole base token; None without the decimals of both."""
+    """Return the price in whole quote coins for one whole base coin. None unless the decimals of both are known."""
     if decimals is None or quote_decimals is None:
         return None
     return ratio_text(last.quote * 10**decimals, last.base * 10**quote_decimals, PRICE_DIGITS)
 
 
 def change_text(last: Point, reference: Point) -> str:
-    """Return by how many per cent the price is above the reference, cut towards zero."""
+    """Return the change from the reference price to the last price in per cent, rounded towards zero."""
     now, then = last.quote * reference.base, reference.quote * last.base
     parts = abs(now - then) * 100 * 10**CHANGE_DIGITS // then
     return decimal_string(-parts if now < then else parts, CHANGE_DIGITS)
 
 
 def cap_text(last: Point, supply: int | None, quote_decimals: int | None) -> str | None:
-    """Return price times supply in whole quote tokens, cut to the quote's base units; None without both factors."""
+    """Return price times supply in whole quote coins, cut to the quote's base units. None if either is unknown."""
     if supply is None or quote_decimals is None:
         return None
     return decimal_string(last.quote * supply // last.base, quote_decimals)
 
 
 def price_data(token_id: str, view: View, trade: SeenTrade) -> bytes | None:
-    """Return the data of a `TokenPriceUpdate`; None where the price is unknown."""
+    """Return the data of a `TokenPriceUpdate`. None if the price is unknown."""
     price = price_text(view.last, trade.decimals, trade.quote_decimals)
     if price is None:
         return None

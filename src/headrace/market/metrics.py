@@ -1,4 +1,4 @@
-"""Metrics of the market statistics, read from their counts when `/metrics` is asked for."""
+"""Metrics of the market numbers, read from their counters each time `/metrics` is read."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from headrace.market.stats import Stats
 
 
 class MarketMetrics(Collector):
-    """The families whose names begin with `headrace_market_`."""
+    """All metrics whose names begin with `headrace_market_`."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -24,7 +24,7 @@ class MarketMetrics(Collector):
             ("messages", "messages about mints", "type", self._stats.messages),
         ):  # fmt: skip
             family = CounterMetricFamily(f"headrace_market_{name}", about, labels=[label])
-            for value, count in list(counts.items()):  # another thread counts meanwhile
+            for value, count in list(counts.items()):  # a copy, as another thread counts at the same time
                 family.add_metric([value], count)
             yield family
         about = "series forgotten to keep within the bounds"

@@ -1,4 +1,7 @@
-"""The last 24 hours of one mint against one quote, minute by minute: exact, in any order, and with undo. Pure."""
+"""The last 24 hours of one mint against one quote, by minute. Exact; trades may come in any order and be taken back.
+
+Pure.
+"""
 
 from bisect import insort
 from typing import Final, NamedTuple, TypeAlias
@@ -7,14 +10,14 @@ from headrace.model.trades import PRICED_UNITS_MIN, Place, SeenTrade
 
 MINUTE_S: Final = 60
 WINDOW_MINUTES: Final = 24 * 60
-"""The window is the newest trade's minute and the 1,439 before it."""
+"""Minutes in the window: the newest trade's minute and the 1,439 minutes before it."""
 
 Key: TypeAlias = tuple[str, str]
-"""Mint and quote mint."""
+"""Mint and quote mint of a series."""
 
 
 class Point(NamedTuple):
-    """A trade's time and amounts, in base units. Points compare by time, then slot, then arrival."""
+    """Time and amounts of a trade, in base units. Points compare by minute, then slot, then arrival."""
 
     minute: int
     slot: int
@@ -44,8 +47,8 @@ class View(NamedTuple):
     """The numbers of a series at one moment.
 
     The price is `quote / base` of `last`. The change is counted from `reference`: the last trade before the window, or
-    the first trade known. `volume` is in base units of the quote. Trades before `since_s` are unknown and not in these
-    numbers. `place` is the place of the newest trade.
+    the first trade known. `volume` is in base units of the quote. Trades before `since_s` are unknown and not included.
+    `place` is the place of the newest trade.
     """
 
     last: Point
@@ -57,7 +60,7 @@ class View(NamedTuple):
 
 
 class _Minute:
-    """The trades of one minute: final trades as sums, trades that may be taken back one by one, in order.
+    """Trades of one minute: final trades as sums; other trades, which may be taken back, one by one and in order.
 
     `first` and `last` are the first and last final trades that have a price.
     """
@@ -86,7 +89,10 @@ class _Minute:
 
 
 class Series:
-    """One mint against one quote: the minutes that have trades, as far back as an undo could make them count."""
+    """Trades of one mint against one quote, by minute.
+
+    Minutes are kept as far back as a retraction could bring them into the window.
+    """
 
     __slots__ = (
         "_before",
@@ -104,24 +110,24 @@ class Series:
 
     def __init__(self, trade: SeenTrade) -> None:
         self.trade = trade
-        """The trade that came last, with what is known of the mints."""
+        """The trade that arrived last, with the known facts about the mints."""
         self.sent_slot: int | None = None
         self.key: Key = (trade.mint, trade.quote_mint)
-        self.due: int | None = None  # the slot until which something is held back
+        self.due: int | None = None  # the slot until which a message is held back
         self.token_id = ""  # made with the first message
         self._minutes: dict[int, _Minute] = {}
         self._keys: list[int] = []  # the keys of _minutes, ascending
-        self._before: Point | None = None  # the last trade with a price in minutes that are over
+        self._before: Point | None = None  # the last trade with a price in minutes no longer kept
         self._final: Point | None = None  # the newest trade that is final, and its place
         self._place = trade.place
-        self._volume = 0  # of all minutes that are held
+        self._volume = 0  # of all minutes that are kept
 
     def __len__(self) -> int:
-        """Return how many minutes with trades are held."""
+        """Return the number of minutes kept."""
         return len(self._minutes)
 
     def add(self, trade: SeenTrade, nth: int) -> Entry:
-        """Count a trade, the `nth` that came; the entry may be taken back until it is settled."""
+        """Count a trade, the `nth` to arrive. The returned entry may be taken back until it is settled."""
         self.trade = trade
         number = trade.time_s // MINUTE_S
         point = Point(number, trade.place.slot, nth, trade.base_amount, trade.quote_amount, trade.time_s)
@@ -151,18 +157,18 @@ class Series:
         self._let_go(self._final.minute - WINDOW_MINUTES)
 
     def take_back(self, entry: Entry) -> None:
-        """Take a trade back: it did not happen."""
+        """Remove a trade that did not happen."""
         number = entry.point.minute
         minute = self._minutes[number]
         minute.pending.remove(entry)
         minute.volume -= entry.point.quote
         self._volume -= entry.point.quote
-        if not minute.volume:  # a trade of nothing is none, so without volume there are no trades
+        if not minute.volume:  # empty trades are not counted, so a minute without volume has no trades
             del self._minutes[number]
             self._keys.remove(number)
 
     def view(self) -> View | None:
-        """Return the numbers of now; None where no trade with a price is left."""
+        """Return the current numbers. None if no trade with a price is left."""
         if not self._keys:
             return None
         final, place, newest = True, self._place, self._minutes[self._keys[-1]]
@@ -184,7 +190,7 @@ class Series:
         return View(last, reference, volume, reference.time_s, place, final)
 
     def _let_go(self, over: int) -> None:
-        """Keep only the last price of minutes that no undo can bring back into the window."""
+        """Drop minutes that no retraction can bring back into the window; keep only their last price."""
         while self._keys[0] <= over and not self._minutes[self._keys[0]].pending:
             minute = self._minutes.pop(self._keys.pop(0))
             self._before = _later(self._before, minute.last)

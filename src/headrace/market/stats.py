@@ -1,4 +1,4 @@
-"""Rolling price, 24 h change and volume and market cap of every mint that trades: `apply(trade)` → messages. Pure."""
+"""Rolling price, 24 h change, 24 h volume and market cap of every mint that trades: `apply(trade)` → messages. Pure."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -22,45 +22,47 @@ _KINDS: Final = {
 
 
 class Stats:
-    """Counts trades, and makes the messages of their mints: at once, then at most every `interval_slots` slots.
+    """Counts trades and makes the messages of their mints.
 
-    Messages that are held back come with the first update of a later slot (`advance`). Slots are counted from the
-    highest slot known, so trades that come late keep to the same pace.
+    The first message of a mint comes at once, later ones at most every `interval_slots` slots. Messages that are held
+    back come with the first update of a later slot (`advance`). The interval is counted from the highest slot known, so
+    late trades keep the same interval.
 
-    A trade counts once it is applied. Until a trade is final a decision can take it back: then messages of its mint
-    follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that came first
-    count as final.
+    A trade counts as soon as it is applied. Until the trade is final, a decision can take it back; messages of its mint
+    then follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that was
+    added first count as final.
 
-    A mint has a series for each quote. Beyond the settings' bounds the series that traded longest ago is forgotten; if
-    it trades again it begins anew, and `since` in its messages says so.
+    A mint has a series for each quote. Beyond the limits of the settings, the series with the oldest last trade is
+    dropped. If that mint trades again, a new series begins, and `since` in its messages shows the time of its first
+    trade.
     """
 
     def __init__(self, settings: MarketSettings) -> None:
         self.trades: Counter[str] = Counter()
-        """Trades by outcome: `applied`, `retracted` later, or `empty` (nothing was exchanged; not applied)."""
+        """Number of trades by outcome: `applied`, `retracted` later, or `empty` (an amount is zero; not applied)."""
         self.messages: Counter[str] = Counter()
         self.forgotten = 0
-        """Series that were forgotten to make room."""
+        """Number of series dropped to make room."""
         self._settings = settings
         self.reset()
 
     def reset(self) -> None:
-        """Forget all series; the counts go on."""
+        """Drop all series; the counters keep their values."""
         self.minutes = 0
-        """Minutes held, of all series together."""
-        self._series: OrderedDict[Key, Series] = OrderedDict()  # the series that traded longest ago first
+        """Number of minutes kept, of all series together."""
+        self._series: OrderedDict[Key, Series] = OrderedDict()  # ordered by last trade, oldest first
         self._undecided = Undecided[Entry](PENDING_SLOTS_MAX, PENDING_TRADES_MAX)
-        self._due: dict[int, dict[Key, Series]] = {}  # slot → series of which something is held back until then
+        self._due: dict[int, dict[Key, Series]] = {}  # slot → series with messages held back until that slot
         self._head = 0
         self._applied = self._made = 0
 
     @property
     def held(self) -> int:
-        """How many series are held."""
+        """The number of series kept."""
         return len(self._series)
 
     def apply(self, trade: SeenTrade) -> list[Derived]:
-        """Count a trade; return the messages that are due of all mints."""
+        """Count a trade. Return all messages that are due, of every mint."""
         derived = self.advance(trade.place.slot)
         if not trade.base_amount or not trade.quote_amount:
             self.trades["empty"] += 1
@@ -86,7 +88,7 @@ class Stats:
         return derived
 
     def advance(self, slot: int) -> list[Derived]:
-        """Take notice of a slot; return the messages that were held back until then."""
+        """Note the newest slot. Return the messages that were held back until this slot."""
         if slot <= self._head:
             return []
         self._head = slot
@@ -98,7 +100,10 @@ class Stats:
         ]
 
     def decide(self, decision: Decision) -> list[Derived]:
-        """Make trades final, or take back those that did not happen. Return how their mints stand without them."""
+        """Make trades final, or take back those that did not happen.
+
+        Return the new messages of mints with removed trades.
+        """
         outcome = self._undecided.decide(decision)
         for entry in outcome.final:
             self._settle_one(entry)

@@ -1,1 +1,1 @@
-"""The nouns that every room shares: amounts, keys, updates, events, topics, errors. Pure data, no I/O."""
+"""The nouns that every package shares: amounts, keys, updates, events, topics, errors. Pure data, no I/O."""

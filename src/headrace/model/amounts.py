@@ -1,17 +1,17 @@
-"""Amounts of money and sizes of steps: integers in base units, never floats."""
+"""Amounts of money as integers in base units, never as floats, and the numbers that clients write."""
 
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NewType
 
 BaseUnits = NewType("BaseUnits", int)
-"""Any token in its mint's base units; the mint's `decimals` say how many make one."""
+"""Amount of any SPL coin in base units; 10**`decimals` base units, with its mint's `decimals`, are one whole coin."""
 
 Bps = NewType("Bps", int)
-"""Basis points: 10_000 is one whole."""
+"""Basis points: 10_000 basis points are the whole."""
 
 SOL_DECIMALS: Final = 9
-"""1 SOL is 10**9 lamports."""
+"""Decimals of SOL: 1 SOL is 10**9 lamports."""
 
 PRICE_DIGITS: Final = 12
 """Significant digits of a price; further digits are cut off."""
@@ -21,9 +21,10 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def decimal_of(given: Any) -> Decimal:
-    """Return exactly the number that a client gave as a number or as text. Raises ValueError.
+    """Return the exact value of a number that a client gave as a number or as text.
 
-    Text is written as in JSON: Decimal would take `1_0` for ten, and digits of any script.
+    Raises ValueError for anything else. Text must be written as JSON writes numbers: `Decimal` alone would also accept
+    `1_0` and the digits of every script.
     """
     text = isinstance(given, str) and _NUMBER.fullmatch(given)
     if isinstance(given, bool) or not (text or isinstance(given, int | Decimal)):

@@ -1,4 +1,4 @@
-"""Messages that applications send to each other through Headrace, and what each must have. Pure."""
+"""Messages that applications send to each other through Headrace, and the members that each type must have. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,7 +14,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "UserActivity": ("user_id", "activity_type", "data"),
     }
 )
-"""`data.type` → the members that must stand beside it. Other types are the application's own affair."""
+"""`data.type` → the members that must stand beside it. Headrace does not check messages of other types."""
 
 
 def missing_members(data: Mapping[str, Any]) -> list[str]:

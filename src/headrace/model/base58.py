@@ -1,9 +1,9 @@
 """Base58 of any length.
 
-Keys and signatures are written by solders, three and ten times faster than by the general library; the data of an
-instruction is written here, two to six times faster.
+solders converts keys and signatures, three and ten times faster than the general library. The code here converts longer
+data, such as that of an instruction, two to six times faster.
 
-The work grows with the square of the length in both directions, so callers bound the length.
+The work grows with the square of the length in both directions, so callers must bound the length.
 """
 
 import struct
@@ -46,7 +46,7 @@ def b58encode(raw: bytes) -> str:
 
 
 def b58decode(text: str) -> bytes:
-    """Return the bytes of base58 text. Raise ValueError for a character outside the alphabet."""
+    """Return the bytes of base58 text. Raises ValueError for a character outside the alphabet."""
     digits = text.encode("latin-1", "replace").translate(_DIGITS)
     if _OUTSIDE in digits:
         raise ValueError("not base58")

@@ -1,4 +1,4 @@
-"""What somebody shows to prove who they are. Never written, logged or told: its `repr` says only what it is."""
+"""Credentials of clients. A credential is never stored or logged: its `repr` shows only its kind."""
 
 import re
 from typing import Final, Literal, NamedTuple
@@ -7,12 +7,12 @@ _TOKEN: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 
 def is_token(text: str) -> bool:
-    """Say whether `text` has the characters of a JSON Web Token, so that headers and subprotocols can carry it."""
+    """Return whether `text` has only characters of a JSON Web Token, so that headers and subprotocols can carry it."""
     return _TOKEN.fullmatch(text) is not None
 
 
 class Credential(NamedTuple):
-    """A token that says who its bearer is, or a ticket that stands for one."""
+    """A JSON Web Token that names its bearer, or a ticket that stands for such a token."""
 
     kind: Literal["token", "ticket"]
     secret: str

@@ -1,9 +1,9 @@
-"""The one tree of errors: the class says who must act.
+"""The one tree of errors. The class of an error says who must act.
 
 HeadraceError
 ├── ConfigError        fix the configuration; the process does not start (or keeps its old settings)
 ├── RequestError       the caller's fault; answered with a code, never retried by us
-├── BadInputError      bytes from outside that are not what they claim; counted and skipped
+├── BadInputError      malformed bytes from outside; counted and skipped
 ├── FencedError        another process does this work now; stop here, and repeat nothing
 ├── TransientError     may work if tried again (network, node, rate limit)
 └── InvariantError     cannot happen; stop this piece of work and call a person
@@ -11,11 +11,11 @@ HeadraceError
 
 
 class HeadraceError(Exception):
-    """Root of everything that Headrace raises on purpose."""
+    """Base class of every error that Headrace raises on purpose."""
 
 
 class ConfigError(HeadraceError):
-    """A setting is wrong. Names the key, what was given (never a secret) and what is expected."""
+    """A setting is wrong. The message names the key, the value given (never a secret) and the values expected."""
 
     def __init__(self, key: str, given: str, expected: str, *, origin: str = "") -> None:
         self.key, self.given, self.expected, self.origin = key, given, expected, origin
@@ -24,9 +24,9 @@ class ConfigError(HeadraceError):
 
 
 class RequestError(HeadraceError):
-    """The caller asked for something that cannot be done as asked.
+    """The request of a caller cannot be carried out as it stands.
 
-    `code` is a code of the wire protocol (protocol/codes.py); `message` is generic and safe to send.
+    `code` is a code of the wire protocol (protocol/codes.py). `message` is generic and safe to send.
     """
 
     def __init__(self, code: int, message: str, *, temporary: bool = False, retry_after_ms: int | None = None) -> None:
@@ -35,7 +35,7 @@ class RequestError(HeadraceError):
 
 
 class BadInputError(HeadraceError):
-    """Bytes from outside are not what they claim. `reason` is a short constant for metrics, `detail` for people."""
+    """Bytes from outside are malformed. `reason` is a short constant for metrics, `detail` is for people."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
@@ -43,7 +43,7 @@ class BadInputError(HeadraceError):
 
 
 class TransientError(HeadraceError):
-    """May work if tried again: the network, a node or a rate limit said no for now."""
+    """The same call may work later: the network, a node or a rate limit stopped it this time."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
@@ -51,8 +51,8 @@ class TransientError(HeadraceError):
 
 
 class FencedError(HeadraceError):
-    """Another process has taken this work over. Stop the work here; what was refused must not be repeated."""
+    """Another process has taken over this work. Stop the work here, and do not repeat the refused call."""
 
 
 class InvariantError(HeadraceError):
-    """Something that cannot happen did. The work is parked; a person must look."""
+    """A state that cannot happen has happened. The work is parked until a person looks at it."""

@@ -1,4 +1,4 @@
-"""What decoders give and what the bus carries."""
+"""Events and accounts as decoders return them, and messages as the bus carries them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,9 +14,9 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `program` is the name of its IDL file (or the program id where there is none), `name` the event's name in the IDL.
     `data` holds native values: int, bool, base58 str for keys, str, list, dict, None for a field that a shorter (older)
-    layout lacks. `path` is that of the instruction that emitted it; `ordinal` counts the events of one path from 0.
-    `leftover` is the number of bytes after the layout's end (a longer, newer layout). `truncated`: logs were cut, the
-    transaction may have emitted more than is here.
+    layout lacks. `path` is the path of the instruction that emitted the event. `ordinal` counts the events of one path
+    from 0. `leftover` is the number of bytes after the layout's end (a longer, newer layout). `truncated`: the logs
+    were cut off, so the transaction may have emitted further events.
     """
 
     program: str
@@ -33,7 +33,7 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
     """One instruction with the names of its program, of itself and of its accounts.
 
-    `name` is None where the program or the discriminator is unknown. `names` are the IDL's for the first of `keys`.
+    `name` is None if the program or the discriminator is unknown. `names` are the IDL's names for the first of `keys`.
     """
 
     program: str
@@ -45,15 +45,16 @@ class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def accounts(self) -> dict[str, str]:
-        """Map the names to keys; further keys are `remaining_<n>`."""
+        """Account name → key; keys beyond the IDL's names are called `remaining_<n>`."""
         extra = [f"remaining_{n}" for n in range(len(self.keys) - len(self.names))]
         return dict(zip((*self.names, *extra), self.keys, strict=False))
 
 
-class EventBody(NamedTuple):
-    """Body of an event's message: `data` is where its data begins, `fields` and `end` are those of its fields.
+class EventBody(msgspec.Struct, frozen=True, gc=False):
+    """Body of an event's message, and three byte positions in it.
 
-    What stands before `data` and after the fields' object is the same in all messages of the event.
+    `data` is where the message's data begin, `fields` where the event's fields begin in these data, and `end` where the
+    fields end. The bytes before `data` and after the data are the same in all messages of the event.
     """
 
     text: bytes
@@ -67,11 +68,14 @@ class EventBody(NamedTuple):
         return self.text[self.fields : self.end]
 
     def with_data(self, opening: bytes) -> bytes:
-        """Return the body of another message of the event, whose data begin so and end with the fields."""
+        """Return the body of another message of the event.
+
+        Its data begin with `opening` and end with the event's fields.
+        """
         return b"%b%b%b" % (self.text[: self.data], opening, self.text[self.fields :])
 
     def with_all(self, data: bytes) -> bytes:
-        """Return the body of another message of the event with other data."""
+        """Return the body of another message of the event, with `data` as its data."""
         return b"%b%b%b" % (self.text[: self.data], data, self.text[self.end + 1 :])
 
 
@@ -86,17 +90,17 @@ class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Position(NamedTuple):
-    """A place in a topic's log. `offset` is that of the last message seen; 0 is before the first."""
+    """A place in a topic's log. `offset` is the offset of the last message seen; 0 is before the first message."""
 
     epoch: str
     offset: int
 
 
 class Label(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="state"):
-    """Label of an event that is the state of something, so that nobody on the way need read the body.
+    """Label of an event that sets the state of one key, so that consumers on the server need not read the body.
 
-    `key` says of what, as `model.states` makes it. `event_id` and `slot` (None for an event of no slot) are those of
-    the body; `certain`: no fork can take the event back. As JSON, labels are short lists.
+    `key` is the key as `model.states` makes it. `event_id` and `slot` (None for an event of no slot) repeat the body's.
+    `certain`: no fork can take the event back. As JSON, a label is a short list.
     """
 
     key: str
@@ -112,7 +116,7 @@ class Promotion(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="pro
 
 
 class Retraction(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="retract"):
-    """Label of a `retract`: the ids of the events that are taken back."""
+    """Label of a `retract`: the ids of the retracted events."""
 
     event_ids: tuple[str, ...]
 
@@ -121,13 +125,13 @@ AnyLabel: TypeAlias = Label | Promotion | Retraction
 
 
 class TopicHandle(msgspec.Struct, gc=False, eq=False):
-    """A topic as publishers name it: a bus looks the name up once for a handle, not once for a message.
+    """A topic as publishers name it: a bus looks the name up once for each handle, not once for each message.
 
-    Handles are free to make and to keep: of several for one topic each is good, on every bus, whatever the bus forgets
-    meanwhile. `log` is what a bus found and is the bus's own.
+    Handles cost nothing to make and to keep. A topic may have several handles; each works on every bus, even after the
+    bus has dropped the topic's log. `log` is what a bus found for the name, and only the bus reads it.
     """
 
-    # Without gc, as no cycle can come: neither a log nor a message knows a handle.
+    # gc=False is safe: neither a log nor a message refers to a handle, so no cycle can form.
 
     name: str
     log: Any = None
@@ -137,8 +141,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message to append to one or more topics of one lane.
 
     `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
-    `"event_id":"…","data":{…},"chain":{…}`. `label` says what consumers on the server need of the body: of an event
-    that belongs to the topic's state, a `promote` and a `retract`. Other messages have none.
+    `"event_id":"…","data":{…},"chain":{…}`. `label` repeats the part of the body that consumers on the server need.
+    Only events that belong to a topic's state, `promote` and `retract` have a label.
     """
 
     topics: tuple[TopicHandle, ...]
@@ -148,17 +152,20 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def on(cls, topic: str, kind: MessageKind, body: bytes, label: AnyLabel | None = None) -> "Publication":
-        """Return a message for the topic of this name; handles are for topics that are published on often."""
+        """Return a message for the topic named `topic`. For a topic with many messages, keep a TopicHandle instead."""
         return cls((TopicHandle(topic),), kind, body, label)
 
     @property
     def topic(self) -> str:
-        """Return the name of the first topic."""
+        """The name of the first topic."""
         return self.topics[0].name
 
 
 class TopicEpoch(msgspec.Struct, gc=False):
-    """A topic in one epoch, shared by its messages. `head` begins their frames, once a framer has written one."""
+    """A topic in one epoch, shared by all messages of the epoch.
+
+    `head` is the opening text of their frames; empty until the first frame was built.
+    """
 
     topic: str
     epoch: str
@@ -168,7 +175,7 @@ class TopicEpoch(msgspec.Struct, gc=False):
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A publication that has its place in the log of one topic.
 
-    `at_s` is when the message came to this process, in seconds of the monotonic clock.
+    `at_s` is the time at which the message reached this process, in seconds of the monotonic clock.
     """
 
     within: TopicEpoch
@@ -180,15 +187,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def topic(self) -> str:
-        """Return the name of the topic."""
+        """The name of the topic."""
         return self.within.topic
 
     @property
     def epoch(self) -> str:
-        """Return the epoch in which `offset` counts."""
+        """The epoch in which `offset` counts."""
         return self.within.epoch
 
     @property
     def position(self) -> Position:
-        """Return the place in the topic's log."""
+        """The place in the topic's log."""
         return Position(self.within.epoch, self.offset)

@@ -1,4 +1,4 @@
-"""Facts: what the update flow found on the chain, as typed values, and the rule by which they settle."""
+"""Facts that the update flow finds on the chain, as typed values, and the rule by which they become final."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -21,11 +21,11 @@ DeadReason: TypeAlias = Literal["dead_slot", "fork", "equivocation"]
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Place where facts of one update were seen, and how certain they are.
+    """Place where the facts of one update were seen, and how certain they are.
 
-    `signature` is None for an account whose source does not name the transaction, `version` None where only log lines
-    came. `unproven`: whether the transaction is in the slot's block is yet to be proven; then `commitment` is
-    `processed`, whatever the slot's.
+    `signature` is None for an account whose source does not name the transaction. `version` is None if only log lines
+    came. `unproven`: it is not yet proven that the slot's block contains the transaction; `commitment` is then
+    `processed`, whatever the slot's commitment.
     """
 
     slot: int
@@ -38,19 +38,22 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Return whether no decision will take the facts back."""
+        """Whether the facts came as confirmed or finalized, so that no decision takes them back."""
         return self.commitment != "processed"
 
 
 class MintFacts(NamedTuple):
-    """Decimals of a mint, and its supply in base units; None where not known."""
+    """Decimals of a mint, and its supply in base units; each is None while unknown."""
 
     decimals: int | None = None
     supply: int | None = None
 
 
 class EventSeen(msgspec.Struct, frozen=True, gc=False):
-    """An event of a program. `event.data` holds the fields that its meaning reads, `body` has all."""
+    """An event of a program.
+
+    `event.data` holds only the fields that the program's meaning reads; `body` holds all fields.
+    """
 
     event_id: str
     origin: Origin
@@ -59,10 +62,10 @@ class EventSeen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Traded(msgspec.Struct, frozen=True, gc=False):
-    """A trade, and the event that records it. Its id is that of the event.
+    """A trade, and the event that records it. The id of the trade is the event's id.
 
-    `time_s` is the chain's own, in Unix seconds. `base` and `quote` are what is known of the mints. A trade of unknown
-    mints comes again with `again` set, once, when the mints are known.
+    `time_s` is the chain's own time, in Unix seconds. `base` and `quote` are the known facts about the two mints. A
+    trade whose mints are unknown is reported a second time, with `again` set, once its mints are known.
     """
 
     seen: EventSeen
@@ -74,7 +77,7 @@ class Traded(msgspec.Struct, frozen=True, gc=False):
 
 
 class TokenCreated(msgspec.Struct, frozen=True, gc=False):
-    """A token came to be, by an event, whose id is the fact's."""
+    """A new token, and the event that records its creation. The id of the fact is the event's id."""
 
     seen: EventSeen
     mint: str
@@ -84,10 +87,11 @@ class TokenCreated(msgspec.Struct, frozen=True, gc=False):
 
 
 class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
-    """A transaction as a whole, for the programs of `program_ids`. A further feed can bring one for a program more.
+    """A transaction as a whole, for the programs of `program_ids`.
 
-    `instructions` are empty where only log lines came. `body` is that of the message for a program with an IDL.
-    `truncated`: a node cut the log lines.
+    The same transaction is reported again if a further feed delivers it for a further program. `instructions` is empty
+    if only log lines came. `body` is the body of the message for a program with an IDL. `truncated`: a node cut the log
+    lines.
     """
 
     event_id: str
@@ -101,10 +105,10 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
 
 
 class AccountChanged(msgspec.Struct, frozen=True, gc=False):
-    """New content of an account; `body` is that of its message.
+    """New content of an account. `body` is the body of its message.
 
-    `program` is the owner's name, or its id where there is no IDL; `name` that of the layout, None where there is none.
-    `values` are the fields that the account's meaning reads.
+    `program` is the owner's name, or its id if there is no IDL. `name` is the layout's name, or None if there is no
+    layout. `values` are the fields that the account's meaning reads.
     """
 
     event_id: str
@@ -117,7 +121,7 @@ class AccountChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class SlotChanged(msgspec.Struct, frozen=True, gc=False):
-    """A slot reached a status. `parent` is None where no source named it."""
+    """A slot reached a status. `parent` is None if no source named the parent."""
 
     slot: int
     status: SlotStatus
@@ -126,7 +130,7 @@ class SlotChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(NamedTuple):
-    """A stretch of slots, both ends included, in which something may be missing."""
+    """Range of slots, both ends included, in which an update may be missing."""
 
     gap_id: str
     from_slot: int
@@ -136,7 +140,7 @@ class Gap(NamedTuple):
 
 
 class GapDeclared(msgspec.Struct, frozen=True, gc=False):
-    """A gap of a feed. With `program` only meanings are missing: trades and tokens of that program's events."""
+    """A gap of a feed. With `program`, only meanings are missing: the trades and tokens of that program's events."""
 
     gap: Gap
     feed: str
@@ -144,29 +148,29 @@ class GapDeclared(msgspec.Struct, frozen=True, gc=False):
 
 
 class Restarted(msgspec.Struct, frozen=True, gc=False):
-    """A recording starts over: nothing that was heard so far counts, and the same facts come again under their ids."""
+    """A recording starts over. Forget all earlier facts: the same facts follow again, under the same ids."""
 
 
 Fact: TypeAlias = EventSeen | Traded | TokenCreated | TransactionSeen | AccountChanged | SlotChanged | GapDeclared
 
 
 class Confirmed(msgspec.Struct, frozen=True):
-    """The cluster voted for the slot: all of its facts are confirmed, but for those that are unproven."""
+    """The cluster voted for the slot: all of its facts are confirmed, except unproven facts."""
 
     slot: int
 
 
 class Finalized(msgspec.Struct, frozen=True):
-    """The slot is rooted: nothing takes back its facts, but for those that are unproven."""
+    """The slot is rooted: all of its facts stand, except unproven facts."""
 
     slot: int
 
 
 class Dead(msgspec.Struct, frozen=True):
-    """The slot did not happen, nor did any fact of it.
+    """The slot is not part of the chain, and none of its facts happened.
 
-    `dead_slot`: the node gave it up. `fork`: a confirmed chain passed it by. `equivocation`: the node threw it away and
-    builds it again, so another version may follow.
+    `dead_slot`: the node gave the slot up. `fork`: the confirmed chain goes past the slot. `equivocation`: the node
+    discarded its version of the slot and builds the slot again, so another version may follow.
     """
 
     slot: int
@@ -176,8 +180,8 @@ class Dead(msgspec.Struct, frozen=True):
 class Proof(msgspec.Struct, frozen=True):
     """Answer about unproven signatures of a slot.
 
-    The `landed` are in the slot's block. The `absent` are not, and their facts did not happen. No node answered in time
-    about the `unknown`.
+    `landed` are in the slot's block. `absent` are not in the block, so their facts did not happen. About `unknown` no
+    node answered in time.
     """
 
     slot: int
@@ -187,37 +191,42 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 Verdict: TypeAlias = Confirmed | Finalized | Dead
-"""What is decided of a slot."""
+"""Decision about a slot."""
 
 Decision: TypeAlias = Verdict | Proof
 DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
-"""The classes of `Decision`, as a tuple: made once, where a union written in a check is made anew each time."""
+"""The classes of `Decision` as a tuple, built once. Python would build a union that is written inside a check each
+time.
+"""
 
 News: TypeAlias = Fact | Decision | Restarted
 
 
 class FactConsumer(Protocol):
-    """Hears what the update flow finds, as it is. Messages to clients, market numbers and order triggers are consumers.
+    """Receiver of the facts that the update flow finds.
 
-    Order: facts and decisions come as they were found: a decision after all facts that it concerns, and where slots are
-    decided together, lower ones first.
+    Messages to clients, market numbers and order triggers are made by consumers.
 
-    Delivery: each fact once, in this process, from its start on; nothing is kept for a consumer that comes later. A
-    call brings what followed from one update, after the bus has the messages made of it. The same event comes again
-    under its id where its slot died and happened anew, where its trade's mints became known (`again`), and after
-    `Restarted`; a transaction comes again for each further feed that is not of its programs.
+    Order: facts and decisions come in the order in which they were found. A decision comes after all facts that it
+    concerns. If several slots are decided together, lower slots come first.
 
-    Settlement: a fact of a `certain` origin stands, and no decision concerns it. Any other waits for its slot's
-    `Confirmed`, then for `Finalized`, after which it stands, or for `Dead`, which takes it back. One of an `unproven`
-    origin waits for a `Proof` of its signature as well: `landed` makes it like others of its slot, `absent` takes it
-    back, and an `unknown` one waits for its slot alone but is never confirmed. Ids begin with `slot:`, those of a
-    transaction with `slot:signature:`, so what a decision takes back is found by id; `model.undecided` implements the
-    rule for whoever keeps something by facts.
+    Delivery: each fact comes once, within one process, from the start of the process on. Nothing is kept for a consumer
+    that attaches later. One call brings everything that followed from one update, after the bus has received the
+    messages made of that update. The same event comes again under its id in three cases: its slot died and was built
+    again, the mints of its trade became known (`again`), or a recording started over (`Restarted`). A transaction comes
+    again for each further feed that delivers it for a program not named before.
 
-    Limits: a slot that is some 500 slots behind may never be decided.
+    Settlement: a fact of a `certain` origin stands, and no decision concerns it. Every other fact waits for the
+    `Confirmed` of its slot, and then for `Finalized`, after which the fact stands, or for `Dead`, which takes the fact
+    back. A fact of an `unproven` origin also waits for a `Proof` of its signature. `landed` makes it equal to other
+    facts of its slot. `absent` takes it back. After `unknown` it waits for its slot alone, but is never confirmed. Ids
+    begin with `slot:`, and the ids of a transaction's facts with `slot:signature:`, so that a consumer finds the facts
+    of a decision by id. `model.undecided` implements this rule for consumers that keep anything made of facts.
 
-    A consumer is called on the event loop: it must be quick, and must not raise.
+    Limits: a slot that is about 500 slots behind may never be decided.
+
+    A consumer is called on the event loop. It must return quickly and must not raise.
     """
 
     def hear(self, news: Sequence[News]) -> None:
-        """Take what followed from one update."""
+        """Process the news that followed from one update."""

@@ -1,20 +1,20 @@
-"""Who someone is and what they may: the permissions of a token, compiled once, asked for every topic. Pure."""
+"""Identities and their permissions: compiled once from a JSON Web Token, checked for every topic. Pure."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 OWN: Final = frozenset({"user", "orders"})
-"""Kinds whose key is a user: implicit for that user, closed to everybody else whatever a token says."""
+"""Kinds of topics whose key is a user. That user may always read them; no JSON Web Token opens them to another user."""
 
 OF_AN_OWNER: Final = OWN | {"order"}
-"""Kinds that no pattern opens. Whose an order is, its name does not tell: only the order itself does."""
+"""Kinds that no pattern opens. The name `order:<id>` does not say who owns the order: only the stored order does."""
 
 EVERYTHING: Final = "*"
 SUBJECT_LENGTH_MAX: Final = 128
 
 
 class Permissions(NamedTuple):
-    """Which topics may be read: all, whole kinds (`trades:*`), single ones (`trades:pump`, `slots`)."""
+    """Topics that may be read: all topics, whole kinds (`trades:*`), and single topics (`trades:pump`, `slots`)."""
 
     everything: bool = False
     kinds: frozenset[str] = frozenset()
@@ -22,21 +22,24 @@ class Permissions(NamedTuple):
 
     @classmethod
     def of(cls, patterns: Iterable[str]) -> Self:
-        """Compile a token's patterns. One that matches nothing is no error: a token may know more than this server."""
+        """Compile the patterns of a JSON Web Token.
+
+        A pattern that matches no topic is no error: the issuer may know topics that this server does not have.
+        """
         patterns = frozenset(patterns)
         kinds = frozenset(pattern.removesuffix(":*") for pattern in patterns if pattern.endswith(":*"))
         return cls(EVERYTHING in patterns, kinds, patterns)
 
     def allow(self, topic: str) -> bool:
-        """Return whether a topic that belongs to nobody may be read. The cost does not grow with the patterns."""
+        """Return whether a topic without an owner may be read. The cost does not grow with the number of patterns."""
         kind, colon, _ = topic.partition(":")
         return self.everything or topic in self.topics or (bool(colon) and kind in self.kinds)
 
 
 class Identity(NamedTuple):
-    """What a credential proved. `expires_at_ms` is wall time, tolerance for other clocks included.
+    """The claims that a credential proved. `expires_at_ms` is wall time and includes the tolerance for other clocks.
 
-    `admin` may publish and look at the connections of all.
+    `admin` may publish, and may list the connections of all users.
     """
 
     subject: str
@@ -45,9 +48,9 @@ class Identity(NamedTuple):
     admin: bool = False
 
     def may_read(self, topic: str) -> bool:
-        """Return whether this subject may have `topic`, a name that `topics.parse` accepts.
+        """Return whether this subject may read `topic`, which must be a name that `topics.parse` accepts.
 
-        `order:<id>` is never allowed here: whoever can look at the order decides.
+        The answer for `order:<id>` is always False: the caller must look up the order's owner.
         """
         kind, _, key = topic.partition(":")
         if kind in OF_AN_OWNER:

@@ -1,4 +1,4 @@
-"""The nouns of the order flow: requests, outcomes, attempts, and the events of an order's log. Money is base units."""
+"""Nouns of the order flow: requests, outcomes, attempts, and the events of an order's log. Money is in base units."""
 
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
@@ -13,16 +13,19 @@ U64_MAX: Final = 2**64 - 1
 BPS_WHOLE: Final = 10_000
 
 Fate: TypeAlias = Literal["not_executed", "executed", "unknown"]
-"""Whether an order that ended, or a request that went wrong, had an effect on the chain."""
+"""Whether an order that ended, or a request that failed, had an effect on the chain."""
 
 Finality: TypeAlias = Literal["confirmed", "finalized", "lost"]
-"""An executed order's landing: `confirmed` may still vanish with its fork, `finalized` can't, `lost` did vanish."""
+"""How final the landing of an executed order is.
+
+A `confirmed` landing may still vanish with its fork. A `finalized` landing can't. A `lost` landing has vanished.
+"""
 
 Mode: TypeAlias = Literal["mock", "paper", "live"]
 
 
 class OrderStatus(StrEnum):
-    """The owner's view of an order. The last four are terminal."""
+    """Status of an order, as its owner sees it. The last four are terminal."""
 
     PENDING = "PENDING"
     ROUTING = "ROUTING"
@@ -38,11 +41,11 @@ TERMINAL: Final = frozenset(
     {OrderStatus.CONFIRMED, OrderStatus.FAILED, OrderStatus.CANCELLED, OrderStatus.EXPIRED},
 )
 WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderStatus.SUBMITTED})
-"""A worker holds such an order under a lease, or the order rests until its next try."""
+"""Statuses in which a worker holds the order under a lease, or in which the order pauses before its next try."""
 
 
 class EventKind(StrEnum):
-    """Events of an order; each is one line of the order's log."""
+    """Kinds of events of an order; each event is one line of the order's log."""
 
     ACCEPTED = "accepted"
     TRIGGERED = "triggered"
@@ -63,7 +66,7 @@ class EventKind(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """Knowledge about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
+    """What is known about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
 
     JOURNALED = "JOURNALED"
     SENT = "SENT"
@@ -91,23 +94,23 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """A rate of the market, `out` base units for `per` base units in, and the side from which the market reaches it."""
+    """A market rate of `out` base units per `per` base units in, and the side from which the market reaches it."""
 
     when: Literal["at_least", "at_most"]
     out: BaseUnits
     per: BaseUnits
 
     def is_met(self, out: int, per: int) -> bool:
-        """Return whether a market that gives `out` for `per` has reached the rate. Exact: integers only."""
+        """Return whether a market that gives `out` for `per` has reached the rate, compared exactly as integers."""
         seen, wanted = out * self.per, self.out * per
         return seen >= wanted if self.when == "at_least" else seen <= wanted
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """State of the market that an order of a type with state waits for, as far as the market has been observed.
+    """State of the market for an order whose type has a state, as far as the market has been observed.
 
-    `trigger` releases the order (None: no market does yet); a market that reaches `moves` changes the watch. `state` is
-    the order type's own: JSON values under names.
+    `trigger` is the rate that releases the order (None: no rate does yet). A market that reaches `moves` changes the
+    watch. `state` belongs to the order type: names with JSON values.
     """
 
     state: dict[str, Any]
@@ -116,12 +119,13 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The client's order; never changes. `said_in` and `said_out` are the tokens as the client named them (`SOL`).
+    """The order as the client placed it; never changes.
 
-    `min_out` is the least that may come out, where the client set one; else the accepted quote sets it. With a
-    `trigger` the order rests until the market is there; with a `watch` too, which is the first one of a type with
-    state. With `expires_in_ms` the client gave the order's time as a length, and `expires_at_ms` is the end of that
-    time, counted from the acceptance.
+    `said_in` and `said_out` are the coins as the client named them (`SOL`). `min_out` is the least that may come out,
+    if the client set a minimum; otherwise the accepted quote sets the minimum. An order with a `trigger` waits until
+    the market reaches that rate. An order whose type has a state carries its first `watch` as well. `expires_in_ms` is
+    set if the client gave the order's lifetime as a duration; `expires_at_ms` is then that duration after the
+    acceptance.
     """
 
     user_id: str
@@ -151,10 +155,10 @@ class Leg(msgspec.Struct, frozen=True):
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Offer of a venue: `amount_out` is what arrives after the venue's fee of `fee_bps`.
+    """Offer of a venue. `amount_out` is the amount after the venue's fee of `fee_bps`.
 
-    `route` are the pools in the order of the swap, and `slot` is that of the state of the chain that the offer was
-    computed from. A quote stored by version 0.1.0 has no route; None as `slot`: the venue knows no slots.
+    `route` lists the pools in the order of the swap. `slot` is the slot of the chain state from which the offer was
+    computed, or None if the venue knows no slots. A quote stored by version 0.1.0 has no route.
     """
 
     venue: str
@@ -166,9 +170,10 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of an order's execution. `left_out`: name of each venue that gave no quote → the reason.
+    """State of an order's execution. `left_out`: name of each venue that gave no quote → the reason.
 
-    `watch` is the newest one of an order type with state; unset until the market has changed the request's.
+    `watch` is the newest watch of an order whose type has a state. It is unset while the market has not changed the
+    watch of the request.
     """
 
     failed_tries: int = 0
@@ -186,7 +191,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Order as the store keeps it. `seq`: of the newest event; `epoch` grows with every claim (the fencing token)."""
+    """Order as the store keeps it.
+
+    `seq` is the number of the newest event. `epoch` grows with every claim and is the fencing token.
+    """
 
     id: str
     request: OrderRequest
@@ -200,25 +208,25 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def awaits_trigger(self) -> bool:
-        """Return whether the market must reach a rate before the order may be executed."""
+        """Whether the market must reach a rate before the order may be executed."""
         if self.outcome.triggered:
             return False
         return self.request.trigger is not None or self.request.watch is not msgspec.UNSET
 
     @property
     def watch(self) -> Watch | None:
-        """The newest watch; None for an order of a type without state."""
+        """The newest watch; None for an order whose type has no state."""
         watch = self.request.watch if self.outcome.watch is msgspec.UNSET else self.outcome.watch
         return None if watch is msgspec.UNSET else watch
 
     @property
     def trigger(self) -> Trigger | None:
-        """The rate that releases the order, or released it; None where no rate does (yet)."""
+        """The rate that releases the order, or has released it; None while no rate does."""
         return self.request.trigger if self.watch is None else self.watch.trigger
 
 
 class Attempt(Signed, frozen=True, kw_only=True):
-    """Signed transaction of an order. Stored before the first send; a resend sends the stored bytes and no others."""
+    """Signed transaction of an order. It is stored before the first send; a resend sends exactly the stored bytes."""
 
     order_id: str
     number: int
@@ -228,7 +236,10 @@ class Attempt(Signed, frozen=True, kw_only=True):
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an order's log; `seq` counts from 1 without a hole. `data`: JSON object of what changed."""
+    """One line of an order's log.
+
+    `seq` counts from 1 without a break. `data` is a JSON object of the changed values.
+    """
 
     order_id: str
     user_id: str
@@ -240,7 +251,7 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rests(self) -> bool:
-        """Return whether the order awaits its trigger from this event on."""
+        """Whether the order waits for its trigger from this event on."""
         if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
             return False
         return _resting.decode(self.data).resting
@@ -255,14 +266,17 @@ _resting: Final = msgspec.json.Decoder(_Resting)
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that a worker holds under `order.epoch`, with the newest attempt; None: nothing was signed yet."""
+    """An order that a worker holds under `order.epoch`, with its newest attempt; None if nothing was signed yet."""
 
     order: Order
     attempt: Attempt | None
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """Amounts that an executed order moved: none if `lost`. `position`: of the landing in the log of all orders."""
+    """Amounts that an executed order moved; a `lost` landing moved nothing.
+
+    `position` is the place of the landing in the log of all orders.
+    """
 
     position: int
     order_id: str
@@ -275,10 +289,11 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of an order that a worker takes: applied whole, or not at all.
+    """One change that a worker makes to an order: applied whole, or not at all.
 
-    `outcome` None: as before. `attempt` is stored with the step: as a new one, or, with `learnt`, as known before and
-    changed by that event. With `rest_ms` the lease ends then, and whoever claims the order goes on.
+    `outcome` None: the outcome stays as it was. `attempt` is stored with the change. Without `learnt` it is a new
+    attempt; with `learnt` it is the attempt as known before, and that event changes it. With `rest_ms` the lease ends
+    after this pause, and any worker may then claim the order.
     """
 
     kind: EventKind
@@ -288,13 +303,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     rest_ms: int | None = None
 
 
-class LeaseLost(HeadraceError):  # noqa: N818  (a message: another worker has the order)
-    """The worker does not hold the order any more, or the order has another status: stop, write and send nothing."""
+class LeaseLost(HeadraceError):  # noqa: N818  (a report that another worker has the order)
+    """The worker no longer holds the order, or the order's status has changed: stop, write nothing and send nothing."""
 
 
 class OrderRefused(RequestError):  # noqa: N818
-    """The refusal of a verb. `reason`: the constant that programs read; `status`: HTTP's; `fields`: name → fault.
+    """A refused request about an order.
 
+    `reason` is the constant that programs read, `status` the HTTP status, `fields` maps a field's name to its fault.
     Nothing was executed unless `fate` says otherwise.
     """
 

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that people will read: passwords, tokens, and the API keys in RPC providers' URLs."""
+"""Removes secrets from text for people: passwords, JSON Web Tokens, and the API keys in the URLs of RPC providers."""
 
 import re
 from collections.abc import Callable
@@ -71,7 +71,7 @@ _PLAIN_SEGMENTS: Final = frozenset(
         "health",
     )
 )
-"""What stands in the path of a node's or an issuer's URL and is no key. Any other part may be one, however short."""
+"""Path segments of nodes' and issuers' URLs that are never a key. Any other segment may be a key, however short."""
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
 _QUERY: Final = re.compile(r"([?&;#])([^=&;#?\s\"'<>]{1,128})(?:=([^&\s\"'<>]*))?")
 _QUERY_NAME: Final = re.compile(r"key|token|secret|auth|pass|pwd|credential|jwt|session|sig|%", re.IGNORECASE)
@@ -92,11 +92,11 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 
 
 def redact(text: str) -> str:
-    """`text` with `***` in place of what looks like a secret; everything else, base58 keys included, stays.
+    """Return `text` with `***` in place of what looks like a secret. All other text stays, base58 keys included.
 
-    In URLs: user and password, parts of the path that have a digit or mixed case, and values of the query but for
-    numbers, truth values and those of our own parameters. In any text: `password=…`, `Authorization: …`, bearer tokens,
-    JWTs. Of a URL that is known to be one, `redact_url` hides more.
+    Hidden in URLs: user and password, path segments that have a digit or mixed case, and query values, except numbers,
+    truth values and the values of Headrace's own parameters. Hidden in any text: `password=…`, `Authorization: …`,
+    bearer tokens and JSON Web Tokens. For text that is known to be a URL, use `redact_url`, which hides more.
     """
     if "://" in text:
         text = _USERINFO.sub(f"{HIDDEN}@", text)
@@ -120,12 +120,12 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
-    """Return a log field's value made safe; depth, length and number of items are bounded.
+    """Return a log field's value without secrets; depth, length and number of items are bounded.
 
-    Numbers stay, text is redacted, control characters become visible, containers are walked, anything else becomes its
-    redacted `repr`.
+    Numbers stay. Text is redacted, and its control characters are escaped. Containers are redacted item by item. Any
+    other value becomes its redacted `repr`.
 
-    A field called `token` is hidden unless it holds a base58 key: here a token is more often a mint than a password.
+    A field called `token` is hidden unless it holds a base58 key: such a field more often holds a mint than a password.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -159,7 +159,7 @@ def _is_public_key(value: object) -> bool:
 
 
 def _looks_like_key(text: str) -> bool:
-    """Random text has a digit or mixed case; `token-metadata-service` has neither."""
+    """Return whether the text has a digit or mixed case, as random text has; `token-metadata-service` has neither."""
     return any(c.isdigit() for c in text) or not (text.islower() or text.isupper())
 
 
@@ -171,7 +171,7 @@ def _without_keys(url: re.Match[str]) -> str:
 
 
 def _may_be_key(segment: str) -> bool:
-    if _is_plain(segment) or (segment.isdigit() and len(segment) <= 2):  # the number of a database
+    if _is_plain(segment) or (segment.isdigit() and len(segment) <= 2):  # a Redis database number
         return False
     return _looks_like_key(segment)
 
@@ -183,13 +183,13 @@ def _is_harmless(name: str, value: str) -> bool:
 
 
 def _cut_query(text: str) -> tuple[str, str, str]:
-    """Return the text before the query or the fragment, the mark between, and the rest."""
+    """Return the text before the query or fragment, the mark that begins it, and the text after the mark."""
     mark = _MARK.search(text)
     return (text, "", "") if mark is None else (text[: mark.start()], mark[0], text[mark.end() :])
 
 
 def _without_values(mark: str, query: str, harmless: Callable[[str, str], bool] | None = None) -> str:
-    """Redact a query or a fragment; a fragment without a `=` names a place in a page and stays."""
+    """Return a query or a fragment without its values. A fragment without a `=` names a place in a page and stays."""
     parts = re.split(r"([&;#?])", query)
     for at in range(0, len(parts), 2):
         name, equals, value = parts[at].partition("=")
@@ -204,7 +204,7 @@ def _without_values(mark: str, query: str, harmless: Callable[[str, str], bool] 
 def redact_url(url: str) -> str:
     """Return the URL of a node, an issuer or another service without anything that could be a key, however short.
 
-    Scheme, host, port and names of parameters stay, and parts of the path that are no key anywhere (`v2`, `solana`).
+    Scheme, host, port and parameter names stay. So do path segments that are never a key (`v2`, `solana`).
     """
     scheme, separator, rest = url.partition("://")
     if not separator:

@@ -1,4 +1,4 @@
-"""Which topics have a state, and what tells one thing of it from another. Pure."""
+"""Which topics have a state, and which members of a message form the key of its state. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,20 +14,20 @@ STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "pool": ("type",),
     }
 )
-"""Kind of topic → the members of `data` that together are the key; a `quote_mint` may be missing.
+"""Kind of topic → the members of `data` that together form the key; a `quote_mint` may be missing.
 
-The state of a topic is, for each key, the newest event that has one and was not retracted. `market-data` and
-`market-data:<mint>` are of one kind. On `token:<mint>` the mint is that of the topic, whatever `data` says.
+The state of a topic is, for each key, the newest event with that key that was not retracted. `market-data` and
+`market-data:<mint>` are of one kind. On `token:<mint>` the mint is the topic's, whatever `data` says.
 """
 
 
 def has_state(topic: str) -> bool:
-    """Return whether the messages of a topic add up to a state; those of other topics only report events."""
+    """Return whether the messages of a topic add up to a state. Messages of other topics only report events."""
     return topic.partition(":")[0] in STATEFUL
 
 
 def state_key(topic: str, data: Mapping[str, Any]) -> str | None:
-    """Return the key of an event with these `data` on the topic: members joined by spaces; None for none."""
+    """Return the key of an event with these `data` on the topic: its members, joined by spaces. None without a key."""
     kind, _, name = topic.partition(":")
     told = {"quote_mint": "", **data}
     if kind == "token":

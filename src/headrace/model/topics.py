@@ -1,4 +1,4 @@
-"""Topic names: which there are, and what may stand behind the colon."""
+"""Topic names: the kinds that exist, and the keys that may follow the colon."""
 
 from typing import Final, NamedTuple
 
@@ -21,26 +21,32 @@ KEYED: Final = {
     "token": "mint",
     "market-data": "mint",
     "pool": "pubkey",
+    "candles": "mint:quote:interval",
     "order": "order id",
     "orders": "user",
     "app": "name",
 }
-"""Kind → what its key is. A program is a name of its IDL file (`pump`) or a program id."""
+"""Kind → the meaning of its key. A program is given as the name of its IDL file (`pump`) or as a program id."""
 
 APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
-"""Kinds of topics that an application may publish on; what is told on the others is known from the chain alone."""
+"""Kinds of topics on which an application may publish. All other topics carry only what the chain shows."""
 
 USER_PREFIX: Final = "user:"
-"""What a user is told, and nobody else: such a topic is had by being that user, not by subscribing."""
+"""Prefix of the topics of one user. Such a topic comes with the connection of its user; nobody subscribes to it."""
 
 _LENGTH_MAX: Final = 64
 _PROGRAM_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _ID_CHARS: Final = _PROGRAM_CHARS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.@-")
-"""What ids of orders, and names that applications choose, are made of."""
+"""Characters allowed in order ids and in names that applications choose."""
 
 
 ORDER_PREFIX: Final = "order:"
-"""What one order is told. Whose it is, its name does not say."""
+"""Prefix of the topics of one order. The name does not say who owns the order."""
+
+CANDLES_PREFIX: Final = "candles:"
+
+INTERVALS: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""Lengths of live candles."""
 
 
 class Topic(NamedTuple):
@@ -51,9 +57,10 @@ class Topic(NamedTuple):
 
 
 def parse(name: str) -> Topic:
-    """Split and check a topic name. Raises RequestError 102 for one that can't exist.
+    """Split and check a topic name. Raises RequestError 102 for a name that can't exist.
 
-    Only printable ASCII passes, so look-alike letters and control characters are refused here, once.
+    Only printable ASCII passes. Look-alike letters and control characters are refused here, so no other code checks
+    them.
     """
     kind, colon, key = name.partition(":")
     if len(name) > TOPIC_LENGTH_MAX:
@@ -63,7 +70,7 @@ def parse(name: str) -> Topic:
             return Topic(kind, "")
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
-    if expected is None or not (_fits(expected, key) or is_key(key)):
+    if expected is None or not (_fits(expected, key) or (is_key(key) and expected != "mint:quote:interval")):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)
 
@@ -71,5 +78,9 @@ def parse(name: str) -> Topic:
 def _fits(expected: str, key: str) -> bool:
     if expected == "user":
         return is_subject(key)
+    if expected == "mint:quote:interval":
+        mint, _, rest = key.partition(":")
+        quote, _, interval = rest.partition(":")
+        return is_key(mint) and is_key(quote) and interval in INTERVALS
     chars = _ID_CHARS if expected in ("order id", "name") else _PROGRAM_CHARS if "program" in expected else frozenset()
     return 0 < len(key) <= _LENGTH_MAX and chars.issuperset(key)

@@ -1,4 +1,4 @@
-"""Trades, and what is made of many of them."""
+"""Trades, and the messages that are computed from many trades."""
 
 import uuid
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -14,16 +14,17 @@ TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 
 
 def token_id_of(mint: str) -> str:
-    """`uuid5(NAMESPACE_URL, mint)`: the same everywhere, in any language."""
+    """Return the id of a coin in application messages: `uuid5(NAMESPACE_URL, mint)`, which any language can compute."""
     return str(uuid.uuid5(TOKEN_ID_NAMESPACE, mint))
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One swap. The base is what is bought or sold, the quote what it is paid in; amounts in base units of their mints.
+    """One swap. The base is bought or sold and the quote pays for it; amounts are in base units of their mints.
 
-    `user` is the signer on whose behalf it was made; `authority` whom the program names in that place where the user
-    went through a router or vault, else None. `mint` (of the base) and `quote_mint` are None where neither the event
-    nor its transaction names them and the pool is not known; base and quote then follow the pool's own order.
+    `user` is the signer on whose behalf the swap was made. `authority` is set if the user went through a router or a
+    vault: it is the account that the program names in the user's place. `mint` (of the base) and `quote_mint` are None
+    if neither the event nor its transaction names them and the pool is unknown; base and quote then follow the pool's
+    own order.
     """
 
     mint: str | None
@@ -37,7 +38,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Place(NamedTuple):
-    """Where on the chain something was seen, and by which source and feed."""
+    """Place on the chain where something was seen, with the source and feed that delivered it."""
 
     slot: int
     signature: str
@@ -46,11 +47,11 @@ class Place(NamedTuple):
 
 
 class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A trade between two known mints, with what is known about them.
+    """A trade between two known mints, with the known facts about the mints.
 
-    `decimals` of base and quote and the base's `supply` (in base units) are None where not known. `time_s` is the
-    chain's own, in Unix seconds. `final`: nothing will take the trade back. `unproven`: whether its transaction is in
-    the slot's block is yet to be proven.
+    The `decimals` of base and quote, and the base's `supply` in base units, are None while unknown. `time_s` is the
+    chain's own time, in Unix seconds. `final`: nothing can take the trade back. `unproven`: it is not yet proven that
+    the slot's block contains the transaction.
     """
 
     mint: str
@@ -67,10 +68,10 @@ class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Derived(NamedTuple):
-    """A message that follows from many trades; `place` is that of the newest of them.
+    """A message that is computed from many trades; `place` is the place of the newest trade.
 
-    It goes to `topic`, and to `single`, which is the mint's own: there it is the state of `key`. `data` is JSON.
-    `name` ends the event's id.
+    It is published on `topic`, and on `single`, the mint's own topic, where it is the state of `key`. `data` is JSON.
+    `name` is the last part of the event's id.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Transactions on their way: instructions as venues give them, the signed bytes, and what a node knows of them."""
+"""Outgoing transactions: instructions as venues give them, the signed bytes, and the answers of nodes about them."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -8,11 +8,11 @@ from headrace.model.amounts import BaseUnits
 from headrace.model.updates import TxError
 
 Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
-"""How sure a landing is: a `processed` one may vanish with its fork, a `finalized` one can't."""
+"""How certain a landing is: a `processed` landing may vanish with its fork, a `finalized` landing can't."""
 
 MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 MOCK_SWAP_PROGRAM: Final = "MockSwap11111111111111111111111111111111111"
-"""Program of the mock venues; only the mock chain executes it. An instruction carries a `MockSwap` as JSON."""
+"""Program of the mock venues, which only the mock chain executes. Its instructions carry a `MockSwap` as JSON."""
 
 
 class AccountMeta(msgspec.Struct, frozen=True):
@@ -32,9 +32,9 @@ class Instruction(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """Signed transaction, ready to send; it can land up to and including block height `last_valid_height`.
+    """Signed transaction, ready to send. It can land up to and including block height `last_valid_height`.
 
-    `signature` is base58, `raw` are the bytes for the node. The signature is known before anything was sent.
+    `signature` is base58 and is known before the first send. `raw` holds the bytes for the node.
     """
 
     signature: str
@@ -43,9 +43,10 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class Landing(msgspec.Struct, frozen=True):
-    """Transaction that is in a block. `err` None: the transaction did what it should; else nothing changed but the fee.
+    """A transaction that is in a block.
 
-    `reason` is the constant for that error (`slippage_exceeded`, `chain_error`).
+    `err` None: the transaction succeeded. Otherwise the transaction changed nothing, except that its fee was paid.
+    `reason` is the constant for the error (`slippage_exceeded`, `chain_error`).
     """
 
     depth: Depth
@@ -57,7 +58,7 @@ class Landing(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """Answer of one node about a signature. `landing` None: this node knows no transaction with the signature.
 
-    The node knows the chain up to `height`, which may be behind what other nodes know.
+    `height` is the node's block height. The node may be behind other nodes.
     """
 
     landing: Landing | None
@@ -65,7 +66,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class MockSwap(msgspec.Struct, frozen=True, kw_only=True):
-    """Swap on a mock venue: at least `min_out` for `amount_in`, or an error; `quoted_out` was offered."""
+    """Swap on a mock venue: at least `min_out` for `amount_in`, or the swap fails. `quoted_out` was offered."""
 
     venue: str
     mint_in: str
@@ -76,5 +77,5 @@ class MockSwap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def memo(text: str) -> Instruction:
-    """Return the instruction that puts `text` on the chain for everyone to read."""
+    """Return the instruction that writes `text` on the chain, where everyone can read it."""
     return Instruction(MEMO_PROGRAM, (), text.encode())

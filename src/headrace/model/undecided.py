@@ -1,4 +1,4 @@
-"""Keep what follows from facts that may still be taken back, until their slots and signatures are decided. Pure."""
+"""Keeps items made of facts that a fork may still take back, until their slots and signatures are decided. Pure."""
 
 from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -8,16 +8,16 @@ from headrace.model.facts import Confirmed, Dead, Decision, Finalized, Proof
 SLOTS_KEPT: Final = 512
 ITEMS_MAX: Final = 200_000
 NOT_IN_BLOCK: Final = "not_in_block"
-"""Why a fact is taken back whose slot stays: its transaction is not in the slot's block."""
+"""Reason for the retraction of a fact whose slot stands but whose transaction is not in the slot's block."""
 
 T = TypeVar("T")
 
 
 class Outcome(NamedTuple, Generic[T]):
-    """Meaning of a decision for the kept items.
+    """Effect of a decision on the kept items.
 
-    `retracted` are groups that were taken back together, for `reason`; `final` are items that nothing will take back,
-    and that are not kept any more; `unsure` are those of the slot whose signature is not proven, not yet or never.
+    Each group of `retracted` is retracted as a whole, for `reason`. `final` are items that nothing can take back; they
+    are no longer kept. `unsure` are the slot's items whose signature is not proven (yet, or ever).
     """
 
     confirmed: Sequence[T] = ()
@@ -30,8 +30,9 @@ class Outcome(NamedTuple, Generic[T]):
 class _Slot(Generic[T]):
     """Items of one slot that is not decided.
 
-    `known` stand if the slot does, those of `unproven` only if their signature does too; no node said whether the
-    signatures of the `doubted` do. Of `known`, the first `reported` were given as confirmed.
+    `known` items stand if the slot stands. `unproven` items also need the proof of their signature. `doubted` items
+    have a signature about which no node answered. The first `reported` of the `known` items were already returned as
+    confirmed.
     """
 
     __slots__ = ("confirmed", "doubted", "final", "known", "reported", "unproven")
@@ -58,8 +59,8 @@ class _Slot(Generic[T]):
 class Undecided(Generic[T]):
     """Items by slot and signature, settled by the rule of `facts.FactConsumer`.
 
-    Beyond `slots_max` slots or `items_max` items, those of the slot that came first are given up: no decision finds
-    them.
+    At most `slots_max` slots and `items_max` items are kept. Beyond them, the slot that was added first is dropped with
+    its items, and no later decision concerns these items.
     """
 
     def __init__(self, slots_max: int = SLOTS_KEPT, items_max: int = ITEMS_MAX) -> None:
@@ -75,12 +76,12 @@ class Undecided(Generic[T]):
         return slot in self._slots
 
     def is_unproven(self, slot: int, signature: str) -> bool:
-        """Return whether items of the signature wait for proof."""
+        """Return whether items of the signature wait for its proof."""
         kept = self._slots.get(slot)
         return kept is not None and signature in kept.unproven
 
     def add(self, slot: int, items: Sequence[T], unproven: str = "") -> list[T]:
-        """Keep items of a slot, of the signature `unproven` if one is given. Return the items that were given up."""
+        """Keep items of a slot, under the signature `unproven` if given. Return the items dropped to make room."""
         given_up: list[T] = []
         kept = self._slots.get(slot)
         if kept is None:
@@ -98,7 +99,7 @@ class Undecided(Generic[T]):
         return given_up
 
     def decide(self, decision: Decision) -> Outcome[T]:
-        """Settle what the decision concerns."""
+        """Apply a decision to the items that it concerns."""
         kept = self._slots.get(decision.slot)
         match decision:
             case Confirmed(slot):
@@ -130,7 +131,7 @@ class Undecided(Generic[T]):
         return self._finished(proof.slot, kept, kept.newly_confirmed(), retracted)
 
     def _finished(self, slot: int, kept: _Slot[T], confirmed: list[T], retracted: list[list[T]]) -> Outcome[T]:
-        """Return the outcome, and let go of the slot if nothing of it can change."""
+        """Return the outcome. Drop the slot if no decision can change its items any more."""
         unsure = kept.unsure()
         final = self._forget(slot) if kept.final and not kept.unproven else []
         return Outcome(confirmed, retracted, final, NOT_IN_BLOCK, unsure)

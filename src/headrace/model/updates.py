@@ -1,4 +1,4 @@
-"""What sources deliver: chain facts before any program's layout is applied. Undecoded bytes, resolved keys."""
+"""Chain updates as sources deliver them, before any program's layout is applied: undecoded bytes, resolved keys."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ TxError: TypeAlias = str | dict[str, object] | None
 """The chain's own error value as JSON: None is success, else `"AccountNotFound"`, `{"InstructionError":[2,…]}`."""
 
 UNTOLD: Final = ""
-"""The program of an instruction that ran but that nobody told: a simulation's answer names the inner ones only."""
+"""Program of an executed instruction that no answer names: a simulation's answer names only the inner instructions."""
 
 
 _UPDATE_BYTES: Final = 400
@@ -23,9 +23,9 @@ _INSTRUCTION_BYTES: Final = 300
 class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Fields that every update has.
 
-    `source` names the adapter instance (`rpc-0`), `feed` the subscription that brought it (`logs:6EF8…`, `program:…`,
-    `account:…`, `slots`, `signature:…`), `received_ns` is wall time in ns when its bytes arrived (by the source's
-    clock).
+    `source` names the source instance (`rpc-0`). `feed` names the subscription that delivered the update (`logs:6EF8…`,
+    `program:…`, `account:…`, `slots`, `signature:…`). `received_ns` is the wall time in ns at which its bytes arrived,
+    by the source's clock.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class AccountUpdate(Update, frozen=True, gc=False, kw_only=True, tag="account"):
-    """One version of one account. `data` is whole unless the subscription sliced it.
+    """One version of one account. `data` is complete unless the subscription asked for a slice.
 
     `write_version` orders versions within one Yellowstone node only; RPC PubSub has none.
     """
@@ -51,22 +51,23 @@ class AccountUpdate(Update, frozen=True, gc=False, kw_only=True, tag="account"):
 
 
 class LogsUpdate(Update, frozen=True, gc=False, kw_only=True, tag="logs"):
-    """The log lines of one transaction (`logsNotification`): its events may be read from them, its instructions not."""
+    """Log lines of one transaction (`logsNotification`). Events can be read from them; instructions cannot."""
 
     signature: str
     err: TxError
     logs: tuple[str, ...]
     commitment: Commitment = "processed"
     unproven: bool = False
-    """The source will say in a LandingUpdate whether it is in the slot's block; nothing confirms it before."""
+    """A LandingUpdate will say whether the slot's block contains the transaction; until then it is not confirmed."""
 
 
 class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One executed instruction with its keys resolved.
 
-    `path` is `(top,)` for a top-level instruction and `(top, n)` for the n-th inner instruction under it, both counted
-    from 0 in execution order, so it exists even where `stack_height` is missing. `stack_height` is 1 for top-level.
-    `parsed` is what a `jsonParsed` node put in place of `data` (then `data` is None): `{"type": …, "info": {…}}`.
+    `path` is `(top,)` for a top-level instruction and `(top, n)` for the n-th inner instruction under it. Both numbers
+    count from 0 in execution order, so `path` is known even if `stack_height` is missing. `stack_height` is 1 for
+    top-level. `parsed` is the object that a `jsonParsed` node sends in place of `data` (which is then None): `{"type":
+    …, "info": {…}}`.
     """
 
     program_id: str
@@ -78,7 +79,7 @@ class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TokenBalance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A token account's balance at one edge of a transaction, `amount` in base units of `mint`."""
+    """Balance of one SPL coin account before or after a transaction; `amount` is in base units of `mint`."""
 
     account: str
     mint: str
@@ -90,8 +91,8 @@ class TokenBalance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transaction"):
     """One executed transaction. `instructions` are in execution order: each top-level one followed by its inner ones.
 
-    `logs` is None where the node kept none. `index` is the place in the block where the source knows it.
-    `version` is `"legacy"`, 0, 1, or a number newer than this code, whose instructions are then empty.
+    `logs` is None if the node kept none. `index` is the place in the block, if the source knows it. `version` is
+    `"legacy"`, 0, 1, or a number newer than this code, whose `instructions` are then empty.
     """
 
     signature: str
@@ -109,11 +110,11 @@ class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transa
     compute_units: int | None = None
     commitment: Commitment = "processed"
     unproven: bool = False
-    """As in LogsUpdate."""
+    """Same meaning as `LogsUpdate.unproven`."""
 
 
 class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
-    """A slot reached a status. `parent` is given where the source knows it (always by `slotSubscribe`)."""
+    """A slot reached a status. `parent` is set if the source knows it (always with `slotSubscribe`)."""
 
     status: SlotStatus
     parent: int | None = None
@@ -122,8 +123,8 @@ class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
 class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
     """Answer about signatures that were delivered as `unproven`.
 
-    `landed` are in the block of `slot`, `absent` are not. No node answered in time about `unknown`: the feeds of these
-    have a gap at the slot.
+    `landed` are in the block of `slot`; `absent` are not. About `unknown` no node answered in time: their feeds get a
+    gap at the slot.
     """
 
     landed: tuple[str, ...] = ()
@@ -132,10 +133,10 @@ class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
 
 
 class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
-    """The source may have missed things of `feed` from `from_slot` to `to_slot`, both included.
+    """The source may have missed updates of `feed` from `from_slot` to `to_slot`, both included.
 
-    The same `gap_id` comes again when its `state` changes: `open` → `backfilled` (everything in it was delivered) or
-    `unrecoverable` (some of it can't be had). `slot` repeats `to_slot`.
+    The same `gap_id` comes again when its `state` changes from `open`: to `backfilled` (everything in the gap was
+    delivered) or to `unrecoverable` (some of it can't be fetched). `slot` repeats `to_slot`.
     """
 
     gap_id: str
@@ -146,10 +147,10 @@ class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
 
 
 class PoolUpdate(Update, frozen=True, gc=False, kw_only=True, tag="pool"):
-    """The answer to a question for a pool's mints. `mints` are the first and the second in the pool's own order.
+    """Answer to a request for a pool's mints. `mints` are the first and the second mint in the pool's own order.
 
-    `state`: `known`; `none` (the account is not there, or is no pool of the program); `unanswered` (nobody said, in the
-    time that there was). `slot` is that of the answer, 0 where it was known before.
+    `state`: `known`; `none` (the account does not exist, or is no pool of the program); `unanswered` (no node answered
+    in time). `slot` is the slot of the answer, or 0 if the mints were known before.
     """
 
     pool: str
@@ -158,7 +159,7 @@ class PoolUpdate(Update, frozen=True, gc=False, kw_only=True, tag="pool"):
 
 
 class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
-    """A recording starts over (demo lap): what follows was seen before and is a new telling, not a duplicate."""
+    """A recording starts over (demo lap). The updates that follow were delivered before, but are no duplicates."""
 
     lap: int
 
@@ -169,7 +170,7 @@ AnyUpdate: TypeAlias = (
 
 
 def weight_of(update: AnyUpdate) -> int:
-    """Return about how many bytes `update` takes in memory; keys count little, as their texts are shared."""
+    """Return roughly how many bytes `update` takes in memory. Keys count little, as updates share their texts."""
     if isinstance(update, LogsUpdate):
         return _UPDATE_BYTES + _TEXT_BYTES * len(update.logs) + sum(map(len, update.logs))
     if isinstance(update, AccountUpdate):

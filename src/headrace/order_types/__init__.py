@@ -1,4 +1,4 @@
-"""Types of orders: what each waits for, and the least that each must bring. Port and register; all are pure."""
+"""Order types: the trigger that an order of each type waits for, and its minimum output. Port and register. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,10 +9,12 @@ from headrace.model.orders import Token, Trigger, Watch
 
 
 class Field(NamedTuple):
-    """One field of an order's body that belongs to a type; schema, command line and documentation follow from it.
+    """One field of an order's body that belongs to a type.
 
-    `kind` `price`: whole tokens out for one in, decimal text or a number; `rate`: base units, text `"out/in"`; `bps`:
-    an integer from 0 to 10,000. With an `option` the command line takes the field as `--OPTION`.
+    Schema, command line and documentation are generated from it.
+
+    `kind` `price`: whole coins out for one coin in, as decimal text or a number; `rate`: base units, as text
+    `"out/in"`; `bps`: an integer from 0 to 10,000. With an `option` the command line accepts the field as `--OPTION`.
     """
 
     name: str
@@ -22,7 +24,7 @@ class Field(NamedTuple):
 
 
 class OrderBody(NamedTuple):
-    """The client's body, and what has been read of it so far. Numbers with a fraction are Decimal."""
+    """The client's body, and the fields that were read from it so far. Numbers with a fraction are Decimal."""
 
     body: Mapping[str, Any]
     token_in: Token
@@ -31,9 +33,10 @@ class OrderBody(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Terms of an order, which waits for: a `trigger`, or the first `watch` of a type with state; neither: nothing.
+    """Terms of an order.
 
-    `least_out` None: the accepted quote and the slippage decide.
+    The order waits for its `trigger`, or starts with the first `watch` of a type that has a state. With neither, it is
+    executed at once. `least_out` None: the accepted quote and the slippage set the minimum output.
     """
 
     trigger: Trigger | None = None
@@ -41,7 +44,7 @@ class Terms(NamedTuple):
     watch: Watch | None = None
 
 
-class WrongTerms(Exception):  # noqa: N818  (a finding)
+class WrongTerms(Exception):  # noqa: N818  (a report about the client's input)
     """The fault of one field of the body."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -50,27 +53,27 @@ class WrongTerms(Exception):  # noqa: N818  (a finding)
 
 
 class OrderType(Protocol):
-    """`fields` belong to this type; an order of any other type with one of them is refused."""
+    """Order type. `fields` belong to this type only; an order of another type with one of them is refused."""
 
     fields: tuple[Field, ...]
 
     def terms(self, asked: OrderBody) -> Terms:
-        """Read the type's fields. Raises WrongTerms."""
+        """Return the terms that the type's fields set. Raises WrongTerms."""
 
 
 @runtime_checkable
 class StatefulType(OrderType, Protocol):
-    """A type whose orders wait for something that moves with the market, such as a trailing stop.
+    """A type whose orders wait for a rate that moves with the market, such as a trailing stop.
 
-    The state is in the watch. Watches of one order form a join semilattice: `join` is commutative, associative and
-    idempotent, and `observe` only ever joins. So processes that have seen different trades come to the same watch.
+    The state is in the watch. The watches of one order form a join semilattice: `join` is commutative, associative and
+    idempotent, and `observe` only joins. Processes that have seen different trades therefore arrive at the same watch.
     """
 
     def observe(self, watch: Watch, out: BaseUnits, per: BaseUnits) -> Watch:
         """Return the watch after a trade that gave `out` for `per`, both more than 0."""
 
     def join(self, one: Watch, other: Watch) -> Watch:
-        """Return the watch of an order of which one process has seen `one`, and another `other`."""
+        """Return the joint watch of two processes, one with the watch `one` and the other with `other`."""
 
 
 ORDER_TYPES: Final[Mapping[str, str]] = MappingProxyType(
@@ -80,4 +83,4 @@ ORDER_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "stop": "headrace.order_types.stop:Stop",
     }
 )
-"""Name → "module:Class", imported when first used."""
+"""Name → "module:Class"; imported at the first use."""

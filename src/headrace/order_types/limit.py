@@ -1,4 +1,4 @@
-"""A limit order: waits until the market gives at least the limit, and takes no less."""
+"""A limit order: waits until the market gives at least the limit, and accepts no less."""
 
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import Trigger
@@ -7,7 +7,7 @@ from headrace.order_types.rates import read_rate
 
 
 class Limit:
-    """`limitPrice` or `limitRate`. The limit holds for the execution too: the chain refuses to fill below it."""
+    """`limitPrice` or `limitRate`. The limit holds for the execution too: a swap below the limit fails on the chain."""
 
     fields = (
         Field("limitPrice", "price", "wait for this price: whole tokens out for one in, or more", option="limit"),
@@ -15,7 +15,7 @@ class Limit:
     )
 
     def terms(self, asked: OrderBody) -> Terms:
-        """Read the limit. Raise WrongTerms."""
+        """Return the terms of the limit. Raises WrongTerms."""
         out, per = read_rate(asked, "limitPrice", "limitRate")
         least = -(-asked.amount * out // per)  # rounded up: never one unit below the limit
         return Terms(Trigger(when="at_least", out=out, per=per), BaseUnits(least))

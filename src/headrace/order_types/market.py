@@ -4,7 +4,7 @@ from headrace.order_types import Field, OrderBody, Terms
 
 
 class Market:
-    """Waits for nothing."""
+    """Type without fields; its orders wait for no rate."""
 
     fields: tuple[Field, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Read the rate at which an order is to act: given as a price in whole tokens, or as a rate in base units."""
+"""Reads the rate of a limit or stop: a price in whole coins, or a rate in base units."""
 
 import re
 from fractions import Fraction
@@ -13,10 +13,10 @@ _DIGITS_MAX: Final = 40
 
 
 def read_rate(asked: OrderBody, price_field: str, rate_field: str) -> tuple[BaseUnits, BaseUnits]:
-    """Return (out, per): so many base units out for so many in, in lowest terms, each within 64 bits.
+    """Return (out, per): `out` base units out for `per` base units in, in lowest terms, each within 64 bits.
 
-    A price is what one whole token in brings in whole tokens out, as in executedPrice, and needs the decimals of both
-    mints. A rate is text like `"150000000/1000000000"`, out before in, and needs none. Raise WrongTerms.
+    A price is the number of whole coins out for one whole coin in, as in executedPrice; it needs the decimals of both
+    mints. A rate is text such as `"150000000/1000000000"`, out before in, and needs no decimals. Raises WrongTerms.
     """
     price, rate = asked.body.get(price_field), asked.body.get(rate_field)
     if price is None and rate is None:

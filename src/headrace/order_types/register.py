@@ -1,4 +1,4 @@
-"""The order types of the register, made once; and what of them is the same for every type."""
+"""The order types of the register, each created once, and functions for orders of any type."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ from headrace.order_types import ORDER_TYPES, Field, OrderType, StatefulType
 
 @cache
 def order_type(name: str) -> OrderType:
-    """Return the type of this name. Raise InvariantError for one that is not in the register."""
+    """Return the type called `name`. Raises InvariantError for a name that is not in the register."""
     if name not in ORDER_TYPES:
         raise InvariantError(f"an order of type {name}, known are {', '.join(ORDER_TYPES)}")
     module, _, class_name = ORDER_TYPES[name].partition(":")
@@ -27,13 +27,13 @@ def fields_by_type() -> Mapping[str, tuple[Field, ...]]:
 
 
 def observed(order: Order, out: BaseUnits, per: BaseUnits) -> Watch:
-    """Return the watch of an order after a trade. Raise InvariantError for an order of a type without state."""
+    """Return the watch of an order after a trade. Raises InvariantError for an order whose type has no state."""
     watch, kind = _stateful(order)
     return kind.observe(watch, out, per)
 
 
 def joined(order: Order, watch: Watch) -> Watch:
-    """Return the order's watch, joined with another. Raise InvariantError for an order of a type without state."""
+    """Return the order's watch joined with `watch`. Raises InvariantError for an order whose type has no state."""
     known, kind = _stateful(order)
     return kind.join(known, watch)
 

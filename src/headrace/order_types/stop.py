@@ -1,4 +1,4 @@
-"""A stop order: waits until the market gives no more than the stop, then takes what the market gives."""
+"""A stop order: waits until the market gives no more than the stop, then accepts what the market gives."""
 
 from headrace.model.orders import Trigger
 from headrace.order_types import Field, OrderBody, Terms
@@ -6,7 +6,7 @@ from headrace.order_types.rates import read_rate
 
 
 class Stop:
-    """`stopPrice` or `stopRate`. Once triggered, a market order: slippage counts from the quote."""
+    """`stopPrice` or `stopRate`. Once triggered, the order is a market order: slippage counts from the quote."""
 
     fields = (
         Field("stopPrice", "price", "wait until the price is this, or less", option="stop"),
@@ -14,6 +14,6 @@ class Stop:
     )
 
     def terms(self, asked: OrderBody) -> Terms:
-        """Read the stop. Raise WrongTerms."""
+        """Return the terms of the stop. Raises WrongTerms."""
         out, per = read_rate(asked, "stopPrice", "stopRate")
         return Terms(Trigger(when="at_most", out=out, per=per))

@@ -1,1 +1,1 @@
-"""The order flow: intake accepts, the engine executes, and pure rooms decide."""
+"""The order flow: the intake accepts orders, the engine executes them, and pure modules decide each step."""

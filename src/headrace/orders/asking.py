@@ -1,4 +1,4 @@
-"""Ask others for the engine: quotes of all venues, and the chain's status of a transaction."""
+"""Ask the outside for the engine: every venue for a quote, and the chain for the status of a transaction."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from headrace.venues import Venue
 
 TOO_SLOW: Final = "too slow"
 NO_ANSWER: Final = "no answer"
-"""Why a venue is left out, for the owner: constants, never the words of an error."""
+"""Why a venue gave no quote, as the owner reads it: a constant, never the text of an error."""
 
 _log = structlog.get_logger("execution")
 
 
 class Quotes(NamedTuple):
-    """Quotes, and `left_out`: name of each venue without one → the reason."""
+    """Quotes, and `left_out`: the name of each venue that gave no quote → the reason."""
 
     quotes: tuple[Quote, ...]
     left_out: dict[str, str]
 
 
 async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: float) -> Quotes:
-    """Ask all venues at once; return quotes in the order of `venues`.
+    """Ask all venues at once; return their quotes in the order of `venues`.
 
-    Takes as long as the slowest venue, at most `timeout_s`. A venue that errs or is slow is left out and named.
+    Takes as long as the slowest venue, at most `timeout_s`. A venue that fails or is too slow is in `left_out`.
     """
     asked = [_ask(venue, request, timeout_s) for venue in venues]
     quotes: list[Quote] = []
@@ -39,7 +39,7 @@ async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: flo
             quotes.append(answer)
         elif isinstance(answer, str):
             left_out[venue.name] = answer
-        else:  # a defect of one venue is no reason to have no quote of the others
+        else:  # a defect in one venue must not cost the quotes of the other venues
             left_out[venue.name] = NO_ANSWER
             _log.error("venue_broken", venue=venue.name, error=repr(answer), exc_info=answer)
     return Quotes(tuple(quotes), left_out)
@@ -56,7 +56,7 @@ async def _ask(venue: Venue, request: OrderRequest, timeout_s: float) -> Quote |
 
 
 async def look_at_chain(chain: Chain, signature: str) -> ChainStatus:
-    """Look once, height first: see `ChainStatus`. What can't be asked is None."""
+    """Ask the chain once, for the height first (see `ChainStatus`). A part that could not be asked for is None."""
     finalized_height = answer = None
     try:
         finalized_height = await chain.finalized_height()

@@ -1,4 +1,4 @@
-"""The engine's decisions: which quote wins, the least that may come out, and what a look at the chain proves. Pure."""
+"""The engine's decisions: which quote wins, the least amount to accept, what the chain's status proves. Pure."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -10,16 +10,18 @@ from headrace.model.orders import BPS_WHOLE, OrderRequest, Quote
 from headrace.model.transactions import Answer
 
 AttemptVerdict: TypeAlias = Literal["succeeded", "failed", "expired", "undecided"]
-"""`failed`: the bytes are in a block, and did nothing. `expired`: the bytes never landed and never can, so new ones are
-safe. `undecided`: wait, and send nothing but the same bytes.
+"""Result of `judge`.
+
+`failed`: the bytes are in a block and did nothing. `expired`: the bytes never landed and never can, so it is safe to
+sign new bytes. `undecided`: wait, and send nothing but the same bytes.
 """
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
-    """One look at the chain, both parts in the order in which they were asked for.
+    """What the chain answered to two questions, in the order in which they were asked. None: could not be asked.
 
-    `finalized_height` was read **first**: read after the answer, the height could pass the limit while the bytes land
-    between the two questions, and a "no landing" from before would be taken for "never". None: could not be asked.
+    `finalized_height` is read **first**. If it were read second, the bytes could land between the two questions while
+    the height passes the limit, and the older answer "no landing" would wrongly count as "can never land".
     """
 
     finalized_height: int | None
@@ -27,25 +29,26 @@ class ChainStatus(msgspec.Struct, frozen=True):
 
 
 def best(quotes: Sequence[Quote]) -> Quote:
-    """Return the quote that brings most after fees; among equals the first by the venue's name: always the same."""
+    """Return the quote with the highest output after fees. Among equal quotes the venue whose name sorts first wins."""
     return min(quotes, key=lambda quote: (-quote.amount_out, quote.venue))
 
 
 def least_out(request: OrderRequest, quote: Quote) -> BaseUnits:
-    """Return the least that the chain may fill: the quote less the slippage, rounded up, or the owner's own limit.
+    """Return the least output to accept: the quote less slippage, or the owner's `min_out` if that is higher.
 
-    The higher of the two. Rounding up favours the owner: the swap is refused rather than filled one unit short. At
-    least 1: nothing is given for nothing.
+    The slippage limit is rounded up, in the owner's favour: a swap that is one unit short is refused. The result is at
+    least 1, so that no swap can give something for nothing.
     """
     by_slippage = -(-quote.amount_out * (BPS_WHOLE - request.slippage_bps) // BPS_WHOLE)
     return BaseUnits(max(1, by_slippage, request.min_out or 0))
 
 
 def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
-    """Return what is proven of bytes that may land up to and including `last_valid_height`.
+    """Return what is proven about bytes that may land up to and including `last_valid_height`.
 
-    The order of the questions matters. No failure to ask ever becomes a verdict, however often it repeats: UNKNOWN is
-    not FAILED. A landing that is only `processed` may vanish with its fork. Confirmed is not succeeded: `err` decides.
+    The order of the questions matters. A failed question never becomes a verdict, however often it fails: unknown is
+    not failed. A landing that is only `processed` may vanish with its fork. A confirmed landing succeeded only if `err`
+    is None.
     """
     answer = status.answer
     if answer is None:
@@ -55,7 +58,7 @@ def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
         proven = (
             status.finalized_height is not None
             and status.finalized_height > last_valid_height
-            and answer.height > last_valid_height  # a node that lags behind the limit can't know
+            and answer.height > last_valid_height  # a node that is behind the limit can't know
         )
         return "expired" if proven else "undecided"
     if landing.depth == "processed":
@@ -64,9 +67,9 @@ def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
 
 
 def judge_final(last_valid_height: int, status: ChainStatus) -> Literal["finalized", "lost", "undecided"]:
-    """Return whether the landing of confirmed bytes is final, or vanished with its fork.
+    """Return whether a confirmed landing is now final, or was lost with its fork.
 
-    Such forks hardly ever happen, but an owner must not believe for ever in a landing that no fork has.
+    Such a fork is very rare, but without this check the order would stay `confirmed` although nothing is on the chain.
     """
     answer = status.answer
     if answer is not None and answer.landing is not None and answer.landing.depth == "finalized":

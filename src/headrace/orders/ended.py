@@ -1,6 +1,6 @@
-"""After the end: executed orders are followed until their landing is final, and old orders are retired.
+"""After the end: follow executed orders until their landing is final, and retire old orders.
 
-Nothing is ever signed anew after a landing.
+After a landing nothing is ever signed again for the order.
 """
 
 import asyncio
@@ -20,23 +20,29 @@ from headrace.runtime.metrics import Metrics
 
 AT_ONCE: Final = 20
 PAUSE_FACTOR: Final = 3
-"""After a full round, the pause is so many times the round's length: orders on their way go first."""
+"""After a full round, the pause is this many times the round's length, so that orders still being executed go first."""
 
 RETIRE_PAUSE_S: Final = 60.0
 RETIRED_AT_ONCE: Final = 200
-"""Orders of one transaction, so that the transaction stays short."""
+"""Most orders retired in one transaction, so that the transaction stays short."""
 
 _log = structlog.get_logger("execution")
 
 
 class Finality:
-    """Follow landings. Several processes may do so at once: the store writes down each order's finality once."""
+    """Follow landings until they are final.
+
+    Several processes may do so: the store records each order's finality once.
+    """
 
     def __init__(self, store: Store, chain: Chain, settings: ExecutionSettings, clock: Clock) -> None:
         self._store, self._chain, self._settings, self._clock = store, chain, settings, clock
 
     async def run(self) -> None:
-        """Look again and again, until cancelled. Raise TransientError when the store is away: then run again."""
+        """Run `look_once` repeatedly, until cancelled.
+
+        Raises TransientError if the store is unavailable: then run again.
+        """
         pause_s = between_s = self._settings.finality_ms / 1000
         while True:
             await self._clock.sleep(pause_s)
@@ -45,7 +51,7 @@ class Finality:
             pause_s = min(between_s, PAUSE_FACTOR * (self._clock.monotonic() - began_s)) if full else between_s
 
     async def look_once(self) -> int:
-        """Look at the oldest orders that are not final yet; return how many now are."""
+        """Check the oldest executed orders that are not final yet; return how many are final now."""
         waiting = await self._store.unfinal(AT_ONCE)
         return sum(await asyncio.gather(*[self._look(each) for each in waiting]))
 
@@ -63,12 +69,12 @@ class Finality:
             _log.error("landing_lost", order=order.id, signature=attempt.signature, meaning="a person must look")
         landing = status.answer.landing if status.answer is not None else None
         if verdict == "finalized" and landing is not None and landing.amount_out is not None:
-            outcome = replace(outcome, amount_out=landing.amount_out)  # another fork may have had another price
+            outcome = replace(outcome, amount_out=landing.amount_out)  # another fork may have filled at another price
         return await self._store.finalize(order, outcome)
 
 
 class Retirement:
-    """Reduce orders that were over for long to their outcome, where the settings say so.
+    """Reduce old finished orders to their outcome, if `kept_s` is set.
 
     Several processes may do so at once: the store retires each order once.
     """
@@ -78,7 +84,10 @@ class Retirement:
         self._retired = metrics.counter("orders_retired", "Orders that this process reduced to their outcome")
 
     async def run(self) -> None:
-        """Look again and again, until cancelled. Raise TransientError when the store is away: then run again."""
+        """Retire orders repeatedly, until cancelled.
+
+        Raises TransientError if the store is unavailable: then run again.
+        """
         while True:
             count = await self._store.retire(self._kept_ms, RETIRED_AT_ONCE)
             self._retired.inc(count)

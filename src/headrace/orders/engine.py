@@ -1,12 +1,12 @@
-"""The order flow: claim → route → build → send → confirm → publish. Each step is on disk before the next relies on it.
+"""The order flow: claim → route → build → send → confirm → publish. Each step is stored before the next relies on it.
 
-The worker claims; the events that the store committed with each step are published.
+The claim is the worker's part. Publishing follows from the events that the store commits with each step.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from headrace.model.orders import (
     OrderStatus,
     Quote,
 )
-from headrace.model.transactions import Signed, memo
+from headrace.model.transactions import memo
 from headrace.orders.asking import ask_all, look_at_chain
 from headrace.orders.decisions import best, judge, least_out
 from headrace.orders.settings import ExecutionSettings
@@ -38,21 +38,49 @@ TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
 NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
-"""Why a try failed, for the owner: constants, never the words of a node's or a venue's error."""
+"""Why a try failed, as the owner reads it: a constant, never the text of a node's or a venue's error."""
 
 
 @dataclass
 class Held:
-    """Order under this worker's lease. `cancel_wanted` and `lost` are set from outside, at any moment."""
+    """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment.
+
+    `unsent`: this worker has just journaled the bytes of `attempt` and never sent them. `ahead`: the preparation of a
+    new order.
+    """
 
     order: Order
     attempt: Attempt | None
     cancel_wanted: bool = False
     lost: bool = False
+    unsent: bool = False
+    ahead: "Ahead | None" = None
+
+
+class Prepared(NamedTuple):
+    """Steps that lead a new order to its signed bytes, and these. Nothing is stored or sent."""
+
+    quoted: Change
+    journaled: Change
+    attempt: Attempt
+
+
+class Ahead:
+    """Preparation of an order that is not stored yet. `prepared` None: not done yet, or not possible now."""
+
+    def __init__(self) -> None:
+        self.prepared: Prepared | None = None
+        self.over = asyncio.Event()
+        self.cancel: Callable[[], object] = lambda: None
+
+    async def result(self) -> Prepared | None:
+        """Wait for the end; return what was prepared. None: ask for all anew."""
+        await self.over.wait()
+        return self.prepared
 
 
 class Engine:
-    """Bring one held order as far as possible. Raises LeaseLost when the lease is lost: then nothing more was sent."""
+    """Take one held order as far as possible. Raises LeaseLost if the lease is lost: then nothing more was sent."""
 
     def __init__(
         self, store: Store, chain: Chain, venues: Sequence[Venue], settings: ExecutionSettings, clock: Clock
@@ -61,28 +89,48 @@ class Engine:
         self._settings, self._clock = settings, clock
 
     async def execute(self, held: Held) -> None:
-        """Go on from wherever the order was left, to the end, or to the rest before the next try."""
+        """Continue from the order's last stored step, until the order ends or pauses before its next try."""
         order, attempt = held.order, held.attempt
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
-            return await self._confirm(held, order, attempt)  # resend only the signed bytes: they may have arrived
-        if order.cancel_requested:  # the wish came while the bytes were proven expired
+            sent = await self._send(attempt) if held.unsent else None
+            return await self._confirm(held, order, attempt, sent)  # send only the signed bytes: they may have landed
+        if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
             return await self._end(order, EventKind.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._store.apply_later(order, Change(kind=EventKind.RESTARTED))
         if self._is_late(order):
             return await self._end(order, EventKind.EXPIRED, "expired")
+        prepared = None if held.ahead is None else await held.ahead.result()
         try:
-            order, quote = await self._route(order)
-            signed = await self._build(order, quote)
+            if prepared is None:
+                quoted, quote = await self._route(order)
+                order = self._store.apply_later(order, quoted)
+                journaled, attempt = await self._build(order, quote)
+            else:
+                order = self._store.apply_later(order, prepared.quoted)
+                journaled, attempt = prepared.journaled, prepared.attempt
         except TransientError as error:
             return await self._try_again(order, str(error))
-        order, attempt = await self._journal(order, quote, signed)
+        order = await self._store.apply(order, journaled)  # on disk: not one of the bytes leaves before
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
-    async def _route(self, order: Order) -> tuple[Order, Quote]:
-        """Go from ROUTING to BUILDING with the best quote. Raise TransientError when none is there or enough."""
+    async def prepare(self, order: Order, ahead: Ahead) -> None:
+        """Get quotes for an order that is not stored yet, and sign the swap of the best one. Sends nothing."""
+        try:
+            if not self._is_late(order):
+                quoted, quote = await self._route(order)
+                assert quoted.outcome is not None
+                built = await self._build(replace(order, outcome=quoted.outcome), quote)
+                ahead.prepared = Prepared(quoted, *built)
+        except TransientError:
+            pass  # the engine tries again, once the order is stored
+        finally:
+            ahead.over.set()
+
+    async def _route(self, order: Order) -> tuple[Change, Quote]:
+        """Return the step to BUILDING, and the best quote. Raises TransientError if no venue quotes enough."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError(NO_QUOTE)
@@ -90,12 +138,12 @@ class Engine:
         if quote.amount_out < max(1, order.request.min_out or 0):
             raise TransientError(TOO_LITTLE)  # the chain would refuse it
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
-        return self._store.apply_later(order, Change(kind=EventKind.QUOTED, outcome=outcome)), quote
+        return Change(kind=EventKind.QUOTED, outcome=outcome), quote
 
-    async def _build(self, order: Order, quote: Quote) -> Signed:
-        """Return the signed swap and the order's id as its memo, in memory only.
+    async def _build(self, order: Order, quote: Quote) -> tuple[Change, Attempt]:
+        """Sign the swap, with the order's id as its memo, in memory only. Return the step to SUBMITTED.
 
-        Raises TransientError when the venue gives no instructions or the chain no blockhash.
+        Raises TransientError if the venue gives no instructions, or the chain no blockhash.
         """
         venue = next(venue for venue in self._venues if venue.name == quote.venue)
         try:
@@ -107,10 +155,7 @@ class Engine:
             blockhash = await self._chain.blockhash()
         except TransientError as error:
             raise TransientError(NO_BLOCKHASH) from error
-        return self._chain.sign((*swap, memo(order.id)), blockhash)
-
-    async def _journal(self, order: Order, quote: Quote, signed: Signed) -> tuple[Order, Attempt]:
-        """Go from BUILDING to SUBMITTED: return when the bytes are on disk; not one of them leaves before."""
+        signed = self._chain.sign((*swap, memo(order.id)), blockhash)
         attempt = Attempt(
             order_id=order.id,
             number=order.outcome.failed_tries + 1,
@@ -122,8 +167,7 @@ class Engine:
             min_out=least_out(order.request, quote),
         )
         outcome = replace(order.outcome, min_out=attempt.min_out, tx_hash=attempt.signature)
-        change = Change(kind=EventKind.JOURNALED, outcome=outcome, attempt=attempt)
-        return await self._store.apply(order, change), attempt
+        return Change(kind=EventKind.JOURNALED, outcome=outcome, attempt=attempt), attempt
 
     async def _send(self, attempt: Attempt) -> AttemptEvent:
         """Send the journaled bytes. After an error it is unknown whether they arrived."""
@@ -134,10 +178,10 @@ class Engine:
         return AttemptEvent.SENT
 
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
-        """Look, and send the same bytes again, until the chain has decided; then store the decision.
+        """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. Else the bytes are sent again only after a look, and not while they
-        are in a block.
+        `sent`: the result of a send a moment ago. If None, the bytes are sent only after a look at the chain, and not
+        while they are in a block.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -163,7 +207,7 @@ class Engine:
             outcome = replace(
                 order.outcome,
                 amount_out=landing.amount_out,
-                error_reason=None,  # of an earlier try
+                error_reason=None,  # drop the reason of an earlier failed try
                 fate="executed",
                 finality="confirmed",
             )
@@ -174,7 +218,7 @@ class Engine:
             await self._end(order, EventKind.FAILED, reason, attempt=attempt, learnt=AttemptEvent.LANDED_ERR)
 
     async def _settle_expired(self, held: Held, order: Order, attempt: Attempt) -> None:
-        """Go on after bytes that can never land: only now may the order end without them, or be signed anew."""
+        """End the order, or try again. Only now may it be signed again: its bytes are proven expired."""
         if held.cancel_wanted:
             await self._end(order, EventKind.CANCELLED, None, attempt=attempt, learnt=AttemptEvent.EXPIRED)
         elif self._is_late(order):
@@ -185,7 +229,10 @@ class Engine:
     async def _try_again(
         self, order: Order, reason: str, *, attempt: Attempt | None = None, learnt: AttemptEvent | None = None
     ) -> None:
-        """Rest, then begin anew from routing; or give up. A triggered order without its price waits again."""
+        """Store a pause and a return to routing; end the order as FAILED when its tries are used up.
+
+        A triggered order whose quotes are too low waits for its trigger again.
+        """
         if reason == TOO_LITTLE and order.outcome.triggered:
             outcome = replace(order.outcome, triggered=False)
             change = Change(kind=EventKind.RESTED, outcome=outcome, rest_ms=self._time_left_ms(order))
@@ -210,7 +257,7 @@ class Engine:
         attempt: Attempt | None = None,
         learnt: AttemptEvent | None = None,
     ) -> None:
-        """End an order of which nothing is or will be on the chain."""
+        """End an order that has nothing on the chain and never will have."""
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._store.apply(order, Change(kind=kind, outcome=outcome, attempt=attempt, learnt=learnt))
 
@@ -219,6 +266,10 @@ class Engine:
         return FOREVER_MS if expires_at_ms is None else max(1, expires_at_ms - self._clock.wall_ns() // 1_000_000)
 
     def _is_late(self, order: Order) -> bool:
-        """Return whether the order's time is over. An order claimed without its trigger had rested to its end."""
+        """Return whether the order's time is over.
+
+        An order that was claimed while it still awaits its trigger is late, too: it is claimed only once it has
+        expired.
+        """
         now_ms, expires_at_ms = self._clock.wall_ns() // 1_000_000, order.request.expires_at_ms
         return order.awaits_trigger or (expires_at_ms is not None and expires_at_ms <= now_ms)

@@ -1,8 +1,9 @@
-"""Under which names, and with which fingerprint, a request is known again. Pure."""
+"""The names and the fingerprint by which a repeated request is recognised. Pure."""
 
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -37,10 +38,11 @@ _ALWAYS_COUNTED: Final[Mapping[type, tuple[str, ...]]] = {
 
 
 def names_of(request: OrderRequest, key: str | None) -> list[str]:
-    """Return the names under which the order can be found again: those of its key, and the client's order id.
+    """Return the names under which the order can be found again: those of its key, and its client order id.
 
-    `abc` and `"abc"`, the form of the IETF's draft (an RFC 8941 string), are one key. Under a quoted key, an order that
-    an earlier version stored with the quotes is found first. Raise OrderRefused 400 for a text that can't be a key.
+    `abc` and `"abc"`, the form in the IETF's draft (an RFC 8941 string), are the same key. For a quoted key, an order
+    that an earlier version stored with the quotes is found first. Raises OrderRefused 400 for a text that can't be a
+    key.
     """
     names: list[str] = []
     if key is not None:
@@ -55,30 +57,35 @@ def names_of(request: OrderRequest, key: str | None) -> list[str]:
 
 
 def fingerprint(request: OrderRequest) -> str:
-    """Return by what two orders under one key differ: SHA-256 of the client's request, in hexadecimal.
+    """Return the SHA-256, in hexadecimal, of all that must be equal in two requests under the same key.
 
-    Stored fingerprints must match for ever. So the fields of version 0.1 always count, and a later field only where it
-    is not the default: a client that knows nothing of the field still gets its order again. Of an order that is to
-    expire in some time, that time counts, not the moment, which is another at each asking.
+    Stored fingerprints must still match in later versions. So the fields of version 0.1 always count, and a later field
+    counts only if it differs from its default: a client that does not know the field still gets its order again.
+    Of `expires_in_ms` only the duration counts: the moment of expiry differs from request to request.
     """
     asked = request if request.expires_in_ms is None else msgspec.structs.replace(request, expires_at_ms=None)
     return hashlib.sha256(msgspec.json.encode(_counted(asked))).hexdigest()
 
 
 def _counted(value: Any) -> Any:
-    """Return the part of a value that counts: fields of version 0.1 in their order, then later ones that are given."""
-    always = next((names for shape, names in _ALWAYS_COUNTED.items() if isinstance(value, shape)), None)
-    if always is None:
+    """Return the fields of a value that count: those of version 0.1 in their order, then later ones that are set."""
+    kind: Any = type(value)
+    always, later = _names_of(kind)
+    if not always:
         return value
-    later = [
-        field.name
-        for field in msgspec.structs.fields(value)
-        if field.name not in always and getattr(value, field.name) != field.default
-    ]
-    return {name: _counted(getattr(value, name)) for name in (*always, *later)}
+    given = [name for name, default in later if getattr(value, name) != default]
+    return {name: _counted(getattr(value, name)) for name in (*always, *given)}
+
+
+@cache
+def _names_of(kind: Any) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
+    """Return a type's fields that always count, and its later fields with their defaults; none for other types."""
+    always = next((names for shape, names in _ALWAYS_COUNTED.items() if issubclass(kind, shape)), ())
+    later = msgspec.structs.fields(kind) if always else ()
+    return always, tuple((field.name, field.default) for field in later if field.name not in always)
 
 
 def _unquoted(key: str) -> str:
-    """Return the content of an RFC 8941 string; any other text as it is."""
+    """Return the content of an RFC 8941 string; any other text unchanged."""
     inside = _SF_STRING.fullmatch(key)
     return key if inside is None else _ESCAPED.sub(r"\1", inside[1])

@@ -1,4 +1,4 @@
-"""Takes orders in: a client's body becomes a checked request, is stored once, and only then answered."""
+"""Takes orders in: checks a client's request, stores it once, and only then answers."""
 
 import secrets
 import uuid
@@ -25,14 +25,15 @@ from headrace.runtime.clock import Clock
 
 FILLS_PAGE: Final = 500
 SAVE_AT: Final = 100
-"""Fills beyond the saved portfolio that are worth saving."""
+"""Fewest fills beyond the saved portfolio for which the portfolio is saved again."""
 
 
 class Intake:
-    """The verbs that clients have. Each raises OrderRefused with a reason; a store that is away is 503, retryable.
+    """What clients can do with orders. Each method raises OrderRefused with a reason.
 
-    A `worker` of this process that has nothing else to do begins an order with its acceptance. `recent` has the newest
-    orders without asking the store. Raises ConfigError for limits that can't be read.
+    If the store is unavailable, the refusal is 503 and may be retried. If `worker` is given and idle, a new order is
+    claimed for it in the commit that accepts the order. `recent` holds the newest orders, so that reading them needs no
+    query. The constructor raises ConfigError for limits that can't be read.
     """
 
     def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock, worker: Worker | None = None) -> None:
@@ -43,9 +44,9 @@ class Intake:
         store.attach(self.recent.hear)
 
     async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
-        """Check and store an order; when this returns, the order is on disk and will be executed, once.
+        """Check and store an order. Once this returns, the order is on disk and will be executed, once.
 
-        `key` is the client's idempotency key: the same key with the same body gives the first order again.
+        `key` is the client's idempotency key: the same key with the same body returns the first order again.
         """
         now_ms = self._clock.wall_ns() // 1_000_000
         request = begun(read_request(body, amount_max=self._settings.amount_max, user_id=user_id), now_ms)
@@ -67,18 +68,35 @@ class Intake:
         room = Room(self._settings.resting_per_user, self._settings.resting_in_all)
         self.recent.expect(order)
         try:
-            if self._worker is None:
+            if self._worker is None or order.awaits_trigger or refusal is not None:
                 return await self._store.accept(order, keys, fingerprint(request), room, 0, refusal)
             with self._worker.promise() as lease_ms:
-                accepted = await self._store.accept(order, keys, fingerprint(request), room, lease_ms, refusal)
-                if accepted.claimed:
-                    self._worker.begin(accepted.order)
-                return accepted
-        except TransientError as error:  # the order may be stored all the same; with a key, asking again is safe
+                if not lease_ms:
+                    return await self._store.accept(order, keys, fingerprint(request), room)
+                return await self._accept_and_begin(self._worker, order, keys, fingerprint(request), lease_ms)
+        except TransientError as error:  # the order may be stored all the same; with a key, a retry is safe
             raise _unavailable() from error
 
+    async def _accept_and_begin(
+        self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
+    ) -> Accepted:
+        """Store an order and claim it for this worker, in one commit with its signed bytes if these are ready."""
+        ahead = await worker.prepare(order)
+        prepared = None if ahead is None else ahead.prepared
+        steps = () if prepared is None else (prepared.quoted, prepared.journaled)
+        claimed = False
+        try:
+            accepted = await self._store.accept(order, keys, known_by, lease_ms=lease_ms, steps=steps)
+            claimed = accepted.claimed
+        finally:
+            if ahead is not None and not claimed:
+                ahead.cancel()
+        if claimed:
+            worker.begin(accepted.order, ahead)
+        return accepted
+
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
-        """Return the order as it is now. Refused with 404 for one that this user (None: any user) does not have."""
+        """Return the current order. Raises OrderRefused 404 if no order of this user (None: of any user) has the id."""
         try:
             order = await self._store.get(order_id)
         except TransientError as error:
@@ -90,7 +108,7 @@ class Intake:
     async def read(
         self, order_id: str, after_seq: int, limit: int, *, user_id: str | None = None
     ) -> tuple[Order, Sequence[OrderEvent]]:
-        """Return the results of `get` and `events` as of one moment."""
+        """Return what `get` and `events` return, as of the same moment."""
         try:
             found = await self._store.read(order_id, after_seq, limit)
         except TransientError as error:
@@ -100,7 +118,10 @@ class Intake:
         return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
-        """Cancel, or store the wish when bytes may be on their way. Refused with 409 for an order that is over."""
+        """Cancel the order, or store the cancel request if bytes may be on their way.
+
+        Raises OrderRefused 409 for an order that is over.
+        """
         try:
             cancelled = await self._store.cancel(order_id, user_id)
         except TransientError as error:
@@ -133,14 +154,14 @@ class Intake:
             raise _unavailable() from error
 
     async def events(self, order_id: str, after_seq: int = 0, limit: int = 1000) -> Sequence[OrderEvent]:
-        """Return the order's log after `after_seq`; nothing for an order that does not exist."""
+        """Return the order's log after `after_seq`; an empty sequence for an order that does not exist."""
         try:
             return await self._store.events(order_id, after_seq, limit)
         except TransientError as error:
             raise _unavailable() from error
 
     async def portfolio(self, user_id: str) -> dict[str, Any]:
-        """Return the portfolio of the user's executed orders, as clients see it."""
+        """Return the portfolio of the user's executed orders, in the form that clients get."""
         if not is_subject(user_id):
             fields = {"user": f"is not 1 to {SUBJECT_LENGTH_MAX} printable ASCII characters"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such user", fields=fields)
@@ -150,9 +171,9 @@ class Intake:
             raise _unavailable() from error
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
-        """Return why the order can't be taken now.
+        """Return why the order can't be taken now; None if it can.
 
-        Not raised: under a key the order may have been taken before, and was then perhaps executed.
+        The refusal is not raised here: an order under the same key may have been taken earlier, and even been executed.
         """
         try:
             check_fraction(body)
@@ -165,9 +186,9 @@ class Intake:
 
 
 async def portfolio_of(store: Store, user_id: str, *, save_at: int = SAVE_AT) -> Portfolio:
-    """Fold all of the user's fills, from the saved portfolio on; save what can't change any more.
+    """Add up all of the user's fills, starting at the saved portfolio; save the part that can't change any more.
 
-    Raise TransientError when the store is away.
+    Raises TransientError if the store is unavailable.
     """
     saved = await store.portfolio(user_id)
     portfolio = None if saved is None else Portfolio.of_state(saved.state)
@@ -186,13 +207,13 @@ async def portfolio_of(store: Store, user_id: str, *, save_at: int = SAVE_AT) ->
             portfolio.apply(fill)
         settled = settled and after == settled_to
     if next_save is not None:
-        with suppress(TransientError):  # the answer is there, and the next request saves as well
+        with suppress(TransientError):  # the portfolio is complete, and the next request tries to save it again
             await store.save_portfolio(user_id, next_save)
     return portfolio
 
 
 def as_accepted(order: Order) -> Order:
-    """Return the order as accepted: the first answer, and every later answer for the same key."""
+    """Return the order as it was when accepted: the first answer for its key, and every later answer."""
     return msgspec.structs.replace(
         order,
         status=OrderStatus.PENDING,
@@ -204,7 +225,7 @@ def as_accepted(order: Order) -> Order:
 
 
 def new_id(now_ms: int) -> str:
-    """Return a UUIDv7 (RFC 9562 §5.7), which sorts by time: new rows go to the end of the index."""
+    """Return a UUIDv7 (RFC 9562 §5.7), which sorts by time, so that new rows go to the end of the index."""
     value = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
 
@@ -214,6 +235,6 @@ def _unknown() -> OrderRefused:
 
 
 def _unavailable() -> OrderRefused:
-    """Return the refusal of any verb while the store is away: whether anything was executed is unknown."""
+    """Return the refusal while the store is unavailable: whether anything was executed is unknown."""
     message = "the orders can't be reached for now"
     return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate="unknown")

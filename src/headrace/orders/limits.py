@@ -1,4 +1,4 @@
-"""Limits on what may be ordered now: the amount by token and user, the slippage, the time, orders per minute. Pure."""
+"""Limits on new orders: the amount by token and user, the slippage, the expiry, orders per minute. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,16 @@ from headrace.protocol.session import TokenBucket
 
 USERS_MAX: Final = 10_000
 SLIPPAGE_MAX: Final = Decimal("0.5")
-"""As a fraction. Clients of other engines mean per cent by `slippage`: 1 must not give everything away."""
+"""Most slippage, as a fraction.
+
+Some clients send per cent as `slippage`; read as a fraction, 1 would allow any loss.
+"""
 EVERYONE: Final = ""
 _EXPECTED: Final = "TOKEN=BASE_UNITS for everyone, or USER:TOKEN=BASE_UNITS for one user"
 
 
 class AmountLimits:
-    """The most that one order may give of a token; a user's own limit takes the place of the limit for everyone."""
+    """Most base units of a token that one order may give. A limit for a user replaces the limit for everyone."""
 
     def __init__(self, most: Mapping[tuple[str, str], int]) -> None:
         self._most = most
@@ -29,7 +32,8 @@ class AmountLimits:
     def parse(cls, texts: Iterable[str]) -> "AmountLimits":
         """Read limits such as `SOL=5000000000` and `ann:USDC=1000000`.
 
-        The user is the text before the last colon, with colons of its own. Raise ConfigError that names a wrong limit.
+        The user is the text before the last colon, and may contain colons. Raises ConfigError naming the first wrong
+        limit.
         """
         most: dict[tuple[str, str], int] = {}
         for text in texts:
@@ -42,7 +46,7 @@ class AmountLimits:
         return cls(most)
 
     def check(self, request: OrderRequest, name: str) -> None:
-        """Raise OrderRefused 400 for more than the user may give of this token. `name`: the amount's field."""
+        """Raise OrderRefused 400 if the amount exceeds the user's limit for its token. `name`: the amount's field."""
         mint = request.token_in.mint
         most = self._most.get((request.user_id, mint), self._most.get((EVERYONE, mint)))
         if most is not None and request.amount > most:
@@ -52,17 +56,20 @@ class AmountLimits:
 
 
 class OrderRates:
-    """A bucket of orders per minute for each user; the user longest without an order is forgotten beyond 10,000."""
+    """A rate limit of orders per minute for each user.
+
+    At most `USERS_MAX` users are kept; beyond that the user whose last order is oldest is forgotten.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._users: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, user_id: str, now_s: float) -> None:
-        """Count one order of the user. Raise OrderRefused 429 beyond the rate; a rate of 0 allows any number."""
+        """Count one order of the user. Raises OrderRefused 429 above the rate; a rate of 0 allows any number."""
         if self._per_minute == 0:
             return
-        now_min = now_s / 60  # the bucket counts per unit of time, whichever unit
+        now_min = now_s / 60  # the bucket works in any unit of time; here in minutes
         bucket = self._users.get(user_id)
         if bucket is None:
             bucket = self._users[user_id] = TokenBucket(self._per_minute, now_min)
@@ -79,16 +86,17 @@ class OrderRates:
 
 
 def check_time(request: OrderRequest, now_ms: int) -> None:
-    """Raise OrderRefused 400 for an order whose time is over."""
+    """Raise OrderRefused 400 for an order that has already expired."""
     if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
         fields = {"expiresAt": "is in the past (milliseconds since 1970 are expected)"}
         raise invalid("the order can't be taken any more", fields)
 
 
 def check_fraction(body: dict[str, Any]) -> None:
-    """Raise OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may be any.
+    """Raise OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may have any value.
 
-    Apart from `read_request`: an order that an earlier version took with such a slippage must be found by its key.
+    The check is not part of `read_request`: an order that an earlier version took with such a slippage must still be
+    found by its key.
     """
     fraction = body.get("slippage")
     if isinstance(fraction, int | Decimal) and fraction > SLIPPAGE_MAX:

@@ -1,4 +1,4 @@
-"""Say which event may follow which status: one table for orders, one for attempts. Nothing else can happen. Pure."""
+"""Which event may follow which status: one table for orders, one for attempts. No other step is possible. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,13 +16,13 @@ _PENDING, _ROUTING, _BUILDING, _SUBMITTED, _CONFIRMED = (
 )
 
 OrderTable: TypeAlias = Mapping[tuple[OrderStatus | None, EventKind], OrderStatus]
-"""Status, or None for an order that is not stored yet, and event → the next status."""
+"""(status, event) → the next status. The status is None for an order that is not stored yet."""
 AttemptTable: TypeAlias = Mapping[tuple[AttemptStatus, AttemptEvent], AttemptStatus]
 
 ORDERS: Final[OrderTable] = MappingProxyType(
     {
         (None, EventKind.ACCEPTED): _PENDING,
-        # The market reached the rate that a limit or stop order waits for: from here on the order may be claimed.
+        # The market reached the rate that a limit or stop order waits for: now the order may be claimed.
         (_PENDING, EventKind.TRIGGERED): _PENDING,
         (_PENDING, EventKind.CLAIMED): _ROUTING,
         (_ROUTING, EventKind.QUOTED): _BUILDING,
@@ -32,27 +32,27 @@ ORDERS: Final[OrderTable] = MappingProxyType(
         (_ROUTING, EventKind.FAILED): OrderStatus.FAILED,
         (_BUILDING, EventKind.FAILED): OrderStatus.FAILED,
         (_SUBMITTED, EventKind.FAILED): OrderStatus.FAILED,
-        # Another try. From SUBMITTED only once the former bytes can no longer land: see decisions.py.
+        # Another try. From SUBMITTED only once the earlier bytes can no longer land: see decisions.py.
         (_ROUTING, EventKind.RETRIED): _ROUTING,
         (_BUILDING, EventKind.RETRIED): _ROUTING,
         (_SUBMITTED, EventKind.RETRIED): _ROUTING,
-        # The market reached the rate, the venues did not: the order waits for the next such market.
+        # The market reached the rate but the quotes did not: the order waits for its trigger again.
         (_ROUTING, EventKind.RESTED): _PENDING,
-        # A worker died with signed bytes in memory only: no node has them, so the next worker may sign anew.
+        # A worker died with signed bytes in memory only: no node has them, so the next worker may sign again.
         (_BUILDING, EventKind.RESTARTED): _ROUTING,
         (_PENDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
         (_ROUTING, EventKind.CANCELLED): OrderStatus.CANCELLED,
         (_BUILDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
-        # Bytes may be on their way: the wish is stored, and comes true only if the bytes are proven expired.
+        # Bytes may be on their way: the cancel request is stored, and granted only if the bytes are proven expired.
         (_SUBMITTED, EventKind.CANCEL_REQUESTED): _SUBMITTED,
         (_SUBMITTED, EventKind.CANCELLED): OrderStatus.CANCELLED,
-        # An order that expires while it rests is claimed first; one that is BUILDING goes on, or is restarted first.
+        # An order that expires while it waits is claimed first. A BUILDING order continues, or is restarted first.
         (_ROUTING, EventKind.EXPIRED): OrderStatus.EXPIRED,
         (_SUBMITTED, EventKind.EXPIRED): OrderStatus.EXPIRED,
-        # A landing becomes final, or vanishes with its fork; a person must look at a lost one.
+        # A landing becomes final, or is lost with its fork; a person must look at a lost landing.
         (_CONFIRMED, EventKind.FINALIZED): _CONFIRMED,
         (_CONFIRMED, EventKind.LANDING_LOST): _CONFIRMED,
-        # Long after the end the log is reduced to one event; the status stays.
+        # Long after the end the order's log is reduced to one event; the status stays.
         (_CONFIRMED, EventKind.RETIRED): _CONFIRMED,
         (OrderStatus.FAILED, EventKind.RETIRED): OrderStatus.FAILED,
         (OrderStatus.CANCELLED, EventKind.RETIRED): OrderStatus.CANCELLED,
@@ -67,7 +67,7 @@ ATTEMPTS: Final[AttemptTable] = MappingProxyType(
         (_JOURNALED, AttemptEvent.SENT): _SENT,
         (_JOURNALED, AttemptEvent.UNCLEAR): _UNKNOWN,
         (_SENT, AttemptEvent.UNCLEAR): _UNKNOWN,
-        # A JOURNALED attempt can have landed too: the worker died after the send, before the store had SENT.
+        # A JOURNALED attempt can have landed, too: the worker died after the send, before the store had SENT.
         **{(before, AttemptEvent.LANDED_OK): AttemptStatus.LANDED_OK for before in (_JOURNALED, _SENT, _UNKNOWN)},
         **{(before, AttemptEvent.LANDED_ERR): AttemptStatus.LANDED_ERR for before in (_JOURNALED, _SENT, _UNKNOWN)},
         **{(before, AttemptEvent.EXPIRED): AttemptStatus.EXPIRED_PROVEN for before in (_JOURNALED, _SENT, _UNKNOWN)},
@@ -76,12 +76,12 @@ ATTEMPTS: Final[AttemptTable] = MappingProxyType(
 
 
 def may(status: OrderStatus | None, kind: EventKind) -> bool:
-    """Return whether the event can happen to an order of this status."""
+    """Return whether the event can happen to an order with this status."""
     return (status, kind) in ORDERS
 
 
 def after(status: OrderStatus | None, kind: EventKind) -> OrderStatus:
-    """Return the order's next status. Raise InvariantError for an event that can't happen there."""
+    """Return the order's next status. Raises InvariantError for an event that can't happen in this status."""
     try:
         return ORDERS[status, kind]
     except KeyError:
@@ -89,17 +89,17 @@ def after(status: OrderStatus | None, kind: EventKind) -> OrderStatus:
 
 
 def ends(kind: EventKind) -> bool:
-    """Return whether the event brings an order that is not over to its end."""
+    """Return whether the event ends an order that is not over."""
     return any(to in TERMINAL for (before, each), to in ORDERS.items() if each is kind and before not in TERMINAL)
 
 
 def attempt_may(status: AttemptStatus, event: AttemptEvent) -> bool:
-    """Return whether the event can happen to an attempt of this status."""
+    """Return whether the event can happen to an attempt with this status."""
     return (status, event) in ATTEMPTS
 
 
 def attempt_after(status: AttemptStatus, event: AttemptEvent) -> AttemptStatus:
-    """Return the attempt's next status. Raise InvariantError for an event that can't happen there."""
+    """Return the attempt's next status. Raises InvariantError for an event that can't happen in this status."""
     try:
         return ATTEMPTS[status, event]
     except KeyError:

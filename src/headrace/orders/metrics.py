@@ -1,4 +1,4 @@
-"""Metrics of orders, from the log: how long each stage takes, how many tries orders need, how many wait."""
+"""Metrics of orders, from their events: how long each stage takes, tries per order, how many orders wait."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 ORDERS_MAX: Final = 10_000
-"""Orders on their way whose times are remembered; the one longest without an event is forgotten, and not measured."""
+"""Most unfinished orders whose times are kept. Beyond it the order whose last event is oldest is forgotten."""
 
 DEPTH_S: Final = 5.0
 STAGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -22,18 +22,21 @@ _STAGES: Final = {
     EventKind.JOURNALED: ("built", EventKind.CLAIMED),
     EventKind.LANDED: ("confirmed", EventKind.JOURNALED),
 }
-"""Event that ends a stage → the stage's name, and the event since which it lasted."""
+"""Event that ends a stage → the stage's name, and the event that begins the stage."""
 
 
 class _Times:
-    """When each kind of event came last, in wall ms, and how often bytes were signed."""
+    """When each kind of event last happened, in wall ms, and how many times bytes were signed."""
 
     def __init__(self, accepted_ms: int) -> None:
         self.at_ms, self.tries = {EventKind.ACCEPTED: accepted_ms}, 0
 
 
 class OrderMetrics:
-    """A sink for a store. Measures the orders of all processes of which events come; times are those of the log."""
+    """Event sink that measures the orders of all processes whose events the store delivers.
+
+    Times are the events' own.
+    """
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock = store, clock
@@ -53,7 +56,7 @@ class OrderMetrics:
         )
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """Take committed events."""
+        """Measure committed events."""
         for event in events:
             if event.kind is EventKind.ACCEPTED:
                 self._orders[event.order_id] = _Times(event.at_ms)
@@ -65,7 +68,7 @@ class OrderMetrics:
                 self._ended.labels(event.status.value).inc()
 
     async def run(self) -> None:
-        """Count what waits, again and again. Raise TransientError when the store is away: then run again."""
+        """Count waiting orders repeatedly. Raises TransientError if the store is unavailable: then run again."""
         while True:
             depth = await self._store.depth()
             for state, count in depth._asdict().items():
@@ -79,7 +82,7 @@ class OrderMetrics:
         times.tries += event.kind is EventKind.JOURNALED
         times.at_ms[event.kind] = event.at_ms
         if event.kind is EventKind.TRIGGERED:
-            times.at_ms[EventKind.ACCEPTED] = event.at_ms  # until then the order waited for its price
+            times.at_ms[EventKind.ACCEPTED] = event.at_ms  # until its trigger the order waited for the market
         self._orders.move_to_end(event.order_id)
         if event.status in TERMINAL:
             self._observe("in all", event.at_ms - times.at_ms[EventKind.ACCEPTED])
@@ -87,5 +90,5 @@ class OrderMetrics:
             del self._orders[event.order_id]
 
     def _observe(self, stage: str, took_ms: int) -> None:
-        """Observe a stage's length; clocks of two machines may differ: never less than 0."""
+        """Record a stage's length, never below 0: the clocks of two machines may differ."""
         self._stages.labels(stage).observe(max(0, took_ms) / 1000)

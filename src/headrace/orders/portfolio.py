@@ -1,4 +1,4 @@
-"""A user's portfolio: balances, cost and profit, folded from the fills of the log, in integers. Pure."""
+"""A user's portfolio: balances, cost and profit, added up from the user's fills, in integers. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,21 +12,26 @@ from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import Fill
 
 MONEY: Final = (USDC_MINT, USDT_MINT, WSOL_MINT)
-"""Mints in which costs are counted: a pair's first one of these, else its mint whose text sorts first."""
+"""Mints in which cost is counted. A pair counts in the first of these that it contains, else in the mint that sorts
+first as text.
+"""
 
 AVERAGE_DECIMALS: Final = 9
 
 RULES: Final = 1
-"""Version of the fold; grows when the same fills give another portfolio. A state of other rules is folded anew."""
+"""Version of these rules; raised when the same fills add up to another portfolio.
+
+A state of another version is void.
+"""
 
 
 @dataclass
 class Holding:
-    """One mint against the mint in which it was paid. All amounts are base units.
+    """One mint, counted against the mint that paid for it. All amounts are base units.
 
-    `units` were bought and not yet sold, for `cost`. `realised`: the proceeds of sales beyond their cost; may be
-    negative. `uncovered` units were sold without having been bought here: their cost is not known, so the proceeds are
-    in the balances and not in the profit.
+    `units` were bought and not sold yet; they cost `cost`. `realised` is the proceeds of sales less their cost, and may
+    be negative. `uncovered` units were sold without having been bought here. Their cost is unknown, so their proceeds
+    count in the balances but not in the profit.
     """
 
     units: int = 0
@@ -40,10 +45,10 @@ class Holding:
         self.cost += cost
 
     def sell(self, units: int, proceeds: int) -> None:
-        """Take away units sold for `proceeds`, at average cost.
+        """Subtract units that were sold for `proceeds`, at average cost.
 
-        The cost of a part is rounded up and the proceeds of a part down, so profit is never overstated; the cost that
-        is left is not rounded, so when all is sold, all rounding is made good.
+        The cost of a part is rounded up and the proceeds of a part down, so profit is never overstated. The remaining
+        cost is exact: once everything is sold, the cost has been counted in full.
         """
         covered = min(units, self.units)
         self.uncovered += units - covered
@@ -65,7 +70,10 @@ _states = msgspec.json.Decoder(_State)
 
 
 class Portfolio:
-    """Fold of fills in the order of the log; the same fills give the same portfolio. `unreadable` ones are missing."""
+    """Sum of fills in the order of the log; the same fills give the same portfolio.
+
+    `unreadable`: how many are missing.
+    """
 
     def __init__(self) -> None:
         self.fills = self.unreadable = 0
@@ -74,7 +82,7 @@ class Portfolio:
 
     @classmethod
     def of_state(cls, state: str) -> Self | None:
-        """Return the portfolio that `state` was made of; None for a text of other rules, or that is no state."""
+        """Return the portfolio that was saved as `state`; None if `state` can't be read, or follows other rules."""
         try:
             read = _states.decode(state)
         except msgspec.DecodeError:
@@ -89,7 +97,7 @@ class Portfolio:
         return portfolio
 
     def state(self) -> str:
-        """Encode all but `unreadable` as JSON. Amounts are text: sums outgrow 64 bits."""
+        """Encode all but `unreadable` as JSON. Amounts are text, because sums can exceed 64 bits."""
         holdings = [
             (mint, money, str(it.units), str(it.cost), str(it.realised), str(it.uncovered))
             for (mint, money), it in self.holdings.items()
@@ -98,7 +106,7 @@ class Portfolio:
         return msgspec.json.encode(_State(RULES, self.fills, balances, holdings)).decode()
 
     def apply(self, fill: Fill) -> None:
-        """Add a fill; one that was lost moved nothing."""
+        """Add a fill; a fill whose landing was lost moved nothing and is ignored."""
         if fill.finality == "lost":
             return
         self.fills += 1
@@ -112,7 +120,7 @@ class Portfolio:
 
 
 def money_of(one: str, other: str) -> str:
-    """Return the mint of a pair in which the other's cost is counted."""
+    """Return the mint of a pair in which the other mint's cost is counted."""
     for mint in MONEY:
         if mint in (one, other):
             return mint
@@ -120,14 +128,14 @@ def money_of(one: str, other: str) -> str:
 
 
 def view(user_id: str, portfolio: Portfolio, decimals_of: Callable[[str], int | None]) -> dict[str, Any]:
-    """Return the portfolio as clients see it: base units as text, and decimal text where the decimals are known."""
+    """Return the portfolio as clients get it: base units as text, and decimal text where the decimals are known."""
 
     def text(units: int, mint: str) -> str | None:
         decimals = decimals_of(mint)
         return None if decimals is None else decimal_string(units, decimals)
 
     def average(holding: Holding, mint: str, money: str) -> str | None:
-        """Return whole tokens of money for one whole token, cut after nine decimals."""
+        """Return the price of one whole token in whole tokens of `money`, cut after nine decimals."""
         decimals, money_decimals = decimals_of(mint), decimals_of(money)
         if decimals is None or money_decimals is None or not holding.units:
             return None

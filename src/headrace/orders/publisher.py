@@ -1,4 +1,4 @@
-"""Puts committed order events on the bus: `order:<id>` for whoever watches one, `orders:<user>` for its owner."""
+"""Publishes committed order events on the bus: on `order:<id>`, and on `orders:<user>` for the owner."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,10 @@ CAPACITY = 65_536
 
 
 class Publisher:
-    """Publish the store's events on the bus. Under pressure the oldest are dropped: the orders' logs have all."""
+    """Publish the store's events on the bus.
+
+    If the bus is too slow, the oldest unpublished events are dropped; the orders' logs still have them.
+    """
 
     def __init__(self, writer: Writer, clock: Clock, metrics: Metrics) -> None:
         self._writer, self._clock = writer, clock
@@ -23,7 +26,7 @@ class Publisher:
         self._news: Channel[OrderEvent] = Channel(CAPACITY, "drop_oldest", name="orders")
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """Take committed events of the store."""
+        """Queue committed events for publication."""
         before = self._news.dropped
         for event in events:
             self._news.put_nowait(event)
@@ -40,12 +43,12 @@ class Publisher:
             await publish_until_answered(self._writer, publications, self._clock)
 
     def close(self) -> None:
-        """End `run` once what waits is published."""
+        """End `run` once the queued events are published."""
         self._news.close()
 
 
 def _publications(event: OrderEvent) -> list[Publication]:
-    """Return the update for both topics, and for the owner also the messages that applications know."""
+    """Return the event for both topics, and for the owner also the messages in the form that applications know."""
     key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
     update = b'%b","data":%b' % (key, event_frame(event))
     owner = f"orders:{event.user_id}"

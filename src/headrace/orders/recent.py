@@ -1,4 +1,4 @@
-"""The logs of orders that were accepted here a moment ago: a client that follows one need not wait for the database."""
+"""Logs of orders that this process accepted recently, so that a client can follow a new order without a query."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,26 +11,29 @@ EVENTS_MAX: Final = 100
 
 
 class Recent(NamedTuple):
-    """A new order's request, and all its events since, `seq` 1 first."""
+    """A new order's request and all its events so far, from `seq` 1."""
 
     request: OrderRequest
     events: list[OrderEvent]
 
 
 class RecentOrders:
-    """Keep committed events of a store. An order whose log would have a hole, or is long, is forgotten."""
+    """Keep the committed events of recent orders.
+
+    An order is forgotten if an event is missing from its log, or if the log exceeds `EVENTS_MAX` events.
+    """
 
     def __init__(self) -> None:
         self._orders: OrderedDict[str, Recent] = OrderedDict()
 
     def expect(self, order: Order) -> None:
-        """Keep the events of an order that is about to be accepted here."""
+        """Keep the events of an order that this process is about to accept."""
         self._orders[order.id] = Recent(order.request, [])
         if len(self._orders) > ORDERS_MAX:
             self._orders.popitem(last=False)
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """Take committed events."""
+        """Keep committed events of expected orders."""
         for event in events:
             known = self._orders.get(event.order_id)
             if known is None or event.seq <= len(known.events):
@@ -41,6 +44,6 @@ class RecentOrders:
                 del self._orders[event.order_id]
 
     def get(self, order_id: str) -> Recent | None:
-        """Return the order's log; None for an order that is not known here, although the store may have it."""
+        """Return the order's request and log; None if the order is not kept here (the store may still have it)."""
         known = self._orders.get(order_id)
         return known if known is not None and known.events else None

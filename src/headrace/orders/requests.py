@@ -1,4 +1,4 @@
-"""Reads a client's body into a checked request: every fault is named, no amount is ever a float. Pure."""
+"""Reads a client's body into a checked request: every fault is named, and no amount is ever a float. Pure."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,10 +20,10 @@ TOKENS: Final = {
     "USDC": Token(USDC_MINT, 6),
     "USDT": Token(USDT_MINT, 6),
 }
-"""Tokens by name; any other token is given by its mint."""
+"""Tokens that may be given by name; any other token is given by its mint."""
 
 AMOUNTS: Final = ("amount", "uiAmount")
-"""The fields that give the amount."""
+"""The fields that may give the amount."""
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
 TEXT_MAX: Final = 128
@@ -34,23 +34,23 @@ _DIGITS_MAX: Final = 40
 
 
 class _Fault(Exception):  # noqa: N818  (a finding)
-    """The fault of one field."""
+    """Fault in one field."""
 
 
 def decimals_of(mint: str) -> int | None:
-    """Return the number of decimals of a mint's base units; None where it is not known."""
+    """Return the number of decimals of a mint's base units; None if it is not known."""
     token = find_token(mint)
     return None if token is None else token.decimals
 
 
-_Read: TypeAlias = Callable[[], Any]  # by a name: the annotation of an inner function is built at each call
+_Read: TypeAlias = Callable[[], Any]  # an alias: the annotations of an inner function are evaluated at each call
 
 
 def read_json(text: bytes) -> Any:
-    """Read the JSON of a body, numbers with a fraction as Decimal.
+    """Read a JSON body; numbers with a fraction become Decimal.
 
-    Raise OrderRefused 400, also where RFC 8259 leaves a choice: an object with a key twice, NaN, numbers and nesting
-    without end.
+    Raises OrderRefused 400. That includes texts on which RFC 8259 leaves parsers a choice: an object with the same key
+    twice, NaN, and numbers or nesting without a limit.
     """
     try:
         return json.loads(
@@ -73,14 +73,14 @@ def _no_constant(name: str) -> Any:
 
 
 def find_token(text: str) -> Token | None:
-    """Return a token by name or mint; a mint that is not known here has no decimals. None for any other text."""
+    """Return a token by name or mint, without decimals if the mint is unknown here. None for any other text."""
     return TOKENS.get(text) or _BY_MINT.get(text) or (Token(text) if is_key(text) else None)
 
 
 def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> OrderRequest:
-    """Check a body, and name all its faults. Numbers with a fraction must be Decimal. Unknown fields are ignored.
+    """Check a body and return its request. Numbers with a fraction must be Decimal. Unknown fields are ignored.
 
-    A `user_id`, as authentication gives it, takes the place of the body's. Raise OrderRefused 400.
+    `user_id`, as authenticated, replaces the body's user. Raises OrderRefused 400 naming all faults.
     """
     if not isinstance(body, dict):
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_body", "expected a JSON object")
@@ -130,19 +130,22 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
 
 
 def given_of(body: Mapping[str, Any], *names: str) -> str:
-    """Return the first of these fields that the body has a value for, else the first of all."""
+    """Return the first of these fields for which the body has a value; the first of all if it has none."""
     return next((name for name in names if body.get(name) is not None), names[0])
 
 
 def begun(request: OrderRequest, now_ms: int) -> OrderRequest:
-    """Return the request with the end of its time as a moment, in wall ms."""
+    """Return the request with its expiry as a moment, in wall ms."""
     if request.expires_in_ms is None:
         return request
     return msgspec.structs.replace(request, expires_at_ms=now_ms + request.expires_in_ms)
 
 
 def _terms(name: str, asked: OrderBody, faults: dict[str, str]) -> Terms:
-    """Read the fields of the order's type. A limit with a type that knows none is an order that nobody wanted."""
+    """Read the fields that belong to the order's type.
+
+    A field that belongs to another type is a fault: a stop price on a market order would otherwise be silently ignored.
+    """
     for known, fields in fields_by_type().items():
         if known != name:
             faults |= {field.name: f"belongs to type {known}" for field in fields if field.name in asked.body}
@@ -158,7 +161,7 @@ def _terms(name: str, asked: OrderBody, faults: dict[str, str]) -> Terms:
 
 
 def invalid(message: str, faults: dict[str, str]) -> OrderRefused:
-    """Return the refusal of an order, 400, with the faults by field."""
+    """Return the refusal of an order, status 400, with the faults by field."""
     named = "; ".join(f"{name} {fault}" for name, fault in faults.items())
     return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", f"{message}: {named}", fields=faults)
 
@@ -173,7 +176,10 @@ def _token(given: Any) -> Token:
 
 
 def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseUnits:
-    """Read `amount`: text is base units; a number, which earlier clients send, whole tokens, as `uiAmount` is."""
+    """Read the amount.
+
+    `amount` as text is base units; as a number (earlier clients) it is whole tokens, as `uiAmount`.
+    """
     amount, ui_amount = body.get("amount"), body.get("uiAmount")
     if amount is None and ui_amount is None:
         raise _Fault("is missing: give amount (text: base units) or uiAmount (whole tokens)")
@@ -182,7 +188,7 @@ def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseU
     if isinstance(amount, str):
         units = _base_units(amount)
     elif token is None:
-        return BaseUnits(0)  # never used: tokenIn has the fault
+        return BaseUnits(0)  # never used: tokenIn already has a fault
     else:
         units = _scaled(amount if ui_amount is None else ui_amount, token)
     if units > amount_max:
@@ -225,7 +231,7 @@ def _checked(units: int) -> BaseUnits:
 
 
 def _slippage(body: dict[str, Any]) -> Bps:
-    """Read `slippageBps`, or `slippage` as a fraction, cut (not rounded up) to whole basis points."""
+    """Read `slippageBps`, or `slippage` as a fraction, rounded down to whole basis points."""
     bps, fraction = body.get("slippageBps"), body.get("slippage")
     if bps is not None and fraction is not None:
         raise _Fault("give either slippage or slippageBps")

@@ -1,4 +1,4 @@
-"""What may be set about executing orders."""
+"""Settings of the execution of orders."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ _Ms = msgspec.Meta(ge=1)
 
 
 class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
+    """Section `[orders]`. Concurrency and rate are `[core] queue_…`, the names that earlier users know."""
 
     enabled: Annotated[
         bool, Setting("take orders and execute them, on mock venues and a mock chain", env=("ORDERS_ENABLED",))
@@ -29,28 +29,32 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     ] = "mock"
     file: Annotated[
         str,
-        Setting("SQLite file of the orders where DATABASE_URL names no database", env=("ORDERS_FILE",), kind="file"),
+        Setting("SQLite file of the orders if DATABASE_URL names no database", env=("ORDERS_FILE",), kind="file"),
     ] = "headrace-orders.db"
     database_url: Annotated[str | None, SameAs("core.database_url")] = None
     lease_ms: Annotated[
-        int, msgspec.Meta(ge=100), Setting("a silent worker's orders are taken over after", env=("ORDER_LEASE_MS",))
+        int,
+        msgspec.Meta(ge=100),
+        Setting("time after which other workers take over a silent worker's orders", env=("ORDER_LEASE_MS",)),
     ] = 10_000
     scan_ms: Annotated[
-        int, _Ms, Setting("how often a worker looks for orders that nobody told it of", env=("ORDER_SCAN_MS",))
+        int, _Ms, Setting("how often a worker looks for orders whose events it missed", env=("ORDER_SCAN_MS",))
     ] = 500
     quote_timeout_ms: Annotated[
-        int, _Ms, Setting("a venue that takes longer is left out", env=("QUOTE_TIMEOUT_MS",))
+        int, _Ms, Setting("longest wait for a venue's quote; a slower venue is left out", env=("QUOTE_TIMEOUT_MS",))
     ] = 2_000
-    tries_max: Annotated[int, msgspec.Meta(ge=1, le=10), Setting("tries of one order", env=("ORDER_TRIES",))] = 3
+    tries_max: Annotated[int, msgspec.Meta(ge=1, le=10), Setting("most tries of one order", env=("ORDER_TRIES",))] = 3
     retry_ms: Annotated[
-        int, _Ms, Setting("rest before the second try; doubles, with jitter", env=("ORDER_RETRY_MS",))
+        int, _Ms, Setting("pause before the second try; doubles each time, with jitter", env=("ORDER_RETRY_MS",))
     ] = 1_000
-    resend_ms: Annotated[int, _Ms, Setting("the same bytes are sent again after", env=("ORDER_RESEND_MS",))] = 2_000
+    resend_ms: Annotated[int, _Ms, Setting("pause before the same bytes are sent again", env=("ORDER_RESEND_MS",))] = (
+        2_000
+    )
     look_ms: Annotated[
-        int, _Ms, Setting("longest pause between two looks at a transaction", env=("ORDER_LOOK_MS",))
+        int, _Ms, Setting("longest pause between two requests for a transaction's status", env=("ORDER_LOOK_MS",))
     ] = 1_000
     finality_ms: Annotated[
-        int, _Ms, Setting("how often executed orders are looked at until they are final", env=("ORDER_FINALITY_MS",))
+        int, _Ms, Setting("how often executed orders are checked until they are final", env=("ORDER_FINALITY_MS",))
     ] = 1_000
     kept_s: Annotated[
         float,
@@ -87,5 +91,5 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     @property
     def place(self) -> Place:
-        """Return where orders are kept."""
+        """Return where orders are stored."""
         return place_of(self.database_url, self.file)

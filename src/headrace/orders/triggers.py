@@ -1,4 +1,4 @@
-"""Triggers resting orders: compares trades with the market that each order waits for."""
+"""Triggers waiting orders: compares trades with the rate that each order waits for."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 60.0
 STALE_SLOTS: Final = 150
-"""About a minute, and as long as a transaction can wait to land: a trade of an earlier past is no price."""
+"""About a minute, the longest that a transaction can take to land: an older trade is no current price."""
 
 _log = structlog.get_logger("execution")
 
 
 class Triggers:
-    """Hold the resting orders by pair and rate, and compare each trade of their mints with what they wait for.
+    """Keep the waiting orders by pair and rate, and compare each trade of their mints with these rates.
 
-    Only trades that come after an order is known here count, and not those that fill a gap of long ago: `head` gives
-    the highest slot, None where that is not known. An order whose price the venues did not have pauses, longer each
-    time: else each trade would cost a claim, quotes and three lines of the log, and other orders their turn. A trade
-    also moves the watches of orders of a type with state; the moved watch is stored.
+    A trade counts for an order only if it comes after the order is known here. A trade that fills an old gap does not
+    count: `head` returns the chain's highest slot, or None if it is not known. An order whose quotes were too low
+    pauses, longer each time. Otherwise each trade would cost a claim, quotes and three lines of the log, and would
+    delay other orders. A trade also moves the watches of orders whose type has state; a moved watch is stored.
 
-    Several processes may do so at once: the store lets one process trigger an order, once, and joins watches. Only a
-    copy is held here: it is read from the store at each start.
+    Several processes may do so at once: the store lets one process trigger an order, once, and joins watches. The
+    orders kept here are only a copy, read from the store at each start.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Triggers:
         self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
 
     async def run(self) -> None:
-        """Trigger until cancelled. Raise TransientError when the store is away: then run again."""
+        """Trigger until cancelled. Raises TransientError if the store is unavailable: then run again."""
         await self._load()
         self._wake.set()
         while True:
@@ -75,7 +75,7 @@ class Triggers:
                     self._due.pop(order_id, None)
 
     async def _look_at(self, order_id: str) -> None:
-        """Read an order that came to rest."""
+        """Read an order that has begun to wait."""
         order = None
         try:
             order = await self._store.get(order_id)
@@ -106,7 +106,7 @@ class Triggers:
             del self._moved[order_id]
 
     def hear_orders(self, events: Sequence[OrderEvent]) -> None:
-        """Take the store's events: orders come to rest, and stop resting."""
+        """Take the store's events, which say which orders begin and which stop waiting."""
         for event in events:
             if event.status is not OrderStatus.PENDING or event.kind is EventKind.TRIGGERED:
                 self._remove(event.order_id)
@@ -117,7 +117,7 @@ class Triggers:
                 self._wake.set()
 
     def hear(self, news: Sequence[News]) -> None:
-        """Take facts (`model.facts.FactConsumer`). A trade of a mint that no order has costs a look-up."""
+        """Take facts (`model.facts.FactConsumer`). A trade whose mint no order has costs one look-up."""
         self._end_pauses()
         for each in news:
             if isinstance(each, Traded) and each.trade.mint is not None and self._concerns(each.trade.mint):
@@ -137,7 +137,7 @@ class Triggers:
                 self._move(order, out, per)
 
     def _move(self, order: Order, out: int, per: int) -> None:
-        """Let a trade move the watch of an order of a type with state."""
+        """Let a trade move the watch of an order whose type has state."""
         watch = observed(order, BaseUnits(out), BaseUnits(per))
         if watch == order.watch:
             self._moving.add(order)
@@ -154,7 +154,8 @@ class Triggers:
         now_s = self._clock.monotonic()
         while self._pauses and self._pauses[0][0] <= now_s:
             _, order_id = heappop(self._pauses)
-            if order_id in self._pausing and self._pauses_until_s[order_id] <= now_s:  # not cancelled, nor paused anew
+            # neither cancelled nor paused again
+            if order_id in self._pausing and self._pauses_until_s[order_id] <= now_s:
                 self._pauses_until_s.pop(order_id)
                 self._add(self._pausing.pop(order_id))
 
@@ -163,7 +164,7 @@ class Triggers:
         return head is not None and slot < head - STALE_SLOTS
 
     async def _load(self) -> None:
-        """Read all resting orders from the store."""
+        """Read all waiting orders from the store."""
         after_id = ""
         while page := await self._store.resting(after_id, PAGE):
             for order in page:
@@ -190,8 +191,8 @@ def _moves(order: Order) -> Trigger | None:
 
 
 def pause_s(seq: int) -> float:
-    """Return how long to pause after an order came to rest with this line of its log.
+    """Return how long an order pauses that began to wait again with line `seq` of its log.
 
-    Each vain try takes three lines (triggered, claimed, rested), so `seq` counts the tries of all processes.
+    Each try without success takes three lines (triggered, claimed, rested), so `seq` counts the tries of all processes.
     """
     return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(seq // 3 - 1, 10))

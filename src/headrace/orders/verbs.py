@@ -1,9 +1,9 @@
-"""The verbs on orders: each takes an order as stored, and facts, and returns the order and its log's events. Pure.
+"""The verbs on orders: each takes an order as stored, and facts, and returns the order and its new events. Pure.
 
-A store loads the row, asks the verb, and writes the answer. The next status is always the machine's.
+A store loads the row, calls the verb, and writes the result. The next status is always the machine's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -30,9 +30,9 @@ from headrace.orders import machine
 from headrace.protocol.orders import event_data
 
 FOREVER_MS: Final = 2**52
-"""A rest, or a moment, that never ends."""
+"""A moment, or a wait in ms, that never ends."""
 NO_LEASE: Final = -1
-"""In place of the ms of a lease: none, as of an order that may be claimed, or that is final."""
+"""Stands for the ms of a lease: no lease, because the order may be claimed or is final."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,9 +45,9 @@ class Room(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """The order after a verb, and what the store must write beside it.
+    """The order after a verb, and what the store must write with it.
 
-    `lease_ms`: the lease ends in so many ms from now, `NO_LEASE`, or None: as before.
+    `lease_ms`: the lease ends this many ms from now. `NO_LEASE`: there is no lease. None: the lease stays as it was.
     """
 
     order: Order
@@ -55,33 +55,41 @@ class Changed(NamedTuple):
     lease_ms: int | None = None
 
 
-def accept(order: Order, now_ms: int, lease_ms: int) -> Changed:
-    """Take a new order in; with `lease_ms`, unless the order awaits its trigger, claim it in the same step."""
+def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = ()) -> Changed:
+    """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger.
+
+    A claimed order then takes `steps`, the first steps of its worker, in their order.
+    """
     order = replace(order, status=machine.after(None, EventKind.ACCEPTED))
     data = {"resting": True} if order.awaits_trigger else {}
     accepted = event_of(order, EventKind.ACCEPTED, order.created_at_ms, data)
     if lease_ms <= 0 or order.awaits_trigger:
         return Changed(order, (accepted,))
     claimed = claim(order, now_ms, lease_ms)
-    return claimed._replace(events=(accepted, *claimed.events))
+    order, events = claimed.order, [accepted, *claimed.events]
+    for step in steps:
+        changed = take(order, order, step, now_ms)
+        order = changed.order
+        events += changed.events
+    return Changed(order, tuple(events), claimed.lease_ms)
 
 
 def rests_until_ms(order: Order) -> int:
-    """Return when a new order's rest ends, in wall ms: 0 for an order that awaits no trigger."""
+    """Return when a new order's wait for its trigger ends, in wall ms: 0 for an order that awaits no trigger."""
     if not order.awaits_trigger:
         return 0
     return FOREVER_MS if order.request.expires_at_ms is None else order.request.expires_at_ms
 
 
 def check_keys(known: Iterable[str], fingerprint: str) -> None:
-    """Raise OrderRefused 422 where a key is `known` with the fingerprint of another request."""
+    """Raise OrderRefused 422 if a key is `known` with the fingerprint of another request."""
     if any(other != fingerprint for other in known):
         message = "this key was used for another request"
         raise OrderRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
 
 
 def check_room(taken: Room, room: Room) -> None:
-    """Raise OrderRefused 409 or 503 where the orders that await their trigger leave no room for one more."""
+    """Raise OrderRefused 409 or 503 if the orders that await their trigger leave no room for another."""
     if room.of_user and taken.of_user >= room.of_user:
         message = f"{taken.of_user} orders of this user wait for their price already"
         raise OrderRefused(HTTPStatus.CONFLICT, "too_many_resting", message)
@@ -91,14 +99,14 @@ def check_room(taken: Room, room: Room) -> None:
 
 
 def claim(order: Order, now_ms: int, lease_ms: int) -> Changed:
-    """Give the order to a worker under the next epoch. An order that a former worker left keeps status and log."""
+    """Give the order to a worker under the next epoch. An order that another worker left keeps its status and log."""
     if order.status in WORKED_ON:
         return Changed(replace(order, epoch=order.epoch + 1), (), lease_ms)
     return _step(replace(order, epoch=order.epoch + 1), EventKind.CLAIMED, now_ms, lease_ms=lease_ms)
 
 
 def trigger(order: Order, data: Mapping[str, Any], now_ms: int) -> Changed | None:
-    """Let the order be claimed, now that the market is there; None for one that does not wait (any more)."""
+    """Allow the order's claim, now that the market reached its trigger; None if the order awaits no trigger."""
     if not _waits(order):
         return None
     outcome = replace(order.outcome, triggered=True)
@@ -106,7 +114,7 @@ def trigger(order: Order, data: Mapping[str, Any], now_ms: int) -> Changed | Non
 
 
 def keep_watch(order: Order, watch: Watch) -> Changed | None:
-    """Join the order's watch with a newer one; None if nothing changes, or the order does not wait (any more)."""
+    """Join the order's watch with a newer one; None if nothing changes, or if the order awaits no trigger."""
     if not _waits(order):
         return None
     both = joined(order, watch)
@@ -114,10 +122,10 @@ def keep_watch(order: Order, watch: Watch) -> Changed | None:
 
 
 def take(order: Order, held: Order, change: Change, now_ms: int) -> Changed:
-    """Take a worker's step. `held`: the order as the worker knows it, `order` as stored.
+    """Apply a worker's change. `held`: the order as the worker knows it; `order`: as stored.
 
-    Raise LeaseLost where another worker has the order, or its status is another; InvariantError for a step that the
-    machine does not know.
+    Raises LeaseLost if another worker has claimed the order, or if its status is another; InvariantError for a change
+    that the machine does not allow.
     """
     check_held(order, held)
     if order.status is not held.status:
@@ -133,18 +141,18 @@ def take(order: Order, held: Order, change: Change, now_ms: int) -> Changed:
 
 
 def check_held(order: Order | None, held: Order) -> None:
-    """Raise LeaseLost where the order, as stored, has another epoch than the worker's, or is not there."""
+    """Raise LeaseLost if the stored order has another epoch than the worker's, or does not exist."""
     if order is None or order.epoch != held.epoch:
         raise LeaseLost(held.id)
 
 
 def learn(attempt: Attempt, event: AttemptEvent) -> Attempt:
-    """Return the attempt after the event. Raise InvariantError for an event that can't happen to it."""
+    """Return the attempt after the event. Raises InvariantError for an event that can't happen to it."""
     return replace(attempt, status=machine.attempt_after(attempt.status, event))
 
 
 def finalize(order: Order, outcome: Outcome, now_ms: int) -> Changed | None:
-    """Store that the landing is final, or was lost, as `outcome.finality` says; None where that was done before."""
+    """Store the landing's finality, as `outcome.finality` says; None if a finality was stored before."""
     kind = EventKind.FINALIZED if outcome.finality == "finalized" else EventKind.LANDING_LOST
     if not machine.may(order.status, kind) or order.outcome.finality in ("finalized", "lost"):
         return None
@@ -153,10 +161,11 @@ def finalize(order: Order, outcome: Outcome, now_ms: int) -> Changed | None:
 
 
 def cancel(order: Order | None, user_id: str | None, now_ms: int) -> Changed | None:
-    """Cancel the order, or store the wish if bytes may be on their way; None for one that this user does not have.
+    """Cancel the order, or store the cancel request if bytes may be on their way.
 
-    `user_id` None: any user. Cancelling fences off the worker by a new epoch. A wish that is stored already changes
-    nothing. Raise OrderRefused 409 for an order that is over.
+    Returns None if the order does not exist or belongs to another user; with `user_id` None, any user's order is
+    cancelled. A cancelled order gets a new epoch, so that its worker can change it no more. A repeated cancel request
+    changes nothing. Raises OrderRefused 409 for an order that is over.
     """
     if order is None or user_id not in (None, order.request.user_id):
         return None
@@ -174,13 +183,13 @@ def cancel(order: Order | None, user_id: str | None, now_ms: int) -> Changed | N
 
 
 def retire(order: Order) -> Order:
-    """Return what is left of an order that was over for long: quotes are no longer of use."""
+    """Return what is kept of an order that ended long ago: all but its quotes."""
     status = machine.after(order.status, EventKind.RETIRED)
     return replace(order, status=status, outcome=replace(order.outcome, quotes=(), left_out={}))
 
 
 def log_of_retired(order: Order, after_seq: int) -> list[OrderEvent]:
-    """Return the log of a retired order after `after_seq`: one event in place of the newest."""
+    """Return the log of a retired order after `after_seq`: one event, with the last event's `seq`."""
     if after_seq >= order.seq:
         return []
     data = event_data(order.request, order.status, order.outcome, before=Outcome())
@@ -188,7 +197,7 @@ def log_of_retired(order: Order, after_seq: int) -> list[OrderEvent]:
 
 
 def event_of(order: Order, kind: EventKind, at_ms: int, data: Mapping[str, Any]) -> OrderEvent:
-    """Return the event that brought the order to where it is."""
+    """Return the event that led to the order's current state."""
     return OrderEvent(
         order_id=order.id,
         user_id=order.request.user_id,

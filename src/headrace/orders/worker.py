@@ -1,4 +1,4 @@
-"""A worker: claims orders, keeps their leases, and drops each order that is done or lost."""
+"""A worker: claims orders, extends their leases, and drops each order that is done or lost."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from headrace.model.errors import InvariantError, TransientError
-from headrace.model.orders import Claimed, EventKind, LeaseLost, Order, OrderEvent
-from headrace.orders.engine import Engine, Held
+from headrace.model.orders import Claimed, EventKind, LeaseLost, Order, OrderEvent, OrderStatus
+from headrace.orders.engine import Ahead, Engine, Held
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import Rate, Store
 from headrace.runtime.backoff import Backoff
@@ -19,10 +19,13 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 AT_EASE_MAX: Final = 16
-"""With fewer orders in hand, an order is claimed as it is accepted; with more, one claim of several costs less CPU."""
+"""Most orders in hand with which an order is claimed in its acceptance; beyond it, claiming several costs less CPU."""
+
+TURNS_AHEAD: Final = 8
+"""Turns of the event loop that an acceptance waits for quotes and bytes; a network takes more."""
 
 STUCK_S: Final = 8.0
-"""A worker that has looked for no order for so long, and for some scans, is stuck."""
+"""Seconds, besides four scans, after which a worker that has made no claim counts as stuck."""
 
 _HINTS: Final = frozenset({EventKind.ACCEPTED, EventKind.TRIGGERED})
 
@@ -30,10 +33,10 @@ _log = structlog.get_logger("execution")
 
 
 class Worker:
-    """Run at most `concurrency` orders at once, urgent ones first; any number of workers may share a store.
+    """Run at most `concurrency` orders at once, urgent orders first; any number of workers may share a store.
 
-    Events of the store wake the worker. They are hints: if one is missed, the scan finds the order, and an order whose
-    worker died is found when the lease has ended.
+    The store's events wake the worker, but are only hints. If one is missed, the next scan finds the order. The order
+    of a worker that died is found once its lease has ended.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Worker:
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
 
     async def run(self) -> None:
-        """Work until cancelled. Then call `release`, so that other workers may go on at once."""
+        """Work until cancelled. After that call `release`, so that other workers may continue the orders at once."""
         detach = self._store.attach(self._hear)
         try:
             async with Supervisor(self._clock) as tasks:
@@ -76,7 +79,7 @@ class Worker:
             detach()
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when no order is looked for, or the last claim failed."""
+        """Raise TransientError if the worker makes no claims, or if its last claim failed."""
         if self._tasks is None:
             raise TransientError("the worker does not run")
         if self._fault is not None:
@@ -87,7 +90,7 @@ class Worker:
             raise TransientError(f"the worker has looked for no order for {stood_s:.0f} s")
 
     async def release(self) -> None:
-        """Give back the leases of orders that were not finished; after `run` ended, before the store closes."""
+        """End the leases of unfinished orders; to be called after `run` ended and before the store closes."""
         held, self._held = [held.order for held in self._held.values()], {}
         if held:
             try:
@@ -97,10 +100,12 @@ class Worker:
 
     @contextmanager
     def promise(self) -> Iterator[int]:
-        """Give the lease in ms under which this worker begins the order that is accepted meanwhile; 0: it queues.
+        """Reserve a place for an order about to be accepted.
 
-        An order queues when there is no room, when earlier orders wait, when all workers share a rate, and when so many
-        are in hand that one claim takes several. If the order was claimed so, call `begin` before the block ends.
+        Yields the lease in ms under which the order is claimed at its acceptance, or 0 if it must queue.
+        An order must queue if there is no room, if earlier orders wait, if all workers share a rate, or if this worker
+        has so many orders in hand that claiming several at once costs less. If the order was claimed, call `begin`
+        within the block.
         """
         busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
         if busy or self._tasks is None or self._more or self.rate.per_minute > 0:
@@ -113,9 +118,33 @@ class Worker:
             self._promised -= 1
             self._wake_for_more()
 
-    def begin(self, order: Order) -> None:
-        """Go on with an order that was claimed for this worker."""
-        self._start(Claimed(order=order, attempt=None))
+    async def prepare(self, order: Order) -> Ahead | None:
+        """Begin to prepare an order that is about to be accepted. Return None if the worker is being stopped.
+
+        Returns when the preparation is over, or has taken `TURNS_AHEAD`. A caller that does not `begin` the order
+        cancels the preparation.
+        """
+        if self._tasks is None:
+            return None
+        ahead = Ahead()
+        prepare = partial(self._engine.prepare, order, ahead)
+        try:
+            ahead.cancel = self._tasks.start("order", f"{order.id} ahead", prepare, on_failure=ahead.over.set).cancel
+        except RuntimeError:  # the worker is being stopped
+            return None
+        for _ in range(TURNS_AHEAD):
+            if ahead.over.is_set():
+                break
+            await asyncio.sleep(0)
+        return ahead
+
+    def begin(self, order: Order, ahead: Ahead | None = None) -> None:
+        """Work on an order that was claimed for this worker, and may have taken the steps of `ahead`."""
+        if order.status is OrderStatus.SUBMITTED:
+            assert ahead is not None and ahead.prepared is not None
+            self._start(Claimed(order=order, attempt=ahead.prepared.attempt), unsent=True)
+        else:
+            self._start(Claimed(order=order, attempt=None), ahead=ahead)
 
     async def _claim(self) -> None:
         while True:
@@ -137,28 +166,31 @@ class Worker:
     def _free(self) -> int:
         return self.concurrency - len(self._held) - self._promised
 
-    def _start(self, claimed: Claimed) -> None:
+    def _start(self, claimed: Claimed, *, unsent: bool = False, ahead: Ahead | None = None) -> None:
         order = claimed.order
-        held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested)
+        held = Held(order, claimed.attempt, cancel_wanted=order.cancel_requested, unsent=unsent, ahead=ahead)
         self._held[order.id] = held
         self._claimed.labels(order.status.value).inc()
         self._running.set(len(self._held))
         if self._tasks is not None:
-            with suppress(RuntimeError):  # the worker is being stopped: `release` gives the order back
+            with suppress(RuntimeError):  # the worker is stopping: `release` ends the lease
                 drop = partial(self._drop, order.id, held)
                 self._tasks.start("order", order.id, partial(self._work, held), on_failure=drop)
 
     async def _work(self, held: Held) -> None:
-        """Bring one order to its end or its rest. A failure is tried again after the lease, by any worker."""
+        """Execute one order until its end or pause.
+
+        After a failure any worker may try again once the lease has ended.
+        """
         order_id = held.order.id
         try:
             await self._engine.execute(held)
         except LeaseLost:
             self._lost.inc()
             _log.info("lease_lost", order=order_id)
-        except TransientError as error:  # the store is away
+        except TransientError as error:  # the store is unavailable
             _log.warning("order_left", order=order_id, error=str(error))
-        except InvariantError as error:  # a person must look; tried again once a lease
+        except InvariantError as error:  # a person must look; the order is tried again after each lease
             _log.error("order_impossible", order=order_id, error=str(error), exc_info=error)
         self._drop(order_id, held)
 
@@ -169,7 +201,7 @@ class Worker:
             self._wake_for_more()
 
     def _wake_for_more(self) -> None:
-        """Claim again, now that there is room, if the last claim took all that there was room for."""
+        """Claim again, now that there is room, if the last claim used all the room that there was."""
         if self._more:
             self._wake.set()
 

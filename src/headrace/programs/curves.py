@@ -16,4 +16,4 @@ def _find() -> dict[str, Curve]:
 
 
 CURVES: Final[Mapping[str, Curve]] = MappingProxyType(_find())
-"""Program → curve. Venues are called as their programs are."""
+"""Program → curve. A venue has its program's name."""

@@ -10,21 +10,21 @@ from headrace.programs.quoting import TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteEr
 FEE_WHOLE: Final = 1_000_000_000
 BPS: Final = 10_000
 LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL = range(5)
-"""Values of `base_fee_mode`: by time, by the size of a purchase, by the price since the pool began."""
+"""Values of `base_fee_mode`: the fee depends on time, on the size of a purchase, or on the price since the start."""
 _ONE: Final = 1 << 64
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A base fee that falls step by step. Rates are of FEE_WHOLE; a point is a slot or a time."""
+    """A base fee that falls step by step. Rates are in parts of FEE_WHOLE; a point is a slot or a time."""
 
     mode: int
     cliff: int
     periods: int
     frequency: int
-    """Points in a step, or by price, bps of its square root in a step."""
+    """Points in a step; for a schedule by price, bps of its square root in a step."""
     reduction: int
     expires: int = 0
-    """By price: points after activation when the last step holds."""
+    """For a schedule by price: points after activation, from which on the last step applies."""
 
     def rate(self, point: int, activation: int, start_price: int, price: int) -> int:
         """Return the rate at this point and square root of the price."""
@@ -58,7 +58,7 @@ def _power(base: int, exponent: int) -> int:
 
 
 class Limiter(msgspec.Struct, frozen=True, kw_only=True):
-    """A base fee on purchases that grows with their size: by `increment` with each further `reference` amount."""
+    """A base fee on purchases that grows with their size: by `increment` for each further `reference` amount."""
 
     cliff: int
     increment: int
@@ -72,7 +72,7 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
         return bool(some) and activation <= point <= activation + self.duration
 
     def rate(self, amount: int) -> int:
-        """Return the rate for an amount with its fee; rounds up."""
+        """Return the rate for an amount that includes its fee; rounds up."""
         if amount <= self.reference:
             return self.cliff
         steps, rest = divmod(amount - self.reference, self.reference)
@@ -102,7 +102,10 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
         return ceil_div((gross - net) * FEE_WHOLE, gross)
 
     def _with_fee(self, net: int) -> int:
-        """Return the amount of which `net` is left: whole steps by the root of a square equation, then the rest."""
+        """Return the amount that leaves `net` after its fee.
+
+        Whole steps follow from the root of a quadratic equation; the remainder is then added with its fee.
+        """
         more, reference = self.increment, self.reference
         linear = 2 * FEE_WHOLE * reference + more * reference - 2 * self.cliff * reference
         root = isqrt(linear * linear - 4 * more * 2 * net * FEE_WHOLE * reference)
@@ -117,12 +120,12 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_fee(net: int, rate: int) -> int:
-    """Return the amount of which `net` is left after the fee; rounds up."""
+    """Return the amount that leaves `net` after the fee; rounds up."""
     return ceil_div(net * FEE_WHOLE, FEE_WHOLE - rate)
 
 
 class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole fee of a pool at one time and price: base and volatility part, at most `most`."""
+    """The whole fee of a pool at one time and price: base part and volatility part, at most `most`."""
 
     base: Schedule | Limiter
     most: int
@@ -133,7 +136,7 @@ class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
     price: int
 
     def rate(self, amount: int, *, buying: bool, on_top: bool = False) -> int:
-        """Return the rate for an amount with its fee; with `on_top` for one without. `buying`: the first token."""
+        """Return the rate for an amount including its fee; with `on_top`, without it. `buying`: of the first token."""
         if isinstance(self.base, Schedule):
             base = self.base.rate(self.point, self.activation, self.start_price, self.price)
         elif not buying or not self.base.applies(self.point, self.activation):
@@ -144,20 +147,20 @@ class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def variable_rate(volatility: int, bin_step: int, control: int) -> int:
-    """Return the part of the fee that volatility adds; rounds up."""
+    """Return the part of the fee that depends on volatility; rounds up."""
     crossed = volatility * bin_step
     return ceil_div(crossed * crossed * control, 100_000_000_000)
 
 
 def known_mode(mode: int, *modes: int) -> int:
-    """Return a mode. Raise NoQuoteError for one that the curve does not know."""
+    """Return the mode. Raises NoQuoteError if it is not one of `modes`."""
     if mode not in modes:
         raise NoQuoteError(UNSUPPORTED, f"base fee mode {mode}")
     return mode
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Liquidity between two square roots of prices, low and high. In these programs it carries 128 fractional bits."""
+    """Liquidity between two square roots of prices, low and high. In these programs it has 128 fractional bits."""
 
     low: int
     high: int
@@ -175,14 +178,14 @@ class Range(msgspec.Struct, frozen=True):
 
 
 def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the square root of the price after `amount` came in. Rounds so that the price moves less."""
+    """Return the square root of the price after an input of `amount`. Rounds so that the price moves less."""
     if first_in:
         return ceil_div(liquidity * price, liquidity + amount * price)
     return price + (amount << 128) // liquidity
 
 
 def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the square root of the price after `amount` went out. Raise NoQuoteError where there is not as much."""
+    """Return the square root of the price after an output of `amount`. Raises NoQuoteError if the range has less."""
     if first_in:
         after = price - ceil_div(amount << 128, liquidity)
     else:
@@ -194,6 +197,6 @@ def price_after_output(price: int, liquidity: int, amount: int, *, first_in: boo
 
 
 def at_spot(amount: int, price: int, *, first_in: bool) -> int:
-    """Return what `amount` would bring at this square root of the price; rounds down."""
+    """Return the output of `amount` at this square root of the price; rounds down."""
     square = price * price
     return amount * square >> 128 if first_in else (amount << 128) // square

@@ -1,7 +1,7 @@
-"""The words in which a program's `curve.py` says what a swap brings: accounts in, an exact quote or a reason out.
+"""The types with which a program's `curve.py` quotes swaps: from accounts to an exact quote, or a reason for none.
 
-A curve is pure integer arithmetic that repeats its program's own, rounding included. `CURVE` of each `curve.py` says
-which accounts a quote reads (`needs`) and makes a market of them (`read`), which then quotes any amount.
+A curve is pure integer arithmetic that repeats its program's own, including rounding. `CURVE` of each `curve.py` says
+which accounts a quote reads (`needs`) and makes a market from them (`read`), which then quotes any amount.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,10 @@ TOKEN_2022_PROGRAM: Final = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"  # noq
 
 
 class NoQuoteError(HeadraceError):
-    """There is no quote for this amount on this pool. `reason` is one of the constants below, `detail` for people."""
+    """There is no quote for this amount on this pool.
+
+    `reason` is one of the constants below, `detail` is for people.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
@@ -29,34 +32,34 @@ class NoQuoteError(HeadraceError):
 
 
 COMPLETE: Final = "complete"
-"""The curve has sold all it sells; its coin migrates or has migrated to a pool."""
+"""The curve has sold all its tokens; its coin migrates or has migrated to a pool."""
 MIGRATED: Final = "migrated"
 EMPTY: Final = "empty"
-"""One side of the pool holds nothing."""
+"""One side of the pool is empty."""
 DISABLED: Final = "disabled"
-"""The pool's status, or the mint's (paused), forbids swaps."""
+"""Swaps are forbidden by the pool's status, or by the mint's (paused)."""
 NOT_OPEN: Final = "not_open"
 """Swaps begin at a later time or slot."""
 TOO_SMALL: Final = "too_small"
-"""The amount is below 1, or fees take more than the swap brings."""
+"""The amount is below 1, or fees exceed the output."""
 TOO_LARGE: Final = "too_large"
-"""More than the pool holds, or than the program's integers hold."""
+"""More than the pool holds, or than fits the program's integers."""
 NO_ACCOUNT: Final = "no_account"
 """An account that the quote reads is not known; `detail` names the account."""
 NO_ARRAY: Final = "no_array"
-"""The swap goes on in a tick or bin array that is not known; `detail` names the array."""
+"""The swap continues in a tick or bin array that is not known; `detail` names the array."""
 WRONG_MINT: Final = "wrong_mint"
 """The pool does not trade this mint."""
 UNSUPPORTED: Final = "unsupported"
-"""The pool works in a way that the curve does not know, as `detail` says."""
+"""The pool works in a way that the curve does not implement; see `detail`."""
 TRANSFER_HOOK: Final = "transfer_hook"
 FROZEN: Final = "frozen"
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Account as decoded by its program's IDL. `program` and `name` are empty where no IDL knows the data.
+    """Account decoded with its program's IDL. `program` and `name` are empty if no IDL fits the data.
 
-    `fields` lacks what the IDL calls padding; `data` are the account's bytes.
+    `fields` lacks what the IDL calls padding; `data` has all bytes of the account.
     """
 
     owner: str
@@ -71,25 +74,25 @@ Accounts: TypeAlias = Mapping[str, Account]
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Time on the chain at which a quote holds; None where not known."""
+    """Time on the chain at which a quote is valid; None where not known."""
 
     slot: int | None
     unix_timestamp: int | None
     epoch: int | None = None
 
     def now(self) -> int:
-        """Return the time in seconds. Raise NoQuoteError where not known."""
+        """Return the time in seconds. Raises NoQuoteError if it is not known."""
         if self.unix_timestamp is None:
             raise NoQuoteError(NO_ACCOUNT, "the time of the state is not known")
         return self.unix_timestamp
 
     def current_epoch(self) -> int | None:
-        """Return the epoch, by the slot where not known itself."""
+        """Return the epoch; if it is not known, the epoch of the slot."""
         return self.slot // SLOTS_PER_EPOCH if self.epoch is None and self.slot is not None else self.epoch
 
 
 class Fee(msgspec.Struct, frozen=True):
-    """Part of a swap that neither the pool's price nor the user gets. `to` says who gets it."""
+    """Part of a swap that is charged as a fee. `to` names its recipient."""
 
     to: str
     mint: str
@@ -97,10 +100,10 @@ class Fee(msgspec.Struct, frozen=True):
 
 
 class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
-    """Exact outcome of a swap on one pool, in base units.
+    """Exact result of a swap on one pool, in base units.
 
-    `amount_in` leaves the user's account, `amount_out` arrives, after the transfer fees of mints. `impact` is how much
-    less the pool gives, fees aside, than its price before the swap says, in units of `mint_out`, rounded down.
+    `amount_in` leaves the user's account and `amount_out` arrives, after the transfer fees of mints. `impact` is how
+    much less the pool gives, apart from fees, than at its price before the swap, in units of `mint_out`, rounded down.
     """
 
     pool: str
@@ -113,22 +116,23 @@ class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Market(Protocol):
-    """State of one pool, able to quote. Immutable."""
+    """State of one pool, which can be asked for quotes. Immutable."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return what `amount` of `mint_in` brings, or what `amount` of the other mint costs with `exact_out`.
+        """Return the output for `amount` of `mint_in`; with `exact_out`, the cost of `amount` of the other mint.
 
-        That may be nothing: programs refuse such swaps. Where a curve has less left than asked for, the quote is for
-        what is left. Raise NoQuoteError where there is no quote.
+        The output may be 0: programs refuse such swaps. If a curve has less left than asked for, the quote is for what
+        is left. Raises NoQuoteError if there is no quote.
         """
 
 
 class Curve(NamedTuple):
     """How a program prices swaps.
 
-    `account`: name of the pool's account in the IDL. `mints` names its two mints, of a decoded account. `needs` yields
-    the keys that a quote on the pool reads, as far as the known accounts say: ask again once those are known.
-    `read` makes a market of them; raises NoQuoteError, BadInputError for an account that is not what it should be.
+    `account`: the name of the pool's account in the IDL. `mints` returns the two mints of a decoded pool account.
+    `needs` yields the keys that a quote on the pool reads, as far as the known accounts show; call it again once those
+    accounts are known. `read` makes a market from them; it raises NoQuoteError, and BadInputError for an account of a
+    wrong kind.
     """
 
     account: str
@@ -138,9 +142,9 @@ class Curve(NamedTuple):
 
 
 def find(accounts: Accounts, key: str, program: str, name: str) -> Account:
-    """Return an account that must be there and be of this program and name.
+    """Return an account that must be known, and have this program and name.
 
-    Raise NoQuoteError if not known, BadInputError if something else.
+    Raises NoQuoteError if it is not known, BadInputError if it is another kind of account.
     """
     account = accounts.get(key)
     if account is None:
@@ -152,7 +156,7 @@ def find(accounts: Accounts, key: str, program: str, name: str) -> Account:
 
 
 def whole(account: Account, *names: str) -> list[Any]:
-    """Return these fields. Raise BadInputError where the account ends before one of them."""
+    """Return these fields. Raises BadInputError if the account ends before one of them."""
     values = [account.fields.get(name) for name in names]
     if None in values:
         raise BadInputError("truncated account", f"{account.program} {account.name} lacks {names[values.index(None)]}")
@@ -160,17 +164,17 @@ def whole(account: Account, *names: str) -> list[Any]:
 
 
 def uint(data: bytes, at: int, size: int) -> int:
-    """Return a little-endian unsigned integer of `size` bytes; 0 behind the end of the data."""
+    """Return a little-endian unsigned integer of `size` bytes; 0 after the end of the data."""
     return int.from_bytes(data[at : at + size], "little")
 
 
 def sint(data: bytes, at: int, size: int) -> int:
-    """Return a little-endian signed integer of `size` bytes; 0 behind the end of the data."""
+    """Return a little-endian signed integer of `size` bytes; 0 after the end of the data."""
     return int.from_bytes(data[at : at + size], "little", signed=True)
 
 
 def key_at(data: bytes, at: int) -> str:
-    """Return the key at this offset. Raise BadInputError where the data ends before."""
+    """Return the key at this offset. Raises BadInputError if the data ends before it does."""
     raw = data[at : at + 32]
     if len(raw) < 32:
         raise BadInputError("truncated account", f"{len(data)} bytes, expected a key at {at}")
@@ -178,7 +182,7 @@ def key_at(data: bytes, at: int) -> str:
 
 
 def pda(program: str, *seeds: bytes | str) -> str:
-    """Return the address that a program derives from seeds; a text of 32 characters and more is a key."""
+    """Return the address that a program derives from seeds. A seed given as text is a key in base58."""
     raw = [seed if isinstance(seed, bytes) else bytes(Pubkey.from_string(seed)) for seed in seeds]
     return str(Pubkey.find_program_address(raw, Pubkey.from_string(program))[0])
 
@@ -189,7 +193,7 @@ def ceil_div(number: int, by: int) -> int:
 
 
 class TransferFee(NamedTuple):
-    """Transfer fee of a Token-2022 mint in one epoch: of each amount moved, at most `most`."""
+    """Transfer fee of a Token-2022 mint in one epoch: `bps` of each amount moved, at most `most`."""
 
     bps: int
     most: int
@@ -201,7 +205,7 @@ class TransferFee(NamedTuple):
     def before(self, arriving: int) -> int:
         """Return the least amount to send so that at least `arriving` arrives.
 
-        Rounds as Token-2022's inverse fee does: up, and by the greatest fee where that is less.
+        Rounds as Token-2022's inverse fee does: up, and with the maximum fee if that is less.
         """
         if not self.bps or not arriving:
             return arriving
@@ -215,7 +219,7 @@ NO_FEE: Final = TransferFee(0, 0)
 
 
 class Mint(NamedTuple):
-    """Mint as a quote needs it. `supply` is None where the account is not known."""
+    """Mint, as far as a quote needs it. `supply` is None if the account is not known."""
 
     key: str
     supply: int | None
@@ -225,7 +229,7 @@ class Mint(NamedTuple):
 def read_mint(accounts: Accounts, key: str, clock: Clock, *, program: str = TOKEN_2022_PROGRAM) -> Mint:
     """Return a mint with the transfer fee of the clock's epoch.
 
-    `program` is what owns the mint: a mint of the old token program has no fee, so its account may be missing. Raise
+    `program` owns the mint: a mint of the old token program has no fee, so its account may be missing. Raises
     NoQuoteError for a mint that is not known, is paused, or calls a hook on transfers.
     """
     account = accounts.get(key)
@@ -247,8 +251,16 @@ def read_mint(accounts: Accounts, key: str, clock: Clock, *, program: str = TOKE
     return Mint(key, account.fields.get("supply"), fee)
 
 
+def read_plain_mint(accounts: Accounts, key: str, clock: Clock) -> Mint:
+    """Return a mint that has no transfer fee now; raise NoQuoteError for one that has."""
+    mint = read_mint(accounts, key, clock)
+    if mint.fee.bps:
+        raise NoQuoteError(UNSUPPORTED, f"mint {key} has a transfer fee")
+    return mint
+
+
 def _fee_now(config: Mapping[str, Any], clock: Clock) -> TransferFee:
-    """Return the fee of the epoch: the newer one from its epoch on, before that the older one."""
+    """Return the fee of the epoch: the newer fee from its epoch on, before that the older fee."""
     older, newer = config["older_transfer_fee"], config["newer_transfer_fee"]
     fees = [TransferFee(each["transfer_fee_basis_points"], each["maximum_fee"]) for each in (older, newer)]
     epoch = clock.current_epoch()
@@ -260,7 +272,7 @@ def _fee_now(config: Mapping[str, Any], clock: Clock) -> TransferFee:
 
 
 def read_vault(accounts: Accounts, key: str) -> int:
-    """Return what a pool's token account holds. Raise NoQuoteError if not known or frozen."""
+    """Return the amount in a pool's token account. Raises NoQuoteError if the account is not known or frozen."""
     account = accounts.get(key)
     if account is None:
         raise NoQuoteError(NO_ACCOUNT, f"token account {key}")
@@ -274,14 +286,14 @@ def read_vault(accounts: Accounts, key: str) -> int:
 
 
 def side(mints: tuple[str, str], mint_in: str, pool: str) -> bool:
-    """Return whether the first mint goes in. Raise NoQuoteError for a mint that the pool does not trade."""
+    """Return whether the first mint goes in. Raises NoQuoteError for a mint that the pool does not trade."""
     if mint_in not in mints:
         raise NoQuoteError(WRONG_MINT, f"{pool} trades {mints[0]} and {mints[1]}, not {mint_in}")
     return mint_in == mints[0]
 
 
 def checked(amount: int) -> int:
-    """Return an amount that a swap can be asked for. Raise NoQuoteError for others: below 1, above a u64."""
+    """Return an amount that can be swapped. Raises NoQuoteError if it is below 1 or above a u64."""
     if amount < 1:
         raise NoQuoteError(TOO_SMALL, f"{amount}, expected at least 1")
     if amount > U64_MAX:
@@ -290,5 +302,5 @@ def checked(amount: int) -> int:
 
 
 def fees(*parts: tuple[str, str, int]) -> tuple[Fee, ...]:
-    """Return the fees (to whom, mint, amount) that are not zero."""
+    """Return the fees (recipient, mint, amount) that are not zero."""
     return tuple(Fee(to, mint, amount) for to, mint, amount in parts if amount)

@@ -1,4 +1,4 @@
-"""Finds the facts of every program folder, and gives what one event or account means."""
+"""Finds the facts of every program folder, and looks up what an event or account means."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,7 +16,7 @@ def _find() -> dict[str, ProgramFacts]:
 
 
 PROGRAMS: Final[Mapping[str, ProgramFacts]] = MappingProxyType(_find())
-"""Program → facts, of those that have any. Jupiter's events repeat swaps of other programs: no trades."""
+"""Program → its facts, if it has any. Jupiter's events repeat swaps of other programs, so they are no trades."""
 
 EVENTS: Final[Mapping[tuple[str, str], EventFacts]] = MappingProxyType(
     {(program, name): event for program, facts in PROGRAMS.items() for name, event in facts.events.items()}

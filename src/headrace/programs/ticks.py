@@ -22,7 +22,7 @@ _FACTORS: Final = (
 
 @lru_cache(maxsize=8192)
 def sqrt_price_at(tick: int) -> int:
-    """Return the square root of the price at a tick, of at most ±TICK_MAX. Each product rounds down."""
+    """Return the square root of the price at a tick within ±TICK_MAX. Each product rounds down."""
     ratio = Q64
     for bit, factor in enumerate(_FACTORS):
         if abs(tick) >> bit & 1:
@@ -31,7 +31,7 @@ def sqrt_price_at(tick: int) -> int:
 
 
 def tick_at(sqrt_price: int) -> int:
-    """Return the greatest tick whose price is not above."""
+    """Return the greatest tick whose price is not higher."""
     low, high = -TICK_MAX, TICK_MAX
     while low < high:
         middle = (low + high + 1) // 2
@@ -55,14 +55,14 @@ def second_between(low: int, high: int, liquidity: int, *, up: bool) -> int:
 
 
 def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the price after `amount` came in. Rounds so that the price does not move too far."""
+    """Return the price after an input of `amount`. Rounds so that the price does not move too far."""
     if first_in:
         return ceil_div((liquidity << 64) * price, (liquidity << 64) + amount * price)
     return price + (amount << 64) // liquidity
 
 
 def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int | None:
-    """Return the price after `amount` went out, moved far enough; None where the liquidity does not hold it."""
+    """Return the price after an output of `amount`, moved far enough; None if the liquidity is too small."""
     if first_in:
         after = price - ceil_div(amount << 64, liquidity)
         return after if after > 0 else None

@@ -1,4 +1,4 @@
-"""A session on a server that requires credentials: commands are obeyed only while the credential is valid. Pure."""
+"""The server's session where credentials are required: commands pass only while the credential is valid. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -27,18 +27,18 @@ from headrace.protocol.session import (
 
 HELD_MAX: Final = 32
 HELD_BYTES: Final = 8192
-"""Commands, and their bytes, that may wait while a connection's first credential is checked."""
+"""Most commands, and most bytes of them, that may wait while a connection's first credential is checked."""
 
 _auth = msgspec.json.Decoder(AuthData)
 
 
 class AuthenticatedSession(ServerSession):
-    """A session whose commands pass only while its credential is valid, for topics that its identity may read.
+    """A session whose commands pass only while its credential is valid, and only for topics that its identity may read.
 
-    A command on the topic of an order becomes an OwnerOnly action where this server has `orders`, and is denied
-    elsewhere. `given` came with the handshake. Commands sent right behind a first credential wait for its check. The
+    A command on the topic of an order becomes an OwnerOnly action if this server has `orders`; otherwise it is denied.
+    `given` is the credential of the handshake. Commands that follow a first credential wait until it is checked. The
     caller calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
-    `credential.wake_at_s`; after each call the caller performs the returned actions.
+    `credential.wake_at_s`. After each call the caller performs the returned actions.
     """
 
     def __init__(
@@ -55,16 +55,19 @@ class AuthenticatedSession(ServerSession):
         self._given = given
         self._wanted: Sequence[str] = ()
         self._held: list[Envelope] = []
-        self._asked = False  # whether the credential being checked came by an `auth` command, which is answered
+        self._asked = False  # whether an `auth` command, which needs an answer, brought the credential being checked
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """Check the handshake's credential, or wait for one; the welcome and the `wanted` topics come after."""
+        """Check the handshake's credential, or wait for a first one.
+
+        The welcome and the `wanted` topics come afterwards.
+        """
         self._wanted = wanted
         given, self._given = self._given, None
         return [] if given is None else self._attempt(given, None, asked=False)
 
     def authenticated(self, identity: Identity, valid_s: float, request_id: FrameId, now_s: float) -> list[Action]:
-        """Take the result of a check: the credential is `identity`'s, and valid for `valid_s` more seconds."""
+        """Process the result of a check: the credential is that of `identity`, valid for `valid_s` more seconds."""
         outcome = self.credential.accept(identity, valid_s, now_s)
         answer: list[Action] = []
         if self._asked:
@@ -83,7 +86,7 @@ class AuthenticatedSession(ServerSession):
                 return []
 
     def not_authenticated(self, failure: RequestError, request_id: FrameId) -> list[Action]:
-        """Take the result of a check: the credential proved nothing, or could not be checked."""
+        """Process the result of a check: the credential is not valid, or could not be checked."""
         match self.credential.refuse(failure):
             case Refuse():
                 return [Send(frames.error(failure, request_id)), *self._release()]
@@ -93,7 +96,7 @@ class AuthenticatedSession(ServerSession):
                 return []
 
     def wake(self, now_s: float) -> list[Action]:
-        """Return what is due now."""
+        """Return the actions that are due now."""
         due = self.credential.wake(now_s)
         return [Send(frames.auth_expiring(what.in_s)) if isinstance(what, Warn) else Close(what.code) for what in due]
 
@@ -113,7 +116,7 @@ class AuthenticatedSession(ServerSession):
         return self._orders and topic.startswith(ORDER_PREFIX)
 
     def _to_owner(self, actions: Sequence[Action]) -> list[Action]:
-        """Return the actions, with those on topics of orders wrapped for the order's owner only."""
+        """Return the actions, with each action on an order's topic wrapped in OwnerOnly."""
         user_id = self.credential.subject
         if user_id is None:
             return list(actions)
@@ -137,7 +140,7 @@ class AuthenticatedSession(ServerSession):
         return []
 
     def _release(self) -> list[Action]:
-        """Obey the commands that were held; one that fails stops no other."""
+        """Run the commands that waited for the first credential; a command that fails does not stop the next."""
         held, self._held = self._held, []
         actions: list[Action] = []
         for envelope in held:
@@ -148,7 +151,10 @@ class AuthenticatedSession(ServerSession):
         return actions
 
     def _revoke(self) -> list[Action]:
-        """End the topics that the newer credential does not allow; orders stay, as the subject is the same."""
+        """End the topics that the newer credential does not allow.
+
+        Topics of orders stay, as the subject is the same.
+        """
         lost = [topic for topic in sorted(self.topics) if not self._may_read(topic)]
         for topic in lost:
             del self.topics[topic]

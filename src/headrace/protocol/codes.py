@@ -1,4 +1,4 @@
-"""Error and close codes of the client wire protocol, and what each asks of a client. Pure."""
+"""Error codes and close codes of the client wire protocol, and how a client must react to them. Pure."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -27,7 +27,7 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Reason of a close. 1xxx are RFC 6455's; 4000 to 4499 ask for a reconnect, 4500 and above are final."""
+    """Reason of a close. 1xxx are RFC 6455's; after 4000 to 4499 a client may reconnect; 4500 and above are final."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -74,8 +74,8 @@ _FINAL: Final = frozenset({CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode
 
 
 def may_reconnect(code: int) -> bool:
-    """Return whether a client should come back, with jitter, after a close with `code`.
+    """Return whether a client should reconnect, with jitter, after a close with `code`.
 
-    1002, 1007 and 1009 say that the client sent something wrong, and would only send the same again.
+    1002, 1007 and 1009 mean that the client sent a wrong frame, and a reconnected client would only send it again.
     """
     return code < 4500 and code not in _FINAL

@@ -1,11 +1,13 @@
-"""Whether a connection is authenticated, and until when, as a machine: results of checks and the time go in. Pure.
+"""State machine of one connection's credential: whether it is valid, and until when. Pure.
+
+The inputs are the results of checks and the time.
 
     waiting ──attempt──> checking ──accepted──> valid ──notice_s before the end──> warned ──its end──> expired
-       ^                    │ put off              ^            accepted anew            │               │
+       ^                    │ put off              ^            accepted again           │               │
        └────────────────────┘                      └─────────────────────────────────────┴───────────────┤
     waiting, checking: connect_s after the connection ──> 4002                     grace_s ──> 4005 <────┘
 
-An attempt that fails ends a connection that never had a credential, and changes nothing for one that has.
+A failed attempt ends a connection that never had a valid credential. It changes nothing for a connection that has one.
 """
 
 import math
@@ -25,7 +27,7 @@ ONE_AT_A_TIME: Final = RequestError(ErrorCode.BAD_REQUEST, "another token is bei
 
 
 class State(Enum):
-    """State of a connection; `WAITING` has no credential, `EXPIRED` is in its time of grace."""
+    """State of a connection. `WAITING` has no credential yet; `EXPIRED` is in its grace period."""
 
     WAITING = "waiting"
     VALID = "valid"
@@ -35,7 +37,7 @@ class State(Enum):
 
 
 class Terms(NamedTuple):
-    """Seconds to authenticate in, of notice before a credential expires, and of grace after its end."""
+    """Times in seconds: to authenticate in, of notice before a credential expires, and of grace afterwards."""
 
     connect_s: float = 10
     notice_s: float = 60
@@ -47,7 +49,7 @@ class Entered(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """A newer credential of the same subject counts from now on."""
+    """A newer credential of the same subject replaces the former one."""
 
 
 class Warn(NamedTuple):
@@ -57,7 +59,7 @@ class Warn(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Refuse the attempt; the connection stays as it was."""
+    """Refuse the attempt; the state of the connection does not change."""
 
     failure: RequestError
 
@@ -69,7 +71,7 @@ class End(NamedTuple):
 
 
 class CredentialState:
-    """The credential of one connection. `claimed` is the user that the connection's URL names; None: no user.
+    """The credential of one connection. `claimed` is the user that the connection's URL names; None if it names none.
 
     Times are monotonic seconds. The caller reads `wake_at_s` after every call, and calls `wake` at that time.
     """
@@ -84,22 +86,25 @@ class CredentialState:
 
     @property
     def wake_at_s(self) -> float:
-        """Return when something is due; infinity when the connection is over."""
+        """Time of the next due action; infinity once the connection has ended."""
         return self._due_s
 
     @property
     def subject(self) -> str | None:
-        """Return the user of the accepted credential; None before."""
+        """User of the accepted credential; None before."""
         return None if self.identity is None else self.identity.subject
 
     def attempt(self) -> None:
-        """Note that a credential is about to be checked. Raise RequestError 107 while another one is."""
+        """Note that the check of a credential begins. Raises RequestError 107 while another check runs."""
         if self.checking:
             raise ONE_AT_A_TIME
         self.checking = True
 
     def accept(self, identity: Identity, valid_s: float, now_s: float) -> Entered | Renewed | Refuse | End | None:
-        """Take a credential that proved `identity`, valid for `valid_s`. None when the connection is over by now."""
+        """Accept a credential that proved `identity`, valid for `valid_s`.
+
+        Return None if the connection has ended already.
+        """
         self.checking = False
         if self.state is State.CLOSED:
             return None
@@ -113,12 +118,12 @@ class CredentialState:
         self._expires_s = now_s + valid_s
         notice_s = self._terms.notice_s
         if not first and valid_s <= notice_s:
-            notice_s = valid_s / 2  # warned at once, a client without a newer one would show the same again and again
+            notice_s = valid_s / 2  # after an immediate warning, a client might send this same credential in a loop
         self._due_s = self._expires_s - notice_s
         return Entered() if first else Renewed()
 
     def refuse(self, failure: RequestError) -> Refuse | End | None:
-        """Take a failed check; the client may try again where the failure is temporary."""
+        """Process a failed check. If the failure is temporary, the client may try again."""
         self.checking = False
         if self.state is State.CLOSED:
             return None
@@ -127,7 +132,7 @@ class CredentialState:
         return self._end(CloseCode.EXPIRED if failure.code == ErrorCode.TOKEN_EXPIRED else CloseCode.BAD_TOKEN)
 
     def wake(self, now_s: float) -> list[Warn | End]:
-        """Return what is due now, in order."""
+        """Return the actions that are due now, in order."""
         due: list[Warn | End] = []
         while now_s >= self._due_s:
             if self.state is State.WAITING:
@@ -154,7 +159,7 @@ class CredentialState:
             raise DENIED
 
     def close(self) -> None:
-        """Note that the connection is over."""
+        """Note that the connection has ended."""
         self.state, self._due_s = State.CLOSED, math.inf
 
     def _end(self, code: CloseCode) -> End:

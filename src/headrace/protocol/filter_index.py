@@ -1,4 +1,4 @@
-"""Many filters for one event: a filter that needs a certain value is found by its value, others run in turn. Pure."""
+"""Finds which of many filters an event passes: by value where a filter requires one, otherwise by a call each. Pure."""
 
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
@@ -17,7 +17,7 @@ class Guard(NamedTuple):
 
 
 class _Entry(Generic[T]):
-    """A filter and its value. `passes` is None where the guard alone decides."""
+    """A filter and its value. `passes` is None if the guards alone decide."""
 
     __slots__ = ("guards", "passes", "what")
 
@@ -31,13 +31,13 @@ class _Entry(Generic[T]):
 class FilterIndex(Generic[T]):
     """A value for each of many distinct filters; `match` returns the values of the filters that an event passes.
 
-    Of a thousand filters of the kind "mint is X", also with more conditions, only filters with the event's mint cost
-    anything. Other filters cost one call each.
+    A filter such as "mint is X", also with further conditions, costs nothing for events with another mint. Each filter
+    without such a condition costs one call per event.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        """The size of all filters together."""
+        """Sum of the filters' sizes."""
         self._entries: dict[str, _Entry[T]] = {}
         self._guarded: dict[str, dict[str, dict[str, _Entry[T]]]] = {}  # key → value → text → entry
         self._others: dict[str, _Entry[T]] = {}
@@ -50,12 +50,12 @@ class FilterIndex(Generic[T]):
         return (entry.what for entry in self._entries.values())
 
     def get(self, filter_: Filter) -> T | None:
-        """Return the value of a filter; None for an unknown filter."""
+        """Return the value of a filter; None for a filter that was not added."""
         entry = self._entries.get(filter_.text)
         return None if entry is None else entry.what
 
     def add(self, filter_: Filter, passes: Predicate, what: T) -> None:
-        """Add a filter that is not here yet, and its value; `passes` is the compiled filter."""
+        """Add a filter that is not in the index, with its value; `passes` is the compiled filter."""
         entry = self._entries[filter_.text] = _Entry(filter_, passes, what)
         self.size += filter_.size
         if entry.guards is None:
@@ -79,7 +79,7 @@ class FilterIndex(Generic[T]):
                 del self._guarded[key]
 
     def match(self, view: View) -> list[T]:
-        """Return the values of the filters that the event passes, each once, in no order."""
+        """Return the values of the filters that the event passes, each once, in any order."""
         found: dict[str, _Entry[T]] = {}
         for key, by_value in self._guarded.items():
             texts = view.texts(key)
@@ -95,7 +95,7 @@ class FilterIndex(Generic[T]):
 
 
 def guards_of(node: Node) -> frozenset[Guard] | None:
-    """Return field values of which an event needs one to pass; None if no such set exists."""
+    """Return a set of guards such that every event that passes meets at least one. None if no such set exists."""
     guards: frozenset[Guard] | None = None
     if isinstance(node, Leaf):
         if node.cmp in ("eq", "in"):

@@ -1,7 +1,7 @@
-"""Filters of a subscription: bounded before any work is done, and brought to one form if they mean the same.
+"""Filters of a subscription: limited in size before any work, and normalised so that equal filters have equal text.
 
-A filter is a tree. `and`, `or` and `not` hold `nodes`; a leaf compares what stands under `key` in an event's data, and
-is true if one of several values (of lists on the way) makes it so.
+A filter is a tree. `and`, `or` and `not` have `nodes`. A leaf compares the values under `key` in an event's data. If
+there are several values, because the path leads through lists, the leaf is true if it is true for one value.
 docs/how-to/filter.md lists the comparisons, and the result of each for a missing field.
 """
 
@@ -20,18 +20,18 @@ FILTER_BYTES_MAX: Final = 16_384
 DEPTH_MAX: Final = 8
 NODES_MAX: Final = 64
 VALUES_MAX: Final = 256
-"""Values of all leaves of a filter together."""
+"""Most values in all leaves of a filter together."""
 CT_SIZE: Final = 16
-"""Nodes that a `ct` counts as: it searches every value under its key, other comparisons need one look-up."""
+"""Size of a `ct`, in nodes: it searches every value under its key, while other comparisons need one look-up."""
 KEY_LENGTH_MAX: Final = 128
 KEY_PARTS_MAX: Final = 8
 VALUE_LENGTH_MAX: Final = 256
 
 NUMBER: Final = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
-"""A number, in JSON or in a string: no sign but a minus, no exponent, ASCII digits."""
+"""A number in JSON or in a string: ASCII digits, perhaps a leading minus and a point; no plus and no exponent."""
 
 NEGATIONS: Final[Mapping[str, str]] = MappingProxyType({"neq": "eq", "nin": "in", "nex": "ex"})
-"""A comparison → its exact opposite, also where the field is missing."""
+"""Comparison → its exact opposite, also for a missing field."""
 
 _ONE_VALUE: Final = frozenset({"eq", "neq", "sw", "ew", "ct"})
 _MANY_VALUES: Final = frozenset({"in", "nin"})
@@ -42,7 +42,7 @@ _FIELDS: Final = {"op": {"op", "nodes"}, "cmp": {"key", "cmp", "val", "vals"}}
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """One comparison. `vals` are texts: none for ex, one or more for in, else one."""
+    """One comparison. `vals` are texts: none for `ex`, one or more for `in`, otherwise one."""
 
     key: str
     cmp: str
@@ -50,7 +50,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class Branch(msgspec.Struct, frozen=True):
-    """`op` is and, or, not; a `not` has one node."""
+    """Inner node; `op` is `and`, `or` or `not`. A `not` has one node."""
 
     op: str
     nodes: "tuple[Node, ...]"
@@ -60,10 +60,10 @@ Node: TypeAlias = Leaf | Branch
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """A checked filter. Filters with the same `text` let the same events through.
+    """A checked filter. Filters with the same `text` pass the same events.
 
-    `size` counts nodes, one with many values as often as it has values, a `ct` as CT_SIZE; each takes about half a
-    kilobyte.
+    `size` is the number of nodes, where a node with several values counts once for each value and a `ct` counts as
+    CT_SIZE. Each counted node takes about half a kilobyte.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
-    """Read the filter of a `subscribe`; None for `null`. Raise RequestError 120 with the fault and its place."""
+    """Read the filter of a `subscribe`; None for `null`. Raises RequestError 120 with the fault and its place."""
     if len(raw := bytes(raw)) > FILTER_BYTES_MAX:
         raise _bad("", f"is longer than {FILTER_BYTES_MAX} bytes")
     try:
@@ -86,7 +86,7 @@ def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
 
 
 def checked_key(key: object) -> str | None:
-    """Return a sound key: a name, or names joined by dots; None if malformed, too long or too deep."""
+    """Return a valid key: a name, or names joined by dots. None if malformed, too long or too deep."""
     if isinstance(key, str) and 0 < len(key) <= KEY_LENGTH_MAX:
         parts = key.split(".")
         if all(parts) and len(parts) <= KEY_PARTS_MAX:
@@ -95,7 +95,7 @@ def checked_key(key: object) -> str | None:
 
 
 class _Reader:
-    """Reads one filter from parsed JSON and counts its nodes; `where` is the path to a node, for the error."""
+    """Reads one filter from parsed JSON and counts its nodes. `where` is the path to a node, for errors."""
 
     def __init__(self) -> None:
         self._nodes = self._values = 0
@@ -162,7 +162,10 @@ class _Reader:
 
 
 def text_of(value: object) -> str | None:
-    """Return a value as filters compare it: strings and numbers as written, `true`, `false`; None for all else."""
+    """Return a value as filters compare it: strings and numbers as written, `true`, `false`.
+
+    None for any other value.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -171,7 +174,10 @@ def text_of(value: object) -> str | None:
 
 
 def _joined(op: str, nodes: Iterable[Node]) -> Node:
-    """Nested `and`s are one, repeats fall away, the order is that of the texts."""
+    """Return nodes as one node.
+
+    Nested branches of the same `op` are merged, repeats are removed, and the nodes are sorted by their text.
+    """
     flat: dict[str, Node] = {}
     for node in nodes:
         inner = node.nodes if isinstance(node, Branch) and node.op == op else (node,)
@@ -185,7 +191,7 @@ def _negated(node: Node) -> Node:
 
 
 def _plain_number(text: str) -> str:
-    """Without leading or trailing zeros, and no minus before zero."""
+    """Return a number without leading or trailing zeros, and without a minus before zero."""
     number = Decimal(text)
     whole, _, rest = f"{number:f}".partition(".")
     sign = "-" if number < 0 else ""

@@ -1,4 +1,4 @@
-"""The frames of the wire protocol: inbound commands as strict types, outbound frames as bytes. Pure."""
+"""Frames of the wire protocol: inbound commands as strict types, outbound frames as bytes. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
@@ -15,10 +15,10 @@ OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
 """What the server does with a subscription whose client can't keep up."""
 
 FrameId: TypeAlias = str | int | None
-"""The `id` of a command, echoed unchanged in its answer."""
+"""The `id` of a command; its answer repeats it unchanged."""
 
 Framer: TypeAlias = Callable[[Message], bytes]
-"""Returns the whole JSON text of a message's frame; this protocol's is `event_frame`."""
+"""Returns the JSON text of a message's frame; in this protocol, `event_frame`."""
 
 U64_MAX: Final = 2**64 - 1
 
@@ -28,7 +28,7 @@ _U64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,20}\Z")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The parts of every command: type, the id to echo, and data that is read once the type is known."""
+    """The parts of every command: type, `id` for the answer, and data that is decoded once the type is known."""
 
     type: Annotated[str, msgspec.Meta(max_length=32)]
     id: (
@@ -44,7 +44,7 @@ class PositionData(msgspec.Struct, frozen=True):
     offset: _U64
 
     def position(self) -> Position:
-        """Return the position. Raise RequestError 107 for an offset beyond u64."""
+        """Return the position. Raises RequestError 107 for an offset beyond u64."""
         offset = int(self.offset)
         if offset > U64_MAX:
             raise RequestError(ErrorCode.BAD_REQUEST, "offset is beyond 64 bits")
@@ -76,14 +76,14 @@ class AuthData(msgspec.Struct, frozen=True):
 
 
 class AckData(msgspec.Struct, frozen=True):
-    """The data of `ack`: the client has everything of its user's topic up to `offset`."""
+    """The data of `ack`: the client has every message of its user's topic up to `offset`."""
 
     topic: _Topic
     offset: _U64
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of one connection, sent with `welcome`. `history` bounds the messages of one history page."""
+    """Limits of one connection, sent with `welcome`. `history` is the most messages of one history page."""
 
     topics: int = 128
     frame: int = 65536
@@ -92,15 +92,18 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How far the chain is known here, by which a client tells a quiet market from a dead feed. None: not known."""
+    """The newest slots that the server knows. With them a client can tell a quiet market from a dead feed.
+
+    None: unknown.
+    """
 
     processed: int | None = None
     confirmed: int | None = None
     upstream_lag_ms: int | None = None
 
 
-class BadFrame(Exception):  # noqa: N818  (an answer to the sender, not a failure of ours)
-    """Bytes that are no command: not JSON, not an object, or no usable `type` or `id`."""
+class BadFrame(Exception):  # noqa: N818  (the sender's fault)
+    """Bytes that are no command: not JSON, not an object, or without a valid `type` or `id`."""
 
 
 _TYPES: Final[Mapping[str, bytes]] = {kind: kind.encode() for kind in get_args(MessageKind)}
@@ -110,7 +113,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 
 
 def read_envelope(text: bytes | str) -> Envelope:
-    """Parse one inbound frame. Raise BadFrame; nesting is bounded by the parser, size by the caller."""
+    """Parse one inbound frame. Raises BadFrame. The parser limits the nesting; the caller must limit the size."""
     try:
         return _envelope.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -118,7 +121,7 @@ def read_envelope(text: bytes | str) -> Envelope:
 
 
 def event_frame(message: Message) -> bytes:
-    """Return the whole JSON text of one event, promote, retract or gap frame; the body is never parsed."""
+    """Return the JSON text of one event, promote, retract or gap frame. The body is not parsed."""
     within = message.within
     if not within.head:
         within.head = b'"topic":%b,"epoch":%b,"offset":"' % (_encode(within.topic), _encode(within.epoch))
@@ -131,7 +134,7 @@ def text_header(length: int) -> bytes:
 
 
 def frame_header(opcode: int, length: int, *, compressed: bool = False) -> bytes:
-    """Return the header of an unmasked, unfragmented frame of any kind; `compressed` by RFC 7692."""
+    """Return the header of an unmasked, unfragmented frame of any kind; `compressed` as in RFC 7692."""
     first = 0xC0 | opcode if compressed else 0x80 | opcode
     if length < 126:
         return bytes((first, length))
@@ -196,7 +199,7 @@ def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
 
 
 def order_error(refused: OrderRefused, request_id: FrameId) -> bytes:
-    """Return an `error` frame with the members of an order's problem over HTTP, whose `code` is `reason` here."""
+    """Return an `error` frame with the members of the order's HTTP problem, whose `code` is called `reason` here."""
     data = _error_data(refused) | {
         "status": int(refused.status),
         "reason": refused.reason,
@@ -224,7 +227,7 @@ def lag(topic: str, epoch: str, from_offset: int, to_offset: int, dropped: int) 
 
 
 def history(topic: str, request_id: FrameId, top: Position, items: Iterable[bytes]) -> bytes:
-    """Return a page of history. `items` are whole event frames; `top` is the topic's newest position."""
+    """Return a page of history. `items` are complete event frames; `top` is the topic's newest position."""
     data = {"epoch": top.epoch, "offset": str(top.offset), "items": [msgspec.Raw(item) for item in items]}
     return _frame("history", request_id, topic, data)
 
@@ -232,7 +235,7 @@ def history(topic: str, request_id: FrameId, top: Position, items: Iterable[byte
 def snapshot(
     topic: str, at: Position, as_of_slot: int | None, items: Iterable[bytes], next_page: int | None, *, complete: bool
 ) -> bytes:
-    """Return one page of a state. `items` are whole event frames; `next_page` is the number of the following page."""
+    """Return one page of a state. `items` are complete event frames; `next_page` is the number of the next page."""
     data = {
         "as_of_slot": _text(as_of_slot),
         "items": [msgspec.Raw(item) for item in items],
@@ -243,7 +246,7 @@ def snapshot(
 
 
 def letter(topic: str, epoch: str, offset: int, event_id: str, data: str, *, ack: bool) -> bytes:
-    """Return a message of a user's topic; `data` is JSON."""
+    """Return the frame of a message to one user; `data` is JSON."""
     frame: dict[str, Any] = {"type": "event", "topic": topic, "epoch": epoch, "offset": str(offset)}
     frame["event_id"] = event_id
     if ack:
@@ -256,7 +259,7 @@ def acknowledged(topic: str, request_id: FrameId, offset: int) -> bytes:
 
 
 def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:
-    """Return the frames of the first messages that together fit `bytes_max`; always at least one."""
+    """Return the frames of the first messages that together fit in `bytes_max`; always at least one."""
     items: list[bytes] = []
     room = bytes_max
     for message in messages:

@@ -1,4 +1,7 @@
-"""Orders as clients see them: the answer's object and the stream's frames. Money is text, never a float. Pure."""
+"""Orders as clients see them: the object of answers, and the frames of the stream. Money is text, never a float.
+
+Pure.
+"""
 
 from typing import Any, Final
 
@@ -26,15 +29,15 @@ _NOTICES: Final = {
     EventKind.EXPIRED: ("Order expired", "Order %s expired; nothing was executed."),
     EventKind.LANDING_LOST: ("Order undone", "Order %s was executed on a fork that died; nothing of it remains."),
 }
-"""Kind of each event that ends an order, or takes the end back → title and message of the notice."""
+"""Kind of each event that ends an order, or undoes its end → title and message of the notification."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def price(request: OrderRequest, amount_in: int, amount_out: int) -> str | None:
-    """Return how many whole tokens came out for one whole token in, cut (not rounded up) after nine decimals.
+    """Return the number of whole coins out for one whole coin in, cut (never rounded up) after nine decimals.
 
-    None where the decimals of a mint are not known; `"150.25"` for 1 SOL to 150.25 USDC.
+    `"150.25"` is 1 SOL for 150.25 USDC. None if the decimals of a mint are unknown.
     """
     decimals_in, decimals_out = request.token_in.decimals, request.token_out.decimals
     if decimals_in is None or decimals_out is None or amount_in == 0:
@@ -71,7 +74,7 @@ def order_view(order: Order) -> dict[str, Any]:
 
 
 def request_view(request: OrderRequest) -> dict[str, Any]:
-    """Return the request in the client's words."""
+    """Return the request with the coins as the client named them."""
     decimals = request.token_in.decimals
     return {
         "type": request.type,
@@ -92,7 +95,7 @@ def request_view(request: OrderRequest) -> dict[str, Any]:
 
 
 def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before: Outcome) -> dict[str, Any]:
-    """Return what an event says beside its status: the parts of the outcome that changed with the event."""
+    """Return the content of an event beside its status: the parts of the outcome that changed with the event."""
     data: dict[str, Any] = {}
     if outcome.quotes and outcome.quotes != before.quotes:
         data["dex"] = outcome.venue
@@ -116,7 +119,7 @@ def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, 
 
 
 def event_frame(event: OrderEvent) -> bytes:
-    """Encode one update of the order's stream."""
+    """Return one update of the order's stream as JSON."""
     data = bytes(event.data)[1:-1]
     head = b'{"type":"update","orderId":%b,"seq":%d,"status":"%b","event":%b,"timestamp":%d' % (
         _encode(event.order_id),
@@ -129,10 +132,10 @@ def event_frame(event: OrderEvent) -> bytes:
 
 
 def transaction_update(event: OrderEvent) -> bytes:
-    """Encode the order's new status as a `TransactionUpdate`.
+    """Return the order's new status as the JSON of a `TransactionUpdate`.
 
-    `transaction_id` is the order's id, which the owner has from the start; the signature on the chain, once there is
-    one, is `txHash` of the update beside this message.
+    `transaction_id` is the order's id, which the owner knows from the start. The signature on the chain, once known, is
+    `txHash` in the update that comes with this message.
     """
     update = {
         "type": "TransactionUpdate",
@@ -144,7 +147,7 @@ def transaction_update(event: OrderEvent) -> bytes:
 
 
 def notification(event: OrderEvent) -> bytes | None:
-    """Encode a `Notification` for people: the order is over, or its landing was lost. None for any other event."""
+    """Return the JSON of a `Notification` for people: the order has ended, or its landing was lost. Otherwise None."""
     if event.kind not in _NOTICES:
         return None
     title, message = _NOTICES[event.kind]
@@ -161,10 +164,10 @@ def notification(event: OrderEvent) -> bytes | None:
 
 
 def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: OrderEvent | None) -> bytes:
-    """Encode the stream's first frame: the request, and the order's status as of the event that the client knows.
+    """Return the stream's first frame: the request, and the order's status as of the event that the client knows.
 
-    Updates after `seq` follow, so a client that applies the updates in turn never sees an older status after a newer
-    one. `lastSeq` is the order's newest event.
+    Updates after `seq` follow. A client that applies them in turn never sees an older status after a newer one.
+    `lastSeq` is the number of the order's newest event.
     """
     frame: dict[str, Any] = {"type": "snapshot", "orderId": order_id, "seq": as_of.seq if as_of else 0}
     if as_of is not None:
@@ -173,7 +176,7 @@ def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: O
 
 
 def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
-    """Encode a heartbeat, by which a client knows a quiet order from a dead stream, and notices a missed update."""
+    """Return a heartbeat. It shows a client that the stream is alive, and whether an update was missed."""
     return _encode({"type": "heartbeat", "orderId": order_id, "lastSeq": last_seq})
 
 
@@ -195,7 +198,7 @@ def _trigger(request: OrderRequest, trigger: Trigger | None) -> dict[str, Any] |
 
 
 def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
-    """Return a rate in base units, exact, and as a price for people where the decimals of both mints are known."""
+    """Return a rate in base units, exact; also as a price for people if the decimals of both mints are known."""
     return {"out": str(out), "per": str(per), "price": price(request, per, out)}
 
 

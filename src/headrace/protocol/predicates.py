@@ -1,4 +1,7 @@
-"""Filters at work: the data of a message decoded once for all filters, and a filter compiled into one call. Pure."""
+"""Applies filters: decodes the data of a message once for all filters, and compiles a filter into one function.
+
+Pure.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,9 +27,9 @@ _decode = msgspec.json.Decoder(_Body, float_hook=str).decode
 class View:
     """The data of one event, as filters read it: decoded at first use, each field looked up once.
 
-    `key` names a field, or with dots a field within objects. A list on the way, or at its end, stands for all of its
-    elements, so one key may have many values; a null is no value. A body that is no JSON has no
-    fields. Numbers are compared as ints or Decimals: exactly, of any length.
+    `key` names a field, or with dots a field within objects. A list on the path, or at its end, stands for all of its
+    elements, so one key may have many values. A null is no value. A body that is not JSON has no fields. Numbers are
+    compared as ints or Decimals: exactly, and of any length.
     """
 
     __slots__ = ("_backward", "_body", "_data", "_forward", "_found", "_numbers", "_texts")
@@ -41,7 +44,7 @@ class View:
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
 
     def found(self, key: str) -> Sequence[Any]:
-        """Return the values under `key` without nulls; a list at the end is one value, even an empty one."""
+        """Return the values under `key` without nulls. A list at the end is one value, even an empty list."""
         found = self._found.get(key)
         if found is None:
             found = [self._root()]
@@ -56,7 +59,7 @@ class View:
         return found
 
     def texts(self, key: str) -> Collection[str]:
-        """Return the values as written, those in lists too; objects have no text."""
+        """Return the values as text, including those in lists. Objects have no text."""
         texts = self._texts.get(key)
         if texts is None:
             found = self.found(key)
@@ -69,14 +72,14 @@ class View:
         return texts
 
     def text(self, key: str) -> str | None:
-        """Return the one value as written; None for a missing field, an object, or a value in a list."""
+        """Return the single value as text; None for a missing field, an object, or a value in a list."""
         value = self._root()
         for part in key.split("."):
             value = value.get(part) if type(value) is dict else None
         return text_of(value)
 
     def extremes(self, key: str) -> tuple[Number, Number] | None:
-        """Return the lowest and the highest of the values that are numbers; None if none is."""
+        """Return the lowest and the highest value that is a number; None if no value is a number."""
         found = self._numbers.get(key, _ABSENT)
         if found is _ABSENT:
             values = (value for value in _elements(self.found(key)) if not isinstance(value, bool))
@@ -86,14 +89,14 @@ class View:
         return found  # type: ignore[no-any-return]
 
     def starts(self, key: str, prefix: str) -> bool:
-        """Return whether a value starts with `prefix`: one search, however many values there are."""
+        """Return whether a value starts with `prefix`, by one search, however many values there are."""
         ordered = self._forward.get(key)
         if ordered is None:
             ordered = self._forward[key] = sorted(self.texts(key))
         return _any_starts(ordered, prefix)
 
     def ends(self, key: str, reversed_suffix: str) -> bool:
-        """Return whether a value, read backwards, starts with `reversed_suffix`."""
+        """Return whether a value, reversed, starts with `reversed_suffix`."""
         ordered = self._backward.get(key)
         if ordered is None:
             ordered = self._backward[key] = sorted(text[::-1] for text in self.texts(key))
@@ -109,7 +112,7 @@ class View:
 
 
 def _elements(values: Sequence[Any]) -> Iterator[Any]:
-    """Yield the values, in place of a list its elements, at any depth."""
+    """Yield the values; a list is replaced by its elements, at any depth."""
     waiting = [iter(values)]
     while waiting:
         for value in waiting[-1]:
@@ -122,7 +125,10 @@ def _elements(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _any_starts(ordered: list[str], prefix: str) -> bool:
-    """Return whether a text in `ordered` starts with `prefix`; these are together, from its own place on."""
+    """Return whether a text in the sorted list starts with `prefix`.
+
+    Such texts follow the place where `prefix` belongs.
+    """
     place = bisect_left(ordered, prefix)
     return place < len(ordered) and ordered[place].startswith(prefix)
 
@@ -131,14 +137,14 @@ Predicate: TypeAlias = Callable[[View], bool]
 
 
 def number_of(text: str) -> Number | None:
-    """Exact; None for what is no number."""
+    """Return the exact number of a text; None if the text is no number."""
     if NUMBER.fullmatch(text) is None:
         return None
     return Decimal(text) if "." in text else int(text)
 
 
 def compiled(node: Node) -> Predicate:
-    """Return the filter as one call. Where the first of several nodes decides, the others are not evaluated."""
+    """Return the filter as one function. It evaluates nodes only until one decides."""
     if isinstance(node, Leaf):
         return _COMPARISONS[node.cmp](node.key, node.vals)
     parts = tuple(map(compiled, node.nodes))

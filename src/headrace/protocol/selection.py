@@ -1,4 +1,7 @@
-"""Select what a subscription gets of a log: a filter, then conflation; the same for live and replayed messages."""
+"""Selects the messages of a log for a subscription: filter, then conflation.
+
+Live and replayed messages are treated alike.
+"""
 
 from collections.abc import Iterable
 from typing import Annotated, Final, Generic, NamedTuple, TypeVar
@@ -14,13 +17,13 @@ from headrace.protocol.predicates import Predicate, View
 EVERY_MS_MIN: Final = 10
 EVERY_MS_MAX: Final = 60_000
 KEYS_MAX: Final = 4096
-"""Messages that may wait for the end of a window; with one more the window ends early, and nothing is lost."""
+"""Most messages that may wait for the end of a window. With one more the window ends early; no message is lost."""
 
 V = TypeVar("V")
 
 
 class Conflate(NamedTuple):
-    """A wish: of the events with the same value under `key` only the latest, at most one each `every_ms`."""
+    """The option `conflate`: of events with equal values under `key` only the latest, one every `every_ms` at most."""
 
     key: str
     every_ms: int
@@ -35,7 +38,7 @@ _conflate_data = msgspec.json.Decoder(_ConflateData | None)
 
 
 def parse_conflate(raw: bytes | msgspec.Raw) -> Conflate | None:
-    """Read the `conflate` of a `subscribe`; None for `null`. Raise RequestError 107."""
+    """Read the `conflate` of a `subscribe`; None for `null`. Raises RequestError 107."""
     try:
         data = _conflate_data.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -50,7 +53,7 @@ def parse_conflate(raw: bytes | msgspec.Raw) -> Conflate | None:
 
 
 class Latest(Generic[V]):
-    """Keeps the newest value of each key and every value without a key, in the order in which these came."""
+    """The newest value of each key, and every value without a key, in order of arrival."""
 
     __slots__ = ("_kept", "_without_key")
 
@@ -62,7 +65,7 @@ class Latest(Generic[V]):
         return len(self._kept)
 
     def put(self, key: str | None, value: V) -> None:
-        """Keep the value, in place of the former one of its key; a value without a key replaces nothing."""
+        """Keep the value in place of the former value of its key. A value without a key replaces nothing."""
         if key is None:
             self._without_key += 1
             self._kept[self._without_key] = value
@@ -71,25 +74,25 @@ class Latest(Generic[V]):
             self._kept[key] = value
 
     def oldest(self) -> V:
-        """Return the value that was kept for longest; there must be one."""
+        """Return the value that was kept for the longest time. There must be a value."""
         return next(iter(self._kept.values()))
 
     def take(self) -> list[V]:
-        """Return all values, in order, and keep none."""
+        """Return all values in order, and remove them."""
         kept, self._kept = list(self._kept.values()), {}
         return kept
 
 
 class Selection:
-    """Lets events through that pass the filter; `promote`, `retract` and `gap` always.
+    """Selects events that pass the filter, and every `promote`, `retract` and `gap`.
 
-    These three kinds are about events by slot or id: a client that has some of these events must hear of the change,
-    and a client that has none can see so by itself. A memory of which events each filter let through would be needed to
-    leave such messages out, and could not outlive the server.
+    These three kinds refer to events by slot or id. A client that has such an event must learn of the change, and a
+    client that has none can see that the message does not concern it. To leave such messages out, the server would have
+    to remember which events each filter passed, and would forget them at its end.
     """
 
     def __init__(self, filter_: Filter | None, passes: Predicate | None, conflate: Conflate | None) -> None:
-        """Select by `filter_`, of which `passes` is the compiled form, and by `conflate`."""
+        """Select by `filter_`, whose compiled form is `passes`, and by `conflate`."""
         self.filter, self.conflate = filter_, conflate
         self._passes = passes
 
@@ -101,7 +104,7 @@ class Selection:
         return [message for message in messages if message.kind != "event" or passes(View(message.body))]
 
     def conflated(self, messages: list[Message]) -> list[Message]:
-        """Return the messages conflated as if all had come at once."""
+        """Return the messages, conflated as if all had arrived at the same time."""
         if self.conflate is None:
             return messages
         latest: Latest[Message] = Latest()
@@ -110,7 +113,7 @@ class Selection:
         return latest.take()
 
     def key(self, message: Message, view: View) -> str | None:
-        """Return the value by which the message is conflated; None for a message that is not."""
+        """Return the value by which the message is conflated; None for a message that is not conflated."""
         if self.conflate is None or message.kind != "event":
             return None
         return view.text(self.conflate.key)

@@ -1,4 +1,4 @@
-"""One client's session as a machine: frames and the time go in, actions for the server come out. Pure."""
+"""The server's session with one client as a state machine: frames and the time go in, actions come out. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -28,13 +28,13 @@ from headrace.protocol.frames import (
 from headrace.protocol.selection import Conflate, parse_conflate
 
 MALFORMED_MAX: Final = 10
-"""Malformed frames of one connection before it is closed with 4501."""
+"""Malformed frames after which a connection is closed with 4501."""
 
 FILTERS_SIZE_MAX: Final = 1024
-"""Size of all filters of one connection; see `Filter.size`. A few clients must not fill the memory."""
+"""Most size of all filters of one connection (`Filter.size`), so that a few clients can't fill the memory."""
 
 PATIENCE_S: Final = 5
-"""Seconds of commands at full rate that are refused before a connection that ignores 111 is closed with 4013."""
+"""Seconds of commands at the full rate that are refused before a connection that ignores 111 is closed with 4013."""
 
 
 class Send(NamedTuple):
@@ -55,10 +55,10 @@ class Authenticate(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """Begin delivery of `topic`, answer `request_id`; with `recover`, replay what came after it first.
+    """Start delivery of `topic` and answer `request_id`. With `recover`, first replay the messages after that position.
 
-    `filter` and `conflate` say which of the messages, `on_slow` what is to happen when the client can't keep up;
-    `snapshot`: where nothing is recovered, send the topic's state first.
+    `filter` and `conflate` select messages. `on_slow` says what happens if the client can't keep up. `snapshot`: unless
+    messages are recovered, send the topic's state first.
     """
 
     topic: str
@@ -88,14 +88,17 @@ class History(NamedTuple):
 
 
 class OwnerOnly(NamedTuple):
-    """Do `then` if the order of its topic belongs to `user_id`, else deny it; only the stored order names its owner."""
+    """Perform `then` if the order of its topic belongs to `user_id`, otherwise deny it.
+
+    Only the stored order has an owner.
+    """
 
     user_id: str
     then: Subscribe | History
 
 
 class Acknowledge(NamedTuple):
-    """Note that the client has everything of its user's `topic` up to `offset`; answer `request_id`, if any."""
+    """Note that the client has every message of its user's `topic` up to `offset`. Answer `request_id`, if any."""
 
     topic: str
     request_id: FrameId
@@ -103,7 +106,7 @@ class Acknowledge(NamedTuple):
 
 
 class OrderCommand(NamedTuple):
-    """Do `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
+    """Run the command `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
 
     verb: str
     data: bytes
@@ -117,7 +120,7 @@ class Revoke(NamedTuple):
 
 
 class Close(NamedTuple):
-    """End the connection; nothing after this counts."""
+    """Close the connection; later actions do not count."""
 
     code: CloseCode
 
@@ -138,14 +141,16 @@ Action: TypeAlias = (
 
 
 class TokenBucket:
-    """Allows `per_s` things a second on average and as many at once. Time is monotonic seconds, passed in."""
+    """Rate limit of `per_s` permits a second on average, and as many at once. The caller passes monotonic seconds."""
+
+    __slots__ = ("_at_s", "_tokens", "per_s")
 
     def __init__(self, per_s: float, now_s: float) -> None:
         self.per_s = self._tokens = per_s
         self._at_s = now_s
 
     def take(self, now_s: float) -> float:
-        """Take one token; return 0.0 if there was one, else the seconds until there is one (and take none)."""
+        """Take one permit and return 0.0. If there is none, return the seconds until there is one."""
         self._tokens = min(self.per_s, self._tokens + (now_s - self._at_s) * self.per_s)
         self._at_s = now_s
         if self._tokens >= 1:
@@ -154,7 +159,7 @@ class TokenBucket:
         return (1 - self._tokens) / self.per_s
 
     def give_back(self) -> None:
-        """Return the token that was taken last."""
+        """Return the last permit to the bucket."""
         self._tokens = min(self.per_s, self._tokens + 1)
 
 
@@ -167,16 +172,18 @@ _ack = msgspec.json.Decoder(AckData)
 
 
 class ServerSession:
-    """Checks commands and keeps the client's topics; the caller performs the returned actions.
+    """Checks commands and keeps the client's list of topics; the caller performs the returned actions.
 
-    The caller calls `lost(topic)` when a subscription could not be made. `orders`: whether the server takes orders.
+    The caller calls `lost(topic)` if a subscription could not be made. `orders`: whether the server accepts orders.
     """
+
+    __slots__ = ("_commands", "_malformed", "_orders", "_refused", "limits", "topics")
 
     def __init__(self, limits: Limits, now_s: float, *, orders: bool = False) -> None:
         self.limits = limits
         self._orders = orders
         self.topics: dict[str, int] = {}
-        """Topics of the client, with the size of the filter; 0 without a filter."""
+        """Topics of the client → size of the filter; 0 without a filter."""
         self._commands = TokenBucket(limits.cmd_per_s, now_s)
         self._malformed = 0
         self._refused = 0
@@ -197,7 +204,7 @@ class ServerSession:
             return [Send(frames.error(failure, envelope.id))]
 
     def malformed(self, message: str, now_s: float) -> list[Action]:
-        """Answer a frame that can't be a command, such as a binary one; close after MALFORMED_MAX."""
+        """Answer a frame that can't be a command, such as a binary frame. Close after MALFORMED_MAX such frames."""
         if refused := self._rate(None, now_s):
             return refused
         self._malformed += 1
@@ -205,7 +212,7 @@ class ServerSession:
         return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """Return the welcome, and subscriptions to the URL's topics; errors name the topic in place of an id."""
+        """Return the welcome, and subscriptions to the URL's topics. Errors name the topic, as there is no id."""
         actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
@@ -215,18 +222,18 @@ class ServerSession:
         return actions
 
     def lost(self, topic: str) -> None:
-        """Forget a subscription that could not be made; the client may ask again."""
+        """Remove a subscription that could not be made; the client may subscribe again."""
         self.topics.pop(topic, None)
 
     def _obey(self, envelope: Envelope) -> list[Action]:
-        """Return the actions for a command. Raise RequestError."""
+        """Return the actions for a command. Raises RequestError."""
         return self._COMMANDS.get(envelope.type, ServerSession._on_unknown)(self, envelope)
 
     def _admit(self, topic: str) -> None:
         """Raise RequestError for a topic that this client may not read."""
 
     def _rate(self, request_id: FrameId, now_s: float) -> list[Action]:
-        """Return nothing while the client keeps to its rate, else the refusal."""
+        """Return nothing while the client keeps to its rate; otherwise return the refusal."""
         wait_s = self._commands.take(now_s)
         if not wait_s:
             self._refused = 0
@@ -311,7 +318,7 @@ class ServerSession:
 
 
 def read_data(decoder: "msgspec.json.Decoder[Data]", envelope: Envelope) -> Data:
-    """Decode the data of a command. Raise RequestError 107."""
+    """Decode the data of a command. Raises RequestError 107."""
     try:
         return decoder.decode(envelope.data)
     except (msgspec.DecodeError, RecursionError) as error:

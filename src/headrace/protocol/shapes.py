@@ -1,6 +1,6 @@
-"""Shapes of all frames and commands: the one statement that schema, SDKs and docs are made of or checked against. Pure.
+"""Shapes of all frames and commands, from which schema, SDKs and docs are generated or checked. Pure.
 
-Frames are built in `frames`, which is faster. Shapes are exact: a field that is missing here is a defect there.
+Frames are built in `frames`, which is faster. Shapes are exact: `frames` must not use a field that is missing here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ConnectionLimits(_Data):
-    """What the connection may do: topics at once, bytes of a message, commands a second."""
+    """Limits of the connection: topics at the same time, bytes of a message, commands a second."""
 
     topics: int
     frame: int
@@ -50,14 +50,14 @@ class Welcome(_Frame, tag="welcome"):
 
 
 class AuthenticatedData(_Data):
-    """`expires_in_s` counts the tolerance for clocks."""
+    """`expires_in_s` includes the tolerance for other clocks."""
 
     user_id: str
     expires_in_s: int
 
 
 class Authenticated(_Frame, tag="authenticated"):
-    """The answer to `auth`; after the welcome where this was the first credential."""
+    """The answer to `auth`. After a first credential it follows the welcome."""
 
     data: AuthenticatedData
     id: Id = msgspec.UNSET
@@ -74,7 +74,7 @@ class AuthExpiring(_Frame, tag="auth_expiring"):
 
 
 class SubscribedData(_Data):
-    """`epoch` and `offset` are the topic's newest position; with `recovered`, `replayed` messages follow up to it."""
+    """`epoch` and `offset` are the topic's newest position. With `recovered`, `replayed` messages up to it follow."""
 
     epoch: str
     offset: U64
@@ -84,7 +84,7 @@ class SubscribedData(_Data):
 
 
 class Subscribed(_Frame, tag="subscribed"):
-    """The answer to `subscribe`; replayed messages follow, then live ones."""
+    """The answer to `subscribe`; replayed messages follow, then live messages."""
 
     topic: str
     data: SubscribedData
@@ -92,21 +92,24 @@ class Subscribed(_Frame, tag="subscribed"):
 
 
 class Unsubscribed(_Frame, tag="unsubscribed"):
-    """The answer to `unsubscribe`: nothing more comes of this topic."""
+    """The answer to `unsubscribe`: no more messages of this topic follow."""
 
     topic: str
     id: Id = msgspec.UNSET
 
 
 class WrongField(_Data):
-    """One field of an order that is wrong."""
+    """One wrong field of an order."""
 
     name: str
     message: str
 
 
 class ErrorData(_Data):
-    """With `temporary`, the same command may work later. From `status` on it is about an order, as over HTTP."""
+    """With `temporary`, the same command may work later.
+
+    The fields from `status` on describe an order's error, as over HTTP.
+    """
 
     code: ErrorCode
     message: str
@@ -120,7 +123,7 @@ class ErrorData(_Data):
 
 
 class Error(_Frame, tag="error"):
-    """A command failed; the connection stays open. `topic` names the command where there is no `id`."""
+    """A command failed; the connection stays open. `topic` names the command if there is no `id`."""
 
     data: ErrorData
     id: Id = msgspec.UNSET
@@ -128,7 +131,7 @@ class Error(_Frame, tag="error"):
 
 
 class Chain(_Data):
-    """Position of an event in the chain, its commitment and its source. `ix` is the path of its instruction."""
+    """Position of an event on the chain, its commitment and its source. `ix` is the path of its instruction."""
 
     slot: U64
     signature: str | None
@@ -151,7 +154,7 @@ class _InLog(_Frame):
 class Event(_InLog, tag="event"):
     """An event of the kind `data.type`. An event that comes again under its `event_id` replaces the first.
 
-    `chain` is there for events of the chain. With `ack` the event comes again until the user acknowledges it.
+    Events from the chain have `chain`. An event with `ack` comes again until the user acknowledges it.
     """
 
     event_id: str
@@ -166,7 +169,7 @@ class PromoteData(_Data):
 
 
 class Promote(_InLog, tag="promote"):
-    """All events of this slot on this topic have this commitment now."""
+    """All events of this slot on this topic now have this commitment."""
 
     data: PromoteData
 
@@ -191,7 +194,7 @@ class GapData(_Data):
 
 
 class Gap(_InLog, tag="gap"):
-    """Slots that the node may have missed; the `gap_id` comes again when the gap's `state` changes or it grows."""
+    """Slots that the node may have missed. The `gap_id` comes again when the gap's `state` changes or the gap grows."""
 
     data: GapData
 
@@ -200,7 +203,7 @@ Logged: TypeAlias = Event | Promote | Retract | Gap
 
 
 class HistoryPage(_Data):
-    """`epoch` and `offset` are the topic's newest position, `items` whole frames."""
+    """`epoch` and `offset` are the topic's newest position; `items` are complete frames."""
 
     epoch: str
     offset: U64
@@ -216,7 +219,7 @@ class History(_Frame, tag="history"):
 
 
 class SnapshotPage(_Data):
-    """`items` are whole frames, the last of a key being its state; `next` is the number of the page that follows."""
+    """`items` are complete frames; the last one of a key is its state. `next` is the number of the next page."""
 
     as_of_slot: U64 | None
     items: list[Event]
@@ -225,13 +228,13 @@ class SnapshotPage(_Data):
 
 
 class Snapshot(_InLog, tag="snapshot"):
-    """A page of the state of a topic at `offset`; after the last page come messages published since."""
+    """A page of the state of a topic at `offset`. After the last page, the messages published since then follow."""
 
     data: SnapshotPage
 
 
 class AcknowledgedData(_Data):
-    """Messages up to `offset` do not come again."""
+    """Messages up to `offset` will not come again."""
 
     offset: U64
 
@@ -245,7 +248,7 @@ class Acknowledged(_Frame, tag="acknowledged"):
 
 
 class LagData(_Data):
-    """`dropped` messages between these offsets, both ends included, do not come."""
+    """`dropped` messages between these offsets, both included, will not come."""
 
     epoch: str
     from_offset: U64
@@ -261,7 +264,7 @@ class Lag(_Frame, tag="lag"):
 
 
 class HeadData(_Data):
-    """The newest slots known here; null: not known."""
+    """The newest slots that the server knows; null if unknown."""
 
     processed: U64 | None
     confirmed: U64 | None
@@ -291,7 +294,7 @@ class CloseData(_Data):
 
 
 class Close(_Frame, tag="close"):
-    """The last event of a stream over HTTP: what a close frame says on a WebSocket."""
+    """The last event of a stream over HTTP, with the content of a WebSocket's close frame."""
 
     data: CloseData
 
@@ -314,7 +317,7 @@ SENT: TypeAlias = (
 
 
 class Command(NamedTuple):
-    """A command of a client: its `data` (None: no data), and the frames that answer it."""
+    """A command of a client: its `data` (None: it has none), and the frames that answer it."""
 
     summary: str
     data: type | None
@@ -331,4 +334,4 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "ack": Command("Say that what a user was sent has arrived", frames.AckData, (Acknowledged, Error)),
     }
 )
-"""Every command of a session but those on orders."""
+"""Every command of a session, except the commands on orders."""

@@ -1,8 +1,8 @@
 """Frames of the wire protocol as server-sent events, for clients that have no WebSocket. Pure.
 
-The format is the WHATWG HTML standard's, chapter "Server-sent events". `data` is the frame as the WebSocket has it; the
-event's type is the frame's, `event` being the one that needs no name (`onmessage`); its id is `epoch:offset`, so that
-the last id a client has seen says where it is.
+The format is the WHATWG HTML standard's, chapter "Server-sent events". `data` is the frame as on the WebSocket. The
+event's type is the frame's type, except that `event` frames have no type and arrive at `onmessage`. The event's id is
+`epoch:offset`, so that a client can resume after the last id that it received.
 """
 
 import re
@@ -19,7 +19,7 @@ _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class _Frame(msgspec.Struct, frozen=True):
-    """The parts of a frame that become fields of its event."""
+    """The parts of a frame that become fields of its server-sent event."""
 
     type: str
     epoch: str | None = None
@@ -38,9 +38,9 @@ _subscribed = msgspec.json.Decoder(_Subscribed).decode
 
 
 def server_sent(payload: bytes) -> bytes:
-    """Return one frame's JSON text as one server-sent event.
+    """Return the JSON text of one frame as one server-sent event.
 
-    `subscribed` moves the client's id to the newest position, unless missed messages follow, which then move the id.
+    `subscribed` sets the client's id to the newest position. If missed messages follow, they set the id instead.
     """
     frame = _read(payload)
     epoch, offset = frame.epoch, frame.offset
@@ -51,11 +51,11 @@ def server_sent(payload: bytes) -> bytes:
     lines = b"" if epoch is None or offset is None else b"id: %b:%b\n" % (epoch.encode(), offset.encode())
     if frame.type != "event":
         lines += b"event: %b\n" % frame.type.encode()
-    return b"%bdata: %b\n\n" % (lines, payload.translate(_LINE_ENDS))  # in JSON a bare line end is only a space
+    return b"%bdata: %b\n\n" % (lines, payload.translate(_LINE_ENDS))  # JSON treats a line end as white space
 
 
 def retry(delay_ms: int) -> bytes:
-    """Return the field that sets how long an EventSource waits before it comes back."""
+    """Return the field that sets how long an EventSource waits before it reconnects."""
     return b"retry: %d\n\n" % delay_ms
 
 
@@ -66,7 +66,7 @@ def close(code: CloseCode) -> bytes:
 
 
 def position_of(event_id: str) -> Position | None:
-    """Return the position that an event's id names; None for anything else."""
+    """Return the position that an event's id names; None if the id is malformed."""
     found = _EVENT_ID.fullmatch(event_id)
     if found is None or int(found[2]) > U64_MAX:
         return None

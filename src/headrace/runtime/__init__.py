@@ -1,1 +1,1 @@
-"""The ground floor: time, tasks, channels, backoff, breakers, health, logs and metrics."""
+"""Services that the packages above build on: time, tasks, channels, backoff, breakers, health, logs and metrics."""

@@ -1,13 +1,14 @@
-"""How long to wait before the next try: exponential with jitter, so that a thousand clients do not return at once."""
+"""Delays between tries: exponential with jitter, so that a thousand clients do not return at the same moment."""
 
 import math
 import random
 
 
 class Backoff:
-    """Delays in seconds: uniform between half and all of `initial_s * factor**tries`, capped at `max_s`.
+    """Delays in seconds between tries.
 
-    `rng` is given by tests; one Backoff belongs to one thing that is retried.
+    After `n` tries a delay is uniform between half and all of `initial_s * factor**n`, at most `max_s`. Use one Backoff
+    for each thing that is retried. `rng` is for tests.
     """
 
     def __init__(
@@ -23,13 +24,13 @@ class Backoff:
         self._uniform = rng.uniform if rng is not None else random.uniform
 
     def next_s(self) -> float:
-        """Return the next delay; each call without `reset` may give a longer one, up to `max_s`."""
+        """Return the next delay. Delays grow with each call until `reset`, up to `max_s`."""
         ceiling_s = self._ceiling_s
         self._ceiling_s = min(self.max_s, ceiling_s * self.factor)
         self.tries += 1
         return self._uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
-        """Start from `initial_s` again with the next failure; call after a success."""
+        """Go back to `initial_s` for the next failure. Call after a success."""
         self.tries = 0
         self._ceiling_s = self.initial_s

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops asking something that keeps failing, and finds out with one probe when it is back."""
+"""A circuit breaker: stops calls to a service that keeps failing, and sends one probe to learn when it works again."""
 
 from collections import deque
 from typing import Literal, TypeAlias
@@ -9,7 +9,7 @@ BreakerState: TypeAlias = Literal["closed", "open", "half_open"]
 
 
 class Breaker:
-    """A state machine fed with monotonic seconds; it holds no clock and no task.
+    """A state machine that is given the time in monotonic seconds; it has no clock and no task.
 
     ```
     closed ── failures_max failures within window_s ──> open
@@ -18,8 +18,8 @@ class Breaker:
     ```
 
     The cool-down comes from a Backoff, so it has jitter and grows while probes fail. A probe that never reports (its
-    task was cancelled) is given up after `window_s`, then the next `allow` is a probe. Reports that arrive while open
-    belong to calls from before and change nothing.
+    task was cancelled) is given up after `window_s`; the next `allow` is then a probe. A report that arrives while the
+    breaker is open belongs to an earlier call and changes nothing.
     """
 
     def __init__(self, failures_max: int = 5, window_s: float = 30.0, cooldown: Backoff | None = None) -> None:
@@ -32,7 +32,7 @@ class Breaker:
         self._until = 0.0  # open: end of the cool-down; half-open: when the probe is given up
 
     def allow(self, now: float) -> bool:
-        """Return whether a call may be made now. After True, report `success` or `failure`."""
+        """Return whether a call may be made now. After True, report its end with `success` or `failure`."""
         if self.state == "closed":
             return True
         if now < self._until:
@@ -48,7 +48,7 @@ class Breaker:
             self._cooldown.reset()
 
     def failure(self, now: float) -> None:
-        """Report a call that failed because the other end is in trouble, not because it refused this request."""
+        """Report a call that failed because the service is in trouble, not because it refused this one request."""
         if self.state == "open":
             return
         self._failures.append(now)

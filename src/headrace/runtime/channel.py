@@ -1,4 +1,4 @@
-"""Bounded queues between tasks that say what they do when full, and count what they did."""
+"""Bounded queues between tasks. Each says what happens when it is full, and counts the items that it dropped."""
 
 import asyncio
 from collections import deque
@@ -9,22 +9,23 @@ T = TypeVar("T")
 WhenFull: TypeAlias = Literal["block", "drop_oldest", "disconnect"]
 
 
-class ChannelClosed(Exception):  # noqa: N818  (an ending, not an error)
-    """The channel is closed and, for a receiver, empty."""
+class ChannelClosed(Exception):  # noqa: N818  (the end of a channel, not an error)
+    """The channel is closed. A receiver gets this error only once the channel is empty too."""
 
 
 class ChannelFull(Exception):  # noqa: N818
-    """A `disconnect` channel overflowed: its consumer must be cut off. It is closed from then on."""
+    """A channel with `disconnect` overflowed. It is closed now, and its consumer must be disconnected."""
 
 
 class Channel(Generic[T]):
-    """Many producers, one consumer, one event loop, order kept.
+    """A queue of many producers and one consumer on one event loop. Items keep their order.
 
-    When `capacity` items wait, `put` under `block` waits for room, under `drop_oldest` discards the oldest item and
-    counts it in `dropped`, under `disconnect` closes the channel and raises ChannelFull. Blocked producers get room in
-    the order in which they asked, so none starves. `put` yields to the loop only when it waits.
+    `when_full` says what `put` does when `capacity` items wait. `block` waits for space. `drop_oldest` discards the
+    oldest item and counts it in `dropped`. `disconnect` closes the channel and raises ChannelFull. Blocked producers
+    get space in the order in which they asked, so none starves. `put` yields to the event loop only when it waits.
 
-    With `weigh`, the items that wait weigh `weight_max` at most, too; one that is heavier passes alone.
+    With `weigh`, the waiting items also weigh at most `weight_max` together. A single heavier item is accepted when the
+    channel is empty.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Channel(Generic[T]):
         return self._closed
 
     async def put(self, item: T) -> None:
-        """Append. Raises ChannelClosed after `close` (also to those who wait then), ChannelFull as the class says.
+        """Append an item. Waits, drops or raises ChannelFull as the class says.
 
-        Cancelled while it waits, the item is not appended; cancelled in the very turn that made room, it is.
+        Raises ChannelClosed after `close`, also in a call that waits at that time. A call that is cancelled while it
+        waits does not append the item. If space was made in the same turn of the event loop, the item is appended in
+        spite of the cancellation.
         """
         if self.put_nowait(item):
             return
@@ -72,10 +75,10 @@ class Channel(Generic[T]):
             raise
 
     def put_nowait(self, item: T) -> bool:
-        """Append without waiting; False means a `block` channel has no room. Raises as `put` does."""
+        """Append without waiting. False means that a `block` channel has no space. Raises as `put` does."""
         if self._closed:
             raise ChannelClosed(self.name)
-        while self._blocked or not self._has_room(item):  # a light item does not overtake a heavy one that waits
+        while self._blocked or not self._has_room(item):  # a light item must not overtake a heavy item that waits
             if self.when_full == "block":
                 return False
             if self.when_full == "disconnect":
@@ -87,7 +90,7 @@ class Channel(Generic[T]):
         return True
 
     async def get_batch(self, limit: int = 1024) -> list[T]:
-        """Return the oldest items, 1 to `limit`; wait for the first. Raises ChannelClosed when closed and empty.
+        """Return the oldest items, 1 to `limit`, once there is one. Raises ChannelClosed if closed and empty.
 
         A cancelled call loses no item.
         """
@@ -103,7 +106,7 @@ class Channel(Generic[T]):
         return batch
 
     def close(self) -> None:
-        """Refuse new items and those of blocked producers; what is in can still be read. Idempotent."""
+        """Refuse new items, and the items of blocked producers. Items in the channel can still be read. Idempotent."""
         self._closed = True
         self._readable.set()
         for room, _ in self._blocked:
@@ -112,10 +115,10 @@ class Channel(Generic[T]):
         self._blocked.clear()
 
     def _admit(self) -> None:
-        """Take items of blocked producers into the room there is, so that nobody can push in before them."""
+        """Append items of blocked producers while there is space, so that no later item comes before theirs."""
         while self._blocked and self._has_room(self._blocked[0][1]):
             room, item = self._blocked.popleft()
-            if not room.done():  # else cancelled, its task has not run yet
+            if not room.done():  # done: the producer was cancelled, and its task has not run yet
                 room.set_result(None)
                 self._append(item)
 

@@ -1,4 +1,4 @@
-"""Time comes from a clock that tests can hold: wall time in integer ns, durations in monotonic seconds."""
+"""Clocks: wall time in integer ns, durations in monotonic seconds. Tests use a clock that they advance by hand."""
 
 import asyncio
 import heapq
@@ -8,20 +8,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time, monotonic time and sleep. One clock per process; passed in, never imported by pure rooms."""
+    """Wall time, monotonic time and sleep. A process has one clock and passes it on; pure packages never import it."""
 
     def wall_ns(self) -> int:
-        """Nanoseconds since the Unix epoch."""
+        """Return the nanoseconds since the Unix epoch."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return the seconds since an arbitrary start; the value never decreases."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds` of monotonic time; zero or less yields to the loop once."""
+        """Return after `seconds` of monotonic time. Zero or less yields to the event loop once."""
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's own clocks."""
 
     def wall_ns(self) -> int:
         return time.time_ns()
@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands until `advance` moves it; sleepers wake in order of their deadline."""
+    """A clock whose time moves only in `advance`; sleepers wake in the order of their deadlines."""
 
     def __init__(self, wall_ns: int = 1_700_000_000_000_000_000) -> None:
         self._wall_ns = wall_ns
@@ -63,11 +63,11 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many tasks sleep on this clock now."""
+        """The number of tasks that sleep on this clock now."""
         return len(self._sleepers)
 
     async def advance(self, seconds: float) -> None:
-        """Move time on by `seconds`, waking each sleeper at its own moment and letting it run before the next."""
+        """Move time on by `seconds`. Each sleeper wakes at its own deadline, and runs before the next sleeper wakes."""
         if seconds < 0:
             raise ValueError(f"advance by {seconds} s: time never goes back")
         target = self._monotonic + seconds
@@ -86,6 +86,6 @@ class ManualClock:
 
 
 async def _settle() -> None:
-    """Let tasks that are ready run until they wait again: chains of up to 16 hand-overs, no input or output."""
+    """Let ready tasks run until they wait again. Covers chains of up to 16 hand-overs between tasks, and no I/O."""
     for _ in range(16):
         await asyncio.sleep(0)

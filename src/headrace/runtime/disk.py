@@ -1,4 +1,4 @@
-"""Whether there is room on the disks that a process writes to."""
+"""Checks the free space on the disks that a process writes to."""
 
 import asyncio
 import os
@@ -9,18 +9,18 @@ from typing import Final
 from headrace.model.errors import TransientError
 
 FREE_MIN: Final = 524_288
-"""Bytes. With fewer free, the next commit may fail in the middle."""
+"""Least free space in bytes. With less, the next commit may fail in the middle."""
 
 
 class Disk:
-    """The file systems of some files; each must have `free_min` bytes free."""
+    """The file systems of some files. Each must have `free_min` bytes free."""
 
     def __init__(self, files: Iterable[str], *, free_min: int = FREE_MIN) -> None:
         self._free_min = free_min
         self._folders = sorted({str(Path(file).parent) for file in files})
 
     async def check(self, *, thorough: bool) -> str:
-        """Return how much is free, in words. Raises TransientError when there is too little, or no such folder."""
+        """Return the free space in words. Raises TransientError if it is too small or the folder does not exist."""
         free = await asyncio.to_thread(lambda: [_free(folder, self._free_min) for folder in self._folders])
         return f"{min(free) // 1_048_576} MiB free" if free else "not used"
 

@@ -1,4 +1,4 @@
-"""Who is ready: each part reports its own state, `/health/ready` shows them all."""
+"""Readiness of the parts of a process: each part reports its own state, and `/health/ready` shows all states."""
 
 from typing import Final, NamedTuple
 
@@ -9,10 +9,11 @@ _DETAIL_LENGTH_MAX: Final = 200
 
 
 class ComponentHealth(NamedTuple):
-    """`ready` decides the HTTP status if `required`, `detail` is one line for a person (no secrets, no internals).
+    """State of one part.
 
-    `since_ms` is the wall time at which it last became, or ceased to be, ready. `last_error` is the newest `detail` of
-    a time when it was not, None if it always was, and `last_error_ms` when that was first said.
+    If `required`, `ready` decides the HTTP status. `detail` is one line for a person, without secrets. `since_ms` is
+    the wall time of the last change of `ready`. `last_error` is the newest `detail` reported while the part was not
+    ready, or None if it always was ready. `last_error_ms` is the wall time at which that detail was first reported.
     """
 
     ready: bool
@@ -24,14 +25,14 @@ class ComponentHealth(NamedTuple):
 
 
 class Health:
-    """The board that parts write and the gateway reads. `required=False` shows without deciding readiness."""
+    """States that the parts report and the gateway reads. A part with `required=False` is shown but decides nothing."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._components: dict[str, ComponentHealth] = {}
 
     def report(self, component: str, *, ready: bool, detail: str = "", required: bool = True) -> None:
-        """Set one component's state, replacing what it said before. `detail` becomes one redacted line."""
+        """Set the state of one part in place of its former state. `detail` becomes one redacted line."""
         line = redact(" ".join(detail[: 4 * _DETAIL_LENGTH_MAX].split()))[:_DETAIL_LENGTH_MAX]
         before, now_ms = self._components.get(component), self._clock.wall_ns() // 1_000_000
         since_ms = before.since_ms if before is not None and before.ready == ready else now_ms
@@ -41,14 +42,14 @@ class Health:
         self._components[component] = ComponentHealth(ready, line, required, since_ms, error, error_ms)
 
     def forget(self, component: str) -> None:
-        """Remove a component that no longer exists."""
+        """Remove a part that no longer exists."""
         self._components.pop(component, None)
 
     @property
     def ready(self) -> bool:
-        """Return whether every required component is ready."""
+        """Whether every required part is ready."""
         return all(state.ready for state in self._components.values() if state.required)
 
     def components(self) -> dict[str, ComponentHealth]:
-        """All components by name, sorted."""
+        """Return all parts by name, sorted."""
         return dict(sorted(self._components.items()))

@@ -1,4 +1,4 @@
-"""The health board as metrics, read when `/metrics` is."""
+"""The states of `Health` as metrics, computed each time `/metrics` is read."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from headrace.runtime.health import Health
 
 
 class HealthMeasures(Collector):
-    """`headrace_part_up` and `headrace_ready` say what `/health/ready` says."""
+    """`headrace_part_up` and `headrace_ready`: the same states as in `/health/ready`."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -18,7 +18,7 @@ class HealthMeasures(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        parts = self._health.components()  # a copy: this is another thread
+        parts = self._health.components()  # a copy: metrics are read in another thread
         up = GaugeMetricFamily(
             "headrace_part_up", "Whether a part is ready: 1, or 0; required or not", labels=["part", "required"]
         )

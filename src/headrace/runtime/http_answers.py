@@ -1,4 +1,4 @@
-"""Whether and when to ask again, from an HTTP status and its `Retry-After`."""
+"""Whether a request may be repeated, and when: read from an HTTP status and its `Retry-After` header."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ _ABOUT_THE_MOMENT: Final = frozenset({408, 425, 429})
 
 
 def is_final(status: int) -> bool:
-    """Return whether the same request would be refused again: 4xx, but for statuses about the moment."""
+    """Return whether a repeated request would be refused again: any 4xx, except statuses that may pass (429)."""
     return 400 <= status < 500 and status not in _ABOUT_THE_MOMENT
 
 
 def retry_after_s(asked: str, longest_s: float) -> float | None:
-    """Return the seconds of a `Retry-After` header, at most `longest_s`; None without seconds (dates are not read)."""
+    """Return the seconds of a `Retry-After` header, at most `longest_s`. None without seconds (dates are not read)."""
     return min(float(asked), longest_s) if asked.isascii() and asked.isdigit() else None

@@ -1,4 +1,4 @@
-"""Structured logs: one constant event name plus fields, JSON for machines or columns for a terminal, no secrets."""
+"""Structured logs: constant event name plus fields, as JSON for machines or columns for a terminal, without secrets."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import structlog
 
-from headrace.model.redact import redact as redact  # the name by which the rooms above know it
+from headrace.model.redact import redact as redact  # packages above import it from here
 from headrace.model.redact import redact_value
 
 LogFormat: TypeAlias = Literal["json", "console"]
@@ -20,12 +20,12 @@ _processors: list[Any] = []
 
 
 def configure(level: LogLevel = "info", fmt: LogFormat = "console") -> None:
-    """Set up logging to stderr for the process; may be called again, every logger follows.
+    """Set up logging to stderr for the process. A later call changes all existing loggers too.
 
-    Warnings of libraries that use the standard `logging` come out the same way, redacted too.
+    Warnings of libraries that use the standard `logging` are written in the same form, redacted too.
     """
     set_level(level)
-    # The list is changed in place: loggers that are already cached hold this very object.
+    # The list is changed in place, as loggers that are already cached refer to this list.
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -50,7 +50,7 @@ def set_level(level: LogLevel) -> None:
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """Checks the level before anything else, so that a filtered call builds no event."""
+    """Logger that checks the level first, so that a filtered call builds no event."""
 
     def debug(self, event: str, **fields: Any) -> None:
         if _level <= logging.DEBUG:
@@ -74,7 +74,7 @@ class _Logger(structlog.BoundLoggerBase):
 
 
 class _Stderr:
-    """Writes rendered lines to whatever `sys.stderr` is at that moment."""
+    """Writes rendered lines to the current `sys.stderr`."""
 
     def __init__(self, room: str = "") -> None:
         self.room = room

@@ -10,11 +10,11 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series beside each counter doubles the page and tells nobody anything
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter would double the page
 
 
 class Metrics:
-    """Makes metrics named `headrace_<name>`. Asking twice for a name gives the same metric.
+    """Makes metrics named `headrace_<name>`. A second call with the same name returns the same metric.
 
     Labels must come from small, known sets (a program's name, a reason); never from a client or the chain.
     """
@@ -29,13 +29,13 @@ class Metrics:
             PlatformCollector(registry=self.registry)
 
     def counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
-        """Return a count that only grows; exported as `headrace_<name>_total`."""
+        """Return a counter, which only grows; exported as `headrace_<name>_total`."""
         return self._known(Counter, name, labels) or self._keep(
             name, labels, Counter(f"headrace_{name}", about, labels, registry=self.registry)
         )
 
     def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
-        """Return a value that goes up and down."""
+        """Return a gauge, whose value may rise and fall."""
         return self._known(Gauge, name, labels) or self._keep(
             name, labels, Gauge(f"headrace_{name}", about, labels, registry=self.registry)
         )
@@ -43,7 +43,7 @@ class Metrics:
     def histogram(
         self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
     ) -> Histogram:
-        """Return a distribution; its name ends with the unit (`…_seconds`)."""
+        """Return a histogram; its name ends with the unit (`…_seconds`)."""
         return self._known(Histogram, name, labels) or self._keep(
             name, labels, Histogram(f"headrace_{name}", about, labels, registry=self.registry, buckets=buckets)
         )
@@ -53,7 +53,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _known(self, kind: type[M], name: str, labels: tuple[str, ...]) -> M | None:
-        """Return the metric of that name. Raises ValueError if the name was taken by another kind or other labels."""
+        """Return the metric of this name. Raises ValueError if the name belongs to another kind or has other labels."""
         if name not in self._made:
             return None
         made_labels, made = self._made[name]

@@ -1,4 +1,4 @@
-"""Asks every part that can fail, again and again, and writes what it says on the health board."""
+"""Checks every part that can fail, again and again, and reports the results to `Health`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,24 +13,25 @@ from headrace.runtime.health import Health
 
 PERIOD_S: Final = 2.0
 PATIENCE_S: Final = 3.0
-"""A part that says nothing for so long is not ready."""
+"""Longest wait for the answer of a check in seconds. A part that has not answered by then is not ready."""
 
 _log = structlog.get_logger("health")
 
 
 class Check(Protocol):
-    """Check of a part: returns when the part works; raises HeadraceError with the reason when it does not.
+    """Check of a part. Returns if the part works; raises HeadraceError with the reason if it does not.
 
-    `thorough` is set while the part is not ready: then only what proves that it works again will do.
+    `thorough` is set while the part is not ready: the check must then prove that the part works again.
     """
 
     def __call__(self, *, thorough: bool) -> Awaitable[object]: ...
 
 
 class Probes:
-    """The parts of one process. A part that was added is on the board from then on, and not ready until it was asked.
+    """The parts of one process. An added part is reported at once, as not ready until its first check passes.
 
-    A part turns red with its first failure, of a check or told by `trouble`, and green with the next check that passes.
+    A part becomes not ready with its first failure, in a check or reported through `trouble`. It becomes ready again
+    with the next check that passes.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class Probes:
         self._open: dict[str, asyncio.Future[object]] = {}
 
     def add(self, part: str, check: Check, *, required: bool = True) -> None:
-        """Check this part from now on."""
+        """Check this part in every period from now on."""
         self._checks[part] = (check, required)
         self._health.report(part, ready=False, detail="not asked yet", required=required)
 
     def trouble(self, part: str) -> Callable[[HeadraceError], None]:
-        """Return a function that takes the errors that the part meets between two checks."""
+        """Return a function that receives the errors that the part meets between two checks."""
         return partial(self._failed, part)
 
     @property
@@ -63,11 +64,11 @@ class Probes:
         finally:
             for asked in self._open.values():
                 asked.cancel()
-            if self._open:  # what is frozen is left behind
+            if self._open:  # checks that do not end are not awaited
                 await asyncio.wait(self._open.values(), timeout=self._patience_s)
 
     async def ask_all(self) -> None:
-        """Check every part once, at the same time. A part whose last check has not ended is not checked again."""
+        """Check all parts at the same time. A part whose last check has not ended is not checked again."""
         await asyncio.gather(*[self._ask(part, *self._checks[part]) for part in list(self._checks)])
 
     async def _ask(self, part: str, check: Check, required: bool) -> None:
@@ -75,7 +76,7 @@ class Probes:
         asked = self._open.get(part)
         if asked is None:
             asked = self._open[part] = asyncio.ensure_future(check(thorough=not before.ready))
-        # Not `timeout`: what is frozen may not even let itself be cancelled.
+        # Not `asyncio.timeout`: a check that hangs may ignore its cancellation too.
         await asyncio.wait([asked], timeout=self._patience_s)
         if not asked.done():
             self._report(part, ready=False, detail="does not answer", required=required)
@@ -85,7 +86,7 @@ class Probes:
             said = asked.result()
         except HeadraceError as error:
             self._report(part, ready=False, detail=str(error), required=required)
-        except Exception as error:  # noqa: BLE001  (a defect is no reason to ask the others no more)
+        except Exception as error:  # noqa: BLE001  (a defect in one check must not stop the other checks)
             _log.exception("part_broken", part=part, error=repr(error))
             self._report(part, ready=False, detail="broken: part_broken in the log", required=required)
         else:

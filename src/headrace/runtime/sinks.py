@@ -1,4 +1,4 @@
-"""Functions that are called with news as they happen."""
+"""Functions that are called with news when it happens."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 class Sinks(Generic[T]):
-    """Functions to call with news. One that raises, against the rule, keeps no other from hearing."""
+    """Functions to call with news. They must not raise; if one does, the other functions are called all the same."""
 
     def __init__(self) -> None:
         self._sinks: tuple[Callable[[Sequence[T]], None], ...] = ()
 
     def attach(self, sink: Callable[[Sequence[T]], None]) -> Callable[[], None]:
-        """Call `sink` with all later news; call the result to stop."""
+        """Call `sink` with all later news. Call the returned function to stop."""
         self._sinks = (*self._sinks, sink)
 
         def detach() -> None:
@@ -27,13 +27,19 @@ class Sinks(Generic[T]):
         return bool(self._sinks)
 
     def detach_all(self) -> None:
-        """Call no sink any more."""
+        """Stop calling any sink."""
         self._sinks = ()
 
     def deliver(self, news: Sequence[T]) -> None:
-        """Call every sink in the order in which they were attached, unless there is nothing new."""
+        """Call every sink in the order in which they were attached. An empty sequence calls none."""
         if not news:
             return
-        with ExitStack() as stack:
-            for sink in reversed(self._sinks):
-                stack.callback(sink, news)
+        sinks = self._sinks
+        for number, sink in enumerate(sinks):
+            try:
+                sink(news)
+            except BaseException:
+                with ExitStack() as others:
+                    for other in reversed(sinks[number + 1 :]):
+                        others.callback(other, news)
+                    raise

@@ -1,4 +1,4 @@
-"""Every task lives in a TaskGroup, started here with an owner, a name and a word on what happens when it fails."""
+"""Starts every task in a TaskGroup, with an owner, a name and a policy for its failure."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,7 +14,7 @@ from headrace.runtime.clock import Clock
 Work = Callable[[], Coroutine[Any, Any, object]]
 
 STEADY_S: Final = 1.0
-"""A task that failed and has run for so long since is well again."""
+"""Seconds that a restarted task must run before it counts as recovered."""
 
 _NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
@@ -26,13 +26,13 @@ class Supervisor:
 
     Each task has one of three policies on failure:
 
-    - none given: the failure takes the group down. The siblings (and the body of the `async with`) are cancelled, and
-      the first failure is raised as it is; each further failure meanwhile is logged.
+    - none given: the failure ends the group. The siblings (and the body of the `async with`) are cancelled, and the
+      first failure is raised as it is. Further failures during the end are logged.
     - `restart`: the failure is logged, and the work begins again after the backoff's next delay (or the error's
-      `retry_after_s`, if longer), without end. ConfigError, FencedError and InvariantError are not restarted: they take
-      the group down.
+      `retry_after_s`, if longer), any number of times. ConfigError, FencedError and InvariantError are not restarted:
+      they end the group.
     - `on_failure`: the failure, of whatever class, is logged, `on_failure()` is called and the task ends. Nothing else
-      in the group is affected. For work done for one client or one order.
+      in the group is affected. Use this policy for work done for one client or one order.
 
     A task whose work returns has ended, under each policy. `CancelledError` always passes.
     """
@@ -59,7 +59,7 @@ class Supervisor:
         except BaseExceptionGroup:
             if self._first_failure is None:
                 raise
-        if self._first_failure is not None:  # outside the handler, so that the group is not shown as its context
+        if self._first_failure is not None:  # outside the handler, so that the traceback does not show the group
             raise self._first_failure
 
     def start(
@@ -73,8 +73,8 @@ class Supervisor:
     ) -> asyncio.Task[object]:
         """Run `work()` as the task `owner/name`. The caller may cancel the returned task; the group awaits it.
 
-        At most one of `restart` and `on_failure` may be given. Raises RuntimeError when the group is not open (not
-        entered, shutting down, or over).
+        At most one of `restart` and `on_failure` may be given. Raises RuntimeError if the group is not open (not
+        entered, shutting down, or ended).
         """
         if restart is not None and on_failure is not None:
             raise ValueError("restart and on_failure are both given, expected at most one of them")
@@ -91,11 +91,11 @@ class Supervisor:
 
     @property
     def running(self) -> frozenset[str]:
-        """Labels of all tasks."""
+        """The labels of all tasks."""
         return frozenset(task.get_name() for task in self._tasks)
 
     def failing(self) -> dict[str, Exception]:
-        """Return label → error of the tasks that failed, and wait to begin again or began a moment ago."""
+        """Return label → error of the tasks that failed and have not recovered yet."""
         now_s = self._clock.monotonic()
         return {
             label: error
@@ -104,7 +104,7 @@ class Supervisor:
         }
 
     def cancel(self) -> None:
-        """Cancel every task; the `async with` ends when its body has ended too."""
+        """Cancel every task. The `async with` ends once its body has ended too."""
         for task in self._tasks:
             task.cancel()
 
@@ -138,7 +138,7 @@ class Supervisor:
 
 
 async def _run_apart(label: str, work: Work, on_failure: Callable[[], object]) -> object:
-    """Run the work once; log its failure, and a failure of `on_failure`, and let neither out."""
+    """Run the work once. Log its failure, and a failure of `on_failure`; raise neither."""
     try:
         return await work()
     except Exception as error:  # noqa: BLE001
@@ -169,7 +169,7 @@ def _log_restart(label: str, error: Exception, delay_s: float) -> None:
 
 
 def _log_failure(label: str, error: Exception, **more: float) -> None:
-    """Log a TransientError as one quiet line, and any other error, which is a defect, with its traceback."""
+    """Log a TransientError in one line, and any other error, which is a defect, with its traceback."""
     if isinstance(error, TransientError):
         _log.warning("task_failed", task=label, error=str(error), **more)
     else:

@@ -1,4 +1,4 @@
-"""Changes of files, and SIGHUP, as an iterator; without a dependency, on any file system."""
+"""Changes of files, and SIGHUP, as an iterator. Works on any file system, without a dependency."""
 
 import asyncio
 import os
@@ -15,13 +15,13 @@ _GONE: Final = (0, 0, 0)
 
 
 async def watch(paths: Sequence[Path], clock: Clock, *, every_s: float = 1.0) -> AsyncGenerator[frozenset[str], None]:
-    """Yield the names of the files that changed (or appeared, or vanished), and "SIGHUP" if the signal came.
+    """Yield the names of files that changed, appeared or vanished, and "SIGHUP" if the signal arrived.
 
-    Looks every `every_s` seconds at modification time, size and inode, in a thread. A file counts as changed when it
-    has stayed the same for one more look, so a half-written one is not read. Must run in the main thread; iterate it
-    under `contextlib.aclosing`, which puts the former signal handler back.
+    Every `every_s` seconds a thread reads modification time, size and inode. A file counts as changed once it has
+    stayed the same for one more look, so that no half-written file is read. Must run in the main thread. Iterate under
+    `contextlib.aclosing`, which restores the former signal handler.
     """
-    with _hang_ups() as hang_ups:  # first of all: a signal that nobody handles ends the process
+    with _hang_ups() as hang_ups:  # before anything else: SIGHUP without a handler ends the process
         known = before = await asyncio.to_thread(_marks, paths)
         while True:
             await clock.sleep(every_s)
@@ -50,7 +50,7 @@ def _mark(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _hang_ups() -> Iterator[list[int]]:
-    """Yield a list that grows by one with each SIGHUP; restore the former handler at the end."""
+    """Yield a list that grows by one item with each SIGHUP. Restore the former handler at the end."""
     received: list[int] = []
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield received

@@ -1,4 +1,4 @@
-"""The client of a Headrace server: one connection that is made again after a loss, and everything followed over it."""
+"""The client of a Headrace server: one connection, opened again after a loss, for all subscriptions and commands."""
 
 import asyncio
 import ssl
@@ -40,7 +40,9 @@ from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, OrderAnswer, Page, Refused
 
 PATIENCE_S: Final = 2.0
-"""How long a full subscription holds up the connection before it alone falls behind; far below `pong_s`."""
+"""Longest time in seconds that one full subscription stops the connection; then only it falls behind. Well below
+`pong_s`.
+"""
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
 OnLoss: TypeAlias = Callable[[str, float], None]
@@ -49,16 +51,18 @@ OnLoss: TypeAlias = Callable[[str, float], None]
 class Client:
     """One connection to a Headrace server. Use as `async with Client(url, token=…) as client`.
 
-    The client connects in the background, connects again with jittered delays after every loss that is not final, and
-    goes on from where each topic was. `on_connect` is called each time the server has welcomed a connection; each loss,
-    and each attempt that failed, is reported to `on_loss` as (why, seconds until the next attempt). A final refusal (a
+    The client connects in the background. After every loss that is not final it reconnects with jittered delays, and
+    continues each topic where it was. `on_connect` is called each time the server has welcomed a connection. Each loss,
+    and each failed attempt, is reported to `on_loss` as (reason, seconds until the next attempt). A final refusal (a
     bad token, an unknown path, a denied topic) is raised as Refused by every method that waits.
 
-    `token` is text, or a function that returns a fresh token, called before each connection and whenever the server
-    says that the old token runs out. An OSError of the function counts as a lost network; any other error ends the
-    client. `credential` says where the token goes: into the handshake as a subprotocol, or into the first frame.
-    `queue` is how many values a subscription holds that its reader has not taken. `tls` holds the certificates to trust
-    at a wss:// URL; by default those of this machine, or of the file that the environment's `SSL_CERT_FILE` names.
+    `token` is a JSON Web Token, or a function that returns a new one. The function is called before each connection,
+    and when the server warns that the old token expires. If it raises OSError, the client treats that as a lost
+    network; any other error ends the client. `credential` says where the token is sent: as a subprotocol of the
+    handshake, or in the first frame. `queue` is the most values of a subscription that wait for its reader. `tls` holds
+    the certificates to trust at a wss:// URL; the default are the certificates of this machine, or of the file that the
+    environment variable `SSL_CERT_FILE` names.
+
     Raises ConfigError for a `url` that is no WebSocket URL.
     """
 
@@ -109,12 +113,12 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Return whether the server has welcomed this connection."""
+        """Whether the server has welcomed this connection."""
         return self._session.live
 
     @property
     def head(self) -> Head | None:
-        """The chain's slots as of the newest heartbeat; None before the first."""
+        """The newest slots of the chain, as of the last heartbeat; None before the first."""
         return self._session.head
 
     def subscribe(
@@ -127,11 +131,13 @@ class Client:
         conflate: dict[str, Any] | None = None,
         on_slow: Literal["disconnect", "conflate", "drop_oldest"] | None = None,
     ) -> Subscription:
-        """Follow `topic`: iterate over the subscription. `recover` is a stored `Subscription.position` to go on from.
+        """Follow `topic`: iterate over the subscription.
 
-        The other parameters are the protocol's own. Messages to a user are on `user:<id>`, which takes no parameters;
-        follow that topic first, as messages that came earlier on this connection do not come again. Raises ValueError
-        if this client follows the topic already.
+        `recover` is a stored `Subscription.position` to continue from.
+
+        The other parameters are the protocol's. Messages to a user are on `user:<id>`, which accepts no parameters.
+        Follow that topic first, as messages that arrived earlier on this connection do not come again. Raises
+        ValueError if this client already follows the topic.
         """
         feed = Feed(Wanted(topic, filter, snapshot, conflate, on_slow), self._queue, recover)
         if self._session.failure:
@@ -145,9 +151,10 @@ class Client:
     async def history(
         self, topic: str, *, since: Position | None = None, limit: int = 100, reverse: bool = False
     ) -> Page:
-        """Return a page of the topic's log: messages after `since` (None: all kept), or before it, newest first.
+        """Return a page of the topic's log, after `since` (None: from the oldest kept) or, with `reverse`, before it.
 
-        Waits for a connection as long as it takes. Raises Refused, with code 112 for a position that is gone.
+        With `reverse` the newest message comes first. Waits for a connection as long as needed. Raises Refused, with
+        code 112 for a position that is gone.
         """
         call = await self._answer(history_call(topic, since, limit, reverse=reverse))
         if call.page is None:
@@ -155,33 +162,36 @@ class Client:
         return call.page
 
     async def execute(self, order: Mapping[str, Any], *, key: str | None = None) -> OrderAnswer:
-        """Place an order; on return the server has stored the order, and executes it once.
+        """Place an order. When this returns, the server has stored the order, and will execute it at most once.
 
         `order` has the fields of `POST /api/orders/execute`, such as `{"tokenIn": "SOL", "tokenOut": "USDC",
         "uiAmount": "1.5"}`; amounts are text. The request is repeated under one idempotency key over as many
-        connections as necessary. To repeat an order after a timeout or in another process, give a `key` of your own and
-        keep it: an order that was accepted once is found under its key. Raises OrderRefused, whose `fate` says what
-        became of the order.
+        connections as necessary. To repeat an order after a timeout or in another process, pass your own `key` and keep
+        it: the server then returns the order that it accepted under this key. Raises OrderRefused, whose `fate` says
+        what became of the order.
         """
         key = str(uuid.uuid4()) if key is None else key
         return await self._order(order_call("execute", dict(order), key))
 
     async def order(self, order_id: str) -> OrderAnswer:
-        """Return an order as it is now. Raises OrderRefused, with `reason` "unknown_order" for none of this user."""
+        """Return the current state of an order.
+
+        Raises OrderRefused, with `reason` "unknown_order" if this user has none by that id.
+        """
         return await self._order(order_call("get", {"orderId": order_id}))
 
     async def cancel(self, order_id: str) -> OrderAnswer:
-        """Cancel an order; while its transaction may be on the way, only request the cancel (`requested` is set).
+        """Cancel an order. While its transaction may still land, the cancel is only requested (`requested` is set).
 
-        Raises OrderRefused, with `reason` "order_over" for one that has ended.
+        Raises OrderRefused, with `reason` "order_over" if the order has ended.
         """
         return await self._order(order_call("cancel", {"orderId": order_id}))
 
     async def watch(self, order_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Give the order each time it has changed, never an older state after a newer one, until it has ended.
+        """Yield the order each time it has changed, until it has ended; never an older state after a newer one.
 
-        Steps in quick succession may come as one; its log has each of them. Raises as `order` does, and ValueError if
-        this client follows the order already.
+        Changes in quick succession may come as one; the order's log has each of them. Raises as `order` does, and
+        ValueError if this client already follows the order.
         """
         subscription = self.subscribe(f"order:{order_id}")
         try:
@@ -200,7 +210,7 @@ class Client:
             subscription.close()
 
     def ack(self, event: Event) -> None:
-        """Acknowledge a message that has `ack`, so that the server does not send the message again."""
+        """Acknowledge a message that has `ack`, so that the server does not send it again."""
         self._session.ack(event.topic, event.position.offset)
         self._flush()
 
@@ -211,7 +221,7 @@ class Client:
         return call.order
 
     async def _answer(self, call: Call) -> Call:
-        """Ask, and wait for the answer as long as it takes. Raises Refused if the client has failed."""
+        """Send a command, and wait for its answer as long as needed. Raises Refused if the client has failed."""
         if self._session.failure:
             raise self._session.failure
         answered = self._calls[call] = asyncio.Event()
@@ -225,7 +235,7 @@ class Client:
         return call
 
     async def _run(self) -> None:
-        """Keep a connection open until the server refuses for good."""
+        """Keep a connection open until a final refusal."""
         while True:
             try:
                 why = await self._connection()
@@ -241,7 +251,7 @@ class Client:
             await self._clock.sleep(delay_s)
 
     async def _connection(self) -> str:
-        """Hold one connection; return why it was lost. Raises Refused."""
+        """Run one connection. Return why it was lost. Raises Refused."""
         try:
             token = await self._fresh_token()
             first, shown = (token, None) if self._credential == "frame" else (None, token)
@@ -259,9 +269,9 @@ class Client:
             self._open = False
 
     async def _converse(self, socket: ClientConnection) -> Exception:
-        """Receive and send until the connection ends; return the error that ended it.
+        """Receive and send until the connection ends. Return the error that ended it.
 
-        The error is not raised through the task group, where a cancellation of the same moment would be lost.
+        The error is not raised through the task group, which would lose a cancellation at the same moment.
         """
         self._heard_s = self._clock.monotonic()
         async with Supervisor(self._clock) as tasks:
@@ -286,7 +296,7 @@ class Client:
             return end
 
     def _reason(self, end: Exception) -> str:
-        """Return why a connection was lost. Raises Refused where connecting again is no use."""
+        """Return why a connection was lost. Raises Refused if another connection would not help."""
         if isinstance(end, Refused):
             raise end
         if not isinstance(end, ConnectionClosed):
@@ -296,7 +306,7 @@ class Client:
         outdated = code == CloseCode.EXPIRED and isinstance(self._token, str)  # there is no newer token
         unnamed = (
             code == CloseCode.AUTH_TIMEOUT and self._token is None
-        )  # the next connection will have no token either
+        )  # the next connection would have no token either
         if outdated or unnamed or not (code == CloseCode.NORMAL or may_reconnect(code)):
             raise Refused(code, why) from end
         return why
@@ -329,7 +339,7 @@ class Client:
             async with asyncio.timeout(PATIENCE_S):
                 await subscription.room()
         except TimeoutError:
-            pass  # the next value finds the feed full, and the feed falls behind
+            pass  # the next value will find the feed full, and the feed falls behind
         finally:
             self._blocked = False
             self._heard_s = self._clock.monotonic()
@@ -340,7 +350,7 @@ class Client:
         self._flush()
 
     async def _refresh(self, delay_s: float = 0.0) -> None:
-        """Send a new token. While the token function's network is away, the old token counts until it expires."""
+        """Send a new token. If the token function raises OSError, the old token stays in use until it expires."""
         await self._clock.sleep(delay_s)
         while True:
             try:
@@ -367,7 +377,7 @@ class Client:
             pass  # the reader gets the failure
 
     async def _watch(self, socket: ClientConnection) -> None:
-        """End a connection on which nothing has come for too long."""
+        """End a connection on which no frame has arrived for too long."""
         while True:
             left_s = self._heard_s + self._session.silence_s - self._clock.monotonic()
             if left_s <= 0 and not self._blocked:

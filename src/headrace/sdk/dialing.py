@@ -1,4 +1,4 @@
-"""The WebSocket handshake: the token it shows, the certificates it trusts, and how a server's refusal is read."""
+"""The WebSocket handshake: sends the JSON Web Token, checks the server's certificate, and reads a refusal."""
 
 import ssl
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ DETAIL_LENGTH_MAX: Final = 200
 
 
 class _Straight(connect):
-    """A connection to the given server alone: a redirect counts as a refusal; token and topics go nowhere else."""
+    """A connection to the given server only.
+
+    A redirect is a refusal, so token and topics are sent to no other server.
+    """
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -40,9 +43,9 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 
 
 def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
-    """Return a connection to be entered; a `token` is shown as a subprotocol. Redirects are refused.
+    """Return a connection to use in `async with`; a `token` is sent as a subprotocol. Redirects are refused.
 
-    Raises Refused for text that can't be a token: the library's own error would show the text.
+    Raises Refused for text that can't be a JSON Web Token, as the library's own error would contain the text.
     """
     shown: Sequence[Subprotocol] | None = None
     if token is not None:
@@ -62,7 +65,7 @@ def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext 
 
 
 def refusal(error: InvalidStatus) -> Refused | None:
-    """Return the HTTP answer as Refused if the next one would be the same (a redirect would), else None."""
+    """Return the HTTP answer as Refused if a retry would get the same answer (such as a redirect); otherwise None."""
     answer = error.response
     if not is_final(answer.status_code) and not 300 <= answer.status_code < 400:
         return None
@@ -71,14 +74,14 @@ def refusal(error: InvalidStatus) -> Refused | None:
         try:
             said.append(_problem.decode(answer.body or b"").detail[:DETAIL_LENGTH_MAX])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            pass  # the status says enough
+            pass  # without a readable body, only the status is reported
     return Refused(answer.status_code, ": ".join(filter(None, said)))
 
 
 def checked(url: str, tls: ssl.SSLContext | None) -> str:
-    """Return the URL with the query for several objects a frame.
+    """Return the URL with the query that lets the server put several objects in one frame.
 
-    Raises ConfigError for a URL that is no WebSocket URL, or without TLS where `tls` is given.
+    Raises ConfigError for a URL that is no WebSocket URL, or has no TLS although `tls` is given.
     """
     try:
         secure = parse_uri(url).secure

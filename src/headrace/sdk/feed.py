@@ -1,4 +1,4 @@
-"""One topic as its reader sees it: the position, the values that wait, and whether anything is missing. Pure."""
+"""One topic as its reader sees it: the position, the values that wait, and whether any are missing. Pure."""
 
 from collections import deque
 from enum import Enum, auto
@@ -11,11 +11,11 @@ from headrace.sdk.incoming import Frame, SubscribedData
 from headrace.sdk.values import Lag, NotRecovered, Refused, Snapshot, Value
 
 USER_TOPICS: Final = "user:"
-"""Messages to a user come without a `subscribe`."""
+"""Prefix of topics whose messages come without a `subscribe`."""
 
 
 class Wanted(NamedTuple):
-    """The parameters of a subscription, under the protocol's names; None: not given."""
+    """The options of a subscription, under the protocol's names; None: not given."""
 
     topic: str
     filter: dict[str, Any] | None = None
@@ -25,12 +25,12 @@ class Wanted(NamedTuple):
 
     @property
     def implicit(self) -> bool:
-        """Return whether the topic's messages come without a `subscribe`."""
+        """Whether the topic's messages come without a `subscribe`."""
         return self.topic.startswith(USER_TOPICS)
 
     @property
     def whole(self) -> bool:
-        """Return whether the server sends every offset, so that a jump means a loss."""
+        """Whether the server sends every offset, so that a skipped offset means a loss."""
         return not (self.filter or self.conflate or self.implicit)
 
 
@@ -38,24 +38,24 @@ class Standing(Enum):
     """State of a feed's subscription on this connection."""
 
     AWAY = auto()
-    """Not asked for, or no connection."""
+    """The topic is not subscribed, or there is no connection."""
     ASKED = auto()
-    """Asked for. Until the answer, messages of an earlier subscription are ignored: they come again after `recover`."""
+    """`subscribe` was sent. Messages before the answer are ignored: `recover` brings them again."""
     LIVE = auto()
 
 
 class Item(NamedTuple):
-    """A value that waits for the reader; None where only the position moves on."""
+    """A value that waits for the reader. `value` is None if only the position changes."""
 
     value: Value | None
     position: Position | None
 
 
 class Feed:
-    """Values of one topic, in order, none twice. At most `capacity` wait: beyond, the feed is `behind`.
+    """Values of one topic, in order, none twice. At most `capacity` values wait; with more, the feed is `behind`.
 
-    A feed that is behind takes nothing more and leaves the topic. Once the reader has emptied the feed, the topic is
-    subscribed again with `recover`: the feed gets what it missed, or NotRecovered.
+    A feed that is behind accepts no more values and unsubscribes. Once the reader has read all values, the topic is
+    subscribed again with `recover`, which brings the missed values, or NotRecovered.
     """
 
     def __init__(self, wanted: Wanted, capacity: int, recover: Position | None = None) -> None:
@@ -63,19 +63,19 @@ class Feed:
         self.standing = Standing.AWAY
         self.items: deque[Item] = deque()
         self.failure: Refused | None = None
-        """The reason that nothing comes after `items`."""
+        """Why no values come after `items`."""
         self.began = False
         """Whether the server has ever accepted the subscription."""
         self.behind = False
         self.overflows = False
-        """Whether a user's messages fill the feed and the newest are dropped: the connection need not wait for the
+        """Whether the feed is full of a user's messages and drops new ones; the connection then need not wait for the
         reader.
         """
         self.closed = False
         self.last = recover
-        """The position up to which everything is in `items` or was read. None: not known yet."""
+        """The position up to which all values are in `items` or were read. None: not known yet."""
         self.missed_to: Position | None = None
-        """The top of the log when the feed was last recovered: messages up to there were missed."""
+        """The newest position at the last recovery: messages up to it were missed while they happened."""
         self._jumped_from: Position | None = None
         self._paging = False
 
@@ -84,7 +84,7 @@ class Feed:
         return len(self.items) >= self.capacity
 
     def command(self) -> dict[str, Any]:
-        """Return the data of `subscribe`, which goes on from `last`."""
+        """Return the data of `subscribe`, which continues after `last`."""
         wanted = self.wanted
         data: dict[str, Any] = {"topic": wanted.topic}
         if wanted.filter:
@@ -100,7 +100,7 @@ class Feed:
         return data
 
     def subscribed(self, data: SubscribedData) -> None:
-        """Take the server's `subscribed`."""
+        """Process a `subscribed`."""
         self.standing, self.began, self._paging = Standing.LIVE, True, False
         self.missed_to = data.position if data.was_recovering and data.recovered else None
         if self.missed_to:
@@ -113,7 +113,10 @@ class Feed:
         self.last = now
 
     def record(self, frame: Frame, text: str) -> bool:
-        """Take an event, promote, retract or gap. Return False when messages before it are missing: subscribe again."""
+        """Process an event, promote, retract or gap.
+
+        Return False if earlier messages are missing, so a new `subscribe` is due.
+        """
         here, last = frame.position, self.last
         if last and here.epoch == last.epoch:
             if here.offset <= last.offset:
@@ -140,14 +143,14 @@ class Feed:
         return True
 
     def lag(self, frame: Frame, text: str) -> None:
-        """Take a `lag`: the server dropped messages, and the next message follows the dropped ones."""
+        """Process a `lag`: the server dropped messages, and the next message follows the dropped ones."""
         data = incoming.lag_data.decode(frame.data)
         epoch = data.epoch or (self.last.epoch if self.last else "")
         if self.last and epoch == self.last.epoch and data.to_offset <= self.last.offset:
-            return  # a new connection reports messages that were read here
+            return  # on a new connection the server may report messages that this client has read
         position = Position(epoch, data.to_offset)
         if self.wanted.on_slow == "conflate" and self.last:
-            position = self.last  # the rest of the dropped messages comes now
+            position = self.last  # the messages that were not dropped follow
         elif self.last and epoch != self.last.epoch and not self.wanted.implicit:
             now = Position(epoch, data.from_offset - 1)
             self._put(NotRecovered(topic=frame.topic, before=self.last, now=now), now)
@@ -163,7 +166,7 @@ class Feed:
         self.last = position
 
     def snapshot(self, frame: Frame, text: str) -> None:
-        """Take a page of the state; after the last page the topic goes on from the snapshot's position."""
+        """Process a page of the state. After the last page, the topic continues from the snapshot's position."""
         data = incoming.snapshot_data.decode(frame.data)
         position, last = frame.position, data.next is None
         value = Snapshot(
@@ -182,23 +185,23 @@ class Feed:
             self.last = position
 
     def reached(self, top: int) -> None:
-        """Take a heartbeat: everything up to `top` that passes the filter was sent."""
+        """Process a heartbeat: the server has sent every message up to `top` that passes the filter."""
         if self.wanted.whole or not self.last or self.full or top <= self.last.offset:
             return
         self.last = Position(self.last.epoch, top)
         self._put(None, self.last)
 
     def fail(self, failure: Refused) -> None:
-        """End the feed: nothing more comes."""
+        """End the feed: no more values come."""
         self.standing = Standing.AWAY
         self.failure = self.failure or failure
 
     def _lost(self, last: Position, to_offset: int) -> None:
-        """Report messages as lost that the server left out twice."""
+        """Report messages as lost that the server has left out twice."""
         self._drop(last.offset + 1, Position(last.epoch, to_offset))
 
     def _overflow(self, here: Position) -> None:
-        """Report a user's message as dropped: it can't be asked for again while the connection lasts."""
+        """Report a user's message as dropped: the client can't request it again on this connection."""
         first = here.offset
         if self.items and isinstance(lag := self.items[-1].value, Lag):
             self.items.pop()
@@ -206,7 +209,7 @@ class Feed:
         self._drop(first, here)
 
     def _drop(self, first: int, to: Position) -> None:
-        """Report a loss that only this side noticed, as the server would: by a `lag`."""
+        """Report a loss that only the client noticed, by a `lag` as the server would send it."""
         topic, dropped = self.wanted.topic, to.offset - first + 1
         frame = frames.lag(topic, to.epoch, first, to.offset, dropped).decode()
         lag = Lag(topic=topic, position=to, from_offset=first, to_offset=to.offset, dropped=dropped, frame=frame)

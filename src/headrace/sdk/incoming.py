@@ -1,4 +1,4 @@
-"""Reads the server's frames into types; an unreadable frame is an error, never a guess. Pure."""
+"""Decodes the server's frames into types. A malformed frame is an error. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -13,12 +13,12 @@ Record: TypeAlias = Event | Promote | Retract | Gap
 Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Unreadable(Exception):  # noqa: N818  (about what came, not a failure of ours)
-    """A frame is not what the protocol says: the connection can't be trusted to be complete."""
+class Unreadable(Exception):  # noqa: N818  (the server's fault)
+    """A frame does not follow the protocol, so messages may be missing on this connection."""
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Any frame; `data` is read when its type is known."""
+    """Any frame; `data` is decoded once its type is known."""
 
     type: str
     id: int | str | None = None
@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> Position:
-        """Return the frame's position. Raises Unreadable for a frame without one."""
+        """The frame's position. Raises Unreadable for a frame without a position."""
         if not self.epoch or self.offset is None or not self.topic:
             raise Unreadable(f"{self.type} without a position")
         return Position(self.epoch, self.offset)
@@ -79,7 +79,7 @@ class FieldError(msgspec.Struct, frozen=True):
 class ErrorData(msgspec.Struct, frozen=True):
     """Data of an `error`.
 
-    The fields from `reason` on are those of a refused order command; without `fate` no order was touched.
+    The fields from `reason` on belong to a refused order command. Without `fate`, no order was touched.
     """
 
     code: int
@@ -111,7 +111,7 @@ class PingData(msgspec.Struct, frozen=True):
     tops: dict[str, Offset] = {}
 
     def known(self) -> Head:
-        """Return what the heartbeat says of the chain."""
+        """Return the newest slots of the chain that the heartbeat names."""
         return Head(
             at_ms=self.ts,
             processed=self.head.processed,
@@ -144,7 +144,7 @@ class _PageData(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...]
 
 
-# Not strict: integers come as text, for JavaScript's sake.
+# Not strict: integers come as text, because JavaScript can't represent all of them.
 _frame = msgspec.json.Decoder(Frame, strict=False)
 _any = msgspec.json.Decoder()
 welcome_data = msgspec.json.Decoder(WelcomeData, strict=False)
@@ -161,7 +161,7 @@ _page_data = msgspec.json.Decoder(_PageData, strict=False)
 
 
 def read_frame(text: str) -> Frame:
-    """Return one object as a frame. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
+    """Return one JSON object as a frame. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
     return _frame.decode(text)
 
 
@@ -183,7 +183,7 @@ def events_of(items: Iterable[msgspec.Raw]) -> tuple[Event, ...]:
 
 
 def _records(items: Iterable[msgspec.Raw]) -> Iterator[Record]:
-    """Return the records among frames within a frame; kinds that only a newer server knows are left out."""
+    """Yield the records of a page of frames. Kinds that only a newer server knows are left out."""
     for raw in items:
         text = bytes(raw).decode()
         frame = read_frame(text)

@@ -1,4 +1,7 @@
-"""The client's side of the protocol as a machine: frames go in, feeds fill, frames to send wait in an outbox. Pure."""
+"""The client's side of the protocol as a state machine: frames go in, and frames to send wait in an outbox. Pure.
+
+Received values go into the feeds.
+"""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,21 +18,21 @@ from headrace.sdk.incoming import Frame, Unreadable
 from headrace.sdk.values import Head, OrderAnswer, OrderRefused, Page, Refused
 
 ASKED_AT_ONCE: Final = 8
-"""Commands that may wait for their answers, well below the rate that servers allow."""
+"""Most commands that may wait for their answers; well below the rate that servers allow."""
 
 SILENCE_S: Final = 33.0
-"""How long nothing may come, before the welcome has said how often heartbeats come."""
+"""Longest silence in seconds before the welcome arrives; the welcome says how often heartbeats come."""
 
 ASK_AGAIN_S: Final = 1.0
-"""How long to wait before asking again where the server does not say."""
+"""Default delay in seconds before a command is sent again, if the server names none."""
 
 _ACKED_MAX: Final = 4096
 
 
 class Call:
-    """One command that waits for its answer: `page` for `history`, `order` for an order command, or `failure`.
+    """One command that waits for its answer: a `page` for `history`, an `order` for an order command, or a `failure`.
 
-    `key` is the idempotency key of an order, the same over all connections on which the command is repeated.
+    `key` is the idempotency key of an order. It stays the same when the command is repeated on further connections.
     """
 
     def __init__(self, kind: str, data: dict[str, Any], key: str | None = None) -> None:
@@ -40,12 +43,12 @@ class Call:
 
     @property
     def answered(self) -> bool:
-        """Return whether the answer has come."""
+        """Whether the answer has arrived."""
         return not (self.page is None and self.order is None and self.failure is None)
 
     @property
     def is_order(self) -> bool:
-        """Return whether the command is an order command."""
+        """Whether the command is an order command."""
         return self.kind.startswith("order.")
 
 
@@ -60,30 +63,30 @@ class Auth(NamedTuple):
 
 
 Ask: TypeAlias = Feed | Call | Leave | Auth
-"""The subject of a command that waits for its answer."""
+"""A command that waits for its answer, or the feed that it subscribes."""
 
 
 class Given(NamedTuple):
-    """The feed has something new for its reader: items, its beginning, or its end."""
+    """The feed has something new for its reader: items, its start, or its end."""
 
     feed: Feed
 
 
 class Answered(NamedTuple):
-    """The call has its page, or its failure."""
+    """The call has its answer, or its failure."""
 
     call: Call
 
 
 class Again(NamedTuple):
-    """Call `again(ask)` in `delay_s` seconds; for an Auth call `authenticate`, on this connection."""
+    """Call `again(ask)` in `delay_s` seconds; for an Auth call `authenticate` with a new token, on this connection."""
 
     ask: Ask
     delay_s: float
 
 
 class Refresh(NamedTuple):
-    """The token runs out: call `authenticate` with a new token, on this connection. Given once until the answer."""
+    """The token expires: call `authenticate` with a new token, on this connection. Given once until the answer."""
 
 
 class Welcomed(NamedTuple):
@@ -94,12 +97,11 @@ Notice: TypeAlias = Given | Answered | Again | Refresh | Welcomed
 
 
 class Session:
-    """Everything of one client, over all its connections.
+    """State of one client over all its connections.
 
-    The shell sends `outbox`, and passes on what comes and what ends.
-
-    After `closed` everything is asked for anew as soon as the next connection is welcomed. Whatever else the shell must
-    do is returned by `receive` as notices.
+    The caller sends the frames of `outbox`, and passes on each received frame and the end of each connection. After
+    `closed`, all topics and unanswered commands are requested again when the next connection is welcomed. Everything
+    else that the caller must do is returned by `receive` as notices.
     """
 
     def __init__(self) -> None:
@@ -113,7 +115,7 @@ class Session:
         self.failure: Refused | None = None
         """The server's final refusal, if there was one."""
         self.progress = False
-        """Whether this connection brought more than `welcome`."""
+        """Whether a frame other than `welcome` has arrived on this connection."""
         self._last_id = 0
         self._renewing = False
         self._waiting: deque[Feed | Call] = deque()
@@ -122,13 +124,13 @@ class Session:
         self._acked: dict[tuple[str, int], None] = {}
 
     def opened(self, token: str | None) -> None:
-        """Begin a connection. `token` is given if the first frame is to carry it."""
+        """Begin a connection. Pass `token` if the first frame must carry it."""
         self.silence_s, self.progress = SILENCE_S, False
         if token is not None:
             self.authenticate(token)
 
     def closed(self) -> None:
-        """End the connection: everything is asked for anew on the next."""
+        """End the connection. All topics and unanswered commands are requested again on the next."""
         self.live = self._renewing = False
         self.outbox.clear()
         calls = [ask for ask in (*self._asked.values(), *self._waiting) if isinstance(ask, Call)]
@@ -142,7 +144,7 @@ class Session:
         self._command("auth", Auth(), {"token": token})
 
     def subscribe(self, feed: Feed) -> None:
-        """Follow a topic. Raises ValueError for a topic that is followed already."""
+        """Follow a topic. Raises ValueError for a topic that is already followed."""
         topic = feed.wanted.topic
         if topic in self.feeds:
             raise ValueError(f"{topic}: already subscribed; one client follows a topic once")
@@ -153,10 +155,10 @@ class Session:
         """Stop following a topic. Idempotent."""
         if self.feeds.get(feed.wanted.topic) is feed:
             del self.feeds[feed.wanted.topic]
-            self._rest(feed)
+            self._suspend(feed)
 
     def emptied(self, feed: Feed) -> None:
-        """Subscribe again a feed that was behind and whose reader has read everything."""
+        """Subscribe a feed again that was behind and whose reader has read all its values."""
         if feed.behind and self.feeds.get(feed.wanted.topic) is feed:
             feed.behind = False
             self._enter(feed)
@@ -166,12 +168,12 @@ class Session:
         self._pump()
 
     def forget(self, call: Call) -> None:
-        """Forget a command whose answer is no longer waited for."""
+        """Drop a command whose answer no caller waits for."""
         if call in self._waiting:
             self._waiting.remove(call)
 
     def again(self, ask: Ask) -> None:
-        """Ask again after `Again.delay_s`, unless the question has become moot meanwhile."""
+        """Send the command again after `Again.delay_s`, unless it is no longer needed."""
         if self.failure:
             return
         match ask:
@@ -184,7 +186,10 @@ class Session:
                 self._command("unsubscribe", ask, {"topic": topic})
 
     def ack(self, topic: str, offset: int) -> None:
-        """Acknowledge a message that has `ack`; repeated on the next connection if the acknowledgement was lost."""
+        """Acknowledge a message that has `ack`.
+
+        If the acknowledgement is lost, it is repeated on the next connection.
+        """
         self._acked[topic, offset] = None
         while len(self._acked) > _ACKED_MAX:
             del self._acked[next(iter(self._acked))]
@@ -192,7 +197,7 @@ class Session:
         self._pump()
 
     def fail(self, failure: Refused) -> list[Notice]:
-        """Take a final refusal: every feed and every call fails with it."""
+        """Process a final refusal: every feed and every call fails with it."""
         self.closed()
         self.failure = failure
         notices: list[Notice] = []
@@ -208,7 +213,10 @@ class Session:
         return notices
 
     def receive(self, text: str) -> list[Notice]:
-        """Take one object. Raises Unreadable (end this connection and connect again) or Refused (end for good)."""
+        """Process one JSON object.
+
+        Raises Unreadable (end this connection and reconnect) or Refused (end the client).
+        """
         try:
             frame = incoming.read_frame(text)
             if frame.type in incoming.RECORDS:
@@ -226,14 +234,14 @@ class Session:
         if frame.ack and (frame.topic, frame.offset) in self._acked and frame.offset is not None:
             self.ack(frame.topic, frame.offset)
         if not feed.record(frame, text):
-            self._rest(feed)
+            self._suspend(feed)
             self._enter(feed)
         elif feed.behind:
-            self._rest(feed)
+            self._suspend(feed)
         return [Given(feed)]
 
     def _live(self, frame: Frame) -> Feed | None:
-        """Return the feed that takes frames of this topic now."""
+        """Return the feed that accepts frames of this topic now."""
         feed = self.feeds.get(frame.topic)
         return feed if feed and feed.standing is Standing.LIVE and not feed.behind else None
 
@@ -302,7 +310,7 @@ class Session:
         return self._renew()
 
     def _on_done(self, frame: Frame, text: str) -> list[Notice]:
-        """Take the answer to `unsubscribe` or `auth`."""
+        """Process the answer to `unsubscribe` or `auth`."""
         if isinstance(self._answered(frame), Auth):
             self._renewing = False
         self._pump()
@@ -325,10 +333,10 @@ class Session:
         if data.code == ErrorCode.ALREADY_SUBSCRIBED and isinstance(ask, Feed):
             self._command("unsubscribe", Leave(ask.wanted.topic), {"topic": ask.wanted.topic})
             return [Again(ask, delay_s)]
-        return self._refused(ask, Refused(data.code, data.message), told_to_nobody=frame.id is None)
+        return self._refused(ask, Refused(data.code, data.message), without_id=frame.id is None)
 
     def _order_refused(self, call: Call, data: incoming.ErrorData, again: list[Notice]) -> list[Notice]:
-        """Ask again under the same key while the order's fate is unknown; else give the refusal to the caller."""
+        """Repeat the command under the same key while the order's fate is unknown; otherwise return the refusal."""
         if data.temporary and data.fate == "unknown":
             return again
         call.failure = OrderRefused(
@@ -344,13 +352,13 @@ class Session:
         return [Answered(call)]
 
     def _renew(self) -> list[Notice]:
-        """Ask for a new token unless that was done already: a server that checks one token refuses the next."""
+        """Request a new token, unless that was done already: a server that is checking one token refuses the next."""
         if self._renewing:
             return []
         self._renewing = True
         return [Refresh()]
 
-    def _refused(self, ask: Ask | None, failure: Refused, *, told_to_nobody: bool) -> list[Notice]:
+    def _refused(self, ask: Ask | None, failure: Refused, *, without_id: bool) -> list[Notice]:
         match ask:
             case Feed():
                 if self.feeds.get(ask.wanted.topic) is ask:
@@ -362,7 +370,7 @@ class Session:
                 return [Answered(ask)]
             case Auth():
                 raise failure
-            case _ if told_to_nobody:
+            case _ if without_id:
                 raise failure
         return []
 
@@ -378,8 +386,8 @@ class Session:
             self._waiting.append(feed)
             self._pump()
 
-    def _rest(self, feed: Feed) -> None:
-        """Take nothing more of a feed, and unsubscribe."""
+    def _suspend(self, feed: Feed) -> None:
+        """Accept no more frames of a feed, and unsubscribe."""
         asked = feed.standing is not Standing.AWAY
         feed.standing = Standing.AWAY
         if feed in self._waiting:
@@ -388,7 +396,7 @@ class Session:
             self._command("unsubscribe", Leave(feed.wanted.topic), {"topic": feed.wanted.topic})
 
     def _pump(self) -> None:
-        """Put the commands that may be sent now into the outbox."""
+        """Move the commands that may be sent now into the outbox."""
         if not self.live:
             return
         for topic, offset in self._acks:

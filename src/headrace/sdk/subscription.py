@@ -11,14 +11,14 @@ from headrace.sdk.values import Value
 
 
 class Subscription:
-    """`async for value in subscription` gives every value of the topic, in order, none twice, for one reader.
+    """`async for value in subscription` gives every value of the topic, in order, none twice, to one reader.
 
-    Values that are not taken wait, as many as `Client(queue=…)` says. Beyond, the connection is not read for two
-    seconds at most; then the subscription leaves its topic, and recovers once the reader has emptied it. So a stuck
-    reader delays no other reader, and still gets every value, or NotRecovered.
+    At most `Client(queue=…)` values wait for the reader. With more, the connection is not read for at most two seconds.
+    Then the subscription leaves its topic, and recovers once the reader has read all its values. A stuck reader
+    therefore does not delay other readers, and still gets every value, or NotRecovered.
 
-    End a subscription by `close()`, or use it as a context manager. A subscription that is merely forgotten leaves its
-    topic once full.
+    End a subscription with `close()`, or use it as a context manager. A subscription without a reader leaves its topic
+    once it is full.
     """
 
     def __init__(self, feed: Feed, emptied: Callable[[Feed], None], leave: Callable[[Feed], None]) -> None:
@@ -33,18 +33,17 @@ class Subscription:
 
     @property
     def position(self) -> Position | None:
-        """Position of the value that the reader got last.
+        """Position of the last value that the reader got.
 
-        Store the position when the value is dealt with; `recover` goes on from there.
-
-        None until the server has said where the topic is, and while a snapshot is read.
+        Store the position once the value is processed; `recover` continues after it. None until the server has sent the
+        topic's position, and while a snapshot is read.
         """
         self._skip()
         return self._position
 
     @property
     def catching_up(self) -> bool:
-        """Return whether the value that the reader got last was missed while it happened, and came by recovery."""
+        """Whether the last value that the reader got had been missed, and came by recovery."""
         here, to = self._position, self._feed.missed_to
         return here is not None and to is not None and here.epoch == to.epoch and here.offset <= to.offset
 
@@ -75,7 +74,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Value:
-        """Return the next value. Raises Refused when the server refused the topic, or the client, for good."""
+        """Return the next value. Raises Refused after a final refusal of the topic or the client."""
         feed = self._feed
         while True:
             self._skip()
@@ -92,7 +91,7 @@ class Subscription:
                 await self._wait()
 
     def wake(self) -> None:
-        """Let the reader look again: something changed."""
+        """Let the reader look again, as the feed has changed."""
         self._changed.set()
 
     async def room(self) -> None:
@@ -106,7 +105,7 @@ class Subscription:
         await self._changed.wait()
 
     def _skip(self) -> None:
-        """Move the position on where no value comes with it."""
+        """Advance the position past items without a value."""
         items = self._feed.items
         while items and items[0].value is None:
             self._position = items.popleft().position

@@ -1,4 +1,4 @@
-"""The values of a subscription: everything that happened on a topic, and everything that is known to be missing."""
+"""The values of a subscription: everything that happened on a topic, and reports of what is missing."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -8,7 +8,7 @@ from headrace.model.events import Position
 
 
 class Chain(msgspec.Struct, frozen=True, gc=False):
-    """Where on the chain an event happened, and how certain it was when it was sent."""
+    """Place of an event on the chain, and its commitment when it was sent."""
 
     slot: int | None = None
     signature: str | None = None
@@ -23,8 +23,8 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An event. An event that comes again under the same `event_id` replaces the first.
 
-    `data` is as docs/reference/topics.md says: integers above 32 bits are text there. `ack`: the server keeps the
-    message until `Client.ack`. `frame` is the received JSON text, here and below.
+    `data` is described in docs/reference/topics.md; integers above 32 bits are text. `ack`: the server keeps the
+    message until `Client.ack`. `frame` is the received JSON text, in all these classes.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Promote(msgspec.Struct, frozen=True, kw_only=True):
-    """All events of `slot` on this topic are now `commitment`."""
+    """All events of `slot` on this topic now have this `commitment`."""
 
     topic: str
     position: Position
@@ -57,7 +57,10 @@ class Retract(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """Slots (inclusive) in which the server may have missed something; a later Gap of the same `gap_id` ends it."""
+    """Slots (both ends included) in which the server may have missed updates.
+
+    A later Gap with the same `gap_id` ends it.
+    """
 
     topic: str
     position: Position
@@ -70,7 +73,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """`dropped` messages, of the offsets from `from_offset` to `to_offset`, will not come."""
+    """`dropped` messages with offsets from `from_offset` to `to_offset` will not come."""
 
     topic: str
     position: Position
@@ -81,10 +84,10 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the topic's state: the events that make it up.
+    """A page of the topic's state, as events.
 
-    The `first` page replaces what you have; after the `last` one events go on. Without `complete` the server did not
-    see the beginning, and the state may have more items.
+    The `first` page replaces the state that you have. After the `last` page, live messages follow. Without `complete`,
+    the server has not seen the beginning, and the state may have more items.
     """
 
     topic: str
@@ -98,9 +101,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotRecovered(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages after `before` can't be had: discard the state kept for this topic. The topic goes on after `now`.
+    """Messages after `before` are gone: discard the state that you keep for this topic. It continues after `now`.
 
-    `now` is None where a snapshot follows.
+    `now` is None if a snapshot follows.
     """
 
     topic: str
@@ -113,7 +116,10 @@ Value: TypeAlias = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecover
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of a topic's log. `top` is the log's newest position: there is more until the last item has the same."""
+    """A page of a topic's log.
+
+    `top` is the log's newest position; there are more pages until an item has this position.
+    """
 
     topic: str
     top: Position
@@ -121,10 +127,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an order command. `order` has the fields of `GET /api/orders/{id}`, amounts as text.
+    """The answer to an order command. `order` has the fields of `GET /api/orders/{id}`, with amounts as text.
 
-    `replayed`: the order was placed before under this key. `requested`: the cancel is only requested, as the order's
-    transaction may be on the way.
+    `replayed`: an earlier request with this key placed the order. `requested`: the cancel is only requested, as the
+    order's transaction may still land.
     """
 
     order: dict[str, Any]
@@ -133,10 +139,9 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """Heads of the chain, as far as the server knows the chain (slots; None: not known), as of a heartbeat.
+    """The newest slots that the server knows, as of a heartbeat; None: unknown.
 
-    In a quiet market `processed` goes on growing. With a dead feed `processed` stands still, or `upstream_lag_ms`
-    grows.
+    In a quiet market `processed` keeps growing. With a dead feed `processed` stops, or `upstream_lag_ms` grows.
     """
 
     at_ms: int
@@ -145,8 +150,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     upstream_lag_ms: int | None
 
 
-class Refused(Exception):  # noqa: N818  (an answer, said in the server's words)
-    """The server refused for good: `code` is its error code, close code or HTTP status. Trying again would not help."""
+class Refused(Exception):  # noqa: N818  (the server's answer)
+    """A final refusal by the server; `code` is its error code, close code or HTTP status. A retry would not help."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
@@ -154,10 +159,10 @@ class Refused(Exception):  # noqa: N818  (an answer, said in the server's words)
 
 
 class OrderRefused(Refused):
-    """The server refused an order command. `reason` is the constant to decide by, `errors` names the wrong fields.
+    """The server refused an order command. `reason` is the constant for programs; `errors` names the wrong fields.
 
-    `fate` says what became of the order: `not_executed`, `executed` or `unknown`; after `unknown`, ask again with the
-    same `key`. `retryable`: the same may work later, after `retry_after_ms` where that is given.
+    `fate` says what became of the order: `not_executed`, `executed` or `unknown`. After `unknown`, repeat the command
+    with the same `key`. `retryable`: the same command may work later, after `retry_after_ms` if that is set.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Join the rooms to one service, choose what it is made of by its settings, and end it in order."""
+"""Compose the service from all packages, with adapters chosen by its settings, and end it in order."""

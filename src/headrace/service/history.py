@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -10,9 +10,11 @@ import msgspec
 import structlog
 
 from headrace.adapters import Context
+from headrace.bus import Writer
 from headrace.config import Config
 from headrace.history import History, HistorySettings
 from headrace.history.feed import HistoryFeed
+from headrace.history.live import LiveCandles
 from headrace.model.errors import TransientError
 from headrace.model.facts import News
 from headrace.runtime.probes import Probes
@@ -29,10 +31,11 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class HistoryHalf:
-    """What keeps the history, and its feed; `file` is the file that this process writes."""
+    """What keeps the history, its feed, and its live candles; `file` is the file that this process writes."""
 
     history: History
     feed: HistoryFeed
+    live: LiveCandles
     file: str
 
     def watch(self, probes: Probes) -> None:
@@ -43,6 +46,7 @@ class HistoryHalf:
     def start(self, tasks: Supervisor, facts: Sinks[News]) -> Callable[[], "asyncio.Future[object]"]:
         """Begin to hear facts; return what ends that in order, and gives the task that then ends."""
         detach = facts.attach(self.feed.hear)
+        tasks.start("history", "candles", self.live.run)
         task = tasks.start("history", "write", self.feed.run)
 
         def end() -> asyncio.Future[object]:
@@ -54,10 +58,18 @@ class HistoryHalf:
 
 
 async def enter_history(
-    stack: AsyncExitStack, config: Config, context: Context, registers: Registers, *, keep: bool
+    stack: AsyncExitStack,
+    config: Config,
+    context: Context,
+    registers: Registers,
+    writer: Writer,
+    audience: Callable[[], Iterable[str]],
+    *,
+    keep: bool,
 ) -> HistoryHalf:
     """Return the history; in a folder that is gone at the end, unless it is to be kept.
 
+    Live candles are published by `writer` on those topics of `audience` that are candles.
     What can't be had for now is opened later. Raises ConfigError for files of a newer version.
     """
     settings = config.section(HistorySettings)
@@ -73,5 +85,8 @@ async def enter_history(
     patient = replace(context, patience=not_open)
     history = await registers.histories.open_with(settings, KIND, config, patient, key="history.file")
     stack.push_async_callback(history.close)
-    feed = HistoryFeed(history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes)
-    return HistoryHalf(history, feed, settings.file)
+    live = LiveCandles(history, writer, context.clock, audience)
+    feed = HistoryFeed(
+        history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, changed=live.changed
+    )
+    return HistoryHalf(history, feed, live, settings.file)

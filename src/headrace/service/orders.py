@@ -1,4 +1,4 @@
-"""Compose what has a database: the order half (store, chain, venues, engine, worker, intake), and the inboxes."""
+"""Compose the parts that have a database: orders (store, chain, venues, engine, worker, intake), and inboxes."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,10 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class OrderHalf:
-    """Parts that take and execute orders. `worker` is None where others execute; `kept` says where orders are."""
+    """Parts that take and execute orders.
+
+    `worker` is None if other processes execute; `kept` describes what is used.
+    """
 
     store: Store
     chain: Chain
@@ -70,7 +73,7 @@ class OrderHalf:
         probes.add("orders", partial(self._check_orders, tasks), required=False)
 
     async def _check_venues(self, *, thorough: bool) -> None:
-        """Raise TransientError when no venue gives quotes."""
+        """Raise TransientError if no venue gives quotes."""
         said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
         if all(isinstance(each, Exception) for each in said):
             raise TransientError("no venue gives quotes")
@@ -91,10 +94,10 @@ class OrderHalf:
         writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Begin to work and to hear what other processes commit.
+        """Start the tasks, and take what other processes commit.
 
-        With a `writer`, order events are published; with `facts`, resting orders follow the trades among them, whose
-        newest slot is `head`.
+        With a `writer`, order events are published. With `facts`, waiting orders follow the trades among them; `head`
+        returns the newest slot.
         """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
 
@@ -125,7 +128,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Run the worker; give its leases back if it breaks, so that other workers need not wait for their end."""
+        """Run the worker. If it breaks, end its leases, so that other workers need not wait for their end."""
         assert self.worker is not None
         try:
             await self.worker.run()
@@ -135,7 +138,7 @@ class OrderHalf:
 
 
 async def _apart(work: Work) -> None:
-    """Turn an InvariantError of the orders into a TransientError: the stream goes on, and the work is begun again."""
+    """Turn an InvariantError of the orders into a TransientError: the stream continues, and the task restarts."""
     try:
         await work()
     except InvariantError as error:
@@ -152,12 +155,12 @@ async def open_orders(
     registers: Registers = REGISTERS,
     engine: type[Engine] = Engine,
 ) -> AsyncIterator[OrderHalf]:
-    """Open what the settings name; at the end, leases are given back and everything is closed.
+    """Open what the settings name; at the end, end the leases and close everything.
 
-    Raises ConfigError for settings or files that can't be used, TransientError for a database that is away; where
-    `context.patience` takes that, the orders are unavailable until the database is there.
-    `engine` is for the chaos run's control, which shows what another one would do.
-    Enter it before the Supervisor that runs it, so that it is left after all tasks have ended.
+    Raises ConfigError for settings or files that can't be used, and TransientError for a database that is unavailable.
+    If `context.patience` is given, it gets the TransientError instead, and orders are refused until the database can be
+    used. `engine` is for the chaos test's control, which shows how a faulty engine would behave. Enter this before the
+    Supervisor that runs it, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
     clock, metrics = context.clock, context.metrics
@@ -194,7 +197,7 @@ async def open_orders(
 
 
 def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) -> list[str]:
-    """Return the files that these halves write."""
+    """Return the files that the orders and the inboxes write."""
     found: list[str | None] = [*_order_files(config, registers).values()] if orders else []
     if inbox:
         found.append(config.section(InboxSettings).place.file)
@@ -202,7 +205,7 @@ def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) ->
 
 
 def _order_files(config: Config, registers: Registers) -> dict[str, str]:
-    """Return the files that the order half writes, by the names of their settings."""
+    """Return the files that the orders write, by the names of their settings."""
     settings = config.section(ExecutionSettings)
     adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, settings.venues)]
     found = {name: file for adapter in adapters for name, file in config.files(adapter.Settings).items()}
@@ -210,7 +213,7 @@ def _order_files(config: Config, registers: Registers) -> dict[str, str]:
 
 
 def _check_writable(files: Mapping[str, str]) -> None:
-    """Raise ConfigError for a file that SQLite can't make, or can't write with its log beside it."""
+    """Raise ConfigError for a file that SQLite can't create, or can't write with its log next to it."""
     for key, file in files.items():
         path = Path(file)
         usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
@@ -221,10 +224,10 @@ def _check_writable(files: Mapping[str, str]) -> None:
 async def enter_orders(
     stack: contextlib.AsyncExitStack, config: Config, context: Context, registers: Registers = REGISTERS
 ) -> OrderHalf | None:
-    """Return the order half, if it is on. Where its database or a file can't be had for now, it is opened later.
+    """Return the orders, if they are on. If their database or file can't be used now, it is opened later.
 
-    Raises ConfigError for settings that are wrong; a file that can't be written is such a one if somebody asked for
-    orders, and else may come right.
+    Raises ConfigError for wrong settings. A file that can't be written counts as a wrong setting if `[orders] enabled`
+    was set explicitly; otherwise it may become writable later.
     """
     settings = config.section(ExecutionSettings)
     if not settings.enabled:
@@ -248,9 +251,9 @@ async def enter_inbox(
     *,
     keep: bool,
 ) -> Inbox:
-    """Return the inboxes; in memory unless they are to `keep` anything. What can't be had for now is opened later.
+    """Return the inboxes; in memory unless `keep`. A database that can't be used now is opened later.
 
-    Raises ConfigError for settings that are wrong, and for a file that somebody chose and that can't be written.
+    Raises ConfigError for wrong settings, and for a file that was set explicitly and can't be written.
     """
     settings = config.section(InboxSettings)
     if not keep:

@@ -1,4 +1,4 @@
-"""One server process: sources → pipeline → bus → gateway, orders beside them. Compose it, and end it in order."""
+"""One server process: sources → pipeline → bus → gateway, and orders. Composes all parts and ends them in order."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from headrace.bus.lanes import claim_lanes
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.config import Config, CoreSettings, Features
+from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.context import GatewayContext, GatewayOptions
@@ -39,7 +40,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
-from headrace.service.settings import REGISTERS, Registers
+from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.stream import Choice, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
@@ -58,10 +59,10 @@ from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
-"""So long what the source has brought is still published at the end; only in a flood there is more."""
+"""Most seconds at the end for publishing what the source has brought; only in a flood this is too short."""
 
 ASKED_ONLY: Final = "health"
-"""A topic of which there is nothing: whether bus and cache answer is all that counts."""
+"""A topic without messages: only whether bus and cache answer matters."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -81,7 +82,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "history": "history",
     }
 )
-"""Owner of tasks → the part of the health board that is red when they don't do their work. A new owner belongs here."""
+"""Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
 
 _log = structlog.get_logger("app")
 
@@ -89,10 +90,10 @@ _log = structlog.get_logger("app")
 class Service:
     """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
-    `source` opens what feeds the pipeline instead of the sources that the settings name. `generation` begins the epochs
-    of all topics: random for a live service, so that no client takes one life of the service for another; a recording's
-    id for a replay, which must be the same each time. `play` is set for a service that plays a recording; such a
-    service takes orders only if `orders` is set too, as its prices are of another day.
+    `source` opens the source of the pipeline instead of the sources that the settings name. `generation` begins the
+    epochs of all topics. For a live service it is random, so that a client notices a restart; for a replay, which must
+    be the same each time, it is the recording's id. `play` is set for a service that plays a recording. It takes orders
+    only if `orders` is set too, because its prices are from another day.
     """
 
     def __init__(
@@ -122,12 +123,18 @@ class Service:
         self.cache: Cache
         self.state: Snapshots
         self.writers: Mapping[Lane, Writer] = {}
-        """Open while the process runs. Each lane of the bus has one writer: a lane that another process claims is lost
-        to this one (FencedError), so nothing is published twice."""
+        """Open while the process runs.
+
+        Each lane of the bus has one writer: if another process claims a lane, this process loses it (FencedError), so
+        that nothing is published twice.
+        """
+        core = open_core(config.section(ProgramSettings).core, self.programs)
+        self.health.report("core", ready=True, detail=core.name, required=False)
         self.pipeline = Pipeline(
             self.programs,
             self.clock,
             self.metrics,
+            core=core,
             audience=self._audience,
             market=open_market(config, self.metrics),
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
@@ -136,7 +143,7 @@ class Service:
         self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
-        """Set when everything runs and, with the gateway on, its port is open."""
+        """Set once everything runs and, with the gateway on, its port is open."""
         self._play, self._take_orders = play, orders
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
         self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
@@ -144,7 +151,7 @@ class Service:
         self._outlet: Outlet = new_outlet("ingest")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`; then sources end first, what they brought is delivered, and the gateway ends last."""
+        """Serve until `stop`. Then the sources end first, their updates are delivered, and the gateway ends last."""
         self._say_what_is_missing()
         for settings in self._registers.subscribed(self.config):
             self._warn_of_log_lines(settings)
@@ -157,8 +164,9 @@ class Service:
                 orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
             history = None
-            if self.config.section(Features).history and "ingest" in self.writers:
-                history = await enter_history(stack, self.config, context, self._registers, keep=not self._play)
+            if self.config.section(Features).history and (writer := self.writers.get("ingest")) is not None:
+                parts = (self.config, context, self._registers, writer, self._audience)
+                history = await enter_history(stack, *parts, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.writers else None
@@ -187,7 +195,7 @@ class Service:
             tasks.cancel()
 
     def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
-        """Start the flow of updates, if this process publishes them; return what ends the flow in order."""
+        """Start the flow of updates, if this process publishes them; return a function that ends the flow in order."""
         writer = self.writers.get("ingest")
         if writer is None:
             self.health.report("source", ready=True, detail="another process publishes updates", required=False)
@@ -210,7 +218,7 @@ class Service:
         return end
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
-        """Return what adapters may use; the tasks that they leave behind are cancelled when all adapters are closed."""
+        """Return what adapters may use; tasks that they leave behind are cancelled once all adapters are closed."""
         self._lent = tasks = await stack.enter_async_context(Supervisor(self.clock))
         stack.callback(tasks.cancel)
         return Context(
@@ -227,7 +235,7 @@ class Service:
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
         """Open the bus and the cache that the settings name, and become the writer of this process's lanes.
 
-        The state is that of updates, so its writer is the process that publishes these.
+        The cache holds the state of updates, so its writer is the process that publishes updates.
         """
         config, registers = self.config, self._registers
         self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
@@ -244,7 +252,7 @@ class Service:
     def _watch_parts(
         self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
     ) -> None:
-        """Put on the health board whatever does not report by itself, as sources, gateway, keys and recorder do."""
+        """Put all parts on the health board that do not report themselves (sources, gateway, keys and recorder do)."""
         add = self.probes.add
         if orders is not None:
             orders.watch(self.probes, tasks)
@@ -314,7 +322,7 @@ class Service:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
 
     def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
-        """Start the lookup of the mints of pools, where trades may wait for one."""
+        """Start the look-up of the mints of pools, if trades may wait for it."""
         if self.pipeline.ask_pool is None:
             return []
         self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
@@ -335,7 +343,7 @@ class Service:
     # Settings.
 
     async def _follow_config(self) -> None:
-        """Apply what changes on SIGHUP or in a file, all or nothing."""
+        """Apply changes made on SIGHUP or in a file, all or nothing."""
         for settings in self._registers.subscribed(self.config):
             self.config.on_change(type(settings), lambda _, new: self._check_subscriptions(new))
             self.config.on_change(type(settings), lambda _, new: self._warn_of_log_lines(new))
@@ -358,11 +366,11 @@ class Service:
                     _log.info("settings_applied", keys=", ".join(change.applied))
 
     def _check_subscriptions(self, settings: NodeSourceSettings) -> None:
-        """Raise ConfigError for wrong subscriptions now, not when the stream is switched on."""
+        """Raise ConfigError for wrong subscriptions now, not only when the stream is switched on."""
         parse_all(settings.subscriptions, self.resolve)
 
     def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
-        """Log the subscriptions that bring less than people expect, and the word that brings it."""
+        """Log the subscriptions that deliver less than may be expected, and which kind would deliver it."""
         if self._play:
             return
         wanted = parse_all(settings.subscriptions, self.resolve)
@@ -382,7 +390,7 @@ class Service:
 
 
 def _refuse_stream(_: Features, new: Features) -> None:
-    """Raise ConfigError when the stream is switched on in a process that does not publish updates."""
+    """Raise ConfigError if the stream is switched on in a process that does not publish updates."""
     if new.stream:
         expected = "off, or a restart with the lane ingest in BUS_LANES"
         raise ConfigError("features.stream", "on, where another process publishes updates", expected)
@@ -393,6 +401,6 @@ async def _end_nothing() -> None:
 
 
 async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:
-    """Raise TransientError while a task has failed and waits to begin again."""
+    """Raise TransientError while a task has failed and waits to be started again."""
     if failing := {name: error for tasks in groups for name, error in tasks.failing().items()}:
         raise TransientError("failed, and begin again: " + "; ".join(f"{name}: {it}" for name, it in failing.items()))

@@ -1,4 +1,4 @@
-"""Name the adapters to choose from, and the sections of `headrace.toml`, which rooms and adapters declare."""
+"""The adapters to choose from, and the sections of `headrace.toml`, which packages and adapters declare."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -11,6 +11,7 @@ from headrace.bus import BUSES, Bus, BusSettings
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
 from headrace.config import CORE_SECTIONS, Config, Setting
+from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.history import HISTORIES, History, HistorySettings
@@ -31,15 +32,18 @@ DEFAULT_SOURCE: Final = "rpc_pubsub"
 
 
 class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[programs]`: which layouts are known."""
+    """Section `[programs]`: which layouts are known."""
 
     idl_folder: Annotated[
         str, Setting("folder of Anchor IDLs (*.json) to decode besides the shipped ones", env=("IDL_FOLDER",))
     ] = ""
+    core: Annotated[
+        str, Setting("the core that decodes: `auto` (the fastest that is installed), `python`, `rust`", env=("CORE",))
+    ] = AUTO
 
 
 class Registers(NamedTuple):
-    """The adapters of each port. A process has these unless a test gives others."""
+    """The adapters of each port. A process uses these unless a test gives others."""
 
     buses: Register[Bus] = BUSES
     caches: Register[Cache] = CACHES
@@ -95,9 +99,9 @@ class Registers(NamedTuple):
         return self._of_nodes(config, self.kinds(config))
 
     def rpc_urls(self, config: Config) -> tuple[str, ...]:
-        """Return the HTTP endpoints that are set, else those of a source's nodes; a chosen source comes first.
+        """Return the HTTP endpoints that are set, else those of a source's nodes, of a chosen source first.
 
-        Raises ConfigError when there are none.
+        Raises ConfigError if there are none.
         """
         sources = self._of_nodes(config, (*self.kinds(config), *self.sources))
         urls = config.section(RpcSettings).urls or next(filter(None, (each.rpc_urls() for each in sources)), ())
@@ -110,7 +114,7 @@ class Registers(NamedTuple):
         return [settings for settings in found if isinstance(settings, NodeSourceSettings)]
 
     def check(self, config: Config) -> None:
-        """Raise ConfigError for a name of an adapter that is not in its register, or whose packages are missing."""
+        """Raise ConfigError for an adapter's name that is not in its register, or whose packages are missing."""
         for register, key, names in self._chosen(config):
             for name in names:
                 register.adapter(name, key=key, origin=str(config.origins[key]))

@@ -1,4 +1,4 @@
-"""The stream of updates into the service: switched off and on, and changed, while everything else goes on."""
+"""The stream of updates into the service: switched off and on, and changed, while all other parts run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ OpenSource: TypeAlias = Callable[[Context], Awaitable[Source]]
 
 
 class Choice(NamedTuple):
-    """A source that the service has: how to open it, and where its subscriptions are set, if it has any."""
+    """A source that the service has: how to open it, and its settings if it has subscriptions."""
 
     open: OpenSource
     settings: type[NodeSourceSettings] | None = None
@@ -38,10 +38,10 @@ def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
 
 
 class Stream:
-    """Runs all chosen sources while `[features] stream` says so, each opened anew each time.
+    """Runs all chosen sources while `[features] stream` is on. Each time they are opened again.
 
-    What happens on the chain while the stream is off is a gap like any other: the next source of a choice learns how
-    far the last one came. All sources put their updates on one outlet.
+    What happens on the chain while the stream is off is a gap like any other: the next source of a choice learns which
+    slots the last one covered. All sources put their updates on one outlet.
     """
 
     def __init__(self, config: Config, choices: Sequence[Choice]) -> None:
@@ -70,18 +70,18 @@ class Stream:
             changed.clear()
 
     async def end(self) -> None:
-        """End the sources that run; return when all have ended."""
+        """End the running sources; return once all have ended."""
         self._on = False
         await asyncio.gather(*[source.end() for source in self._sources])
 
 
 class _Switched:
-    """One choice: the source of it that runs, if one does."""
+    """One choice, and its running source, if there is one."""
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
         self._covered: Mapping[str, int] = NOTHING_COVERED
-        """Feed → the slot up to which earlier sources brought or declared everything."""
+        """Feed → the slot up to which earlier sources delivered or declared everything."""
         self._source: Source | None = None
         self._running: asyncio.Task[object] | None = None
         self._forget: Callable[[str], None] = lambda _: None
@@ -101,7 +101,7 @@ class _Switched:
             self._covered = source.covered
 
     def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
-        """Change the subscriptions of the source that runs. Raises ConfigError as the port says."""
+        """Change the subscriptions of the running source. Raises ConfigError as `Source.update_subscriptions` does."""
         if isinstance(self._source, EndpointSource):
             self._source.update_settings(new)
         elif self._source is not None:

@@ -1,4 +1,4 @@
-"""What stands before and beside the pipeline: the layouts it decodes by, the node's RPC, the recorder, the market."""
+"""Parts before and beside the pipeline: the layouts for decoding, the node's RPC, the recorder, the market."""
 
 import secrets
 from collections.abc import Callable
@@ -27,24 +27,24 @@ from headrace.sources.recording_file import RecordingHeader
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 16_384
-"""Updates; the pipeline takes so many in two seconds, which is also how long what waits holds up the end."""
+"""Most updates in the queue: as many as the pipeline takes in two seconds. A stop waits no longer for the queue."""
 OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
 def new_outlet(name: str) -> Outlet:
-    """Return the queue behind a source: a full queue holds the source up, and nothing is dropped."""
+    """Return the queue after a source. If it is full, the source waits, and nothing is dropped."""
     return Channel[AnyUpdate](OUTLET_CAPACITY, "block", name=name, weigh=weight_of, weight_max=OUTLET_BYTES)
 
 
 def load_programs(config: Config) -> Programs:
-    """Return the shipped layouts and those of the IDL folder. Raises ConfigError that names the file."""
+    """Return the shipped layouts and those of the IDL folder. Raises ConfigError naming a wrong file."""
     folder = config.section(ProgramSettings).idl_folder
     addresses = {COMMCOIN: config.section(CoreSettings).commcoin_program_id}
     return Programs.load(*([Path(folder)] if folder else []), addresses=addresses)
 
 
 def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[str], str]:
-    """Return the function that gives a program's id by name, and raises KeyError for an unknown name."""
+    """Return the function that returns a program's id by name, and raises KeyError for an unknown name."""
 
     def resolve(name: str) -> str:
         known = programs().by_name
@@ -62,7 +62,7 @@ def open_rpc(config: Config, clock: Clock, registers: Registers = REGISTERS) -> 
 
 
 def open_market(config: Config, metrics: Metrics) -> Stats | None:
-    """Return the market statistics, None when they are switched off."""
+    """Return the market statistics, None if they are switched off."""
     settings = config.section(MarketSettings)
     if not settings.enabled:
         return None
@@ -74,7 +74,7 @@ def open_market(config: Config, metrics: Metrics) -> Stats | None:
 def open_pools(
     config: Config, rpc: Rpc, programs: Programs, outlet: Outlet, clock: Clock, metrics: Metrics
 ) -> PoolLookup:
-    """Return the lookup of pools, which puts its answers on `outlet`."""
+    """Return the look-up of pools, which puts its answers on `outlet`."""
 
     def read(owner: str, data: bytes) -> tuple[str, str] | None:
         try:
@@ -95,7 +95,7 @@ def new_recorder(
     append: bool = False,
     registers: Registers = REGISTERS,
 ) -> Recorder:
-    """Return a recorder for `path`, under a fresh id; with `append` a file is continued under its own id."""
+    """Return a recorder for `path`, with a new id; with `append` an existing file continues with its own id."""
     feeds = tuple(text for settings in registers.subscribed(config) for text in settings.subscriptions)
     header = RecordingHeader(id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=feeds)
     interval_s = config.section(RecorderSettings).flush_interval_s

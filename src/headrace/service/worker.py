@@ -1,4 +1,4 @@
-"""One worker process: the order half without stream and gateway."""
+"""One worker process: the orders, without stream and gateway."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""Bytes as nodes write them into JSON: base58, base64 and base64+zstd, read strictly and bounded."""
+"""Decoders of bytes in the nodes' JSON: base58, base64 and base64+zstd. They are strict and limit sizes."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from headrace.model.errors import BadInputError
 from headrace.model.keys import b58decode, b58encode
 
 BASE58_BYTES_MAX: Final = 10_240
-"""Bytes that come in base58 at most: an instruction's data; for accounts nodes refuse base58 above 128 bytes."""
+"""Most bytes in base58: an instruction's data. For accounts, nodes refuse base58 above 128 bytes."""
 
 _SIGNATURE_SIZE: Final = 64
 _NO_SIGNATURE: Final = "1" * _SIGNATURE_SIZE
@@ -24,7 +24,7 @@ def bytes_of(written: object, *, size_max: int) -> bytes:
     """Return the bytes of a JSON value: `["…", "base64"]`, or a bare string, which is base58 (the old form).
 
     Raises BadInputError: `bad_encoding`, `bad_base58`, `bad_base64`, `bad_zstd`, or `too_large` for more than
-    `size_max` bytes, which no decoder allocates first.
+    `size_max` bytes. No decoder allocates more than `size_max` bytes.
     """
     text, encoding = (written, "base58") if isinstance(written, str) else _pair(written)
     if encoding == "base64":
@@ -45,7 +45,10 @@ def _pair(written: object) -> tuple[str, str]:
 
 
 def from_base64(text: str, *, size_max: int) -> bytes:
-    """Return the bytes of strict standard base64 with padding. Raises BadInputError `bad_base64` or `too_large`."""
+    """Return the bytes of standard base64, read strictly and with padding.
+
+    Raises BadInputError `bad_base64` or `too_large`.
+    """
     if len(text) > size_max * 4 // 3 + 4:
         raise BadInputError("too_large", f"{len(text)} characters of base64, at most {size_max} bytes expected")
     try:
@@ -58,13 +61,13 @@ def from_base64(text: str, *, size_max: int) -> bytes:
 
 
 def from_zstd(packed: bytes, *, size_max: int) -> bytes:
-    """Return the content of one whole zstd frame, `size_max` bytes at most.
+    """Return the content of one complete zstd frame, at most `size_max` bytes.
 
     Raises BadInputError `bad_zstd` or `too_large`.
 
-    The size that the frame declares is checked before anything is allocated, for a frame can declare any; one that
-    declares none (a node streams, so its frames don't) gets a buffer of 16 times its packed length, then one of
-    `size_max`, and fails when it does not fit: taking the largest at once made it six times slower.
+    A frame may declare any size, so the declared size is checked before memory is allocated. Frames of nodes declare
+    none, as nodes stream them. Such a frame gets a buffer of 16 times its packed length; if that is too small, a buffer
+    of `size_max`. Always using the larger buffer would be six times slower.
     """
     try:
         declared = zstandard.frame_content_size(packed)
@@ -75,17 +78,16 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
             try:
                 return _unpacker.decompress(packed, max_output_size=likely, allow_extra_data=False)
             except zstandard.ZstdError:
-                pass  # longer than likely, or broken: the next line tells which
+                pass  # longer than expected or malformed: the next line decides
         return _unpacker.decompress(packed, max_output_size=size_max, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise BadInputError("bad_zstd", str(error)) from None
 
 
 def from_base58(text: str, *, size_max: int) -> bytes:
-    """Return the bytes of base58, `size_max` and BASE58_BYTES_MAX at most.
+    """Return the bytes of base58, at most `size_max` and BASE58_BYTES_MAX.
 
-    The bound is low, as the work grows with the square of the length. Raises BadInputError `bad_base58` or
-    `too_large`.
+    The limit is low, as the work grows with the square of the length. Raises BadInputError `bad_base58` or `too_large`.
     """
     size_max = min(size_max, BASE58_BYTES_MAX)
     if len(text) > size_max * 138 // 100 + 1:
@@ -99,8 +101,8 @@ def from_base58(text: str, *, size_max: int) -> bytes:
 def is_signature(text: str) -> bool:
     """Return whether `text`, of the base58 alphabet, can be a signature: 64 bytes, not all of them zero.
 
-    The alphabet is in ASCII order, so nearly every text is judged by its length and a comparison of texts (0.1 µs);
-    only the rest is decoded. 64 zero bytes are an unset field.
+    The alphabet is in ASCII order, so length and one comparison decide for nearly every text (0.1 µs). Only the
+    remaining texts are decoded. 64 zero bytes are an unset field.
     """
     size = len(text)
     if size == _SIGNATURE_CHARACTERS_MAX and text[0] != "1":

@@ -23,27 +23,30 @@ ACCOUNTS_PER_CALL_MAX: Final = 100
 SIGNATURES_PER_CALL_MAX: Final = 1000
 
 OTHER_ANSWER: Final = "rpc_other_answer"
-"""Reason of a BadInputError for a result of the right type that does not answer the question."""
+"""Reason of a BadInputError for a result of the right type that does not match the request."""
 
 ENVELOPE_BYTES: Final = 65_536
-"""Bytes around a result, errors with the logs of a simulation included."""
+"""Most bytes around a result, including errors with the logs of a simulation."""
 SLOT_BYTES: Final = 24
-"""Bytes of a slot: digits of a u64, a comma and blanks."""
+"""Most bytes of a slot: digits of a u64, a comma and blanks."""
 TRANSACTION_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of a transaction. The runtime allows about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in
-base58, 256 keys, a token balance for each before and after, 10 kB of logs, every byte of which may be written as
-`\\u0000`.
+"""Most bytes of a transaction.
+
+The runtime allows about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in base58; 256 keys, each with a
+coin balance before and after; 10 kB of logs, of which every byte may be written as `\\u0000`.
 """
 LISTING_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of a page of signatures. A line has 250 bytes, and up to 24 kB with a memo that fills its transaction and is
-escaped; a page that is longer is asked for again in smaller ones.
+"""Most bytes of a page of signatures.
+
+A line has 250 bytes, or up to 24 kB with an escaped memo that fills its transaction. If a page is longer, it is
+requested again as smaller pages.
 """
 BLOCK_SIGNATURES_MAX: Final = 100_000
-"""Signatures of one block: its 100 million compute units are fewer transfers, at 1,470 units each."""
+"""Most signatures of one block. Its 100 million compute units allow fewer transfers, at 1,470 units each."""
 SIGNATURE_BYTES: Final = 96
-"""Bytes of a signature in base58 with quotes, a comma and blanks."""
+"""Most bytes of a signature in base58 with quotes, a comma and blanks."""
 ACCOUNT_BYTES: Final = 1_024
-"""Bytes of an account without its data, which base64 makes longer by a third."""
+"""Most bytes of an account without its data. Base64 makes the data a third longer."""
 
 
 class SignatureInfo(msgspec.Struct, frozen=True, gc=False):
@@ -97,10 +100,10 @@ class _SignedBlock(msgspec.Struct, rename="camel"):
 
 
 class SignatureStatuses(NamedTuple):
-    """An endpoint's answer to `getSignatureStatuses`: its own slot, and a status for each signature.
+    """An endpoint's answer to `getSignatureStatuses`: the slot of its answer, and a status for each signature.
 
-    A status is the slot, the success and whether the slot is confirmed; None for an unknown signature, "" for an
-    unreadable status.
+    A status is (slot, success, whether the slot is confirmed). It is None for an unknown signature, and "" for a
+    malformed status.
     """
 
     slot: int
@@ -130,7 +133,7 @@ class DataSlice(NamedTuple):
 
 
 class Rpc(RpcTransport):
-    """The methods of a node that are used here. Close with `aclose`; errors are those of `RpcTransport`."""
+    """The methods of a node that Headrace uses. Close with `aclose`; errors are those of `RpcTransport`."""
 
     async def call(self, method: str, params: Sequence[object] = (), *, timeout_s: float | None = None) -> Any:
         """Return the `result` of any method, as plain JSON values."""
@@ -141,7 +144,7 @@ class Rpc(RpcTransport):
         return await self.ask("getSlot", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_block_height(self, commitment: Commitment = "confirmed") -> int:
-        """Return the number of blocks beneath the newest; lifetimes of blockhashes are counted in blocks."""
+        """Return the number of blocks below the newest block. Lifetimes of blockhashes are counted in blocks."""
         return await self.ask("getBlockHeight", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_first_available_block(self) -> int:
@@ -149,7 +152,7 @@ class Rpc(RpcTransport):
         return await self.ask("getFirstAvailableBlock", [], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_blocks(self, from_slot: int, to_slot: int, commitment: Commitment = "confirmed") -> list[int]:
-        """Return the slots of a range (ends included) with a block on the chain, ascending; nodes allow 500,000."""
+        """Return the slots of a range (both ends included) that have a block, ascending; nodes allow 500,000 slots."""
         return await self.ask(
             "getBlocks",
             [from_slot, to_slot, {"commitment": commitment}],
@@ -161,7 +164,7 @@ class Rpc(RpcTransport):
     async def get_transaction(self, signature: str, commitment: Commitment = "confirmed") -> Any:
         """Return the `getTransaction` result as JSON values, in base64, of any version up to 1.
 
-        None if no endpoint knows the transaction. Endpoints that have stored the whole transaction are preferred
+        None if no endpoint knows the transaction. Endpoints that have stored the complete transaction are preferred
         (`rpc_json.not_stored`).
         """
         return await self.ask(
@@ -176,10 +179,10 @@ class Rpc(RpcTransport):
     async def get_transactions(
         self, number: int, signatures: Sequence[str], commitment: Commitment = "confirmed"
     ) -> list[Any]:
-        """Return the `getTransaction` results of endpoint `number`, asked as one batch.
+        """Return the `getTransaction` results of endpoint `number`, requested as one batch.
 
-        For each signature JSON values, None where the node does not know the transaction (or left it out), or the
-        node's error. A result may be of another transaction: check with `signature_of`.
+        For each signature the result is JSON values, None if the node does not know the transaction (or left it out),
+        or the node's error. The node may return another transaction: check with `signature_of`.
         """
         options = _transaction_options(commitment)
         return await self.ask_each(
@@ -195,7 +198,7 @@ class Rpc(RpcTransport):
     ) -> list[SignatureStatuses]:
         """Return the endpoints' answers, in order, up to the first that knows all `signatures` as confirmed.
 
-        At most 256 signatures. With `history` the nodes look further back than a few minutes. Raises BadInputError
+        At most 256 signatures. Without `history`, nodes search only the last few minutes. Raises BadInputError
         `rpc_wrong_count`.
         """
         answers: list[SignatureStatuses] = []
@@ -215,9 +218,9 @@ class Rpc(RpcTransport):
     async def get_block_signatures(
         self, slot: int, wanted: Collection[str] = (), commitment: Commitment = "confirmed"
     ) -> list[frozenset[str]]:
-        """Return the signatures in the block of `slot`: a list of each endpoint up to the first that has all `wanted`.
+        """Return the signatures of the block of `slot`, one set per endpoint, up to the first that has all `wanted`.
 
-        Empty if no endpoint has the block. A list does not say which of its transactions failed.
+        Empty if no endpoint has the block. A set does not show which of its transactions failed.
         """
         lists: list[frozenset[str]] = []
 
@@ -263,14 +266,17 @@ class Rpc(RpcTransport):
     async def get_account_info(
         self, pubkey: str, commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
     ) -> AccountInfo | None:
-        """Return one account, or None if there is none."""
+        """Return one account, or None if it does not exist."""
         found = await self.get_multiple_accounts([pubkey], commitment, min_context_slot=min_context_slot)
         return found[0]
 
     async def get_multiple_accounts(
         self, pubkeys: Sequence[str], commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
     ) -> list[AccountInfo | None]:
-        """Return accounts in the order asked for, all as of one slot; at most 100. None where there is no account."""
+        """Return at most 100 accounts in the order of `pubkeys`, all as of one slot.
+
+        None for an account that does not exist.
+        """
         if len(pubkeys) > ACCOUNTS_PER_CALL_MAX:
             raise ValueError(f"{len(pubkeys)} accounts asked for, expected at most {ACCOUNTS_PER_CALL_MAX}")
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment}
@@ -297,9 +303,9 @@ class Rpc(RpcTransport):
         filters: Sequence[object] = (),
         data_slice: DataSlice | None = None,
     ) -> list[AccountInfo]:
-        """Return all accounts that `program_id` owns and `filters` let pass.
+        """Return all accounts that `program_id` owns and that pass `filters`.
 
-        Many public nodes refuse this heavy method, and an answer longer than the setting `response_bytes_max` is
+        Many public nodes refuse this expensive method. An answer longer than the setting `response_bytes_max` is
         refused here.
         """
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment, "withContext": True}
@@ -335,8 +341,8 @@ def _is_rooted(value: dict[str, Any]) -> bool:
     return "confirmations" in value and value["confirmations"] is None
 
 
-# Answers are held against the questions. A node that answers something else may be broken, behind a cache that
-# mixes answers up, or lying; whichever it is, its answer is no answer, and the next endpoint is asked.
+# Each answer is checked against its request. A node whose answer does not match may be broken or malicious, or a cache
+# in front of it may mix up answers. Such an answer is refused, and the next endpoint is asked.
 
 
 def _check_slots(from_slot: int, to_slot: int, slots: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Reads the body of an answer: bounded while it is read, while it is inflated, and before it is decoded."""
+"""Reads the body of an answer, and limits its compressed size, its inflated size, and its number of containers."""
 
 import asyncio
 import zlib
@@ -10,8 +10,11 @@ from headrace.model.errors import BadInputError
 
 ACCEPT_ENCODING: Final = "gzip"
 CONTAINERS_MAX: Final = 65_536
-"""Arrays and objects of one answer: 1,000 signatures with their errors have 6,000, a transaction has 2,000 at most.
-Two megabytes may hold 700,000 empty lists, and a value for each of them keeps the loop for 400 ms."""
+"""Most arrays and objects of one answer.
+
+1,000 signatures with their errors have 6,000; a transaction has at most 2,000. Two megabytes can hold 700,000 empty
+lists, whose decoding would block the event loop for 400 ms.
+"""
 CONTAINERS_EACH: Final = 2_048
 
 TOO_LARGE: Final = "rpc_too_large"
@@ -20,10 +23,10 @@ _MALFORMED: Final = "rpc_bad_encoding"
 
 
 async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
-    """Return the body, inflated from gzip. Reading ends with the first byte beyond `bytes_max`, of either form.
+    """Return the body, inflated from gzip. Reading stops at the first byte beyond `bytes_max`, compressed or inflated.
 
-    Raises BadInputError `rpc_too_large`; `rpc_bad_encoding` for another coding than the one that was asked for, for
-    several (RFC 9110 §8.4 allows a list of them), or for a body that is no single gzip stream.
+    Raises BadInputError `rpc_too_large`; `rpc_bad_encoding` for an encoding other than gzip, for several encodings (RFC
+    9110 §8.4 allows a list), or for a body that is not a single gzip stream.
     """
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", ACCEPT_ENCODING):
@@ -38,11 +41,11 @@ async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
             raise _too_large(bytes_max)
     if coding == "identity":
         return bytes(body)
-    return await asyncio.to_thread(inflate, body, bytes_max)  # zlib releases the interpreter while inflating
+    return await asyncio.to_thread(inflate, body, bytes_max)  # zlib releases the interpreter lock while it inflates
 
 
 def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
-    """Return the content of one gzip stream, inflating at most `bytes_max` + 1 bytes. Raises as `read_body`."""
+    """Return the content of one gzip stream; inflates at most `bytes_max` + 1 bytes. Raises as `read_body` does."""
     inflater = zlib.decompressobj(_GZIP)
     try:
         content = inflater.decompress(body, bytes_max + 1)
@@ -58,8 +61,8 @@ def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
 def check_containers(body: bytes, answers: int = 1) -> None:
     """Raise BadInputError `rpc_too_complex` for too many arrays and objects.
 
-    The bound is CONTAINERS_MAX, and CONTAINERS_EACH for each of several answers. Brackets in texts count too: logs have
-    few.
+    The limit is CONTAINERS_MAX, and CONTAINERS_EACH more for each of several answers. Brackets within strings count
+    too; logs have few.
     """
     most = max(CONTAINERS_MAX, CONTAINERS_EACH * answers)
     if body.count(b"[") + body.count(b"{") > most:

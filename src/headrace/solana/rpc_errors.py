@@ -1,4 +1,4 @@
-"""Errors that Solana nodes answer with, as classes: some answers may change later, others will not.
+"""Errors in the answers of Solana nodes. Their classes say whether the same request may succeed later.
 
 Codes: agave `rpc-client-api/src/custom_error.rs` (-32001 … -32019), JSON-RPC 2.0 (-32700, -32600 … -32603).
 """
@@ -38,9 +38,9 @@ _ABOUT_THE_REQUEST: Final = frozenset({SLOT_SKIPPED, LONG_TERM_STORAGE_SLOT_SKIP
 
 
 class RpcError(HeadraceError):
-    """The node refused: the same question will get the same answer.
+    """The node refused the request, and would refuse it again.
 
-    `code` is the JSON-RPC error code, or the HTTP status where the node answered with a status alone.
+    `code` is the JSON-RPC error code, or the HTTP status if the answer has no JSON.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -49,17 +49,17 @@ class RpcError(HeadraceError):
 
     @property
     def everywhere(self) -> bool:
-        """Return whether every other node would answer alike, so that asking another is no use."""
+        """Whether every other node would refuse this request too, so that no other endpoint need be asked."""
         return self.code in _ABOUT_THE_REQUEST
 
     @property
     def too_fast(self) -> bool:
-        """Return whether the node wants fewer requests."""
+        """Whether the node asks for fewer requests."""
         return self.code in _TOO_FAST
 
 
 class RpcNotYetError(RpcError, TransientError):
-    """The node cannot answer for now: behind the chain, without the block yet, or overloaded."""
+    """The node can't answer at present: it is behind the chain, does not have the block yet, or is overloaded."""
 
     def __init__(self, code: int, message: str) -> None:
         RpcError.__init__(self, code, message)
@@ -67,5 +67,5 @@ class RpcNotYetError(RpcError, TransientError):
 
 
 def rpc_error(code: int, message: str) -> RpcError:
-    """Return the error, of the class that says whether to try again."""
+    """Return the error in the class for its code: RpcNotYetError if a retry may succeed, otherwise RpcError."""
     return RpcNotYetError(code, message) if code in _MAY_CHANGE else RpcError(code, message)

@@ -1,4 +1,4 @@
-"""The shapes in which nodes write transactions as JSON, checked while they are read."""
+"""Shapes of the nodes' JSON for transactions, checked while the JSON is decoded."""
 
 import re
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -21,7 +21,10 @@ _NOT_BASE58: Final = re.compile("[^1-9A-HJ-NP-Za-km-z]")
 
 
 class InstructionShape(msgspec.Struct, rename="camel", gc=False):
-    """Compiled (indexes), partly decoded (keys) or parsed by the node: the three forms that nodes mix in one list."""
+    """An instruction: compiled (indexes), partly decoded (keys) or parsed by the node.
+
+    Nodes mix the three in one list.
+    """
 
     program_id_index: Index | None = None
     program_id: KeyText | None = None
@@ -39,27 +42,27 @@ class InnerShape(msgspec.Struct):
 
 
 class KeyShape(msgspec.Struct):
-    """An account key as jsonParsed writes it: looked-up ones are in the same list, `signer` replaces the header."""
+    """An account key in jsonParsed. Looked-up keys are in the same list, and `signer` replaces the message header."""
 
     pubkey: KeyText
     signer: bool = False
 
 
 class HeaderShape(msgspec.Struct, rename="camel"):
-    """The message header, as far as it is read."""
+    """The message header; only this field is needed."""
 
     num_required_signatures: Index
 
 
 class LookupShape(msgspec.Struct, rename="camel"):
-    """How many keys a message takes from one lookup table."""
+    """Indexes of the keys that a message takes from one lookup table."""
 
     writable_indexes: list[object] = []
     readonly_indexes: list[object] = []
 
 
 class MessageShape(msgspec.Struct, rename="camel"):
-    """A message; `transaction_config` is there from v1 on, `address_table_lookups` in v0."""
+    """A message. `transaction_config` is present from v1 on, `address_table_lookups` in v0."""
 
     account_keys: Annotated[list[KeyText | KeyShape], Meta(max_length=256)]
     instructions: list[InstructionShape]
@@ -69,7 +72,7 @@ class MessageShape(msgspec.Struct, rename="camel"):
 
 
 class SignaturesShape(msgspec.Struct):
-    """A transaction as far as its signatures: the encodings json and jsonParsed."""
+    """Only the signatures of a transaction, in the encodings json and jsonParsed."""
 
     signatures: Annotated[list[SignatureText], Meta(min_length=1, max_length=255)]
 
@@ -82,7 +85,7 @@ class TransactionShape(msgspec.Struct):
 
 
 class AmountShape(msgspec.Struct):
-    """A token amount: `amount` is the integer as text (the float beside that is never read)."""
+    """An amount of an SPL coin: `amount` is the integer as text. The float beside it is never read."""
 
     amount: Annotated[str, Meta(max_length=20, pattern=r"^[0-9]+\Z")]
     decimals: Index
@@ -98,14 +101,14 @@ class BalanceShape(msgspec.Struct, rename="camel"):
 
 
 class LoadedShape(msgspec.Struct):
-    """Keys that lookup tables added, in the order in which indexes count them."""
+    """Keys that lookup tables added, in the order in which instruction indexes count them."""
 
     writable: list[KeyText] = []
     readonly: list[KeyText] = []
 
 
 class StatusShape(msgspec.Struct, rename="camel", kw_only=True):
-    """The outcome of a transaction: the `meta` of a result. Absent and null mean the same, except for `err`."""
+    """The outcome of a transaction: the `meta` of a result. Missing and null mean the same, except for `err`."""
 
     err: TxError
     fee: U64 | None = None
@@ -118,7 +121,7 @@ class StatusShape(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class ResultShape(msgspec.Struct, rename="camel"):
-    """The result of getTransaction, or an element of a block's transactions (then without slot and time)."""
+    """The result of getTransaction, or an element of a block's transactions (without slot and time)."""
 
     transaction: list[str] | str | TransactionShape
     meta: StatusShape | None
@@ -129,7 +132,7 @@ class ResultShape(msgspec.Struct, rename="camel"):
 
 
 def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
-    """Return `value` as `shape`. Raises BadInputError `bad_shape` that names the missing or mistyped member."""
+    """Return `value` as `shape`. Raises BadInputError `bad_shape`, which names the missing or mistyped member."""
     try:
         return msgspec.convert(value, shape, strict=strict)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
@@ -146,13 +149,14 @@ def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 def not_stored(result: Any) -> tuple[str, ...]:
     """Return the names of the parts that a `getTransaction` result (or a block's element) lacks.
 
-    The parts are `meta`, `innerInstructions` and `logMessages`; empty if the result is whole. A value that is no object
-    lacks `meta`. A node writes null for a part that it did not store, and an empty list for a part without entries.
+    The parts are `meta`, `innerInstructions` and `logMessages`; nothing is returned for a complete result. A value that
+    is not an object lacks `meta`. A node writes null for a part that it did not store, and an empty list for an empty
+    part.
 
-    Source: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null where the node ran
-    without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when the block was processed. A
-    transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both everywhere, and had
-    nothing to list.
+    Source: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null if the node ran
+    without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when it processed the block. A
+    transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both on every node, as it
+    has nothing to list.
     """
     meta = result.get("meta") if isinstance(result, dict) else None
     if not isinstance(meta, dict):

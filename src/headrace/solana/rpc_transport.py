@@ -1,4 +1,4 @@
-"""JSON-RPC over HTTP: several endpoints, fail-over, bounds on size, time and concurrency."""
+"""JSON-RPC over HTTP: several endpoints, fail-over, limits on size, time and concurrency."""
 
 import asyncio
 import functools
@@ -28,11 +28,11 @@ _REST_S_MAX: Final = 60.0
 _ERROR_TEXT_MAX: Final = 300
 
 ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Bytes of an answer to a call without a bound of its own."""
+"""Most bytes of an answer, for calls without a limit of their own."""
 
 
 class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of JSON-RPC over HTTP, the section `[rpc]`."""
+    """`[rpc]`: JSON-RPC over HTTP."""
 
     urls: Annotated[
         tuple[str, ...],
@@ -72,7 +72,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Endpoint:
-    """One URL with its breaker, and the time until which the node wants no requests."""
+    """One URL with its circuit breaker, and the end of the pause that the node has asked for."""
 
     def __init__(self, url: str, breaker: Breaker | None) -> None:
         self.url, self.breaker = url, breaker
@@ -84,14 +84,18 @@ class Endpoint:
 
 
 class RpcTransport:
-    """Asks one or several nodes. Close it with `aclose`.
+    """Client of one or several nodes. Close it with `aclose`.
 
-    A call goes to the first endpoint that is neither resting nor behind an open breaker, and on to the next when that
-    one fails. What is raised when none could answer:
-    TransientError (RpcNotYetError where a node said so) — network, time-out, 429, 5xx, an answer that is no JSON-RPC:
-    may work later, `retry_after_s` is set where a node named it;
-    RpcError — a node refused, by code; BadInputError — a well-formed answer whose result has the wrong type, is not
-    what was asked, or is larger than allowed. Messages name endpoints with their secrets hidden.
+    A call goes to the first endpoint that is not in a pause and whose breaker is not open. If that endpoint fails, the
+    call goes to the next. If no endpoint could answer, the call raises:
+
+    - TransientError for a network error, a time-out, 429, 5xx, or an answer that is no JSON-RPC; RpcNotYetError if a
+      node said that it can't answer yet. A retry may succeed; `retry_after_s` is set if a node named it.
+    - RpcError if a node refused, with the node's code.
+    - BadInputError for a well-formed answer whose result has the wrong type, does not match the request, or is too
+      large.
+
+    Messages of errors name endpoints with their secrets hidden.
     """
 
     def __init__(
@@ -117,8 +121,8 @@ class RpcTransport:
                 "content-type": "application/json",
                 "accept-encoding": ACCEPT_ENCODING,
             },
-            follow_redirects=False,  # the endpoint's key is for the endpoint
-            timeout=None,  # noqa: S113  (the whole call is timed, a read at a time would let a drip go on for ever)
+            follow_redirects=False,  # the endpoint's API key must go to no other server
+            timeout=None,  # noqa: S113  (the whole call has a time-out; a time-out per read never ends a slow stream)
             verify=_tls(),
             limits=httpx.Limits(max_connections=settings.concurrency, keepalive_expiry=30),
         )
@@ -138,11 +142,11 @@ class RpcTransport:
         check: Callable[[T], object] | None = None,
         suffices: Callable[[T], bool] | None = None,
     ) -> T:
-        """Return the result of one call, read by `decoder`, of an answer of at most `bytes_max` bytes (None: as set).
+        """Return the result of one call, decoded by `decoder`, from an answer of at most `bytes_max` bytes.
 
-        `check` raises BadInputError or TransientError for a result that is not what was asked; then the next endpoint
-        is asked, as after any other failure. A result that does not suffice is returned only if no other endpoint has
-        one that does.
+        `bytes_max` None: the setting decides. `check` raises BadInputError or TransientError for a result that does not
+        match the request; the next endpoint is then asked, as after any other failure. A result that fails `suffices`
+        is returned only if no endpoint has one that passes.
         """
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
@@ -181,11 +185,11 @@ class RpcTransport:
 
     @property
     def endpoints(self) -> int:
-        """How many endpoints there are."""
+        """The number of endpoints."""
         return len(self._endpoints)
 
     def rests_s(self, number: int) -> float:
-        """Return for how long the endpoint wants no requests; 0 if it may be asked now."""
+        """Return the seconds until the endpoint may be asked again; 0 if it may be asked now."""
         now, endpoint = self._clock.monotonic(), self._endpoints[number]
         if endpoint.allow(now):
             return 0.0
@@ -201,11 +205,11 @@ class RpcTransport:
         *,
         bytes_max: int = ANSWER_BYTES_MAX,
     ) -> list[T | RpcError | BadInputError | None]:
-        """Return the results of several calls of one method, asked of one endpoint as one JSON-RPC batch.
+        """Return the results of several calls of one method, sent to one endpoint as one JSON-RPC batch.
 
-        A call that was answered with an error has that error in its place, one that was not answered None. Whether a
-        result is what was asked is for the caller to check. `bytes_max` is for each answer. Raises TransientError or
-        BadInputError where the endpoint gave no answer to the batch, RpcError where it refused the batch as a whole.
+        In place of its result, a refused call has its error, and a call without an answer None. The caller must check
+        that each result matches its request. `bytes_max` is for each answer. Raises TransientError or BadInputError if
+        the endpoint did not answer the batch, and RpcError if it refused the batch as a whole.
         """
         endpoint, count = self._endpoints[number], len(params_each)
         ids = [next(self._ids) for _ in params_each]
@@ -253,7 +257,7 @@ class RpcTransport:
         return raw
 
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
-        """Return the error for 429 and 5xx, and remember how long the node wants no requests."""
+        """Return the error for 429 and 5xx, and note the pause that the node asks for."""
         rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
@@ -272,15 +276,15 @@ class RpcTransport:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Return the TLS context of all clients: making one reads the certificate authorities, which takes 25 ms."""
+    """Return the TLS context of all clients. It is made once: reading the certificate authorities takes 25 ms."""
     return httpx.create_ssl_context()
 
 
 def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
     """Return the result from its envelope.
 
-    An answer that is no JSON-RPC, or another call's, comes from a node or a proxy in trouble: TransientError. A result
-    of the wrong type will be the same next time: BadInputError.
+    Raises TransientError for an answer that is no JSON-RPC or belongs to another call, as node or proxy are in trouble.
+    Raises BadInputError for a result of the wrong type, as a retry would get the same.
     """
     try:
         answer = _ANSWER.decode(raw)
@@ -289,14 +293,17 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
     ours = answer.id in (request_id, str(request_id))
     if not ours and (
         answer.error is None or answer.id is not None
-    ):  # a node answers without an id to a request that it can't read
+    ):  # a node answers without an id if it can't read the request
         raise TransientError(f"{label}: {method}: answer to another request")
     check_containers(raw)
     return _read_answer(answer, method, label, decoder)
 
 
 def _answers(raw: bytes, method: str, label: str, count: int) -> dict[int | str | None, _Answer]:
-    """Return the answers by id, the first of two under one id. A single object in answer to a batch is a refusal."""
+    """Return the answers by id; of two with the same id the first.
+
+    A single object in answer to a batch is a refusal.
+    """
     check_containers(raw, count)
     try:
         answers = _BATCH.decode(raw)

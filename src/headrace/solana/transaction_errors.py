@@ -1,4 +1,4 @@
-"""Reads the error of a failed transaction from its bincode bytes (Yellowstone) into the form of JSON-RPC."""
+"""Converts the error of a failed transaction between bincode bytes (Yellowstone) and the form of JSON-RPC."""
 
 import struct
 from typing import Final, cast
@@ -37,10 +37,10 @@ _OF_AN_ACCOUNT: Final = {"InsufficientFundsForRent", "ProgramExecutionTemporaril
 
 
 def transaction_error(raw: bytes) -> TxError:
-    """Return the error as `meta.err` shows it, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
+    """Return the error in the form of `meta.err`, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
 
-    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`: still an error, never
-    lost.
+    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`, so that a failed
+    transaction never looks successful.
     """
     try:
         (kind,) = struct.unpack_from("<I", raw)
@@ -62,7 +62,7 @@ def transaction_error(raw: bytes) -> TxError:
 
 
 def transaction_error_bytes(err: str | dict[str, object]) -> bytes:
-    """Return the bincode bytes of an error in the form of JSON-RPC: the inverse of `transaction_error`.
+    """Return the bincode bytes of an error in the form of JSON-RPC. Inverse of `transaction_error`.
 
     Raises ValueError for an error that the table lacks.
     """

@@ -1,7 +1,7 @@
-"""Reads executed transactions from a node's JSON, with every key resolved: legacy, v0 and v1 through one resolver.
+"""Reads executed transactions from a node's JSON and resolves every key. Legacy, v0 and v1 share one resolver.
 
-Read are `getTransaction` results and the elements of `getBlock` and `blockSubscribe` in the encodings json, jsonParsed,
-base58, base64 and base64+zstd, and `simulateTransaction` values beside the transaction that was simulated.
+Accepts `getTransaction` results and the elements of `getBlock` and `blockSubscribe`, in the encodings json, jsonParsed,
+base58, base64 and base64+zstd; also `simulateTransaction` values together with the simulated transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,13 +31,15 @@ LOOKED_UP: Final = "lookup_0"
 """Name of the first unknown key that a lookup table adds."""
 
 DATA_MAX: Final = 10_240
-"""Bytes of one instruction's data: the limit of a cross-program call. Top-level data are bounded by the transaction."""
+"""Most bytes of one instruction's data: the limit of a cross-program call. The transaction's size limits top-level
+data.
+"""
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """Origin of an update: the fields of TransactionUpdate that are not in the transaction itself.
 
-    `slot` is 0 where the upstream gave none (one element of a block, a bare transaction).
+    `slot` is 0 if the upstream gave none (one element of a block, a bare transaction).
     """
 
     source: str
@@ -54,7 +56,7 @@ class _SignedShape(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a transaction, whatever form it came in; only version and signature if the version is too new."""
+    """The parts of a transaction of any form. If the version is too new, only version and signature."""
 
     version: TxVersion
     signature: str
@@ -77,10 +79,10 @@ def transaction_from_rpc(
 ) -> TransactionUpdate:
     """Return the update of a `getTransaction` result, or of an element of a block's `transactions` with its `slot`.
 
-    A transaction of an unknown version keeps signature, error, logs and version number. With `unexecuted` the `meta`
-    may be null: then only the request is known, and looked-up keys read `lookup_0`, … Raises BadInputError: `not_found`
-    for null, `bad_shape` for another shape, `bad_index` for an index to no key or for looked-up keys that a successful
-    transaction does not name, and the reasons of `encodings` and `wire` for bytes that can't be read.
+    A transaction of an unknown version keeps signature, error, logs and version number. With `unexecuted`, `meta` may
+    be null: the update then has only what was signed, and looked-up keys are called `lookup_0`, … Raises BadInputError:
+    `not_found` for null; `bad_shape` for another shape; `bad_index` for an index without a key, or if a successful
+    transaction does not name its looked-up keys; and the reasons of `encodings` and `wire` for malformed bytes.
     """
     if result is None:
         raise BadInputError("not_found", "the node does not know this transaction (null)")
@@ -109,7 +111,7 @@ def transaction_from_rpc(
 def signature_of(result: Any) -> str:
     """Return the first signature of a `getTransaction` result, from the transaction itself.
 
-    Empty where the version is too new to be read. Raises BadInputError as `transaction_from_rpc`.
+    Empty if the version is too new to be read. Raises BadInputError as `transaction_from_rpc` does.
     """
     told = shaped(result, _SignedShape).transaction
     if isinstance(told, SignaturesShape):
@@ -123,8 +125,8 @@ def transaction_from_simulation(
 ) -> TransactionUpdate:
     """Return the update of a `simulateTransaction` value and the transaction's bytes, which the value lacks.
 
-    Without the bytes there are no keys, and top-level instructions are of the program UNTOLD. Raises BadInputError as
-    `transaction_from_rpc`.
+    Without the bytes there are no keys, and top-level instructions have the program UNTOLD. Raises BadInputError as
+    `transaction_from_rpc` does.
     """
     if not isinstance(value, dict):
         raise BadInputError("bad_shape", f"a simulation's value is {type(value).__name__}, expected an object")
@@ -138,7 +140,10 @@ def transaction_from_simulation(
 
 
 def put_together(parts: Parts, status: StatusShape, stamp: Stamp) -> TransactionUpdate:
-    """Return the update of a transaction and its outcome. Raises BadInputError `bad_index` for an index to no key."""
+    """Return the update of a transaction and its outcome.
+
+    Raises BadInputError `bad_index` for an index without a key.
+    """
     return TransactionUpdate(
         source=stamp.source,
         feed=stamp.feed,
@@ -162,9 +167,9 @@ def put_together(parts: Parts, status: StatusShape, stamp: Stamp) -> Transaction
 
 
 def wire_parts(wire: WireTransaction, status: StatusShape) -> Parts:
-    """Return the parts of a transaction that came as bytes; inner instructions and looked-up keys are in the status.
+    """Return the parts of a transaction that was given as bytes. Inner instructions and looked-up keys are in `status`.
 
-    Unknown keys of a lookup table (the transaction failed before they were loaded) read `lookup_0`, …
+    Unknown keys of a lookup table (the transaction failed before they were loaded) are called `lookup_0`, …
     """
     signature = b58encode(wire.signatures[0]) if wire.signatures else ""
     if too_new(wire.version):
@@ -206,7 +211,7 @@ def _json_parts(transaction: TransactionShape, version: TxVersion | None, status
 
 
 def _untold_parts(status: StatusShape) -> Parts:
-    """Return the parts known from inner instructions alone; instructions with indexes instead of keys add nothing."""
+    """Return the parts that the inner instructions alone show. Instructions with indexes instead of keys show none."""
     groups = status.inner_instructions or ()
     told = all(each.program_id_index is None for group in groups for each in group.instructions)
     count = max((group.index + 1 for group in groups), default=0) if told else 0
@@ -215,12 +220,12 @@ def _untold_parts(status: StatusShape) -> Parts:
 
 
 def too_new(version: TxVersion) -> bool:
-    """Whether this version's transactions can't be read by this code."""
+    """Return whether this code can't read transactions of this version."""
     return version != "legacy" and version > NEWEST_VERSION
 
 
 def _all_keys(static: tuple[str, ...], looked_up: int, status: StatusShape) -> tuple[str, ...]:
-    """Return static and looked-up keys; unknown keys read `lookup_0`, `lookup_1` and so on."""
+    """Return static and looked-up keys. Unknown keys are called `lookup_0`, `lookup_1` and so on."""
     keys = with_loaded(static, status)
     if len(keys) == len(static):
         keys = (*keys, *(f"lookup_{n}" for n in range(looked_up)))
@@ -240,7 +245,7 @@ def with_loaded(static: tuple[str, ...], status: StatusShape) -> tuple[str, ...]
 def compiled(
     keys: Sequence[str], program: int, accounts: Iterable[int], data: bytes, path: tuple[int, ...], height: int | None
 ) -> Instruction:
-    """Return an instruction with its indexes resolved. Raises BadInputError `bad_index` for an index to no key."""
+    """Return an instruction with its indexes resolved. Raises BadInputError `bad_index` for an index without a key."""
     try:
         resolved = tuple([keys[index] for index in accounts])
         return Instruction(program_id=keys[program], accounts=resolved, data=data, path=path, stack_height=height)

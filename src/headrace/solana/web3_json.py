@@ -1,7 +1,7 @@
-"""Turns the JSON of web3.js's transaction objects into the form of a node's answer.
+"""Converts the JSON of web3.js's transaction objects into the form of a node's answer.
 
-A `VersionedMessage` names its fields otherwise than a node does, and bytes are Buffers, `Uint8Array`s or, in old
-releases, the inner number of a `PublicKey`.
+A `VersionedMessage` has other field names than a node's answer. Bytes are Buffers, `Uint8Array`s or, in old releases,
+the inner number of a `PublicKey`.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ def _texts(given: Any) -> Any:
 
 
 def _text(given: Any) -> Any:
-    """Return bytes as base58, any other value unchanged."""
+    """Return bytes as base58, and any other value unchanged."""
     raw = _bytes(given)
     return given if raw is None else b58encode(raw)
 

@@ -1,4 +1,4 @@
-"""Reads the wire bytes of a transaction, versions legacy, v0 and v1, strictly to the last byte."""
+"""Parses the wire bytes of a transaction (legacy, v0 or v1), strictly and to the last byte."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ from headrace.model.keys import key_text
 from headrace.model.updates import TxVersion
 
 SIZE_MAX: Final = 4096
-"""Bytes of a v1 transaction at most (SIMD-0385); older versions end at 1,232."""
+"""Most bytes of a v1 transaction (SIMD-0385); older versions have at most 1,232."""
 
 _VERSIONED: Final = 0x80
 _V1_CONFIG_KNOWN: Final = 0b11111
 
 
 class WireInstruction(msgspec.Struct, frozen=True, gc=False):
-    """An instruction before its indexes are resolved: `accounts` holds one index per byte."""
+    """An instruction before its indexes are resolved; each byte of `accounts` is an index."""
 
     program_index: int
     accounts: bytes
@@ -24,9 +24,9 @@ class WireInstruction(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A signed transaction. `looked_up` counts the keys that lookup tables add after the static `keys` (v0 only).
+    """A signed transaction. `looked_up` is the number of keys that lookup tables add to the static `keys` (v0 only).
 
-    A version newer than v1 has nothing but its number: the layout of its bytes is unknown.
+    A version newer than v1 has only its number, as the layout of its bytes is unknown.
     """
 
     version: TxVersion
@@ -38,10 +38,11 @@ class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def parse_wire(raw: bytes) -> WireTransaction:
-    """Return a whole transaction. Raises BadInputError `bad_wire` (or `too_large`) with the fault and its place.
+    """Return a complete transaction. Raises BadInputError `bad_wire` (or `too_large`) with the fault and its place.
 
-    From v1 on the first byte has its high bit set, and the signatures follow the message (SIMD-0385). Before, the first
-    byte counts the signatures, which come first, and the high bit of the message's first byte marks v0.
+    From v1 on, the first byte has its high bit set, and the signatures follow the message (SIMD-0385). In older
+    versions the first byte counts the signatures, which come first, and the high bit of the message's first byte marks
+    v0.
     """
     if len(raw) > SIZE_MAX:
         raise BadInputError("too_large", f"transaction has {len(raw)} bytes, at most {SIZE_MAX} are possible")
@@ -120,7 +121,7 @@ def _checked(
 
 
 class _Reader:
-    """A cursor that never reads past the end."""
+    """A cursor over the bytes that never reads past the end."""
 
     __slots__ = ("_at", "_raw")
 
@@ -139,7 +140,7 @@ class _Reader:
         return self.take(1)[0]
 
     def compact(self) -> int:
-        """Return a compact-u16: 7 bits a byte, low bits first, at most 3 bytes and none to spare."""
+        """Return a compact-u16: 7 bits a byte, low bits first, in at most 3 bytes and in the shortest form."""
         value = self.byte()
         if value < 0x80:
             return value

@@ -1,6 +1,6 @@
 """Reads Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
 
-Byte fields come in several forms, and numbers may be text.
+Byte fields have several forms, and numbers may be text.
 """
 
 from typing import Annotated, Any, TypeAlias
@@ -25,8 +25,9 @@ class _Buffer(msgspec.Struct):
 
 
 Blob: TypeAlias = list[Index] | str | _Buffer
-"""Bytes: numbers, a printed Buffer, or text. Text is base64 (protobuf's JSON); in keys and signatures only with
-padding, and base58 without.
+"""Bytes: a list of numbers, a printed Buffer, or text.
+
+Text is base64, as in protobuf's JSON. In keys and signatures, text without padding is base58.
 """
 
 
@@ -88,12 +89,10 @@ class _AccountUpdate(msgspec.Struct):
 def transaction_from_yellowstone_json(
     update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
 ) -> TransactionUpdate:
-    """Return the update of a `SubscribeUpdateTransaction`, also inside its `SubscribeUpdate`.
+    """Return the update of a `SubscribeUpdateTransaction`, alone or inside its `SubscribeUpdate`.
 
-    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`.
-
-    `version` follows the message: a config means v1, else `versioned` v0. Raises BadInputError as
-    `transactions.transaction_from_rpc` does.
+    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`. A message with a config is v1;
+    otherwise `versioned` means v0. Raises BadInputError as `transactions.transaction_from_rpc` does.
     """
     if isinstance(update, dict) and isinstance(update.get("transaction"), dict) and "slot" in update["transaction"]:
         update = update["transaction"]
@@ -132,7 +131,7 @@ def transaction_from_yellowstone_json(
 def account_from_yellowstone_json(
     update: Any, *, source: str, feed: str, received_ns: int, commitment: Commitment = "processed"
 ) -> AccountUpdate:
-    """Return the update of a `SubscribeUpdateAccount`, also inside its `SubscribeUpdate`.
+    """Return the update of a `SubscribeUpdateAccount`, alone or inside its `SubscribeUpdate`.
 
     The form is `{"slot", "account": {"pubkey", "owner", "lamports", "data", …}}`. Raises BadInputError.
     """
@@ -155,7 +154,7 @@ def account_from_yellowstone_json(
 
 
 def _status(written: dict[str, Any], meta: _Meta) -> StatusShape:
-    """Return the fields that Yellowstone names as RPC does; its error is bincode bytes."""
+    """Return the outcome. Yellowstone names these fields as RPC does, but its error is bincode bytes."""
     err = written.get("err")
     if isinstance(err, dict) and set(err) == {"err"}:
         err = transaction_error(_bytes(shaped(err["err"], Blob)))  # type: ignore[arg-type]

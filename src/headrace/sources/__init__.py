@@ -1,4 +1,4 @@
-"""Sources bring chain updates in: the port with its contract, and the register."""
+"""Sources bring in chain updates: the port with its contract, and the register."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,16 +12,16 @@ from headrace.model.updates import AnyUpdate
 from headrace.runtime.channel import Channel
 
 Outlet: TypeAlias = Channel[AnyUpdate]
-"""Where a source puts its updates: bounded, `block` when full, so a slow pipeline slows the reading, not the memory."""
+"""Queue where a source puts its updates. If it is full, the source waits, so a slow pipeline slows the reading."""
 
 NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
-    """End of a source, as a value and not an exception.
+    """How a source ended, as a value and not an exception.
 
-    `exhausted`: a recording is over. `stopped`: the source was stopped. `failed`: the source can't go on, and `detail`
-    says why; a failure that may pass is retried inside the source and never ends it.
+    `exhausted`: a recording is over. `stopped`: the source was stopped. `failed`: the source can't continue, and
+    `detail` says why. A failure that may pass never ends a source: the source tries again.
     """
 
     how: Literal["exhausted", "stopped", "failed"]
@@ -31,10 +31,11 @@ class Ending(NamedTuple):
 class Source(Protocol):
     """Delivers updates until it ends.
 
-    Order: updates of one feed come in the order in which the upstream sent them. Delivery: each arrival is put on the
-    outlet exactly once (an upstream repeat is repeated; the pipeline drops repeats). What the source may have missed
-    becomes a GapUpdate on the same outlet, first `open`, then how it ended, after the backfilled updates.
-    Bad input is counted and skipped; it never ends a source. Cancellation ends it at once and cleanly.
+    Order: the updates of a feed come in the order in which the upstream sent them.
+    Delivery: each arrival is put on the outlet exactly once. If the upstream repeats an update, so does the source; the
+    pipeline drops repeats. Slots in which the source may have missed something become a GapUpdate on the same outlet:
+    first `open`, then, after the backfilled updates, its end. Bad input is counted and skipped, and never ends a
+    source. Cancellation ends it at once and cleanly.
     """
 
     name: str
@@ -43,30 +44,30 @@ class Source(Protocol):
     def covered(self) -> Mapping[str, int]:
         """Feed → the slot up to which everything was delivered or declared as a gap.
 
-        Brought up to date when `run` ends. Empty for a source that does not follow the chain.
+        Up to date once `run` has ended. Empty for a source that does not follow the chain.
         """
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until the end; may be called once.
 
-        `covered` is that of an earlier source of the same kind: what was missed since then is a gap.
+        `covered` comes from an earlier source of the same kind: whatever was missed since then is a gap.
         """
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Change the subscriptions while running, without an interruption of the feeds that stay.
+        """Change the subscriptions of a running source without interrupting the feeds that stay.
 
-        Raises ConfigError, and changes nothing, for a text that can't be parsed. A source without subscriptions does
-        nothing.
+        Raises ConfigError, and changes nothing, for a text that can't be parsed. Does nothing if the source has no
+        subscriptions.
         """
 
 
 class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[sources]`: which sources the service has."""
+    """Section `[sources]`: which sources the service has."""
 
     kinds: Annotated[
         tuple[str, ...],
         Setting(
-            "sources that run at the same time, by their names in the register; none: those whose endpoints are set",
+            "sources that run at the same time, by their names in the register; empty: those whose endpoints are set",
             env=("SOURCES",),
         ),
     ] = ()

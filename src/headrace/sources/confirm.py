@@ -1,4 +1,4 @@
-"""Statuses of slots by the answers to `getBlocks`: confirmed, or dead. Pure."""
+"""Decides from the answers to `getBlocks` which slots are confirmed and which are dead. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -6,11 +6,11 @@ from headrace.model.updates import SlotStatus
 from headrace.sources.head import NEAR
 
 SPAN_MAX: Final = 500
-"""Slots of one `getBlocks`, and the most that wait: ten times as long as confirmation normally takes."""
+"""Most slots in one `getBlocks`, and most slots that wait: ten times as long as confirmation normally takes."""
 
 
 class SlotOutcome(NamedTuple):
-    """The status that a slot has reached; `parent` where it is known."""
+    """The status that a slot has reached, and its `parent` if known."""
 
     slot: int
     status: SlotStatus
@@ -20,8 +20,8 @@ class SlotOutcome(NamedTuple):
 class Confirmations:
     """Processed slots that are neither confirmed nor dead yet.
 
-    A slot is confirmed when a node lists it, or when a listed slot descends from it. It is dead when a later slot is
-    listed and neither is the case.
+    A slot is confirmed if a node lists it, or if a listed slot descends from it. A slot is dead if neither is true and
+    a later slot is listed.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Confirmations:
         self._settled = 0
 
     def processed(self, slot: int, parent: int | None = None) -> None:
-        """Add a slot that a node began on top of `parent`, or of which a node delivered an update."""
+        """Add a slot that a node began on top of `parent`, or from which a node delivered an update."""
         if slot <= self._settled:
             return
         if parent is not None or slot not in self._parents:
             self._parents[slot] = parent
-        if len(self._parents) > SPAN_MAX:  # also where nobody asks for verdicts
+        if len(self._parents) > SPAN_MAX:  # also if `span` is never called
             self._give_up()
 
     def decided(self, slot: int) -> None:
@@ -42,13 +42,13 @@ class Confirmations:
         self._parents.pop(slot, None)
 
     def come_down(self, head: int) -> None:
-        """Forget slots beyond `head`, where the chain really is."""
+        """Forget slots beyond `head`, the chain's real head."""
         self._parents = {slot: parent for slot, parent in self._parents.items() if slot <= head + NEAR}
         if self._settled > head + NEAR:
             self._settled = 0
 
     def span(self) -> tuple[int, int] | None:
-        """Return the range of slots to ask for, both ends included; None if none waits.
+        """Return the range of slots to ask for, both ends included; None if no slot waits.
 
         Slots older than SPAN_MAX are given up.
         """
@@ -58,12 +58,12 @@ class Confirmations:
         return (max(self._settled + 1, self._oldest) if self._settled else min(self._parents)), self._head
 
     def listed(self, blocks: list[int], span: tuple[int, int]) -> list[SlotOutcome]:
-        """Take the slots of `span` that a node lists as confirmed; return what follows, ascending by slot."""
+        """Take the slots of `span` that a node lists as confirmed; return the outcomes that follow, by slot."""
         chain = {slot for slot in blocks if span[0] <= slot <= span[1]}
         if not chain:
             return []
         newest = max(chain)
-        for slot in range(newest, span[0] - 1, -1):  # downwards: an ancestor of a confirmed slot is confirmed
+        for slot in range(newest, span[0] - 1, -1):  # descending, because an ancestor of a confirmed slot is confirmed
             parent = self._parents.get(slot)
             if slot in chain and parent is not None and parent >= span[0]:
                 chain.add(parent)
@@ -89,6 +89,6 @@ class Confirmations:
         return self._head - SPAN_MAX + 1
 
     def _give_up(self) -> None:
-        oldest = self._oldest  # worked out once: each time looks at all that wait
+        oldest = self._oldest  # a local, because the property scans all waiting slots
         if self._parents and min(self._parents) < oldest:
             self._parents = {slot: parent for slot, parent in self._parents.items() if slot >= oldest}

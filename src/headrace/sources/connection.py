@@ -1,4 +1,4 @@
-"""State of one connection of a source, the values that a transport hands in, and the reason for its end. Pure."""
+"""The state of a source's connection, the values that a transport hands in, and how a connection ended. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ class SlotNotice(NamedTuple):
 
 
 class StatusNotice(NamedTuple):
-    """A node says that a slot on top of `parent` reached a status other than processed."""
+    """A node reports that a slot on top of `parent` reached a status other than processed."""
 
     slot: int
     status: SlotStatus
@@ -35,7 +35,7 @@ class SignatureNotice(NamedTuple):
 
 
 class LandedNotice(NamedTuple):
-    """A transaction of a `transactions:` subscription is in a slot, but was not delivered whole: fetch it."""
+    """A transaction of a `transactions:` subscription is in a slot, but was not delivered whole: it must be fetched."""
 
     slot: int
     subscription: ChainSubscription
@@ -43,7 +43,7 @@ class LandedNotice(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A notification of one of `subscriptions` that can't be read. `slot` and `pubkey` are its readable remains."""
+    """A notification of some `subscriptions` that can't be read. `slot` and `pubkey` are set if they could be read."""
 
     subscriptions: tuple[ChainSubscription, ...]
     reason: str
@@ -57,12 +57,12 @@ Arrival: TypeAlias = Content | LandedNotice | SlotNotice | StatusNotice | Signat
 
 
 class Parting(NamedTuple):
-    """Reason for the end of a connection.
+    """How a connection ended.
 
     `reason` is a constant: `refused` (not established), `denied` (another attempt would fail too: a wrong key or path),
-    `closed`, `too_large`, `flood`, `lagged` (the node dropped what was not read in time), `no_ack`, `id_taken`,
-    `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is for people and holds no secret. `rest_s`: the node
-    asks for a pause of so many seconds.
+    `closed`, `too_large`, `flood`, `lagged` (the node dropped messages that were not read in time), `no_ack`,
+    `id_taken`, `silent`, `head_stands`, `behind`, `feed_stands`. `detail` is for people and contains no secret.
+    `rest_s`: the node asks for a pause of this many seconds.
     """
 
     reason: str
@@ -75,11 +75,12 @@ def _nothing() -> None:
 
 
 class Connection:
-    """One connection to one endpoint, from its first attempt to its end; a new attempt gets a new one.
+    """One connection to an endpoint, from its first attempt to its end. Each attempt has a new object.
 
     The transport sets `connected`, `refused` (subscription → reason), `on_wanted` and `on_part`, and calls
-    `watch.message` for each message. The merged stream sets the rest. `name` is the `source` of its updates (`rpc-0`).
-    `complete`: the node answered all subscriptions. `whole`: it surely delivers all that it acknowledged, from now on.
+    `watch.message` for each message. The merged stream sets the other attributes. `name` is the `source` of the
+    connection's updates (`rpc-0`). `complete`: the node answered all subscriptions. `whole`: from now on the connection
+    delivers everything for the subscriptions that it acknowledged.
     """
 
     def __init__(
@@ -100,15 +101,15 @@ class Connection:
         self.on_wanted: Callable[[], None] = _nothing
         """Called when `wanted` has changed."""
         self.on_part: Callable[[], None] = _nothing
-        """Called when the connection is to be given up."""
+        """Called when the connection is to be ended."""
         self.acknowledged: set[ChainSubscription] = set()
         self.refused: Mapping[ChainSubscription, str] = {}
         self.handing_in = False
-        """Whether an arrival waits for room on the outlet: nothing is read meanwhile."""
+        """Whether an arrival waits for room on the outlet; nothing is read meanwhile."""
         self.has_slots = False
-        """Whether the node sends slots; the position of other nodes is known from the slots of their updates only."""
+        """Whether the node sends slots. If not, its position is known only from the slots of its updates."""
         self.held_heads: list[tuple[SlotNotice, int]] = []
-        """Heads with their receive times (ns) that nothing confirms yet."""
+        """Heads that nothing confirms yet, with their receive times (ns)."""
         self.unreadable = 0
         """Notifications that could not be read."""
         self.unreadable_at = 0.0
@@ -116,7 +117,7 @@ class Connection:
 
     @property
     def complete(self) -> bool:
-        """Return whether the connection is up and every subscription is answered, at least one of them by consent."""
+        """Return whether the connection is up and every subscription is answered, at least one of them with consent."""
         answered = all(each in self.acknowledged or each in self.refused for each in self.wanted)
         return self.connected and answered and bool(self.acknowledged)
 
@@ -129,7 +130,7 @@ class Connection:
         self.on_wanted()
 
     def part(self, reason: str, detail: str = "") -> None:
-        """Give the connection up; the first reason stands."""
+        """End the connection; the first reason counts."""
         if self.parting is None:
             self.parting = Parting(reason, detail[:DETAIL_MAX])
         self.on_part()
@@ -141,6 +142,6 @@ class Connection:
         self.unreadable_last = f"{lost.subscriptions[0].kind}: {lost.reason}"
 
     def surely(self, reason: str = "") -> dict[str, int]:
-        """Return feed → the slot up to which the connection surely delivered all; `reason` is that of its end."""
+        """Return feed → the slot up to which the connection certainly delivered all; `reason`: how it ended."""
         trust_head = reason != "feed_stands" and SLOTS not in self.refused
         return self.progress.surely(trust_head=trust_head)

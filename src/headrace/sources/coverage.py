@@ -1,4 +1,7 @@
-"""Slots of a feed that some connection covered, the holes between them, and holes by unreadable messages. Pure."""
+"""Which slots of a feed connections covered, and the holes: slots without a cover, or with unreadable messages.
+
+Pure.
+"""
 
 from collections import deque
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 HOLES_MAX: Final = 16
-"""Holes of one feed that are declared at once; of more, one is made that spans them."""
+"""Most holes of one feed declared at once. More holes than that are declared as one hole that spans them."""
 PUBKEYS_MAX: Final = 100
 _DECLARED_MAX: Final = 64
 
@@ -22,32 +25,36 @@ class Hole(NamedTuple):
 class Coverage:
     """Slots of one feed that connections covered, as the union over all connections.
 
-    A connection's cover begins at the first slot of which it surely delivers everything, and ends with the last such
-    slot. The frontier is the slot up to which everything is covered or declared. While one live cover reaches back to
-    the frontier, others may begin and end without loss; when none does, the slots between the frontier and the next
-    cover are a hole. Slots before the first cover are no loss, unless a connection whose subscription was acknowledged
-    ended before its cover began. `covered_to` is the frontier of an earlier Coverage that this one continues.
+    A connection's cover begins with the first slot that it certainly delivers completely, and ends with the last. The
+    frontier is the slot up to which everything is covered or declared. While one live cover reaches back to the
+    frontier, other covers may begin and end without loss. If none does, the slots between the frontier and the next
+    cover are a hole. Slots before the first cover are no loss, with one exception: a connection ended whose
+    subscription was acknowledged but whose cover had not begun. `covered_to` is the frontier of an earlier Coverage
+    that this one continues.
     """
 
     PAST_MAX: Final = 32
     UNKNOWN_SLOTS: Final = 64
-    """Slots that are declared where nobody knows since when the feed was promised."""
+    """Number of slots declared if it is not known from which slot on the feed was covered."""
 
     def __init__(self, covered_to: int | None = None) -> None:
         self._frontier = covered_to
         self._past: deque[int] = deque(maxlen=self.PAST_MAX)
-        """Earlier frontiers, ascending: the frontier falls back to one if the slot that raised it is taken back."""
+        """Earlier frontiers, ascending.
+
+        The frontier falls back to one of them if the slot that raised it is taken back.
+        """
         self._live: dict[str, int] = {}
 
     @property
     def live(self) -> bool:
-        """Return whether some connection covers the feed now."""
+        """Return whether any connection covers the feed now."""
         return bool(self._live)
 
     def begin(self, connection: str, first_slot: int, head: int = 0) -> Hole | None:
-        """Begin the cover of `connection` at `first_slot`; return the hole that it bounds, if there is one.
+        """Begin the cover of `connection` at `first_slot`; return the hole before it, if there is one.
 
-        A frontier beyond `head`, where the chain is, was never reached: it is taken back.
+        A frontier beyond `head`, the chain's head, was never reached: it is taken back.
         """
         if head:
             self._fall_back(max(head, first_slot))
@@ -59,7 +66,7 @@ class Coverage:
     def end(self, connection: str, last_slot: int) -> Hole | None:
         """End the cover of `connection` with `last_slot`; return the hole before the next live cover, if any."""
         first_slot = self._live.pop(connection, None)
-        if self._frontier is None:  # promised when the node took the subscription, lost before its cover began
+        if self._frontier is None:  # the node acknowledged the subscription, but the cover had not begun
             self._frontier = last_slot
         elif first_slot is not None and first_slot <= self._frontier + 1:
             self._raise(last_slot)
@@ -75,9 +82,10 @@ class Coverage:
             self._frontier = self._past.pop() if self._past else head - self.UNKNOWN_SLOTS
 
     def suspend(self, last_slots: Mapping[str, int], head: int = 0) -> int | None:
-        """End all covers at once, each with its slot in `last_slots`; return the slot up to which no hole is left.
+        """End all covers at once, each with its slot in `last_slots`; return the slot up to which there is no hole.
 
-        The latest cover ends first, so that none leaves a hole. Nothing is covered beyond `head`, where the chain is.
+        The latest cover ends first, so that no cover leaves a hole. Nothing beyond `head`, the chain's head, is
+        covered.
         """
         for connection in sorted(last_slots, key=lambda name: self._live.get(name, 0), reverse=True):
             self.end(connection, last_slots[connection])
@@ -97,7 +105,7 @@ class Coverage:
 
 
 class UnreadableHole(NamedTuple):
-    """A hole of a feed; `pubkeys` are the accounts of which a state could not be read."""
+    """A hole of a feed; `pubkeys` are the accounts with a state that could not be read."""
 
     subscription: ChainSubscription
     hole: Hole
@@ -107,8 +115,8 @@ class UnreadableHole(NamedTuple):
 class UnreadableSlots:
     """Slots of each feed in which a notification could not be read, until `take` returns them to be declared.
 
-    Slots that touch become one hole. A hole within one that was taken earlier is left out, unless an account is to be
-    read again. Bounded: HOLES_MAX holes a feed.
+    Adjacent slots become one hole. A hole inside an earlier one is left out, unless an account must be read again.
+    Bounded: at most HOLES_MAX holes for each feed.
     """
 
     def __init__(self) -> None:
@@ -117,7 +125,7 @@ class UnreadableSlots:
         self._declared: dict[ChainSubscription, deque[Hole]] = {}
 
     def note(self, subscription: ChainSubscription, hole: Hole, pubkey: str | None = None) -> None:
-        """Remember that a notification of some slot of `hole` could not be read."""
+        """Remember that a notification from some slot in `hole` could not be read."""
         holes = self._noted.setdefault(subscription, [])
         if hole not in holes[-HOLES_MAX:]:
             holes.append(hole)
@@ -128,7 +136,7 @@ class UnreadableSlots:
             pubkeys[pubkey] = None
 
     def take(self) -> list[UnreadableHole]:
-        """Return the found to declare, and forget what was noted."""
+        """Return the holes to declare, and forget what was noted."""
         found = []
         for subscription, holes in self._noted.items():
             declared = self._declared.setdefault(subscription, deque(maxlen=_DECLARED_MAX))
@@ -144,7 +152,7 @@ class UnreadableSlots:
 
 
 def _merged(holes: list[Hole]) -> list[Hole]:
-    """Return the same slots in as few holes as possible: one that spans all of them where these are over HOLES_MAX."""
+    """Return the same slots in as few holes as possible: a single hole if there would be more than HOLES_MAX."""
     merged: list[Hole] = []
     for hole in sorted(holes):
         if merged and hole.from_slot <= merged[-1].to_slot + 1:

@@ -1,4 +1,4 @@
-"""Compares connections with a node's answers over HTTP: the slot head, and the newest transaction of a quiet feed."""
+"""Compares connections with a node's answers over HTTP: the chain's head, and the newest transaction of quiet feeds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -17,7 +17,7 @@ from headrace.sources.slots import ChainSlots
 from headrace.sources.subscriptions import LISTED, SLOTS, ChainSubscription, fetched_at
 
 _NEWEST_MARGIN_SLOTS: Final = 4
-"""A transaction younger than this may still be on its way through the stream."""
+"""Slots within which a transaction may still be on its way through the stream."""
 
 _log = structlog.get_logger("source")
 
@@ -25,9 +25,9 @@ _log = structlog.get_logger("source")
 class CrossCheck:
     """Comparison of connections with the ledger; call `once` every `check_s`.
 
-    `getSlot` is a witness of the head, and, through `on_slot`, the head of a connection whose node has no slot
-    subscription. A connection that no longer delivers what the ledger lists is parted. Of one that lacks nothing this
-    is recorded, because slots alone do not prove that a feed is alive.
+    The answer to `getSlot` is one witness of the chain's head. For a connection whose node has no slot subscription it
+    is also the connection's head, passed to `on_slot`. A connection that no longer delivers what the ledger lists is
+    ended. If a feed lacks nothing, its progress records that, because slots alone do not prove that a feed is alive.
     """
 
     def __init__(
@@ -43,22 +43,25 @@ class CrossCheck:
         on_slot: Callable[[Connection, int], None],
     ) -> None:
         self.fault = ""
-        """The first failure of the last round, in words that may be shown; empty if all was answered."""
+        """The first failure of the last round, in words that may be shown; empty if all calls were answered."""
         self._witness, self._rpc, self._slots = f"{name}-http", rpc, slots
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._recent, self._on_slot = recent, on_slot
         self._commitment = fetched_at(settings.commitment)
         self._quiet: dict[tuple[Connection, str], tuple[int, float]] = {}
         self._landed: dict[tuple[Connection, str], int] = {}
-        """The newest transaction's slot when the ledger was first asked about a quiet feed. It counts against the
-        connection when the head has passed it; the newest of a busy program never would be passed."""
+        """Slot of the newest transaction when the ledger was first asked about a quiet feed.
+
+        It counts against the connection once the head has passed it. The head would never pass the newest transaction
+        of a busy program, which is why the first answer is kept.
+        """
         self._ledger_slot: int | None = None
         """The ledger's slot in this round, read before any feed is compared."""
 
     async def once(self, connections: Iterable[Connection], wanted: Sequence[ChainSubscription]) -> None:
         """Make one round.
 
-        Without an answer to `getSlot` nothing is compared; a feed whose listing fails is left out.
+        Without an answer to `getSlot` nothing is compared. A feed whose listing fails is left out.
         """
         connected = [connection for connection in connections if connection.connected]
         self._ledger_slot = None
@@ -90,7 +93,7 @@ class CrossCheck:
             self._metrics.lag(connection.name, connection.watch.lag_slots)
 
     async def _audit(self, subscription: ChainSubscription, connected: list[Connection]) -> None:
-        """Compare a quiet feed with the ledger: nodes have been seen to drop a subscription and stay connected."""
+        """Compare a quiet feed with the ledger: nodes are known to drop a subscription and stay connected."""
         feed = subscription.feed
         quiet = [connection for connection in connected if self._is_quiet_for_long(connection, feed)]
         if not quiet:
@@ -104,19 +107,19 @@ class CrossCheck:
                 connection.progress.borne_out(feed, settled)
             landed = self._landed.setdefault((connection, feed), newest[0].slot if newest else 0)
             if landed > connection.watch.head + APART:
-                del self._landed[connection, feed]  # no transaction of this chain: ask anew for the newest
+                del self._landed[connection, feed]  # not a transaction of this chain: ask for the newest again
                 continue
             if landed + _NEWEST_MARGIN_SLOTS > connection.watch.head:
-                continue  # compared again next round
+                continue  # compared again in the next round
             del self._quiet[connection, feed], self._landed[connection, feed]
             first, last = connection.progress.first(feed), connection.progress.last.get(feed, 0)
             if first is not None and landed >= first and landed > last:
                 connection.part("feed_stands", f"{feed}: nothing since slot {last}")
 
     async def _settled(self, head: int) -> int | None:
-        """Return the slot up to which the ledger has surely indexed transactions.
+        """Return the slot up to which the ledger has certainly indexed transactions.
 
-        None where the ledger's slot is far ahead of `head`.
+        None if the ledger's slot is far ahead of `head`.
         """
         if self._ledger_slot is None:
             self._ledger_slot = await self._rpc.get_slot(self._commitment)

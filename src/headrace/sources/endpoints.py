@@ -1,4 +1,4 @@
-"""The part of a source that keeps a connection to each of its endpoints, whatever the transport."""
+"""The part of a source that is the same for all transports: keeps a connection to each endpoint."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,13 @@ def no_names(name: str) -> str:
 
 
 class EndpointSource:
-    """A `Source` that reads all `urls` at once. A transport derives from it and implements `connect`.
+    """A `Source` that reads all `urls` at once. Each transport derives from it and implements `connect`.
 
-    A connection that ends is made anew after a backoff; no network is no end. `rpc` is needed to fill gaps, to compare
-    streams with the ledger and to confirm slots; without it the stream still flows and every gap is unrecoverable.
-    `resolve` returns a program's id by its name (KeyError: unknown). `breakers`, one per endpoint, rest those that keep
-    failing. Raises ConfigError for subscriptions that can't be parsed.
+    A connection that ends is replaced after a backoff; without a network the source keeps trying. `rpc` is needed to
+    fill gaps, to compare streams with the ledger and to confirm slots. Without it updates still flow, and every gap is
+    unrecoverable. `resolve` returns a program's id by its name (KeyError: unknown). `breakers`, one for each endpoint,
+    keep an endpoint that fails repeatedly from being tried too often. Raises ConfigError for subscriptions that can't
+    be parsed.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class EndpointSource:
         self._stopping = asyncio.Event()
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
-        """Connect to `url`, subscribe and hand in what arrives until the end; return why it ended.
+        """Connect to `url`, subscribe, and hand in arrivals until the connection ends; return how it ended.
 
         Failures of network and node are values, not exceptions.
         """
         raise NotImplementedError
 
     def parse(self, texts: Sequence[str]) -> tuple[ChainSubscription, ...]:
-        """Return the subscriptions that texts mean. Raises ConfigError."""
+        """Return the subscriptions that the texts name. Raises ConfigError."""
         return parse_all(texts, self._resolve)
 
     @property
@@ -75,13 +76,16 @@ class EndpointSource:
         return self._wanted if self.stream is None else self.stream.wanted
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Change the subscriptions while running, without reconnecting. Raises ConfigError and changes nothing."""
+        """Change the subscriptions while running, without reconnecting.
+
+        Raises ConfigError, and then changes nothing.
+        """
         self._wanted = self.parse(texts)
         if self.stream is not None:
             self.stream.want(self._wanted)
 
     def update_settings(self, settings: NodeSourceSettings) -> None:
-        """Change what may change while running. Raises ConfigError and changes nothing."""
+        """Change the settings that may change while running. Raises ConfigError, and then changes nothing."""
         self.update_subscriptions(settings.subscriptions)
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
@@ -117,10 +121,10 @@ class EndpointSource:
         self._stopping.set()
 
     async def _keep(self, stream: MergedStream, number: int, url: str) -> None:
-        """Connect, and connect again, for ever."""
+        """Connect, and connect again after each end, until cancelled."""
         backoff = self._backoff()
         breaker = self._breakers[number] if number < len(self._breakers) else None
-        if number in stream.connections:  # left behind by a crash of this task
+        if number in stream.connections:  # left by an earlier run of this task, which failed
             stream.end(stream.connections[number], "closed")
         while True:
             now = self._clock.monotonic()

@@ -10,11 +10,11 @@ from headrace.sources.coverage import Hole
 from headrace.sources.subscriptions import ChainSubscription
 
 TRIES_MAX: Final = 6
-"""A transaction that no node returns after so many tries is lost."""
+"""Most tries to fetch a transaction; after that the transaction is lost."""
 STALE_MAX: Final = 1_024
-"""Entries of lost transactions that may stay in the queue."""
+"""Most entries of lost transactions that may stay in the queue."""
 DECLARE_S: Final = 5.0
-"""Between gaps of one feed for one reason: losses meanwhile are declared as one, since a gap goes to many topics."""
+"""Shortest time in seconds between gaps of one feed for one reason. A gap goes to many topics, so losses share it."""
 START_PER_S: Final = 10.0
 LEAST_PER_S: Final = 0.5
 
@@ -29,13 +29,13 @@ class WaitingTransaction:
         self.feeds: dict[ChainSubscription, None] = {}
         self.tries = 0
         self.reason = reason
-        """Why it is lost, should it be lost now."""
+        """The reason to give if the transaction were lost now."""
 
 
 class FetchQueue:
-    """Waiting transactions, oldest first, and the holes that lost ones leave until these are declared.
+    """Waiting transactions, oldest first, and the holes that lost ones leave, until the holes are declared.
 
-    At most `waiting_max` wait; beyond that the oldest is lost. `on_lost` gets the reason of each loss.
+    At most `waiting_max` transactions wait; beyond that the oldest is lost. `on_lost` gets the reason of each loss.
     """
 
     def __init__(self, waiting_max: int, on_lost: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ class FetchQueue:
         return self._waiting.get(signature)
 
     def add(self, waiting: WaitingTransaction) -> None:
-        """Append a transaction; lose the oldest one if that is too many."""
+        """Append a transaction; if there are too many, lose the oldest."""
         if len(self._waiting) >= self._waiting_max:
             oldest = next(iter(self._waiting.values()))
             self.lose(oldest, waiting.reason)
@@ -91,7 +91,7 @@ class FetchQueue:
             del self._waiting[waiting.signature]
 
     def lose(self, waiting: WaitingTransaction, reason: str) -> None:
-        """Remove a transaction that can't be had: its slot is a hole of its feeds."""
+        """Remove a transaction that can't be fetched: its slot becomes a hole of its feeds."""
         self.done(waiting)
         self._on_lost(reason)
         for subscription in waiting.feeds:
@@ -99,15 +99,16 @@ class FetchQueue:
             self._lost[subscription, reason] = Hole(min(low, waiting.slot), max(high, waiting.slot))
 
     def lose_overdue(self, since: float) -> None:
-        """Lose what has waited since before `since`."""
+        """Lose the transactions that have waited since before `since`."""
         overdue = itertools.takewhile(lambda waiting: waiting.since < since, self._waiting.values())
         for waiting in list(overdue):
             self.lose(waiting, waiting.reason)
-        if len(self._ready) > len(self._waiting) + STALE_MAX:  # lost ones, which nobody takes while endpoints rest
+        # entries of lost transactions, which are not taken while endpoints pause
+        if len(self._ready) > len(self._waiting) + STALE_MAX:
             self._ready = deque(each for each in self._ready if self._waits(each))
 
     def keep(self, subscriptions: Container[ChainSubscription]) -> None:
-        """Forget what waits for other subscriptions only."""
+        """Forget transactions that wait only for other subscriptions."""
         for waiting in list(self._waiting.values()):
             for subscription in [each for each in waiting.feeds if each not in subscriptions]:
                 del waiting.feeds[subscription]
@@ -115,13 +116,13 @@ class FetchQueue:
                 del self._waiting[waiting.signature]
 
     def oldest(self, feed: str) -> int | None:
-        """Return the lowest slot of which a transaction of `feed` is neither delivered nor declared lost."""
+        """Return the lowest slot with a transaction of `feed` that is neither delivered nor declared lost."""
         slots = [waiting.slot for waiting in self._waiting.values() if any(each.feed == feed for each in waiting.feeds)]
         slots += [hole.from_slot for (subscription, _), hole in self._lost.items() if subscription.feed == feed]
         return min(slots, default=None)
 
     def holes_due(self, now: float) -> list[tuple[ChainSubscription, str, Hole]]:
-        """Return holes to declare now, with their reasons; call `declared` for each afterwards."""
+        """Return the holes to declare now, with their reasons; call `declared` for each afterwards."""
         due = [key for key in self._lost if now - self._declared.get(key, -DECLARE_S) >= DECLARE_S]
         self._declared.update(dict.fromkeys(due, now))
         return [(*key, self._lost[key]) for key in due]
@@ -138,8 +139,8 @@ class FetchQueue:
 class Pace:
     """Rate of calls to one node, at most `most_per_s`.
 
-    At first the rate doubles within about a second of full use; after the first refusal it grows by about one call a
-    second each second. A refusal halves it.
+    At first the rate doubles within about a second of full use. After the first refusal it grows by about one call per
+    second each second. A refusal halves the rate.
     """
 
     def __init__(self, most_per_s: float) -> None:
@@ -158,12 +159,12 @@ class Pace:
         return taken
 
     def answered(self, calls: int) -> None:
-        """Raise the rate: the node answered so many calls."""
+        """Raise the rate: the node answered this many calls."""
         step = calls / self.per_s if self._refused else calls
         self.per_s = min(self._most_per_s, self.per_s + step)
 
     def refused(self, now: float) -> None:
-        """Halve the rate. Refusals of calls that were under way together count as one."""
+        """Halve the rate. Refusals of calls that were under way together count as one refusal."""
         self._refused = True
         self._credit = 0.0
         if now - self._halved_at >= 1.0:

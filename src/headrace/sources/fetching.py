@@ -1,4 +1,4 @@
-"""Fetches whole transactions that a node only named: batched, paced, bounded; what can't be had is a gap.
+"""Fetches whole transactions that a node only named, in batches at a limited rate; a lost transaction becomes a gap.
 
 landed ──▶ waiting ──take──▶ asked ──▶ delivered, once for each feed
              ▲                 │
@@ -33,11 +33,11 @@ from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import ChainSubscription, fetched_at
 
 LOOK_S: Final = 0.05
-"""Between batches: transactions that landed meanwhile are requested together."""
+"""Seconds between batches: transactions that landed meanwhile are requested together."""
 PER_ENDPOINT: Final = 2
-"""Batches under way at one endpoint."""
+"""Most batches under way at one endpoint."""
 TIDY_S: Final = 0.5
-"""Between searches for transactions that have waited too long."""
+"""Seconds between searches for transactions that have waited too long."""
 LATER_S_MAX: Final = 4.0
 
 RATE: Final = "rate"
@@ -52,11 +52,11 @@ _log = structlog.get_logger("source")
 
 
 class TransactionFetcher:
-    """Fetch transactions of `transactions:` feeds. Delivery: once for each feed, in no order.
+    """Fetches transactions of `transactions:` feeds. Delivery: once for each feed, in no particular order.
 
-    At most `transactions_waiting_max` transactions wait, half a kilobyte each; beyond that the oldest is lost, and so
-    is one that was not had within `transactions_wait_s`. Losses of a feed within DECLARE_S are declared as one gap.
-    The work is done in `tasks`, from the first transaction on.
+    At most `transactions_waiting_max` transactions wait, half a kilobyte each; beyond that the oldest is lost. A
+    transaction not fetched within `transactions_wait_s` is lost, too. Losses of a feed within DECLARE_S are declared as
+    one gap. The work runs in `tasks`, starting with the first transaction.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TransactionFetcher:
         self.queue = FetchQueue(settings.transactions_waiting_max, partial(metrics.transaction_lost, name))
 
     def landed(self, notice: LandedNotice) -> None:
-        """Fetch the transaction for the feed, unless that is done or under way."""
+        """Fetch the transaction for the feed, unless it has been fetched or is being fetched."""
         if not self._started:
             self._start()
         signature, slot, subscription = notice.signature, notice.slot, notice.subscription
@@ -97,11 +97,11 @@ class TransactionFetcher:
         waiting.slot = min(waiting.slot, slot)
 
     def keep(self, subscriptions: Container[ChainSubscription]) -> None:
-        """Forget transactions that wait for other subscriptions only."""
+        """Forget transactions that wait only for other subscriptions."""
         self.queue.keep(subscriptions)
 
     def oldest(self, feed: str) -> int | None:
-        """Return the lowest slot of which a transaction of `feed` is not delivered yet."""
+        """Return the lowest slot with a transaction of `feed` that is not delivered yet."""
         return self.queue.oldest(feed)
 
     def _start(self) -> None:
@@ -115,7 +115,7 @@ class TransactionFetcher:
                 start(f"transactions-{number}-{worker}", work, restart=self._restart())
 
     async def _work(self, number: int, pace: Pace, size: "_BatchSize") -> None:
-        """Request batches from one endpoint, for ever."""
+        """Request batches from one endpoint until cancelled."""
         assert self._rpc is not None
         while True:
             rest_s = self._rpc.rests_s(number)
@@ -130,12 +130,12 @@ class TransactionFetcher:
             results = await rpc.get_transactions(number, [each.signature for each in batch], self._commitment)
         except RpcError as error:
             if not isinstance(error, TransientError) and len(batch) > 1:
-                size.now = 1  # the endpoint takes no batches
+                size.now = 1  # the endpoint does not accept batches
             self._put_off(batch, error, pace)
             return
         except (TransientError, BadInputError) as error:
             if isinstance(error, BadInputError):
-                size.now = max(1, len(batch) // 2)  # more than may be read at once
+                size.now = max(1, len(batch) // 2)  # the answer was larger than is read at once
             self._put_off(batch, error, pace)
             return
         had = 0
@@ -152,7 +152,7 @@ class TransactionFetcher:
             self._metrics.transaction_calls(self._name, "answered", had)
 
     def _put_off(self, batch: list[WaitingTransaction], error: Exception, pace: Pace) -> None:
-        """Request a batch later that failed with `error`."""
+        """Queue a batch that failed with `error` for a later try."""
         now = self._clock.monotonic()
         too_fast = (isinstance(error, RpcError) and error.too_fast) or _has_retry_after(error)
         if too_fast:
@@ -161,14 +161,14 @@ class TransactionFetcher:
         _log.debug("transactions_not_had", count=len(batch), error=str(error))
         for waiting in reversed(batch):
             if too_fast:
-                self.queue.put_back(waiting, RATE)  # the pace says when
+                self.queue.put_back(waiting, RATE)  # `pace` decides when
             elif isinstance(error, RpcError) and not isinstance(error, TransientError):
                 self.queue.put_off(waiting, REFUSED, now)
             else:
                 self.queue.put_off(waiting, NO_ANSWER, now)
 
     async def _deliver(self, waiting: WaitingTransaction, result: Any) -> None:
-        """Deliver the transaction for each feed; request again one that can't be read, or is another's."""
+        """Deliver the transaction for each feed; request it again if the answer is unreadable or another's."""
         try:
             update = self._read(waiting.signature, result)
         except BadInputError as error:
@@ -193,7 +193,7 @@ class TransactionFetcher:
         return update
 
     async def _tidy(self) -> None:
-        """Lose what waits too long, and declare what was lost, for ever."""
+        """Lose transactions that have waited too long, and declare what was lost, until cancelled."""
         while True:
             await self._clock.sleep(TIDY_S)
             now = self._clock.monotonic()
@@ -212,7 +212,7 @@ class TransactionFetcher:
 
 
 class _BatchSize:
-    """How many transactions an endpoint is asked for at once."""
+    """How many transactions to request from an endpoint at once."""
 
     def __init__(self, most: int) -> None:
         self.now = most
@@ -223,7 +223,7 @@ def _has_retry_after(error: Exception) -> bool:
 
 
 class SignatureFetcher:
-    """Fetch the transactions of `signature:` subscriptions, each once and whole.
+    """Fetches the transactions of `signature:` subscriptions, each once and whole.
 
     `take` drops a subscription that is answered, and returns whether it was still wanted.
     """
@@ -271,7 +271,7 @@ class SignatureFetcher:
         return await self._ledger.transaction(subscription.feed, subscription.key, deadline, tries=tries)
 
     async def _deliver(self, subscription: ChainSubscription, fetched: Fetched, slot: int) -> None:
-        """Deliver what was fetched, and declare what is lacking of it."""
+        """Deliver the fetched update, and declare the parts that are missing."""
         if fetched.update is not None:
             await self._outlet.put(fetched.update)
         if fetched.update is None or not fetched.whole:

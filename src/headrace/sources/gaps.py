@@ -19,7 +19,7 @@ _log = structlog.get_logger("source")
 
 
 class DeclaredGap(NamedTuple):
-    """A hole in one feed that has been declared. `pubkeys`: accounts of a `program:` feed to be read again."""
+    """A hole in one feed that has been declared. `pubkeys`: accounts of a `program:` feed to read again."""
 
     gap_id: str
     subscription: ChainSubscription
@@ -28,9 +28,9 @@ class DeclaredGap(NamedTuple):
 
 
 class Gaps:
-    """Gaps of one source. One task per feed refills its gaps in turn, those that came up meanwhile together.
+    """Gaps of one source. One task for each feed refills its gaps; gaps declared during a refill are refilled together.
 
-    `tasks` owns the work. Without a `refill` every gap is unrecoverable.
+    `tasks` runs the work. Without `refill` every gap is unrecoverable.
     """
 
     def __init__(self, name: str, refill: Refill | None, *, clock: Clock, outlet: Outlet, tasks: Supervisor) -> None:
@@ -48,7 +48,7 @@ class Gaps:
     def close(self) -> None:
         """Open no more gaps, and declare the open ones unrecoverable, as far as the outlet has room.
 
-        Called when the source stops, and the tasks that refill with it.
+        Called when the source stops, together with the tasks that refill.
         """
         self._closed = True
         for gap in self._open.values():
@@ -66,7 +66,7 @@ class Gaps:
         self._tasks.start(self._name, gap.gap_id, partial(self._run, gap))
 
     async def declare_lost(self, subscription: ChainSubscription, hole: Hole, reason: str) -> None:
-        """Declare a hole that can't be refilled. The same slots under another reason are another gap."""
+        """Declare a hole that can't be refilled. The same slots with another reason are another gap."""
         gap = self._gap(subscription, hole, f":{reason}")
         await self._publish(gap, "open")
         await self._publish(gap, "unrecoverable", reason)
@@ -79,7 +79,7 @@ class Gaps:
         await self._publish(gap, "open")
         waiting = self._waiting.get(gap.subscription)
         if waiting is not None:
-            waiting.append(gap)  # the task that refills this feed takes it in its next turn
+            waiting.append(gap)  # the task that refills this feed takes the gap in its next round
             return
         self._waiting[gap.subscription] = [gap]
         while gaps := self._waiting[gap.subscription]:
@@ -91,7 +91,7 @@ class Gaps:
         del self._waiting[gap.subscription]
 
     async def _fill(self, subscription: ChainSubscription, gaps: list[DeclaredGap]) -> list[str]:
-        """Refill gaps of one feed; return what could not be had, in words."""
+        """Refill gaps of one feed; return, in words, what could not be fetched."""
         if self._refill is None:
             return ["no HTTP endpoint"]
         try:

@@ -1,8 +1,9 @@
-"""The head of the chain by the slots that several witnesses name; a high slot alone proves nothing. Pure.
+"""The chain's head, from the slots that several witnesses report; a high slot alone proves nothing. Pure.
 
-Gaps are measured from the head. If the head were the highest slot that any witness ever named, one wrong number would
-hide every later loss. Therefore a slot counts when the next slots of its witness confirm it, or when another witness
-does. A witness that continues from an earlier slot takes back the slots named in between, and the head comes down.
+Gaps are measured from the head. If the head were the highest slot that any witness ever reported, one wrong number
+would hide every later loss. Therefore a slot counts only if the witness's next slots confirm it, or another witness
+does. If a witness continues from an earlier slot, the slots that it reported in between are taken back, and the head
+falls.
 """
 
 from collections.abc import Iterable
@@ -10,15 +11,15 @@ from itertools import pairwise
 from typing import Final
 
 STEP: Final = 8
-"""Slots between two heads of one witness that need no confirmation: two leaders that produce no block."""
+"""Most slots between two heads of one witness that need no confirmation: two leaders that produce no block."""
 RATE_PER_S: Final = 6
-"""Slots that the chain produces in a second at most; so many more may lie between two heads."""
+"""Most slots that the chain produces in a second; this many more, for each second, may lie between two heads."""
 NEAR: Final = 64
-"""A slot so close below another witness's head is confirmed by it."""
+"""Most slots below another witness's head at which a slot is confirmed by that head."""
 APART: Final = 512
-"""Witnesses that are further apart contradict each other: no working node is so far behind."""
+"""Most slots between two witnesses that agree: no working node is further behind."""
 BORNE_OUT: Final = 3
-"""Slots in a row of one witness that confirm a jump, the first one included; one less while it has no head yet."""
+"""Slots in a row of one witness that confirm a jump, the first included; one less while the witness has no head."""
 RUNS_MAX: Final = 4
 
 
@@ -35,7 +36,7 @@ class _Run:
 
 
 class Climb:
-    """Heads of one witness. `slot` is the newest that counts, 0 if none does; `wild` counts those taken back."""
+    """Heads of one witness. `slot`: the newest that counts (0: none). `wild`: how many slots were taken back."""
 
     def __init__(self) -> None:
         self.slot = self.wild = self.wildest = 0
@@ -46,7 +47,7 @@ class Climb:
     def hear(self, slot: int, now: float, others: int = 0, others_at: float | None = None) -> bool:
         """Take a slot; return whether it counts.
 
-        `others` is the head by the other witnesses at the time `others_at`, 0 if there is none.
+        `others` is the head according to all other witnesses at the time `others_at`; 0 if there is none.
         """
         fits = [run for run in self._runs if run.reaches(slot, now)]
         if not fits:
@@ -58,9 +59,10 @@ class Climb:
         passed_s = 0.0 if others_at is None else now - others_at
         agrees = others and -NEAR <= slot - others <= STEP + RATE_PER_S * passed_s
         if self._held is not None and self._held.last - APART <= slot < self._held.last:
-            agrees = False  # a late slot, which another late witness does not make the head
+            agrees = False  # a late slot: even if another late witness agrees, it is not the head
         if run is not self._held and not (agrees or self._is_borne_out(run)):
-            return self._held is not None and self._held.last - APART <= slot < self._held.last  # late, and not higher
+            # late but valid, though not higher
+            return self._held is not None and self._held.last - APART <= slot < self._held.last
         if self._held is not None and self._held is not run and self._held.last > run.last:
             self._note_wild(self._held.last)
             self._held.count = 0
@@ -79,7 +81,7 @@ class Climb:
         return run.count >= (BORNE_OUT if self._held is not None else BORNE_OUT - 1)
 
     def _drop_others(self) -> None:
-        """Forget the slots named in between: the witness continues from its head."""
+        """Forget the slots reported in between: the witness continues from its head."""
         for run in self._runs:
             if run is not self._held and run.count:
                 run.count = 0
@@ -108,7 +110,7 @@ class Heads:
         return self._climbs.setdefault(witness, Climb())
 
     def others(self, witness: str, now: float) -> int:
-        """Return the head by all other witnesses; without any, the last known head, moved on by the time since."""
+        """Return the head according to all other witnesses; without any, an estimate from the last known head."""
         slot = self._agreed(climb.slot for name, climb in self._climbs.items() if name != witness)
         return slot or (self._last + round(RATE_PER_S / 2 * (now - self._last_at)) if self._last else 0)
 
@@ -117,7 +119,7 @@ class Heads:
         return max(known, default=self._last_at)
 
     def hear(self, witness: str, slot: int, now: float) -> bool:
-        """Take a slot that a witness names; return whether it counts. Two witnesses that agree overrule a third."""
+        """Take a slot that a witness reports; return whether it counts. Two witnesses that agree overrule a third."""
         counts = self.of(witness).hear(slot, now, self.others(witness, now), self._others_at(witness))
         believed = self.slot
         if believed:
@@ -130,26 +132,26 @@ class Heads:
         self._climbs.pop(witness, None)
 
     def ahead(self) -> dict[str, int]:
-        """Return, for each witness that contradicts the head, by how many slots it is ahead of it."""
+        """Return, for each witness that contradicts the head, by how many slots it is ahead."""
         believed = self.slot
         return {name: climb.slot - believed for name, climb in self._climbs.items() if climb.slot > believed + APART}
 
     def contradicted(self) -> set[str]:
-        """Return the witnesses that are far ahead of a head on which two others agree."""
+        """Return the witnesses that are far ahead of a head on which at least two witnesses agree."""
         believed = self.slot
         agree = sum(abs(climb.slot - believed) <= APART for climb in self._climbs.values() if climb.slot)
         return set(self.ahead()) if agree >= 2 else set()
 
     def can_be(self, slot: int, witness: str, now: float) -> bool:
-        """Return whether something that the witness delivered can be of `slot`."""
+        """Return whether an update that the witness delivered can be from `slot`."""
         base = self.of(witness).slot or self.others(witness, now)
         return not base or slot <= base + APART + RATE_PER_S * max(0.0, now - self._last_at)
 
     @staticmethod
     def _agreed(slots: Iterable[int]) -> int:
-        """Return the highest slot that another one confirms; where none agree, the lowest.
+        """Return the highest slot that another slot confirms; if no two agree, the lowest.
 
-        A head that is too low declares too many gaps, one that is too high declares none.
+        A head that is too low declares too many gaps; a head that is too high hides all of them.
         """
         known = sorted((slot for slot in slots if slot), reverse=True)
         for slot, below in pairwise(known):

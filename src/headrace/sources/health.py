@@ -12,9 +12,9 @@ from headrace.sources.connection import Connection, Parting
 from headrace.sources.proving import PROVEN, ProofState
 
 SHOWN_S: Final = 300.0
-"""For so long the board names an endpoint that sent an unreadable message, or a slot that nothing confirmed."""
+"""Seconds for which the board names an endpoint after an unreadable message, or a slot that nothing confirmed."""
 REPEAT_S: Final = 60.0
-"""An outage that lasts this long is logged again, then at twice that, four times that, and so on."""
+"""An outage that lasts this many seconds is logged again, then after twice as long, four times as long, and so on."""
 
 _log = structlog.get_logger("source")
 
@@ -22,8 +22,8 @@ _log = structlog.get_logger("source")
 class SourceHealth:
     """Health of one source with endpoints at `urls`.
 
-    `source:<name>` is ready when an endpoint surely delivers all that it acknowledged, and acknowledged something
-    besides slots. These lines do not decide readiness: `source:<name>-<endpoint>:<feed>` names a refused subscription,
+    `source:<name>` is ready if at least one endpoint is `whole` and has acknowledged a subscription other than slots.
+    Two kinds of lines do not affect readiness: `source:<name>-<endpoint>:<feed>` names a refused subscription, and
     `source:<name>:proofs` says why transactions are not proven as usual, or not at all.
     """
 
@@ -35,7 +35,7 @@ class SourceHealth:
         self._wild: dict[str, tuple[int, float]] = {}
 
     def wild(self, witness: str, slot: int, now: float) -> None:
-        """Remember that a witness of the head named a slot that nothing confirmed, or took a slot back."""
+        """Remember that a witness of the head reported a slot that nothing confirmed, or took a slot back."""
         self._wild[witness] = slot, now
 
     def lost(self, connection: Connection, parting: Parting, now: float, *, was_well: bool) -> None:
@@ -58,7 +58,7 @@ class SourceHealth:
         ahead: Mapping[str, int] = MappingProxyType({}),
         proofs: ProofState = PROVEN,
     ) -> None:
-        """Report anew; `wanted` is the number of subscriptions, the one to slots included."""
+        """Report the current state; `wanted` is the number of subscriptions, including slots."""
         whole = [connection for connection in connections if connection.whole]
         parts = [f"{len(whole)} of {len(self._outages)} endpoints"]
         if open_gaps:
@@ -90,7 +90,7 @@ class SourceHealth:
         self._report_proofs(proofs)
 
     def close(self) -> None:
-        """Take the lines of refused subscriptions and of proofs off the board: the source ends."""
+        """Remove the lines about refused subscriptions and proofs from the board: the source ends."""
         self._report_refused(())
         self._report_proofs(PROVEN)
 
@@ -115,7 +115,7 @@ class SourceHealth:
 
 
 class Outage:
-    """Losses of one endpoint in a row: the first is logged, then ever fewer, and the recovery once.
+    """Losses of one endpoint in a row: the first is logged, later ones at doubling intervals, and the recovery once.
 
     Times are monotonic seconds.
     """
@@ -125,10 +125,13 @@ class Outage:
         self._losses = 0
         self._since = 0.0
         self._repeat_s = REPEAT_S
-        self._logged = True  # the latest loss, or, at first, that there is no connection yet
+        self._logged = True  # whether the latest loss (at first: that there is no connection yet) was logged
 
     def lost(self, now: float, reason: str, detail: str, *, was_well: bool) -> None:
-        """Count the end of a connection, or a failed attempt; `was_well` starts the count anew."""
+        """Count the end of a connection, or a failed attempt.
+
+        `was_well`: the connection worked, so the count starts again.
+        """
         if was_well or not self._losses:
             self._losses, self._since, self._repeat_s = 0, now, REPEAT_S
         self._losses += 1

@@ -18,9 +18,9 @@ _log = structlog.get_logger("source")
 
 
 class Landings:
-    """Register unproven transactions as they pass, and publish what became of them as LandingUpdates.
+    """Registers unproven transactions as they pass, and publishes the results of their proofs as LandingUpdates.
 
-    A transaction whose presence no node could tell is a gap of its feeds.
+    A transaction that no node could prove or disprove becomes a gap of its feeds.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class Landings:
     async def admit(
         self, update: LogsUpdate | TransactionUpdate, wanted: Sequence[ChainSubscription]
     ) -> LogsUpdate | TransactionUpdate | None:
-        """Return an unproven update as it is to be delivered, None if it must not be.
+        """Return the update as it is to be delivered, or None if it must not be.
 
-        It is returned as proven if its block is known to hold it; None if its block is known not to hold it.
+        If its block is known to contain the transaction, the update is returned as proven; if the block is known not to
+        contain it, None is returned.
         """
         known = self._proofs.known(update.slot, update.signature)
         if known is False:
@@ -50,7 +51,7 @@ class Landings:
         return update
 
     async def publish(self, proven: Sequence[Proven]) -> None:
-        """Publish what became of signatures; declare a gap for those that no node could tell."""
+        """Publish the results of proofs; declare a gap for transactions that no node could prove or disprove."""
         holes: dict[ChainSubscription, Hole] = {}
         for each in proven:
             self._metrics.proven(

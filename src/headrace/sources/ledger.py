@@ -1,4 +1,4 @@
-"""Reads of the ledger over HTTP: bounded by a deadline, patient with nodes that are behind, checked."""
+"""Reads of the ledger over HTTP: each has a deadline, is retried while nodes are behind, and is checked."""
 
 from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ from headrace.sources.subscriptions import fetched_at
 T = TypeVar("T")
 
 NULL_TRIES: Final = 6
-"""A transaction that a node lists but cannot return is requested so often, each pause twice the last."""
+"""Most requests for a transaction that a node lists but does not return; each pause is twice the last."""
 _PAGE_MIN: Final = 10
 _PAUSE_S_MAX: Final = 8.0
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger("source")
 
 
 class Fetched(NamedTuple):
-    """A transaction as the ledger has it: None if it has none; `whole` is False where no node stored the events."""
+    """A transaction from the ledger: None if there is none. `whole` is False if no node stored its events."""
 
     update: TransactionUpdate | LogsUpdate | None = None
     whole: bool = True
@@ -39,7 +39,7 @@ class Fetched(NamedTuple):
 class Ledger:
     """Reads for the source `name`, at `commitment`.
 
-    A failure that may pass is retried until the deadline of the read, then raised: HeadraceError.
+    A failure that may pass is retried until the read's deadline, then raised as a HeadraceError.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Ledger:
         self.commitment: Commitment = fetched_at(settings.commitment)
 
     def deadline(self) -> float:
-        """Return the time by which work that begins now must end: `refill_s` from now."""
+        """Return the deadline of work that begins now: `refill_s` from now."""
         return self.clock.monotonic() + self.settings.refill_s
 
     def listing(self, address: str, holes: Sequence[Hole]) -> "Listing":
@@ -59,7 +59,7 @@ class Ledger:
     async def transaction(
         self, feed: str, signature: str, deadline: float, *, slot: int | None = None, tries: int = NULL_TRIES
     ) -> Fetched:
-        """Return a transaction as an update of `feed`, of `slot` if that is given, as far as some node returns it."""
+        """Return a transaction as an update of `feed`, from `slot` if it is given, as far as any node returns it."""
         backoff = self._backoff()
         try:
             for _ in range(tries):
@@ -86,7 +86,7 @@ class Ledger:
         return Fetched()
 
     async def _get(self, signature: str, slot: int | None) -> Any:
-        """Return the node's result; None where it has none, or another transaction, or this one in another slot."""
+        """Return the node's result; None if it has none, or answers with another transaction or another slot."""
         try:
             result = await self.rpc.get_transaction(signature, self.commitment)
         except BadInputError as error:
@@ -100,7 +100,7 @@ class Ledger:
         return result
 
     async def reach(self, slot: int, deadline: float) -> None:
-        """Wait until the confirmed end of the ledger is past `slot`, with room for the node to index it."""
+        """Wait until the ledger at `commitment` is past `slot` by enough slots for the node to have indexed `slot`."""
         goal = slot + self.settings.refill_settle_slots
         backoff = self._backoff()
         while await self.again(partial(self.rpc.get_slot, self.commitment), deadline) < goal:
@@ -109,14 +109,14 @@ class Ledger:
             await self.clock.sleep(backoff.next_s())
 
     async def pruned(self, from_slot: int, deadline: float) -> list[str]:
-        """Return, in words, what the node's ledger lacks from `from_slot` on.
+        """Return, in words, which part of the ledger the node lacks from `from_slot` on.
 
-        A node with pruned blocks lists the rest as if that were all.
+        A node with pruned blocks lists the transactions that remain as if they were all.
         """
         try:
             first = await self.again(self.rpc.get_first_available_block, deadline)
         except RpcError:
-            return []  # not every provider answers this; those that keep a whole archive are the usual case
+            return []  # not every provider has this method; those without it usually keep the whole ledger
         return [f"the node's ledger begins at slot {first}"] if first > from_slot else []
 
     async def again(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
@@ -137,7 +137,7 @@ class Ledger:
 
 
 class Listing:
-    """Transactions of an address within some holes, newest first, a page at a time. `calls` counts the requests."""
+    """Transactions of an address within some holes, newest first, page by page. `calls` counts the requests."""
 
     def __init__(self, rpc: Rpc, address: str, holes: Sequence[Hole], commitment: Commitment) -> None:
         self._rpc, self._address, self._holes, self._commitment = rpc, address, holes, commitment
@@ -151,11 +151,12 @@ class Listing:
         self.complete = False
 
     async def page(self) -> None:
-        """Fetch the next older page; sets `complete` when it reaches past the holes or the history's beginning.
+        """Fetch the next older page; set `complete` once it reaches past the holes or the start of the history.
 
-        A page that is too long comes in smaller ones, as anyone may fill transactions with long memos. Raises
-        BadInputError where the node does not go on from the last page: gives it again, or something newer; and
-        TransientError where the page is empty and the node has not the transaction that the last page ended with.
+        A page that is too large is requested in smaller pages, because anyone may fill transactions with long memos.
+        Raises BadInputError if the node does not continue from the last page, but repeats it or returns newer
+        transactions. Raises TransientError if the page is empty and the node does not have the transaction that the
+        last page ended with.
         """
         self.calls += 1
         try:
@@ -181,16 +182,16 @@ class Listing:
         self._newest_slot = max(self._newest_slot, infos[0].slot)
         self.complete = infos[-1].slot < self._from_slot
         self.found += [
-            SignatureInfo(info.signature, info.slot)  # errors may be long, and nobody asks for them here
+            SignatureInfo(info.signature, info.slot)  # without the errors, which may be long and are not needed
             for info in infos
             if any(hole.from_slot <= info.slot <= hole.to_slot for hole in self._holes)
         ]
 
     async def _end(self) -> None:
-        """Set `complete` at an empty page, unless it only says that the node does not know `before`.
+        """Set `complete` at an empty page, unless the page is empty because the node does not know `before`.
 
-        A node answers so after a signature of a dead fork, of another node's history or of nobody's; the listing then
-        begins anew.
+        That happens if `before` is from a dead fork, from another node's history, or made up; the listing then starts
+        again.
         """
         if self._last is not None and not await self._has(self._last.signature):
             self._last, self._last_page, self.found = None, set(), []
@@ -203,15 +204,15 @@ class Listing:
             answers = await self._rpc.get_signature_statuses([signature], history=True)
         except TransientError:
             raise
-        except RpcError:  # some nodes refuse statuses, or those of their history
+        except RpcError:  # some nodes refuse statuses, or those from their history
             return await self._rpc.get_transaction(signature, self._commitment) is not None
         return any(isinstance(answer.words[0], tuple) for answer in answers)
 
 
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
-    """Return the part of a transaction that is complete although other parts were not stored.
+    """Return the complete part of a transaction if other parts of it were not stored.
 
-    The logs alone where the inner instructions are lacking, None where both are; so a whole view that comes later is no
+    Without inner instructions that is the logs; without logs too, None. So a whole transaction that comes later is no
     repeat.
     """
     if "innerInstructions" not in lacks:
@@ -231,7 +232,7 @@ def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpd
 
 
 def why(error: HeadraceError) -> str:
-    """Return the error in words that may go out to anyone: no endpoint, no text of the node's."""
+    """Return the error in words that may be published: no endpoint, and no text from the node."""
     if isinstance(error, RpcError):
         return f"the node refused ({error.code})"
     if isinstance(error, BadInputError):

@@ -1,4 +1,4 @@
-"""Declare as gaps what no connection delivered: slots without a cover, and unreadable messages."""
+"""Declares as gaps what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -10,13 +10,13 @@ from headrace.sources.subscriptions import ChainSubscription
 
 _PAST_SLOTS: Final = 1_024
 _AHEAD_SLOTS: Final = 512
-"""A node delivers slots at most so far from its head; any other slot is misread, or made up."""
+"""Most slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
 
 
 class Losses:
-    """Account of the covers of each feed; a hole between covers, or by an unreadable message, becomes a gap.
+    """The covers of each feed; a hole between covers, or by an unreadable message, becomes a gap.
 
-    `covered` is that of an earlier source. `head` is the head of the chain, 0 while it is unknown.
+    `covered` comes from an earlier source. `head` is the chain's head, 0 while it is unknown.
     """
 
     def __init__(self, wanted: Sequence[ChainSubscription], covered: Mapping[str, int], gaps: Gaps) -> None:
@@ -32,7 +32,7 @@ class Losses:
         self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
 
     def begin(self, connection: Connection, begun: Iterable[tuple[str, int]], head: int) -> None:
-        """Begin covers of a connection: feeds, each with the first slot that is surely whole."""
+        """Begin covers of a connection. `begun`: feeds, each with the first slot that is certainly complete."""
         for feed, first_slot in begun:
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.begin(connection.name, first_slot, head))
@@ -76,9 +76,9 @@ class Losses:
 
 
 def _hole_of(connection: Connection, subscription: ChainSubscription, slot: int | None, head: int) -> Hole | None:
-    """Return the slot that the notification names, else all slots that the node may be at.
+    """Return the slot that the notification names; without one, all slots that the node may be at.
 
-    None where nothing was promised yet.
+    None if nothing of the feed was covered yet.
     """
     head = connection.progress.head or head
     if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:

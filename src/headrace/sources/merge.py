@@ -1,4 +1,4 @@
-"""All connections of a source as one stream: each arrival is judged, delivered and accounted for; losses become gaps.
+"""All connections of a source as one stream: each arrival is checked, and delivered or declared lost in a gap.
 
 arrival ──▶ of a possible slot? ──▶ delivered, or fetched whole first ──▶ outlet
    │                   └── no ──▶ unreadable ──▶ a gap of its feeds
@@ -49,11 +49,11 @@ _HELD_HEADS_MAX: Final = 4
 class MergedStream:
     """Stream of a source that reads several endpoints at once, each with the same subscriptions.
 
-    An update is delivered as soon as the fastest node sends it, and is lost only if all of them missed it; each arrival
-    is delivered, as the pipeline drops repeats. A transport calls `take` for each arrival, `acknowledge` for each
-    subscription that its node accepted, and `show_refused` when `connection.refused` has changed.
-
-    `covered` is that of an earlier source. `tasks` runs the work. Without `rpc` no gap is filled and no slot confirmed.
+    An update is delivered as soon as the fastest node sends it, and is lost only if all nodes missed it. Later arrivals
+    of the same update are delivered too; the pipeline drops repeats. A transport calls `take` for each arrival,
+    `acknowledge` for each subscription that its node accepted, and `show_refused` when `connection.refused` has
+    changed. `covered` comes from an earlier source. `tasks` runs the work. Without `rpc` no gap is filled and no slot
+    confirmed.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class MergedStream:
         return self._slots.head
 
     def start(self) -> None:
-        """Start the work that goes on beside the connections."""
+        """Start the tasks that run beside the connections."""
         processed = self._settings.commitment == "processed"
         start = partial(self._tasks.start, self.name)
         if processed:
@@ -139,7 +139,7 @@ class MergedStream:
                 start("confirm", partial(self._slots.confirm, self._rpc), restart=self._backoff())
 
     def close(self) -> dict[str, int]:
-        """End all connections at once and declare what is open; return feed → the slot up to which it is covered."""
+        """End all connections at once and close open gaps; return feed → the slot up to which it is covered."""
         self._declare_unreadable()
         self.gaps.close()
         covered = self._losses.suspend(self.connections.values(), self._slots.head)
@@ -157,20 +157,23 @@ class MergedStream:
         for connection in self.connections.values():
             connection.want(self.wanted)
 
-    # What transports hand in.
+    # Called by transports.
 
     def begin(self, connection: Connection) -> None:
-        """Take in a connection that is about to be made."""
+        """Add a connection that is about to be made."""
         self.connections[connection.number] = connection
 
     def end(self, connection: Connection, reason: str) -> None:
-        """Let a connection go: slots that it surely delivered stay covered, all others that none covers are a gap."""
+        """Remove a connection.
+
+        Slots after those that it certainly delivered become a gap, unless another one covers them.
+        """
         del self.connections[connection.number]
         self._losses.end(connection, reason)
         self._slots.forget(connection.name)
 
     async def take(self, connection: Connection, arrival: Arrival, received_ns: int) -> None:
-        """Deliver an arrival, or account for its loss; waits while the outlet is full, and so does the node."""
+        """Deliver an arrival, or record its loss. While the outlet is full this waits, and nothing more is read."""
         connection.handing_in = True
         if isinstance(arrival, _DELIVERED):
             if self._slots.can_be(arrival.slot, connection.name):
@@ -199,9 +202,9 @@ class MergedStream:
         *,
         heads_tell: bool = False,
     ) -> None:
-        """Take the node's consent to a subscription, whose updates have `commitment`.
+        """Record that the node accepted a subscription, whose updates have `commitment`.
 
-        `heads_tell`: a node that sends slots sends this feed too, as both come in one stream.
+        `heads_tell`: while the node sends slots it sends this feed too, because both come in one stream.
         """
         connection.acknowledged.add(subscription)
         if subscription.kind == "signature":
@@ -214,7 +217,7 @@ class MergedStream:
             self.report()
 
     def replayed(self, connection: Connection, first_slot: int) -> None:
-        """Begin the covers of all acknowledged feeds at `first_slot`, from which on the node sends everything again."""
+        """Begin the covers of all acknowledged feeds at `first_slot`: from there on the node sends everything again."""
         self._losses.begin(connection, connection.progress.replayed(first_slot), self._slots.head)
         self._note_whole(connection)
 
@@ -224,7 +227,7 @@ class MergedStream:
         self.report()
 
     def report(self) -> None:
-        """Report on the health board anew."""
+        """Report the current state to the health board."""
         self._health.report(
             self.connections.values(),
             len(self.wanted),
@@ -238,7 +241,7 @@ class MergedStream:
     # Content.
 
     async def _deliver(self, update: Content | LandedNotice) -> str:
-        """Deliver an update, or let it be fetched; return its feed."""
+        """Deliver an update, or have it fetched; return its feed."""
         if isinstance(update, LandedNotice):
             if update.subscription in self.wanted:
                 self._fetcher.landed(update)
@@ -255,7 +258,7 @@ class MergedStream:
         return update.feed
 
     def _take_signature(self, subscription: ChainSubscription) -> bool:
-        """Drop a `signature:` subscription, which is answered once; return whether it was still wanted."""
+        """Drop a `signature:` subscription, which is answered only once; return whether it was still wanted."""
         if subscription not in self.wanted:
             return False
         self.wanted = self._losses.wanted = tuple(kept for kept in self.wanted if kept != subscription)
@@ -266,7 +269,7 @@ class MergedStream:
     # Slots.
 
     async def _take_slot(self, connection: Connection, notice: SlotNotice, received_ns: int) -> None:
-        """Take a head that counts, and earlier ones that it confirms; hold one that does not count yet."""
+        """Take a head that counts, and the held heads that it confirms; hold a head that does not count yet."""
         if not self._slots.hear(connection.name, notice.slot):
             if not connection.progress.head:
                 connection.progress.promise(notice.slot)
@@ -289,14 +292,14 @@ class MergedStream:
         await self._slots.begun(connection.name, notice, received_ns)
 
     def _slot_appeared(self, connection: Connection, slot: int) -> None:
-        """Take the slot of an update, or that of `getSlot`, for the head of a node that sends no slots."""
+        """Take the slot of an update, or of `getSlot`, as the head of a node that sends no slots."""
         counts = self._slots.hear(connection.name, slot)
         self._slots.appeared(slot)
         if counts and self._slots.head_of(connection.name) != connection.progress.head:
             self._head_moved(connection)
 
     def _head_moved(self, connection: Connection, root: int = 0) -> None:
-        """Begin covers at the node's head, which is also a witness of the head for the other connections."""
+        """Begin covers at the node's head. For the other connections, that head is a witness of their lag."""
         now, slot = self.clock.monotonic(), self._slots.head_of(connection.name)
         connection.watch.slot(slot, now)
         begun = connection.progress.slot(slot, root, self._slots.head_of_others(connection.name))
@@ -308,7 +311,7 @@ class MergedStream:
             self._note_whole(connection)
 
     def _note_whole(self, connection: Connection) -> None:
-        """Mark a connection that is whole for the first time; later subscriptions do not make it less so."""
+        """Mark a connection that is whole for the first time; later subscriptions do not undo that."""
         if connection.complete and connection.progress.covering and not connection.whole:
             connection.whole = True
             self._health.recovered(connection, self.clock.monotonic())
@@ -325,9 +328,9 @@ class MergedStream:
         self._lose(connection, Unreadable(subscriptions, "slot_jump"))
 
     def _lose(self, connection: Connection, lost: Unreadable) -> None:
-        """Count a notification that can't be read, and let its slots be declared as a gap."""
+        """Count a notification that can't be read; its slots will be declared as a gap."""
         if not lost.subscriptions:
-            return  # of a feed that is no longer wanted
+            return  # the feed is no longer wanted
         connection.note_unreadable(lost, self.clock.monotonic())
         for subscription in lost.subscriptions:
             self.metrics.unreadable(connection.name, subscription.kind)
@@ -342,7 +345,7 @@ class MergedStream:
         if self._losses.declare_unreadable():
             self.report()
 
-    # Questions over HTTP.
+    # Requests over HTTP.
 
     async def _cross_check(self, check: CrossCheck) -> None:
         while True:

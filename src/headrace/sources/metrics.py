@@ -1,4 +1,4 @@
-"""Metrics of a source. Connections count their traffic as plain numbers and add it once a tick."""
+"""Metrics of a source. Connections count their traffic as plain numbers, which are added once a tick."""
 
 from collections import Counter as Count
 
@@ -45,8 +45,26 @@ class SourceMetrics:
             "source_transactions_waiting", "Transactions that landed and are not fetched yet", ("source",)
         )
 
+        self._first = metrics.counter("source_first", "Blocks that an endpoint finished first", ("source",))
+        self._missed = metrics.counter(
+            "source_missed", "Blocks that an endpoint never finished although another did", ("source",)
+        )
+        self._behind = metrics.gauge(
+            "source_behind_seconds", "How far an endpoint's newest block was behind the first endpoint's", ("source",)
+        )
+
+    def placed(self, source: str, behind_s: float) -> None:
+        """Count a block that an endpoint finished first, or show how far it was behind."""
+        self._behind.labels(source).set(behind_s)
+        if not behind_s:
+            self._first.labels(source).inc()
+
+    def missed(self, source: str) -> None:
+        """Count a block that an endpoint never finished."""
+        self._missed.labels(source).inc()
+
     def transaction_calls(self, source: str, outcome: str, count: int) -> None:
-        """Count getTransaction calls for transactions: feeds."""
+        """Count getTransaction calls for `transactions:` feeds."""
         self._calls.labels(source, outcome).inc(count)
 
     def fetched(self, source: str) -> None:
@@ -62,7 +80,7 @@ class SourceMetrics:
         self._waiting.labels(source).set(count)
 
     def traffic(self, source: str, messages: int, size: int, unknown: int, bad: Count[str]) -> None:
-        """Add the counts of one connection since its last call."""
+        """Add the counts of one connection since the last call."""
         if messages:
             self._messages.labels(source).inc(messages)
             self._bytes.labels(source).inc(size)
@@ -76,13 +94,13 @@ class SourceMetrics:
         self._bad.labels(source, reason).inc()
 
     def proven(self, source: str, **counts: int) -> None:
-        """Count delivered transactions by what became of them."""
+        """Count delivered transactions by the results of their proofs."""
         for result, count in counts.items():
             if count:
                 self._proofs.labels(source, result).inc(count)
 
     def wild(self, source: str) -> None:
-        """Count a slot that a witness named and nothing confirmed."""
+        """Count a slot that a witness reported and nothing confirmed."""
         self._wild.labels(source).inc()
 
     def unreadable(self, source: str, kind: str) -> None:

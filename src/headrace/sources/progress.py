@@ -1,4 +1,4 @@
-"""Follow how far one connection has come with each of its feeds, and whether it still lives. Pure."""
+"""Tracks what one connection delivered of each feed, and whether the connection is alive. Pure."""
 
 from collections.abc import Container
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 from headrace.model.updates import Commitment
 
 PATIENCE: Final = 6
-"""A silent connection is kept this many times longer while all other witnesses see the chain itself stand."""
+"""How many times longer a silent connection is kept if all other witnesses show that the chain itself stands still."""
 
 
 class Progress:
-    """Progress of one connection with each of its feeds, from which follows what it surely delivered.
+    """Progress of one connection with each of its feeds, which determines what it certainly delivered.
 
-    A node announces a slot when it begins, and sends the slot's updates when it is done, with forks in any order.
+    A node announces a slot when the slot begins, sends its updates when it is done, and sends forks in any order.
     Therefore the second head after an acknowledgement bounds what may have been missed before, and the last
-    `margin_slots` before a loss count as not delivered.
+    `margin_slots` before the connection ends count as not delivered.
 
     A node may drop a feed and still send slots. For a feed that the ledger lists, heads therefore prove nothing: it was
     delivered up to its last update, or up to the slot at which the ledger had no other transaction.
@@ -22,7 +22,7 @@ class Progress:
 
     HEADS_AFTER_ACK: Final = 2
     AHEAD_MAX: Final = 512
-    """Slots by which the heads of other connections may put off the begin of a cover."""
+    """Most slots by which the heads of other connections may delay the start of a cover."""
 
     def __init__(self, commitment: Commitment, margin_slots: int) -> None:
         self._commitment, self._margin_slots = commitment, margin_slots
@@ -36,9 +36,9 @@ class Progress:
         self.head = self.root = 0
 
     def acknowledged(self, feed: str, commitment: Commitment | None = None, *, listed: bool = False) -> None:
-        """Take the node's consent to a subscription; the cover of its feed begins some heads later.
+        """Record that the node accepted a subscription; the cover of its feed begins some heads later.
 
-        `commitment` is that of this feed. `listed`: the ledger lists its transactions.
+        `commitment` is the feed's. `listed`: the ledger lists the feed's transactions.
         """
         self._commitments[feed] = commitment or self._commitment
         if listed:
@@ -58,11 +58,11 @@ class Progress:
         return not self._waiting
 
     def first(self, feed: str) -> int | None:
-        """Return the first slot of a feed that is surely whole, None while its cover has not begun."""
+        """Return the first slot of a feed that is certainly complete; None while its cover has not begun."""
         return self._first.get(feed)
 
     def promise(self, slot: int) -> None:
-        """Let acknowledged feeds be promised from `slot` on: the first head, which may not count yet."""
+        """Record the first head, which may not count yet: acknowledged feeds are expected from `slot` on."""
         for feed in self._waiting:
             self._promised[feed] = self._promised[feed] or slot
 
@@ -74,10 +74,10 @@ class Progress:
         return begun
 
     def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
-        """Take a new head; return the feeds whose cover begins, each with the first slot that is surely whole.
+        """Take a new head; return the feeds whose cover begins, each with the first slot that is certainly complete.
 
-        `others_head` is the head by the other connections. A head that is lower than the last one takes back the heads
-        in between.
+        `others_head` is the head according to the other connections. A head lower than the last takes back the heads in
+        between.
         """
         if slot < self.head:
             self._come_down(slot)
@@ -107,26 +107,27 @@ class Progress:
         self.root = min(self.root, slot)
 
     def brought(self, feed: str, slot: int) -> None:
-        """Remember that an update of `slot` was delivered on `feed`."""
+        """Record that an update of `slot` was delivered on `feed`."""
         if slot > self.last.get(feed, 0):
             self.last[feed] = slot
 
     def borne_out(self, feed: str, slot: int) -> None:
-        """Remember that the ledger at `slot` has no undelivered transaction of `feed` since its cover began.
+        """Record that the ledger at `slot` has no undelivered transaction of `feed` since its cover began.
 
-        Slots that the node itself has not passed by the margin do not count.
+        A slot counts only if the node itself has passed it by the margin.
         """
         slot = min(slot, self.head - self._margin_slots)
         if feed in self._first and slot > self._borne_out.get(feed, 0):
             self._borne_out[feed] = slot
 
     def surely(self, *, trust_head: bool = True, alive: Container[str] = ()) -> dict[str, int]:
-        """Return feed → the last slot up to which everything was delivered.
+        """Return feed → the slot up to which everything was certainly delivered.
 
-        For a feed whose cover has not begun: the slot after which it was promised. At `processed` the head is the
-        bound. Later commitments lag behind the head: there the bound is the root (`confirmed`), and the feed's own last
-        update. `trust_head` is False where the node dropped feeds while it sent slots. For a listed feed neither head
-        nor root counts, unless the feed is `alive`: a message of it came just now, readable or not.
+        For a feed whose cover has not begun, that is the slot after which it was expected. For other feeds the bound
+        depends on the commitment. At `processed` it is the head. Updates of later commitments lag behind the head:
+        there it is the root (`confirmed`), or the feed's own last update. `trust_head` is False if the node dropped
+        feeds while it sent slots. For a listed feed neither head nor root counts, unless the feed is in `alive`: a
+        message of it came just now, readable or not.
         """
         reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
@@ -143,10 +144,10 @@ class Progress:
 
 
 class Watch:
-    """Watch over one connection; `verdict` names the reason to give the connection up.
+    """Watch over one connection; `verdict` names the reason to end it.
 
-    `head` is the slot of this connection, `reference` that of the chain by others: `getSlot` over HTTP, other
-    connections. Both may come down again.
+    `head` is the connection's head. `reference` is the chain's head according to others: `getSlot` over HTTP, and other
+    connections. Both may fall again.
     """
 
     def __init__(self, now: float, *, stall_s: float, stall_slots: int) -> None:
@@ -157,29 +158,29 @@ class Watch:
 
     @property
     def lag_slots(self) -> int:
-        """Slots that the connection is behind the reference; 0 if it leads or nothing is known."""
+        """Slots that the connection is behind the reference; 0 if it leads, or if either is unknown."""
         return max(0, self.reference - self.head) if self.head and self.reference else 0
 
     def message(self, now: float) -> None:
-        """Take note of a message, readable or not."""
+        """Record a message, readable or not."""
         self._last_message = now
 
     def excuse(self, now: float) -> None:
-        """Begin to wait anew: nothing was read, so neither silence nor a standing head says anything about the node."""
+        """Start waiting again: nothing was read, so neither silence nor an unmoved head is the node's fault."""
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:
-        """Take `slot` as the connection's head. A lower one takes a claim back, and is no advance."""
+        """Set the connection's head. A lower slot corrects an earlier head, and is no advance."""
         if slot > self.head:
             self._last_advance = now
         self.head = slot
 
     def witness(self, slot: int, now: float) -> None:
-        """Take `slot` as the head of the chain by others."""
+        """Set the chain's head according to others."""
         self.reference, self._reference_at = slot, now
 
     def verdict(self, now: float) -> str | None:
-        """Return why to give the connection up: `behind`, `silent`, `head_stands`, or None."""
+        """Return why the connection must end: `behind`, `silent` or `head_stands`; None if it need not."""
         standing_s = now - self._last_advance
         if self.head and self.lag_slots > self._stall_slots and standing_s > self._stall_s / 2:
             return "behind"

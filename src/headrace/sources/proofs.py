@@ -1,7 +1,7 @@
-"""Proof that delivered transactions are in the blocks of their slots, by the answers of nodes. Pure.
+"""Proof from nodes' answers that delivered transactions are in the blocks of their slots. Pure.
 
-A transaction sent at `processed` stands in the bank of one node only. The confirmation of its slot proves nothing: the
-node may have made the transaction up, or named the wrong slot.
+A transaction sent at `processed` has been seen by one node only. The confirmation of its slot proves nothing: the node
+may have made the transaction up, or named the wrong slot.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -10,17 +10,17 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 WAITING_MAX: Final = 100_000
-"""Signatures that wait at most; beyond that the oldest slot is given up."""
+"""Most signatures that wait; beyond that the oldest slot is given up."""
 WINDOW_SLOTS: Final = 500
-"""An unproven signature so far below the head is given up, before the fork window of 512 slots ends."""
+"""Slots below the head at which an unproven signature is given up, before the fork window of 512 slots ends."""
 WAIT_S: Final = 300.0
-"""No signature waits longer than this."""
+"""Longest time in seconds that a signature waits."""
 AHEAD_SLOTS: Final = 8
-"""A node that is not so far beyond a slot may not know its transactions yet: its null proves nothing."""
+"""Slots by which a node must be past a slot before its null counts: until then it may not know the transactions."""
 REMEMBERED_SLOTS: Final = 150
-"""Nodes without a history remember the signatures of so many slots."""
+"""Number of recent slots whose signatures a node without a history remembers."""
 DENIALS: Final = 2
-"""A signature is absent when no node knew it in so many rounds."""
+"""Number of rounds in which no node knew a signature, after which the signature is absent."""
 
 
 class Status(NamedTuple):
@@ -32,7 +32,7 @@ class Status(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One endpoint's answer: its slot, and a status for each signature; None is "not known", "" is unreadable.
+    """One endpoint's answer: its slot, and a status for each signature. None is "not known", "" is unreadable.
 
     `history`: the endpoint searched further back than nodes without a history remember.
     """
@@ -51,7 +51,7 @@ class Waiting(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """What became of signatures of a slot. `feeds` are those of the unknown ones."""
+    """Results for signatures of a slot. `feeds` are the feeds of the unknown signatures."""
 
     slot: int
     landed: tuple[str, ...] = ()
@@ -69,9 +69,9 @@ class _Unproven:
 
 
 class Proofs:
-    """Signatures that wait for proof; `due` returns those to ask for, `answered` takes the answers.
+    """Signatures that wait for proof: `due` returns the signatures to ask for, `answered` takes the answers.
 
-    A result is remembered for WINDOW_SLOTS, so that a repeat need not wait.
+    A result is remembered for WINDOW_SLOTS, so that a repeated transaction need not wait.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Proofs:
     def delivered(
         self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[ChainSubscription], now: float
     ) -> list[Proven]:
-        """Add a signature that is delivered unproven; return those that are given up to make room."""
+        """Add a signature that is delivered unproven; return the signatures that are given up to make room."""
         told = self._waiting.setdefault(slot, {}).get(signature)
         if told is None:
             told = self._waiting[slot][signature] = _Unproven(succeeded, now)
@@ -100,20 +100,20 @@ class Proofs:
         return [self._give_up(next(iter(self._waiting)))] if self._count > WAITING_MAX else []
 
     def reached(self, slot: int) -> None:
-        """Let signatures of slots up to `slot` be asked for: these slots are confirmed or dead."""
+        """Record that slots up to `slot` are confirmed or dead, so that their signatures may be asked for."""
         self._reached = max(self._reached, slot)
 
     def come_down(self, head: int) -> None:
-        """Take back slots beyond `head`, where the chain really is."""
+        """Take back slots beyond `head`, the chain's real head."""
         self._reached = min(self._reached, head)
 
     def died(self, slot: int) -> None:
-        """Forget a slot that is dead: all of it is retracted."""
+        """Forget a dead slot: everything in it is retracted."""
         self._count -= len(self._waiting.pop(slot, ()))
         self._known.pop(slot, None)
 
     def due(self, limit: int) -> list[Waiting]:
-        """Return what can be asked for now, the oldest slots first; `limit` at most."""
+        """Return at most `limit` signatures that can be asked for now, the oldest slots first."""
         found: list[Waiting] = []
         for slot in sorted(self.slots_due()):
             found += self.due_in(slot)
@@ -122,15 +122,15 @@ class Proofs:
         return found[:limit]
 
     def slots_due(self) -> list[int]:
-        """Return the slots of which something can be asked for now."""
+        """Return the slots with signatures that can be asked for now."""
         return [slot for slot in self._waiting if slot <= self._reached]
 
     def due_in(self, slot: int) -> list[Waiting]:
-        """Return what waits in one slot."""
+        """Return the signatures that wait in one slot."""
         return [Waiting(slot, signature, told.denials) for signature, told in self._waiting.get(slot, {}).items()]
 
     def answered(self, asked: Sequence[Waiting], answers: Sequence[Answer]) -> list[Proven]:
-        """Return what follows from the answers of one or several endpoints to one question."""
+        """Take the answers of one or several endpoints to one question; return the results."""
 
         def judge(number: int, slot: int, told: _Unproven) -> bool | str | None:
             return _is_there(slot, told.succeeded, [(answer, answer.words[number]) for answer in answers])
@@ -138,7 +138,7 @@ class Proofs:
         return self._settle(asked, judge)
 
     def listed(self, asked: Sequence[Waiting], signatures: Container[str]) -> list[Proven]:
-        """Return what follows from all signatures that endpoints list for the block of the slot.
+        """Take all signatures that endpoints list for the block of the slot; return the results.
 
         Whether a transaction succeeded is left open.
         """
@@ -170,7 +170,7 @@ class Proofs:
         ]
 
     def overdue(self, head: int, now: float) -> list[Proven]:
-        """Return what waited too long, and forget what is too old to be repeated."""
+        """Return the signatures that waited too long, and forget results too old to be repeated."""
         for slot in [slot for slot in self._known if slot < head - WINDOW_SLOTS]:
             del self._known[slot]
         late = [
@@ -197,7 +197,7 @@ class Proofs:
 def _is_there(slot: int, succeeded: bool, words: Sequence[tuple[Answer, Status | str | None]]) -> bool | str | None:
     """Return whether a signature is in the slot's block, by the statuses of several endpoints; None if unknown.
 
-    "elsewhere": it is in another block, or its outcome is another. False: an endpoint that must know it does not.
+    "elsewhere": it is in another block, or has another outcome. False: an endpoint that must know it does not.
     """
     statuses = [word for _, word in words if isinstance(word, Status) and word.confirmed]
     if any(status.slot == slot and status.succeeded == succeeded for status in statuses):
@@ -205,7 +205,7 @@ def _is_there(slot: int, succeeded: bool, words: Sequence[tuple[Answer, Status |
     if statuses:
         return "elsewhere"
     if any(isinstance(word, Status) for _, word in words):
-        return None  # not confirmed there yet
+        return None  # not confirmed at these nodes yet
     return False if any(word is None and _must_know(answer, slot) for answer, word in words) else None
 
 

@@ -1,7 +1,7 @@
-"""Questions to nodes, time and again, whether delivered transactions are in the blocks of their slots.
+"""Asks nodes, repeatedly, whether delivered transactions are in the blocks of their slots.
 
-`getSignatureStatuses` answers for 256 at once. What a node refuses to answer is looked for in the signatures that
-`getBlock` lists.
+`getSignatureStatuses` answers for 256 signatures at once. If a node refuses, the signatures are looked for in
+`getBlock`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,22 +18,25 @@ from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
 from headrace.sources.settings import NodeSourceSettings
 
 BATCH_MAX: Final = 256
-"""Signatures of one `getSignatureStatuses` call, as nodes allow."""
+"""Most signatures in one `getSignatureStatuses` call, by the nodes' limit."""
 CALLS_MAX: Final = 8
-"""Calls of one round."""
+"""Most calls in one round."""
 BLOCKS_MAX: Final = 16
-"""Blocks of one round, `refill_page_s` apart: with the pause between rounds three a second; the chain makes 2.5."""
+"""Most blocks in one round, `refill_page_s` apart.
+
+With the pause between rounds: three a second; the chain makes 2.5.
+"""
 LATE_SLOTS: Final = 64
-"""A transaction so far below the head whose status nobody told is looked for in its block."""
+"""Slots below the head at which a transaction without any status is looked for in its block."""
 _OF_THE_METHOD: Final = frozenset({METHOD_NOT_FOUND, 401, 403, 404, 405, 410})
 _ALONE_MAX: Final = 2
-"""Signatures refused in a row, each asked for alone: then the method is refused, not they."""
+"""Most signatures refused in a row, each asked for alone; after that the method counts as refused."""
 
 _log = structlog.get_logger("source")
 
 
 class ProofState(NamedTuple):
-    """State of the proofs: whether transactions can be proven, and what is amiss: empty if nothing is."""
+    """State of the proofs: whether transactions can be proven, and what is wrong (empty if nothing is)."""
 
     proves: bool
     detail: str
@@ -43,7 +46,7 @@ PROVEN: Final = ProofState(True, "")
 
 
 class Prover:
-    """Publish what is proven and what is given up. `head` is where the chain is."""
+    """Publishes the results of proofs, and signatures that are given up. `head` returns the chain's head."""
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Prover:
 
     @property
     def state(self) -> ProofState:
-        """Return how proofs are had, for the health board."""
+        """Return the state of the proofs, for the health board."""
         if not self._statuses_fault:
             return PROVEN
         fault = f"getSignatureStatuses: {self._statuses_fault}"
@@ -76,7 +79,7 @@ class Prover:
         )
 
     async def run(self) -> None:
-        """Once per `confirm_s`, for ever: ask what is due, publish what is proven and what is given up."""
+        """Ask for what is due and publish the results, every `confirm_s`, until cancelled."""
         while True:
             await self._clock.sleep(self._settings.confirm_s)
             if self._rpc is not None:
@@ -89,7 +92,7 @@ class Prover:
     # Statuses.
 
     async def _ask_statuses(self, rpc: Rpc) -> dict[int, list[Waiting]]:
-        """Return, by slot, what is left to be looked for in blocks."""
+        """Return, by slot, the signatures that must be looked for in blocks."""
         due, left = self._proofs.due(BATCH_MAX * CALLS_MAX), list[Waiting]()
         for start in range(0, len(due), BATCH_MAX):
             left += await self._ask(rpc, due[start : start + BATCH_MAX])
@@ -101,9 +104,9 @@ class Prover:
         return by_slot
 
     async def _ask(self, rpc: Rpc, asked: list[Waiting]) -> list[Waiting]:
-        """Take the answers to one question; return the signatures that it left open.
+        """Take the answers to one question; return the signatures that are still open.
 
-        A refused question is repeated in halves, as one signature must not stop others.
+        A refused question is repeated in halves, because one signature must not hold up others.
         """
         if self._statuses_refused:
             return asked
@@ -141,7 +144,7 @@ class Prover:
     # Blocks.
 
     async def _search_blocks(self, rpc: Rpc, left: dict[int, list[Waiting]]) -> None:
-        """Search the blocks of some slots: those that were searched least first, and of these the oldest."""
+        """Search the blocks of some slots: first those searched least often, and among them the oldest."""
         tries = self._tries = {slot: self._tries.get(slot, 0) for slot in left}
         if not left or self._clock.monotonic() < self._blocks_after:
             return
@@ -181,7 +184,7 @@ def _is_of_the_method(error: HeadraceError) -> bool:
 
 
 def _is_of_the_endpoint(error: HeadraceError) -> bool:
-    """Return whether the endpoint does not answer, or wants to be asked less, whatever the slot."""
+    """Return whether the endpoint fails, or asks for fewer requests, independent of the slot."""
     return isinstance(error, TransientError) and (not isinstance(error, RpcError) or error.too_fast)
 
 

@@ -1,4 +1,4 @@
-"""Recordings: a recorder of what sources deliver, and a source that replays it at any pace, once or for ever."""
+"""Recordings: a recorder of a source's updates, and a source that replays them at any pace, once or repeatedly."""
 
 import asyncio
 import os
@@ -47,19 +47,23 @@ _log = structlog.get_logger("recording")
 class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Recording while serving."""
 
-    file: Annotated[str, Setting("write all updates to this file; empty: do not", env=("RECORD_FILE",))] = ""
+    file: Annotated[
+        str, Setting("file to which all updates are written; empty: no recording", env=("RECORD_FILE",))
+    ] = ""
     flush_interval_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("a crash loses no more than this, in seconds", env=("RECORD_FLUSH_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("seconds between writes; a crash loses no more than this", env=("RECORD_FLUSH_S",)),
     ] = 1.0
 
 
 class Recorder:
     """Writes the updates of one outlet to a file and passes them on to another, in order.
 
-    Memory is bounded: passing on waits while a full block (256 KiB) is written. The file grows as `<path>.part` and
-    gets its name when it is complete; what a crash leaves is a recording too, up to its last whole block. With
-    `append`, a recording that is there already goes on after its last whole block, under its own header. On `health`
-    it is the part `recording`, which does not decide readiness.
+    Memory is bounded: while a full block (256 KiB) is written, no update is passed on. The file grows as `<path>.part`
+    and is renamed when it is complete. The part left by a crash is a recording too, up to its last whole block. With
+    `append`, an existing recording continues after its last whole block, under its own header. On `health` the recorder
+    is the part `recording`, which does not affect readiness.
     """
 
     def __init__(
@@ -83,12 +87,12 @@ class Recorder:
         self._waiting_bytes = 0
 
     async def run(self, intake: Outlet, onward: Outlet | None = None) -> None:
-        """Record until `intake` is closed, or until cancelled; either way the file is finished and `onward` closed.
+        """Record until `intake` is closed, or until cancelled; then finish the file and close `onward`.
 
-        Raises ConfigError where the file can't be begun. A disk that fails later ends the recording, not the flow: with
-        an `onward` the updates still pass and `fault` says why; without one that OSError is raised.
+        Raises ConfigError if the file can't be started. If the disk fails later, the recording ends. With `onward`,
+        updates still pass and `fault` has the OSError; without `onward` it is raised.
         """
-        disk = ThreadPoolExecutor(1, "recorder")  # one thread: what it is given is written in that order
+        disk = ThreadPoolExecutor(1, "recorder")  # one thread, so that blocks are written in order
         try:
             self._file = await _on(disk, self._open)
             self._report(ready=True, detail=f"writing {self.part.name}")
@@ -147,7 +151,7 @@ class Recorder:
             await _on(disk, partial(how, file, waiting))
         except OSError as error:
             self._file, self.fault = None, error
-            with suppress(OSError):  # closing writes what is buffered, which fails again
+            with suppress(OSError):  # close flushes the buffer, which fails again
                 await _on(disk, file.close)
             _log.error("recording_stopped", file=str(self.part), error=str(error))
             self._report(ready=False, detail=f"stopped: {error.strerror}")
@@ -170,7 +174,7 @@ class Recorder:
         self.part.replace(self.path)
 
     def _open(self) -> BinaryIO:
-        """Begin `<path>.part`, or take up what is there. Nothing that exists is overwritten."""
+        """Create `<path>.part`, or continue an existing one. No existing file is overwritten."""
         try:
             if self._append and self.path.exists() and not self.part.exists():
                 self.path.replace(self.part)
@@ -186,7 +190,7 @@ class Recorder:
         return file
 
     def _take_up(self) -> BinaryIO:
-        """Cut off what a crash left half written: never more than a block, else it is damage with good data behind."""
+        """Cut off a half-written block, left by a crash. A longer remainder is damage before good data: refused."""
         with self.part.open("rb") as file:
             self._header = read_header(file)
             tail = tail_of(file)
@@ -197,7 +201,7 @@ class Recorder:
 
 
 async def _on(disk: Executor, work: Callable[[], T]) -> T:
-    """Return the result of `work`, done in the disk's thread; work that has begun is not cancelled."""
+    """Return the result of `work`, run in the disk's thread; work that has begun is not cancelled."""
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(disk, work))
 
 
@@ -208,15 +212,15 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     speed: Annotated[
         float, msgspec.Meta(ge=0), Setting("1: the pace of the recording; 0: as fast as the pipeline takes it")
     ] = 1.0
-    loop: Annotated[bool, Setting("start over for ever")] = False
+    loop: Annotated[bool, Setting("start again at the end, each time")] = False
 
 
 class Recording:
-    """A `Source` that replays a file, with the same updates each time.
+    """A `Source` that replays a file; each replay has the same updates.
 
-    `speed` 1 is the pace of the receive times, N is N times that; with None updates come as fast as the outlet takes
-    them. With `loop` the replay starts over for ever, a RewindUpdate between the laps. Damaged blocks are skipped and
-    logged with their offset; a file that is no recording ends the source as `failed`.
+    `speed` 1 is the pace of the receive times, N is N times as fast; None is as fast as the outlet takes updates. With
+    `loop` the replay starts again each time, with a RewindUpdate between the laps. Damaged blocks are skipped and
+    logged with their offset. A file that is no recording ends the source as `failed`.
     """
 
     Settings: ClassVar[type[RecordingSettings]] = RecordingSettings
@@ -233,7 +237,7 @@ class Recording:
 
     @classmethod
     async def open(cls, settings: RecordingSettings, context: Context) -> Self:
-        """Return the source; the file is read when it runs. Raises ConfigError if no file is named."""
+        """Return the source; the file is read when the source runs. Raises ConfigError if no file is named."""
         if not settings.file:
             raise ConfigError("sources.recording.file", "nothing", "the path of a recording")
         return cls(Path(settings.file), context.clock, speed=settings.speed or None, loop=settings.loop)
@@ -242,7 +246,7 @@ class Recording:
         """Do nothing: a recording holds the feeds that were subscribed to when it was made."""
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
-        """Replay until the end of the file, or for ever; `covered` has no meaning here."""
+        """Replay until the end of the file, or until cancelled with `loop`; `covered` has no meaning here."""
         lap = 0
         while True:
             before = self.delivered

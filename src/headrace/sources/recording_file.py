@@ -1,4 +1,4 @@
-"""The recording file: bytes to updates and back, sound against crashes, damage and hostile sizes.
+"""The recording file: bytes to updates and back, safe against crashes, damage and hostile sizes.
 
 ```text
 file    = "HREC" u16 version  u32 size  u32 crc32  header     header: msgpack of RecordingHeader
@@ -9,7 +9,7 @@ payload = zstd frame of a msgpack array (array 32) of `count` updates
 ```
 
 Integers are little-endian. A file without `end` was cut off (a crash, or it is still being written); its whole blocks
-are good. A block whose payload is damaged is skipped; where a block's head is damaged nothing after it can be found.
+are good. A block with a damaged payload is skipped. After a block with a damaged head nothing can be found.
 """
 
 import struct
@@ -28,12 +28,14 @@ VERSION: Final = 1
 BLOCK_RAW_MAX: Final = 64 * 1024 * 1024
 HEADER_MAX: Final = 64 * 1024
 UPDATE_MAX: Final = 2 * 1024 * 1024
-"""Bytes of one update that is no account's: a transaction has some hundred thousand at most."""
+"""Most bytes of an update that is no account's; a transaction has some hundred thousand at most."""
 VALUES_MAX: Final = 4 * 1024 * 1024
-"""Bytes of all updates of a block that are no account's. A byte may stand for a list, which takes 64 in memory; the
-values of an account are few, however long its data."""
+"""Most bytes of all updates of a block that are not accounts'.
+
+A byte may stand for a list, which takes 64 bytes in memory. An account has few values, however long its data.
+"""
 UPDATE_BYTES_MIN: Final = 32
-"""Of any update: the names of its fields alone are longer."""
+"""Fewest bytes of an update: the names of its fields alone are longer."""
 
 _MAGIC: Final = b"HREC"
 _START: Final = struct.Struct("<4sHII")
@@ -46,11 +48,11 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _updates_decoder: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _update_decoder: Final = msgspec.msgpack.Decoder(AnyUpdate)
 _ACCOUNT: Final = b"\xa4type\xa7account"
-"""How the map of an AccountUpdate begins, behind the byte that says how many fields follow."""
+"""First bytes of the map of an AccountUpdate, after the byte with the number of fields."""
 
 
 class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """Header of a recording. `id` names the recording for ever; a replay takes its epochs from it."""
+    """Header of a recording. `id` names the recording permanently; a replay takes its epochs from it."""
 
     id: str
     started_ns: int
@@ -62,7 +64,7 @@ _header_decoder: Final = msgspec.msgpack.Decoder(RecordingHeader)
 
 
 class Block(NamedTuple):
-    """A stretch of updates; `offset` is where it begins in the file. Damaged: no updates, and `fault` says why."""
+    """A block of updates; `offset` is its position in the file. If damaged: no updates, and `fault` says why."""
 
     offset: int
     updates: Sequence[AnyUpdate]
@@ -80,7 +82,7 @@ def encode_update(update: AnyUpdate) -> bytes:
     """Encode one update as msgpack.
 
     Raises BadInputError for an integer beyond 64 bits, which no chain value has, and for an update of more than
-    UPDATE_MAX, which no block may hold.
+    UPDATE_MAX bytes, which no block may hold.
     """
     try:
         encoded = _encoder.encode(update)
@@ -106,7 +108,7 @@ def encode_block(updates: Sequence[bytes], *, level: int = 3) -> bytes:
 
 
 def read_header(file: BinaryIO) -> RecordingHeader:
-    """Read the beginning. Raises BadInputError for anything that is not a recording of a known version."""
+    """Read the header. Raises BadInputError for anything but a recording of a known version."""
     start = file.read(_START.size)
     if len(start) < _START.size or not start.startswith(_MAGIC):
         raise BadInputError("recording_foreign", "not a Headrace recording (it must begin with HREC)")
@@ -125,22 +127,25 @@ def read_header(file: BinaryIO) -> RecordingHeader:
 
 
 def header_of(path: Path) -> RecordingHeader:
-    """Return the header of the recording at `path`. Raises BadInputError if it is none, OSError if it can't be read."""
+    """Return the header of the recording at `path`.
+
+    Raises BadInputError if it is no recording, OSError if unreadable.
+    """
     with path.open("rb") as file:
         return read_header(file)
 
 
 def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
-    """Read on from after the header: every block in order, damaged ones as faults, and last the Tail.
+    """Read the blocks after the header: yield each in order, damaged blocks as faults, and last the Tail.
 
-    One block is held at a time, however long the file is.
+    Only one block is in memory at a time.
     """
     for packed in _packed_blocks(file):
         yield packed if isinstance(packed, Tail) else _decode_block(packed)
 
 
 def tail_of(file: BinaryIO) -> Tail:
-    """Return how the file ends, from after the header; nothing is unpacked."""
+    """Return how the file ends; reads on from after the header without decompressing."""
     return next(packed for packed in _packed_blocks(file) if isinstance(packed, Tail))
 
 
@@ -183,7 +188,8 @@ def _decode_block(packed: _Packed) -> Block:
     if crc32(payload) != checksum:
         return Block(offset, (), f"block at offset {offset}: wrong checksum, {count} updates lost")
     try:
-        if zstandard.frame_content_size(payload) != raw_size:  # asked first: decompress would allocate what is declared
+        # checked first, because decompress allocates the declared size
+        if zstandard.frame_content_size(payload) != raw_size:
             return Block(offset, (), f"block at offset {offset}: zstd size is not the declared {raw_size} bytes")
         raw = zstandard.decompress(payload, raw_size)
         if count > raw_size // UPDATE_BYTES_MIN or not raw.startswith(_ARRAY32.pack(0xDD, count)):

@@ -1,4 +1,4 @@
-"""Refills from the ledger what a feed missed: bounded, oldest first, and without what was delivered already."""
+"""Refills a feed's gaps from the ledger: bounded, oldest first, without transactions that were already delivered."""
 
 from collections.abc import Container, Sequence
 from functools import partial
@@ -16,17 +16,17 @@ from headrace.sources.subscriptions import LISTED, ChainSubscription
 
 RECENT_MAX: Final = 16_384
 SLOTS_MAX: Final = 50_000
-"""The most slots of one gap that are published again; nodes list at most ten times as many."""
+"""Most slots of one gap that are published again; nodes list at most ten times as many."""
 
 
 class Recent:
-    """Transactions delivered lately, by feed, each with its slot, so that a refill need not fetch them again."""
+    """Transactions delivered recently, by feed, each with its slot, so that a refill need not fetch them again."""
 
     def __init__(self) -> None:
         self._slots: dict[str, dict[str, int]] = {}
 
     def remember(self, feed: str, signature: str, slot: int) -> None:
-        """Remember a transaction that was delivered; the oldest of more than RECENT_MAX is forgotten."""
+        """Remember a delivered transaction; beyond RECENT_MAX the oldest is forgotten."""
         slots = self._slots.get(feed)
         if slots is None:
             slots = self._slots[feed] = {}
@@ -35,7 +35,7 @@ class Recent:
             del slots[next(iter(slots))]
 
     def has(self, feed: str, signature: str) -> bool:
-        """Return whether a transaction was delivered, in whatever slot."""
+        """Return whether a transaction was delivered, in any slot."""
         return signature in self._slots.get(feed, ())
 
     def keep(self, feeds: Container[str]) -> None:
@@ -43,15 +43,15 @@ class Recent:
         self._slots = {feed: slots for feed, slots in self._slots.items() if feed in feeds}
 
     def delivered(self, feed: str, info: SignatureInfo) -> bool:
-        """Return whether a transaction was delivered in this very slot (on a dead fork it may have been in another)."""
+        """Return whether a transaction was delivered in exactly this slot (a dead fork may have it in another)."""
         return self._slots.get(feed, {}).get(info.signature) == info.slot
 
 
 class Refill:
-    """Deliver to `outlet` what the ledger still has of some holes.
+    """Delivers to `outlet` what the ledger still has for some holes.
 
-    `fill` returns what could not be had, in words, empty if everything was delivered; it raises HeadraceError if it got
-    nowhere.
+    `fill` returns, in words, what could not be fetched; empty if everything was delivered. It raises HeadraceError if
+    nothing could be fetched.
     """
 
     def __init__(self, ledger: Ledger, *, outlet: Outlet, recent: Recent) -> None:
@@ -60,7 +60,7 @@ class Refill:
         self._settings, self._metrics = ledger.settings, ledger.metrics
 
     async def fill(self, subscription: ChainSubscription, holes: list[Hole], pubkeys: Sequence[str] = ()) -> list[str]:
-        """Fill holes of one feed; several at once cost one listing. The present states of `pubkeys` are delivered."""
+        """Fill holes of one feed; several holes cost one listing. The current states of `pubkeys` are delivered."""
         deadline = self._ledger.deadline()
         if subscription.kind in LISTED:
             return await self._fill_logs(subscription, holes, deadline)
@@ -134,7 +134,7 @@ class Refill:
         return missing, poor
 
     async def _fill_account(self, subscription: ChainSubscription, holes: list[Hole], deadline: float) -> list[str]:
-        """Deliver the state after the gap; the versions within it are gone."""
+        """Deliver the state after the gap; the versions within the gap are gone."""
         to_slot = ends_of(holes)[1]
         read = partial(self._rpc.get_account_info, subscription.key, self._ledger.commitment, min_context_slot=to_slot)
         found = await self._ledger.again(read, deadline)
@@ -144,7 +144,7 @@ class Refill:
     async def _reread(
         self, subscription: ChainSubscription, pubkeys: Sequence[str], to_slot: int, deadline: float
     ) -> None:
-        """Deliver the present states of accounts of a program, those that still exist."""
+        """Deliver the current states of a program's accounts, of those that still exist."""
         distinct = list(dict.fromkeys(pubkeys))
         for start in range(0, len(distinct), ACCOUNTS_PER_CALL_MAX):
             some = distinct[start : start + ACCOUNTS_PER_CALL_MAX]

@@ -1,4 +1,4 @@
-"""The head of the chain by all nodes of a source, and which slots are confirmed, finalized or dead."""
+"""The chain's head according to all nodes of a source, and which slots are confirmed, finalized or dead."""
 
 import structlog
 
@@ -20,10 +20,10 @@ _log = structlog.get_logger("source")
 
 
 class ChainSlots:
-    """Judge the slots that witnesses name, and publish slot statuses as SlotUpdates.
+    """Judges the slots that witnesses report, and publishes the status of slots as SlotUpdates.
 
-    Witnesses are connections, by their names, and `<source>-http`. A slot that a witness takes back is counted, and
-    forgotten where it was believed. `proofs` hears which slots are decided.
+    Witnesses are connections, by their names, and `<source>-http`. A slot that a witness takes back is counted; if the
+    slot had been believed, it is forgotten. `proofs` is informed which slots are decided.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class ChainSlots:
         return self._heads.of(witness).slot
 
     def head_of_others(self, witness: str) -> int:
-        """Return the head by the word of all other witnesses."""
+        """Return the head according to all other witnesses."""
         return self._heads.others(witness, self._clock.monotonic())
 
     def ahead(self) -> dict[str, int]:
-        """Return witness → slots by which it contradicts the head, as it is too far ahead."""
+        """Return, for each witness too far ahead of the head, by how many slots."""
         return self._heads.ahead()
 
     def forget(self, witness: str) -> None:
@@ -65,7 +65,7 @@ class ChainSlots:
         self._heads.forget(witness)
 
     def hear(self, witness: str, slot: int) -> bool:
-        """Take a slot that a witness names as its head; return whether it counts."""
+        """Take a slot that a witness reports as its head; return whether it counts."""
         climb, before, now = self._heads.of(witness), self._heads.slot, self._clock.monotonic()
         wild = climb.wild
         counts = self._heads.hear(witness, slot, now)
@@ -81,15 +81,15 @@ class ChainSlots:
         return counts
 
     def can_be(self, slot: int, witness: str) -> bool:
-        """Return whether an update that the witness delivers can be of `slot`."""
+        """Return whether an update that the witness delivers can be from `slot`."""
         return self._heads.can_be(slot, witness, self._clock.monotonic())
 
     def appeared(self, slot: int) -> None:
-        """Let `slot` wait for confirmation: an update of it came, or `getSlot` named it."""
+        """Let `slot` wait for confirmation: an update of it came, or `getSlot` returned it."""
         self._confirmations.processed(slot)
 
     async def begun(self, witness: str, notice: SlotNotice, received_ns: int) -> None:
-        """Publish a head that counts as processed, and the slots up to a new root as finalized."""
+        """Publish a head that counts as processed, and a new root as finalized."""
         self._confirmations.processed(notice.slot, notice.parent)
         await self._put(witness, notice.slot, "processed", notice.parent, received_ns)
         if notice.root > self._root:
@@ -98,7 +98,7 @@ class ChainSlots:
             await self._put(witness, notice.root, "finalized", None, received_ns)
 
     async def reached(self, witness: str, notice: StatusNotice, received_ns: int) -> None:
-        """Publish a status that a node reports; a slot that it decides is no longer asked for."""
+        """Publish a status that a node reports. If the status decides the slot, the slot is no longer asked for."""
         if notice.status in ("confirmed", "finalized"):
             self._proofs.reached(notice.slot)
         elif notice.status == "dead":
@@ -110,9 +110,9 @@ class ChainSlots:
         await self._put(witness, notice.slot, notice.status, notice.parent, received_ns)
 
     async def confirm(self, rpc: Rpc) -> None:
-        """Ask once per `confirm_s`, for ever, which processed slots are confirmed; publish these and the dead ones.
+        """Ask, every `confirm_s` until cancelled, which processed slots are confirmed; publish the answers.
 
-        A node that refuses may only lack these slots: the question is repeated, more rarely.
+        A node that refuses may only lack these slots: it is asked again, less often.
         """
         refused = False
         while True:

@@ -1,4 +1,4 @@
-"""Read what a source subscribes to on the chain: kinds, feeds and the texts of the setting `subscriptions`. Pure."""
+"""Subscriptions of a source on the chain: kinds, feeds, and the texts of the setting `subscriptions`. Pure."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
@@ -9,9 +9,9 @@ from headrace.model.keys import b58decode, is_key, is_signature
 from headrace.model.updates import Commitment
 
 Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature", "filter"]
-"""A `filter` is one of a source's own filters, by its name; no text of a subscription names it."""
+"""A `filter` is one of a source's own filters, by its name; no text in the setting can name it."""
 Resolve: TypeAlias = Callable[[str], str]
-"""A program's name (`pump`) to its id; raises KeyError for an unknown name."""
+"""Returns a program's id by its name (`pump`); raises KeyError for an unknown name."""
 
 LISTED: Final = ("logs", "transactions")
 """Kinds whose transactions the ledger lists (`getSignaturesForAddress`), so that a loss can be found and filled."""
@@ -40,7 +40,7 @@ SLOTS: Final = ChainSubscription("slots")
 
 
 def fetched_at(commitment: Commitment) -> Commitment:
-    """Return the commitment at which the ledger returns transactions: `getTransaction` knows none that is processed."""
+    """Return the commitment at which the ledger returns transactions; `getTransaction` knows no processed ones."""
     return "finalized" if commitment == "finalized" else "confirmed"
 
 
@@ -49,7 +49,7 @@ def parse(text: str, resolve: Resolve) -> ChainSubscription:
 
     `logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>` or
     `signature:<signature>`. After `logs:` and `transactions:` any key may stand: a program, a token, a wallet.
-    Raises ConfigError that names the wrong part.
+    Raises ConfigError naming the wrong part.
     """
     kind, _, rest = text.strip().partition(":")
     key, _, query = rest.partition("?")
@@ -70,7 +70,7 @@ def parse(text: str, resolve: Resolve) -> ChainSubscription:
 def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[ChainSubscription, ...]:
     """Parse all texts, without repeats.
 
-    The slot subscription is always included and first, because all bounds are measured in slots. Raises ConfigError as
+    The slot subscription is always included, and first, because all bounds are measured in slots. Raises ConfigError as
     `parse` does.
     """
     return tuple(dict.fromkeys((SLOTS, *(parse(text, resolve) for text in texts))))

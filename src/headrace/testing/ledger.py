@@ -15,7 +15,7 @@ _PAYER = "4uQeVj5tqViQh7yWWGStvkEG1Zmhx6uasJtWCJziofM"
 
 @dataclass
 class Landed:
-    """A transaction in a slot; `result` is what `getTransaction` answers."""
+    """A transaction in a slot; `result` is the answer of `getTransaction`."""
 
     signature: str
     slot: int
@@ -27,7 +27,7 @@ class Landed:
 
 @dataclass
 class Account:
-    """An account's newest state."""
+    """Newest state of an account."""
 
     owner: str
     data: bytes
@@ -37,9 +37,9 @@ class Account:
 
 @dataclass
 class Ledger:
-    """Blocks form a tree; `head` is the tip that the node follows, and the blocks beneath are the chain.
+    """A tree of blocks. `head` is the tip that the node follows; the chain is the head and all blocks below it.
 
-    A slot is confirmed with `confirm_lag` blocks above, finalized (and root) with `root_lag`.
+    A slot is confirmed with `confirm_lag` blocks above it, and finalized (the root) with `root_lag`.
     """
 
     head: int = 1000
@@ -56,7 +56,7 @@ class Ledger:
         self.parents.setdefault(self.head, self.head - 1)
 
     def advance(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Begin the next slot, on top of `parent` (default: the head), `skip` slots later; return its number."""
+        """Begin the next slot, `skip` slots later, on top of `parent` (default: the head). Return its number."""
         slot = max(self.parents) + 1 + skip
         self.parents[slot] = self.head if parent is None else parent
         self.head = slot
@@ -88,7 +88,10 @@ class Ledger:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Put a transaction into `slot` (default: the head). Without `result` a small legacy transaction is made up."""
+        """Put a transaction into `slot` (default: the head).
+
+        Without `result`, a small legacy transaction is generated.
+        """
         slot = self.head if slot is None else slot
         self._made += 1
         signature = signature or made_up_signature(self._made)
@@ -117,7 +120,7 @@ class Ledger:
         return newest_first[start:end][:limit]
 
     def transaction(self, signature: str, commitment: Commitment) -> Landed | None:
-        """Return a transaction that is on the chain, has reached `commitment` and is still stored; else None."""
+        """Return a transaction that is on the chain, has reached `commitment` and is still stored; otherwise None."""
         landed = self.by_signature.get(signature)
         if landed is None or landed.slot < self.first_available or landed.slot not in self.chain(commitment):
             return None
@@ -125,19 +128,19 @@ class Ledger:
 
 
 def made_up_signature(number: int) -> str:
-    """Return a well-formed signature, the same for the same number."""
+    """Return a well-formed signature; the same `number` gives the same signature."""
     return b58encode(hashlib.sha512(b"headrace signature %d" % number).digest())
 
 
 def made_up_key(name: str) -> str:
-    """Return a well-formed public key, the same for the same name."""
+    """Return a well-formed public key; the same `name` gives the same key."""
     return b58encode(hashlib.sha256(b"headrace key " + name.encode()).digest())
 
 
 def _transaction_json(
     signature: str, slot: int, mentions: Sequence[str], logs: Sequence[str], err: TxError
 ) -> dict[str, Any]:
-    """Return a legacy transaction with one instruction, to the first of `mentions`, in base64."""
+    """Return a legacy transaction in base64, with one instruction of the program that is first in `mentions`."""
     keys = [_PAYER, *(key for key in dict.fromkeys(mentions) if key != _PAYER)]
     if len(keys) == 1:
         keys.append(SYSTEM_PROGRAM)

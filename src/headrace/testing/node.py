@@ -27,39 +27,39 @@ _UNSENT_MAX: Final = 100_000
 
 @dataclass
 class PubSubFaults:
-    """Faults of the PubSub side; may be changed at any time. By default there are none."""
+    """Faults of the PubSub side, none by default. They may be changed at any time."""
 
     refuse: bool = False
-    """Handshakes are answered with `refuse_status`."""
+    """Answer handshakes with `refuse_status`."""
     refuse_status: int = 503
     retry_after: str = ""
     """The `Retry-After` header of a refused handshake."""
     location: str = ""
     """The `Location` header of a refused handshake."""
     unanswered: set[str] = field(default_factory=set)
-    """Methods that are never answered."""
+    """Methods that get no answer."""
     text_ids: str = ""
-    """Subscription ids are text: this text, with the number in place of `{}`."""
+    """Subscription ids are this text, with a number in place of `{}`; empty: ids are numbers."""
     same_id: bool = False
-    """All subscriptions get one id."""
+    """Give all subscriptions the same id."""
     never_ack: bool = False
-    """Requests are taken and never answered."""
+    """Read requests and never answer."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Method → error to answer with."""
+    """Method → (code, message) of the error to answer with."""
     refuse_zstd: bool = False
-    """`base64+zstd` is answered as invalid parameters."""
+    """Answer `base64+zstd` with the error for invalid parameters."""
     silent: bool = False
-    """Nothing is sent any more; the socket stays open and pings are answered."""
+    """Send nothing more. The socket stays open, and pings are answered."""
     dropped: set[str] = field(default_factory=set)
-    """Kinds (`logs`, `slot` …) without further notifications, while others have them."""
+    """Kinds (`logs`, `slot` …) of notifications that are not sent."""
     repeat: int = 1
-    """How often each notification is sent."""
+    """Number of times that each notification is sent."""
     reorder: bool = False
-    """Each two notifications are sent in reverse order."""
+    """Send each pair of notifications in reverse order."""
     wrong_ids: bool = False
-    """Notifications carry unknown subscription ids."""
+    """Send notifications with unknown subscription ids."""
     shown: Callable[[dict[str, Any]], object] | None = None
-    """Sent instead of the `transaction` of a `transactionNotification`."""
+    """Returns the value to send in place of the `transaction` of a `transactionNotification`."""
 
 
 @dataclass
@@ -82,15 +82,15 @@ class _Client:
         try:
             self.unsent.put_nowait(message)
         except (ChannelClosed, ChannelFull):
-            pass  # the client has gone, or does not read
+            pass  # the client is gone, or does not read
 
 
 class ScriptedNode:
     """A node on loopback. Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
 
-    `advance_slot` and `emit_…` change the ledger and notify subscribers, here and at the `mirrors`: nodes with faults
-    of their own that have the same ledger. `send_raw` sends any bytes. `faults` and `http_faults` make it misbehave.
-    `requests` lists the methods that were called over WebSocket, in order.
+    `advance_slot` and `emit_…` change the ledger and notify subscribers, here and at the `mirrors`: nodes with the same
+    ledger but faults of their own. `send_raw` sends any bytes. `faults` and `http_faults` switch faults on. `requests`
+    lists the methods called over WebSocket, in order.
     """
 
     def __init__(
@@ -143,13 +143,13 @@ class ScriptedNode:
         return self.http.url
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds, which is checked after each request and each begin or end of a connection."""
+        """Return when `condition` holds. It is checked after each request and each start or end of a connection."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
 
     def subscribed(self, kind: str, key: str = "") -> int:
-        """Return how many subscriptions of a kind (`logs`, `transaction`, `program`, `account`, `slot` …) there are."""
+        """Return the number of subscriptions of a kind (`logs`, `transaction`, `program`, `account`, `slot` …)."""
         return sum(
             known.kind == kind and (not key or known.key == key)
             for client in self._clients
@@ -157,14 +157,14 @@ class ScriptedNode:
         )
 
     def subscription_id(self, kind: str) -> int | str:
-        """Return the id of the newest subscription of a kind, as clients know it."""
+        """Return the id of the newest subscription of a kind, in the form that clients know."""
         known = [item for client in self._clients for item in client.subscriptions.items() if item[1].kind == kind]
         return self._shown(known[-1][0])
 
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Begin the next slot: notify the slot, and whatever is confirmed and finalized by the slot."""
+        """Begin the next slot. Notify subscribers of it, and of everything that it confirms and finalizes."""
         slot = self.ledger.advance(parent=parent, skip=skip)
         info = {"slot": slot, "parent": self.ledger.parent(slot), "root": self.ledger.tip("finalized")}
         self._notify("slot", lambda known: info)
@@ -186,13 +186,13 @@ class ScriptedNode:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Land a transaction in `slot` (default: the head); `result` is the `getTransaction` result to answer with."""
+        """Land a transaction in `slot` (default: the head); `result` is the result for `getTransaction`."""
         landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
         self._notify_landed(landed, "processed")
         return landed
 
     def emit_account(self, pubkey: str, owner: str, data: bytes, *, lamports: int = 1_000_000) -> None:
-        """Write an account, and notify account and program subscribers at once, whatever their commitment."""
+        """Write an account. Notify account and program subscribers at once, whatever their commitment."""
         account = self.ledger.accounts[pubkey] = Account(owner, data, lamports)
         slot = self.ledger.head
         self._notify("account", lambda known: _in_context(slot, _account(account, known.encoding)), key=pubkey)
@@ -209,7 +209,7 @@ class ScriptedNode:
         for client in self._clients:
             client.unsent.close()
 
-    # The wire.
+    # Connections and requests.
 
     def _handshake(self, connection: ServerConnection, _request: Request) -> Response | None:
         if self.faults.refuse:
@@ -283,7 +283,7 @@ class ScriptedNode:
         return {"id": request["id"], "result": self._shown(subscription_id)}
 
     def _shown(self, number: int) -> int | str:
-        """Return a subscription's id as clients see it."""
+        """Return a subscription's id in the form that clients know."""
         return self.faults.text_ids.format(number) if self.faults.text_ids else number
 
     def _notify_landed(self, landed: Landed, commitment: Commitment) -> None:
@@ -336,7 +336,7 @@ class ScriptedNode:
 
 
 def _mention(wanted: dict[str, Any]) -> str:
-    """Return the one key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
+    """Return the single key of a `logsSubscribe`, or of the list of a `transactionSubscribe`."""
     return str((wanted.get("mentions") or wanted["accountInclude"])[0])
 
 
@@ -350,7 +350,7 @@ def _keyed(slot: int, pubkey: str, account: Account, known: _Subscribed) -> dict
 
 def _account(account: Account, encoding: str) -> dict[str, object]:
     data = account.data
-    if encoding == "base64+zstd":  # streamed, as by a node, so that the frame does not declare its size
+    if encoding == "base64+zstd":  # streamed, so that the frame does not declare its size; nodes do the same
         packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
         data = packer.compress(data) + packer.flush()
     return {

@@ -16,18 +16,18 @@ _BODY_MAX: Final = 1_000_000
 
 @dataclass
 class HttpFaults:
-    """Faults of the HTTP side; may be changed at any time. By default there are none."""
+    """Faults of the HTTP side, none by default. They may be changed at any time."""
 
     status: int = 200
     """Answer every call with this status and no JSON."""
     retry_after: str = ""
-    """The `Retry-After` header of such an answer."""
+    """The `Retry-After` header of answers with `status`."""
     refused_calls: int = 0
-    """Calls that are answered with `status`; 0: all."""
+    """Number of calls that are answered with `status`; 0: all calls."""
     garbage: bytes | None = None
     """Answer 200 with these bytes."""
     hang: bool = False
-    """Take the call and never answer."""
+    """Read the call and never answer."""
     hang_up: bool = False
     """Close the connection instead of answering."""
     delay_s: float = 0.0
@@ -35,9 +35,9 @@ class HttpFaults:
     wrong_id: bool = False
     """Answer under another id."""
     calls_left: int | None = None
-    """Calls that are answered, a batch counting as its calls; then 429 until this is set anew."""
+    """Number of calls to answer, where a batch counts as its calls. Later calls get 429 until this is set again."""
     no_batches: bool = False
-    """A batch is answered with one error, as by nodes without batches."""
+    """Answer a batch with one error, as nodes without batches do."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -49,15 +49,15 @@ class HttpFaults:
     poison: str = ""
     """Signature that makes `getSignatureStatuses` fail."""
     nulls: int = 0
-    """Times that each transaction is "not found" before it is found."""
+    """Number of times that each transaction is "not found" before it is found."""
     lost: set[str] = field(default_factory=set)
     """Signatures that are listed but never found."""
     raw: Callable[[dict[str, Any]], Iterable[bytes]] | None = None
-    """Answer a request with these pieces, status line included, each sent when the last has gone; then close."""
+    """Returns the pieces of the answer to a request, status line included; the connection is closed after the last."""
     pause_s: float = 0.0
     """Wait between the pieces of `raw`."""
     first_page: list[Any] | None = None
-    """Answer a listing from the newest transaction on with this page, whatever the ledger says."""
+    """Answer to a listing that starts at the newest transaction, whatever the ledger says."""
     memo: str | None = None
     """The memo of every transaction in a listing."""
     unblocked: set[int] = field(default_factory=set)
@@ -66,7 +66,7 @@ class HttpFaults:
     """Addresses whose listing is refused."""
 
 
-class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
+class RpcProblem(Exception):  # noqa: N818  (becomes an answer)
     """A JSON-RPC error to answer with."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -77,7 +77,7 @@ class RpcProblem(Exception):  # noqa: N818  (an answer, not an error)
 class HttpRpc:
     """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
 
-    `requests` lists the calls in order, `calls` only their methods, `batches` how many calls each batch had.
+    `requests` lists the calls in order, `calls` only their methods, `batches` the number of calls in each batch.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -124,7 +124,7 @@ class HttpRpc:
                 writer.write(answer)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, ValueError):
-            pass  # the client hung up, or sent something else than HTTP
+            pass  # the client closed the connection, or did not send HTTP
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -142,7 +142,7 @@ class HttpRpc:
             await asyncio.sleep(self.faults.pause_s)
 
     async def _answer(self, body: bytes) -> bytes | None:
-        """Return the whole HTTP answer; None closes the connection."""
+        """Return the complete HTTP answer; None closes the connection."""
         faults = self.faults
         asked = msgspec.json.decode(body)
         requests = asked if isinstance(asked, list) else [asked]
@@ -238,7 +238,7 @@ class HttpRpc:
         return landed.result
 
     def _block(self, slot: int, commitment: Commitment) -> Any:
-        """Return the block with its signatures alone."""
+        """Return the block with only its signatures."""
         if slot in self.faults.unblocked:
             raise RpcProblem(-32007, f"Slot {slot} was skipped, or missing due to ledger jump to recent snapshot")
         if slot not in self.ledger.chain(commitment):

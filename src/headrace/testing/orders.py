@@ -1,4 +1,4 @@
-"""Fakes of the order flow's ports: a scripted chain, a venue with one quote, and orders to place."""
+"""Fakes of the order flow's ports: a scripted chain, a venue with a fixed quote, and orders."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from headrace.orders.requests import TOKENS
 
 
 class ScriptedChain:
-    """A chain whose height moves only by `move`, and where a sent transaction lands only by `land`.
+    """A chain whose height changes only by `move`, and where a transaction lands only by `land`.
 
-    `on_send` gets each transaction sent; `land` puts one into a block. `before_look` and `before_height` run first in
-    those calls, to make things happen between two calls. `away` makes every call fail.
+    `on_send` receives each transaction sent. `before_look` and `before_height` run at the start of those calls, so that
+    a test can change the chain between two calls. `away` makes every call fail.
     """
 
     def __init__(self, *, height: int = 1000, validity: int = 150) -> None:
@@ -39,7 +39,7 @@ class ScriptedChain:
         return Blockhash(f"bh{self.height}", self.height + self.validity)
 
     def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
-        """Sign any instructions; the memo names the transaction."""
+        """Sign any instructions; the memo becomes the transaction's name."""
         memo = next(each.data.decode() for each in instructions if each.program_id == MEMO_PROGRAM)
         signature = f"{memo}:{blockhash.hash}"
         self.memos[signature] = memo
@@ -69,7 +69,7 @@ class ScriptedChain:
         self._ask()
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Do nothing: the chain has no resources."""
 
     def land(self, signed: Signed, landing: Landing | None = None) -> None:
         """Put a transaction into a block, unless its blockhash has expired."""
@@ -77,11 +77,11 @@ class ScriptedChain:
             self.landed.setdefault(signed.signature, landing or Landing("confirmed", None, None, BaseUnits(7)))
 
     def move(self, height: int) -> None:
-        """Move to this height, all of it final."""
+        """Set the height; all blocks up to it are finalized."""
         self.height = self.finalized = height
 
     def executions(self, memo: str) -> int:
-        """Return how often the order was executed."""
+        """Return the number of times that the order was executed."""
         return sum(self.memos[s] == memo and landing.err is None for s, landing in self.landed.items())
 
     def _ask(self) -> None:
@@ -90,7 +90,7 @@ class ScriptedChain:
 
 
 class FixedVenue:
-    """A venue that always quotes the same amount; `away` makes quotes fail, `stuck` makes `swap` fail."""
+    """A venue that always quotes the same amount. `away` makes quotes fail, `stuck` makes `swap` fail."""
 
     def __init__(self, name: str = "fixed", amount_out: int = 100, *, away: bool = False, stuck: bool = False) -> None:
         self.name, self.amount_out, self.away, self.stuck = name, amount_out, away, stuck
@@ -101,7 +101,7 @@ class FixedVenue:
         return Quote(venue=self.name, amount_in=request.amount, amount_out=BaseUnits(self.amount_out), fee_bps=Bps(25))
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
-        """Return one instruction whose data is the least amount."""
+        """Return one instruction whose data is `min_out`."""
         if self.stuck:
             raise TransientError(f"{self.name} gives no instructions")
         return [Instruction(MOCK_SWAP_PROGRAM, (), str(min_out).encode())]
@@ -111,11 +111,11 @@ class FixedVenue:
             raise TransientError(f"{self.name} is away")
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the venue has no resources."""
 
 
 def mock_swap(min_out: int) -> Instruction:
-    """Return a swap for the mock chain, quoted to bring 100 base units."""
+    """Return a swap for the mock chain with a quote of 100 base units out."""
     swap = MockSwap(
         venue="v",
         mint_in="a",

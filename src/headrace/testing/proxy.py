@@ -11,15 +11,15 @@ from headrace.runtime.supervise import Supervisor
 
 _CHUNK = 65_536
 _TURNS_TO_BEGIN = 5
-"""Turns of the loop after which an accepted connection is known here, and can be ended."""
+"""Turns of the event loop after which an accepted connection is registered here and can be ended."""
 
 
 class TcpProxy:
-    """A proxy before a server: connect to `port`. Use as `async with TcpProxy("127.0.0.1", port) as proxy`.
+    """A proxy in front of a server: connect to `port`. Use as `async with TcpProxy("127.0.0.1", port) as proxy`.
 
-    Faults are attributes and methods, and may change at any time: `refuse` (accepted and closed at once), `stalled`
-    (bytes wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`.
-    `waiting_bytes` is about how much waits towards the client before the server notices; the system says by default.
+    Faults are attributes and methods, and may change at any time: `refuse` (accept and close at once), `stalled` (bytes
+    wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`. `waiting_bytes`
+    is roughly how many bytes wait towards the client before the server notices; by default the system decides.
     """
 
     def __init__(self, host: str, port: int, *, clock: Clock | None = None, waiting_bytes: int | None = None) -> None:
@@ -32,9 +32,9 @@ class TcpProxy:
         self.bytes_per_s: float | None = None
         self.port = 0
         self.connections = 0
-        """How many connections were accepted so far."""
+        """Number of connections accepted so far."""
         self.passed = 0
-        """Bytes that went towards clients so far."""
+        """Number of bytes sent to clients so far."""
         self._cut_at: int | None = None
         self._cuts: deque[int] = deque()
         self._flowing = asyncio.Event()
@@ -49,7 +49,7 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for listener in self._server.sockets:  # a server that is closed at once would lose the connection just accepted
+        for listener in self._server.sockets:  # closing the server at once would lose a connection just accepted
             asyncio.get_running_loop().remove_reader(listener.fileno())
         for _ in range(_TURNS_TO_BEGIN):
             await asyncio.sleep(0)
@@ -61,12 +61,12 @@ class TcpProxy:
 
     @property
     def upstream_ports(self) -> set[int]:
-        """The local ports of the connections to the server, by which the server knows them."""
+        """The local ports of the connections to the server, by which the server identifies them."""
         return {pipe.writer.get_extra_info("sockname")[1] for pipe in self._pipes} - {self.port}
 
     @property
     def stalled(self) -> bool:
-        """Return whether bytes wait, in both directions."""
+        """Whether bytes wait, in both directions."""
         return not self._flowing.is_set()
 
     @stalled.setter
@@ -82,11 +82,11 @@ class TcpProxy:
             pipe.abort()
 
     def cut_after(self, count: int) -> None:
-        """Reset all connections when `count` more bytes have gone towards clients: not one byte more goes."""
+        """Reset all connections after exactly `count` more bytes towards clients."""
         self._cut_at = self.passed + count
 
     def cut_next_after(self, *counts: int) -> None:
-        """Reset the next connection after so many bytes towards its client, the one after that after the next count."""
+        """Reset each of the next connections after its count of bytes towards the client, in the order of `counts`."""
         self._cuts.extend(counts)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,14 +144,14 @@ class TcpProxy:
                 if sink.cut_at == 0 or self._cut_at == self.passed:
                     break
         except OSError:
-            pass  # a reset is one of the ways in which a connection ends
+            pass  # a reset also ends the connection
         if self._cut_at is not None and self._cut_at == self.passed:
             self._cut_at = None
             self.cut()
         tasks.cancel()
 
     def _shorten(self, sink: "_Pipe", chunk: bytes) -> bytes:
-        """Return as much of `chunk` as may still pass."""
+        """Return the part of `chunk` that may still pass."""
         if self._cut_at is not None:
             chunk = chunk[: self._cut_at - self.passed]
         if sink.cut_at is not None:
@@ -162,7 +162,7 @@ class TcpProxy:
 
 
 class _Pipe:
-    """One end: its streams, and how many bytes may still go to it."""
+    """One end: its streams, and the number of bytes that may still go to it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_at: int | None) -> None:
         self.reader, self.writer, self.cut_at = reader, writer, cut_at

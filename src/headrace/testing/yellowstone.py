@@ -36,24 +36,24 @@ _ORDER: Final[dict[Commitment, int]] = {"processed": 0, "confirmed": 1, "finaliz
 
 @dataclass
 class YellowstoneFaults:
-    """Faults of the node; may be changed at any time. By default there are none."""
+    """Faults of the node, none by default. They may be changed at any time."""
 
     refuse: tuple[grpc.StatusCode, str] | None = None
-    """Every subscription ends with this status."""
+    """End every subscription with this status."""
     refuse_from_slot: tuple[grpc.StatusCode, str] | None = None
-    """Every subscription with a `from_slot` ends with this status."""
+    """End every subscription that has a `from_slot` with this status."""
     replay_skips: int = 0
-    """A replay begins so many slots later than it was asked to."""
+    """Number of slots left out at the start of a replay."""
     replay_leaves_out: set[int] = field(default_factory=set)
-    """Slots that are missing in a replay."""
+    """Slots left out of a replay."""
     silent: bool = False
-    """Nothing is sent any more; the connection stays."""
+    """Send nothing more; the connection stays open."""
     dropped: set[str] = field(default_factory=set)
     """Kinds of updates (`account`, `slot`, `block_meta` …) that are not sent."""
     repeat: int = 1
-    """How often each update is sent."""
+    """Number of times that each update is sent."""
     unread_max: int = 250_000
-    """Updates that may wait for a client; one more ends its subscription as lagged."""
+    """Most updates that may wait for a client. One more ends its subscription with the status for a slow client."""
 
 
 class _Client:
@@ -70,7 +70,7 @@ class _Client:
         except ChannelFull:
             self.ending = grpc.StatusCode.INTERNAL, "lagged to receive geyser messages"
         except ChannelClosed:
-            pass  # the client has gone
+            pass  # the client is gone
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
         self.ending = self.ending or (code, details)
@@ -80,9 +80,10 @@ class _Client:
 class ScriptedYellowstone:
     """A node on loopback. Use as `async with ScriptedYellowstone() as node`; then `node.url`, `node.http_url`.
 
-    `advance_slot`, `emit_…` and `play` change the ledger and notify subscribers; `send` sends any message, `send_raw`
-    any bytes, `end` a status. `faults` and `http_faults` make it misbehave. A client must have `token` as its
-    `x-token`, if that is given. `requests` are all that clients asked for, in order; `pings_answered` counts answers.
+    `advance_slot`, `emit_…` and `play` change the ledger and notify subscribers, here and at the `mirrors`: nodes with
+    the same ledger but faults of their own. `send` sends any message, `send_raw` any bytes, `end` a status. `faults`
+    and `http_faults` switch faults on. If `token` is given, clients must send it as `x-token`. `requests` lists all
+    requests of clients in order; `pings_answered` counts answers.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class ScriptedYellowstone:
         ledger: Ledger | None = None,
         compression: grpc.Compression = grpc.Compression.NoCompression,
         credentials: grpc.ServerCredentials | None = None,
+        mirrors: "Sequence[ScriptedYellowstone]" = (),
     ) -> None:
+        self._mirrors = mirrors
         self.ledger = ledger or Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = YellowstoneFaults()
         self.http = HttpRpc(self.ledger)
@@ -106,7 +109,7 @@ class ScriptedYellowstone:
         self._replay_slots = replay_slots
         self._clients: set[_Client] = set()
         self._history: dict[int, list[Any]] = {}
-        """What was sent of each slot, in order, statuses included."""
+        """Slot → its messages in the order sent, including statuses."""
         self._versions: dict[int, int] = {}
         self._write_versions = itertools.count(1)
         self._announced: dict[Commitment, int] = {"confirmed": self.ledger.head - 1, "finalized": self.ledger.head - 1}
@@ -145,16 +148,16 @@ class ScriptedYellowstone:
 
     @property
     def subscribers(self) -> int:
-        """How many clients have made a request and are still there."""
+        """The number of connected clients that have sent a request."""
         return sum(client.request is not None for client in self._clients)
 
     @property
     def oldest_slot(self) -> int:
-        """The oldest slot from which a replay may begin."""
+        """The oldest slot from which a replay can begin."""
         return max(min(self._history, default=self.ledger.head), self.ledger.head - self._replay_slots)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds, which is checked after each request and each end of a subscription."""
+        """Return when `condition` holds. It is checked after each request and each end of a subscription."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -162,7 +165,7 @@ class ScriptedYellowstone:
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Finish the block of the head and begin the next slot; send what is confirmed and finalized by that."""
+        """Finish the head's block and begin the next slot. Send everything that this confirms and finalizes."""
         self.finish_block()
         slot = self.ledger.advance(parent=parent, skip=skip)
         self.send(status_message(slot, "first_shred", self.ledger.parent(slot)))
@@ -176,7 +179,7 @@ class ScriptedYellowstone:
         return slot
 
     def finish_block(self) -> None:
-        """Send that the block of the head is whole."""
+        """Send the messages that complete the head's block."""
         slot = self.ledger.head
         landed = len(self.ledger.landed.get(slot, ()))
         parent = self.ledger.parent(slot)
@@ -188,7 +191,7 @@ class ScriptedYellowstone:
         self.send(status_message(slot, "dead", self.ledger.parent(slot)))
 
     def create_bank_again(self) -> None:
-        """Begin the head anew as another version: what was sent of it is void."""
+        """Begin the head's slot again as another version. Everything sent of the former version is void."""
         slot = self.ledger.head
         self._versions[slot] = self._versions.get(slot, 0) + 1
         self.ledger.landed.pop(slot, None)
@@ -196,7 +199,10 @@ class ScriptedYellowstone:
         self.send(status_message(slot, "created_bank", self.ledger.parent(slot)))
 
     def rewrite_slot(self, slot: int) -> None:
-        """Give a past slot another block, with another hash and without its accounts, as only a replay shows."""
+        """Replace a past block by another, with another hash and without its accounts.
+
+        Only a replay shows the new one.
+        """
         self._versions[slot] = self._versions.get(slot, 0) + 1
         kept = [each for each in self._history.get(slot, ()) if each.WhichOneof("update_oneof") != "account"]
         for each in kept:
@@ -205,7 +211,7 @@ class ScriptedYellowstone:
         self._history[slot] = kept
 
     def blockhash(self, slot: int) -> str:
-        """Return the hash of a slot's block in its present version."""
+        """Return the hash of a slot's block in its current version."""
         return b58encode(hashlib.sha256(b"%d %d" % (slot, self._versions.get(slot, 0))).digest())
 
     def emit_transaction(
@@ -218,7 +224,7 @@ class ScriptedYellowstone:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Land a transaction in `slot` (default: the head); `result` is the `getTransaction` result to answer with."""
+        """Land a transaction in `slot` (default: the head); `result` is the result for `getTransaction`."""
         landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
         update = transaction_from_rpc(landed.result, source="", feed="", received_ns=0)
         self.send(transaction_message(update))
@@ -227,7 +233,7 @@ class ScriptedYellowstone:
     def emit_account(
         self, pubkey: str, owner: str, data: bytes, *, lamports: int = 1_000_000, signature: str | None = None
     ) -> AccountUpdate:
-        """Write an account in the head."""
+        """Write an account in the head's slot."""
         self.ledger.accounts[pubkey] = Account(owner, data, lamports)
         update = AccountUpdate(
             source="", feed="", received_ns=0, slot=self.ledger.head, pubkey=pubkey, owner=owner, lamports=lamports,
@@ -237,7 +243,7 @@ class ScriptedYellowstone:
         return update
 
     def play(self, updates: Iterable[AnyUpdate]) -> None:
-        """Send what a recording holds of transactions, accounts and slots; a block ends where the next slot begins."""
+        """Send the transactions, accounts and slots of a recording. A block ends where the next slot begins."""
         writers: dict[type, Callable[[Any], Any]] = {
             TransactionUpdate: transaction_message,
             AccountUpdate: account_message,
@@ -247,10 +253,12 @@ class ScriptedYellowstone:
             if (write := writers.get(type(update))) is not None:
                 self.send(write(update))
 
-    # The wire.
+    # Connections and requests.
 
     def send(self, message: Any) -> None:
-        """Send a `SubscribeUpdate` to every client that it fits, and keep it for replays."""
+        """Send a `SubscribeUpdate` to every client whose filters it passes, and keep it for replays."""
+        for mirror in self._mirrors:
+            mirror.send(message)
         slot = _slot_of(message)
         self._history.setdefault(slot, []).append(message)
         for old in [old for old in self._history if old < self.ledger.head - self._replay_slots]:
@@ -276,18 +284,18 @@ class ScriptedYellowstone:
             client.end(code, details)
 
     def lag(self) -> None:
-        """End every subscription as a node does that could not send fast enough."""
+        """End every subscription with the status that a node sends to a client that is too slow."""
         self.end(grpc.StatusCode.INTERNAL, "lagged to receive geyser messages")
 
     def _is_due(self, message: Any, slot: int, request: Any) -> bool:
-        """Return whether a message goes out now at the request's commitment."""
+        """Return whether to send a message now, given the request's commitment."""
         commitment = _LEVELS.get(request.commitment, "processed")
         return message.WhichOneof("update_oneof") == "slot" or commitment == "processed" or (
             slot in self.ledger.chain(commitment)
         )  # fmt: skip
 
     def _send_late(self, slot: int, commitment: Commitment) -> None:
-        """Send what clients at `commitment` have not had of a slot that reached it."""
+        """Send the messages of a slot that reached `commitment` to clients that wait for this commitment."""
         for client in self._clients:
             if client.request is not None and client.request.commitment == _ORDER[commitment]:
                 for message in self._history.get(slot, ()):
@@ -336,6 +344,7 @@ class ScriptedYellowstone:
         await self._admit(context)
         if self.faults.refuse is not None:
             await context.abort(*self.faults.refuse)
+        await context.send_initial_metadata(())  # clients wait for it before they send their request
         client = _Client(self.faults.unread_max)
         self._clients.add(client)
         try:

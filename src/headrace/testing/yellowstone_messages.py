@@ -1,4 +1,4 @@
-"""Writes updates as the messages that a Yellowstone node sends: the inverse of what the source reads."""
+"""Encodes updates as the messages of a Yellowstone node: the inverse of what the source reads."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -33,7 +33,7 @@ def account_message(update: AccountUpdate) -> Any:
 
 
 def transaction_message(update: TransactionUpdate) -> Any:
-    """Return a `SubscribeUpdate` of one transaction; all of its keys are static ones."""
+    """Return a `SubscribeUpdate` of one transaction; all of its keys are static."""
     message = geyser.SubscribeUpdate()
     message.transaction.slot = update.slot
     info = message.transaction.transaction
@@ -50,7 +50,7 @@ def slot_message(update: SlotUpdate) -> Any:
 
 
 def status_message(slot: int, status: str, parent: int | None = None) -> Any:
-    """Return a `SubscribeUpdate` of any status of a slot, one of STATUSES."""
+    """Return a `SubscribeUpdate` of a slot's status, which must be in STATUSES."""
     message = geyser.SubscribeUpdate()
     message.slot.slot, message.slot.status = slot, STATUSES[status]
     if parent is not None:

@@ -1,4 +1,4 @@
-"""The mock venues: stand-ins for Raydium and Meteora, with a reference price and quotes that stray from it."""
+"""The mock venues, in place of Raydium and Meteora: quotes that deviate at random from a reference price."""
 
 import random
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ REFERENCE: Final = {
     (USDC_MINT, WSOL_MINT): (10**9, 150 * 10**6),
     (USDT_MINT, WSOL_MINT): (10**9, 150 * 10**6),
 }
-"""(mint in, mint out) → base units out per base units in. Any other pair trades one for one."""
+"""(mint in, mint out) → (base units out, base units in). Every other pair is exchanged one for one."""
 
 
 class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[mock_venues]`. The range of `variance` is of fractions: `0.02-0.05` is two to five percent, either way."""
+    """`[mock_venues]`. `variance` is a range of fractions: `0.02-0.05` is two to five per cent, up or down."""
 
     quote_ms: Annotated[
         int, msgspec.Meta(ge=0, le=60_000), Setting("time that a quote takes", env=("MOCK_QUOTE_MS",))
@@ -42,7 +42,7 @@ class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class MockMarket:
-    """A venue with a fee. The same seed gives the same series of prices. All mock venues share their settings."""
+    """A venue with a fee. The same seed gives the same series of prices. All mock venues share these settings."""
 
     Settings: ClassVar = MockMarketSettings
     SECTION: ClassVar = "mock_venues"
@@ -51,7 +51,7 @@ class MockMarket:
 
     @classmethod
     async def open(cls, settings: MockMarketSettings, context: Context) -> Self:
-        """Return the venue, which needs nothing but the clock."""
+        """Return the venue. Of `context` it uses only the clock."""
         return cls(settings, context.clock)
 
     def __init__(self, settings: MockMarketSettings, clock: Clock) -> None:
@@ -62,7 +62,7 @@ class MockMarket:
         self._luck_of_checks = random.Random(f"{settings.seed}:{name}:checks")  # noqa: S311
 
     async def quote(self, request: OrderRequest) -> Quote:
-        """Return an offer that strays from the reference price, after the configured time."""
+        """Return an offer that deviates from the reference price, after the configured delay."""
         if self._settings.quote_ms:
             await self._clock.sleep(self._settings.quote_ms / 1000)
         if self._luck.random() < self._settings.error:
@@ -70,7 +70,7 @@ class MockMarket:
         stray_bps = self._luck.randint(*self._stray_bps) * self._luck.choice((-1, 1))
         out, per = REFERENCE.get((request.token_in.mint, request.token_out.mint), (1, 1))
         gross = request.amount * out * (BPS_WHOLE + stray_bps) // (per * BPS_WHOLE)
-        net = gross * (BPS_WHOLE - self.fee_bps) // BPS_WHOLE  # rounds down: never more than will arrive
+        net = gross * (BPS_WHOLE - self.fee_bps) // BPS_WHOLE  # rounded down: never more than will arrive
         return Quote(
             venue=self.name,
             amount_in=request.amount,
@@ -93,28 +93,34 @@ class MockMarket:
         return [Instruction(MOCK_SWAP_PROGRAM, accounts, msgspec.json.encode(swap))]
 
     async def check(self, *, thorough: bool) -> None:
-        """Fail by the chance of the settings, drawn from a series of its own: the quotes stay those of the seed."""
+        """Fail with the configured chance.
+
+        The draws are of a separate series, so that checks don't change the quotes of a seed.
+        """
         if self._luck_of_checks.random() < self._settings.error:
             raise TransientError(f"{self.name} gives no quote")
 
     async def close(self) -> None:
-        """Do nothing: a mock holds nothing."""
+        """Do nothing: a mock venue has no resources."""
 
 
 class MockMeteora(MockMarket):
-    """A stand-in for Meteora; fee 0.3 %."""
+    """Mock in place of Meteora; fee 0.3 %."""
 
     name = "meteora"
     fee_bps = Bps(30)
 
 
 class MockRaydium(MockMarket):
-    """A stand-in for Raydium; fee 0.25 %."""
+    """Mock in place of Raydium; fee 0.25 %."""
 
     name = "raydium"
     fee_bps = Bps(25)
 
 
 def _bps(fraction: str) -> int:
-    """Return a fraction in hundredths of a percent: `0.02` is 200. The setting's pattern allows four decimals."""
+    """Return a fraction in basis points: `0.02` is 200.
+
+    The setting's pattern allows four decimals, so nothing is rounded.
+    """
     return int(fraction.partition(".")[2].ljust(4, "0")) if "." in fraction else int(fraction) * BPS_WHOLE

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from headrace.decoders.registry import Programs
-from headrace.ingest.pipeline import Pipeline
 from headrace.model.updates import AnyUpdate, LogsUpdate, TransactionUpdate
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
@@ -16,6 +15,7 @@ from headrace.sources.fetch_queue import STALE_MAX
 from headrace.sources.rpc_pubsub.registry import Registry
 from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.testing.ledger import made_up_key
+from tests.pipelines import SpreadPipeline
 from tests.sources.rpc_pubsub.rig import FEED, OTHER, PROGRAM, Rig, rig
 
 WHOLE = f"transactions:{PROGRAM}"
@@ -328,6 +328,6 @@ async def test_meteora_trades_come_with_whole_transactions_and_not_with_logs(
         rigged.node.emit_transaction([METEORA_DLMM], result["meta"]["logMessages"], result=result, signature=signature)
         await rigged.until(lambda: bool(rigged.signatures(wanted[0])), flowing=True)
         await rigged.still_flows()
-        flow = Pipeline(PROGRAMS, SystemClock(), Metrics())
+        flow = SpreadPipeline(PROGRAMS, SystemClock(), Metrics())
         published = [each for update in rigged.updates for each in flow.apply(update)]
         assert sum(each.topic == "trades:meteora_dlmm" for each in published) == trades

@@ -26,7 +26,7 @@ from tests.contracts.upstreams.chain import QUICK
 
 PROGRAM, OTHER = made_up_key("program"), made_up_key("other program")
 LOGS, ACCOUNTS = f"logs:{PROGRAM}", f"program:{PROGRAM}"
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 EVERY_RECEIVER = sorted(RECEIVERS)
 
 
@@ -74,13 +74,12 @@ class Rig:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self._arrived.clear()
-                if flowing:
-                    self.advance()
                 try:
                     async with asyncio.timeout(0.01):
                         await self._arrived.wait()
-                except TimeoutError:
-                    pass  # conditions may also be about the node or the health board
+                except TimeoutError:  # conditions may also be about the node or the health board
+                    if flowing:
+                        self.advance()
 
     async def covered(self) -> None:
         """Return when every session is subscribed and covers the slot that the node is at."""
@@ -128,16 +127,19 @@ async def rig(
     covered: Mapping[str, int] = NOTHING_COVERED,
     node_options: Mapping[str, Any] = {},
     nodes: list[ScriptedYellowstone] | None = None,
+    host: str = "127.0.0.1",
     **changes: Any,
 ) -> AsyncIterator[Rig]:
     """A source before `endpoints` nodes of one ledger, each behind a proxy; `changes` are settings."""
     clock, ledger = SystemClock(), Ledger()
     async with AsyncExitStack() as stack:
         if nodes is None:
-            nodes = [
+            others = [
                 await stack.enter_async_context(ScriptedYellowstone(ledger=ledger, **node_options))
-                for _ in range(endpoints)
+                for _ in range(endpoints - 1)
             ]
+            first = ScriptedYellowstone(ledger=ledger, mirrors=others, **node_options)
+            nodes = [await stack.enter_async_context(first), *others]
         proxies = [await stack.enter_async_context(TcpProxy("127.0.0.1", node.port)) for node in nodes]
         rpc = Rpc([nodes[0].http_url], clock=clock) if http else None
         if rpc is not None:
@@ -147,7 +149,7 @@ async def rig(
         scheme = nodes[0].url.partition("://")[0]
         settings = msgspec.structs.replace(
             YellowstoneSettings(),
-            urls=tuple(f"{scheme}://127.0.0.1:{proxy.port}" for proxy in proxies),
+            urls=tuple(f"{scheme}://{host}:{proxy.port}" for proxy in proxies),
             subscriptions=subscriptions or (LOGS, ACCOUNTS),
             tick_s=0.01,
             **{**QUICK, **changes},

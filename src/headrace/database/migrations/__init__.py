@@ -1,4 +1,4 @@
-"""Numbered SQL files, applied once each and in order; never changed after a release."""
+"""Numbered SQL files, each applied once and in order, and never changed after a release."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ _NAME: Final = re.compile(r"(sqlite|postgres)_(\d{4})_\w+\.sql")
 
 
 def scripts(database: str) -> list[tuple[int, str]]:
-    """Return number and text of each script for `sqlite` or `postgres`, in order."""
+    """Return (number, text) of each script for `sqlite` or `postgres`, in order."""
     found = []
     for file in resources.files(__name__).iterdir():
         name = _NAME.fullmatch(file.name)
@@ -22,7 +22,7 @@ def scripts(database: str) -> list[tuple[int, str]]:
 
 
 def migrate_sqlite(db: sqlite3.Connection) -> None:
-    """Bring the file up to date, inside the caller's transaction. Raise ConfigError for a newer file."""
+    """Bring the file up to date, inside the caller's transaction. Raises ConfigError for a file of a newer version."""
     known = scripts("sqlite")
     version = db.execute("pragma user_version").fetchone()[0]
     if version > known[-1][0]:
@@ -35,7 +35,7 @@ def migrate_sqlite(db: sqlite3.Connection) -> None:
 
 
 async def migrate_postgres(db: Any) -> None:
-    """Bring the schema `headrace` up to date, one process at a time. Raise ConfigError for a newer schema."""
+    """Bring the schema `headrace` up to date, one process at a time. Raises ConfigError for a newer schema."""
     known = await asyncio.to_thread(scripts, "postgres")
     async with db.transaction():
         await db.execute("select pg_advisory_xact_lock(hashtext('headrace'))")
@@ -51,5 +51,5 @@ async def migrate_postgres(db: Any) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a script at each `;` that ends a line; `executescript` would commit first."""
+    """Return the statements of a script, split at each `;` that ends a line; `executescript` would commit first."""
     return [statement for part in re.split(r";[ ]*$", script, flags=re.MULTILINE) if (statement := part.strip())]

@@ -1,4 +1,4 @@
--- Orders: the row is the truth and the queue. What holds for both databases is said in sqlite_0001_orders.sql.
+-- Orders: the row is both the truth and the queue. sqlite_0001_orders.sql explains what both databases share.
 create table orders (
   id text collate "C" primary key,         -- UUIDv7: sorts by time
   user_id text not null,
@@ -7,7 +7,7 @@ create table orders (
   priority smallint not null,              -- 0 urgent … 9
   seq integer not null,                    -- of the newest event
   epoch bigint not null default 0,         -- grows with each claim: the fencing token
-  lease_until timestamptz not null,        -- '-infinity': none; PENDING: when what awaits its trigger expires
+  lease_until timestamptz not null,        -- '-infinity': none; while waiting for the trigger: the expiry
   cancel_requested boolean not null default false,
   mint_in text not null,
   mint_out text not null,
@@ -23,7 +23,7 @@ create index orders_leased on orders (lease_until) where status in ('ROUTING', '
 create index orders_unfinal on orders (lease_until) where status = 'CONFIRMED' and lease_until > '-infinity';
 create index orders_of_user on orders (user_id, id);
 
--- What the owner is told, gapless by seq. `txid` tells which rows a reader has not seen: see postgres_tail.py.
+-- Events for the owner; seq has no breaks. `txid` shows which rows a reader has not seen (orders/store/postgres/tail.py).
 create table order_events (
   position bigint generated always as identity,  -- not the order of commits
   order_id text collate "C" not null,
@@ -40,7 +40,7 @@ create table order_events (
 create index order_events_new on order_events (txid);
 create index order_events_fills on order_events (user_id, position) where kind = 'landed';
 
--- Signed bytes, stored before the first of them leaves.
+-- Signed bytes, stored before the first send.
 create table attempts (
   order_id text collate "C" not null,
   number integer not null,

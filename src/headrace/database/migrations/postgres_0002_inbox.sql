@@ -1,4 +1,4 @@
--- Inboxes: what users have not acknowledged yet. What the columns mean is said in sqlite_0005_inbox.sql.
+-- Inboxes: messages that users have not acknowledged yet. sqlite_0005_inbox.sql explains the columns.
 create table inbox_users (
   user_id text collate "C" primary key,
   epoch text not null,

@@ -1,4 +1,4 @@
--- How far time is for this database, in ms: ages are measured by it, and by no clock. It begins where the rows are.
+-- Observed time of this database, in ms. Ages are measured in it, not by a clock. It begins at the newest row's time.
 create table observed (
   name text primary key,
   ms bigint not null
@@ -9,11 +9,11 @@ insert into observed (name, ms)
     select max(at) as at from inbox union all select max(at) from broadcasts union all select max(touched) from inbox_users
   ) found having max(at) is not null;
 
--- What a database that failed must be able to take before it counts as usable again.
+-- Bytes that a database must be able to store after a failure, before it counts as usable again.
 create table room (
   id integer primary key,
   data bytea not null
 );
 
--- Keys live as long as their orders.
+-- Keys are kept as long as their orders.
 drop index idempotency_keys_old;

@@ -1,4 +1,4 @@
--- What is left of orders that were retired, and portfolios. What the columns mean is said in sqlite_0008_retired.sql.
+-- Retired orders, and portfolios. sqlite_0008_retired.sql explains the columns.
 create table retired_orders (
   id text collate "C" primary key,
   user_id text not null,
@@ -32,16 +32,16 @@ create table portfolios (
   state text not null
 );
 
--- A transaction has its number before it draws a position: so a number that is read later than a position is above those
--- of all who drew lower ones.
+-- A transaction gets its number before it draws a position. A number that is read after a position is therefore higher
+-- than the numbers of all transactions that drew lower positions.
 alter table order_events alter column position drop identity;
 create sequence order_events_position_seq owned by order_events.position;
 select setval('order_events_position_seq', (select coalesce(max(position), 0) + 1 from order_events), false);
 alter table order_events alter column position set default
   case when pg_current_xact_id() is not null then nextval('order_events_position_seq') end;
 
--- Up to `position` every transaction that logged anything has ended. `next` may take its place once all that had begun
--- before transaction `beyond` have; null: not known yet.
+-- Every transaction that logged an event up to `position` has ended. `next` may replace `position` once every transaction
+-- that began before transaction `beyond` has ended; null: not known yet.
 create table settled (
   one integer primary key check (one = 1),
   position bigint not null,

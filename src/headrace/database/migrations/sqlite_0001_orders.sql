@@ -1,4 +1,4 @@
--- Orders: the row is the truth and the queue.
+-- Orders: the row is both the truth and the queue.
 create table orders (
   id text primary key,                     -- UUIDv7: sorts by time
   user_id text not null,
@@ -7,7 +7,7 @@ create table orders (
   priority integer not null,               -- 0 urgent … 9
   seq integer not null,                    -- of the newest event
   epoch integer not null default 0,        -- grows with each claim: the fencing token
-  lease_until integer not null default 0,  -- ms; a rest before a retry is a lease that ends then
+  lease_until integer not null default 0,  -- ms; a pause before a retry is a lease until then
   cancel_requested integer not null default 0,
   mint_in text not null,
   mint_out text not null,
@@ -21,7 +21,7 @@ create index orders_waiting on orders (priority, id) where status = 'PENDING';
 create index orders_leased on orders (lease_until) where status in ('ROUTING', 'BUILDING', 'SUBMITTED');
 create index orders_of_user on orders (user_id, id);
 
--- What the owner is told, gapless by seq. `position` is the commit order of the whole table.
+-- Events for the owner; seq has no breaks. `position` is the commit order of the whole table.
 create table order_events (
   position integer primary key autoincrement,
   order_id text not null,
@@ -34,7 +34,7 @@ create table order_events (
   unique (order_id, seq)
 ) strict;
 
--- Signed bytes, stored before the first of them leaves.
+-- Signed bytes, stored before the first send.
 create table attempts (
   order_id text not null,
   number integer not null,

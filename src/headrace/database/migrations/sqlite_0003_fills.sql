@@ -1,2 +1,2 @@
--- What a user's orders moved, in the order of the log.
+-- Fills of a user's orders, in the order of the log.
 create index order_events_fills on order_events (user_id, position) where kind = 'landed';

@@ -1,11 +1,11 @@
--- Inboxes: what users have not acknowledged yet. The log of each user counts from 1 within its epoch.
+-- Inboxes: messages that users have not acknowledged yet. Each user's log counts from 1 within its epoch.
 create table inbox_users (
   user_id text primary key,
   epoch text not null,
-  top integer not null,                    -- offset of the newest letter
-  letters integer not null,                -- how many are kept, and their bytes
+  top integer not null,                    -- offset of the newest message
+  letters integer not null,                -- number of messages kept, and their bytes
   bytes integer not null,
-  lost integer not null default 0,         -- dropped unacknowledged: how many, the first and the last
+  lost integer not null default 0,         -- dropped unacknowledged: number, first and last offset
   lost_first integer not null default 0,
   lost_last integer not null default 0,
   touched integer not null                 -- ms
@@ -27,7 +27,7 @@ create index inbox_old on inbox (ack, at);
 create table broadcasts (
   key text primary key,
   fingerprint text not null,
-  answer text,                             -- null: not settled yet
+  answer text,                             -- null: not answered yet
   at integer not null
 ) strict, without rowid;
 

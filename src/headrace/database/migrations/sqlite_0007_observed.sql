@@ -1,4 +1,4 @@
--- How far time is for this database, in ms: ages are measured by it, and by no clock. It begins where the rows are.
+-- Observed time of this database, in ms. Ages are measured in it, not by a clock. It begins at the newest row's time.
 create table observed (
   name text primary key,
   ms integer not null
@@ -9,5 +9,5 @@ insert into observed (name, ms)
     select max(at) as at from inbox union all select max(at) from broadcasts union all select max(touched) from inbox_users
   ) having max(at) is not null;
 
--- Keys live as long as their orders.
+-- Keys are kept as long as their orders.
 drop index idempotency_keys_old;

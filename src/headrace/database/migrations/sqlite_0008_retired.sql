@@ -1,4 +1,4 @@
--- What is left of an order that was retired: what was asked, what came of it, and what it moved. Its keys stay.
+-- A retired order: its request, its outcome and its fill. Its keys stay.
 create table retired_orders (
   id text primary key,
   user_id text not null,
@@ -10,7 +10,7 @@ create table retired_orders (
   outcome text not null,                   -- JSON, without quotes
   created_at integer not null,             -- ms
   updated_at integer not null,
-  landed_position integer,                 -- null: it moved nothing
+  landed_position integer,                 -- null: the order moved nothing
   landed_at integer
 ) strict, without rowid;
 
@@ -21,14 +21,14 @@ create view known_orders as
   union all
   select id, user_id, request, outcome, status, seq, epoch, cancel_requested, created_at, updated_at from retired_orders;
 
--- Observed time at which the order was first found to be over and final.
+-- Observed time at which the order was first found to have ended and to be final.
 alter table orders add column ended_ms integer;
 create index orders_over on orders (id)
   where ended_ms is null and status in ('CONFIRMED', 'FAILED', 'CANCELLED', 'EXPIRED');
 create index orders_ended on orders (ended_ms) where ended_ms is not null;
 
--- A user's fills added up, up to a position of the log below which nothing changes any more; made anew from the log
--- when it is not there.
+-- A user's fills added up to a position of the log, below which nothing changes any more. A missing row is computed
+-- from the log again.
 create table portfolios (
   user_id text primary key,
   position integer not null,

@@ -1,1 +1,1 @@
-"""Authentication: tokens, keys and tickets become an Identity, or a refusal that does not show the reason."""
+"""Authentication: a token or a ticket becomes an Identity, or a refusal that does not show the reason."""

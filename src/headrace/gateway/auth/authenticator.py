@@ -1,4 +1,4 @@
-"""Check credentials: tokens and tickets become identities here, and nowhere else."""
+"""Check credentials: the only place where tokens and tickets become identities."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
 NOT_YET_MAX_S: Final = 3600.0
-"""The longest wait that a client is asked for until its token becomes valid; by then it may have another token."""
+"""Longest wait that a client is asked for until its token becomes valid. By then the client may have another token."""
 
 _log = structlog.get_logger("auth")
 
@@ -40,7 +40,7 @@ class Authenticator:
         self._tasks: Supervisor | None = None
 
     async def start(self, tasks: Supervisor) -> None:
-        """Begin; return once keys in a file are read. Raise ConfigError for a file without usable keys."""
+        """Start; return once keys in a file are read. Raises ConfigError for a file without usable keys."""
         self._tasks = tasks
         if not isinstance(self._keys, IssuerKeys):
             return
@@ -51,7 +51,7 @@ class Authenticator:
         self._keys.start(tasks)
 
     async def reload(self) -> None:
-        """Read keys in a file again, at once; keys from a URL are read again when their rest is over."""
+        """Read keys in a file again at once, keys from a URL as soon as the pause since the last reading is over."""
         if isinstance(self._keys, IssuerKeys):
             if self.settings.jwks_file is not None:
                 await self._keys.look()
@@ -59,7 +59,7 @@ class Authenticator:
                 self._keys.want()
 
     async def identify(self, credential: Credential) -> Identity:
-        """Return whose credential it is; a ticket is used up. Raise RequestError 101, 109 or (for now) 108."""
+        """Return the credential's owner; a ticket is used up. Raises RequestError 101, 109 or (for a while) 108."""
         outcome: str = "accepted"
         try:
             return await self._identify(credential)
@@ -81,7 +81,7 @@ class Authenticator:
         accepted: Callable[[Identity, float], None],
         refused: Callable[[RequestError], None],
     ) -> None:
-        """Identify in a task, then call `accepted(identity, seconds of validity)` or `refused(failure)`."""
+        """Check the credential in a task, then call `accepted(identity, seconds of validity)` or `refused(failure)`."""
         assert self._tasks is not None
         work = partial(self._check, credential, accepted, refused)
         self._tasks.start("auth", "check", work, on_failure=partial(refused, UNAVAILABLE))
@@ -120,7 +120,7 @@ def unavailable(error: TransientError) -> RequestError:
 
 
 def _not_yet(wait_s: float) -> RequestError:
-    """Return the refusal of a token that becomes valid later, by our clock: the client is asked to come back."""
+    """Return the refusal of a token that by our clock becomes valid later: the client is asked to try again then."""
     retry_after_ms = math.ceil(min(wait_s, NOT_YET_MAX_S) * 1000)
     return RequestError(ErrorCode.UNAVAILABLE, "token not valid yet", temporary=True, retry_after_ms=retry_after_ms)
 

@@ -1,4 +1,4 @@
-"""Read a JSON Web Key Set (RFC 7517) from anyone: only sound public keys of the one algorithm come out. Pure."""
+"""Read a JSON Web Key Set (RFC 7517) from an untrusted source: only valid public keys of one algorithm pass. Pure."""
 
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,15 +13,15 @@ BYTES_MAX: Final = 262_144
 KEYS_MAX: Final = 256
 MODULUS_BITS: Final = range(2048, 8193)
 EXPONENT_MAX: Final = 2**32
-"""A larger one would make each signature costly to check."""
+"""Largest RSA exponent; with a larger exponent each signature would be costly to check."""
 
 PublicKeyAlgorithm: TypeAlias = Literal["RS256", "ES256"]
 Keys: TypeAlias = dict[str | None, Any]
-"""Public keys by their `kid`; None for one that has none."""
+"""Public keys by their `kid`; None for a key without a `kid`."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """The members of an entry that are read; `d` and `k` reveal secrets that nobody should publish."""
+    """The members of an entry that are read. `d` and `k` are parts of secret keys, which should never be published."""
 
     kty: str
     kid: str | None = None
@@ -45,9 +45,9 @@ _entry = msgspec.json.Decoder(_Entry)
 
 
 def read_keys(text: bytes, algorithm: PublicKeyAlgorithm) -> Keys:
-    """Return the usable keys. Entries of other kinds are skipped; a `kid` that two entries claim names no key.
+    """Return the usable keys. Other entries are skipped; a `kid` that two entries have is left out.
 
-    Raise BadInputError for anything but a key set, and for one without a usable key.
+    Raises BadInputError if the text is no key set, or has no usable key.
     """
     if len(text) > BYTES_MAX:
         raise BadInputError("too_large", f"more than {BYTES_MAX} bytes")

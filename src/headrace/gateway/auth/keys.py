@@ -19,7 +19,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
 
 KEPT_S: Final = 86_400
-"""How long keys count that could not be read again. Then keys may have been withdrawn, and no token is accepted."""
+"""Longest time for which keys stay valid without a successful reading: they may have been withdrawn meanwhile."""
 
 Load = Callable[[], Awaitable[bytes]]
 
@@ -27,18 +27,18 @@ _log = structlog.get_logger("auth")
 
 
 class KeyRing(Protocol):
-    """A source of keys."""
+    """Where keys to check tokens come from."""
 
     async def find(self, kid: str | None) -> Sequence[Any]:
-        """Return the keys, at least one, that may have signed a token which names this `kid`.
+        """Return the keys, at least one, that may have signed a token with this `kid`.
 
-        Raise BadInputError when there is no such key, TransientError when that is not known. A call waits for one
-        reading of the issuer's keys at most, and all calls wait for the same one.
+        Raises BadInputError if there is no such key, and TransientError if it is not known whether there is one. A call
+        waits for at most one reading of the issuer's keys, and concurrent calls wait for the same reading.
         """
 
 
 class SharedSecret:
-    """One key for all tokens, whatever `kid` a token names; while secrets are exchanged, the former secret too."""
+    """One secret for all tokens, whatever `kid` a token names; also the previous secret, while it is replaced."""
 
     def __init__(self, secret: str, previous: str | None = None) -> None:
         self._secrets = [each.encode() for each in (secret, previous) if each]
@@ -51,10 +51,11 @@ class SharedSecret:
 
 
 class IssuerKeys:
-    """Public keys by `kid`, read again every `jwks_refresh_s`, and when a token names a key that is not known.
+    """Public keys by `kid`, read again every `jwks_refresh_s`, and when a token names an unknown key.
 
-    `load` returns the key set as bytes. There is one reading at a time and a rest of `jwks_rest_s` after each, however
-    many tokens ask for one; a caller meanwhile is asked to come back later. A failed reading changes no key.
+    `load` returns the key set as bytes. Only one reading runs at a time, with a pause of `jwks_rest_s` after each,
+    however many tokens ask for one. During the pause `find` raises TransientError for an unknown key. A failed reading
+    changes no key.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class IssuerKeys:
         if key is not None:
             return [key]
         if kid is None and self._keys:
-            raise BadInputError("unknown_key")  # of several keys a token must name one; reading again would not help
+            raise BadInputError("unknown_key")  # the token must name one of several keys; reading again would not help
         rest_s = self._rested_at_s - self._clock.monotonic()
         if rest_s > 0 and not self._looking:
             raise TransientError("the issuer's keys were looked at a moment ago", retry_after_s=rest_s)
@@ -94,17 +95,17 @@ class IssuerKeys:
         return [key]
 
     def start(self, tasks: Supervisor) -> None:
-        """Read the keys now, then whenever a reading is due."""
+        """Read the keys now, and again whenever a reading is due."""
         self._wanted.set()
         tasks.start("auth", "keys", self._run, restart=Backoff(1.0, 60.0))
         tasks.start("auth", "keys_age", self._ask_now_and_then)
 
     def want(self) -> None:
-        """Read the keys as soon as the rest since the last reading is over."""
+        """Read the keys as soon as the pause since the last reading is over."""
         self._wanted.set()
 
     async def look(self) -> str:
-        """Read the keys again, and let waiting calls go on. Return the problem, or an empty text."""
+        """Read the keys again, and resume waiting calls. Return the problem, or an empty text."""
         self._looking, self._failed, problem = True, True, ""
         try:
             async with asyncio.timeout(self._settings.jwks_timeout_s):
@@ -121,13 +122,13 @@ class IssuerKeys:
             looked.set()
         if problem:
             _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
-        # /health/ready shows this to anyone; the log has the exact problem.
+        # /health/ready shows this text to anyone; the log has the exact problem.
         detail = "the issuer's keys can't be had" if problem else f"{len(self._keys)} keys of the issuer"
         self._health.report("auth", ready=bool(self._keys), detail=detail)
         return problem
 
     def _get(self, kid: str | None) -> Any:
-        """Return a key that is known now. A token that names no key means the only one there is."""
+        """Return a known key. A token without a `kid` may mean the key if there is only one."""
         if self._clock.monotonic() - self._known_at_s > KEPT_S:
             return None
         if kid is None and len(self._keys) == 1:
@@ -150,7 +151,7 @@ class IssuerKeys:
 
 
 def from_file(path: Path) -> Load:
-    """Return a loader of a key set from a file."""
+    """Return a function that loads a key set from a file."""
 
     def read() -> bytes:
         with path.open("rb") as file:
@@ -166,14 +167,14 @@ def from_file(path: Path) -> Load:
 
 
 def from_url(url: str) -> Load:
-    """Return a loader of a key set over HTTP: one answer of 200, of bounded size, without redirects."""
+    """Return a function that loads a key set over HTTP: one response with status 200, bounded, without redirects."""
 
     async def load() -> bytes:
         tls: Any = await asyncio.to_thread(httpx.create_ssl_context) if url.startswith("https:") else False
         headers = {"user-agent": f"headrace/{__version__}", "accept": "application/json", "accept-encoding": "identity"}
         try:
             async with (
-                httpx.AsyncClient(verify=tls, headers=headers, timeout=None) as http,  # noqa: S113  (the whole is timed)
+                httpx.AsyncClient(verify=tls, headers=headers, timeout=None) as http,  # noqa: S113  (`look` has one)
                 http.stream("GET", url) as response,
             ):
                 if response.status_code != 200:

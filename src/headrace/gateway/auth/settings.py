@@ -10,7 +10,7 @@ from headrace.model.errors import ConfigError
 from headrace.protocol.credential_state import Terms
 
 SECRET_LENGTH_MIN: Final = 32
-"""As many bytes as HS256's hash has (RFC 7518 §3.2)."""
+"""Fewest bytes of a secret: the length of HS256's hash (RFC 7518 §3.2)."""
 
 PUBLIC_KEYS: Final = ("rs256", "es256")
 
@@ -19,11 +19,11 @@ _Claim = msgspec.Meta(min_length=1, max_length=128)
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[auth]`. `mode` pins the one algorithm that tokens are checked with, whatever a token claims."""
+    """Section `[auth]`. `mode` sets the one algorithm that tokens are checked with, whatever a token claims."""
 
     mode: Annotated[
         Literal["off", "hs256", "rs256", "es256"],
-        Setting("how tokens are signed; off: whoever can connect may read everything", env=("AUTH_MODE",)),
+        Setting("how tokens are signed; off: every client may read everything", env=("AUTH_MODE",)),
     ] = "off"
     jwt_secret: Annotated[
         str | None,
@@ -32,7 +32,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     jwt_secret_previous: Annotated[
         str | None,
         Setting(
-            "the secret before this one, whose tokens still count: for the time of an exchange",
+            "the previous secret, whose tokens are still accepted while the secret is replaced",
             env=("JWT_SECRET_PREVIOUS",),
             secret=True,
         ),
@@ -57,16 +57,16 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str, _Claim, Setting("claim with the list of topics that may be read", env=("AUTH_TOPICS_CLAIM",))
     ] = "topics"
     admin_claim: Annotated[
-        str, _Claim, Setting("claim that is true for who may publish", env=("AUTH_ADMIN_CLAIM",))
+        str, _Claim, Setting("claim that is true for users who may publish", env=("AUTH_ADMIN_CLAIM",))
     ] = "admin"
     default_topics: Annotated[
         tuple[str, ...],
         Setting(
-            "what a token without that claim may read; `*`: all that is nobody's own", env=("AUTH_DEFAULT_TOPICS",)
+            "topics that a token without that claim may read; `*`: all but users' own", env=("AUTH_DEFAULT_TOPICS",)
         ),
     ] = ("*",)
     metrics_open: Annotated[
-        bool, Setting("serve /metrics without a credential; else to admins only", env=("AUTH_METRICS_OPEN",))
+        bool, Setting("serve /metrics without a credential; off: to admins only", env=("AUTH_METRICS_OPEN",))
     ] = True
     leeway_s: Annotated[
         float,
@@ -74,7 +74,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Setting("seconds by which the issuer's clock and ours may differ", env=("AUTH_LEEWAY_S",)),
     ] = 30
     token_bytes_max: Annotated[
-        int, msgspec.Meta(ge=256, le=16_384), Setting("bytes of a token", env=("AUTH_MAX_TOKEN_BYTES",))
+        int, msgspec.Meta(ge=256, le=16_384), Setting("most bytes of a token", env=("AUTH_MAX_TOKEN_BYTES",))
     ] = 8192
     connect_s: Annotated[
         float, _Seconds, Setting("seconds a connection has to authenticate", env=("AUTH_TIMEOUT_S",))
@@ -82,23 +82,29 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     notice_s: Annotated[
         float,
         _Seconds,
-        Setting("seconds before a credential expires at which its client is told", env=("AUTH_NOTICE_S",)),
+        Setting("seconds before a credential's expiry at which its client gets a notice", env=("AUTH_NOTICE_S",)),
     ] = 60
     grace_s: Annotated[
-        float, _Seconds, Setting("seconds after it expired until its connection ends", env=("AUTH_GRACE_S",))
+        float,
+        _Seconds,
+        Setting("seconds after a credential's expiry until its connection is closed", env=("AUTH_GRACE_S",)),
     ] = 25
-    ticket_s: Annotated[float, _Seconds, Setting("seconds a ticket is good for", env=("AUTH_TICKET_S",))] = 30
+    ticket_s: Annotated[float, _Seconds, Setting("seconds for which a ticket is valid", env=("AUTH_TICKET_S",))] = 30
     tickets_max: Annotated[
-        int, msgspec.Meta(ge=1, le=1_000_000), Setting("tickets that may wait to be used", env=("AUTH_MAX_TICKETS",))
+        int, msgspec.Meta(ge=1, le=1_000_000), Setting("most unused tickets", env=("AUTH_MAX_TICKETS",))
     ] = 10_000
     jwks_timeout_s: Annotated[
-        float, _Seconds, Setting("seconds the issuer has to give its keys", env=("JWKS_TIMEOUT_S",))
+        float, _Seconds, Setting("longest wait for the issuer's keys, in seconds", env=("JWKS_TIMEOUT_S",))
     ] = 5
     jwks_refresh_s: Annotated[
-        float, _Seconds, Setting("seconds between two looks at the keys", env=("JWKS_REFRESH_S",))
+        float, _Seconds, Setting("seconds between two readings of the keys", env=("JWKS_REFRESH_S",))
     ] = 600
     jwks_rest_s: Annotated[
-        float, _Seconds, Setting("seconds between two looks for a key that is not known", env=("JWKS_REST_S",))
+        float,
+        _Seconds,
+        Setting(
+            "pause in seconds after a reading of the keys, even if a token names an unknown key", env=("JWKS_REST_S",)
+        ),
     ] = 10
 
     def __repr__(self) -> str:
@@ -106,7 +112,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return f"<AuthSettings {self.mode}>"
 
     def __post_init__(self) -> None:
-        """Raise ConfigError that names the setting which is missing or superfluous."""
+        """Raise ConfigError naming a setting that is missing or superfluous."""
         if self.mode == "hs256":
             check_secret(self.jwt_secret)
             if self.jwt_secret_previous is not None:

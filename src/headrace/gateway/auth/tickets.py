@@ -1,4 +1,4 @@
-"""Tickets replace a token once and for seconds, in places where a token must not appear, such as URLs."""
+"""Tickets replace a token, once and for seconds, in places where a token must not appear, such as URLs."""
 
 import hashlib
 import secrets
@@ -11,19 +11,19 @@ from headrace.protocol.codes import ErrorCode
 from headrace.runtime.clock import Clock
 
 PER_SUBJECT_MAX: Final = 32
-"""Tickets of one user that may wait, so that no user can take all tickets."""
+"""Most unused tickets of one user, so that no user can take all tickets."""
 
 _LENGTH_MAX: Final = 128
 
 
 class Tickets(Protocol):
-    """A ticket can be redeemed once, by anyone who has it, until it is too old; afterwards it is unknown."""
+    """A ticket can be redeemed once, by any bearer, until it expires; afterwards it is unknown."""
 
     async def issue(self, identity: Identity) -> str:
-        """Return a new ticket. Raise RequestError 111 when too many wait."""
+        """Return a new ticket. Raises RequestError 111 if too many tickets are unused."""
 
     async def redeem(self, ticket: str) -> Identity | None:
-        """Use a ticket up and return its identity; None for a ticket that is not, or no longer, valid."""
+        """Use a ticket up and return its identity; None for a ticket that is not valid, or not any more."""
 
 
 class _Waiting(NamedTuple):
@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class MemoryTickets:
-    """Tickets of one process, kept as digests: neither the time of a look-up nor a dump of memory reveals a ticket."""
+    """Tickets of one process, kept as digests: neither the time of a look-up nor a memory dump reveals a ticket."""
 
     def __init__(self, clock: Clock, *, ticket_s: float, tickets_max: int) -> None:
         self._clock, self._ticket_s, self._tickets_max = clock, ticket_s, tickets_max
@@ -62,7 +62,7 @@ class MemoryTickets:
         return None if waiting is None else self._forget(waiting)
 
     def _drop_old(self, now_s: float) -> None:
-        """Drop expired tickets; all live equally long, so the oldest come first."""
+        """Drop expired tickets. All tickets live equally long, so the oldest expire first."""
         while self._waiting and next(iter(self._waiting.values())).until_s <= now_s:
             self._forget(self._waiting.popitem(last=False)[1])
 

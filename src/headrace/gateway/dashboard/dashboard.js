@@ -1,20 +1,20 @@
-// The page at `/`: trades and new tokens as they happen, and any topic you name.
-// Names on the chain are anyone's words: they only ever become textContent. Amounts stay strings and BigInt.
+// The page at `/`: trades and new tokens as they happen, and any topic that the user chooses.
+// Anyone can choose names on the chain, so names are only ever set as textContent. Amounts stay strings and BigInt.
 
 import { Client } from "/client/headrace.js";
 
 const TRADES_MAX = 30, TOKENS_MAX = 12, RAW_MAX = 40, PROGRAMS_MAX = 12;
-const LOOKBACK = 25; // messages of a topic's past that are shown when it is first followed
+const LOOKBACK = 25; // most earlier messages of a topic that are shown when it is first followed
 
-// What stands behind # never leaves the browser; it goes out of the address, so that nobody copies it along.
+// The text after # never leaves the browser. It is removed from the address, so that it is not copied with it.
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token) history.replaceState(null, "", location.pathname);
 
-// ---- What is known --------------------------------------------------------------------------------------------------
+// ---- State ----------------------------------------------------------------------------------------------------------
 
-// Entries are newest first and bounded; `changed` ones are drawn anew with the next animation frame.
+// Entries are newest first and bounded; `changed` entries are redrawn with the next animation frame.
 const trades = [], tokens = [];
-const recent = new Map(); // topic → frames as they came
+const recent = new Map(); // topic → frames, newest first
 const gaps = new Map(); // gap id → state
 const perProgram = new Map();
 const perSecond = new Array(60).fill(0);
@@ -25,7 +25,7 @@ function add(entries, max, entry) {
   entries.length = Math.min(entries.length, max);
 }
 
-/** What one topic brings: `when` is "earlier" (before we followed it), "caught up" (missed while away) or "live". */
+/** Takes a frame. `when`: "earlier" (before the topic was followed), "caught up" (missed meanwhile) or "live". */
 function take(frame, when) {
   const { type, topic, data } = frame;
   if (when === "live") perSecond[perSecond.length - 1] += 1;
@@ -57,7 +57,7 @@ function takeEvent(frame, when) {
   }
 }
 
-/** A verdict over what was told before on the same topic. */
+/** Marks entries that came earlier on the same topic and that a `promote` or `retract` concerns. */
 function mark({ topic, epoch }, concerns, state) {
   for (const entry of [...trades, ...tokens]) {
     const told = entry.frame;
@@ -69,19 +69,19 @@ function mark({ topic, epoch }, concerns, state) {
 
 const GAP_WORDS = { open: "being refilled", backfilled: "refilled, nothing is missing", unrecoverable: "can't be had" };
 
-/** A gap is told on every topic that it concerns, again when it is closed. */
+/** Takes a gap, which comes on every topic that it concerns, and comes again when it is closed. */
 function takeGap({ gap_id, from_slot, to_slot, state }) {
   gaps.set(gap_id, state);
   notice(gap_id, `The node missed slots ${from_slot} to ${to_slot}: ${GAP_WORDS[state] ?? state}.`);
 }
 
-/** Told on every topic. The log itself is another when the server, or the recording that it plays, began anew. */
+/** Takes a failed recovery, which comes on every topic. After a restart of the server or recording the log is new. */
 function takeLoss({ before, now }) {
   const anew = now.epoch !== before.epoch || BigInt(now.offset) < BigInt(before.offset);
   notice(now.epoch, anew ? "A new log begins here." : "Too long away: some messages can't be had any more.");
 }
 
-/** A line among the trades; what is told again of the same thing changes the line that is there. */
+/** Shows a line among the trades; a later notice about the same subject replaces its text. */
 function notice(about, text) {
   const known = trades.find((entry) => entry.notice && entry.about === about);
   if (known) Object.assign(known, { notice: text, changed: true });
@@ -103,7 +103,7 @@ function short(text) {
   return text.length > 12 ? `${text.slice(0, 4)}…${text.slice(-4)}` : text;
 }
 
-/** A key or signature: short, whole on hover, copied on click. */
+/** Shows a key or signature: shortened, whole on hover, copied on click. */
 function copyable(text) {
   const button = element("button", "copy", short(text));
   Object.assign(button, { type: "button", title: text, ariaLabel: `Copy ${text}` });
@@ -112,7 +112,7 @@ function copyable(text) {
       await navigator.clipboard.writeText(text);
       button.classList.add("done");
     } catch {
-      prompt("Copy:", text); // pages over plain HTTP have no clipboard
+      prompt("Copy:", text); // pages over plain HTTP can't use the clipboard
     }
   };
   return button;
@@ -129,7 +129,7 @@ function cell(row, className, ...content) {
   return made;
 }
 
-/** What was paid: SOL as the decimal string it came as, other money in its base units. */
+/** Returns what was paid: SOL as its decimal string, any other mint in base units. */
 function price({ sol, quote_amount, quote_mint }) {
   if (sol !== null) return [sol, element("span", "unit", " SOL")];
   return [grouped(quote_amount), " ", quote_mint ? copyable(quote_mint) : "?"];
@@ -181,7 +181,7 @@ function drawRaw(entry) {
   entry.element ??= element("li", "", JSON.stringify(entry.frame));
 }
 
-/** New entries on top, fallen-out ones away, changed ones drawn anew. */
+/** Puts new entries on top, removes dropped ones, and redraws changed ones. */
 function show(container, entries, draw) {
   for (const entry of entries.filter((entry) => entry.changed).reverse()) {
     const isNew = !entry.element;
@@ -233,7 +233,7 @@ function everySecond() {
   for (const entry of [...trades, ...tokens]) if (entry.age) entry.age.textContent = ageOf(entry);
 }
 
-/** Since it came here; of what came late nobody knows. */
+/** Returns the time since a live entry arrived; for other entries the true age is unknown. */
 function ageOf({ when, at_ms }) {
   const seconds = Math.floor((Date.now() - at_ms) / 1000);
   if (when !== "live") return when;
@@ -252,8 +252,8 @@ async function drawHealth() {
 
 // ---- Which topics ---------------------------------------------------------------------------------------------------
 
-const followed = new Set(["token_updates", "slots", "trades:pump"]); // and the trades of every program that is heard of
-const following = new Map(); // topic → {subscription}, which is there once the past was asked for
+const followed = new Set(["token_updates", "slots", "trades:pump"]); // and the trades of every known program
+const following = new Map(); // topic → {subscription}, set once the history was read
 let client = null;
 
 function showConnection(kind, text) {
@@ -269,13 +269,13 @@ function connect() {
   });
 }
 
-/** First the past, over HTTP, then what goes on from there. */
+/** Reads a topic's history over HTTP, then subscribes from its end on. */
 async function follow(topic) {
   if (following.has(topic)) return;
   const follower = {};
   following.set(topic, follower);
   const page = await getJson(`/api/topics/${encodeURIComponent(topic)}/history?reverse=true&limit=${LOOKBACK}`);
-  if (following.get(topic) !== follower) return; // left meanwhile
+  if (following.get(topic) !== follower) return; // no longer followed
   const { items = [], epoch, offset } = page ?? {};
   for (const frame of items.reverse()) take(frame, "earlier");
   const subscription = (follower.subscription = client.subscribe(topic, { recover: epoch ? { epoch, offset } : null }));
@@ -293,7 +293,7 @@ function leave(topic) {
   recent.delete(topic);
 }
 
-/** What a path answers, of whatever status: problems are JSON too. `null` when there is no answer. */
+/** Returns the JSON of an answer with any status, because problems are JSON, too; `null` if there is no answer. */
 async function getJson(path) {
   try {
     return await (await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} })).json();
@@ -302,7 +302,7 @@ async function getJson(path) {
   }
 }
 
-/** `events:` topics are named after programs only, so they tell which programs there are. */
+/** Finds the known programs: only programs have an `events:` topic. */
 async function findPrograms() {
   const found = (await getJson("/api/topics?prefix=events:&limit=100"))?.topics ?? [];
   const programs = found.map(({ topic }) => topic.slice("events:".length));

@@ -3,6 +3,7 @@
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -17,10 +18,13 @@ from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 
 _ADDRESS_BITS: Final = 64
-"""One customer usually has a whole IPv6 network of this prefix, which counts as one address."""
+"""Prefix length of IPv6: one customer usually has a whole /64 network, which counts as one address."""
 
 _MAPPED_BITS: Final = 96
-"""Bits of an IPv6 address that mark the rest as an IPv4 address."""
+"""Bits of an IPv6 address that say that the other bits are an IPv4 address."""
+
+_ADDRESS_LENGTH_MAX: Final = 64
+"""Longer texts, which are hardly addresses, are not remembered."""
 
 _ORIGINS_LOGGED_MAX: Final = 100
 
@@ -45,8 +49,8 @@ class _Visitor:
 class Admission:
     """Checks a new connection in this order: `check_host`, `check_origin`, `address_of`, `enter`; at its end `leave`.
 
-    `local`: the server listens on this machine alone, so pages of this machine are allowed. `demo`: the server plays a
-    public recording, so a page opened as a file may read it. Raise ConfigError for settings without a meaning.
+    `local`: the server listens on this machine only, so pages from this machine are allowed. `demo`: the server plays a
+    public recording, so a page opened as a file may read it. Raises ConfigError for settings that can't be read.
     """
 
     def __init__(self, clock: Clock, settings: AdmissionSettings | None = None, *, demo: bool = False) -> None:
@@ -54,15 +58,15 @@ class Admission:
         self.local = False
         self.inside = 0
         self.users: Counter[str] = Counter()
-        """Open streams by user, those of orders too."""
+        """Open streams by user, order streams included."""
         self._visitors: dict[str, _Visitor] = {}
-        self._gone: Deadlines[str] = Deadlines(1.0)  # by then their buckets are full again
+        self._gone: Deadlines[str] = Deadlines(1.0)  # after this time the bucket is full again
         self._origins_logged: set[str] = set()
         self._proxy_logged = False
         self.apply(settings or AdmissionSettings())
 
     def apply(self, settings: AdmissionSettings) -> None:
-        """Change what may change while running. Raise ConfigError, and then nothing changed."""
+        """Change the settings that may change while running. Raises ConfigError, and then changes nothing."""
         origins = frozenset(_origin(text) for text in settings.origins if text != "*")
         self._proxies = tuple(map(_network, settings.trusted_proxies))
         self._origins, self._any_origin = origins, "*" in settings.origins
@@ -70,7 +74,7 @@ class Admission:
         self.settings = settings
 
     def allows(self, origin: str, host: str) -> bool:
-        """Return whether pages of `origin` may use the server that they call `host`."""
+        """Return whether pages from `origin` may use the server under the name `host`."""
         if self._any_origin:
             return True
         page = sent(origin)
@@ -85,13 +89,13 @@ class Admission:
         return page.site == site_of(host, page.scheme) or (self.local and _is_loopback(page.site.host))
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Raise Refused: 400 for several names, 421 for a public name where the server listens on this machine alone.
+        """Raise Refused 400 for several names, 421 for a public name if the server listens on this machine only.
 
-        A page may let its own name resolve to 127.0.0.1 (DNS rebinding), and every browser then takes the page for one
-        of this server. A proxy on this machine may pass public names on; then it is a trusted proxy, or its name is
-        among the origins.
+        A page may let its own name resolve to 127.0.0.1 (DNS rebinding); every browser then treats this server as the
+        page's own. A proxy on this machine may forward public names: then make it a trusted proxy, or add its name to
+        the origins.
         """
-        if len(hosts) > 1:  # a proxy before us may have read the other one
+        if len(hosts) > 1:  # a proxy before this server may have read another name
             raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
         if not self.local or self._proxies or self._any_origin:
             return
@@ -101,14 +105,14 @@ class Admission:
                 raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server is for its own machine; {hint}")
 
     def _names(self, host: str) -> bool:
-        """Return whether an allowed origin is a page of `host`."""
+        """Return whether `host` is the site of an allowed origin."""
         sites = ((origin, site_of(host, origin.scheme)) for origin in self._origins)
         return any(site is not None and origin.covers_site(site) for origin, site in sites)
 
     def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
-        """Raise Refused for a browser whose page is of another site and not among the allowed origins."""
+        """Raise Refused for a browser whose page is from another site and not from an allowed origin."""
         if not origins:
-            return  # no browser
+            return  # not a browser
         if len(origins) == 1 and len(hosts) == 1 and self.allows(origins[0], hosts[0]):
             return
         origin = origins[0][:200]
@@ -120,8 +124,8 @@ class Admission:
     def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address to which limits apply: `peer`, or the client that a trusted proxy names.
 
-        Every proxy appends the address from which it got the request. So the right-most address that is no trusted
-        proxy is the last one that a trusted proxy has seen; addresses to the left of it may be made up.
+        Every proxy appends the address that it got the request from. So the right-most address that is not a trusted
+        proxy's is the last that a trusted proxy saw. Addresses to the left of it may be made up.
         """
         address = _address(peer)
         if address is None or not self._is_proxy(address):
@@ -139,12 +143,12 @@ class Admission:
         return _key(address)
 
     def is_proxy(self, peer: str) -> bool:
-        """Return whether the peer is a trusted proxy, from which many clients may come."""
+        """Return whether the peer is a trusted proxy, through which many clients may come."""
         address = _address(peer)
         return address is not None and self._is_proxy(address)
 
     def enter(self, address: str) -> None:
-        """Count a new connection. Raise Refused (429) for one too many, or too soon."""
+        """Count a new connection. Raises Refused 429 if the address has too many, or opens them too fast."""
         now_s = self._clock.monotonic()
         for gone in self._gone.due(now_s):
             del self._visitors[gone]
@@ -166,7 +170,7 @@ class Admission:
         self._gone.clear(address)
 
     def leave(self, address: str) -> None:
-        """Count one connection less of this address."""
+        """Count one connection less for this address."""
         visitor = self._visitors[address]
         visitor.count -= 1
         self.inside -= 1
@@ -174,20 +178,20 @@ class Admission:
             self._gone.set(address, self._clock.monotonic())
 
     def enter_user(self, user_id: str) -> bool:
-        """Count one more stream of this user; False, and not counted, where the user has as many as one may have."""
+        """Count one more stream of this user; False, and nothing is counted, if the user has the most allowed."""
         if self.has_enough(user_id):
             return False
         self.users[user_id] += 1
         return True
 
     def leave_user(self, user_id: str) -> None:
-        """Count one stream less of this user."""
+        """Count one stream less for this user."""
         self.users[user_id] -= 1
         if not self.users[user_id]:
             del self.users[user_id]
 
     def has_enough(self, user_id: str) -> bool:
-        """Return whether the user has as many streams as one may have."""
+        """Return whether the user already has the most streams allowed."""
         return self.users[user_id] >= self.settings.per_user_max
 
     def _is_proxy(self, address: _Address) -> bool:
@@ -199,7 +203,12 @@ def _too_many(what: str, retry_after_s: float) -> Refused:
 
 
 def _address(text: str) -> _Address | None:
-    """Read an address with or without a port, brackets or a zone; None for anything else."""
+    """Read an address with or without a port, brackets or a zone; None for any other text."""
+    return _read_address(text) if len(text) <= _ADDRESS_LENGTH_MAX else _read_address.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> _Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -211,6 +220,7 @@ def _address(text: str) -> _Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
+@lru_cache(maxsize=4096)
 def _key(address: _Address | None) -> str:
     if address is None:
         return "local"  # a Unix socket has no address
@@ -220,7 +230,7 @@ def _key(address: _Address | None) -> str:
 
 
 def _network(text: str) -> _Network:
-    """Read an address or a network. An IPv4 network written as IPv6 is read as IPv4, as addresses are here."""
+    """Read an address or a network. An IPv4 network written as IPv6 is read as IPv4, as client addresses are."""
     try:
         network = ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
     except ValueError as error:
@@ -253,6 +263,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_public_name(host: str) -> bool:
-    """Return whether the DNS of others decides about the name: no address, and no name of this machine's own."""
+    """Return whether the name is public: neither an address nor a name that only this machine resolves."""
     name = host.lower().partition(":")[0].removesuffix(".")
     return "." in name and _address(host) is None and not name.endswith(".localhost")

@@ -1,4 +1,4 @@
-"""Deadlines of one length for many keys, and alarms at a time of its own for each key. Pure."""
+"""Deadlines of one length for many keys, and alarms at any time for each key. Pure."""
 
 import math
 from collections import OrderedDict
@@ -9,7 +9,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """Deadlines of equal length, one a key; setting, clearing and finding a due one cost O(1)."""
+    """Deadlines of equal length, one for each key; setting, clearing and finding a due deadline cost O(1)."""
 
     def __init__(self, after_s: float) -> None:
         self.after_s = after_s
@@ -22,16 +22,16 @@ class Deadlines(Generic[K]):
         return key in self._due_s
 
     def set(self, key: K, now_s: float) -> None:
-        """Start the time of `key`, again if it runs already."""
+        """Start the time for `key`, or start it again if it runs already."""
         self._due_s[key] = now_s + self.after_s
         self._due_s.move_to_end(key)
 
     def clear(self, key: K) -> None:
-        """Stop the time of `key`; idempotent."""
+        """Stop the time for `key`; idempotent."""
         self._due_s.pop(key, None)
 
     def due(self, now_s: float) -> list[K]:
-        """Return the keys whose time is over, oldest first, and clear these."""
+        """Return the keys whose time is over, oldest first, and clear their deadlines."""
         over: list[K] = []
         while self._due_s:
             key, due_s = next(iter(self._due_s.items()))
@@ -43,13 +43,13 @@ class Deadlines(Generic[K]):
 
 
 HORIZON_S: Final = 3600
-"""An alarm further away rings early, at this distance, so that the number of seconds looked at is bounded."""
+"""Longest time until an alarm. A later alarm is due early, at this distance, which bounds the seconds to look at."""
 
 
 class Alarms(Generic[K]):
-    """One alarm a key, to the second; setting and clearing cost O(1).
+    """One alarm for each key, to the second; setting and clearing cost O(1).
 
-    An alarm beyond HORIZON_S rings early: the owner then checks what is due, and sets the alarm again.
+    An alarm beyond HORIZON_S is due early: its owner then checks what is due, and sets the alarm again.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Alarms(Generic[K]):
         return len(self._second_of)
 
     def set(self, key: K, at_s: float, now_s: float) -> None:
-        """Ring at `at_s`, in place of the former alarm of this key; infinity clears the alarm."""
+        """Set the key's alarm to `at_s`, in place of its earlier alarm; infinity clears the alarm."""
         self.clear(key)
         if at_s < math.inf:
             second = math.ceil(min(at_s, now_s + HORIZON_S))
@@ -77,7 +77,7 @@ class Alarms(Generic[K]):
                 del self._due[second]
 
     def due(self, now_s: float) -> list[K]:
-        """Return the keys whose time has come, earliest first, and clear these."""
+        """Return the keys whose alarm is due, earliest first, and clear their alarms."""
         rung = [key for second in sorted(self._due) if second <= now_s for key in self._due[second]]
         for key in rung:
             self.clear(key)

@@ -1,4 +1,4 @@
-"""Numbers and deadlines of everything that has a socket here."""
+"""Counts and deadlines of everything that has a socket here."""
 
 import asyncio
 import math
@@ -16,30 +16,30 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 RETRY_AFTER_S: Final = (1, 5)
-"""Range of the wait that a refused client is asked for, drawn at random so that not all come back at once."""
+"""Range in seconds of the wait that a refused client is asked for; drawn at random, so that not all return at once."""
 
 KEEP_ALIVE_S: Final = 5.0
-"""Seconds that a connection stays after its last answer without a new request."""
+"""Seconds for which a connection stays open after its last answer without a new request."""
 
 
 class Abortable(Hashable, Protocol):
-    """A connection that can be dropped at once."""
+    """Connection that can be dropped at once."""
 
     def abort(self) -> None:
-        """Drop the connection, or answer that time is up."""
+        """Drop the connection, or answer that its time is over."""
 
 
 class Filling(Hashable, Protocol):
-    """A connection whose socket may be full."""
+    """Connection whose socket may be full."""
 
     def still_full(self) -> None:
         """Act on a socket that was full for the whole time."""
 
 
 class Stalling:
-    """A socket that may be full: from `_watch_unsent` on it must take some of what waits, or is dropped.
+    """Socket that may be full: after `_watch_unsent` it must take some of the unsent bytes in time, or it is dropped.
 
-    `_unsent` are the bytes that waited at the last check. Attributes and slots are those of the subclasses.
+    `_unsent` is the number of unsent bytes at the last check. Attributes and slots are those of the subclasses.
     """
 
     __slots__ = ()
@@ -49,19 +49,19 @@ class Stalling:
     _unsent: int
 
     def still_full(self) -> None:
-        """Drop the connection unless it took some of what waits: a slow client is not a dead one."""
+        """Drop the connection unless it took some of the unsent bytes: a slow client is not a dead one."""
         if self.transport.get_write_buffer_size() < self._unsent:
             self._watch_unsent()
         else:
             self.transport.abort()
 
     def _watch_unsent(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()  # type: ignore[misc]  # a slot of its subclasses
+        self._unsent = self.transport.get_write_buffer_size()  # type: ignore[misc]
         self._keeper.stuck.set(self, self._keeper.clock.monotonic())
 
 
 class Beating(Hashable, Protocol):
-    """A connection that gets heartbeats."""
+    """Connection that gets heartbeats."""
 
     def ping(self) -> None:
         """Send a heartbeat."""
@@ -71,14 +71,14 @@ class Beating(Hashable, Protocol):
 
 
 class Idling(Hashable, Protocol):
-    """A connection that may be unused."""
+    """Connection that may be unused."""
 
     def idle(self) -> None:
         """Act on a connection without a command for the whole time."""
 
 
 class Waking(Hashable, Protocol):
-    """A connection with an alarm of its own."""
+    """Connection with an alarm of its own."""
 
     def wake(self) -> None:
         """Do what is due now, and set the next alarm."""
@@ -97,7 +97,7 @@ class Doorkeeper:
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
         self.rates = RequestRates(clock, lambda: self.admission.settings.requests_per_s, self.refused)
         self.waiting: Counter[str] = Counter()
-        """Connections that are not (yet) WebSockets, by peer."""
+        """Number of connections that are not WebSockets (or not yet), by peer."""
         self._waiting_all = 0
         self.requests: Deadlines[Abortable] = Deadlines(settings.request_s)
         self.kept: Deadlines[Abortable] = Deadlines(KEEP_ALIVE_S)
@@ -111,11 +111,11 @@ class Doorkeeper:
         self._round_s = min(0.25, shortest_s / 4)
 
     def apply(self, settings: GatewaySettings) -> None:
-        """Change what may change while running."""
+        """Change the settings that may change while running."""
         self.settings = settings
 
     def begin_waiting(self, peer: str) -> HTTPStatus | None:
-        """Count a connection that is not (yet) a WebSocket; return the status of its refusal if it is one too many."""
+        """Count a connection that is no WebSocket (yet); return a status to refuse it with if there are too many."""
         self.waiting[peer] += 1
         self._waiting_all += 1
         if self._waiting_all > self.settings.http_connections_max:
@@ -126,31 +126,31 @@ class Doorkeeper:
         return None
 
     def overrun(self, peer: str) -> bool:
-        """Return whether so many refused connections stay that even an answer costs too much."""
+        """Return whether so many refused connections stay open that even an answer costs too much."""
         return (
             self._waiting_all > 2 * self.settings.http_connections_max
             or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
         )
 
     def stop_waiting(self, peer: str) -> None:
-        """Count one connection less: it ended, or is a WebSocket now."""
+        """Count one connection less: it ended, or is now a WebSocket."""
         self._waiting_all -= 1
         self.waiting[peer] -= 1
         if not self.waiting[peer]:
             del self.waiting[peer]
 
     def retry_after_s(self) -> int:
-        """Return the seconds after which a refused client may come back."""
-        return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, guards nothing)
+        """Return the seconds after which a refused client may try again."""
+        return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, protects nothing)
 
     async def run(self) -> None:
-        """Act on deadlines, for ever."""
+        """Act on deadlines until cancelled."""
         while True:
             await self.clock.sleep(self._round_s)
             self.round()
 
     def drop_all(self) -> None:
-        """Drop connections that were asked to end or have not sent a whole request, whatever time is left."""
+        """Drop connections that were asked to end, or have not sent a whole request, whatever time they have left."""
         for deadlines in (self.requests, self.kept, self.closing):
             for waiting in deadlines.due(math.inf):
                 waiting.abort()

@@ -14,37 +14,37 @@ EXPECTED: Final = (
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NEVER: Final = frozenset({"ws", "wss", "ftp", "about", "blob", "data", "javascript"})
-"""Schemes that no page has as its own."""
+"""Schemes that no page has as its origin."""
 
 _ORIGIN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#@\s\\]*)")
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:*]*)(?::([0-9]{1,5}))?")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _NULL: Final = frozenset({"null", "file://"})
-"""What browsers send for a page that is a file: `null`; some web views of apps write `file://`."""
+"""What browsers send for a page opened as a file: `null`, or in some apps' web views `file://`."""
 
 
 class Site(NamedTuple):
-    """A host in its one form, and the port; None for the default port of the scheme."""
+    """A host in normal form, and its port; None for the default port of the scheme."""
 
     host: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page comes from. `any_label`: every page whose host has exactly one name before `site.host`."""
+    """Where a page comes from. `any_label`: every page whose host has exactly one label before `site.host`."""
 
     scheme: str
     site: Site
     any_label: bool = False
 
     def covers(self, other: "Origin") -> bool:
-        """Return whether the setting allows pages of `other`."""
+        """Return whether this configured origin allows pages from `other`."""
         if self.scheme != other.scheme:
             return False
         return self.covers_site(other.site)
 
     def covers_site(self, site: Site) -> bool:
-        """Return whether a page of this scheme at `site` is allowed."""
+        """Return whether a page of this scheme from `site` is allowed."""
         if not self.any_label:
             return self.site == site
         label, _, parent = site.host.partition(".")
@@ -67,7 +67,7 @@ def sent(text: str) -> Origin | None:
 
 
 def configured(text: str) -> Origin:
-    """Read an origin from a setting. Raise ValueError, which names what is expected, for an origin that no page has."""
+    """Read an origin from a setting. Raises ValueError naming the expected form for an origin that no page has."""
     if text.lower() in _NULL:
         return NULL
     parts = _ORIGIN.fullmatch(text.removesuffix("/"))
@@ -87,7 +87,7 @@ def configured(text: str) -> Origin:
 
 
 def site_of(authority: str, scheme: str) -> Site | None:
-    """Read `host` or `host:port` as a browser does with this scheme; None for anything else."""
+    """Read `host` or `host:port` as a browser does with this scheme; None for any other text."""
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         return None
@@ -98,7 +98,7 @@ def site_of(authority: str, scheme: str) -> Site | None:
 
 
 def _host(text: str) -> str | None:
-    """Return the one form of a host: small letters, IDNA beyond ASCII, IPv6 addresses in their shortest form."""
+    """Return the normal form of a host: lower case, IDNA for non-ASCII, IPv6 addresses in their shortest form."""
     if text.startswith("["):
         try:
             return f"[{ipaddress.IPv6Address(text[1:-1])}]"

@@ -20,9 +20,9 @@ class Asker(NamedTuple):
 
 
 class RequestRates:
-    """A bucket for each asker: `per_s()` requests a second, and as many at once; refusals count in `refused`.
+    """A rate limit for each asker: `per_s()` requests a second, and as many at once; `refused` counts refusals.
 
-    An asker that rests for a second has a full bucket again and is forgotten, which bounds the memory.
+    After a second without a request an asker's bucket is full again, so the asker is forgotten; this bounds the memory.
     """
 
     def __init__(self, clock: Clock, per_s: Callable[[], int], refused: Counter) -> None:
@@ -31,7 +31,7 @@ class RequestRates:
         self._resting: Deadlines[Asker] = Deadlines(1.0)
 
     def take(self, asker: Asker) -> None:
-        """Count a request. Raise Refused (429) for one too many, which does not count."""
+        """Count a request. Raises Refused 429 above the rate, and then counts nothing."""
         now_s, per_s = self._clock.monotonic(), self._per_s()
         for rested in self._resting.due(now_s):
             del self._buckets[rested]

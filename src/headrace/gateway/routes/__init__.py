@@ -1,4 +1,4 @@
-"""The HTTP side: one Litestar application from the handlers beside this file."""
+"""The HTTP side: one Litestar application from the handlers in this folder."""
 
 from headrace.gateway.routes.application import build
 

@@ -13,7 +13,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem, retry_after, wrong
+from headrace.gateway.problems import PROBLEM_TYPE, Refused, answer_to, problem, wrong
 from headrace.gateway.routes import (
     asyncapi,
     broadcast,
@@ -29,6 +29,8 @@ from headrace.gateway.routes import (
 )
 from headrace.gateway.routes.context import Context
 from headrace.gateway.routes.middleware import Counted, CrossOrigin, refuse
+from headrace.gateway.routes.orders import respond
+from headrace.gateway.routes.placing import Placing
 from headrace.model.orders import OrderRefused
 
 HEADERS: Final = (
@@ -37,7 +39,7 @@ HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-    (b"vary", b"origin"),  # also where no page asked: a cache could give that answer to a page
+    (b"vary", b"origin"),  # also if the request has no origin: a cache could give that answer to a page
 )
 _HANDLERS: Final = (
     *health.HANDLERS,
@@ -51,9 +53,9 @@ _HANDLERS: Final = (
 )
 DEFAULTS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),  # an answer is true for now, and often for its caller alone
+    (b"cache-control", b"no-store"),  # an answer is valid only now, and often only for its caller
 )
-"""Headers of answers that do not say otherwise."""
+"""Headers of answers that do not set these headers themselves."""
 
 _NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
 """Argument of a handler → the parameter that a client gives, where Python can't have that name."""
@@ -87,7 +89,8 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         logging_config=None,
         request_max_body_size=context.sessions.keeper.settings.body_bytes_max,
     )
-    counted = Counted(app, context.sessions.keeper)
+    quick: ASGIApp = app if context.parts.orders is None else Placing(app, context.parts.orders, context)
+    counted = Counted(quick, context.sessions.keeper)
     return _Outer(CrossOrigin(counted, context.sessions.keeper.admission), context)
 
 
@@ -114,12 +117,12 @@ class _Outer:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
-            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the exchange leaves the body out
+            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the connection leaves the body out
         await self._app(scope, receive, send_guarded)
 
 
 async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
-    """Refuse two values for one parameter. Async, as Litestar runs anything else in a thread."""
+    """Refuse two values for one parameter. Async, because Litestar runs other functions in a thread."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
     if errors:
@@ -131,9 +134,10 @@ def answer(status: int, detail: str = "", headers: dict[str, str] | None = None,
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer a refusal of Litestar: routing, validation, body size. Only faults of parameters are shown."""
+    """Answer a refusal by Litestar: routing, validation, body size. Only faults of parameters are shown."""
     status = error.status_code
-    error.__cause__ = error.__context__ = None  # their frames hold the request, and the request's answer holds them
+    # their frames refer to the request, and the request to its answer: a cycle
+    error.__cause__ = error.__context__ = None
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         _clear_frames(error)
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
@@ -143,8 +147,8 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 def _clear_frames(error: ValidationException) -> None:
     """Clear the frames of the faults behind `error`.
 
-    Litestar gathers the faults in a list, which the frame that caught them keeps, and which their tracebacks keep with
-    the frame: a cycle for each wrong parameter, that only the garbage collector ends.
+    Litestar collects the faults in a list. The frame that caught them keeps the list, and their tracebacks keep the
+    frame. Without clearing, each wrong parameter would leave a cycle for the garbage collector.
     """
     *_, (last, _) = walk_tb(error.__traceback__)
     fault = last.f_locals.get("exc")
@@ -155,7 +159,7 @@ def _clear_frames(error: ValidationException) -> None:
 
 
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
-    """Return Litestar's fault of one parameter, with the given value."""
+    """Return a fault that Litestar found in one parameter, with the parameter's value."""
     name = str(error.get("key", ""))
     name = _NAMES.get(name, name)
     sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
@@ -164,23 +168,11 @@ def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, 
 
 
 def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    return answer(error.status, error.detail, error.headers, **error.more)
+    return respond(answer_to(error))
 
 
 def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
-    """Answer with the members of an order's problem; these, beside RFC 9457's, are a promise to clients."""
-    wait_ms = error.retry_after_ms
-    headers = None if wait_ms is None else retry_after(wait_ms / 1000)
-    return answer(
-        error.status,
-        error.message,
-        headers,
-        code=error.reason,
-        retryable=error.temporary,
-        retryAfterMs=wait_ms,
-        fate=error.fate,
-        errors=[{"name": name, "message": message} for name, message in error.fields.items()],
-    )
+    return respond(answer_to(error))
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 description of what goes over WebSockets and event streams, made from the code's own shapes."""
+"""The AsyncAPI 3 description of WebSockets and event streams, generated from the code's own shapes."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -127,7 +127,7 @@ def _operations() -> Document:
 
 
 def _without_discriminators(schema: Any) -> None:
-    """Drop, in place, discriminators, which have another form in AsyncAPI; every tag is in its schema already."""
+    """Drop discriminators, in place: AsyncAPI has another form for them, and every tag is already in its schema."""
     for value in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(value, dict):
             value.pop("discriminator", None)
@@ -144,7 +144,7 @@ def _command_schema(name: str, command: Command, data: type | None) -> Document:
 
 
 def _without_raw(shape: type) -> type:
-    """Return the shape with raw JSON members as members of any type, as raw JSON has no schema."""
+    """Return the shape with members of raw JSON declared as Any, because raw JSON has no schema."""
     fields = msgspec.structs.fields(shape)
     if all(field.type is not msgspec.Raw for field in fields):
         return shape

@@ -32,9 +32,9 @@ from headrace.gateway.routes.schema_parts import problems
 async def broadcast(request: Request[Any, Any, Any]) -> BroadcastAnswer:
     """Send a message. With an `idempotency_key`, a repeat within a day gets the first answer and sends nothing.
 
-    Another message under the same key is refused with 422, one that is still being sent with 409.
+    Another message under the same key is refused with 422; a key whose message is still being sent, with 409.
     """
-    # A page of another origin can send JSON only under another name without being asked for leave first.
+    # With any other content type, a page of another origin could send JSON without a preflight.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     return await context_of(request).broadcasts.send(_read(await request.body()))
@@ -43,7 +43,7 @@ async def broadcast(request: Request[Any, Any, Any]) -> BroadcastAnswer:
 def _read(body: bytes) -> Broadcast:
     try:
         return _decoder.decode(body)
-    except msgspec.ValidationError as error:  # names members and types, never values
+    except msgspec.ValidationError as error:  # the text names members and types, never values
         raise Refused(HTTPStatus.BAD_REQUEST, f"no broadcast: {error}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Refused(HTTPStatus.BAD_REQUEST, "not JSON") from error
@@ -52,6 +52,6 @@ def _read(body: bytes) -> Broadcast:
 _decoder: Final = msgspec.json.Decoder(Broadcast)
 
 BODIES: Final = {"/api/ws/broadcast": Broadcast}
-"""Path → what its body is, for the OpenAPI document."""
+"""Path → shape of its body, for the OpenAPI document."""
 
 HANDLERS: Final = (broadcast,)

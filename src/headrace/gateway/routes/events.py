@@ -1,4 +1,4 @@
-"""A topic as server-sent events, for clients that can't do WebSocket."""
+"""A topic as server-sent events, for clients that can't use WebSocket."""
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final, cast
@@ -23,12 +23,12 @@ from headrace.protocol.sse import position_of
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
 RETRY_FULL_S: Final = 60
-"""When a user with as many connections as one may have may come back."""
+"""Wait in seconds for a user who already has the most connections allowed."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep events back
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
     (b"connection", b"close"),
 )
 
@@ -86,7 +86,7 @@ def _position(event_id: str) -> Position:
 
 
 class _Answer:
-    """Writes the head of the answer, and hands the socket to the stream, which counts as a WebSocket."""
+    """Sends status and headers, then hands the socket to the event stream, which counts as a WebSocket connection."""
 
     def __init__(
         self, sessions: SessionContext, address: str, topic: str, since: Position | None, identity: Identity | None
@@ -100,7 +100,7 @@ class _Answer:
         )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer. Nothing waits between the checks and the stream, so the limits hold."""
+        """Answer. Nothing is awaited between the checks and the stream, so the limits hold."""
         admission = self._sessions.keeper.admission
         try:
             _check_room(self._sessions, self._identity)

@@ -1,21 +1,21 @@
-"""Guard the routes. Every route needs a credential unless marked open; with authentication off none does.
+"""Guard the routes. Every route needs a credential unless marked open; with authentication off, no route does.
 
-A handler asks `identity_of(request)` who calls, `await admit(request, topic)` before it shows a topic,
-`acting_user` before it acts for a user, and has `guards=[admin_only]` where only an admin may come.
+A handler calls `identity_of(request)` for the caller, `await admit(request, topic)` before it shows a topic, and
+`acting_user` before it acts for a user. It has `guards=[admin_only]` if it is for admins only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
+from litestar.types import Scope
 
-from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.problems import Refused, retry_after, wrong
-from headrace.gateway.routes.context import context_of
-from headrace.gateway.routes.middleware import count_for_user
+from headrace.gateway.routes.context import Context, context_of
+from headrace.gateway.routes.middleware import count_for_user, values
 from headrace.model import topics
 from headrace.model.credentials import Credential
 from headrace.model.errors import RequestError
@@ -28,7 +28,7 @@ OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
 """`opt` of a handler that needs no credential."""
 
 BY_TICKET: Final[Mapping[str, Any]] = MappingProxyType({"ticket": True})
-"""`opt` of a handler that takes `?ticket=` too, for clients that can't set headers (a browser's EventSource)."""
+"""`opt` of a handler that also takes `?ticket=`, for clients that can't set headers (a browser's EventSource)."""
 
 CHALLENGE: Final = 'Bearer realm="headrace"'
 
@@ -39,11 +39,12 @@ async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> N
     """Store the caller's identity for `identity_of`, or raise Refused 401; the guard of all routes."""
     auth = context_of(connection).parts.auth
     if auth is not None and not handler.opt.get("open"):
-        await _identify(connection, auth, by_ticket=bool(handler.opt.get("ticket")))
+        tickets = connection.query_params.getall("ticket", []) if handler.opt.get("ticket") else []
+        await identify(connection.scope, context_of(connection), tickets)
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
-    """Raise Refused 403 for everybody but admins; a guard."""
+    """Raise Refused 403 unless the caller is an admin; a guard."""
     if context_of(connection).parts.auth is not None:
         identity = identity_of(connection)
         if identity is None or not identity.admin:
@@ -51,10 +52,10 @@ def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
 
 
 async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Let everybody in, or admins only, as the settings say; the guard of `/metrics`."""
+    """Allow every caller, or only admins, as the settings say; the guard of `/metrics`."""
     auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
-        await _identify(connection, auth, by_ticket=False)
+        await identify(connection.scope, context_of(connection))
         admin_only(connection, handler)
 
 
@@ -64,14 +65,20 @@ def identity_of(connection: _Connection) -> Identity | None:
     return identity
 
 
+def user_of(scope: Scope) -> str | None:
+    """Return the user that makes the request; None with authentication off."""
+    identity: Identity | None = scope.get("user")
+    return None if identity is None else identity.subject
+
+
 def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
-    """Return a test of whether the caller may read a topic; `anyone` with authentication off."""
+    """Return a test whether the caller may read a topic; with authentication off, the test is `anyone`."""
     identity = identity_of(connection)
     return anyone if identity is None else identity.may_read
 
 
 async def admit(connection: _Connection, topic: str) -> None:
-    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order is not known."""
+    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order can't be read."""
     identity, owners = identity_of(connection), context_of(connection).sessions.order_topics
     if identity is None or identity.may_read(topic):
         return
@@ -84,9 +91,9 @@ async def admit(connection: _Connection, topic: str) -> None:
 
 
 def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
-    """Return the user for whom the caller acts: its own; with authentication off, the user that was `asked` for.
+    """Return the user for whom the caller acts: the caller; with authentication off, the user that was `asked` for.
 
-    Raise Refused 403 for a caller that asked for another user.
+    Raises Refused 403 for a caller that asked for another user.
     """
     identity = identity_of(connection)
     if identity is None:
@@ -96,8 +103,11 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
     return identity.subject
 
 
-async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: bool) -> None:
-    credential = _credential(connection, by_ticket=by_ticket)
+async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) -> None:
+    """Store the caller's identity, from a bearer token or one of these tickets. Raises Refused 401, 429 or 503."""
+    auth = context.parts.auth
+    assert auth is not None
+    credential = _credential(scope, tickets)
     try:
         identity = await auth.identify(credential)
     except RequestError as failure:
@@ -106,14 +116,13 @@ async def _identify(connection: _Connection, auth: Authenticator, *, by_ticket: 
         detail = "token expired" if failure.code == ErrorCode.TOKEN_EXPIRED else "bad credential"
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
         raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers) from None
-    connection.scope["user"] = identity
-    count_for_user(connection.scope, context_of(connection).sessions.keeper.rates, identity.subject)
+    scope["user"] = identity
+    count_for_user(scope, context.sessions.keeper.rates, identity.subject)
 
 
-def _credential(connection: _Connection, *, by_ticket: bool) -> Credential:
-    """Return the credential of the request (RFC 6750 §2.1). Raise Refused 401 for none, 400 for more than one."""
-    given = connection.headers.getall("authorization", [])
-    tickets = connection.query_params.getall("ticket", []) if by_ticket else []
+def _credential(scope: Scope, tickets: Sequence[str]) -> Credential:
+    """Return the credential of the request (RFC 6750 §2.1). Raises Refused 401 for none, 400 for more than one."""
+    given = values(scope, b"authorization")
     if len(given) + len(tickets) > 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "more than one credential")
     if tickets:
@@ -144,5 +153,5 @@ def check_topic(name: str) -> None:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether a topic is listed for anyone: topics of users and of their orders are not."""
+    """Return whether a topic is listed for any caller: topics of users and of their orders are not."""
     return name.partition(":")[0] not in OF_AN_OWNER

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it is ready, and its metrics."""
+"""Whether the process is alive, whether it is ready, and its metrics."""
 
 from typing import Any, Final, Literal
 
@@ -15,7 +15,7 @@ class Component(msgspec.Struct, frozen=True):
     """The state of one part. Times are wall time in milliseconds since 1970.
 
     `required`: the server is ready only while this part is. `since`: when `ready` last changed. `last_error`, and
-    `last_error_at`: why the part was last not ready; null if it always was.
+    `last_error_at`: why the part was last not ready; null if it was always ready.
     """
 
     ready: bool
@@ -27,7 +27,7 @@ class Component(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`ready` when every part that is required is; then the HTTP status is 200, else 503."""
+    """`ready` if every required part is ready; then the HTTP status is 200, else 503."""
 
     status: Literal["ready", "not ready"]
     components: dict[str, Component]
@@ -41,7 +41,7 @@ class Liveness(msgspec.Struct, frozen=True):
 
 @get("/health/live", operation_id="isAlive", summary="Liveness", tags=["server"], opt=guards.OPEN, sync_to_thread=False)
 def liveness() -> Liveness:
-    """Answer whenever the process lives."""
+    """Answer whenever the process is alive."""
     return Liveness()
 
 
@@ -77,7 +77,7 @@ def readiness(request: Request[Any, Any, Any]) -> Response[Readiness]:
 )  # it reads files under /proc
 def prometheus(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Get metrics as Prometheus text."""
-    media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds it
+    media_type, _, _charset = Metrics.content_type.rpartition("; ")  # Litestar adds the charset
     return Response(context_of(request).parts.metrics.render(), media_type=media_type)
 
 

@@ -15,7 +15,7 @@ from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.schema_parts import problems
 from headrace.history import History
-from headrace.history.candles import INTERVALS_S, Candle
+from headrace.history.candles import INTERVALS_S, Candle, shown
 from headrace.history.rows import (
     SLOT_MAX,
     CandleQuery,
@@ -28,6 +28,7 @@ from headrace.history.rows import (
 )
 from headrace.model.errors import TransientError
 from headrace.model.keys import WSOL_MINT, is_key
+from headrace.model.topics import CANDLES_PREFIX
 from headrace.model.updates import Commitment, GapState, SlotStatus
 
 T = TypeVar("T")
@@ -275,7 +276,7 @@ async def read_candles(
     """Read candles, oldest first; without `from` the last ones before `to`, without both the newest."""
     _check_keys(mint=mint, quote=quote)
     _check_order(from_s, to_s)
-    await guards.admit(request, f"candles:{mint}:{quote}:{interval}")
+    await guards.admit(request, f"{CANDLES_PREFIX}{mint}:{quote}:{interval}")
     query = CandleQuery(mint, quote, INTERVALS_S[interval], from_s, to_s, limit)
     page = await _ask(request, lambda history: history.candles(query._replace(after=_read(cursor, query))))
     items = [candle_item(candle) for candle in page.items]
@@ -353,16 +354,7 @@ def token_item(token: StoredToken) -> TokenItem:
 
 def candle_item(candle: Candle) -> CandleItem:
     """Return a candle as it is shown."""
-    return CandleItem(
-        time=candle.time_s,
-        open=candle.text(candle.open),
-        high=candle.text(candle.high),
-        low=candle.text(candle.low),
-        close=candle.text(candle.close),
-        base_amount=str(candle.base_amount),
-        quote_amount=str(candle.quote_amount),
-        trades=candle.trades,
-    )
+    return CandleItem(**shown(candle))
 
 
 async def _ask(request: Request[Any, Any, Any], ask: Callable[[History], Awaitable[T]]) -> T:

@@ -17,16 +17,16 @@ TOPICS_SHOWN: Final = 1000
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """All servers together; this server stands alone."""
+    """All servers together; so far this server is the only one."""
 
     servers: int
     total_connections: int
 
 
 class Connections(msgspec.Struct, frozen=True):
-    """Numbers of clients, with event streams among the connections.
+    """Numbers of clients; event streams count as connections.
 
-    `topics` are the 1,000 topics with the most subscriptions, topics of users left out.
+    `topics` are the 1,000 topics with the most subscriptions, without topics of users.
     """
 
     total_connections: int
@@ -80,7 +80,7 @@ def info(request: Request[Any, Any, Any]) -> Info:
 
 @get("/ws", opt=guards.OPEN, status_code=426, include_in_schema=False, sync_to_thread=False)
 def needs_upgrade() -> None:
-    """Refuse a request for the stream without an upgrade to a WebSocket."""
+    """Refuse a request for the stream that does not upgrade to a WebSocket."""
     raise Refused(HTTPStatus.UPGRADE_REQUIRED, "connect with a WebSocket client", headers={"Upgrade": "websocket"})
 
 

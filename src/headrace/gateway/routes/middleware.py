@@ -1,4 +1,4 @@
-"""Check every request before a handler is looked up: limits of its rate, CORS, and refusals in between."""
+"""Check every request before its handler is found: rate, CORS, and how refusals are answered."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -16,12 +16,12 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 def values(scope: Scope, name: bytes) -> list[str]:
-    """Return all values of a header; `name` in small letters."""
+    """Return all values of a header; `name` in lower case."""
     return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
 
 
 def address_of(scope: Scope, admission: Admission) -> str:
-    """Return the address to which the limits of one address apply."""
+    """Return the client's address, for the limits that apply to an address."""
     client = scope["client"]
     return admission.address_of(client[0] if client else "", values(scope, b"x-forwarded-for"))
 
@@ -52,8 +52,8 @@ _EXPOSED: Final = (b"access-control-expose-headers", b"retry-after")
 class CrossOrigin:
     """Answers preflights, marks answers for allowed pages, and refuses changes that other pages ask for.
 
-    Credentials travel in the `Authorization` header, never in cookies, so `access-control-allow-credentials` is not
-    sent: a browser adds nothing of its own to what a page of another site asks for.
+    Credentials are in the `Authorization` header, never in cookies, so `access-control-allow-credentials` is not sent:
+    a browser adds no credential of its own to the request of another site's page.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
@@ -76,7 +76,7 @@ class CrossOrigin:
             self._admission.check_origin(origins, hosts)
         except Refused as refused:
             if scope["method"] in _READING:
-                await self._app(scope, receive, send)  # without the header the browser keeps the answer from the page
+                await self._app(scope, receive, send)  # without the header the browser hides the answer from the page
             else:
                 await refuse(send, refused)
             return
@@ -100,9 +100,9 @@ _COUNTED: Final = "counted_for"
 
 
 class Counted:
-    """Refuses requests beyond the rate before anything else is done: no credential is checked.
+    """Refuses requests above the rate before anything else is done; not even a credential is checked.
 
-    Users who share an address use up none of its rate, except by requests beyond their own rate.
+    Users who share an address use up none of its rate, except by requests above their own rate.
     """
 
     def __init__(self, app: ASGIApp, keeper: Doorkeeper) -> None:
@@ -121,7 +121,7 @@ class Counted:
 
 
 def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
-    """Count the request for this user instead of its address. Raise Refused (429) for one too many."""
+    """Count the request for this user instead of its address. Raises Refused 429 above the user's rate."""
     asker = Asker("user", user_id)
     rates.take(asker)
     discount(scope, rates)
@@ -129,7 +129,7 @@ def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
 
 
 def discount(scope: Scope, rates: RequestRates) -> None:
-    """Count the request for nobody, as another limit applies."""
+    """Take the request out of the rate, because another limit applies to it."""
     asker = scope["state"].pop(_COUNTED, None)
     if asker is not None:
         rates.give_back(asker)

@@ -1,6 +1,6 @@
-"""Shapes of the OpenAPI document for orders: requests and answers.
+"""Shapes of orders in the OpenAPI document: requests and answers.
 
-The tests hold real answers against these shapes, values (by schemathesis) and the names of all fields.
+The tests compare real answers with these shapes: values (by schemathesis) and the names of all fields.
 """
 
 from typing import Annotated, Any, Final
@@ -19,7 +19,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A shape that is described, and never built."""
+    """A shape that is only described, never built."""
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 class OrderOfAnyType(msgspec.Struct, rename="camel", kw_only=True):
-    """A new order. Fields that are not here are ignored."""
+    """A new order. Unknown fields are ignored."""
 
     token_in: _Token
     token_out: _Token
@@ -53,7 +53,7 @@ _OF_KIND: Final[dict[str, Any]] = {
 
 
 def with_fields_of_types(name: str, base: type[OrderOfAnyType]) -> type[msgspec.Struct]:
-    """Return the shape with the fields of all order types of the register."""
+    """Return the shape with the fields of all registered order types."""
     fields = [
         (field.name, Annotated[_OF_KIND[field.kind], msgspec.Meta(description=field.about)], None)
         for fields in fields_by_type().values()
@@ -122,7 +122,10 @@ class OrderView(Asked):
 
 
 class OrderPage(_Shape):
-    """Newest first; `nextCursor` asks for those after the last. `unreadable` ones are missing: a person must look."""
+    """Orders, newest first; `nextCursor` asks for the next page.
+
+    `unreadable` orders are missing: a person must look.
+    """
 
     orders: list[OrderView]
     next_cursor: str | None
@@ -141,7 +144,7 @@ class Update(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class OrderSnapshot(_Shape, tag_field="type", tag="snapshot"):
-    """The first frame of an order's stream: where the order was at the update that the client knows."""
+    """The first frame of an order's stream: the order as of the update that the client knows."""
 
     order_id: str
     seq: int
@@ -151,7 +154,7 @@ class OrderSnapshot(_Shape, tag_field="type", tag="snapshot"):
 
 
 class OrderHeartbeat(_Shape, tag_field="type", tag="heartbeat"):
-    """A quiet order, not a dead stream; `lastSeq` is its newest update."""
+    """Sent repeatedly, so that a client knows that the stream works; `lastSeq`: the order's newest update."""
 
     order_id: str
     last_seq: int
@@ -181,7 +184,7 @@ class HoldingView(_Shape):
 
 
 class PortfolioView(_Shape):
-    """What `unreadable` executed orders moved is missing."""
+    """The portfolio of a user; the fills of `unreadable` orders are missing."""
 
     user_id: str
     fills: int

@@ -1,4 +1,4 @@
-"""Orders over HTTP: execute, look, list, cancel."""
+"""Orders over HTTP: place, read, list, cancel."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from litestar import Request, Response, get, post, route
 from litestar.params import PathParameter, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
 from headrace.gateway.order_commands import of_user
-from headrace.gateway.problems import Refused
+from headrace.gateway.problems import Answer, Refused
 from headrace.gateway.routes import guards
+from headrace.gateway.routes.middleware import values
 from headrace.gateway.transports.websocket import Endpoint
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
@@ -19,7 +20,10 @@ from headrace.orders.requests import read_json
 from headrace.protocol.orders import event_frame, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
-"""Paths of an order's stream; both are promised."""
+"""Paths of an order's stream; both are part of the API."""
+
+PLACING: Final = ("/api/orders/execute", "/execute")
+"""Paths that take orders; both are part of the API."""
 
 JSON_TYPE: Final = "application/json"
 
@@ -35,25 +39,15 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     async def execute(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Take an order: 201 with its first state once it is on disk.
 
-        With an `Idempotency-Key` (or a `clientOrderId`) asking again gives the same answer and
+        With an `Idempotency-Key` (or a `clientOrderId`), a repeated request gets the same answer and
         `Idempotency-Replayed: true`; the same key with another order is refused with 422.
         """
-        return await place(request)
+        return respond(await place(intake, request.scope, await request.body()))
 
     @post("/execute", operation_id="placeOrderAsBefore", summary="Place an order", tags=["orders"], status_code=201)
     async def execute_as_before(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Take an order as `POST /api/orders/execute` does; the path of an earlier service."""
-        return await place(request)
-
-    async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
-        body = read_body(request.headers.get("content-type", ""), await request.body())
-        if isinstance(body, dict):
-            body = of_user(body, guards.acting_user(request))
-        accepted = await intake.execute(body, _key(request.headers.getall("idempotency-key", [])))
-        headers = {"Location": f"/api/orders/{accepted.order.id}"}
-        if accepted.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return _json(order_view(as_accepted(accepted.order)), 201, headers)
+        return respond(await place(intake, request.scope, await request.body()))
 
     @get("/api/orders/{order_id:str}", operation_id="readOrder", summary="Look at an order", tags=["orders"])
     async def read(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
@@ -104,9 +98,9 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
         status_code=200,
     )
     async def cancel(request: Request[Any, Any, Any], order_id: _OrderId) -> Response[bytes]:
-        """Cancel the order: 200 when it is cancelled.
+        """Cancel the order: 200 if it is cancelled.
 
-        202 while its transaction may be on its way: the order ends CANCELLED or, if too late, CONFIRMED.
+        202 while its transaction may be on its way: the order then ends CANCELLED or, if too late, CONFIRMED.
         """
         order, requested = await intake.cancel(order_id, user_id=guards.acting_user(request))
         return _json(order_view(order), 202 if requested else 200)
@@ -118,23 +112,39 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             str | None, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Whose; by default the caller's")
         ] = None,
     ) -> Response[bytes]:
-        """Get what the executed orders of a user add up to: balances, cost and profit."""
+        """Get the sum of a user's executed orders: balances, cost and profit."""
         owner = guards.acting_user(request, user)
-        if owner is None:  # with authentication off nobody knows who calls
+        if owner is None:  # with authentication off the caller is unknown
             fields = {"user": "is missing"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "whose portfolio is not said", fields=fields)
         return _json(await intake.portfolio(owner))
 
     @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
-        """Refuse a request for the stream without an upgrade to a WebSocket."""
+        """Refuse a request for the stream that does not upgrade to a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
     return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
 
 
+async def place(intake: Intake, scope: Scope, body: bytes) -> Answer:
+    """Take an order, and return the answer. Raises OrderRefused."""
+    given = read_body(next(iter(values(scope, b"content-type")), ""), body)
+    if isinstance(given, dict):
+        given = of_user(given, guards.user_of(scope))
+    accepted = await intake.execute(given, _key(values(scope, b"idempotency-key")))
+    headers = {"Location": f"/api/orders/{accepted.order.id}"}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Answer(201, msgspec.json.encode(order_view(as_accepted(accepted.order))), headers, JSON_TYPE)
+
+
+def respond(answer: Answer) -> Response[bytes]:
+    return Response(answer.body, status_code=answer.status, media_type=answer.kind, headers=dict(answer.headers))
+
+
 def off() -> Sequence[ControllerRouterHandler]:
-    """Return handlers for a server without orders, whose answer nobody takes for "no such order"."""
+    """Return handlers for a server without orders. Their answer can't be mistaken for "no such order"."""
 
     @route(
         ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/execute"],
@@ -148,19 +158,19 @@ def off() -> Sequence[ControllerRouterHandler]:
 
 
 def refuse_stream(_connection: object, _opening: object) -> Endpoint:
-    """Raise Refused 501, as this server takes no orders."""
+    """Raise Refused 501, because this server takes no orders."""
     raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server takes no orders")
 
 
 def read_body(content_type: str, body: bytes) -> Any:
-    """Read the body's JSON with fractions as Decimal. Raise OrderRefused for other types, and for a repeated key."""
+    """Read the body's JSON with fractions as Decimal. Raises OrderRefused for other types, and for a repeated key."""
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
     return read_json(body)
 
 
 def _key(given: Sequence[str]) -> str | None:
-    """Return the idempotency key, if any. Raise OrderRefused for more than one."""
+    """Return the idempotency key, if any. Raises OrderRefused for more than one."""
     if len(given) > 1:
         message = "more than one Idempotency-Key is given"
         raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", message)

@@ -44,7 +44,8 @@ _REF: Final = "#/components/schemas/{name}"
 def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHandler:
     """Return the handler of `/schema`, which describes the handlers in `described`.
 
-    The document is made by an application that serves nothing, as Litestar would add pages with scripts from elsewhere.
+    The document is made by an application that serves nothing, because Litestar would add pages with scripts from other
+    sites.
     """
 
     @cache
@@ -59,7 +60,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
         }
         return msgspec.json.encode(complete(application.openapi_schema.to_schema(), security))
 
-    @get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=True)  # the first takes a while
+    @get("/schema", opt=guards.OPEN, include_in_schema=False, sync_to_thread=True)  # the first call takes long
     def answer() -> Response[bytes]:
         return Response(document(), media_type=MediaType.JSON)
 
@@ -67,7 +68,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
 
 
 def security_of(handler: HTTPRouteHandler) -> list[dict[str, list[str]]]:
-    """Return the credentials that a route takes, any one of them; the empty one is for authentication off."""
+    """Return the alternative credentials of a route; the empty alternative stands for authentication off."""
     if handler.opt.get("open") and not handler.guards:
         return []
     credentials = [BEARER, TICKET] if handler.opt.get("ticket") else [BEARER]
@@ -88,7 +89,7 @@ def complete(document: dict[str, Any], security: Mapping[str, list[dict[str, lis
         for operation in operations.values():
             operation["security"] = security.get(
                 operation["operationId"], [{}, {BEARER: []}]
-            )  # closed unless the handler says otherwise
+            )  # a credential is needed unless the handler says otherwise
             answers = operation["responses"]
             answers.setdefault("default", {"description": "Anything else that went wrong", "content": refusal})
             if operation["security"]:

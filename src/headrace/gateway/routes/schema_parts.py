@@ -24,7 +24,7 @@ OffsetQuery: TypeAlias = Annotated[
 
 
 def position(epoch: str | None, offset: str | None) -> Position | None:
-    """Return the position that `epoch` and `offset` name together. Raise Refused 400 for one without the other."""
+    """Return the position that `epoch` and `offset` name together. Raises Refused 400 if only one of them is given."""
     if epoch is None or offset is None:
         if epoch is not None or offset is not None:
             missing, given = ("offset", epoch) if offset is None else ("epoch", offset)
@@ -42,7 +42,7 @@ def position(epoch: str | None, offset: str | None) -> Position | None:
 
 
 class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter that is wrong, and the beginning of the given value."""
+    """One parameter that is wrong, and the beginning of its value."""
 
     name: str
     message: str
@@ -50,7 +50,7 @@ class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details; `errors` where parameters are wrong."""
+    """RFC 9457 problem details, with `errors` if parameters are wrong."""
 
     type: str
     title: str
@@ -102,11 +102,11 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
 
 
 def portable(schema: Any) -> Any:
-    """Return a JSON schema, rewritten in place into what readers in other languages take as it is meant.
+    """Rewrite a JSON schema, in place, into forms that tools of other languages read correctly; return it.
 
-    Patterns get the anchors that JavaScript knows for Python's. A boolean of one value is a `const`: generators of
-    clients know enumerations of text and integers only. A property's default goes into its description: generators make
-    a property with one obligatory, but here it may be absent, in requests and in answers.
+    Python's anchors in patterns become JavaScript's. A boolean of one value becomes a `const`, because generators of
+    clients know enumerations of text and integers only. A property's default moves into its description, because
+    generators make a property with a default required; here it may be absent, in requests and in answers.
     """
     if isinstance(schema, dict) and schema.get("enum") in ([True], [False]):
         (schema["const"],) = schema.pop("enum")
@@ -130,7 +130,7 @@ def _move_default(described: dict[str, Any]) -> None:
 
 
 def with_bodies(document: dict[str, Any], bodies: Mapping[str, type[msgspec.Struct]]) -> dict[str, Any]:
-    """Add what is posted to these paths to an OpenAPI document, in place."""
+    """Add the request bodies of these paths to an OpenAPI document, in place."""
     for path, shape in bodies.items():
         (_,), components = msgspec.json.schema_components([shape], ref_template="#/components/schemas/{name}")
         document.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -1,6 +1,6 @@
-"""Entries of the AsyncAPI document: every command, frame and code of the streams has one here.
+"""Entries of the AsyncAPI document: one for every command, frame and code of the streams.
 
-A command, frame or code without one fails tests/gateway/test_asyncapi.py.
+tests/gateway/test_asyncapi.py fails if an entry is missing.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class OneOrder(msgspec.Struct, rename="camel"):
 
 
 class Order(msgspec.Struct, tag_field="type", tag="order", forbid_unknown_fields=True):
-    """The answer to an order command: the order as HTTP shows it, and what HTTP says beside it."""
+    """The answer to an order command: the order as HTTP shows it, and `replayed` or `requested`."""
 
     data: OrderView
     id: shapes.Id = msgspec.UNSET
@@ -51,7 +51,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
 }
-"""All commands; commands on orders are here, as their data is that of the HTTP routes."""
+"""All commands. Commands on orders are here, because their data has the shapes of the HTTP routes."""
 
 ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.INTERNAL: "a defect of the server",
@@ -92,7 +92,7 @@ CLOSES: Final[Mapping[CloseCode, str]] = {
 }
 
 STREAM: Final = (*get_args(shapes.SENT), Order)
-"""What a server sends on `/ws`."""
+"""Frames that a server sends on `/ws`."""
 
 OVER_HTTP: Final = (shapes.Subscribed, *get_args(shapes.Logged), shapes.Ping, shapes.Lag, shapes.Close)
 ORDER: Final = (OrderSnapshot, Update, OrderHeartbeat)

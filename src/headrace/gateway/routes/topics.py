@@ -1,4 +1,4 @@
-"""The topics and their recent past over HTTP."""
+"""The topics and their recent messages over HTTP."""
 
 import heapq
 from http import HTTPStatus
@@ -24,7 +24,7 @@ _Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at m
 
 
 class TopicEntry(msgspec.Struct, frozen=True):
-    """A topic's newest position, and how many connections of this server listen to it."""
+    """A topic's newest position, and how many connections of this server subscribe to it."""
 
     topic: str
     epoch: str
@@ -33,7 +33,10 @@ class TopicEntry(msgspec.Struct, frozen=True):
 
 
 class TopicList(msgspec.Struct, frozen=True):
-    """`total` counts all that match the prefix. `next`, passed as `after`, gives the page that follows; null: none."""
+    """A page of topics.
+
+    `total` counts all with the prefix. Pass `next` as `after` for the next page; null: the last.
+    """
 
     total: int
     topics: list[TopicEntry]
@@ -41,9 +44,9 @@ class TopicList(msgspec.Struct, frozen=True):
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
-    """`items` are frames as the WebSocket sends them, without a hole; `epoch` and `offset` are the newest position.
+    """`items` are frames as the WebSocket sends them, without a gap; `epoch` and `offset` are the newest position.
 
-    `next` is where the page that follows begins: pass its `epoch` and `offset`. Null: there is nothing beyond, now.
+    Pass the `epoch` and `offset` of `next` for the next page. Null: there are no more messages now.
     """
 
     topic: str
@@ -102,10 +105,10 @@ async def read_history(
     limit: _Limit = 100,
     reverse: Annotated[bool, QueryParameter(description="What came before, newest first")] = False,
 ) -> HistoryPage:
-    """Read messages after `epoch` and `offset`, oldest first; without these, from the oldest that is kept.
+    """Read messages after `epoch` and `offset`, oldest first; without them, from the oldest that is kept.
 
-    `reverse`: those before it, newest first; without these, from the newest. A page is whole or refused: 410 says that
-    the messages right beside the position are gone, or that the topic's log began anew.
+    `reverse`: messages before the position, newest first; without a position, from the newest. A page is complete or is
+    refused: 410 says that the messages next to the position are gone, or that the topic's log started again.
     """
     context = context_of(request)
     check_topic(topic)
@@ -126,7 +129,7 @@ async def read_history(
 
 
 def _next(page: History, shown: int, limit: int, *, reverse: bool) -> Place | None:
-    """Return the position of the last message shown, if there may be more behind it."""
+    """Return the position of the last message shown, if more messages may follow."""
     if not shown:
         return None
     last = page.messages[shown - 1]

@@ -1,4 +1,4 @@
-"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub, as a WebSocket does."""
+"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub, like a WebSocket."""
 
 import asyncio
 import math
@@ -20,14 +20,14 @@ from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
 
 TakeOver: TypeAlias = Callable[[asyncio.Protocol], bool]
-"""Hands the socket to another protocol once the head of the answer is written; False when no body is to be sent."""
+"""Hands the socket to another protocol after the answer's header block; False if there must be no body."""
 
 TAKE_OVER: Final = "headrace.take_over"
 """The ASGI extension whose `call` is a TakeOver."""
 
 RETRY_MS: Final = (1000, 3000)
 RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
-"""Ranges of the random wait before a client comes back: short after a fault, spread out after a restart."""
+"""Ranges of the random wait before a client reconnects: short after a fault, spread out after a restart."""
 
 _LOST: Final = 1006
 
@@ -38,14 +38,17 @@ _rng: Final = random.SystemRandom()
 class EventStream(Client, Stalling, asyncio.Protocol):
     """One client that reads a topic over HTTP, by the rules of a WebSocket.
 
-    The first event is `subscribed`, the last `close` with the reason. Clients do not answer heartbeats here: the kernel
-    finds a client that vanished, as its TCP no longer acknowledges data.
+    The first event is `subscribed`, the last is `close` with the reason. Clients do not answer heartbeats here. The
+    kernel notices that a client has vanished, because its TCP no longer acknowledges data.
     """
 
     def __init__(
         self, sessions: SessionContext, topic: str, recover: Position | None, identity: Identity | None, address: str
     ) -> None:
-        """Follow `topic` after `recover`. The caller entered `address`; the stream leaves it at its end."""
+        """Follow `topic` after `recover`.
+
+        The caller has entered `address` in the admission; the stream leaves it at its end.
+        """
         self._sessions, self._keeper, self._address = sessions, sessions.keeper, address
         self._user_id = None if identity is None else identity.subject
         self._ends_s = math.inf
@@ -73,7 +76,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.wake()
 
     def data_received(self, data: bytes) -> None:
-        """Drop the rest of a body and later requests; too many bytes end the connection."""
+        """Drop the remaining bytes of a body, and later requests; too many bytes end the connection."""
         self._heard_bytes += len(data)
         if self._heard_bytes > self._keeper.settings.body_bytes_max:
             self.abort()
@@ -98,7 +101,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def wake(self) -> None:
-        """End with the credential; the client comes back with a newer one."""
+        """Close the stream if the credential has expired; the client reconnects with a new credential."""
         now_s = self._keeper.clock.monotonic()
         if now_s >= self._ends_s:
             self.cut_off(CloseCode.EXPIRED)
@@ -128,7 +131,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.close()
 
     def not_subscribed(self, topic: str) -> None:
-        """End the stream, which has no other topic; the client comes back and asks again."""
+        """End the stream, which has no other topic; the client reconnects and asks again."""
         self.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def _leave(self) -> None:
@@ -142,7 +145,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
 
 
 def _give_up_after(transport: asyncio.Transport, silent_s: float) -> None:
-    """Let the kernel drop the connection when data is not acknowledged for `silent_s` seconds (RFC 5482)."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # macOS has no such option, and uses TCP's own time-outs
+    """Let the kernel drop the connection if data is not acknowledged for `silent_s` seconds (RFC 5482)."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # macOS lacks this option and uses TCP's own time-outs
         plug = transport.get_extra_info("socket")
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(silent_s * 1000)))

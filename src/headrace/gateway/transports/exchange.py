@@ -21,16 +21,16 @@ _log = structlog.get_logger("gateway")
 
 
 class Plug(Protocol):
-    """The connection of a request, for the answer."""
+    """The connection of a request, as far as its answer needs it."""
 
     def write(self, data: bytes) -> None:
-        """Send; without effect once the client is gone."""
+        """Send bytes; does nothing once the client is gone."""
 
     async def drained(self) -> None:
-        """Wait until the client takes more, or is gone."""
+        """Wait until the client takes more bytes, or is gone."""
 
     def answered(self, exchange: "Exchange") -> None:
-        """Take the end of an answer: whole, or cut short, and then `keep_alive` is False."""
+        """Note the end of an answer. If the answer was cut short, `keep_alive` is False."""
 
 
 class Dates:
@@ -40,7 +40,7 @@ class Dates:
         self._second, self._line = -1, b""
 
     def line(self, wall_ns: int) -> bytes:
-        """Return the header line of this moment."""
+        """Return the header line for this moment."""
         second = wall_ns // 1_000_000_000
         if second != self._second:
             self._second, self._line = second, b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
@@ -48,9 +48,9 @@ class Dates:
 
 
 class Exchange:
-    """Runs the application for one request. `gone`: the client left, or another protocol has the socket.
+    """Runs the application for one request. `gone`: the client left, or another protocol has taken over the socket.
 
-    The application gets the whole body at once; what follows then is `http.disconnect`, when the client leaves.
+    The application gets the whole body at once. Its next message is `http.disconnect`, once the client leaves.
     """
 
     __slots__ = (
@@ -78,24 +78,27 @@ class Exchange:
         self._body: bytes | None = request.body
         self._head = b""  # written with the first piece of the body
         self._started = self._chunked = False
-        self._left: int | None = None  # of a Content-Length
+        self._left: int | None = None  # bytes of the Content-Length still to be written
         self._over = asyncio.Event()
         self.done = self.gone = False
         self.task: asyncio.Task[object] | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Answer the request; log a defect, and answer it with 500 where nothing was sent yet. Raise nothing."""
+        """Answer the request. Log a defect, and answer it with 500 if nothing was sent yet. Raises nothing."""
         try:
             await app(self.scope, self._receive, self._send)  # type: ignore[arg-type]
             self._check_whole()
-        except Exception as error:  # noqa: BLE001  (a defect costs its request alone)
+        except Exception as error:  # noqa: BLE001  (a defect must cost only its own request)
             _log.error("request_failed", path=self.scope["path"], error=repr(error), exc_info=error)
             self._fail()
         finally:
-            self.scope["extensions"].clear()  # the scope would hold the connection, and the connection the scope
+            self.scope["extensions"].clear()  # breaks a cycle between the scope and the connection
 
     def leave(self) -> bytes:
-        """End, as the client left or another protocol takes over. Return the unwritten part of the head."""
+        """End, because the client left or another protocol takes over.
+
+        Return the unwritten part of the header block.
+        """
         self.gone = True
         self._over.set()
         head, self._head = self._head, b""
@@ -139,7 +142,7 @@ class Exchange:
             self._headless = True
         elif self._left is None and not self._headless:
             self._chunked = self.minor > 0
-            self.keep_alive = self.keep_alive and self._chunked  # else the end of the connection is that of the body
+            self.keep_alive = self.keep_alive and self._chunked  # else only the connection's end ends the body
         if self._chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
@@ -167,7 +170,7 @@ class Exchange:
             raise RuntimeError("the application returned without a whole answer")
 
     def _fail(self) -> None:
-        """Answer a defect with 500 if nothing was sent, else cut the answer: the client sees that it is not whole."""
+        """Answer a defect with 500 if nothing was sent; else cut the answer short, which the client can see."""
         if self.gone or self.done:
             return
         untouched = not self._started or bool(self._head)

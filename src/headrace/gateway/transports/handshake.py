@@ -1,16 +1,20 @@
 """The opening handshake of a WebSocket: what an upgrade request asks for, and the answer."""
 
+import re
 import zlib
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha1
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
-from websockets.exceptions import NegotiationError
+from websockets.exceptions import InvalidHandshake, NegotiationError
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter, Subprotocol
 
@@ -20,16 +24,25 @@ from headrace.model.credentials import Credential
 SUBPROTOCOL: Final = "stream.v1"
 
 IN_URL: Final = ("token", "access_token", "jwt")
-"""Names of tokens in a URL. URLs end up in logs, in histories and in the Referer of others: such a token is refused."""
+"""Names under which a URL may carry a token. Refused, because URLs end up in logs, histories and Referer headers."""
 
 _PARAMETERS_MAX: Final = 32
+_OFFER_LENGTH_MAX: Final = 256
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+_CONNECTION: Final = frozenset({"upgrade", "keep-alive, upgrade", "keep-alive,upgrade", "upgrade, keep-alive"})
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_LIST: Final = re.compile(rf"{_WORD}(?:[ \t]*,[ \t]*{_WORD})*")
+_SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+_UPGRADE: Final = (("Upgrade", "websocket"),)
 _OFFERED: Final = "jwt."
 
 
 class Opening(NamedTuple):
     """The parts of a handshake that an endpoint needs.
 
-    `address` is the address to which limits apply, `parameter` the text in place of `{id}` in the endpoint's path.
+    Limits apply to `address`. `parameter` is the text in place of `{id}` in the endpoint's path.
     """
 
     query: Mapping[str, list[str]]
@@ -38,24 +51,95 @@ class Opening(NamedTuple):
     parameter: str = ""
 
 
-class Handshake(NamedTuple):
-    """The answer, and whether messages may be compressed from now on."""
+class UpgradeRequest(NamedTuple):
+    """A request for a WebSocket: `target` in origin form, and the values of each field by its name in small letters."""
 
-    response: Response
+    target: str
+    fields: Mapping[str, Sequence[str]]
+
+    def values(self, name: str) -> Sequence[str]:
+        """Return the values of a field; none where the request has no such field."""
+        return self.fields.get(name, ())
+
+
+class Handshake(NamedTuple):
+    """The answer to an upgrade request. `status` is 101 or that of a refusal, whose body must not be shown.
+
+    `answer` are the bytes of a 101 but for the last empty line, `offered` the useful fields of a refusal, `deflate`
+    whether messages may be compressed from now on.
+    """
+
+    status: int
+    answer: bytes
+    offered: Sequence[tuple[str, str]]
     deflate: bool
 
 
-def shake_hands(request: Request, *, compression: bool) -> Handshake:
-    """Return the answer to an upgrade request; any status but 101 is a refusal, whose body must not be shown."""
-    extensions = [_DeflateEachAlone()] if compression else None
-    server = _Server(extensions=extensions)
-    response = server.accept(request)
-    server.parser.close()  # a generator that holds the server, which holds the generator: a cycle for every handshake
-    return Handshake(response, deflate=bool(server.extensions))
+def shake_hands(request: UpgradeRequest, *, compression: bool) -> Handshake:
+    """Return the answer to an upgrade request.
+
+    The usual form is answered here. All others are judged by `websockets`, which takes five times as long.
+    """
+    return straight(request, compression=compression) or judged(request, compression=compression)
+
+
+def straight(request: UpgradeRequest, *, compression: bool) -> Handshake | None:
+    """Return the answer to a request without anything unusual; None for any other, good or bad."""
+    fields = request.fields
+    try:
+        (key,), (version,) = fields["sec-websocket-key"], fields["sec-websocket-version"]
+        (upgrade,), (connection,) = fields["upgrade"], fields["connection"]
+    except (KeyError, ValueError):
+        return None
+    usual = version == "13" and upgrade.lower() == "websocket" and connection.lower() in _CONNECTION
+    if not (usual and _KEY.fullmatch(key)) or len(request.values("origin")) > 1:
+        return None
+    accept = b64encode(sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+    answer, deflate = b"%bSec-WebSocket-Accept: %b\r\n" % (_SWITCHING, accept), False
+    offered = request.values("sec-websocket-extensions") if compression else ()
+    if offered:
+        if len(offered) > 1 or len(offered[0]) > _OFFER_LENGTH_MAX:
+            return None
+        extension = _agreed(offered[0])
+        if extension is None:
+            return None
+        deflate = bool(extension)
+        answer += b"Sec-WebSocket-Extensions: %b\r\n" % extension if extension else b""
+    protocols = request.values("sec-websocket-protocol")
+    if protocols:
+        if len(protocols) > 1 or not _LIST.fullmatch(protocols[0]):
+            return None
+        if SUBPROTOCOL in [name.strip(" \t") for name in protocols[0].split(",")]:
+            answer += b"Sec-WebSocket-Protocol: %b\r\n" % SUBPROTOCOL.encode()
+    return Handshake(101, answer, _UPGRADE, deflate)
+
+
+def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
+    """Return the answer of `websockets`."""
+    server = _Server(extensions=[_DeflateEachAlone()] if compression else None)
+    headers = Headers([(name, value) for name, values in request.fields.items() for value in values])
+    response = server.accept(Request(request.target, headers))
+    server.parser.close()  # breaks a cycle: the parser is a generator that refers to the server
+    offered = tuple([(name, response.headers[name]) for name in ("Allow", "Upgrade") if name in response.headers])
+    del response.headers["Date"]
+    return Handshake(response.status_code, response.serialize()[:-2], offered, deflate=bool(server.extensions))
+
+
+@lru_cache(maxsize=64)
+def _agreed(offers: str) -> bytes | None:
+    """Return the extension that is agreed on, b"" for none; None for a malformed offer."""
+    server = _Server(extensions=[_DeflateEachAlone()])
+    try:
+        agreed, _ = server.process_extensions(Headers([("Sec-WebSocket-Extensions", offers)]))
+    except InvalidHandshake:
+        return None
+    finally:
+        server.parser.close()
+    return (agreed or "").encode()
 
 
 class _DeflateEachAlone(ServerPerMessageDeflateFactory):
-    """permessage-deflate without any memory of earlier messages, so that one compressed frame serves every client."""
+    """permessage-deflate without memory of earlier messages, so that one compressed frame serves every client."""
 
     def __init__(self) -> None:
         super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
@@ -70,29 +154,34 @@ class _DeflateEachAlone(ServerPerMessageDeflateFactory):
 
 
 class _Server(ServerProtocol):
-    """A server that is asked for one handshake. A chooser of subprotocols given to it would be a cycle."""
+    """A server for one handshake.
+
+    Its method chooses the subprotocol, because a function given to it would be a cycle.
+    """
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return `stream.v1` where the client offers it, else none: the protocol is the same."""
+        """Return `stream.v1` if the client offers it, else None; the protocol is the same in both cases."""
         return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
 
-def opening(request: Request, address: str, parameter: str) -> Opening:
-    """Read the handshake. Raise Refused for a malformed query."""
-    query = request.path.partition("?")[2]
-    try:
-        fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
-    except ValueError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
-    offered = [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
+def opening(request: UpgradeRequest, address: str, parameter: str) -> Opening:
+    """Read the handshake. Raises Refused for a malformed query."""
+    query = request.target.partition("?")[2]
+    fields: Mapping[str, list[str]] = {}
+    if query:
+        try:
+            fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "bad query") from error
+    offered = [name.strip() for line in request.values("sec-websocket-protocol") for name in line.split(",")]
     return Opening(fields, tuple(offered), address, parameter)
 
 
 def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
-    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without one.
+    """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without either.
 
-    Raise Refused for a token in the URL, for more than one credential, and, with authentication off (not `wanted`), for
-    any: nothing here could check a credential, and none is ignored silently.
+    Raises Refused for a token in the URL, and for more than one credential. With authentication off (not `wanted`),
+    raises Refused for any credential, because no credential is ignored silently.
     """
     if any(name in opening.query for name in IN_URL):
         raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")
@@ -106,13 +195,12 @@ def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
     return shown[0] if shown else None
 
 
-def refusal(refused: Refused, offered: Headers) -> Response:
-    """Return the answer instead of 101: a problem document with the useful ones of the `offered` headers."""
+def refusal(refused: Refused, offered: Sequence[tuple[str, str]], date: bytes) -> bytes:
+    """Return the answer instead of 101: a problem document with the `offered` headers."""
     body = problem(refused.status, refused.detail)
     headers = Headers([("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")])
-    for name in ("Date", "Allow", "Upgrade"):
-        if name in offered:
-            headers[name] = offered[name]
-    for name, value in refused.headers.items():
+    for name, value in (*offered, *refused.headers.items()):
         headers[name] = value
-    return Response(int(refused.status), HTTPStatus(refused.status).phrase, headers, body)
+    status = HTTPStatus(refused.status)
+    line = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+    return line + date + headers.serialize() + body

@@ -1,4 +1,4 @@
-"""HTTP connections: a request is read whole and answered before the next one is read."""
+"""HTTP connections: a request is read whole and answered before the next request is read."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
 from litestar.types import ASGIApp
-from websockets.datastructures import Headers
-from websockets.http11 import Request as Handshake
 
 from headrace.gateway.door.doorkeeper import Doorkeeper, Stalling
 from headrace.gateway.problems import PROBLEM_TYPE, problem
 from headrace.gateway.transports.event_stream import TAKE_OVER
 from headrace.gateway.transports.exchange import Dates, Exchange
+from headrace.gateway.transports.handshake import UpgradeRequest
 from headrace.gateway.transports.rfc9112 import Inbound, Interim, Malformed, Request
 from headrace.runtime.supervise import Supervisor
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.gateway.transports.websocket import Connection
 
 READ_AHEAD: Final = 65_536
-"""Bytes of later requests that may wait while one is answered; beyond this nothing more is read."""
+"""Most bytes of later requests that are buffered while a request is answered; beyond it reading stops."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -30,7 +29,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 class HttpSide:
     """Parts that the connections of one server share.
 
-    `websocket` returns the protocol that takes over the socket for a WebSocket at a path; None where there is none.
+    `websocket` returns the protocol that takes over the socket for a WebSocket at a path; None if the path has none.
     """
 
     def __init__(
@@ -46,20 +45,20 @@ class HttpSide:
         self._dates = Dates()
 
     def date(self) -> bytes:
-        """Return the `Date` line of this moment."""
+        """Return the `Date` line for this moment."""
         return self._dates.line(self.keeper.clock.wall_ns())
 
     def __call__(self) -> "HttpConnection":
         return HttpConnection(self)
 
     def begin_to_close(self) -> None:
-        """Close connections without a request now, and every other one after its answer."""
+        """Close connections without a request now, and every other connection after its answer."""
         self.closing = True
         for connection in list(self.connections):
             connection.begin_to_close()
 
     def abort(self) -> None:
-        """Drop the connections that are left."""
+        """Drop the remaining connections."""
         for connection in list(self.connections):
             connection.drop()
 
@@ -67,7 +66,7 @@ class HttpSide:
 class HttpConnection(Stalling, asyncio.Protocol):
     """Reads requests one at a time, hands each to the application, and upgrades to another protocol.
 
-    The next request is read once the one before is answered. So answers come in order, a fault is answered in its
+    A request is read only once the request before it is answered. So answers come in order, a fault is answered in its
     place, and the answers do not depend on how TCP cut the bytes.
     """
 
@@ -76,7 +75,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         settings = side.keeper.settings
         self._inbound = Inbound(settings.header_bytes_max, settings.body_bytes_max)
         self._exchange: Exchange | None = None
-        self._ended = False  # our side of the stream: nothing more is read or answered
+        self._ended = False  # our side of the connection: nothing more is read or answered
         self._heard_all = False  # the client's side has ended
         self._paused = self._full = self._secure = False
         self._drained: asyncio.Event | None = None
@@ -117,7 +116,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._go_on()
 
     def eof_received(self) -> bool:
-        """Answer what came before; with TLS a client can't end its side alone."""
+        """Answer earlier requests. With TLS, a client can't end only its own side."""
         self._heard_all = True
         return self._exchange is not None and not self._secure
 
@@ -130,7 +129,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._let_through()
 
     def abort(self) -> None:
-        """Refuse a request that did not come in time, or drop a client that does not hang up."""
+        """Refuse a request that did not come in time, or drop a client that does not close its side."""
         if self._ended or self._exchange is not None:
             self.transport.abort()
         elif self._inbound.begun:
@@ -226,23 +225,29 @@ class HttpConnection(Stalling, asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         try:
             exchange.task = self._side.supervisor.start("gateway", "request", lambda: exchange.run(self._side.app))
-        except RuntimeError:  # the service ends
+        except RuntimeError:  # the service is stopping
             self._exchange = None
             self.transport.abort()
 
     def _hand_over(self, connection: "Connection", request: Request) -> None:
         """Hand the socket over to a WebSocket."""
-        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields])
+        fields: dict[str, list[str]] = {}
+        for name, value in request.fields:
+            fields.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         behind = self._inbound.take_rest()
         self._ended = True
         self._let_go()
         self._read_on()
-        connection.take_over(self.transport, Handshake(request.target.decode("ascii"), headers), self._peer)
+        asked = UpgradeRequest(request.target.decode("ascii"), fields)
+        connection.take_over(self.transport, asked, self._peer, self._side.date())
         if behind:
             connection.data_received(behind)
 
     def _take_over(self, protocol: asyncio.Protocol) -> bool:
-        """Write the answer's head, and hand the socket to `protocol`; see `TakeOver`. Later requests are dropped."""
+        """Write the answer's header block, and hand the socket to `protocol` (see `TakeOver`).
+
+        Later requests are dropped.
+        """
         exchange = self._exchange
         if exchange is None or exchange.gone or exchange.scope["method"] == "HEAD" or self._heard_all:
             return False
@@ -282,7 +287,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """End our side and read on until theirs ends: closing with unread input would destroy the answer."""
+        """End our side, but read until the client's side ends: closing with unread input would destroy the answer."""
         self._ended = True
         self._inbound.take_rest()
         self._keeper.requests.clear(self)
@@ -296,7 +301,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         else:
             self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._watch_unsent()  # the connection stays until the client took what waits, if it ever does
+            self._watch_unsent()  # the connection stays open only while the client takes the unsent bytes
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
 """Read what a client may send by RFC 6455 and RFC 7692: bytes go in, whole messages come out. Pure.
 
-`websockets` could read frames too, but its state for a connection would be a third of the memory of an idle client.
+`websockets` could read frames too, but its state for each connection would be a third of the memory of an idle client.
 """
 
 import codecs
@@ -32,11 +32,11 @@ _BLOCK_END: Final = b"\x00\x00\xff\xff"
 """Bytes that a sender removes from the end of a compressed message (RFC 7692 §7.2.1)."""
 
 _AFTER_FINAL: Final = frozenset({b"", _BLOCK_END, b"\x00" + _BLOCK_END})
-"""Bytes that may be left when a sender marked its last block as final (RFC 7692 §7.2.3.5)."""
+"""Bytes that may be left over if a sender marked its last block as final (RFC 7692 §7.2.3.5)."""
 
 
-class Violation(Exception):  # noqa: N818  (the client's)
-    """The client broke the protocol: the connection ends with `code`."""
+class Violation(Exception):  # noqa: N818  (the client's fault)
+    """The client broke the protocol: the connection is closed with `code`."""
 
     def __init__(self, code: CloseCode) -> None:
         self.code = code
@@ -44,13 +44,13 @@ class Violation(Exception):  # noqa: N818  (the client's)
 
 
 class Text(NamedTuple):
-    """A whole message of text."""
+    """A whole text message."""
 
     data: str
 
 
 class Data(NamedTuple):
-    """A whole BINARY message, or a control frame. CONTINUATION means a piece of a message that is not yet whole."""
+    """A whole BINARY message, or a control frame. CONTINUATION stands for a piece of an incomplete message."""
 
     opcode: int
     data: bytes
@@ -70,7 +70,7 @@ class _Frame(NamedTuple):
 class _Fragments:
     """The received part of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), unless compressed.
 
-    Pieces are joined at once: kept one by one, small pieces would take many times their size.
+    Pieces are joined at once: kept separately, small pieces would take many times their size.
     """
 
     __slots__ = ("_utf8", "compressed", "data", "opcode")
@@ -90,7 +90,7 @@ class _Fragments:
 
 
 class Inbound:
-    """Reads one client's frames. `deflate`: messages may be compressed, each by itself."""
+    """Reads one client's frames. `deflate`: messages may be compressed, each on its own."""
 
     __slots__ = ("_fragments", "_rest", "deflate", "message_bytes_max")
 
@@ -101,7 +101,7 @@ class Inbound:
         self._rest: bytearray | None = None
 
     def receive(self, data: bytes) -> Iterator[Received]:
-        """Yield one item for each frame that `data` completes. Raise Violation; reading is over then."""
+        """Yield one item for each frame that `data` completes. After a Violation nothing more may be read."""
         rest = self._rest
         if rest is not None:
             rest += data
@@ -117,7 +117,7 @@ class Inbound:
             self._rest = rest or None
 
     def _frame(self, data: bytes | bytearray, at: int) -> _Frame | None:
-        """Return the frame at `at`; None when a part is missing. The header is checked as soon as it is there."""
+        """Return the frame at `at`; None if bytes are missing. The header is checked as soon as it has arrived."""
         have = len(data) - at
         if have < 2:
             return None
@@ -182,7 +182,7 @@ class Inbound:
 
 
 def inflate(data: bytes, bytes_max: int) -> bytes:
-    """Return a message that was compressed by itself. Raise Violation before it grows beyond `bytes_max`."""
+    """Return the text of a message that was compressed on its own. Raises Violation before it exceeds `bytes_max`."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         message = inflater.decompress(data + _BLOCK_END, bytes_max + 1)

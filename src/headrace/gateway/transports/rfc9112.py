@@ -1,7 +1,7 @@
 """Read what a client may send by RFC 9112 (HTTP/1.1): bytes go in, whole requests come out, one at a time. Pure.
 
-The requests depend on the bytes alone, never on how TCP cut the bytes. Where the RFC lets a recipient repair or refuse,
-this reader refuses: a proxy before this server may have repaired in another way.
+The requests depend on the bytes alone, never on how TCP cut them. Where the RFC lets a recipient repair or refuse, this
+reader refuses, because a proxy before this server may have repaired the request in another way.
 """
 
 import re
@@ -24,11 +24,11 @@ _HOST: Final = re.compile(rb"(?:[0-9A-Za-z._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.vV~!$
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
-"""Names in small letters, values without the space around them, in the order of the request."""
+"""Names in lower case, values without surrounding space, in the order of the request."""
 
 
-class Malformed(Exception):  # noqa: N818  (the client's)
-    """Bytes that are no sound request: the connection ends with this status."""
+class Malformed(Exception):  # noqa: N818  (the client's fault)
+    """Bytes that are no valid request: the connection ends with this status."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         self.status, self.detail = status, detail
@@ -36,7 +36,7 @@ class Malformed(Exception):  # noqa: N818  (the client's)
 
 
 class Request(NamedTuple):
-    """A whole request. `target` is in origin form (or `*`), `body` without its framing, trailers are gone."""
+    """A whole request. `target` is in origin form (or `*`), `body` has no framing, trailers are dropped."""
 
     method: str
     target: bytes
@@ -46,7 +46,7 @@ class Request(NamedTuple):
     keep_alive: bool
 
     def wants(self, protocol: bytes) -> bool:
-        """Return whether the client asks for another protocol where RFC 9110 §7.8 lets a server go on in it."""
+        """Return whether the client asks to switch to `protocol`, and RFC 9110 §7.8 allows the switch."""
         if self.minor == 0 or b"upgrade" not in _listed(self.fields, b"connection"):
             return False
         return protocol in _listed(self.fields, b"upgrade")
@@ -79,9 +79,9 @@ class _At(Enum):
 
 
 class Inbound:
-    """Reads the requests of one connection; nothing more is read after Malformed.
+    """Reads the requests of one connection; after Malformed nothing more is read.
 
-    `header_bytes_max` bounds the request line with the header, and separately what comes beside a body: sizes and
+    `header_bytes_max` bounds the request line with the header, and separately what accompanies a body: sizes and
     extensions of chunks, and trailers. `body_bytes_max` bounds the body.
     """
 
@@ -108,7 +108,7 @@ class Inbound:
 
     def _begin(self) -> None:
         self._at = _At.REQUEST_LINE
-        self._start = self._scanned = 0  # of the line that is read; and how far its end was looked for
+        self._start = self._scanned = 0  # start of the current line, and how far its end was searched for
         self._line: tuple[bytes, bytes, int] | None = None
         self._fields: Fields = []
         self._headed: _Head | None = None
@@ -117,25 +117,28 @@ class Inbound:
         self._body = bytearray()
 
     def __len__(self) -> int:
-        """Return the number of bytes that wait."""
+        """Return the number of buffered bytes."""
         return len(self._rest)
 
     @property
     def begun(self) -> bool:
-        """Return whether a part of the next request is there."""
+        """Return whether a part of the next request has arrived."""
         return bool(self._rest) or self._at is not _At.REQUEST_LINE
 
     def receive(self, data: bytes) -> None:
         self._rest += data
 
     def take_rest(self) -> bytes:
-        """Take the bytes behind the last request, which are no longer HTTP."""
+        """Take the bytes after the last request, which are no longer HTTP."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
 
     def next(self) -> Request | Interim | None:
-        """Return the next whole request, or the answer its client waits for; None: more must come. Raise Malformed."""
+        """Return the next whole request, or the answer that its client waits for; None if bytes are missing.
+
+        Raises Malformed.
+        """
         if self._at is _At.REQUEST_LINE and not (self._read_head() or self._read_request_line()):
             return None
         if self._at is _At.FIELDS and not self._read_fields():
@@ -151,7 +154,7 @@ class Inbound:
         return None
 
     def _read_head(self) -> bool:
-        """Read a sound and complete head at once. Any other head is read line by line, to find its fault."""
+        """Read a valid and complete header block at once. Any other is read line by line, to find its fault."""
         rest = self._rest
         end = rest.find(b"\r\n\r\n", 0, self._header_bytes_max)
         parts = None if end < 0 else _HEAD.fullmatch(rest, 0, end + 2)
@@ -166,7 +169,7 @@ class Inbound:
 
     def _read_request_line(self) -> bool:
         rest, limit = self._rest, self._header_bytes_max
-        while rest.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients send one behind a body
+        while rest.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients send CRLF after a body
             del rest[:2]
             self._scanned = 0
         if _LINE_BAD.search(rest, self._scanned, min(self._line_end(rest), limit)):
@@ -191,9 +194,9 @@ class Inbound:
         return len(rest) if end < 0 else end
 
     def _next_line(self, limit: int, too_long: HTTPStatus) -> bytes | None:
-        """Take the line at `_start`, without its end; None while a part is missing. `limit` counts from 0.
+        """Take the line at `_start`, without its end; None while bytes are missing. `limit` counts from 0.
 
-        Raise Malformed for a line that ends beyond `limit`, or with LF alone.
+        Raises Malformed for a line that ends beyond `limit`, or with LF alone.
         """
         rest = self._rest
         end = rest.find(b"\n", self._scanned)
@@ -209,7 +212,7 @@ class Inbound:
         return line[:-1]
 
     def _read_fields(self) -> bool:
-        """Read the rest of the header; return whether the header is complete."""
+        """Read the remaining header fields; return whether the header is complete."""
         fields = self._fields
         while line := self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE):
             fields.append(_field(line))
@@ -220,7 +223,7 @@ class Inbound:
         return True
 
     def _judge(self, method: bytes, target: bytes, minor: int, fields: Fields) -> None:
-        """Say what the head means, and what comes behind it."""
+        """Check the header, and decide how the body will be read."""
         head = self._headed = _judged(method, target, minor, fields)
         self._forget_line()
         self._left, chunked = _body_of(head)
@@ -231,7 +234,7 @@ class Inbound:
             self._continue = b"100-continue" in _listed(fields, b"expect")
 
     def _whole(self) -> Request | None:
-        """Return the request once the bytes of its Content-Length are there."""
+        """Return the request once the bytes of its Content-Length have arrived."""
         rest, count, head = self._rest, self._left, self._headed
         assert head is not None
         if self._at is _At.LENGTH:
@@ -252,7 +255,7 @@ class Inbound:
         return request
 
     def _step(self) -> bool | None:
-        """Read one piece of a chunked body; return True at its end, None when more must come."""
+        """Read one piece of a chunked body; return True at its end, None if bytes are missing."""
         if self._at is _At.CHUNK_LINE:
             return self._read_chunk_line()
         if self._at is _At.CHUNK:
@@ -299,7 +302,7 @@ class Inbound:
         return False
 
     def _read_trailer(self) -> bool | None:
-        """Read and drop trailers: RFC 9110 §6.5.1 forbids merging a field that is not defined for trailers."""
+        """Read and drop a trailer: RFC 9110 §6.5.1 forbids merging a field that is not defined for trailers."""
         line = self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if line is None:
             return None
@@ -315,14 +318,14 @@ class Inbound:
         self._start = self._scanned = 0
 
     def _count_extra(self, size: int) -> None:
-        """Bound what a body brings beside itself: chunks of one byte would each cost as much as a long one."""
+        """Bound the bytes that accompany a body: a chunk of one byte costs as much as a long chunk."""
         self._extra += size
         if self._extra > self._header_bytes_max:
             raise Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "")
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Read a field line. Raise Malformed, also for one that begins with space and goes on with the line before it."""
+    """Read a field line. Raises Malformed, also for a line that begins with space and continues the line before."""
     parts = _FIELD.fullmatch(line)
     if parts is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "not a header field")
@@ -330,12 +333,12 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _listed(fields: Fields, name: bytes) -> list[bytes]:
-    """Return the members of a field that is a list of words, in small letters."""
+    """Return the members of a field that is a list of words, in lower case."""
     return [word.strip(b" \t").lower() for key, value in fields if key == name for word in value.split(b",")]
 
 
 def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
-    """Return the head with its target in origin form. Raise Malformed for a bad host or target (RFC 9112 §3.2)."""
+    """Return the request line and header, its target in origin form. Raises Malformed for a bad host or target."""
     names = {name for name, _ in fields}
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1:
@@ -349,14 +352,14 @@ def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None or not absolute[1] or _HOST.fullmatch(absolute[1]) is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "the target is no path")
-    # The target's host counts, whatever the field says (RFC 9112 §3.2.2).
+    # The host of the target counts, whatever the Host field says (RFC 9112 §3.2.2).
     others = [field for field in fields if field[0] != b"host"]
     path = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     return _Head(method, path, minor, [(b"host", absolute[1]), *others], names)
 
 
 def _body_of(head: _Head) -> tuple[int, bool]:
-    """Find the length of the body, or that it comes in chunks (RFC 9112 §6.3). Raise Malformed if ambiguous."""
+    """Return the body's length, and whether it comes in chunks (RFC 9112 §6.3). Raises Malformed if ambiguous."""
     if b"content-length" not in head.names and b"transfer-encoding" not in head.names:
         return 0, False
     lengths = [value for name, value in head.fields if name == b"content-length"]

@@ -16,18 +16,21 @@ _log = structlog.get_logger("gateway")
 
 
 class Certificate:
-    """The certificate of new handshakes. `reload` replaces it for later handshakes; open connections live on."""
+    """The certificate for new handshakes.
+
+    `reload` replaces it for later handshakes; open connections are not affected.
+    """
 
     def __init__(self, settings: TlsSettings) -> None:
-        """Read the files. Raise ConfigError when they are not a certificate and its key."""
+        """Read the files. Raises ConfigError if they are not a certificate and its key."""
         self._settings = settings
         self._current = self._read()
-        # Every handshake begins in this context, which hands it on to the newest one.
+        # Every handshake begins in this context, which switches it to the newest context.
         self.door = self._read()
         self.door.sni_callback = self._choose
 
     def reload(self) -> None:
-        """Read the files again; a pair that does not fit is refused, and the former certificate stays."""
+        """Read the files again; a pair that does not match is refused, and the earlier certificate stays in use."""
         try:
             self._current = self._read()
         except ConfigError as error:
@@ -54,11 +57,11 @@ class Certificate:
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted")  # or OpenSSL would ask at the terminal
+    raise ValueError("the key is encrypted")  # otherwise OpenSSL would ask at the terminal
 
 
 class Http(Protocol):
-    """The protocol behind the handshake."""
+    """The protocol that follows the handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...
 
@@ -66,7 +69,7 @@ class Http(Protocol):
 
 
 class TlsConnection(asyncio.Protocol):
-    """A new connection until its TLS handshake is done; counted with connections that are not yet WebSockets."""
+    """New connection until its TLS handshake is done; counts among the connections that are not yet WebSockets."""
 
     def __init__(
         self, certificate: Certificate, keeper: Doorkeeper, supervisor: Supervisor, http: Callable[[], Http]
@@ -80,12 +83,12 @@ class TlsConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
         one_too_many = self._keeper.begin_waiting(self._peer)
-        if one_too_many:  # there is no way to say why before the handshake
+        if one_too_many:  # before the handshake no reason can be sent
             self._keeper.refused.labels(str(int(one_too_many))).inc()
             self._keeper.stop_waiting(self._peer)
             self._transport.abort()
             return
-        self._transport.pause_reading()  # uvloop reads on all the same, until the handshake begins
+        self._transport.pause_reading()  # uvloop keeps reading all the same, until the handshake begins
         self._supervisor.start("gateway", "tls", self._shake_hands, on_failure=self._transport.abort)
         asyncio.get_running_loop().call_soon(self._hand_on)
 
@@ -94,7 +97,7 @@ class TlsConnection(asyncio.Protocol):
         self._early += data
 
     def _hand_on(self) -> None:
-        """Hand the early bytes to the handshake once it has begun, after the calls that its beginning scheduled."""
+        """Pass the early bytes to the handshake once it has begun, after the calls that its start has scheduled."""
         if self._early:
             asyncio.get_running_loop().call_soon(self._hand_on_now)
 
@@ -102,7 +105,7 @@ class TlsConnection(asyncio.Protocol):
         early, begun = memoryview(bytes(self._early)), self._transport.get_protocol()
         if self._transport.is_closing() or begun is self:
             return
-        begun = cast("asyncio.BufferedProtocol", begun)  # asyncio's and uvloop's both are
+        begun = cast("asyncio.BufferedProtocol", begun)  # true for both asyncio's and uvloop's
         while early:
             room = memoryview(begun.get_buffer(len(early)))
             count = min(len(room), len(early))
@@ -121,7 +124,7 @@ class TlsConnection(asyncio.Protocol):
                 ssl_handshake_timeout=self._keeper.settings.request_s,
                 ssl_shutdown_timeout=self._keeper.settings.close_s,
             )
-        except OSError:  # ssl.SSLError, resets and the time-out are all of this kind
+        except OSError:  # ssl.SSLError, resets and the time-out are subclasses
             self._keeper.refused.labels("tls").inc()
             self._transport.abort()
             return
@@ -137,7 +140,7 @@ class TlsConnection(asyncio.Protocol):
 
 
 class _Early(asyncio.Protocol):
-    """Keeps the bytes that a client sent right behind its part of the handshake."""
+    """Keeps the bytes that a client sent directly after its part of the handshake."""
 
     def __init__(self) -> None:
         self.data = bytearray()

@@ -7,18 +7,17 @@ from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 import structlog
-from websockets.http11 import Request, Response
 
 from headrace.gateway.door.doorkeeper import Doorkeeper, Stalling
 from headrace.gateway.problems import Refused, retry_after
-from headrace.gateway.transports.handshake import Opening, opening, refusal, shake_hands
+from headrace.gateway.transports.handshake import Opening, UpgradeRequest, opening, refusal, shake_hands
 from headrace.gateway.transports.rfc6455 import BINARY, CLOSE, PING, PONG, Inbound, Received, Text, Violation
 from headrace.protocol.codes import CLOSE_REASONS, CloseCode
 from headrace.protocol.frames import frame_header
 from headrace.protocol.session import TokenBucket
 
 FRAMES_PER_S: Final = 1000
-"""WebSocket frames of any kind from one client a second, and at once; more if it may command more."""
+"""Most WebSocket frames of any kind from one client per second, and at once; more if its command limit is higher."""
 
 
 _NO_STATUS: Final = 1005
@@ -36,7 +35,7 @@ class Endpoint(Protocol):
     def user_id(self) -> str | None: ...
 
     def opened(self) -> None:
-        """Begin, as the handshake is done; frames may be written."""
+        """Begin: the handshake is done, and frames may be written."""
 
     def text(self, data: str) -> None:
         """Take a text message."""
@@ -45,13 +44,13 @@ class Endpoint(Protocol):
         """Take a binary message."""
 
     def socket_full(self) -> None:
-        """Stop writing, as the client takes no more for now."""
+        """Stop writing: the client takes no more for now."""
 
     def socket_free(self) -> None:
-        """Write again, as the client takes data again."""
+        """Write again: the client takes data again."""
 
     def lost(self) -> None:
-        """End, as no more frames may be written. Called once."""
+        """End: no more frames may be written. Called once."""
 
 
 EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
@@ -59,7 +58,10 @@ EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
 
 
 class _Phase(Enum):
-    """OPEN: messages pass. CLOSING: our close is sent, and theirs expected. OVER: our side of the stream has ended."""
+    """OPEN: messages pass.
+
+    CLOSING: our close is sent, the client's expected. OVER: our side of the stream has ended.
+    """
 
     OPEN = 0
     CLOSING = 1
@@ -67,10 +69,10 @@ class _Phase(Enum):
 
 
 class Connection(Stalling, asyncio.Protocol):
-    """Takes over a socket with an upgrade request on it, and hands messages to the endpoint of its path.
+    """Takes over a socket after its upgrade request, and hands messages to the endpoint of its path.
 
-    `write` is the transport's: event frames go out without passing through here. `heard` is set by anything that comes
-    in; who waits for an answer clears it. `deflate`: the client takes compressed messages.
+    Event frames do not pass through this class: they are written to `transport` directly. `heard` is set by any data
+    that comes in, and cleared by the caller that waits for an answer. `deflate`: the client takes compressed messages.
     """
 
     __slots__ = (
@@ -99,7 +101,7 @@ class Connection(Stalling, asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._reading_paused = False
         self._unsent = 0
-        self._admitted: str | None = None  # the address under which it is counted
+        self._admitted: str | None = None  # the address that the connection is counted for
         self._user_id: str | None = None
         self._code: int = _LOST
         self._began_s = 0.0
@@ -109,26 +111,26 @@ class Connection(Stalling, asyncio.Protocol):
     def deflate(self) -> bool:
         return self._inbound.deflate
 
-    def take_over(self, transport: asyncio.Transport, request: Request, peer: str) -> None:
-        """Answer the upgrade request of `peer`, and take everything that comes after it."""
+    def take_over(self, transport: asyncio.Transport, request: UpgradeRequest, peer: str, date: bytes) -> None:
+        """Answer the upgrade request of `peer`, and take everything that comes after it. `date` is a line of a head."""
         self.transport = transport
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)
         shaken = shake_hands(request, compression=self._keeper.settings.compression)
         self._inbound.deflate = shaken.deflate
         try:
-            endpoint = self._find_endpoint(request, shaken.response, peer)
+            endpoint = self._find_endpoint(request, shaken.status, peer)
         except Refused as refused:
             self._keeper.refused.labels(str(int(refused.status))).inc()
-            transport.write(refusal(refused, shaken.response.headers).serialize())
+            transport.write(refusal(refused, shaken.offered, date))
             self._half_close()
             return
         self._endpoint = endpoint
         self._inbound.message_bytes_max = endpoint.frame_bytes_max
         self._began_s = self._keeper.clock.monotonic()
-        transport.write(shaken.response.serialize())
+        transport.write(shaken.answer + date + b"\r\n")
         endpoint.opened()
-        path = request.path.partition("?")[0]
+        path = request.target.partition("?")[0]
         _log.debug("client_connected", user=endpoint.user_id, address=self._admitted, path=path)
 
     def data_received(self, data: bytes) -> None:
@@ -180,7 +182,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.socket_free()
 
     def close(self, code: CloseCode) -> None:
-        """Say goodbye and give the client `close_s` to answer; idempotent."""
+        """Send a close frame and give the client `close_s` to answer; idempotent."""
         if self._phase is _Phase.OPEN:
             self._goodbye(code)
             self._keeper.closing.set(self, self._keeper.clock.monotonic())
@@ -189,23 +191,24 @@ class Connection(Stalling, asyncio.Protocol):
         """Drop the connection, whatever is buffered."""
         self.transport.abort()
 
-    def _find_endpoint(self, request: Request, response: Response, peer: str) -> Endpoint:
-        """Return the endpoint for the request. Raise Refused."""
+    def _find_endpoint(self, request: UpgradeRequest, status: int, peer: str) -> Endpoint:
+        """Return the endpoint for the request. Raises Refused."""
         if self._keeper.draining:
             raise self._not_now("shutting down")
-        factory, parameter = _match(self._endpoints, request.path.partition("?")[0])
+        factory, parameter = _match(self._endpoints, request.target.partition("?")[0])
         if factory is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no WebSocket here")
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            raise Refused(response.status_code, "not a valid WebSocket handshake")
-        headers, admission, settings = request.headers, self._keeper.admission, self._keeper.settings
-        if admission.inside >= settings.connections_max + settings.http_connections_max:  # refused ones that linger
+        if status != HTTPStatus.SWITCHING_PROTOCOLS:
+            raise Refused(HTTPStatus(status), "not a valid WebSocket handshake")
+        admission, settings = self._keeper.admission, self._keeper.settings
+        # includes refused connections that are still open
+        if admission.inside >= settings.connections_max + settings.http_connections_max:
             raise self._not_now("full")
-        if not (hosts := headers.get_all("Host")):  # RFC 6455 §4.2.1
+        if not (hosts := request.values("host")):  # RFC 6455 §4.2.1
             raise Refused(HTTPStatus.BAD_REQUEST, "no Host")
         admission.check_host(hosts)
-        admission.check_origin(headers.get_all("Origin"), hosts)
-        address = admission.address_of(peer, headers.get_all("X-Forwarded-For"))
+        admission.check_origin(request.values("origin"), hosts)
+        address = admission.address_of(peer, request.values("x-forwarded-for"))
         asked = opening(request, address, parameter)
         admission.enter(address)
         self._admitted = address
@@ -229,7 +232,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.binary(received.data)
 
     def _goodbye(self, code: CloseCode) -> None:
-        """Send a close frame with the text of its code; texts of exceptions are never sent."""
+        """Send a close frame with the text of its code; the text of an exception is never sent."""
         if self._phase is _Phase.OPEN:
             self._phase, self._code = _Phase.CLOSING, code
             self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
@@ -243,7 +246,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._phase is _Phase.OVER
 
     def _half_close(self) -> None:
-        """End our side and read on until the client ends its own: closing with unread input would destroy our close."""
+        """End our side, but read until the client's side ends: closing with unread input would destroy our close."""
         self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())

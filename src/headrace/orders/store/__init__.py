@@ -1,4 +1,4 @@
-"""Where orders live: the row is the truth and the queue. Port and register."""
+"""The store of orders: the row is both the truth and the queue. Port and register."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -23,16 +23,17 @@ from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.orders.verbs import Room
 
 TICK_S: Final = 60.0
-"""How often a process that follows writes down how far observed time is."""
+"""How often a process that follows the log stores how far observed time has come."""
 
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
-"""Takes committed events on the event loop, each order's in the order of `seq`; quick, and must not raise."""
+"""Takes committed events on the event loop, each order's in the order of `seq`; must be quick and must not raise."""
 
 
 class Accepted(NamedTuple):
-    """`replayed`: the key was known, and `order` is the one that the key made, with the request of that time.
+    """Result of `accept`.
 
-    `claimed`: the order is new, and under the lease that was asked for.
+    `replayed`: the key was known, and `order` is the order first made under it, with its request. `claimed`: the order
+    is new and under the requested lease.
     """
 
     order: Order
@@ -41,14 +42,17 @@ class Accepted(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """`requested`: bytes may be on their way, so the wish is stored; else the order is CANCELLED."""
+    """Result of `cancel`.
+
+    `requested`: bytes may be on their way, so the request is stored; else the order is CANCELLED.
+    """
 
     order: Order
     requested: bool
 
 
 class Page(NamedTuple):
-    """Orders, newest first, without the `unreadable` ones; `cursor` asks for the next page; None: no more."""
+    """Orders, newest first, without the `unreadable` ones. `cursor` asks for the next page; None on the last page."""
 
     orders: list[Order]
     cursor: str | None
@@ -61,9 +65,9 @@ class Page(NamedTuple):
 
 
 class Fills(NamedTuple):
-    """What orders moved, in the order of the log, without `unreadable` ones; beyond `after` there may be more.
+    """What orders moved, in the order of the log, without the `unreadable` ones; None as `after`: there are no more.
 
-    Up to position `settled` nothing will ever be different: each fill is final, and none can appear in between.
+    Nothing up to position `settled` will ever change: each fill is final, and no fill can be added in between.
     """
 
     fills: list[Fill]
@@ -73,7 +77,7 @@ class Fills(NamedTuple):
 
 
 class FoundFills(NamedTuple):
-    """A page of the log's landings as a database has them; the rest as in `Fills`."""
+    """A page of landings from the log, as the database returns them; other fields as in `Fills`."""
 
     found: list[Fill | Unreadable]
     after: int | None
@@ -86,7 +90,7 @@ class FoundFills(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """How many orders are not over: `ready` to be claimed, `resting` until their trigger, `begun`."""
+    """How many orders are not over: `ready` to be claimed, `resting` until their trigger, `begun` by a worker."""
 
     ready: int
     resting: int
@@ -101,14 +105,14 @@ class SavedPortfolio(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """The ids of the orders whose leases are still held, and of those among them that the owner wants cancelled."""
+    """Ids of the orders whose leases are still held, and of those among them with a cancel request."""
 
     held: frozenset[str]
     cancel_requested: frozenset[str]
 
 
 class Rate(NamedTuple):
-    """How many orders all workers together may begin per minute; as many at once after a pause. 0: no limit."""
+    """How many orders all workers together may begin per minute; this many at once after a pause. 0: no limit."""
 
     per_minute: int
 
@@ -117,14 +121,19 @@ ANY_ROOM: Final = Room()
 
 
 class Store(Protocol):
-    """Atomicity: every verb is one transaction, or nothing. Several verbs may share a commit.
+    """Store of orders.
 
-    Durability: a verb that returned is on disk. Delivery: sinks get an event after the commit, never before; they get
-    every event committed here, and those of other processes soon after; `events` fills a hole in `seq`. Time: leases
-    and rests are measured by one clock for all processes (the database's, or the machine's). Fencing: a `Change` is
-    applied only under the epoch of the newest claim. Steps: only the machine's; each verb is the one of `orders.verbs`.
-    Each verb raises TransientError when the store is away: then the verb may or may not have happened. An order that
-    can't be read is in `unreadable`: verbs that give many leave it out, those that name it raise InvariantError.
+    Atomicity: every method is one transaction. Several may share a commit.
+    Durability: once a method returns, its change is on disk.
+    Delivery: sinks get an event after its commit, never before. They get every event committed by this process, and
+    those of other processes soon after; `events` fills a gap in `seq`.
+    Time: leases and pauses are measured by one clock for all processes (the database's, or the machine's).
+    Fencing: a `Change` is applied only under the epoch of the newest claim.
+    Steps: only those that the machine allows; each method has its pure function in `orders.verbs`.
+
+    Each method raises TransientError if the store is unavailable: then the change may or may not have been made. Orders
+    that can't be read are in `unreadable`: methods that return many orders leave them out, and methods that name such
+    an order raise InvariantError.
     """
 
     unreadable: UnreadableOrders
@@ -139,83 +148,88 @@ class Store(Protocol):
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms` a new order that awaits no trigger is also claimed, in the same commit.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the first
+        steps of the worker that claims the order, are taken as well; no step is taken for an order that is not claimed.
+        A known key returns the order that was made under it, however long ago; from then on the other keys name that
+        order, too.
 
-        A known key gives the order that was made under the key, at any time before; the other keys name that order too
-        from then on. Raises OrderRefused: 422 when a key is known with another `fingerprint`; `refusal`, if given, when
-        no key is known (an order that can't be taken now may have been taken when first asked); 409 when the order
-        awaits its trigger and there is no `room` for another of this user, 503 when there is none for any user's.
-        Processes that accept at the same moment may each take that many more than there is room for.
+        Raises OrderRefused 422 if a key is known with another `fingerprint`. If no key is known, raises `refusal` if
+        given (an order that can't be taken now may have been taken when first requested). For an order that awaits its
+        trigger, raises OrderRefused 409 if the user has no `room` for another such order, and 503 if all users together
+        have none. Processes that accept at the same moment may each exceed the room by the orders they accept in that
+        moment.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
-        """Take up to `limit` orders: first those whose lease ended unfinished, then new ones, urgent before old.
+        """Claim up to `limit` orders: first those whose lease has ended, then new ones, by priority and age.
 
-        An order that awaits its trigger is taken only once it has expired, to be ended.
-
-        Each gets epoch + 1 and a lease of `lease_ms`; a new one becomes ROUTING, with an event. New ones are
-        taken as `rate` allows, the others always. No two callers ever get the same epoch of an order.
+        An order that awaits its trigger is claimed only after it has expired, so that it can be ended. Each claimed
+        order gets epoch + 1 and a lease of `lease_ms`. A new order becomes ROUTING, with an event. `rate` limits new
+        orders only. No two callers ever get the same epoch of an order.
         """
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
-        """Return orders that await their trigger, by id."""
+        """Return orders that await their trigger, sorted by id."""
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
-        """Log, with `data`, that the market is there, and let the order be claimed; False if the order does not wait.
+        """Log, with `data`, that the market reached the trigger; from now on the order may be claimed.
 
-        However many callers see the same price, one of them gets True.
+        Returns False if the order awaits no trigger.
+        Several callers may see the same price: exactly one of them gets True.
         """
 
     async def keep_watch(self, order_id: str, watch: Watch) -> bool:
-        """Store the newest watch of an order of a type with state, joined with the stored one as the type says.
+        """Store the newest watch of an order whose type has state, joined with the stored watch as the type defines.
 
-        No event: a detail, not a step. False if nothing changed, or the order does not wait.
+        Writes no event. Returns False if nothing changed, or if the order awaits no trigger.
         """
 
     async def apply(self, order: Order, change: Change) -> Order:
-        """Take one step, with an event; return the order after the step.
+        """Apply a change, with its event; return the order after the change.
 
-        Raises LeaseLost as the class says, and InvariantError for a step that the machine does not know.
+        Raises LeaseLost if a newer claim exists, and InvariantError for a change that the machine does not allow.
         """
 
     def apply_later(self, order: Order, change: Change) -> Order:
-        """`apply` without waiting for the commit; return the order as the step will leave it.
+        """Apply a change without waiting for its commit; return the order as it will be after the change.
 
-        Changes are applied in the order in which they were given; if the lease is lost, the next `apply` raises.
+        Changes are applied in the order in which they were given. If the lease is lost, the next `apply` raises
+        LeaseLost.
         """
 
     def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
-        """Store what is known about an attempt, without an event and without waiting: a detail, not a step.
+        """Store what was learnt about an attempt, without an event and without waiting for the commit.
 
-        Return the attempt after `event`; unchanged, and nothing is stored, for an event that can't happen to it.
+        Returns the attempt after `event`. An event that can't happen to the attempt changes and stores nothing.
         """
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
-        """Return CONFIRMED orders whose finality is not stored yet, oldest first, each with the last attempt."""
+        """Return CONFIRMED orders whose finality is not stored yet, oldest first, each with its last attempt."""
 
     async def finalize(self, order: Order, outcome: Outcome) -> bool:
-        """Store, with an event, that the landing is final or was lost; False if that was done before."""
+        """Store, with an event, that the landing is final or was lost; False if its finality was stored before."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
-        """Prolong the leases of those of these orders that are worked on under the same epoch."""
+        """Extend the leases of those of these orders that this worker still holds under the same epoch."""
 
     async def release(self, held: Sequence[Order]) -> None:
-        """End the leases of these orders now, so that any worker may go on."""
+        """End the leases of these orders now, so that any worker may continue them."""
 
     async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
-        """Cancel, or store the wish; None for an order that this user (None: any user) does not have.
+        """Cancel the order, or store the cancel request; None if no order of this user (None: of any user) has the id.
 
-        Raises OrderRefused 409 for an order that is over. Cancelling fences off the worker.
+        Raises OrderRefused 409 for an order that is over. A cancelled order's worker can change it no more.
         """
 
     async def get(self, order_id: str) -> Order | None:
         """Return the order as committed."""
 
     async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
-        """Return the results of `get` and `events` as of one moment."""
+        """Return what `get` and `events` return, as of the same moment."""
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
@@ -226,38 +240,38 @@ class Store(Protocol):
         """Return the order's log after `after_seq`."""
 
     async def fills(self, user_id: str, after: int, limit: int) -> Fills:
-        """Return what the user's orders moved beyond position `after`, in the order of the log."""
+        """Return the user's fills after position `after`, in the order of the log."""
 
     async def portfolio(self, user_id: str) -> SavedPortfolio | None:
-        """Return what was saved of this user; None: nothing, so all of `fills` counts."""
+        """Return the user's saved portfolio; None if none is saved, so that all of `fills` must be added up."""
 
     async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
-        """Keep the portfolio in place of one that reaches less far."""
+        """Save the portfolio, unless the saved one already reaches further."""
 
     async def retire(self, kept_ms: int, limit: int) -> int:
         """Reduce up to `limit` orders to their outcome; return how many.
 
-        Taken are orders that were over, and their landing final, for longer than `kept_ms` of observed time. What is
-        left answers `get` and the keys as before; the log is one event, and `list` leaves the order out.
+        Taken are orders that were over, with a final landing if any, for longer than `kept_ms` of observed time. A
+        reduced order still answers `get` and its keys as before; its log is one event, and `list` leaves it out.
         """
 
     async def depth(self) -> Depth:
         """Count the orders that are not over."""
 
     async def tick(self) -> None:
-        """Write down how far observed time is, and how much of the log is settled."""
+        """Store how far observed time has come, and how much of the log is settled."""
 
     async def follow(self) -> None:
-        """Run for ever: deliver what other processes commit, and tick."""
+        """Run until cancelled: deliver what other processes commit, and tick."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when no order could be taken now. `thorough`: also when there is no room to grow."""
+        """Raise TransientError if no order could be taken now. `thorough`: also if the database has no room to grow."""
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
         """Deliver committed events to `sink`; call the result to stop."""
 
     async def close(self) -> None:
-        """Finish what waits and release what the store holds; later calls raise TransientError."""
+        """Finish queued changes and release what the store holds; later calls raise TransientError."""
 
 
 STORES: Final[Register[Store]] = Register(
@@ -265,4 +279,4 @@ STORES: Final[Register[Store]] = Register(
     {"postgres": "headrace.orders.store.postgres:PostgresStore", "sqlite": "headrace.orders.store.sqlite:SqliteStore"},
     ExecutionSettings,
 )
-"""All stores. The kind of database that `ExecutionSettings.place` names is the one that is used."""
+"""All stores. The kind of database that `ExecutionSettings.place` names decides which is used."""

@@ -1,4 +1,4 @@
-"""Between rows and nouns: the columns that both databases have, in one order, and the conditions by status."""
+"""Conversion between rows and objects: the columns that both databases share, and the conditions by status."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -35,7 +35,7 @@ LANDED: Final = f"""select o.id as id, e.position as position, e.at as at, o.req
         where e.user_id = {{0}} and e.{IS_LANDED} and e.position > {{1}}
     union all select id, landed_position, landed_at, request, outcome
         from retired_orders where user_id = {{0}} and landed_position > {{1}}"""
-"""A user's landings beyond a position, of orders and of what is left of retired ones; with both parameters' names."""
+"""A user's landings after a position, of orders and of retired orders; to be formatted with both parameters."""
 
 SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state) values ({}, {}, {})
     on conflict (user_id) do update set position = excluded.position, state = excluded.state
@@ -43,10 +43,10 @@ SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state
 
 
 class Conditions(NamedTuple):
-    """Choices of rows of `orders`, as SQL; each is that of the index with this name in the migrations.
+    """Conditions on rows of `orders`, as SQL. Each is the condition of the index with the same name in the migrations.
 
-    `ready` may be claimed, `resting` await their trigger, `begun` are worked on, `unfinal` have landed but
-    not finally, `over` will never change again.
+    `ready` may be claimed, `resting` await their trigger, `begun` are worked on, `unfinal` have landed but not finally,
+    `over` will never change again.
     """
 
     ready: str
@@ -57,7 +57,7 @@ class Conditions(NamedTuple):
 
 
 def conditions(no_lease: str) -> Conditions:
-    """Return the conditions for a database in which `no_lease` is the SQL of a lease that there is not."""
+    """Return the conditions for a database where the SQL `no_lease` stands for no lease."""
     pending, landed = status_in({OrderStatus.PENDING}), status_in({OrderStatus.CONFIRMED})
     unfinal = f"{landed} and lease_until > {no_lease}"
     return Conditions(
@@ -70,7 +70,7 @@ def conditions(no_lease: str) -> Conditions:
 
 
 def status_in(statuses: Iterable[OrderStatus]) -> str:
-    """Return the condition, written as in the indexes: the statuses in the order of the enum."""
+    """Return the condition in the form that the indexes use, with the statuses in the order of the enum."""
     ordered = [f"'{status}'" for status in OrderStatus if status in set(statuses)]
     return f"status = {ordered[0]}" if len(ordered) == 1 else f"status in ({', '.join(ordered)})"
 
@@ -82,7 +82,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(value: Any) -> str:
-    """Return the JSON text that is stored."""
+    """Return the JSON text to store."""
     return _encoder.encode(value).decode()
 
 
@@ -155,12 +155,12 @@ def fill(row: Any) -> Fill:
 
 
 def page(found: Sequence[Any], limit: int) -> tuple[list[Order | Unreadable], str | None]:
-    """Read up to `limit` + 1 rows of ORDER_COLUMNS: the first `limit` orders, and the cursor for the next page."""
+    """Read up to `limit` + 1 rows of `ORDER_COLUMNS`; return `limit` orders, and the cursor for the next page."""
     return read_each(order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
 
 
 def fills(found: Sequence[Any], after: int, limit: int, decided: int) -> FoundFills:
-    """Read up to `limit` rows of `LANDED` beyond `after`; at positions up to `decided` no other row will appear."""
+    """Read up to `limit` rows of `LANDED` after `after`; no other row will ever appear at positions up to `decided`."""
     read = read_each(fill, found)
     settled = after
     for row, each in zip(found, read, strict=True):
@@ -171,7 +171,7 @@ def fills(found: Sequence[Any], after: int, limit: int, decided: int) -> FoundFi
 
 
 def of_retired(it: Order, landed_position: int | None, landed_at_ms: int | None) -> tuple[Any, ...]:
-    """Return what is left of an order, as `RETIRED_COLUMNS`."""
+    """Return what is kept of a retired order, as `RETIRED_COLUMNS`."""
     return (*of_order(verbs.retire(it)), it.request.user_id, landed_position, landed_at_ms)
 
 

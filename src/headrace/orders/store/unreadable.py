@@ -1,4 +1,4 @@
-"""Orders that the database has and that can't be read: left out wherever many are read, and logged for a person."""
+"""Orders in the database that can't be read: left out where many are read, and logged for a person."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ _log = structlog.get_logger("store")
 
 
 class Unreadable(NamedTuple):
-    """In place of an order, or of an event of an order, that can't be read."""
+    """Stands for an order, or for an event of an order, that can't be read."""
 
     order_id: str
     reason: str
@@ -33,9 +33,10 @@ def _read(read: Callable[[Any], T], row: Any) -> T | Unreadable:
 
 
 class UnreadableOrders:
-    """The orders that could not be read since the start: each is logged once, and `on_more` gets their number.
+    """The orders that could not be read since the process started.
 
-    A row that a person repaired is read again like any other; the order is counted here until the next start.
+    Each is logged once, and `on_more` gets their number.
+    A row that a person has repaired is read again like any other, but stays counted here until the process restarts.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class UnreadableOrders:
         self.on_more: Callable[[int], None] = lambda _: None
 
     def leave_out(self, found: Sequence[T | Unreadable]) -> list[T]:
-        """Return what could be read, and remember the rest."""
+        """Return what could be read, and remember the unreadable orders."""
         readable: list[T] = []
         for each in found:
             if isinstance(each, Unreadable):

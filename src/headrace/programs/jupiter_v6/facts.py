@@ -1,4 +1,4 @@
-"""Jupiter has no facts of its own: whatever it swaps, another program swaps and records."""
+"""Jupiter has no facts of its own: each of its swaps is made and recorded by another program."""
 
 from typing import Final
 

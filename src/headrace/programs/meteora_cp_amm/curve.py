@@ -53,9 +53,9 @@ from headrace.programs.quoting import (
 )
 
 BOTH_TOKENS, ONLY_B, COMPOUNDING = range(3)
-"""Values of `collect_fee_mode`: the fee is of what goes out, or of token B alone."""
+"""Values of `collect_fee_mode`: the fee is taken from the output, or from token B only."""
 RATE_MAX: Final = (500_000_000, 990_000_000)
-"""Highest fee of FEE_WHOLE, by `fee_version`."""
+"""Highest fee rate, in parts of FEE_WHOLE, by `fee_version`."""
 
 
 class _Moved(NamedTuple):
@@ -66,7 +66,7 @@ class _Moved(NamedTuple):
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pool. `reserves` count where fees compound, `low` and `high` bound the price elsewhere."""
+    """State of one pool. If fees compound, `reserves` set the price; otherwise `low` and `high` bound it."""
 
     key: str
     mints: tuple[Mint, Mint]
@@ -81,7 +81,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     compounding_bps: int
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. Raise NoQuoteError where the price would leave the range, or nothing would arrive."""
+        """Return the quote. Raises NoQuoteError if the price would leave the range, or nothing would arrive."""
         first = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         given, wanted = self.mints if first else self.mints[::-1]
         checked(amount)
@@ -138,7 +138,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(amount, crossed.second(up=False) if first_in else crossed.first(up=False))
 
     def _moved_out(self, amount: int, *, first_in: bool) -> _Moved:
-        """Return the swap by which `amount` goes out; what the pool takes rounds up."""
+        """Return the swap with an output of `amount`; what the pool takes rounds up."""
         if self.collect_fee_mode == COMPOUNDING:
             reserve_in, reserve_out = self.reserves if first_in else self.reserves[::-1]
             if amount >= reserve_out:
@@ -160,8 +160,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return at_spot(amount, self.sqrt_price, first_in=first_in)
 
 
-def _base_fee(data: bytes) -> Schedule | Limiter:
-    """Return the base fee by the 32 bytes that hold it."""
+def base_fee(data: bytes) -> Schedule | Limiter:
+    """Return the base fee encoded in these 32 bytes."""
     cliff, mode = uint(data, 0, 8), uint(data, 8, 1)
     known_mode(mode, LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL)
     if mode == LIMITER:
@@ -195,7 +195,7 @@ def _trade_fee(account: Account, pool_fees: dict[str, Any], point: int) -> Trade
             dynamic["volatility_accumulator"], dynamic["bin_step"], dynamic["variable_fee_control"]
         )
     return TradeFee(
-        base=_base_fee(bytes(pool_fees["base_fee"]["base_fee_info"]["data"])),
+        base=base_fee(bytes(pool_fees["base_fee"]["base_fee_info"]["data"])),
         most=RATE_MAX[version],
         variable=variable,
         point=point,

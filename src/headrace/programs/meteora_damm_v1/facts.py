@@ -17,7 +17,7 @@ from headrace.programs.meanings import (
 
 
 def _swap(fields: Fields, scene: Scene) -> Swap:
-    """Read a swap whose event has amounts only.
+    """Read a swap whose event has only amounts.
 
     The input's mint is that of the account that paid the input, and that of the fee's account.
     """

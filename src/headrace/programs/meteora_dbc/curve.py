@@ -1,6 +1,6 @@
 """Quotes of Meteora's dynamic bonding curves: up to twenty ranges of liquidity, until the curve is complete."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -47,7 +47,7 @@ from headrace.programs.quoting import (
 )
 
 OUTPUT_TOKEN: Final = 1
-"""`collect_fee_mode` where the fee is always of what goes out; otherwise of the quote."""
+"""`collect_fee_mode` for a fee that is always taken from the output; otherwise it is taken from the quote token."""
 RATE_MAX: Final = 990_000_000
 PROTOCOL_PERCENT: Final = 20
 
@@ -60,7 +60,7 @@ class _Moved(NamedTuple):
 
 
 class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one curve. `ranges` go up in price from the start; `end` is the price at which the curve is complete."""
+    """State of one curve. `ranges` ascend in price from the start; at the price `end` the curve is complete."""
 
     key: str
     mints: tuple[str, str]
@@ -71,7 +71,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
     fee: TradeFee
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. Raise NoQuoteError for a purchase of more than the curve has left."""
+        """Return the quote. Raises NoQuoteError for a purchase of more than the curve has left."""
         selling = side(self.mints, mint_in, self.key)
         mint_out = self.mints[1] if selling else self.mints[0]
         checked(amount)
@@ -107,13 +107,13 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _above(self) -> Iterator[Range]:
-        """Yield what the curve has above the price, nearest first."""
+        """Yield the curve's ranges above the price, nearest first."""
         for each in self.ranges:
             if each.high > self.sqrt_price:
                 yield Range(max(each.low, self.sqrt_price), each.high, each.liquidity)
 
     def _below(self) -> Iterator[Range]:
-        """Yield what the curve has below the price, nearest first."""
+        """Yield the curve's ranges below the price, nearest first."""
         for each in reversed(self.ranges):
             if each.low < self.sqrt_price:
                 yield Range(each.low, min(each.high, self.sqrt_price), each.liquidity)
@@ -162,7 +162,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(base, given)
 
     def _sold_for(self, quote: int) -> _Moved:
-        """Return a sale that brings `quote`; what the curve takes rounds up in each range."""
+        """Return a sale with an output of `quote`; what the curve takes rounds up in each range."""
         left, taken = quote, 0
         for each in self._below():
             most = each.second(up=False)
@@ -177,7 +177,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(taken, quote)
 
 
-def _base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
+def base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
     mode = known_mode(config["base_fee_mode"], LINEAR, EXPONENTIAL, LIMITER)
     first, second, third = config["first_factor"], config["second_factor"], config["third_factor"]
     cliff = config["cliff_fee_numerator"]
@@ -187,8 +187,8 @@ def _base_fee(config: Mapping[str, int]) -> Schedule | Limiter:
     return Schedule(mode=mode, cliff=cliff, periods=first, frequency=second, reduction=third)
 
 
-def _ranges(start: int, curve: list[Mapping[str, int]]) -> tuple[Range, ...]:
-    """Return the curve's ranges: each point ends one."""
+def ranges_of(start: int, curve: Sequence[Mapping[str, int]]) -> tuple[Range, ...]:
+    """Return the curve's ranges; each point ends a range."""
     ranges, low = [], start
     for point in curve:
         if not point["sqrt_price"] or not point["liquidity"]:
@@ -243,7 +243,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> VirtualPool:
         fee = read_mint(accounts, mint, clock, program=TOKEN_2022_PROGRAM if flag else TOKEN_PROGRAM).fee
         if fee.bps:
             raise NoQuoteError(UNSUPPORTED, f"mint {mint} has a transfer fee")
-    ranges = _ranges(start, curve)
+    ranges = ranges_of(start, curve)
     if not ranges:
         raise NoQuoteError(UNSUPPORTED, f"pool {key} without a curve")
     dynamic = pool_fees["dynamic_fee"]
@@ -257,7 +257,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> VirtualPool:
         end=end,
         ranges=ranges,
         fee=TradeFee(
-            base=_base_fee(pool_fees["base_fee"]),
+            base=base_fee(pool_fees["base_fee"]),
             most=RATE_MAX,
             variable=variable if dynamic["initialized"] else 0,
             point=point,

@@ -1,4 +1,4 @@
-"""One bin of Meteora's DLMM: what it gives for an amount at its price, and the fee on that."""
+"""One bin of Meteora's DLMM: what it gives for an amount at its price, and its fee."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,7 +11,7 @@ from headrace.programs.quoting import BPS, TOO_LARGE, U64_MAX, NoQuoteError, cei
 FEE_WHOLE: Final = 1_000_000_000
 FEE_MAX: Final = 100_000_000
 ORDER_FEE_SHARE: Final = 5_000
-"""Share of the fee on limit orders that who placed them gets, in bps."""
+"""Share, in bps, of the fee on limit orders that goes to the users who placed them."""
 _ONE: Final = 1 << 64
 _U128_MAX: Final = (1 << 128) - 1
 
@@ -36,7 +36,7 @@ def price_of(number: int, bin_step: int) -> int:
 
 
 class Fees(msgspec.Struct, frozen=True, kw_only=True):
-    """Fee of a pair at one time: a base rate, and a variable one by how many bins the price has moved."""
+    """Fee of a pair at one time: a base rate, and a variable rate that depends on how many bins the price has moved."""
 
     base: int
     control: int
@@ -50,7 +50,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def at(cls, static: Mapping[str, int], variable: Mapping[str, int], active: int, step: int, now: int) -> Self:
-        """Return the fee with which a swap at this time (s) begins; what earlier moves added decays."""
+        """Return the fee at the start of a swap at this time (s); the effect of earlier price moves decays."""
         passed = now - variable["last_update_timestamp"]
         reference, kept = variable["index_reference"], variable["volatility_reference"]
         if passed >= static["filter_period"]:
@@ -84,7 +84,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
         return ceil_div(amount * self.rate, FEE_WHOLE - self.rate)
 
     def protocol(self, fee: int, from_makers: int, total: int) -> int:
-        """Return the protocol's part of a fee, of which market makers filled `from_makers` of `total`."""
+        """Return the protocol's part of a fee, if market makers filled `from_makers` of `total`."""
         if not total or not fee:
             return 0
         makers = ceil_div(fee * from_makers, total)
@@ -93,7 +93,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(NamedTuple):
-    """What one bin took, with the fee on the input, and gave, without the fee on the output."""
+    """What one bin took, including a fee on the input, and gave, after a fee on the output."""
 
     amount_in: int
     amount_out: int
@@ -102,7 +102,7 @@ class Part(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """One bin in one direction of swap: what market makers have in it, and limit orders, older ones first."""
+    """One bin in one direction of swap: the market makers' liquidity, then limit orders, older orders first."""
 
     price: int
     for_y: bool
@@ -110,7 +110,7 @@ class Bin(NamedTuple):
 
     @classmethod
     def of(cls, content: Mapping[str, Any], number: int, bin_step: int, *, for_y: bool, takes_orders: bool) -> "Bin":
-        """Return a bin by its fields."""
+        """Return a bin from its fields."""
         makers: int = content["amount_y" if for_y else "amount_x"]
         layers = (makers, 0, 0)
         if takes_orders and bool(content.get("limit_order_ask_side")) != for_y:
@@ -159,7 +159,7 @@ class Bin(NamedTuple):
         return part_of._replace(amount_out=amount, protocol_fee=part_of.protocol_fee + (excess if excess > 1 else 0))
 
     def input_for(self, out: int) -> int:
-        """Return what the bin wants for so much; rounds up."""
+        """Return what the bin takes for an output of `out`; rounds up."""
         return ceil_div(out << 64, self.price) if self.for_y else ceil_div(out * self.price, _ONE)
 
     def _output_for(self, amount: int) -> int:

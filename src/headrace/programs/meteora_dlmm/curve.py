@@ -37,24 +37,24 @@ from headrace.programs.quoting import (
 
 PROGRAM: Final = "LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo"
 BINS: Final = 70
-"""Bins of one array."""
+"""Number of bins in an array."""
 BITS: Final = 512
-"""Arrays to either side of zero that the pair's own bitmap covers."""
+"""Number of arrays on each side of zero that the pair's own bitmap covers."""
 BITMAPS: Final = 12
-"""Bitmaps of the extension, to either side."""
+"""Number of bitmaps in the extension, on each side."""
 BIN_MAX: Final = 443_636
 NEAR: Final = 3
-"""Arrays to either side of the price that a quote asks for."""
+"""Number of arrays on each side of the price that a quote reads."""
 PERMISSION, CUSTOMIZABLE = 1, 2
-"""Types of pair that open at `activation_point`: a slot, or a time with `activation_type` 1."""
+"""Types of pair that open at `activation_point`: a slot, or with `activation_type` 1 a time."""
 INPUT_ONLY, ONLY_Y = range(2)
 """Values of `collect_fee_mode`."""
 UNDETERMINED, LIQUIDITY_MINING, LIMIT_ORDER = range(3)
-"""Values of `function_type`. A pair takes limit orders if of the last, or of the first without rewards."""
+"""Values of `function_type`. A pair takes limit orders if its type is the last, or the first and it has no rewards."""
 
 
 class _Fill(NamedTuple):
-    """What came of a swap. `priced` is the amount in that was traded, `gross` what the bins gave."""
+    """Result of a swap: input, output, the fee, and the protocol's part of the fee."""
 
     taken: int
     given: int
@@ -63,7 +63,7 @@ class _Fill(NamedTuple):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pair. `indexes` are those of all arrays with liquidity or orders, `arrays` those known."""
+    """State of one pair. `indexes` are those of all arrays with liquidity or orders; `arrays` are the known arrays."""
 
     key: str
     mints: tuple[Mint, Mint]
@@ -74,11 +74,11 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     takes_orders: bool
     indexes: tuple[int, ...]
     whole: bool
-    """Whether the indexes are complete: the bitmap extension is known."""
+    """Whether the indexes are complete, because the bitmap extension is known."""
     arrays: Mapping[int, Sequence[Mapping[str, Any]]]
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. Raise NoQuoteError where the swap does not end within the known arrays."""
+        """Return the quote. Raises NoQuoteError if the swap does not end within the known arrays."""
         for_y = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         given, wanted = self.mints if for_y else self.mints[::-1]
         checked(amount)
@@ -124,7 +124,10 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
         return _Fill(taken, given, fee, protocol_fee)
 
     def _bins(self, *, for_y: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield the bins from the active one on, down where X comes in. Raise NoQuoteError where they end."""
+        """Yield the bins from the active one on, downwards if X comes in.
+
+        Raises NoQuoteError at the end of the bins.
+        """
         number = self.active
         while True:
             index = self._next_index(number // BINS, for_y=for_y)
@@ -140,7 +143,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
                     raise NoQuoteError(TOO_LARGE, "the liquidity ends")
 
     def _next_index(self, index: int, *, for_y: bool) -> int:
-        """Return this array's index if the array has liquidity, else that of the next that has."""
+        """Return this array's index if the array has liquidity, else the index of the next array that has."""
         at = bisect_right(self.indexes, index) - 1 if for_y else bisect_left(self.indexes, index)
         if 0 <= at < len(self.indexes):
             return self.indexes[at]
@@ -162,7 +165,7 @@ def extension_key(pair: str) -> str:
     return pda(PROGRAM, b"bitmap", pair)
 
 
-def _indexes(pair: Account, extension: Account | None) -> tuple[int, ...]:
+def indexes_of(pair: Account, extension: Account | None) -> tuple[int, ...]:
     """Return the indexes of all arrays whose bit is set, in order."""
     found = [bit - BITS for bit in _bits(whole(pair, "bin_array_bitmap")[0])]
     if extension is not None:
@@ -193,7 +196,7 @@ def _needs(key: str, accounts: Accounts) -> Iterator[str]:
         return
     yield from whole(pair, "token_x_mint", "token_y_mint", "reserve_x", "reserve_y")
     yield extension_key(key)
-    indexes = _indexes(pair, accounts.get(extension_key(key)))
+    indexes = indexes_of(pair, accounts.get(extension_key(key)))
     at = bisect_right(indexes, whole(pair, "active_id")[0] // BINS)
     yield from (array_key(key, index) for index in indexes[max(0, at - NEAR) : at + NEAR])
 
@@ -221,7 +224,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pair:
     extension = (
         find(accounts, extension_at, "meteora_dlmm", "BinArrayBitmapExtension") if extension_at in accounts else None
     )
-    indexes = _indexes(account, extension)
+    indexes = indexes_of(account, extension)
     arrays = {}
     for index in indexes:
         at = array_key(key, index)
@@ -242,7 +245,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pair:
 
 
 def _check_open(key: str, account: Account, clock: Clock, pair_type: int) -> None:
-    """Raise NoQuoteError before the pair's activation, or where the slot of that is not known."""
+    """Raise NoQuoteError before the pair's activation, or if the slot of the state is not known."""
     if pair_type not in (PERMISSION, CUSTOMIZABLE):
         return
     by_time, opens = whole(account, "activation_type", "activation_point")

@@ -18,8 +18,8 @@ from headrace.programs.meanings import (
 def _trade(fields: Fields, scene: Scene) -> Swap:
     """Read a trade.
 
-    The fees `dex_fee` and `helio_fee` are beside `collateral_amount`, which the curve took or paid. The event names the
-    mint that pays, the zero key being SOL; the traded mint is the instruction's.
+    The fees `dex_fee` and `helio_fee` are not part of `collateral_amount`, which the curve took or paid. The event
+    names the mint that pays (the zero key stands for SOL); the instruction names the traded mint.
     """
     mint, cost = scene.accounts.get("mint"), fields.get("cost_token")
     amounts = fields.get("amount"), fields.get("collateral_amount"), either(fields.get("type"), "Sell", "Buy")

@@ -16,7 +16,8 @@ from headrace.programs.meanings import (
 def _swap(fields: Fields, scene: Scene) -> Swap:
     """Read a swap.
 
-    `input_amount` holds the mint's transfer fee, which the pool never gets. Accounts of two hops name each pool.
+    `input_amount` includes the mint's transfer fee, which the pool never gets. A swap of two hops has accounts for each
+    pool.
     """
     accounts, pool, first_in = scene.accounts, fields.get("whirlpool"), fields.get("a_to_b")
     taken, fee = fields.get("input_amount"), fields.get("input_transfer_fee")

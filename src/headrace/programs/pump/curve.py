@@ -1,7 +1,7 @@
 """Quotes of pump.fun's bonding curves: constant product over virtual reserves, until the real tokens are sold.
 
-A curve's account does not name its coin: the coin's address is what the curve's address is derived from, so the mint
-is looked for among the known accounts.
+A curve's account does not name its coin, but the curve's address is derived from the coin's. So the mint is looked for
+among the known accounts.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from headrace.programs.quoting import (
     fees,
     find,
     pda,
-    read_mint,
+    read_plain_mint,
     side,
     whole,
 )
@@ -41,7 +41,7 @@ FEE_CONFIG: Final = "8Wf5TiAheLUqBrKXeYg2JtAFFMWtKdG2BSFgqUcPVwTt"
 
 
 class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one curve. `real_*` are what can be bought and what sales are paid from."""
+    """State of one curve. `real_tokens` can be bought; sales are paid from `real_quote`."""
 
     key: str
     mints: tuple[str, str]
@@ -51,10 +51,10 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
     real_quote: int
     rates: Rates
     creator: str
-    """Who gets the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
+    """Recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. A purchase of more than is left is quoted for what is left, so for less than asked."""
+        """Return the quote. If less is left than a purchase asks for, the quote is for what is left."""
         selling = side(self.mints, mint_in, self.key)
         checked(amount)
         if selling:
@@ -71,14 +71,14 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
     def for_exactly(self, amount: int) -> int:
         """Return what the program gives for spending exactly `amount`.
 
-        Asked for so many tokens instead, the program takes no more than `amount` for what its own SDK quotes, which can
-        be a little more: there the fees, each rounded up, take one base unit less.
+        The program's own SDK may quote a little more. A purchase of that many tokens then takes no more than `amount`,
+        because the fees, each rounded up, take one base unit less.
         """
         priced = max(0, self.rates.net(amount) - 1)
         return priced * self.virtual_tokens // (self.virtual_quote + priced)
 
     def _purchase(self, tokens: int) -> PoolQuote:
-        """Return the quote of a purchase of so many tokens, or of what is left. The cost rounds down, plus one."""
+        """Return the quote of a purchase of `tokens`, or of what is left. The cost rounds down, plus one."""
         tokens = min(tokens, self.real_tokens)
         cost = tokens * self.virtual_quote // (self.virtual_tokens - tokens) + 1
         parts = self.rates.of(cost)
@@ -116,7 +116,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _tokens_for(self, net: int) -> int:
-        """Return the fewest tokens whose sale brings at least `net`; rounds up."""
+        """Return the fewest tokens whose sale pays at least `net`; rounds up."""
         if self.rates.total() >= BPS:
             raise NoQuoteError(TOO_SMALL, "fees take all of a sale")
         gross = self.rates.gross(net)
@@ -126,7 +126,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def quote_mint(account: Account) -> str:
-    """Return what a curve trades against; SOL where its account says nothing or zero."""
+    """Return the mint that a curve trades against; SOL if its account has none, or zero."""
     given: str | None = account.fields.get("quote_mint")
     return WSOL_MINT if given is None or given == SYSTEM_PROGRAM else given
 
@@ -156,9 +156,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> BondingCurve:
     mints = _mints(key, account, accounts)
     if mints is None:
         raise NoQuoteError(NO_ACCOUNT, f"the mint of curve {key}")
-    read_mint(accounts, mints[1], clock)
+    read_plain_mint(accounts, mints[1], clock)
     fields = account.fields
-    supply = read_mint(accounts, mints[0], clock).supply if fields.get("is_mayhem_mode") else SUPPLY
+    supply = read_plain_mint(accounts, mints[0], clock).supply if fields.get("is_mayhem_mode") else SUPPLY
     if supply is None:
         raise NoQuoteError(NO_ACCOUNT, f"mint {mints[0]}")
     config = find(accounts, FEE_CONFIG, "pump_fees", "FeeConfig")

@@ -1,4 +1,4 @@
-"""Trades and new coins of pump.fun's curves. A curve is no pool: events name the mint."""
+"""Trades and new coins of pump.fun's curves. Curves are no pools: their events name the mint."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -20,8 +20,10 @@ from headrace.programs.meanings import (
 
 DECIMALS: Final = 6
 SUPPLY: Final = 10**15
-"""Base units of a pump.fun coin: a thousand million whole ones. The program itself computes market caps so, except for
-coins in mayhem mode, whose supply grows."""
+"""Base units of a pump.fun coin: 10^9 whole coins.
+
+The program itself computes market caps with this supply, except for coins in mayhem mode, whose supply grows.
+"""
 
 
 def _pair(fields: Fields) -> Pair | None:
@@ -30,7 +32,7 @@ def _pair(fields: Fields) -> Pair | None:
 
 
 def _quote_mint(fields: Fields) -> str:
-    """Return the mint that the curve trades against: until 2026 always SOL, since then `quote_mint`, zero being SOL."""
+    """Return the mint that the curve trades against: `quote_mint`, with zero for SOL; before 2026 always SOL."""
     quote_mint: str | None = fields.get("quote_mint")
     return WSOL_MINT if quote_mint is None or quote_mint == SYSTEM_PROGRAM else quote_mint
 
@@ -44,7 +46,7 @@ def _trade(fields: Fields, _: Scene) -> Swap:
 
 
 def _post_complete_buy(fields: Fields, _: Scene) -> Swap:
-    """Read the rest of the buy that completed a curve, priced by the reserves with which its pool will begin."""
+    """Read the part of a buy beyond the end of its curve, priced by the reserves with which its pool will begin."""
     first = change(fields.get("pool_base_reserves_before"), fields.get("pool_base_reserves_after"))
     second = change(fields.get("pool_quote_reserves_before"), fields.get("pool_quote_reserves_after"))
     first = fields.get("base_out") if first is None else first
@@ -64,7 +66,21 @@ def _coin(fields: Fields, mint: str | None) -> Iterable[AboutMint]:
 
 FACTS: Final = ProgramFacts(
     events={
-        "TradeEvent": EventFacts(trade=_trade, mints=_coin),
+        "TradeEvent": EventFacts(
+            trade=_trade,
+            mints=_coin,
+            reads=(
+                "mint",
+                "quote_mint",
+                "quote_amount",
+                "sol_amount",
+                "is_buy",
+                "token_amount",
+                "user",
+                "mayhem_mode",
+                "is_mayhem_mode",
+            ),
+        ),
         "PostCompleteBuyEvent": EventFacts(trade=_post_complete_buy),
         "CreateEvent": EventFacts(token=_new_coin, mints=_coin),
     }

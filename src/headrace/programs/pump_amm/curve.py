@@ -1,4 +1,4 @@
-"""Quotes of PumpSwap's pools: constant product over the vaults, with virtual reserves beside the quote vault."""
+"""Quotes of PumpSwap's pools: constant product over the vaults, with virtual reserves added to the quote vault."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -26,7 +26,7 @@ from headrace.programs.quoting import (
     fees,
     find,
     pda,
-    read_mint,
+    read_plain_mint,
     read_vault,
     side,
     whole,
@@ -41,7 +41,7 @@ SELL_DISABLED: Final = 16
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pool. `quote_vault` is what sales are paid from; `quote_reserve` is what prices them."""
+    """State of one pool. Sales are paid from `quote_vault`; `quote_reserve` sets the price."""
 
     key: str
     mints: tuple[str, str]
@@ -107,7 +107,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _base_for(self, net: int) -> int:
-        """Return the least amount whose sale brings at least `net`; rounds up."""
+        """Return the least amount whose sale pays at least `net`; rounds up."""
         if self.rates.total() >= BPS:
             raise NoQuoteError(TOO_SMALL, "fees take all of a sale")
         gross = self.rates.gross(net)
@@ -139,12 +139,12 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     names = ("creator", "base_mint", "quote_mint", "pool_base_token_account", "pool_quote_token_account")
     creator, base_mint, quote_mint, base_key, quote_key = whole(account, *names)
     fields = account.fields
-    supply = read_mint(accounts, base_mint, clock).supply
-    read_mint(accounts, quote_mint, clock)
+    supply = read_plain_mint(accounts, base_mint, clock).supply
+    read_plain_mint(accounts, quote_mint, clock)
     base, vault = read_vault(accounts, base_key), read_vault(accounts, quote_key)
-    # What trades set aside in the vault for the protocol and the creator is no reserve.
-    vault -= (fields.get("protocol_fees") or 0) + (fields.get("creator_fees") or 0)
+    # Fees stay in the vault until they are swept; the virtual reserves already count them, as a negative part.
     reserve = vault + (fields.get("virtual_quote_reserves") or 0)
+    vault -= (fields.get("protocol_fees") or 0) + (fields.get("creator_fees") or 0)
     if base < 1 or vault < 1 or reserve < 1:
         raise NoQuoteError(EMPTY, f"pool {key} holds {base} and {vault}")
     if fields.get("is_mayhem_mode"):

@@ -20,8 +20,8 @@ from headrace.programs.meanings import (
 def _buy(fields: Fields, scene: Scene) -> Swap:
     """Read a purchase.
 
-    Of `quote_amount_in` and `user_quote_amount_in`, instructions that spend an exact amount write the gross one into
-    the former, others into the latter: the smaller is what the pool priced.
+    Two fields have the amount in: `quote_amount_in` and `user_quote_amount_in`. Instructions that spend an exact amount
+    write the gross amount into the former, others into the latter. The smaller of both is what the pool priced.
     """
     amounts = fields.get("quote_amount_in"), fields.get("user_quote_amount_in")
     quote = None if amounts[0] is None or amounts[1] is None else min(amounts[0], amounts[1])
@@ -48,7 +48,7 @@ def _swap(amounts: Amounts, fields: Fields, scene: Scene) -> Swap:
 def _hop_pair(pool: str | None, scene: Scene) -> Pair | None:
     """Return the mints of a hop of `multi_hop_swap`.
 
-    Behind its named accounts are, for each hop: base mint, quote mint, pool, vaults.
+    After its named accounts it has, for each hop: base mint, quote mint, pool, vaults.
     """
     keys = scene.remaining()
     at = keys.index(pool) if pool in keys else 0
@@ -66,10 +66,20 @@ def _decimals(fields: Fields, _: str | None) -> Iterable[AboutMint]:
     ]
 
 
+_OF_A_SWAP: Final = ("pool", "user", "user_base_token_account", "user_quote_token_account", "base_supply")
+
 FACTS: Final = ProgramFacts(
     events={
-        "BuyEvent": EventFacts(trade=_buy, mints=_supply),
-        "SellEvent": EventFacts(trade=_sell, mints=_supply),
+        "BuyEvent": EventFacts(
+            trade=_buy,
+            mints=_supply,
+            reads=("quote_amount_in", "user_quote_amount_in", "base_amount_out", *_OF_A_SWAP),
+        ),
+        "SellEvent": EventFacts(
+            trade=_sell,
+            mints=_supply,
+            reads=("quote_amount_out", "user_quote_amount_out", "base_amount_in", *_OF_A_SWAP),
+        ),
         "CreatePoolEvent": EventFacts(pool=("pool", "base_mint", "quote_mint"), mints=_decimals),
     },
     accounts={"Pool": AccountFacts(pool=("base_mint", "quote_mint"))},

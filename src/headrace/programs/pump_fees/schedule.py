@@ -1,4 +1,4 @@
-"""Fees of pump.fun's curves and pools, by the market cap of the coin and by what the coin is priced in."""
+"""Fees of pump.fun's curves and pools, which depend on the coin's market cap and on its quote mint."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -9,10 +9,10 @@ from headrace.programs.quoting import Account, ceil_div, whole
 
 NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
 SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
-"""What the program takes for SOL: an all-zero key, and both mints of wrapped SOL."""
+"""Keys that the program treats as SOL: the zero key, and both mints of wrapped SOL."""
 STABLE_MINTS: Final = frozenset((USDC_MINT,))
 SUPPLY: Final = 10**15
-"""Base units by which market caps of coins outside mayhem mode are computed, whatever was burnt."""
+"""Base units with which market caps of coins outside mayhem mode are computed, even if some were burnt."""
 
 BPS: Final = 10_000
 
@@ -36,15 +36,15 @@ class Rates(NamedTuple):
         )
 
     def net(self, amount: int) -> int:
-        """Return what of `amount` is left to trade when the fees are taken from it.
+        """Return what remains of `amount` to trade after the fees.
 
-        Rounds down; where the fees, rounded up, would make the sum more than `amount`, the excess is taken off too.
+        Rounds down. If net plus the rounded-up fees would exceed `amount`, the excess is subtracted, too.
         """
         net = amount * BPS // (BPS + self.total())
         return net - max(0, net + sum(self.of(net)) - amount)
 
     def gross(self, net: int) -> int:
-        """Return the least amount of which `net` is left when the fees are taken off. Fees must be below one whole."""
+        """Return the least amount that leaves `net` after the fees. Their rates must sum to less than BPS."""
         gross = ceil_div(net * BPS, BPS - self.total())
         while gross - sum(self.of(gross)) < net:  # each fee rounds up: two or three units at most
             gross += 1
@@ -54,7 +54,7 @@ class Rates(NamedTuple):
 def rates_of(config: Account, quote_mint: str, market_cap: int, *, canonical: bool = True) -> Rates:
     """Return the rates of a coin that trades against `quote_mint`, by its market cap in base units of that mint.
 
-    `canonical`: a curve, or the pool that a curve's coin went to; other pools pay the flat fees.
+    `canonical`: a curve, or the pool that a curve's coin migrated to; other pools pay the flat fees.
     """
     flat, tiers = whole(config, "flat_fees", "fee_tiers")
     if not canonical:

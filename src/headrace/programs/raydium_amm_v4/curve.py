@@ -1,4 +1,4 @@
-"""Quotes of Raydium's AMM v4: constant product over the vaults, the fee taken from what comes in."""
+"""Quotes of Raydium's AMM v4: constant product over the vaults, with the fee taken from the input."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -28,11 +28,11 @@ from headrace.programs.quoting import (
 OPEN: Final = frozenset((1, 6))
 """States in which the program swaps: initialized, swap only."""
 WAITING: Final = 7
-"""Swaps begin at `pool_open_time`."""
+"""State in which swaps begin at `pool_open_time`."""
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pool. `reserves` are of coin and pc; the fee is `fee_of` of `fee_whole`."""
+    """State of one pool. `reserves` are of coin and pc; the fee is `fee_of` parts of `fee_whole`."""
 
     key: str
     mints: tuple[str, str]

@@ -36,13 +36,13 @@ from headrace.programs.ticks import Q128, SQRT_PRICE_MAX, SQRT_PRICE_MIN
 
 PROGRAM: Final = "CAMMCzo5YL8w4VFF8KVHrK22GGUsp5VTaW7grrKgrWqK"
 TICKS: Final = 60
-"""Ticks of one array."""
+"""Number of ticks in an array."""
 BITS: Final = 512
-"""Arrays that one bitmap of the extension covers; the pool's own covers twice as many."""
+"""Number of arrays that one bitmap of the extension covers; the pool's own bitmap covers twice as many."""
 SPACING_WITHOUT_EXTENSION: Final = 15
-"""From this spacing on the pool's own bitmap covers all ticks."""
+"""Smallest spacing with which the pool's own bitmap covers all ticks."""
 NEAR: Final = 7
-"""Arrays to either side of the price that a quote asks for."""
+"""Number of arrays on each side of the price that a quote reads."""
 SWAP_DISABLED: Final = 16
 FEE_ON_INPUT, FEE_ON_FIRST, FEE_ON_SECOND = range(3)
 
@@ -54,11 +54,14 @@ _EXTENSION_NEGATIVE: Final = _EXTENSION_POSITIVE + 14 * 64
 _ARRAY_START: Final = 40
 _ARRAY_TICKS: Final = 44
 _TICK_SIZE: Final = 168
-"""Offsets in the accounts of what older IDLs call padding."""
+"""Offsets in the accounts of parts that older IDLs call padding."""
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pool. `starts` are the first ticks of all arrays with liquidity or orders, `arrays` those known."""
+    """State of one pool.
+
+    `starts` are the first ticks of all arrays with liquidity or orders; `arrays` are the known ones.
+    """
 
     key: str
     mints: tuple[Mint, Mint]
@@ -73,12 +76,12 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     dynamic_fee: DynamicFee | None
     starts: tuple[int, ...]
     bounded: tuple[int, int]
-    """The starts are complete between these two; beyond, the bitmap extension is not known."""
+    """The starts are complete between these two; outside, the bitmap extension would be needed."""
     arrays: Mapping[int, Sequence[Tick]]
     now: int
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. Raise NoQuoteError where the swap does not end within the known arrays."""
+        """Return the quote. Raises NoQuoteError if the swap does not end within the known arrays."""
         first = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         given, wanted = self.mints if first else self.mints[::-1]
         checked(amount)
@@ -147,7 +150,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return array
 
     def _next_start(self, start: int, *, first_in: bool) -> int:
-        """Return the first tick of the next array with liquidity, down where the first token comes in."""
+        """Return the first tick of the next array with liquidity, downwards if the first token comes in."""
         at = bisect_left(self.starts, start) - 1 if first_in else bisect_right(self.starts, start)
         if 0 <= at < len(self.starts):
             return self.starts[at]
@@ -157,12 +160,15 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def array_start(tick: int, spacing: int) -> int:
-    """Return the first tick of the array that a tick is in."""
+    """Return the first tick of the array that contains a tick."""
     return tick // (TICKS * spacing) * TICKS * spacing
 
 
 def next_tick(array: Sequence[Tick], tick: int, start: int, spacing: int, *, first_in: bool) -> Tick | None:
-    """Return the next tick in the swap's direction, from `tick` itself on when going down; None if in another array."""
+    """Return the next tick in the swap's direction; going down, `tick` itself counts.
+
+    None if it is in another array.
+    """
     if array_start(tick, spacing) != start:
         return None
     if first_in:
@@ -186,7 +192,7 @@ def extension_key(pool: str) -> str:
     return pda(PROGRAM, b"pool_tick_array_bitmap_extension", pool)
 
 
-def _starts(pool: Account, extension: Account | None, spacing: int) -> tuple[int, ...]:
+def starts_of(pool: Account, extension: Account | None, spacing: int) -> tuple[int, ...]:
     """Return the first ticks of all arrays whose bit is set, in order."""
     numbers = [bit - BITS for bit in _bits(pool.data, _POOL_BITMAP, 2 * BITS)]
     if extension is not None:
@@ -247,7 +253,7 @@ def _needs(key: str, accounts: Accounts) -> Iterator[str]:
     tick, spacing = whole(pool, "tick_current", "tick_spacing")
     if spacing < SPACING_WITHOUT_EXTENSION:
         yield extension_key(key)
-    starts = _starts(pool, accounts.get(extension_key(key)), spacing)
+    starts = starts_of(pool, accounts.get(extension_key(key)), spacing)
     at = bisect_right(starts, array_start(tick, spacing))
     yield from (array_key(key, start) for start in starts[max(0, at - NEAR) : at + NEAR])
 
@@ -276,7 +282,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     extension = (
         find(accounts, extension_at, "raydium_clmm", "TickArrayBitmapExtension") if extension_at in accounts else None
     )
-    starts = _starts(account, extension, spacing)
+    starts = starts_of(account, extension, spacing)
     arrays = {}
     for start in starts:
         array = accounts.get(array_key(key, start))

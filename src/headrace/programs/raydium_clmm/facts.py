@@ -16,7 +16,7 @@ from headrace.programs.meanings import (
 def _swap(fields: Fields, scene: Scene) -> Swap:
     """Read a swap.
 
-    The older instructions name no mint, and the user's accounts may be closed by then: the vaults never are.
+    The older instructions name no mint, and the user's accounts may be closed by then; the vaults never are.
     """
     pool, first_in = fields.get("pool_state"), fields.get("zero_for_one")
     amounts, user = (fields.get("amount_0"), fields.get("amount_1"), first_in), fields.get("sender")
@@ -30,10 +30,10 @@ def _swap(fields: Fields, scene: Scene) -> Swap:
 
 
 def _vaults(pool: str | None, scene: Scene) -> tuple[str | None, str | None]:
-    """Return the vaults that took and gave.
+    """Return the vaults of the input and the output.
 
-    `swap_router_base_in` has behind its named accounts, for each hop: config, pool, the user's account, vault in, vault
-    out, and more.
+    After its named accounts `swap_router_base_in` has, for each hop: config, pool, the user's account, input vault,
+    output vault, and more.
     """
     accounts = scene.accounts
     if "input_vault" in accounts:
@@ -45,7 +45,18 @@ def _vaults(pool: str | None, scene: Scene) -> tuple[str | None, str | None]:
 
 FACTS: Final = ProgramFacts(
     events={
-        "SwapEvent": EventFacts(trade=_swap),
+        "SwapEvent": EventFacts(
+            trade=_swap,
+            reads=(
+                "pool_state",
+                "zero_for_one",
+                "amount_0",
+                "amount_1",
+                "sender",
+                "token_account_0",
+                "token_account_1",
+            ),
+        ),
         "PoolCreatedEvent": EventFacts(pool=("pool_state", "token_mint_0", "token_mint_1")),
     },
     accounts={

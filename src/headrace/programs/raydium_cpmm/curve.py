@@ -31,7 +31,7 @@ from headrace.programs.quoting import (
 RATE_WHOLE: Final = 1_000_000
 SWAP_DISABLED: Final = 4
 BOTH, ONLY_FIRST, ONLY_SECOND = range(3)
-"""Values of `creator_fee_on`: the creator's fee is always taken from the input, or only where that is this token."""
+"""Values of `creator_fee_on`: the creator's fee is always taken from the input, or only if the input is this token."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Split(msgspec.Struct, frozen=True):
-    """A swap between the vaults. `priced` of the amount in is traded for `gross`."""
+    """A swap between the vaults. The part `priced` of the input is traded for `gross`."""
 
     taken: int
     given: int
@@ -79,7 +79,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
             split = self._for_input(amount - given.fee.of(amount), *reserves, on_input=on_input)
             transfer_out = wanted.fee.of(split.given)
             out = split.given - transfer_out
-        protocol = split.trade_fee * self.rates.protocol // RATE_WHOLE  # both shares round down, the rest is the LPs'
+        # both shares round down; the LPs get the remainder
+        protocol = split.trade_fee * self.rates.protocol // RATE_WHOLE
         fund = split.trade_fee * self.rates.fund // RATE_WHOLE
         return PoolQuote(
             pool=self.key,
@@ -99,7 +100,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _for_input(self, amount: int, reserve_in: int, reserve_out: int, *, on_input: bool) -> _Split:
-        """Return the swap of what arrives in the vault. Fees round up, what the pool gives rounds down."""
+        """Return the swap of an amount that arrives in the vault. Fees round up, what the pool gives rounds down."""
         trade, creator = self.rates.trade, self.rates.creator
         if on_input:
             total = ceil_div(amount * (trade + creator), RATE_WHOLE)
@@ -114,7 +115,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return _Split(amount, gross - creator_fee, priced, gross, trade_fee, creator_fee)
 
     def _for_output(self, amount: int, reserve_in: int, reserve_out: int, *, on_input: bool) -> _Split:
-        """Return the swap by which `amount` leaves the vault. What is asked for rounds up."""
+        """Return the swap with an output of `amount` from the vault. The input rounds up."""
         trade, creator = self.rates.trade, self.rates.creator
         gross = amount if on_input else _before_fee(amount, creator)
         if gross >= reserve_out:
@@ -128,7 +129,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _before_fee(amount: int, rate: int) -> int:
-    """Return the least amount of which `amount` is left after a fee; rounds up."""
+    """Return the least amount that leaves `amount` after a fee; rounds up."""
     return ceil_div(amount * RATE_WHOLE, RATE_WHOLE - rate)
 
 

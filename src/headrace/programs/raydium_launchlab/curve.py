@@ -32,7 +32,7 @@ RATE_WHOLE: Final = 1_000_000
 CONSTANT_PRODUCT, FIXED_PRICE, LINEAR_PRICE = range(3)
 """Values of `curve_type`."""
 FUND, MIGRATE, TRADE = range(3)
-"""Values of `status`: the curve sells, its coin is about to move to a pool, has moved."""
+"""Values of `status`: the curve sells; its coin is about to move to a pool; its coin has moved."""
 TWICE_Q64: Final = 2 << 64
 
 
@@ -48,7 +48,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one curve. `sold` of `for_sale` base units are sold, `raised` is what buyers gave for them."""
+    """State of one curve. `sold` of `for_sale` base units are sold; buyers paid `raised` for them."""
 
     key: str
     mints: tuple[Mint, Mint]
@@ -61,7 +61,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. A purchase of more than is left is quoted for what is left, so for less than asked."""
+        """Return the quote. If less is left than a purchase asks for, the quote is for what is left."""
         selling = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         checked(amount)
         if selling:
@@ -79,7 +79,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return self._purchase(amount, taken, fee, base)
 
     def _purchase_of(self, base: int) -> PoolQuote:
-        """Return the quote of so many base units leaving the curve, or of what is left; the cost rounds up."""
+        """Return the quote of buying `base` units from the curve, or what is left; the cost rounds up."""
         base = min(base, self.for_sale - self.sold)
         cost = self._cost(base)
         taken = ceil_div(cost * RATE_WHOLE, RATE_WHOLE - self.rates.total())
@@ -112,7 +112,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return self._sale(amount, taken, gross, ceil_div(gross * self.rates.total(), RATE_WHOLE))
 
     def _sale_for(self, amount: int) -> PoolQuote:
-        """Return the quote of a sale that brings `amount`; what is given rounds up."""
+        """Return the quote of a sale with an output of `amount`; the input rounds up."""
         net = self.mints[1].fee.before(amount)
         gross = ceil_div(net * RATE_WHOLE, RATE_WHOLE - self.rates.total())
         if gross > self.raised:
@@ -140,7 +140,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _fees(self, total: int) -> tuple[Fee, ...]:
-        """Return the fee by who gets what: shares round down, and the protocol gets the rest."""
+        """Return the fee by recipient: shares round down, and the protocol gets the remainder."""
         rates, quote = self.rates, self.mints[1].key
         if not total:
             return ()
@@ -193,11 +193,11 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return (isqrt(4 * (raised * TWICE_Q64 // self.virtual_base)) + 1) // 2
 
     def _raised_at(self, sold: int) -> int:
-        """Return what a linear curve has raised when it has sold so much; rounds up."""
+        """Return what a linear curve has raised once it has sold `sold`; rounds up."""
         return ceil_div(self.virtual_base * sold * sold, TWICE_Q64)
 
     def _at_spot(self, amount: int, *, buying: bool) -> int:
-        """Return what `amount` would bring at the price before the swap; rounds down."""
+        """Return the output of `amount` at the price before the swap; rounds down."""
         if self.curve_type == FIXED_PRICE:
             base, quote = self.virtual_base, self.virtual_quote
         elif self.curve_type == LINEAR_PRICE:

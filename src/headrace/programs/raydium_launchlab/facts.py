@@ -19,10 +19,10 @@ from headrace.programs.meanings import (
 
 
 def _trade(fields: Fields, scene: Scene) -> Swap:
-    """Read a trade from the change of the curve's reserves, which also says the direction.
+    """Read a trade from the change of the curve's reserves, which also shows the direction.
 
-    `amount_in` of a purchase and `amount_out` of a sale hold the fees of protocol, platform and creator, which are
-    charged beside the curve.
+    `amount_in` of a purchase and `amount_out` of a sale include the fees of protocol, platform and creator, which do
+    not go through the curve.
     """
     before, after = fields.get("real_base_before"), fields.get("real_base_after")
     base, quote = change(before, after), change(fields.get("real_quote_before"), fields.get("real_quote_after"))
@@ -34,7 +34,7 @@ def _trade(fields: Fields, scene: Scene) -> Swap:
 
 
 def _new_token(fields: Fields, scene: Scene) -> NewToken:
-    """Read a new token, whose mint the event does not name: the instruction does."""
+    """Read a new token. The event does not name its mint, but the instruction does."""
     token = fields.get("base_mint_param") or {}
     return NewToken(scene.accounts.get("base_mint"), token.get("name"), token.get("symbol"), fields.get("creator"))
 

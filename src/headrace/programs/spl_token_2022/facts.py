@@ -1,4 +1,4 @@
-"""Mints of the token program."""
+"""Mints of the token program with extensions."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The mints of pools: asked of a node, kept in a file."""
+"""The mints of pools: requested from a node, kept in a file."""
 
 from headrace.sources.pools.lookup import PoolLookup, PoolSettings
 

@@ -1,4 +1,4 @@
-"""The file that keeps the mints of pools across restarts: SQLite, bounded, made anew when it can't be read."""
+"""The file that keeps the mints of pools across restarts: SQLite, bounded, replaced if it can't be read."""
 
 import contextlib
 import sqlite3
@@ -25,7 +25,7 @@ class Known(NamedTuple):
 
 
 class PoolFile:
-    """Blocking; call it in a thread. A file that is damaged or of another version is set aside and begun anew."""
+    """Blocks; call it in a thread. A file that is damaged or of another version is moved aside and replaced."""
 
     def __init__(self, path: str, rows_max: int = ROWS_MAX) -> None:
         self._path, self._rows_max = path, rows_max
@@ -33,7 +33,7 @@ class PoolFile:
     def load(self) -> list[Known]:
         """Return all kept pools, oldest first; none if there is no file yet.
 
-        Raises sqlite3.Error, OSError where the file can't be used.
+        Raises sqlite3.Error or OSError if the file can't be used.
         """
         if not Path(self._path).exists():
             return []
@@ -45,7 +45,7 @@ class PoolFile:
                 return [Known(*row) for row in rows]
             reason = str(check)
         except sqlite3.OperationalError:
-            raise  # locked, or the disk: the file itself may be well
+            raise  # locked, or a fault of the disk: the file itself may be intact
         except sqlite3.DatabaseError as error:
             reason = str(error)
         aside = f"{self._path}.damaged"
@@ -54,7 +54,7 @@ class PoolFile:
         return []
 
     def keep(self, pools: Iterable[Known]) -> None:
-        """Add pools, all or none; the oldest beyond the bound are dropped. Raises sqlite3.Error, OSError."""
+        """Add pools, all or none; beyond the bound the oldest are dropped. Raises sqlite3.Error or OSError."""
         with self._open() as connection:
             connection.executemany("insert or ignore into pools values (?, ?, ?, ?)", pools)
             connection.execute(
@@ -64,7 +64,7 @@ class PoolFile:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Give one transaction."""
+        """Yield a connection within one transaction."""
         connection = sqlite3.connect(self._path, timeout=LOCK_S, isolation_level=None)
         try:
             connection.execute("begin immediate")

@@ -1,9 +1,9 @@
-"""Look-up of the mints of pools of which only the key is known: batched, bounded, kept in a file.
+"""Look-up of the mints of pools whose key alone is known: in batches, bounded, kept in a file.
 
 ask ──▶ kept? ──yes──────────────────────────────▶ known
           └──▶ getMultipleAccounts, ≤100 at once ─▶ known: the program owns it, and it is a pool
-                 ▲          │                      ▶ none: not there, time and again, or no pool of the program
-                 └── again ─┘                      ▶ unanswered: nobody said so in time
+                 ▲          │                      ▶ none: absent several times, or no pool of the program
+                 └── again ─┘                      ▶ unanswered: no answer in time
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from headrace.sources.pools.file import ROWS_MAX, Known, PoolFile
 
 NAME: Final = "pools"
 LOOK_S: Final = 0.05
-"""Between calls: pools that were asked for meanwhile share one."""
+"""Seconds between calls: pools requested in between share a call."""
 ASKED_MAX: Final = 4_096
 ABSENT_TIMES: Final = 3
-"""A pool counts as absent after so many answers without it, as the node may be behind the one that sent the log."""
+"""Number of answers without a pool before it counts as absent: the node may be behind the one that sent the log."""
 ABSENT_PAUSE_S: Final = 0.4
 
 ReadPair = Callable[[str, bytes], tuple[str, str] | None]
-"""(owner, data) of an account → the mints in the pool's order, None for an account that is no pool."""
+"""(owner, data) of an account → the mints in the pool's order; None for an account that is no pool."""
 
 _log = structlog.get_logger("pools")
 
 
 class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[pools]`: log lines that name a pool and no mint."""
+    """Section `[pools]`: for log lines that name a pool but no mint."""
 
     lookup: Annotated[bool, Setting("ask a node for the mints of pools that log lines name", env=("POOL_LOOKUP",))] = (
         True
@@ -65,9 +65,10 @@ class _OpenQuestion:
 
 
 class PoolLookup:
-    """Look-up of pools: for each `ask`, `run` puts one PoolUpdate on the outlet, within `lookup_s` and a call.
+    """Look-up of pools: `run` answers each `ask` with one PoolUpdate on the outlet, within `lookup_s` plus one call.
 
-    At most ASKED_MAX pools are asked for at once, more are unanswered; ROWS_MAX are kept, the oldest goes first.
+    At most ASKED_MAX pools wait at once; any more are `unanswered`. ROWS_MAX pools are kept; beyond that the oldest is
+    dropped.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class PoolLookup:
         self._calls = metrics.counter("pool_lookup_calls", "getMultipleAccounts calls for pools", ("outcome",))
 
     def ask(self, pool: str, program_id: str) -> None:
-        """Let a PoolUpdate answer for the pool, soon. Never waits."""
+        """Request a PoolUpdate for the pool. Never waits."""
         known = self._known.get(pool)
         if known is not None and known.program_id == program_id:
             self._answer(pool, "known", (known.first, known.second), counted_as="kept")
@@ -103,7 +104,7 @@ class PoolLookup:
         self._something.set()
 
     async def run(self) -> None:
-        """Answer questions until the outlet is closed."""
+        """Answer requests until the outlet is closed."""
         await self._load()
         try:
             while True:
@@ -197,13 +198,13 @@ class PoolLookup:
                 self._remember(known)
         except (sqlite3.Error, OSError) as error:
             _log.warning("pools_file_unusable", error=str(error), effect="pools are asked for again")
-        for pool, asked in list(self._asked.items()):  # what was asked before the file was read
+        for pool, asked in list(self._asked.items()):  # requested before the file was read
             if pool in self._known:
                 del self._asked[pool]
                 self.ask(pool, asked.program_id)
 
     async def _keep(self) -> None:
-        """Write new pools to the file; while that fails, the newest ROWS_MAX wait for the next time."""
+        """Write new pools to the file; if that fails, the newest ROWS_MAX are kept for the next attempt."""
         if self._file is None or not self._unkept:
             self._unkept.clear()
             return

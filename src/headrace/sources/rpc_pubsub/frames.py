@@ -8,7 +8,7 @@ import msgspec
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
 from headrace.model.updates import AccountUpdate, Commitment, LogsUpdate, TransactionUpdate
-from headrace.solana.encodings import bytes_of, is_signature
+from headrace.solana.encodings import bytes_of, from_base64, is_signature
 from headrace.solana.notifications import ACCOUNT_MAX
 from headrace.solana.rpc_json import not_stored
 from headrace.solana.transactions import transaction_from_rpc
@@ -31,13 +31,15 @@ from headrace.sources.rpc_pubsub.shapes import (
 from headrace.sources.subscriptions import ChainSubscription, Kind
 
 _PEEK: Final = 72
-"""Bytes within which a notification of any known node names its method."""
+"""Bytes within which every known node names the method of a notification."""
 _KEYS_MAX: Final = 65_536
 BYTES_MAX: Final = 1024 * 1024
-"""Of a message that is no account. Logs end at 10,000 bytes unless a node's owner raised that limit; the strings of a
-longer message, or the values of a made-up error, would keep the loop for seconds."""
+"""Most bytes of a message that is no account. A node cuts logs at 10,000 bytes, unless its owner raised that limit.
+
+Reading the strings of a longer message, or the values of a made-up error, would block the loop for seconds.
+"""
 _CONTAINERS_MAX: Final = 4_096
-"""Arrays and objects in such a message; an error of the chain has four, and logs have few brackets."""
+"""Most arrays and objects in such a message; an error of the chain has four, and logs contain few brackets."""
 
 
 class Ack(NamedTuple):
@@ -56,9 +58,9 @@ class Refusal(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A notification of a subscription that this connection does not have, or no longer.
+    """A notification of a subscription that this connection does not have, or no longer has.
 
-    `kinds` are the kinds that the notification may be of, `slot` is the slot that it names.
+    `kinds` are the kinds of subscription that it may belong to. `slot` is the slot that it names.
     """
 
     subscription_id: ServerId
@@ -80,12 +82,12 @@ _DECODERS: Final[tuple[tuple[bytes, msgspec.json.Decoder[Frame]], ...]] = (
 _ANSWER: Final = msgspec.json.Decoder(AnswerFrame)
 _OF_ACCOUNTS: Final = frozenset({b"programNotification", b"accountNotification"})
 _TRANSACTION_TIMES: Final = 4
-"""A whole transaction may have four times what its logs may have."""
+"""A whole transaction may have four times as many bytes as its logs."""
 _known_keys: set[str] = set()
 
 
 class Stamp(NamedTuple):
-    """What every update of one connection carries."""
+    """Fields that every update of one connection carries."""
 
     source: str
     commitment: Commitment
@@ -99,10 +101,10 @@ def read(
 ) -> Heard:
     """Read one WebSocket message. `active` maps the node's subscription ids to subscriptions.
 
-    Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the
-    id of a subscription of another kind), `bad_key`, `bad_signature`, `bad_slot` (older than its own parent or root),
-    `bad_lamports`, `wrong_size` (of account data), and those of `bytes_of`; `too_large` or `too_complex` for a
-    message of no account that is more than a node sends. `salvage` reads what is refused here.
+    Raises BadInputError: `not_json`, `too_deep`, `wrong_type`, `not_pubsub`, `other_kind` (a notification under the id
+    of a subscription of another kind), `bad_key`, `bad_signature`, `bad_slot` (older than its own parent or root),
+    `bad_lamports`, `wrong_size` (of account data), and the reasons of `bytes_of`. For a message of no account that is
+    larger than any that nodes send: `too_large` or `too_complex`. `salvage` reads messages that are refused here.
     """
     try:
         frame = _decode(message)
@@ -138,7 +140,7 @@ def _decode(message: bytes) -> Frame | AnswerFrame:
 
 
 def _check_size(message: bytes, name: bytes) -> None:
-    """Raise BadInputError before values are made of what is too much."""
+    """Raise BadInputError before a message that is too large is decoded."""
     if name in _OF_ACCOUNTS:
         return
     times = _TRANSACTION_TIMES if name == b"transactionNotification" else 1
@@ -200,7 +202,7 @@ def _notification(frame: Frame, subscription: ChainSubscription, stamp: Stamp, r
 def _transaction(
     whole: TransactionResult, subscription: ChainSubscription, stamp: Stamp, received_ns: int
 ) -> TransactionUpdate | LandedNotice:
-    """Return the transaction, or a notice to fetch it if it can't be read, or is another's."""
+    """Return the transaction, or a notice to fetch it if the message can't be read or has another signature."""
     landed = LandedNotice(whole.slot, subscription, whole.signature)
     if not isinstance(whole.transaction, dict) or not_stored(whole.transaction):
         return landed
@@ -225,7 +227,11 @@ def _transaction(
 def _account(
     pubkey: str, account: AccountValue, slot: int, subscription: ChainSubscription, stamp: Stamp, received_ns: int
 ) -> AccountUpdate:
-    data = bytes_of(account.data, size_max=ACCOUNT_MAX)
+    text, encoding = account.data
+    if encoding == "base64":
+        data = from_base64(text, size_max=ACCOUNT_MAX)
+    else:
+        data = bytes_of(account.data, size_max=ACCOUNT_MAX)
     if account.space is not None and account.space != len(data):
         raise BadInputError("wrong_size", f"{len(data)} bytes of {account.space}")
     if account.lamports >= 2**64:
@@ -235,8 +241,8 @@ def _account(
         feed=subscription.feed,
         received_ns=received_ns,
         slot=slot,
-        pubkey=_key(pubkey),
-        owner=_key(account.owner),
+        pubkey=pubkey if pubkey in _known_keys else _key(pubkey),
+        owner=account.owner if account.owner in _known_keys else _key(account.owner),
         lamports=account.lamports,
         data=data,
         executable=account.executable,
@@ -259,11 +265,10 @@ def _expect(subscription: ChainSubscription, kind: Kind) -> None:
 
 
 def _key(text: str) -> str:
-    """Return `text` if it is a public key. Keys repeat, so good ones are remembered, up to a bound."""
-    if text not in _known_keys:
-        if not is_key(text):
-            raise BadInputError("bad_key", text[:48])
-        if len(_known_keys) >= _KEYS_MAX:
-            _known_keys.clear()
-        _known_keys.add(text)
+    """Return `text` if it is a public key. Keys repeat, so valid ones are remembered, up to a bound."""
+    if not is_key(text):
+        raise BadInputError("bad_key", text[:48])
+    if len(_known_keys) >= _KEYS_MAX:
+        _known_keys.clear()
+    _known_keys.add(text)
     return text

@@ -1,6 +1,6 @@
 """Requests and subscriptions of one connection: requested, acknowledged, refused, dropped. Pure.
 
-Methods and parameters: the Solana WebSocket documentation; `transactionSubscribe` is that of Helius.
+Sources: the Solana WebSocket documentation; for `transactionSubscribe`, that of Helius.
 """
 
 import itertools
@@ -29,7 +29,7 @@ _METHODS: Final[dict[Kind, str]] = {
     "signature": "signature",
 }
 _WHOLE_METHOD: Final = "transaction"
-"""Of nodes that send whole transactions (`transactionSubscribe`); others name transactions in their logs."""
+"""Method of nodes that send whole transactions; other nodes only name transactions, with their logs."""
 
 
 def request_of(
@@ -40,7 +40,7 @@ def request_of(
     *,
     whole: bool = False,
 ) -> bytes:
-    """Encode the JSON-RPC request for a subscription; `whole` asks for whole transactions, not for their logs."""
+    """Encode the JSON-RPC request for a subscription; `whole` asks for whole transactions instead of their logs."""
     kind, key = subscription.kind, subscription.key
     params: list[object] = []
     if kind == "transactions" and whole:
@@ -59,14 +59,14 @@ def request_of(
 
 
 def server_id_of(value: object) -> ServerId | None:
-    """Return a node's id of a subscription: a number written as text as that number, None for any other value."""
+    """Return a node's id of a subscription; a number in text becomes that number. None for any other value."""
     if isinstance(value, str) and 0 < len(value) <= _SERVER_ID_MAX:
         return int(value) if value.isdecimal() and value.isascii() and len(value) <= 20 else value
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class _Entry:
-    """State of one subscription on this connection: idle until `retry_at`, asked for at `asked_at`, or active."""
+    """State of one subscription on this connection: idle until `retry_at`, requested at `asked_at`, or active."""
 
     __slots__ = ("asked_at", "encoding", "refusals", "request_id", "retry_at", "server_id", "whole")
 
@@ -80,11 +80,11 @@ class _Entry:
 
 
 class Registry:
-    """Subscriptions of one connection. Each new connection needs a new registry, because nodes forget everything.
+    """Subscriptions of one connection. Each new connection needs a new registry, because nodes keep no subscriptions.
 
-    With `whole`, `transactions:` subscriptions are first requested as whole transactions; from a node that refuses or
-    does not answer, the logs are requested instead, and nothing is requested as whole again. `active` maps the node's
-    ids to subscriptions; `refused` maps subscriptions to the reason.
+    With `whole`, `transactions:` subscriptions are first requested as whole transactions. If the node refuses or does
+    not answer, logs are requested instead, and nothing is requested as whole again. `active` maps the node's ids to
+    subscriptions; `refused` maps subscriptions to the reason.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Registry:
         return len(self.active) + len(self.refused) >= len(self._entries) and bool(self.active)
 
     def commitment_of(self, subscription: ChainSubscription) -> Commitment:
-        """Return the commitment of the notifications of a subscription."""
+        """Return the commitment of a subscription's notifications."""
         entry = self._entries.get(subscription)
         by_logs = subscription.kind == "transactions" and entry is not None and not entry.whole
         return fetched_at(self.commitment) if by_logs else self.commitment
@@ -124,7 +124,7 @@ class Registry:
         return any(self._entries[asked].whole for asked in self._asked.values())
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:
-        """Replace the wanted subscriptions: `due` then returns requests for new ones, and unsubscribes the others."""
+        """Replace the wanted subscriptions: `due` then returns the requests to subscribe and unsubscribe."""
         for subscription in [known for known in self._entries if known not in wanted]:
             self.forget(subscription)
         for subscription in wanted:
@@ -133,7 +133,7 @@ class Registry:
     def forget(self, subscription: ChainSubscription, *, unsubscribe: bool = True) -> None:
         """Drop a subscription.
 
-        `unsubscribe` is False where the node has dropped it already: a signature that reached its commitment.
+        `unsubscribe` is False if the node has already dropped it: a signature that reached its commitment.
         """
         entry = self._entries.pop(subscription, None)
         self.refused.pop(subscription, None)
@@ -155,9 +155,9 @@ class Registry:
             self._entries[subscription] = _Entry()
 
     def is_lost(self, server_id: ServerId, kinds: Container[Kind]) -> bool:
-        """Return whether a notification of one of `kinds` under an unknown id is lost to an active subscription.
+        """Return whether a notification of some `kinds` under an unknown id is a loss to an active subscription.
 
-        It is not where the id was active earlier, or where the request for such a subscription has no answer yet.
+        It is none if the id was active earlier, or if a request of such a kind has no answer yet.
         """
         unanswered = (*self._asked.values(), *(subscription for subscription, _ in self._unwanted.values()))
         return server_id not in self._former and not any(asked.kind in kinds for asked in unanswered)
@@ -176,13 +176,13 @@ class Registry:
         return requests
 
     def acknowledge(self, request_id: int, server_id: ServerId) -> ChainSubscription | None:
-        """Take the node's consent; return the subscription that is active now, None for an unknown or old request id.
+        """Record an acknowledgement; return the subscription that is now active, None for an unknown or old request id.
 
-        Raises BadInputError `id_taken` for a `server_id` of another subscription: their notifications could not be told
-        apart.
+        Raises BadInputError `id_taken` if another subscription has the `server_id`, because notifications of both could
+        not be distinguished.
         """
         unwanted = self._unwanted.pop(request_id, None)
-        if unwanted is not None and server_id not in self.active:  # nodes give what is asked for twice the same id
+        if unwanted is not None and server_id not in self.active:  # nodes give the same id to two equal requests
             self._remember_former(server_id)
             self._unsubscribe(unwanted[0], server_id, whole=unwanted[1])
         subscription = self._asked.pop(request_id, None)
@@ -197,11 +197,12 @@ class Registry:
         return subscription
 
     def refuse(self, request_id: int, code: int, message: str, now: float) -> ChainSubscription | None:
-        """Take the node's refusal; return the refused subscription, None if it is requested in another form at once.
+        """Record a refusal; return the refused subscription, None if it is requested at once in another form.
 
-        A refused subscription is requested again after a pause that doubles each time; others are not affected. Invalid
-        parameters of an account subscription may be the encoding's: plain base64 is tried at once. Refused whole
-        transactions (-32601 where the node has none, other codes where the plan has none) are requested as logs.
+        A refused subscription is requested again after a pause that doubles each time; other subscriptions are not
+        affected. If the parameters of an account subscription are invalid, the reason may be the encoding: plain base64
+        is tried at once. Refused whole transactions (-32601 if the node lacks the method, other codes if the plan does)
+        are requested as logs.
         """
         self._unwanted.pop(request_id, None)
         subscription = self._asked.pop(request_id, None)

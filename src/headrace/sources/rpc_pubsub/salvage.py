@@ -1,8 +1,8 @@
-"""Reads the rest of messages that the strict reader refused, and names the subscriptions of unreadable ones. Pure.
+"""Reads messages that the strict reader refused, and names the subscriptions of those that can't be read. Pure.
 
-A notification in an undocumented form (a subscription id as text, numbers as text, several notifications in one array,
-members that are missing but not needed) is read. For one that can't be read, the subscription and the slot are found,
-so that the loss can be declared: no notification is dropped silently.
+A notification in an undocumented form is read: a subscription id as text, numbers as text, several notifications in one
+array, or without members that are not needed. If a notification can't be read, its subscription and slot are found, so
+that the loss can be declared: no notification is dropped silently.
 """
 
 import re
@@ -25,7 +25,7 @@ from headrace.sources.subscriptions import ChainSubscription, Kind
 _CONTAINERS_MAX: Final = 65_536
 _VALUES_MAX: Final = 262_144
 _ARRAYS_MAX: Final = 4
-"""Arrays within arrays that are opened; JSON-RPC knows one."""
+"""Most levels of nested arrays that are opened; JSON-RPC has one."""
 _SLOT_MAX: Final = 2**63 - 1
 _METHOD: Final = re.compile(rb'"method"\s*:\s*"([A-Za-z]{4,32})"')
 _ID: Final = re.compile(rb'"subscription"\s*:\s*"?([0-9]{1,20})["\s,}]')
@@ -36,7 +36,7 @@ _BASE58: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]+")
 def salvage(
     message: bytes, active: Mapping[ServerId, ChainSubscription], stamp: Stamp, received_ns: int, reason: str
 ) -> list[Heard]:
-    """Return the contents of a message that the strict reader refused with `reason`; empty if it concerns none."""
+    """Return the contents of a message refused with `reason`; empty if the message concerns no subscription."""
     if _has_too_much(message):
         return _by_pattern(message, active, reason)
     try:
@@ -52,12 +52,12 @@ def salvage(
 
 
 def _has_too_much(message: bytes) -> bool:
-    """Return whether the values of the message would keep the loop for long, or take many times its bytes."""
+    """Return whether decoding the message would block the loop for long, or take many times its bytes in memory."""
     return message.count(b",") > _VALUES_MAX or message.count(b"[") + message.count(b"{") > _CONTAINERS_MAX
 
 
 def _members(value: Any) -> Iterator[Any]:
-    """Return the messages of an array, and of arrays within it; a value that is no array as it is."""
+    """Yield the messages in an array, and in arrays within it; a value that is no array is yielded itself."""
     level = [value]
     for _ in range(_ARRAYS_MAX):
         inner: list[Any] = []
@@ -71,9 +71,9 @@ def _members(value: Any) -> Iterator[Any]:
 
 
 def _by_pattern(message: bytes, active: Mapping[ServerId, ChainSubscription], reason: str) -> list[Heard]:
-    """Find the subscription of a message that is no JSON (cut off, too deep, bad UTF-8).
+    """Find the subscription of a message that is not JSON (cut off, too deep, bad UTF-8).
 
-    A quote within a log line is escaped, so none is taken for a member.
+    A quote inside a log line is escaped, so text in a log line can't match as a member.
     """
     if message.lstrip()[:1] not in (b"{", b"["):
         return []
@@ -111,7 +111,7 @@ def _read_object(
 
 
 def _read(subscription: ChainSubscription, result: Any, stamp: Stamp, received_ns: int) -> Iterator[Heard]:
-    """Read a notification by the kind of its subscription. Raises BadInputError with the first obstacle."""
+    """Read a notification by the kind of its subscription. Raises BadInputError for the first fault."""
     if subscription.kind == "signature":
         yield SignatureNotice(_slot_of(result) or 0, subscription)
         return
@@ -221,7 +221,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _integer(value: Any, largest: int = _SLOT_MAX) -> int | None:
-    """Return a count that may be written as text or with a fraction of zero."""
+    """Return a non-negative integer that may be written as text, or with a fraction of zero."""
     is_text = isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= 20
     if is_text or (isinstance(value, float) and value.is_integer()):
         value = int(value)

@@ -1,4 +1,4 @@
-"""One WebSocket connection to one node, from the handshake to the reason for its end."""
+"""One WebSocket connection to one node, from the handshake to its end."""
 
 import ssl
 from collections import Counter as Count
@@ -25,9 +25,9 @@ from headrace.sources.rpc_pubsub.websocket import BoundedWebSocket, ConnectStrai
 from headrace.sources.subscriptions import ChainSubscription
 
 _CLOSE_S = 0.25
-"""For the answer to a close frame; a node that floods has much to send before it."""
+"""Seconds to wait for the answer to a close frame; a node that floods sends much before the answer."""
 _TURN = 64
-"""Messages that are read in a row where many wait; then other tasks run."""
+"""Most messages read in a row while more are waiting; then other tasks run."""
 _GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
 _OF_SUBSCRIPTIONS: Final = (Ack, Refusal, Unknown, SignatureNotice, Unreadable)
@@ -36,7 +36,7 @@ _log = structlog.get_logger("source")
 
 
 class PubSubSession:
-    """Subscribe on one connection and hand its arrivals in to `stream`. Call `run` once.
+    """Subscribes on one connection and hands its arrivals in to `stream`. Call `run` once.
 
     `ask_whole`: request whole transactions first.
     """
@@ -66,13 +66,14 @@ class PubSubSession:
         self._logged: set[str] = set()
 
     async def run(self) -> Parting:
-        """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
+        """Connect, subscribe, and read until the end. Failures of network and node are values, not exceptions."""
         connection, settings = self.connection, self._settings
         try:
             socket = await ConnectStraight(
                 self._url,
                 open_timeout=settings.connect_timeout_s,
-                ping_interval=None,  # its task would outlive a connection that is lost with the handshake: see `_tend`
+                # its task would outlive a connection that is lost during the handshake; see `_tend`
+                ping_interval=None,
                 close_timeout=_CLOSE_S,
                 max_size=settings.message_bytes_max,
                 ssl=self._tls if self._url.startswith("wss:") else None,
@@ -94,7 +95,7 @@ class PubSubSession:
             connection.connected = False
             self._export()
             if connection.parting is not None and connection.parting.reason != "closed":
-                socket.transport.abort()  # a peer that does not listen would not answer a close frame either
+                socket.transport.abort()  # a peer that does not read would not answer a close frame either
             await socket.close()
         return connection.parting or Parting("closed")
 
@@ -124,7 +125,7 @@ class PubSubSession:
             self.connection.part(reason, _text(closed))
 
     async def _salvage(self, message: bytes, error: BadInputError, received_ns: int) -> None:
-        """Read the rest of a message that the strict reader refused; count unreadable parts."""
+        """Read a message that the strict reader refused, as far as possible; count its unreadable parts."""
         found = salvage(message, self.registry.active, self._stamp, received_ns, error.reason)
         if not found or any(isinstance(each, Unreadable | Unknown) for each in found):
             self._count_bad(error)
@@ -132,14 +133,14 @@ class PubSubSession:
             await self._take(each, received_ns)
 
     def _count_bad(self, error: BadInputError) -> None:
-        """Count a message that is skipped; log one of each kind, as a node may send nothing else."""
+        """Count a message that is skipped. Log only one of each kind, because a node may send nothing else."""
         self._bad[error.reason] += 1
         if error.reason not in self._logged:
             self._logged.add(error.reason)
             _log.debug("bad_message", source=self.connection.name, reason=error.reason, detail=error.detail)
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
-        """Hand an arrival in, after noting what it says of subscriptions."""
+        """Hand an arrival in, after noting what it means for subscriptions."""
         if isinstance(heard, _OF_SUBSCRIPTIONS):
             if isinstance(heard, Ack):
                 return self._acknowledge(heard)
@@ -155,13 +156,13 @@ class PubSubSession:
         return None
 
     def _renew(self, lost: Unreadable) -> None:
-        """Subscribe to signatures again: a node drops such a subscription with its notification, read or not."""
+        """Subscribe to signatures again: a node drops such a subscription with its notification, readable or not."""
         for subscription in lost.subscriptions:
             if subscription.kind == "signature":
                 self.registry.renew(subscription)
 
     async def _take_unknown(self, heard: Unknown, received_ns: int) -> None:
-        """Take a notification under an unknown id for a loss of all subscriptions of its kind: the id may be wrong."""
+        """Count a notification under an unknown id as lost to all subscriptions of its kind: the id may be wrong."""
         self._unknown += 1
         if not self.registry.is_lost(heard.subscription_id, heard.kinds):
             return
@@ -198,15 +199,15 @@ class PubSubSession:
         self._stream.show_refused(self.connection)
 
     def _follow_wanted(self) -> None:
-        """Replace the subscriptions; the requests go out with the next tick."""
+        """Replace the subscriptions; the requests are sent with the next tick."""
         self.registry.want(self.connection.wanted)
 
     # Tending.
 
     async def _tend(self, socket: ClientConnection) -> None:
-        """Send due requests and act on overdue answers, once a tick.
+        """Send due requests and act on missing answers, once a tick.
 
-        Nothing waits for pongs: the watch tells silence from a pipeline that keeps messages from being read.
+        Pongs are not waited for. `watch` distinguishes a silent node from a pipeline that holds up the reading.
         """
         connection = self.connection
         ping_at = self._clock.monotonic() + self._settings.ping_interval_s
@@ -217,7 +218,7 @@ class PubSubSession:
                 now = self._clock.monotonic()
                 if not self._tend_unanswered(now):
                     break
-                if connection.handing_in:  # the outlet is full: the node is not to blame for silence
+                if connection.handing_in:  # the outlet is full, so silence is not the node's fault
                     connection.watch.excuse(now)
                 verdict = connection.watch.verdict(now)
                 if verdict is not None:
@@ -232,9 +233,9 @@ class PubSubSession:
             connection.part("closed", _text(closed))
 
     def _tend_unanswered(self, now: float) -> bool:
-        """Take requests without an answer for refused.
+        """Count requests without an answer as refused.
 
-        Returns False where none was ever answered, as the connection is then of no use.
+        Returns False, and ends the connection, if no request was ever answered.
         """
         known_before = set(self.registry.refused)
         unanswered = self.registry.unanswered(now, self._settings.ack_timeout_s)
@@ -257,7 +258,7 @@ class PubSubSession:
 
 
 def _turned_away(response: Response) -> Parting:
-    """Return why the node answered the handshake with a status."""
+    """Return the end of a connection whose handshake the node answered with another status."""
     status = response.status_code
     rest_s = retry_after_s(response.headers.get("Retry-After", ""), _REST_S_MAX) or 0.0
     if 300 <= status < 400:

@@ -26,32 +26,41 @@ class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=T
         Setting("WebSocket endpoints, all read at once", env=("SOLANA_RPC_WS", "SOLANA_WS_URL"), kind="ws_url"),
     ] = ("wss://api.mainnet-beta.solana.com",)
     encoding: Annotated[
-        Encoding, Setting("of account data; base64 is used where a node refuses zstd", env=("SOLANA_ENCODING",))
+        Encoding, Setting("encoding of account data; base64 if a node refuses zstd", env=("SOLANA_ENCODING",))
     ] = "base64+zstd"
     connect_timeout_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("TCP, TLS and handshake together", env=("SOLANA_CONNECT_TIMEOUT_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("longest time to connect, with TLS and handshake", env=("SOLANA_CONNECT_TIMEOUT_S",)),
     ] = 10.0
     ack_timeout_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("a subscription unanswered for so long", env=("SOLANA_ACK_TIMEOUT_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("seconds after which an unanswered subscription counts as refused", env=("SOLANA_ACK_TIMEOUT_S",)),
     ] = 10.0
     ping_interval_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("between WebSocket pings", env=("SOLANA_PING_INTERVAL_S",))
+        float, msgspec.Meta(gt=0), Setting("seconds between WebSocket pings", env=("SOLANA_PING_INTERVAL_S",))
     ] = 15.0
     tick_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("between looks at acks and stalls", env=("SOLANA_TICK_S",))
+        float,
+        msgspec.Meta(gt=0),
+        Setting("seconds between checks for missing answers and stalls", env=("SOLANA_TICK_S",)),
     ] = 0.2
     message_bytes_max: Annotated[
-        int, msgspec.Meta(ge=1024), Setting("a longer message ends the connection", env=("SOLANA_MESSAGE_BYTES_MAX",))
+        int,
+        msgspec.Meta(ge=1024),
+        Setting("most bytes of a message; a longer one ends the connection", env=("SOLANA_MESSAGE_BYTES_MAX",)),
     ] = 16 * 1024 * 1024
     transaction_subscribe: Annotated[
         bool,
         Setting(
-            "try transactionSubscribe for transactions: where a node has it", env=("SOLANA_TRANSACTION_SUBSCRIBE",)
+            "request whole transactions by transactionSubscribe, if the node has it",
+            env=("SOLANA_TRANSACTION_SUBSCRIBE",),
         ),
     ] = True
 
     def rpc_urls(self) -> tuple[str, ...]:
-        """Return the HTTP endpoints beside the WebSocket endpoints."""
+        """Return the HTTP endpoints that belong to the WebSocket endpoints."""
         return http_urls(self.ws_urls)
 
 
@@ -64,7 +73,7 @@ def check_ws_urls(urls: tuple[str, ...]) -> None:
 
 
 def http_urls(ws_urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the HTTP endpoints beside WebSocket endpoints.
+    """Return the HTTP endpoints that belong to WebSocket endpoints.
 
     These are the same URLs with http(s), and port 8899 in place of a local validator's 8900.
     """

@@ -1,7 +1,8 @@
-"""Shapes of PubSub messages, as `msgspec` types them.
+"""Shapes of PubSub messages, as `msgspec` types.
 
-Sources: agave `rpc-client-types` and the Solana WebSocket documentation; `{"jsonrpc","method","params":{"result":
-{"context":{"slot"},"value"},"subscription"}}`, and for slots `result` is `{"slot","parent","root"}` alone.
+Sources: agave `rpc-client-types` and the Solana WebSocket documentation. A notification is `{"jsonrpc","method",
+"params":{"result":{"context":{"slot"},"value"},"subscription"}}`; for slots, `result` is only
+`{"slot","parent","root"}`.
 """
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ _Signature = Annotated[str, msgspec.Meta(pattern=r"^[1-9A-HJ-NP-Za-km-z]{64,88}\
 
 
 class Context(msgspec.Struct, gc=False):
-    """Slot at which the node made the value."""
+    """Slot at which the node read the value."""
 
     slot: _Slot
 
@@ -48,7 +49,7 @@ class KeyedAccount(msgspec.Struct, gc=False):
 
 
 class SlotInfo(msgspec.Struct, gc=False):
-    """`slotNotification` value."""
+    """Value of a `slotNotification`."""
 
     slot: _Slot
     parent: _Slot
@@ -75,7 +76,7 @@ class SignatureResult(msgspec.Struct, gc=False):
 
 
 class TransactionResult(msgspec.Struct, rename="camel", gc=False):
-    """Whole transaction as Helius sends it."""
+    """Whole transaction in the form that Helius sends."""
 
     signature: _Signature
     slot: _Slot
@@ -149,7 +150,7 @@ class ErrorValue(msgspec.Struct, gc=False):
 
 
 class AnswerFrame(msgspec.Struct, gc=False):
-    """An answer, or a notification that named its method late."""
+    """An answer, or a notification whose method came late in the message."""
 
     id: int | None = None
     method: str = ""
@@ -166,7 +167,7 @@ KINDS: Final[dict[str, tuple[Kind, ...]]] = {
     "signatureNotification": ("signature",),
     "transactionNotification": ("transactions",),
 }
-"""Method of a notification → the kinds of subscription that it can be of."""
+"""Method of a notification → the kinds of subscription that it can belong to."""
 SHAPES: Final[dict[type, tuple[Kind, ...]]] = {
     LogsFrame: KINDS["logsNotification"],
     AccountFrame: KINDS["accountNotification"],
@@ -175,4 +176,4 @@ SHAPES: Final[dict[type, tuple[Kind, ...]]] = {
     SignatureFrame: KINDS["signatureNotification"],
     TransactionFrame: KINDS["transactionNotification"],
 }
-"""Type of a notification → the kinds of subscription that it can be of."""
+"""Type of a notification → the kinds of subscription that it can belong to."""

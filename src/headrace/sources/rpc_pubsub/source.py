@@ -1,4 +1,4 @@
-"""The RPC PubSub source: WebSocket subscriptions at several nodes, each read by a session of its own."""
+"""The RPC PubSub source: WebSocket subscriptions at several nodes, each read by its own session."""
 
 import ssl
 from collections.abc import Sequence
@@ -52,10 +52,13 @@ class RpcPubSub(EndpointSource):
         )
         self._pubsub = settings
         secure = any(url.startswith("wss:") for url in settings.ws_urls)
-        self._tls = ssl.create_default_context() if secure else None  # once: it reads the machine's certificates
+        # only once, because it reads the machine's certificates
+        self._tls = ssl.create_default_context() if secure else None
         self._without_whole: set[int] = set()
-        """Endpoints whose last connection ended before a request for whole transactions was answered: the next
-        connection makes none."""
+        """Endpoints whose last connection ended before a request for whole transactions was answered.
+
+        The next connection to such an endpoint makes no such request.
+        """
 
     @classmethod
     async def open(cls, settings: RpcPubSubSettings, context: Context) -> Self:
@@ -71,7 +74,7 @@ class RpcPubSub(EndpointSource):
         )
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
-        """Hold one session with the node at `url`."""
+        """Run one session with the node at `url`."""
         session = PubSubSession(
             connection,
             stream,

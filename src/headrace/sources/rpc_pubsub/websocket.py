@@ -1,6 +1,7 @@
 """A WebSocket connection to a node that may be hostile: no redirects, no floods of frames, pieces or pings.
 
-`websockets` bounds a message's bytes; what else a peer can make grow, or do to the loop, is bounded here.
+`websockets` bounds the bytes of a message. This module bounds everything else with which a peer can fill memory or
+block the loop.
 """
 
 from typing import Final
@@ -10,18 +11,18 @@ from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event
 
 SLICE_BYTES: Final = 8_192
-"""Bytes handed to the parser at once: 256 kB of frames of two bytes each, as one read may bring, take two seconds."""
+"""Most bytes handed to the parser at once. One read may bring 256 kB in frames of two bytes, which take two seconds."""
 FRAME_BYTES_MIN: Final = 16
-"""Fewer bytes a frame, on average over a slice, are a flood: the shortest notification has a hundred."""
+"""Fewest bytes per frame, on average over a slice; fewer are a flood. The shortest notification has a hundred."""
 FRAMES_SPARE: Final = 64
 PIECES_MAX: Final = 1_024
-"""Frames of one message. Each costs 300 bytes until the last has come, even with one byte in it."""
+"""Most frames of one message. Each costs 300 bytes until the last has come, even if it contains one byte."""
 UNSENT_BYTES_MAX: Final = 1024 * 1024
-"""Pongs that wait because the peer sends pings and reads nothing."""
+"""Most bytes of unsent pongs: the peer sends pings and reads nothing."""
 
 
 class BoundedWebSocket(ClientConnection):
-    """Close the connection with 1008 for a peer that floods, with 1009 for a message in too many pieces."""
+    """Closes the connection with 1008 if the peer floods, with 1009 if a message has too many pieces."""
 
     _frames = 0
     _pieces = 0
@@ -49,13 +50,13 @@ class BoundedWebSocket(ClientConnection):
         super().process_event(event)
 
     def _give_up(self, code: int, reason: str) -> None:
-        """Close without a handshake: the peer would go on flooding until it answers."""
+        """Close without a handshake: otherwise the peer could go on flooding until it answers."""
         self.protocol.fail(code, reason)
         self.transport.abort()
 
 
 class ConnectStraight(connect):
-    """A connection to the given URL alone: a redirect counts as a refusal, as the key in the URL is for that node."""
+    """Connects to the given URL only. A redirect counts as a refusal, because the key in the URL is for that node."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc

@@ -7,8 +7,10 @@ from typing import Any, Final, Self
 import grpc
 
 from headrace.runtime.channel import Channel, ChannelClosed
+from headrace.runtime.clock import Clock
+from headrace.sources.yellowstone.endings import WireEnd
+from headrace.sources.yellowstone.requests import METHOD
 from headrace.sources.yellowstone.settings import YellowstoneSettings
-from headrace.sources.yellowstone.wire import METHOD, WireEnd
 
 _MESSAGES_MAX: Final = 65_536
 _ALGORITHMS: Final = {"none": 0b001, "gzip": 0b101, "zstd": 0b001}
@@ -26,7 +28,7 @@ class GrpcioWire:
         self._end = WireEnd("CANCELLED", "closed here")
 
     @classmethod
-    async def open(cls, url: str, settings: YellowstoneSettings) -> Self:
+    async def open(cls, url: str, settings: YellowstoneSettings, clock: Clock) -> Self:
         """Connect and begin the call. Raises WireEnd."""
         secure, _, target = url.partition("://")
         options = [

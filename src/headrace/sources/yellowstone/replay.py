@@ -85,8 +85,8 @@ class Resume:
         if not self._blocks:
             return max(0, self._reached - BACK)
         newest = min(self._head - BACK, self._reached + 1)
-        known = max((slot for slot in self._blocks if slot <= newest), default=None)
-        return None if known is None or self._head - known > REPLAY_MAX else known
+        known = max((slot for slot in self._blocks if slot <= newest), default=max(0, newest))
+        return None if self._head - known > REPLAY_MAX else known
 
     # During a connection.
 

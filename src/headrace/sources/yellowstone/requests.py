@@ -14,6 +14,7 @@ from headrace.sources.subscriptions import SLOTS, ChainSubscription
 from headrace.sources.yellowstone.filters import Filters
 from headrace.sources.yellowstone.messages import geyser
 
+METHOD: Final = "/geyser.Geyser/Subscribe"
 BLOCKS_META: Final = "meta"
 FORMER_MAX: Final = 4_096
 _SLOTS_NAME: Final = re.compile(r"slots\.([0-9]{1,9})")

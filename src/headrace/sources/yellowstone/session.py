@@ -13,15 +13,19 @@ from headrace.sources.connection import Connection, Parting, Unreadable
 from headrace.sources.merge import MergedStream
 from headrace.sources.progress import Watch
 from headrace.sources.subscriptions import ChainSubscription
+from headrace.sources.yellowstone.endings import WireEnd, parting_of
 from headrace.sources.yellowstone.filters import Filters
+from headrace.sources.yellowstone.race import Race
 from headrace.sources.yellowstone.replay import Resume
 from headrace.sources.yellowstone.requests import PING, Requests
 from headrace.sources.yellowstone.settings import YellowstoneSettings
 from headrace.sources.yellowstone.updates import BlockMeta, Heard, InForce, Ping, Reader, Unused
-from headrace.sources.yellowstone.wire import OpenWire, Wire, WireEnd, parting_of
+from headrace.sources.yellowstone.wire import OpenWire, Wire
 
 _TURN: Final = 64
 """Messages that are read in a row where many wait; then other tasks run."""
+_PATIENCE: Final = 64
+"""Statuses of slots for which a replay may wait for its first whole block."""
 _NOT_REPLAYED: Final = frozenset({"OUT_OF_RANGE", "INTERNAL", "INVALID_ARGUMENT", "UNIMPLEMENTED"})
 """Statuses with which nodes refuse a `from_slot`."""
 _OLDEST: Final = re.compile(r"(?:last available|oldest|first available|available)\D{0,24}([0-9]{1,19})", re.IGNORECASE)
@@ -41,20 +45,23 @@ class YellowstoneSession:
         stream: MergedStream,
         url: str,
         resume: Resume,
+        race: Race,
         *,
         open_wire: OpenWire,
         filters: Filters,
         settings: YellowstoneSettings,
     ) -> None:
         self.connection, self._stream, self._url, self._resume = connection, stream, url, resume
+        self._race = race
         self._open_wire, self.filters, self._settings = open_wire, filters, settings
         self._clock = stream.clock
         self._requests = Requests(settings.commitment)
         self._reader = Reader(self._requests, connection.name, settings.commitment)
         self._sent_at = 0.0
         self._in_force = self._messages = self._bytes = 0
-        self._is_due = False
-        self._began_replay = False
+        self._is_due = self._began_replay = False
+        self._asked: int | None = None
+        self._patience = _PATIENCE
         self._bad: Count[str] = Count()
         self._tasks: Supervisor | None = None
         connection.on_wanted = self._follow_wanted
@@ -64,9 +71,9 @@ class YellowstoneSession:
     async def run(self) -> Parting:
         """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
         connection, settings = self.connection, self._settings
-        asked = self._resume.begin() if settings.replay else None
+        self._asked = self._resume.begin() if settings.replay else None
         try:
-            wire = await self._open_wire(self._url, settings)
+            wire = await self._open_wire(self._url, settings, self._clock)
         except WireEnd as end:
             return parting_of(end, began=False)
         except OSError as error:
@@ -76,13 +83,14 @@ class YellowstoneSession:
         try:
             async with Supervisor(self._clock) as self._tasks:
                 self._tasks.start(connection.name, "wire", wire.run)
-                await self._request(wire, asked)
+                await self._request(wire, self._asked)
                 self._tasks.start(connection.name, "read", lambda: self._read(wire))
                 self._tasks.start(connection.name, "tend", lambda: self._tend(wire))
         finally:
             connection.connected = False
             self._export()
             await wire.close()
+            self._race.leave(connection.name)
             self._note_end()
         return connection.parting or Parting("closed")
 
@@ -103,6 +111,9 @@ class YellowstoneSession:
     def _acknowledge(self, number: int) -> None:
         """Take an update under the name of the newest request for the consent to all of its subscriptions."""
         if number != self._requests.number or number == self._in_force:
+            return
+        if self._asked is not None and self._resume.first is None and self._patience > 0:
+            self._patience -= 1  # covers would begin at the head, before the replay shows where it begins
             return
         self._in_force = number
         for subscription in self._requests.wanted:
@@ -146,13 +157,28 @@ class YellowstoneSession:
             for arrival in self._resume.take(heard, self.connection.wanted):
                 await self._stream.take(self.connection, arrival, received_ns)
             if isinstance(heard, BlockMeta):
-                self._begin_replay()
+                self._finish_block(heard)
+
+    def _finish_block(self, block: BlockMeta) -> None:
+        """Compare the endpoint with the others; in a replay, see where that begins."""
+        name = self.connection.name
+        if not self._began_replay:
+            self._begin_replay()
+        if self._resume.replaying:
+            return
+        self._race.enter(name)
+        place = self._race.finished(name, block.slot, self._clock.monotonic())
+        if place is not None:
+            self._stream.metrics.placed(name, place.behind_s)
+            for missing in place.missed:
+                self._stream.metrics.missed(missing)
 
     def _begin_replay(self) -> None:
         """Begin the covers at the slot from which on the replay is whole, once that is known."""
         first = self._resume.first
-        if first is not None and not self._began_replay and self._in_force:
+        if first is not None:
             self._began_replay = True
+            self._acknowledge(self._requests.number)
             self._stream.replayed(self.connection, first)
 
     def _part(self, end: WireEnd) -> None:
@@ -199,7 +225,8 @@ class YellowstoneSession:
         parting = self.connection.parting
         reached = self.connection.surely(parting.reason if parting else "")
         feeds = [subscription.feed for subscription in self.connection.acknowledged]
-        self._resume.ended(min(reached.values(), default=None), feeds)
+        if self._in_force:  # else nothing came that was promised
+            self._resume.ended(min(reached.values(), default=None), feeds)
 
     def _export(self) -> None:
         self._stream.metrics.traffic(self.connection.name, self._messages, self._bytes, 0, self._bad)

@@ -32,7 +32,7 @@ class YellowstoneSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields
             live=True,
         ),
     ] = ""
-    receiver: Annotated[ReceiverName, Setting("what reads the stream", env=("YELLOWSTONE_RECEIVER",))] = "grpcio"
+    receiver: Annotated[ReceiverName, Setting("what reads the stream", env=("YELLOWSTONE_RECEIVER",))] = "own"
     compression: Annotated[
         Compression,
         Setting("how a node may compress messages; zstd by the own receiver only", env=("YELLOWSTONE_COMPRESSION",)),

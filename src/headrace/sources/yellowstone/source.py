@@ -16,12 +16,14 @@ from headrace.sources.merge import MergedStream
 from headrace.sources.subscriptions import Resolve
 from headrace.sources.yellowstone.filters import parse_filters
 from headrace.sources.yellowstone.grpcio import GrpcioWire
+from headrace.sources.yellowstone.race import Race
+from headrace.sources.yellowstone.receiver import OwnWire
 from headrace.sources.yellowstone.replay import Resume
 from headrace.sources.yellowstone.session import YellowstoneSession, filter_subscriptions
 from headrace.sources.yellowstone.settings import ReceiverName, YellowstoneSettings
 from headrace.sources.yellowstone.wire import OpenWire
 
-RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open}
+RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open, "own": OwnWire.open}
 
 
 class YellowstoneSource(EndpointSource):
@@ -46,6 +48,7 @@ class YellowstoneSource(EndpointSource):
         self._yellowstone = settings
         self._filters = parse_filters(settings.filters)
         self._resumes = [Resume() for _ in settings.urls]
+        self._race = Race()
         self._sessions: dict[int, YellowstoneSession] = {}
         super().__init__(
             "yellowstone",
@@ -93,6 +96,7 @@ class YellowstoneSource(EndpointSource):
             stream,
             url,
             self._resumes[connection.number],
+            self._race,
             open_wire=RECEIVERS[self._yellowstone.receiver],
             filters=self._filters,
             settings=self._yellowstone,

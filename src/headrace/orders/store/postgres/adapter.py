@@ -61,14 +61,16 @@ _OCCUPY: Final = """insert into room (id, data) values (1, $1)
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
 ROOM_BYTES: Final = 262_144
-"""Bytes that a database which failed must be able to take before it counts as usable again."""
+"""Bytes that a database must be able to store before it counts as usable again after a failure."""
 
 
 class PostgresStore:
-    """The `Store` on PostgreSQL: one connection writes, one claims and one looks, all in groups; one listens.
+    """The `Store` on PostgreSQL.
 
-    Leases are measured by the database's clock; claims skip rows that others hold. NOTIFY is a hint: a lost one costs
-    time, not events. A process that is alone gives none: a hint takes an eighth of the CPU of a commit.
+    One connection writes, one claims and one reads, each for groups of calls; a fourth listens for other processes'
+    events. Leases are measured by the database's clock. A claim skips rows that other transactions have locked. NOTIFY
+    is only a hint: a lost NOTIFY delays events but loses none. A process that runs alone sends none, because NOTIFY
+    takes an eighth of the CPU of a commit.
     """
 
     Settings: ClassVar = ExecutionSettings
@@ -99,10 +101,11 @@ class PostgresStore:
 
     @classmethod
     async def at(cls, url: str, clock: Clock, *, patient: Patience = None) -> Self:
-        """Connect, creating or migrating the tables.
+        """Connect, and create or migrate the tables.
 
-        Raise ConfigError for a database that can't be used; TransientError for one that can't be used now, unless
-        `patient` is given, which gets that error: then the first connection that can be had prepares the tables.
+        Raises ConfigError for a database that can never be used, and TransientError for a database that is unavailable.
+        If `patient` is given, it is called with the TransientError instead, and the first connection that succeeds
+        prepares the tables.
         """
         store = cls(url, clock)
         try:
@@ -133,11 +136,12 @@ class PostgresStore:
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
         user_id = order.request.user_id
         counted = user_id if order.awaits_trigger and any(room) else None
         now_ms = self._now_ms()
-        decide = partial(batch.accept, order, keys, fingerprint, room, lease_ms, refusal, now_ms)
+        decide = partial(batch.accept, order, keys, fingerprint, room, lease_ms, refusal, steps, now_ms)
         job = Job(decide, keys=[(user_id, key) for key in keys], counts_resting_of=counted)
         accepted: Accepted = await self._lane.ask(job)
         return accepted
@@ -200,7 +204,7 @@ class PostgresStore:
         decide = partial(batch.cancel, order_id, user_id, self._now_ms())
         cancelled: Cancelled | None = await self._lane.ask(Job(decide, [order_id]))
         if cancelled is None:
-            verbs.cancel(await self.get(order_id), user_id, self._now_ms())  # a retired order is over: refused
+            verbs.cancel(await self.get(order_id), user_id, self._now_ms())  # a retired order is over: raises
         return cancelled
 
     async def get(self, order_id: str) -> Order | None:
@@ -281,7 +285,7 @@ class PostgresStore:
             db.terminate()
 
     async def check(self, *, thorough: bool) -> None:
-        await self._lane.ask(Job(_nothing_more, [""]))  # it must get through where orders do
+        await self._lane.ask(Job(_nothing_more, [""]))  # an empty job passes through the queue that orders use
         async with self._reader() as db:
             await db.execute(_OCCUPY, os.urandom(ROOM_BYTES) if thorough else b"")
             if thorough:
@@ -353,7 +357,7 @@ class PostgresStore:
         self.on_trouble(failure)
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
-        """Take a hint, unless this process gave it: its own commits are known here."""
+        """Take a hint, unless this process sent it: its own commits are already delivered."""
         if pid not in (self._lane.pid, self._claims.pid):
             hint.set()
 
@@ -370,20 +374,23 @@ class PostgresStore:
             await self._look_for_news(db)
 
     async def _look_for_news(self, db: Db) -> None:
-        """Have `follow`, if it runs, read the news while the next transaction is on its way; else read now."""
+        """Let `follow`, if it runs, read new events while the next transaction is under way; else read them now."""
         if self._hint is None:
             await self._read_news(db)
         else:
             self._hint.set()
 
     async def _read_news(self, db: Db) -> None:
-        """Deliver what became visible, of any process; one look at a time, so that nothing is delivered twice."""
+        """Deliver events that became visible, of any process.
+
+        Only one call reads at a time, so that no event is delivered twice.
+        """
         async with self._reading:
             found, self._mark = await tail.news(db, self._mark, self._delivered)
             self._sinks.deliver(self._delivered.beyond(self.unreadable.leave_out(found)))
 
     def _step(self, order: Order, change: Change) -> tuple[Job, Order]:
-        """Return the job of a worker's step, and the order as the step will leave it."""
+        """Return the job for a worker's change, and the order as it will be after the change."""
         now_ms = self._now_ms()
         expected = verbs.take(order, order, change, now_ms)
         decide = partial(batch.apply, order, change, expected, now_ms)
@@ -394,17 +401,17 @@ class PostgresStore:
 
 
 async def _nothing(_: object) -> None:
-    """Do nothing after a look."""
+    """Do nothing: reads leave nothing to deliver."""
 
 
 def _nothing_more(_: object) -> None:
-    """Change nothing: the job only has to get through."""
+    """Change nothing: the job only has to pass through the queue."""
 
 
 async def _keep(_: object) -> None:
-    """Keep a reader as it is: it leaves nothing behind that a reset would have to undo."""
+    """Skip asyncpg's reset: a reader's connection has no state that a reset would have to clear."""
 
 
 def _storable(*texts: str | None) -> bool:
-    """Return whether PostgreSQL can have these texts: it has none with a NUL, so nothing is found by one."""
+    """Return whether PostgreSQL can hold these texts. It stores no text with a NUL, so no row can match one."""
     return not any(text and "\0" in text for text in texts)

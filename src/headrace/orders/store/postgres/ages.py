@@ -1,4 +1,4 @@
-"""Ages in PostgreSQL: how far observed time is, how far the log is settled, and orders that are retired."""
+"""Ages in PostgreSQL: how far observed time has come, how far the log is settled, and orders to retire."""
 
 from typing import Final
 
@@ -13,9 +13,9 @@ from headrace.orders.verbs import FOREVER_MS
 
 _SEEN: Final = observed.SEEN.replace("?1", "$1")
 
-# Positions are drawn by transactions that may end later than others that drew higher ones. What was drawn is settled
-# when every transaction has ended that had a number by then, as it has one before it draws. Numbers of another cluster
-# (a restored copy) are begun anew.
+# A transaction may draw a position and end after others that drew higher positions. A drawn position is settled once
+# every transaction has ended that had its number by then (a transaction has a number before it draws a position). If
+# the numbers belong to another cluster (a restored copy), settling starts again.
 _SETTLE: Final = """insert into settled as s (one, position, next, beyond) values (1, 0, $1, null)
     on conflict (one) do update set
       position = case when s.beyond <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint then s.next
@@ -45,7 +45,7 @@ _GONE: Final = (
 
 
 async def tick(db: Db, time: ObservedTime) -> None:
-    """Learn how far observed time is, and write down how far it is here, and how far the log is settled."""
+    """Learn how far observed time has come; store this process's observed time, and how far the log is settled."""
     known = await db.fetchval(observed.READ)
     if known is not None:
         time.learn(known)
@@ -55,7 +55,7 @@ async def tick(db: Db, time: ObservedTime) -> None:
 
 
 async def retire(db: Db, seen_ms: int, kept_ms: int, limit: int) -> tuple[list[Unreadable], int]:
-    """Retire orders; return the ones that can't be read, and so never are, and how many were retired."""
+    """Retire orders; return those that can't be read, which stay as they are, and how many were retired."""
     async with db.transaction():
         await db.execute(_FOUND_OVER, seen_ms, limit)
         found = await db.fetch(_DUE, seen_ms - kept_ms, limit)

@@ -1,4 +1,4 @@
-"""One group commit, decided in memory while the database holds the rows: the verbs are asked here. No SQL."""
+"""One group commit, decided in memory while the database locks the rows: calls the verbs. No SQL."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from headrace.orders.store import Accepted, Cancelled, Renewal
 from headrace.orders.verbs import Changed, Room
 
 ENDED: Final = 0
-"""A lease of so many ms ends at once."""
+"""A lease of 0 ms: ends at once."""
 
 Key = tuple[str, str]
 """User and idempotency key."""
@@ -39,10 +39,10 @@ class Known(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One verb: which rows the verb needs, and what `decide` does with them.
+    """One call of a verb: the rows that it needs, and `decide`, which changes the batch.
 
-    `decide` either changes the batch and returns, or raises a HeadraceError and has changed nothing. `held` is the row
-    as the caller, who has the lease, believes it to be: good enough for a try that need not look first.
+    `decide` either changes the batch and returns a result, or raises a HeadraceError and changes nothing. `held` is the
+    order as the lease's holder knows it. It is good enough for a first try that does not read the row.
     """
 
     decide: Callable[["Batch"], Any]
@@ -54,15 +54,15 @@ class Job(NamedTuple):
 
     @property
     def must_look(self) -> bool:
-        """Return whether the rows can't be guessed. New keys can: hardly any was used before."""
+        """Return whether the rows must be read first. New keys need no read: a key is hardly ever used twice."""
         return self.counts_resting_of is not None or (self.held is None and bool(self.order_ids))
 
 
 class Batch:
-    """The rows as found, then as changed, and what must be written. `was`: the rows as the database has them.
+    """The rows as found (`was`) and as changed (`now`), and all that must be written.
 
-    A batch that only `assumes` has not looked: its rows are what the jobs hold, and the database must confirm, as it
-    writes, that each is still so.
+    A batch with `assumes` has not read its rows. They are the orders that the jobs hold, and the write itself checks
+    that each is still the same in the database.
     """
 
     def __init__(self, *, assumes: bool = False) -> None:
@@ -73,7 +73,7 @@ class Batch:
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
         self.resting: Counter[str] = Counter()
-        """Orders that await their trigger, by user; those of users that no job asked about are under the empty name."""
+        """Orders that await their trigger, by user; all users that no job asked about count under the empty name."""
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
@@ -81,12 +81,12 @@ class Batch:
         self.events: list[OrderEvent] = []
 
     def add(self, found: Iterable[Order]) -> None:
-        """Take rows that the database holds for this commit."""
+        """Add rows that are locked for this commit."""
         for order in found:
             self.was[order.id] = self.now[order.id] = order
 
     def put(self, changed: Changed) -> Order:
-        """Take a verb's answer; return the order."""
+        """Record the result of a verb; return the order."""
         order, events, lease_ms = changed
         self.now[order.id] = order
         if lease_ms is not None:
@@ -95,7 +95,7 @@ class Batch:
         return order
 
     def changed(self) -> list[str]:
-        """Return the stored orders that differ, or whose lease does; sorted: no two commits wait in a circle."""
+        """Return the stored orders that changed, or whose lease did. Sorted, so that no two commits deadlock."""
         touched = {order_id for order_id, order in self.was.items() if self.now[order_id] is not order}
         return sorted(touched | self.leases.keys() & self.was.keys())
 
@@ -107,6 +107,7 @@ def accept(
     room: Room,
     lease_ms: int,
     refusal: OrderRefused | None,
+    steps: Sequence[Change],
     now_ms: int,
     batch: Batch,
 ) -> Accepted:
@@ -124,21 +125,24 @@ def accept(
         verbs.check_room(Room(batch.resting[user_id], batch.resting.total()), room)
         batch.resting[user_id] += 1
     _name(batch, Known(fingerprint, order.id), [(user_id, key) for key in keys], order.created_at_ms)
-    changed = verbs.accept(order, now_ms, lease_ms)
+    changed = verbs.accept(order, now_ms, lease_ms, steps)
+    claimed = changed.lease_ms is not None
     batch.new_orders.append(order.id)
-    return Accepted(batch.put(changed), replayed=False, claimed=changed.lease_ms is not None)
+    for attempt in (step.attempt for step in steps if claimed):
+        if attempt is not None:
+            _journal(attempt, batch)
+    return Accepted(batch.put(changed), replayed=False, claimed=claimed)
 
 
 def apply(held: Order, change: Change, expected: Changed, now_ms: int, batch: Batch) -> Order:
-    """Take the step; `expected` is the step as the holder's order gives it."""
+    """Apply a change. `expected`: its result if the row is as the holder knows it."""
     row = _held(held, batch)
     changed = expected if row is held else verbs.take(row, held, change, now_ms)
     attempt = change.attempt
     if attempt is not None and change.learnt is not None:
         _move(verbs.learn(attempt, change.learnt), batch)
     elif attempt is not None:
-        batch.new_attempts[attempt.order_id, attempt.number] = attempt
-        batch.attempts[attempt.order_id, attempt.number] = attempt.status
+        _journal(attempt, batch)
     return batch.put(changed)
 
 
@@ -153,7 +157,7 @@ def keep_watch(order_id: str, watch: Watch, batch: Batch) -> bool:
 
 
 def note(held: Order, attempt: Attempt, batch: Batch) -> None:
-    """Store what was learnt about an attempt. Raise LeaseLost if the holder has lost the order."""
+    """Store what was learnt about an attempt. Raises LeaseLost if the holder no longer has the order."""
     _held(held, batch)
     _move(attempt, batch)
 
@@ -185,7 +189,7 @@ def _put_if(changed: Changed | None, batch: Batch) -> bool:
 
 
 def _name(batch: Batch, known: Known, keys: Iterable[Key], at_ms: int) -> None:
-    """Let these keys name the order."""
+    """Record these keys as names of the order."""
     for key in keys:
         if key not in batch.known:
             batch.known[key] = known
@@ -199,8 +203,15 @@ def _held(held: Order, batch: Batch) -> Order:
     return row
 
 
+def _journal(attempt: Attempt, batch: Batch) -> None:
+    """Store a new attempt."""
+    which = attempt.order_id, attempt.number
+    batch.new_attempts[which] = attempt
+    batch.attempts[which] = attempt.status
+
+
 def _move(attempt: Attempt, batch: Batch) -> None:
-    """Store the attempt's new status. Raise LeaseLost for an attempt that can't have become so, or is not there."""
+    """Store the attempt's new status. Raises LeaseLost if its stored status can't change into it, or is missing."""
     which, leaves = (attempt.order_id, attempt.number), machine.attempt_leaves(attempt.status)
     known = batch.attempts.get(which)
     if known not in leaves and not (known is None and batch.assumes):

@@ -1,4 +1,4 @@
-"""Claims in PostgreSQL: one statement takes what is due, skips what others hold, and does as `verbs.claim`."""
+"""Claims in PostgreSQL: one statement claims what is due, skips locked rows, and does the same as `verbs.claim`."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -16,8 +16,8 @@ LAST_TURN: Final = 2
 
 _BEGUN: Final = machine.after(OrderStatus.PENDING, EventKind.CLAIMED)
 
-# In turn: orders that a worker left behind, resting orders that expired, new orders. The time is that of the
-# statement: with a time that runs on, PostgreSQL would go through the whole index.
+# In this sequence: orders that a worker left behind, waiting orders that expired, new orders. The time is that of the
+# statement: with `clock_timestamp()`, which advances, PostgreSQL would scan the whole index.
 _CLAIM: Final = f"""with left_behind as (
     select id, 0 as turn, row_number() over () as place from (select id from orders
         where {WHERE.begun} and lease_until <= statement_timestamp()
@@ -52,7 +52,7 @@ _SPEND: Final = "update rate set tokens = tokens - $1 where name = 'orders'"
 
 
 class Claim(NamedTuple):
-    """A worker's wish for orders to work on."""
+    """A worker's request for orders to work on."""
 
     limit: int
     lease_ms: int
@@ -60,14 +60,17 @@ class Claim(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A claim's orders, and the events of those that the claim began."""
+    """The orders of a claim, and the events of those that began with it."""
 
     claimed: list[Claimed | Unreadable]
     events: list[OrderEvent]
 
 
 async def claim(db: Db, claims: Sequence[Claim], now_ms: int, *, hint: bool = True) -> list[Taken]:
-    """Return what each claim took. A single claim without a rate is one statement, a transaction by itself."""
+    """Return what each claim took.
+
+    A single claim without a rate is one statement, and needs no transaction around it.
+    """
     if len(claims) == 1 and not claims[0].rate.per_minute:
         return [await _claim(db, claims[0], now_ms, hint)]
     async with db.transaction():

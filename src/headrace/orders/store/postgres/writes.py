@@ -1,4 +1,4 @@
-"""A group commit in PostgreSQL: few statements, each for all jobs, and locks in one order."""
+"""A group commit in PostgreSQL: a few statements for all jobs, and locks always taken in the same sequence."""
 
 import contextlib
 import re
@@ -28,7 +28,7 @@ _RESTING: Final = f"""select case when user_id = any($1::text[]) then user_id el
     from orders where {WHERE.resting} group by of_whom"""
 _ATTEMPTS: Final = "select order_id, number, status from attempts where order_id = any($1::text[])"
 
-# A row is not as it was believed to be, or a key is not new.
+# Raised if a row is not as assumed, or if a key is not new.
 _MISTAKEN: Final = (asyncpg.DivisionByZeroError, asyncpg.UniqueViolationError)
 
 _READY: Final = datetime.min.replace(tzinfo=UTC)
@@ -72,10 +72,10 @@ _CHECKED: Final = ("updated", "learnt")
 
 
 async def transact(db: Db, jobs: Sequence[Job], *, hint: bool = True) -> tuple[list[Any], list[OrderEvent]]:
-    """Do all jobs in one transaction; return each job's result, or its HeadraceError, and the events of all.
+    """Do all jobs in one transaction; return each job's result or HeadraceError, and the events of all jobs.
 
-    First by one statement, which is a transaction by itself, on what the jobs believe; if a job is mistaken, again
-    with the rows locked.
+    The first try is a single statement on the rows that the jobs assume. If an assumption is wrong, the jobs are
+    decided again with the rows locked.
     """
     if not any(job.must_look for job in jobs):
         batch = _assumed(jobs)
@@ -131,9 +131,9 @@ def _decide(job: Job, batch: Batch) -> Any:
 
 
 async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
-    """Write all that the batch changes, by one statement; with a `hint` for other processes that events came.
+    """Write all changes of the batch in one statement; with `hint`, also notify other processes.
 
-    Raise DivisionByZeroError, and write nothing, if a row is not as the batch has it.
+    Raises DivisionByZeroError, and writes nothing, if a row is not as the batch assumes.
     """
     tables: dict[str, Sequence[Sequence[Any]]] = {
         "updated": [_update(batch, order_id) for order_id in batch.changed()],
@@ -150,9 +150,9 @@ async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
 
 @cache
 def _statement(names: tuple[str, ...], *, hint: bool) -> str:
-    """Join the parts of these names, each of which counts its parameters from 1.
+    """Join the named parts, each of which numbers its parameters from 1, into one statement.
 
-    The statement divides by zero where a row was not updated.
+    The statement divides by zero if a row that it should update was not as assumed.
     """
     parts, results, before = [], ["1"], 0
     for name in names:
@@ -193,7 +193,7 @@ def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
 
 
 def _rests_until(order: Order) -> datetime:
-    """Return the end of a rest. asyncpg writes the ends of this type as `-infinity` and `infinity`."""
+    """Return when the order's wait ends. asyncpg writes the ends of this type as `-infinity` and `infinity`."""
     until_ms = rests_until_ms(order)
     if until_ms == 0:
         return _READY

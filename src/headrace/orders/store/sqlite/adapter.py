@@ -47,10 +47,10 @@ FOLLOW_S: Final = 0.02
 
 
 class SqliteStore:
-    """The `Store` on one file: durable (`synchronous = full`), one writer at a time, commits in groups.
+    """The `Store` on one file: durable (`synchronous = full`), with one writer at a time and group commits.
 
-    Time is the machine's wall clock. Several processes may open the same file; each delivers what the others committed
-    with its own next commit, or through `follow`.
+    Time is the machine's wall clock. Several processes may open the same file. Each delivers the events that others
+    committed with its own next commit, or through `follow`.
     """
 
     Settings: ClassVar = ExecutionSettings
@@ -72,10 +72,10 @@ class SqliteStore:
 
     @classmethod
     async def at(cls, path: str, clock: Clock, *, patient: Patience = None) -> Self:
-        """Open the file, creating or migrating it.
+        """Open the file; create or migrate its tables.
 
-        Raise ConfigError for a file of a newer version; TransientError for one that can't be used now, unless
-        `patient` is given, which gets that error.
+        Raises ConfigError for a file of a newer version, and TransientError for a file that can't be used now. If
+        `patient` is given, it is called with the TransientError instead.
         """
         store = cls(path, clock)
         try:
@@ -98,8 +98,9 @@ class SqliteStore:
         room: Room = ANY_ROOM,
         lease_ms: int = 0,
         refusal: OrderRefused | None = None,
+        steps: Sequence[Change] = (),
     ) -> Accepted:
-        accept = partial(writes.accept, order, keys, fingerprint, room, lease_ms, refusal, self._now_ms())
+        accept = partial(writes.accept, order, keys, fingerprint, room, lease_ms, refusal, steps, self._now_ms())
         return await self._thread.ask(accept)
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
@@ -207,7 +208,7 @@ class SqliteStore:
         self._tick(db)
 
     def _tick(self, db: sqlite3.Connection) -> None:
-        """Learn how far observed time is, and write down how far it is here."""
+        """Learn how far observed time has come, and store this process's observed time."""
         for (ms,) in db.execute(observed.READ).fetchall():
             self._time.learn(ms)
         ((ms,),) = db.execute(observed.SEEN, (self._time.now_ms(),)).fetchall()

@@ -1,4 +1,4 @@
-"""Read for the SQLite store: plain functions that run inside the thread's transaction."""
+"""Reads of the SQLite store: plain functions that run inside the thread's transaction."""
 
 import sqlite3
 from typing import Any, Final, TypeAlias
@@ -13,11 +13,14 @@ Db: TypeAlias = sqlite3.Connection
 
 TAIL_MAX: Final = 2000
 WHERE: Final = rows.conditions(no_lease="0")
-"""Conditions on `orders`; no lease is 0."""
+"""Conditions on `orders`; 0 stands for no lease."""
 
 
 def tail(db: Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
-    """Return the events beyond position `mark`, of any process, and the new mark; with mark 0 (just opened) none."""
+    """Return the events after position `mark`, of any process, and the new mark.
+
+    With mark 0 (just opened): no events.
+    """
     if mark == 0:
         found = db.execute("select seq from sqlite_sequence where name = 'order_events'").fetchone()
         return [], found[0] if found is not None else -1
@@ -92,9 +95,9 @@ def depth(db: Db) -> Depth:
 
 
 def claimed(db: Db, rest: str, values: tuple[Any, ...], *, attempted: bool) -> list[Claimed | Unreadable]:
-    """Return orders, with their last attempts if `attempted`; an order whose attempt can't be read is Unreadable.
+    """Return orders, with their last attempts if `attempted`.
 
-    (Without the attempt the order would run twice.)
+    An order whose attempt can't be read is Unreadable: without its attempt the order could be executed twice.
     """
     found = db.execute(f"select {ORDER_COLUMNS} from orders {rest}", values).fetchall()
     return read_each(

@@ -1,4 +1,4 @@
-"""Write for the SQLite store: each verb's row is loaded, the verb is asked, and its answer is written.
+"""Writes of the SQLite store: load an order's row, call the verb, write its result.
 
 Plain functions that run inside the thread's transaction.
 """
@@ -29,7 +29,7 @@ from headrace.orders.store.unreadable import Unreadable, read_each
 from headrace.orders.verbs import FOREVER_MS, NO_LEASE, Changed, Room
 
 FAR_MS: Final = 600_000
-"""No lease, and no rest of a begun order, is as long: one that is was given before the clock was set back."""
+"""No lease, and no pause of a begun order, is this long. If its end is further away, the clock was set back."""
 
 _KNOWN: Final = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
 _INSERT: Final = f"""insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
@@ -63,6 +63,7 @@ def accept(
     room: Room,
     lease_ms: int,
     refusal: OrderRefused | None,
+    steps: Sequence[Change],
     now_ms: int,
     db: Db,
 ) -> Accepted:
@@ -77,18 +78,21 @@ def accept(
         raise refusal
     if order.awaits_trigger and any(room):
         verbs.check_room(_resting(user_id, db), room)
-    changed = verbs.accept(order, now_ms, lease_ms)
+    changed = verbs.accept(order, now_ms, lease_ms, steps)
     claimed = changed.lease_ms is not None
     lease_until = now_ms + lease_ms if claimed else verbs.rests_until_ms(order)
     order = changed.order
     db.execute(_INSERT, (*rows.of_order(order), *rows.of_request(order.request), lease_until))
     _name(db, order, keys, fingerprint, order.created_at_ms)
     _log(db, changed.events)
+    for attempt in (step.attempt for step in steps if claimed):
+        if attempt is not None:
+            db.execute(_JOURNAL, rows.of_attempt(attempt))
     return Accepted(order, replayed=False, claimed=claimed)
 
 
 def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: Db) -> list[Claimed | Unreadable]:
-    """Claim orders; one that can't be read is out of the way for a lease, as if a worker had it."""
+    """Claim orders. An order that can't be read is skipped for the time of a lease, as if a worker held it."""
     unreadable: list[Unreadable] = []
 
     def take(where: str, values: tuple[Any, ...], *, attempted: bool = False) -> list[Claimed]:
@@ -131,7 +135,7 @@ def keep_watch(order_id: str, watch: Watch, now_ms: int, db: Db) -> bool:
 
 
 def apply(held: Order, change: Change, expected: Changed, now_ms: int, db: Db) -> Order:
-    """Write `expected`, the step as the holder's order gives it; where the row is another, ask the verb again."""
+    """Write `expected`, the result if the row is as the holder knows it; else call the verb on the row."""
     changed = expected
     if not _write(held, expected, now_ms, db):
         order = _stored(held.id, db)
@@ -185,7 +189,7 @@ def save_portfolio(user_id: str, saved: SavedPortfolio, db: Db) -> None:
 
 
 def retire(seen_ms: int, kept_ms: int, limit: int, db: Db) -> tuple[list[Unreadable], int]:
-    """Retire orders; return the ones that can't be read, and so never are, and how many were retired."""
+    """Retire orders; return those that can't be read, which stay as they are, and how many were retired."""
     db.execute(_FOUND_OVER, (seen_ms, limit))
     order_ids = [row[0] for row in db.execute(_DUE, (seen_ms - kept_ms, limit))]
     unreadable: list[Unreadable] = []
@@ -214,7 +218,7 @@ def _must_write(was: Order, changed: Changed, now_ms: int, db: Db) -> None:
 
 
 def _write(was: Order, changed: Changed, now_ms: int, db: Db) -> bool:
-    """Write a verb's answer and its events; False, and nothing is written, if the row is not as it `was`."""
+    """Write the result of a verb and its events. Returns False, and writes nothing, if the row differs from `was`."""
     order, events, lease_ms = changed
     values = (
         order.status.value,
@@ -241,7 +245,7 @@ def _log(db: Db, events: Sequence[OrderEvent]) -> None:
 
 
 def _move_attempt(db: Db, attempt: Attempt) -> None:
-    """Store the attempt's new status. Raise LeaseLost for an attempt that can't have become so, or is not there."""
+    """Store the attempt's new status. Raises LeaseLost if its stored status can't change into it, or is missing."""
     leaves = machine.attempt_leaves(attempt.status)
     marks = ", ".join("?" * len(leaves))
     moved = db.execute(
@@ -253,7 +257,7 @@ def _move_attempt(db: Db, attempt: Attempt) -> None:
 
 
 def _name(db: Db, order: Order, keys: Iterable[str], fingerprint: str, at_ms: int) -> None:
-    """Let these keys name the order."""
+    """Record these keys as names of the order."""
     db.executemany(
         "insert into idempotency_keys (user_id, key, fingerprint, order_id, created_at) values (?, ?, ?, ?, ?)",
         [(order.request.user_id, key, fingerprint, order.id, at_ms) for key in keys],
@@ -280,10 +284,10 @@ def _must_get(order_id: str, db: Db) -> Order:
 
 
 def _tokens(db: Db, rate: Rate, now_ms: int) -> float:
-    """Return what is in the bucket now: `per_minute` at most, refilled evenly. Nothing is taken."""
+    """Return the permits that are available now, at most `per_minute`, refilled evenly. Takes none."""
     found = db.execute("select tokens, at from rate where name = 'orders'").fetchone()
     tokens, at_ms = found or (float(rate.per_minute), now_ms)
-    if at_ms > now_ms:  # the clock was set back: what was filled stays, and from now on it is filled again
+    if at_ms > now_ms:  # the clock was set back: keep the permits, and refill from now on
         _spend(db, float(tokens), 0, now_ms)
     return min(float(rate.per_minute), float(tokens) + max(0, now_ms - at_ms) * rate.per_minute / 60_000)
 
