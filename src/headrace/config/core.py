@@ -68,6 +68,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     gateway: Annotated[bool, Setting("serve HTTP and WebSocket clients", env=("GATEWAY_ENABLED",))] = True
     dashboard: Annotated[bool, Setting("show the live page at /", env=("DASHBOARD_ENABLED",))] = True
     metrics: Annotated[bool, Setting("serve /metrics", env=("METRICS_ENABLED",))] = True
+    history: Annotated[
+        bool, Setting("keep trades, tokens, slots and gaps on disk, and answer for them", env=("HISTORY_ENABLED",))
+    ] = True
     broker: Annotated[
         bool, Setting("a bus between servers; not used by this version", env=("MESSAGE_BROKER_ENABLED",))
     ] = False

@@ -22,6 +22,7 @@ from headrace.gateway.routes import (
     events,
     guards,
     health,
+    history,
     live,
     schema,
     tickets,
@@ -45,6 +46,7 @@ _HANDLERS: Final = (
     *health.HANDLERS,
     *topics.HANDLERS,
     *events.HANDLERS,
+    *history.HANDLERS,
     *live.HANDLERS,
     *broadcast.HANDLERS,
     *asyncapi.HANDLERS,
@@ -58,6 +60,10 @@ DEFAULTS: Final = (
 
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)' for path ")
 """What Litestar says of a parameter that has no default."""
+
+_NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
+"""Argument of a handler → the parameter that a client gives, where Python can't have that name."""
+
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
 _log = structlog.get_logger("gateway")
@@ -161,6 +167,7 @@ def _clear_frames(error: ValidationException) -> None:
 def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, str]:
     """Return a fault that Litestar found in one parameter, with the parameter's value."""
     name = str(error.get("key", ""))
+    name = _NAMES.get(name, name)
     sources: dict[str, Mapping[str, Any]] = {"query": request.query_params, "header": request.headers}
     given = sources.get(error.get("source", ""), {}).get(name)
     return wrong(name, str(error.get("message", "")), given)
