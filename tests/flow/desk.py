@@ -79,6 +79,7 @@ async def desk(folder: Path, *, without: Sequence[str] = (), **settings: str) ->
         "ORDERS_ENABLED": "true",
         "ORDERS_FILE": str(folder / "orders.db"),
         "INBOX_FILE": ":memory:",
+        "HISTORY_FILE": str(folder / "history.db"),
         "MOCK_CHAIN_FILE": str(folder / "chain.db"),
         "MOCK_QUOTE_MS": "0",
         "MOCK_EXECUTION_MS": "0",

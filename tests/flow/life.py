@@ -24,6 +24,7 @@ QUICK = {
     "SERVER_PORT": "0",
     "ORDERS_ENABLED": "false",
     "INBOX_FILE": ":memory:",
+    "HISTORY_ENABLED": "false",
     "POOLS_FILE": "",
     "SUBSCRIPTIONS": "logs:pump",
     "SOLANA_BACKOFF_INITIAL_S": "0.01",

@@ -59,6 +59,9 @@ async def test_every_operation_is_described_completely(document: dict[str, Any])
         assert problem == PROBLEM_TYPE
         for status, response in operation["responses"].items():
             assert response["description"], (which, status)
+            if status == "304":
+                assert "content" not in response
+                continue
             (content,) = response["content"].values()
             assert content["schema"], (which, status)
             if status.startswith(("4", "5")) and status != "503":
@@ -86,7 +89,9 @@ async def test_every_route_is_described(tmp_path: Path, document: dict[str, Any]
     async with desk(tmp_path) as client:
         assert client.service.gateway is not None
         application: Any = client.service.gateway._http.app
-        routes = {route.path_format for route in application._app._app._app.routes}
+        while not hasattr(application, "routes"):
+            application = application._app
+        routes = {route.path_format for route in application.routes}
     assert routes == {*document["paths"], *NOT_TOLD}
 
 

@@ -11,7 +11,8 @@ MINT = "So11111111111111111111111111111111111111112"
 @pytest.mark.parametrize(
     "name",
     ["orders:auth0|123", "orders:a:b c", f"orders:{'~' * 128}", "order:a-b.c@d_E", f"app:{'a' * 64}", "trades:pump",
-     f"trades:{MINT}", f"token:{MINT}", f"pool:{MINT}"],
+     f"trades:{MINT}", f"token:{MINT}", f"pool:{MINT}",
+     f"candles:{MINT}:{MINT}:1m"],
 )  # fmt: skip
 def test_names_that_can_exist(name: str) -> None:
     kind, _, key = name.partition(":")
@@ -21,7 +22,9 @@ def test_names_that_can_exist(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["orders:", "orders:é", "orders:a\n", f"orders:{'~' * 129}", "order:a|b", f"order:{'a' * 65}", "app:a b",
-     f"app:{'a' * 65}", "trades:Pump", "token:pump", "pool:", "user:ann", "nothing:a", "nothing"],
+     f"app:{'a' * 65}", "trades:Pump", "token:pump", "pool:", f"candles:{MINT}", f"candles:{MINT}:{MINT}",
+     f"candles:{MINT}:{MINT}:7m", f"candles:{MINT}:pump:1m", f"candles:{MINT}:{MINT}:1m:", "user:ann", "nothing:a",
+     "nothing"],
 )  # fmt: skip
 def test_names_that_can_not(name: str) -> None:
     with pytest.raises(RequestError):

@@ -179,7 +179,7 @@ OWN: Final = Registers(
 def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     """Load settings for the registers with the adapters of this module."""
     (folder / "headrace.toml").write_text(toml)
-    files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE")}
+    files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE", "HISTORY_FILE")}
     usual = {
         "SERVER_PORT": "0",
         **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),
@@ -306,7 +306,11 @@ async def test_a_database_that_no_store_is_registered_for_is_refused_by_the_name
 async def test_two_sources_run_at_once_each_with_settings_of_its_own(tmp_path: Path) -> None:
     twice = Registers(sources=Register("sources", {"own": f"{__name__}:OwnSource", "other": f"{__name__}:OtherSource"}))
     env = {"SOURCES": "own,other", "OWN_SLOTS": "7", "GATEWAY_ENABLED": "false", "ORDERS_ENABLED": "false"}
-    env |= {"INBOX_FILE": str(tmp_path / "inbox.db"), "SOLANA_RPC_URL": "http://127.0.0.1:1"}
+    env |= {
+        "INBOX_FILE": str(tmp_path / "inbox.db"),
+        "HISTORY_ENABLED": "false",
+        "SOLANA_RPC_URL": "http://127.0.0.1:1",
+    }
     config = load(twice.sections(), env=env, dotenv=None, toml=None)
     service = await asyncio.to_thread(Service, config, registers=twice)
     stop = asyncio.Event()

@@ -173,6 +173,8 @@ def parser() -> Parser:
         "--timeout", type=_positive, metavar="S", help="stop after S seconds; 1 if fewer than N events came, or none"
     )
 
+    _add_history(commands)
+
     token = _command(commands, "token", "commands:token", "make a token for trying out, signed with JWT_SECRET")
     _add_settings(token)
     _add_claims(token)
@@ -274,6 +276,42 @@ def _add_orders(commands: Any) -> None:
 
     events = _verb(verbs, "events", "ordering:events", "print the log of an order")
     events.add_argument("order", metavar="ORDER", help="its id")
+
+
+def _add_history(commands: Any) -> None:
+    about = "ask a running server for past trades, tokens, candles, gaps and slots"
+    parser = commands.add_parser("history", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.set_defaults(parser=parser)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    trades = _verb(verbs, "trades", "history:trades", "print trades, newest first")
+    trades.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")
+    trades.add_argument("--program", metavar="NAME", help="only of this program, by name or id")
+    trades.add_argument("--user", metavar="KEY", help="only of this user")
+    _add_times(trades)
+
+    tokens = _verb(verbs, "tokens", "history:tokens", "print tokens, newest first")
+    tokens.add_argument("--creator", metavar="KEY", help="only of this creator")
+
+    candles = _verb(verbs, "candles", "history:candles", "print a mint's candles, oldest first")
+    candles.add_argument("mint", metavar="MINT", help="the mint that is traded")
+    candles.add_argument("--quote", metavar="MINT", help="the mint that is paid in (default: wrapped SOL)")
+    candles.add_argument("--interval", default="1m", metavar="TIME", help="1s to 1d (default %(default)s)")
+    _add_times(candles)
+
+    gaps = _verb(verbs, "gaps", "history:gaps", "print gaps, newest first")
+    gaps.add_argument("--feed", metavar="FEED", help="only of this feed")
+    slots = _verb(verbs, "slots", "history:slots", "print slots, newest first")
+    for listing in (gaps, slots):
+        listing.add_argument("--from", type=_count, dest="from_", metavar="SLOT", help="from this slot on")
+        listing.add_argument("--to", type=_count, metavar="SLOT", help="up to this slot")
+    for listing in (trades, tokens, candles, gaps, slots):
+        listing.add_argument("--limit", type=_count, default=100, metavar="N", help="how many (default %(default)s)")
+
+
+def _add_times(parser: Parser) -> None:
+    parser.add_argument("--from", type=_count, dest="from_", metavar="TIME", help="from this time on, in Unix seconds")
+    parser.add_argument("--to", type=_count, metavar="TIME", help="before this time, in Unix seconds")
 
 
 def _add_place(place: Parser) -> None:

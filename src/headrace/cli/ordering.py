@@ -54,7 +54,7 @@ def place(arguments: argparse.Namespace) -> int:
     body = {name: value for name, value in wanted.items() if value is not None}
     key = arguments.key or str(uuid.uuid4())
     try:
-        order = _ask(arguments, "POST", "/api/orders/execute", json=body, headers={"Idempotency-Key": key})
+        order = ask(arguments, "POST", "/api/orders/execute", json=body, headers={"Idempotency-Key": key})
     except Problem as problem:
         if "fate unknown" not in str(problem):
             raise
@@ -87,7 +87,7 @@ def watch(arguments: argparse.Namespace) -> int:
 def list_orders(arguments: argparse.Namespace) -> int:
     names = ("user", "status", "mint", "limit", "cursor")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    page = _ask(arguments, "GET", "/api/orders", params=given)
+    page = ask(arguments, "GET", "/api/orders", params=given)
     if page.get("unreadable"):
         print(f"{page['unreadable']} more can't be read there: its log names them", file=sys.stderr)
     if arguments.json:
@@ -101,7 +101,7 @@ def list_orders(arguments: argparse.Namespace) -> int:
 
 
 def cancel(arguments: argparse.Namespace) -> int:
-    order = _ask(arguments, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
+    order = ask(arguments, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
     over = order["status"] == "CANCELLED"
     said = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
     print(json.dumps(order) if arguments.json else said)
@@ -110,7 +110,7 @@ def cancel(arguments: argparse.Namespace) -> int:
 
 def events(arguments: argparse.Namespace) -> int:
     path, seq = f"/api/orders/{quote(arguments.order, safe='')}/events", 0
-    while events := _ask(arguments, "GET", path, params={"fromSeq": seq})["events"]:
+    while events := ask(arguments, "GET", path, params={"fromSeq": seq})["events"]:
         for event in events:
             print(json.dumps(event) if arguments.json else line_of(event))
         seq = events[-1]["seq"]
@@ -210,7 +210,7 @@ def _read(answer: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
+def ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> Json:
     """Return the JSON object of the answer. Raises Problem with the server's description of the fault."""
     url, access = arguments.url, Access.of(arguments)
     address, tls = _checked(url) + path, access.tls(url)

@@ -11,6 +11,7 @@ from headrace.cache import Snapshots
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
+from headrace.history import History
 from headrace.inbox import Inbox
 from headrace.orders.intake import Intake
 from headrace.protocol.frames import Framer, Head
@@ -42,8 +43,8 @@ class GatewayContext:
 
     `head` returns how far the chain is known, for heartbeats. `cache` gives snapshots; the service feeds it. `inbox`
     keeps messages to users; without an inbox users are sent nothing. `writers` publish what applications broadcast.
-    `orders` takes orders; without it the server takes none. `auth` checks credentials; without it no credential is
-    needed.
+    `orders` takes orders; without it the server takes none. `history` answers questions about the past; without it the
+    server answers none. `auth` checks credentials; without it no credential is needed.
     """
 
     bus: Bus
@@ -56,6 +57,7 @@ class GatewayContext:
     inbox: Inbox | None = None
     writers: Mapping[Lane, Writer] = field(default_factory=dict)
     orders: Intake | None = None
+    history: History | None = None
     auth: Authenticator | None = None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headrace.model.amounts import PRICE_DIGITS, ratio_text
 from headrace.model.trades import PRICED_UNITS_MIN
@@ -115,6 +115,20 @@ class Candle:
         if price is None or self.decimals is None or self.quote_decimals is None:
             return None
         return ratio_text(price.quote * 10**self.decimals, price.base * 10**self.quote_decimals, PRICE_DIGITS)
+
+
+def shown(candle: Candle) -> dict[str, Any]:
+    """Return a candle as clients see it: prices as text, amounts in base units as text."""
+    return {
+        "time": candle.time_s,
+        "open": candle.text(candle.open),
+        "high": candle.text(candle.high),
+        "low": candle.text(candle.low),
+        "close": candle.text(candle.close),
+        "base_amount": str(candle.base_amount),
+        "quote_amount": str(candle.quote_amount),
+        "trades": candle.trades,
+    }
 
 
 def is_counted(base: int, quote: int) -> bool:

@@ -16,8 +16,8 @@ _BY_PROGRAM: Final = {
     "program": ("accounts",),
 }
 _BY_KEY: Final = {
-    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data"),
-    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data"),
+    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data", "candles:"),
+    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data", "candles:"),
     "program": ("account:",),
 }
 

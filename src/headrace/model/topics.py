@@ -21,6 +21,7 @@ KEYED: Final = {
     "token": "mint",
     "market-data": "mint",
     "pool": "pubkey",
+    "candles": "mint:quote:interval",
     "order": "order id",
     "orders": "user",
     "app": "name",
@@ -41,6 +42,11 @@ _ID_CHARS: Final = _PROGRAM_CHARS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.@-")
 
 ORDER_PREFIX: Final = "order:"
 """Prefix of the topics of one order. The name does not say who owns the order."""
+
+CANDLES_PREFIX: Final = "candles:"
+
+INTERVALS: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""Lengths of live candles."""
 
 
 class Topic(NamedTuple):
@@ -64,7 +70,7 @@ def parse(name: str) -> Topic:
             return Topic(kind, "")
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
-    if expected is None or not (_fits(expected, key) or is_key(key)):
+    if expected is None or not (_fits(expected, key) or (is_key(key) and expected != "mint:quote:interval")):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)
 
@@ -72,5 +78,9 @@ def parse(name: str) -> Topic:
 def _fits(expected: str, key: str) -> bool:
     if expected == "user":
         return is_subject(key)
+    if expected == "mint:quote:interval":
+        mint, _, rest = key.partition(":")
+        quote, _, interval = rest.partition(":")
+        return is_key(mint) and is_key(quote) and interval in INTERVALS
     chars = _ID_CHARS if expected in ("order id", "name") else _PROGRAM_CHARS if "program" in expected else frozenset()
     return 0 < len(key) <= _LENGTH_MAX and chars.issuperset(key)

@@ -38,6 +38,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
+from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.stream import Choice, OpenSource, Stream, chosen
@@ -78,6 +79,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "pools": "tasks",
         "recorder": "recording",
         "health": "tasks",
+        "history": "history",
     }
 )
 """Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
@@ -161,15 +163,20 @@ class Service:
             if self._take_orders:
                 orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
+            history = None
+            if self.config.section(Features).history and (writer := self.writers.get("ingest")) is not None:
+                parts = (self.config, context, self._registers, writer, self._audience)
+                history = await enter_history(stack, *parts, keep=not self._play)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.writers else None
                 orders.start(tasks, self.metrics, facts, self.writers.get("orders"), self._newest_slot)
             if isinstance(self.state, CacheFeed):
                 tasks.start("cache", "feed", self.state.run)
-            self._watch_parts(tasks, orders, inbox)
+            self._watch_parts(tasks, orders, inbox, history)
+            end_history = None if history is None else history.start(tasks, self.pipeline.consumers)
             if self.config.section(Features).gateway:
-                await self._open_gateway(tasks, orders, inbox)
+                await self._open_gateway(tasks, orders, inbox, history)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             background = [tasks.start("config", "watch", self._follow_config)]
@@ -181,6 +188,8 @@ class Service:
             for task in background:
                 task.cancel()
             await end_updates()
+            if end_history is not None:
+                await asyncio.wait([end_history()], timeout=END_S)
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
@@ -240,18 +249,23 @@ class Service:
         else:
             self.state = self.cache
 
-    def _watch_parts(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
+    def _watch_parts(
+        self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
+    ) -> None:
         """Put all parts on the health board that do not report themselves (sources, gateway, keys and recorder do)."""
         add = self.probes.add
         if orders is not None:
             orders.watch(self.probes, tasks)
+        if history is not None:
+            history.watch(self.probes)
         add("inbox", inbox.check)
         inbox.on_trouble = self.probes.trouble("inbox")
         add("bus", self._check_bus)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
-        add("disk", Disk(files(self.config, self._registers, orders=orders is not None, inbox=not self._play)).check)
+        written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
+        add("disk", Disk(written if history is None else [*written, history.file]).check)
 
     async def _check_bus(self, *, thorough: bool) -> None:
         await self.bus.top(ASKED_ONLY)
@@ -268,7 +282,9 @@ class Service:
     def _newest_slot(self) -> int | None:
         return self.pipeline.head["processed"]
 
-    async def _open_gateway(self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox) -> None:
+    async def _open_gateway(
+        self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
+    ) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         options = GatewayOptions(
@@ -291,6 +307,7 @@ class Service:
             inbox=inbox,
             writers=self.writers,
             orders=orders.intake if orders is not None else None,
+            history=history.history if history is not None else None,
             auth=auth,
         )
         self.gateway = Gateway(options, context)

@@ -14,6 +14,7 @@ from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
+from headrace.history import HISTORIES, History, HistorySettings
 from headrace.inbox import INBOXES, Inbox, InboxSettings
 from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
@@ -51,6 +52,7 @@ class Registers(NamedTuple):
     sources: Register[Source] = SOURCES
     stores: Register[Store] = STORES
     inboxes: Register[Inbox] = INBOXES
+    histories: Register[History] = HISTORIES
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -68,6 +70,7 @@ class Registers(NamedTuple):
             "bus": BusSettings,
             "cache": CacheSettings,
             "inbox": InboxSettings,
+            "history": HistorySettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,
@@ -119,7 +122,7 @@ class Registers(NamedTuple):
                     check_packages()
 
     def _all(self) -> Iterator[Register[Any]]:
-        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes)
+        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes, self.histories)
 
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""

@@ -1,0 +1,92 @@
+"""Compose the history of a process that publishes updates: what keeps it, and what feeds it with facts."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import msgspec
+import structlog
+
+from headrace.adapters import Context
+from headrace.bus import Writer
+from headrace.config import Config
+from headrace.history import History, HistorySettings
+from headrace.history.feed import HistoryFeed
+from headrace.history.live import LiveCandles
+from headrace.model.errors import TransientError
+from headrace.model.facts import News
+from headrace.runtime.probes import Probes
+from headrace.runtime.sinks import Sinks
+from headrace.runtime.supervise import Supervisor
+from headrace.service.settings import Registers
+
+KIND = "sqlite"
+END_S = 5.0
+"""So long what waits is still written at the end."""
+
+_log = structlog.get_logger("assembly")
+
+
+@dataclass
+class HistoryHalf:
+    """What keeps the history, its feed, and its live candles; `file` is the file that this process writes."""
+
+    history: History
+    feed: HistoryFeed
+    live: LiveCandles
+    file: str
+
+    def watch(self, probes: Probes) -> None:
+        """Put the history on the health board; a stream goes on without one."""
+        probes.add("history", self.feed.check, required=False)
+        self.history.on_trouble = probes.trouble("history")
+
+    def start(self, tasks: Supervisor, facts: Sinks[News]) -> Callable[[], "asyncio.Future[object]"]:
+        """Begin to hear facts; return what ends that in order, and gives the task that then ends."""
+        detach = facts.attach(self.feed.hear)
+        tasks.start("history", "candles", self.live.run)
+        task = tasks.start("history", "write", self.feed.run)
+
+        def end() -> asyncio.Future[object]:
+            detach()
+            self.feed.close()
+            return task
+
+        return end
+
+
+async def enter_history(
+    stack: AsyncExitStack,
+    config: Config,
+    context: Context,
+    registers: Registers,
+    writer: Writer,
+    audience: Callable[[], Iterable[str]],
+    *,
+    keep: bool,
+) -> HistoryHalf:
+    """Return the history; in a folder that is gone at the end, unless it is to be kept.
+
+    Live candles are published by `writer` on those topics of `audience` that are candles.
+    What can't be had for now is opened later. Raises ConfigError for files of a newer version.
+    """
+    settings = config.section(HistorySettings)
+    if not keep:
+        folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="headrace-history-")
+        stack.push_async_callback(asyncio.to_thread, folder.cleanup)
+        settings = msgspec.structs.replace(settings, file=f"{folder.name}/history.db")
+
+    def not_open(error: TransientError) -> None:
+        meaning = "facts wait, and are declared missing where they can't, until it can be opened, which is tried again"
+        _log.error("history_not_open", error=str(error), meaning=meaning)
+
+    patient = replace(context, patience=not_open)
+    history = await registers.histories.open_with(settings, KIND, config, patient, key="history.file")
+    stack.push_async_callback(history.close)
+    live = LiveCandles(history, writer, context.clock, audience)
+    feed = HistoryFeed(
+        history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, changed=live.changed
+    )
+    return HistoryHalf(history, feed, live, settings.file)
