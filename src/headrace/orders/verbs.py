@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Room(NamedTuple):
-    """How many orders may await their trigger at once: of one user, and of all users together. 0: any number."""
+    """Most orders that may await their trigger at once: of one user, and of all users together. 0: any number."""
 
     of_user: int = 0
     in_all: int = 0

@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 
 class Known(NamedTuple):
-    """What an idempotency key was used for."""
+    """Request for which an idempotency key was used."""
 
     fingerprint: str
     order_id: str
