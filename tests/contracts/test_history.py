@@ -1,5 +1,6 @@
 """What every history in the register must do; a new one is tested by being registered."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -259,6 +260,31 @@ async def test_candles_are_paged_oldest_first(history: History) -> None:
     assert [candle.time_s for candle in await candles(history, limit=5)] == times[3:]
     assert [candle.time_s for candle in await candles(history, from_s=times[1], to_s=times[3])] == times[1:3]
     assert not await candles(history, quote_mint=USDC_MINT)
+
+
+@pytest.mark.parametrize("interval", ["1s", "15s", "1m", "1h"])
+@pytest.mark.parametrize("limit", [3, 1000])
+async def test_pages_of_candles_have_every_trade_once(history: History, interval: str, limit: int) -> None:
+    times = [MINUTE_S + 61 * n for n in range(100)]
+    await history.write([trade(7 + n, f"{n}", time_s=time_s) for n, time_s in enumerate(times)])
+    length_s = INTERVALS_S[interval]
+    asked = CandleQuery(key("M"), WSOL_MINT, length_s, from_s=0, limit=limit)
+    found: list[tuple[int, int]] = []
+    while True:
+        page = await history.candles(asked)
+        found += [(candle.time_s, candle.trades) for candle in page.items]
+        if page.next is None:
+            break
+        asked = asked._replace(after=page.next)
+    counts = Counter(time_s // length_s * length_s for time_s in times)
+    assert found == sorted(counts.items())
+
+
+async def test_a_candle_is_whole_wherever_the_question_ends(history: History) -> None:
+    await history.write([trade(7 + n, f"{n}", time_s=NOW_S // 3600 * 3600 + 60 * n) for n in range(60)])
+    begin_s = NOW_S // 3600 * 3600
+    (candle,) = await candles(history, "1h", from_s=begin_s, to_s=begin_s + 90)
+    assert candle.trades == 60
 
 
 async def test_sums_may_go_beyond_64_bits(history: History) -> None:
