@@ -115,6 +115,7 @@ async def test_the_same_trade_again_changes_nothing(open_one: Open) -> None:
     facts = [trade(7, "a", time_s=NOW_S), trade(7, "a", nth=1, time_s=NOW_S)]
     await history.write([*facts, *facts])
     await history.write(facts)
+    await history.close()
     again = await open_one()
     await again.write(facts)
     assert len(await every(again)) == 2
@@ -380,6 +381,14 @@ async def test_what_was_written_outlives_the_process(open_one: Open) -> None:
     await again.write([trade(8, "c", time_s=NOW_S)])
     assert await ids(again) == [*map(signature, "ca")]
     assert [candle.trades for candle in await candles(again)] == [2]
+
+
+async def test_a_history_has_one_writer(open_one: Open) -> None:
+    history = await open_one()
+    with pytest.raises(TransientError, match="another process has the history"):
+        await open_one()
+    await history.close()
+    await open_one()
 
 
 async def test_clear_forgets_everything(history: History) -> None:
