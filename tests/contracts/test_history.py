@@ -1,5 +1,6 @@
 """What every history in the register must do; a new one is tested by being registered."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,7 @@ async def test_the_same_trade_again_changes_nothing(open_one: Open) -> None:
     facts = [trade(7, "a", time_s=NOW_S), trade(7, "a", nth=1, time_s=NOW_S)]
     await history.write([*facts, *facts])
     await history.write(facts)
+    await history.close()
     again = await open_one()
     await again.write(facts)
     assert len(await every(again)) == 2
@@ -261,6 +263,31 @@ async def test_candles_are_paged_oldest_first(history: History) -> None:
     assert not await candles(history, quote_mint=USDC_MINT)
 
 
+@pytest.mark.parametrize("interval", ["1s", "15s", "1m", "1h"])
+@pytest.mark.parametrize("limit", [3, 1000])
+async def test_pages_of_candles_have_every_trade_once(history: History, interval: str, limit: int) -> None:
+    times = [MINUTE_S + 61 * n for n in range(100)]
+    await history.write([trade(7 + n, f"{n}", time_s=time_s) for n, time_s in enumerate(times)])
+    length_s = INTERVALS_S[interval]
+    asked = CandleQuery(key("M"), WSOL_MINT, length_s, from_s=0, limit=limit)
+    found: list[tuple[int, int]] = []
+    while True:
+        page = await history.candles(asked)
+        found += [(candle.time_s, candle.trades) for candle in page.items]
+        if page.next is None:
+            break
+        asked = asked._replace(after=page.next)
+    counts = Counter(time_s // length_s * length_s for time_s in times)
+    assert found == sorted(counts.items())
+
+
+async def test_a_candle_is_whole_wherever_the_question_ends(history: History) -> None:
+    await history.write([trade(7 + n, f"{n}", time_s=NOW_S // 3600 * 3600 + 60 * n) for n in range(60)])
+    begin_s = NOW_S // 3600 * 3600
+    (candle,) = await candles(history, "1h", from_s=begin_s, to_s=begin_s + 90)
+    assert candle.trades == 60
+
+
 async def test_sums_may_go_beyond_64_bits(history: History) -> None:
     most = 2**64 - 1
     await history.write([trade(7, f"{n}", base=most, quote=most, time_s=NOW_S) for n in range(5)])
@@ -354,6 +381,14 @@ async def test_what_was_written_outlives_the_process(open_one: Open) -> None:
     await again.write([trade(8, "c", time_s=NOW_S)])
     assert await ids(again) == [*map(signature, "ca")]
     assert [candle.trades for candle in await candles(again)] == [2]
+
+
+async def test_a_history_has_one_writer(open_one: Open) -> None:
+    history = await open_one()
+    with pytest.raises(TransientError, match="another process has the history"):
+        await open_one()
+    await history.close()
+    await open_one()
 
 
 async def test_clear_forgets_everything(history: History) -> None:

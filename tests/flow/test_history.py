@@ -258,6 +258,17 @@ async def test_a_server_without_a_history_says_so(tmp_path: Path) -> None:
     assert not await asyncio.to_thread(lambda: [*tmp_path.glob("history*")])
 
 
+async def test_a_history_that_cant_be_opened_is_opened_later(tmp_path: Path) -> None:
+    async with desk(tmp_path, HISTORY_FILE=str(tmp_path / "later" / "h.db")) as client:
+        ready = (await client.http.get("/health/ready")).json()["components"]["history"]
+        assert (ready["ready"], ready["required"]) == (False, False)
+        assert (await client.http.get("/api/trades")).status_code == 503
+        client.service.pipeline.consumers.deliver([trade(7, "a")])
+        await asyncio.to_thread((tmp_path / "later").mkdir)
+        page = await until(client.http, "/api/trades", lambda page: bool(page.get("items")))
+        assert [item["slot"] for item in page["items"]] == ["7"]
+
+
 async def test_what_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
     async with told(tmp_path):
         pass

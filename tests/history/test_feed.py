@@ -127,7 +127,7 @@ async def test_slots_that_no_process_wrote_are_a_gap(tmp_path: Path) -> None:
         last = running
         await running.history.close()
     last = Running(tmp_path)
-    assert await last.gaps() == [gap(8, 20, "history_not_running")]
+    assert await last.gaps() == [gap(8, 21, "history_not_running")]
     await last.history.close()
 
 

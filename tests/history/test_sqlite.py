@@ -118,10 +118,25 @@ def test_a_segment_that_was_being_dropped_is_gone_at_the_next_start(tmp_path: Pa
     writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
     writing.write([trade(1, "a")])
     writing.close()
+    with sqlite3.connect(path) as db:
+        db.execute("update segments set number = 2")
+    db.close()
     shutil.copy(files.segment_path(path, 1), files.segment_path(path, 2))
     again = Writing(path, bytes_max=GIB, age_s=AGE_S)
-    assert segments(path) == ["h.db-000001"]
+    assert segments(path) == ["h.db-000002"]
     again.close()
+
+
+def test_a_file_that_is_no_segment_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    files.segment_path(path, 1).write_bytes(b"mine")
+    (tmp_path / "h.db-20260101").write_bytes(b"mine")
+    writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
+    writing.write([trade(1, "a")])
+    writing.close()
+    Writing(path, bytes_max=GIB, age_s=AGE_S).close()
+    assert files.segment_path(path, 1).read_bytes() == (tmp_path / "h.db-20260101").read_bytes() == b"mine"
+    assert files.segment_path(path, 2).exists()
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

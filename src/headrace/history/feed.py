@@ -137,7 +137,7 @@ class HistoryFeed:
         """Declare the slots in which no process wrote, with the first facts of this one."""
         if self._resumed:
             return
-        first = min(_slots_of(fact)[0] for fact in batch)
+        first = max(_slots_of(fact)[1] for fact in batch)  # the highest: what is refilled comes with old slots
         extent = await self._until_answered(self._history.extent)
         if extent.last is not None and first > extent.last:
             await self._until_written([_gap(extent.last, first, "not_running")])

@@ -124,6 +124,8 @@ class SqliteHistory:
             return await self._in(executor, work)
         except _DEFECTS as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error
+        except BlockingIOError as error:
+            raise TransientError("another process has the history") from error
         except (sqlite3.Error, OSError) as error:
             failure = TransientError(f"the history can't be used: {error}")
             self.on_trouble(failure)

@@ -1,9 +1,10 @@
 """The files of a history: their tables, their versions, and how a connection to one is opened."""
 
+import fcntl
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 from urllib.parse import quote
 
 from headrace.model.errors import ConfigError
@@ -69,6 +70,20 @@ SEGMENT: Final = (
 def segment_path(main: Path, number: int) -> Path:
     """Return the file of a segment."""
     return main.with_name(f"{main.name}-{number:06d}")
+
+
+def lock(main: Path) -> IO[bytes]:
+    """Return a file that this process has locked until it is closed; only who has it writes the history.
+
+    Raise BlockingIOError while another process has it.
+    """
+    file = main.with_name(f"{main.name}-lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def open_writer(path: Path, tables: Sequence[str]) -> sqlite3.Connection:

@@ -41,6 +41,8 @@ FILES_OPEN: Final = 32
 EXAMINED_MAX: Final = 50_000
 """Trades that are looked at for one page, where no index finds exactly the trades of the query."""
 CANDLE_ROWS_MAX: Final = 50_000
+FLY_MINUTES: Final = 30
+"""Minutes of trades that are read for one page of candles shorter than a minute."""
 
 _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.key, t.base, t.quote, u.key, o.key,
     a.key, t.signature, t.place, t.standing
@@ -109,32 +111,28 @@ class Reading:
         newest = max((minute for minute in minutes if minute is not None), default=None)
         if newest is None:
             return Page(())
-        end_s = (newest + 1) * MINUTE_S if query.to_s is None else min((newest + 1) * MINUTE_S, query.to_s)
-        begin_s = query.from_s
-        if query.after is not None:
-            begin_s = query.after + interval_s
-        elif begin_s is None:
-            begin_s = -(-end_s // interval_s) * interval_s - query.limit * interval_s
-        begin_s = max(0, -(-begin_s // interval_s) * interval_s)
-        read = self._minutes if interval_s >= MINUTE_S else self._fly
-        rows_max = min(CANDLE_ROWS_MAX, (query.limit + 1) * interval_s // MINUTE_S) or CANDLE_ROWS_MAX
-        candles: list[Candle] = []
+        begin_s, end_s = _times(query, (newest + 1) * MINUTE_S)
         decimals: dict[str, int] = {}
-        cut_s: int | None = None
+        sources: list[tuple[sqlite3.Connection, int, int]] = []
         for db in segments:
-            ids = [_learned(db, key, decimals) for key in (query.mint, query.quote_mint)]
-            if None in ids:
-                continue
-            rows = read(db, (*ids, begin_s, end_s, rows_max))
-            if len(rows) == rows_max:  # the last interval may have more
-                last_s = rows[-1].time_s // interval_s * interval_s
-                cut_s = last_s if cut_s is None else min(cut_s, last_s)
-            candles += rows
-        found = [candle for candle in folded(candles, interval_s) if cut_s is None or candle.time_s < cut_s]
+            mint, quote = (_learned(db, each, decimals) for each in (query.mint, query.quote_mint))
+            if mint is not None and quote is not None:
+                sources.append((db, mint, quote))
+        if interval_s >= MINUTE_S:
+            rows_max = min(CANDLE_ROWS_MAX, (query.limit + 1) * interval_s // MINUTE_S)
+        else:
+            rows_max = FLY_MINUTES
+        read = [_minutes(*source, begin_s, end_s, rows_max) for source in sources]
+        cut_s = min((rows[-1].time_s for rows in read if len(rows) == rows_max), default=end_s)
+        cut_s = cut_s // interval_s * interval_s if interval_s >= MINUTE_S else cut_s  # whole intervals only
+        if interval_s < MINUTE_S:
+            first_s = min((rows[0].time_s for rows in read if rows), default=cut_s)
+            read = [_fly(*source, max(begin_s, first_s), cut_s) for source in sources]
+        found = [each for each in folded([row for rows in read for row in rows], interval_s) if each.time_s < cut_s]
         items = found[: query.limit]
         for candle in items:
             candle.decimals, candle.quote_decimals = decimals.get(query.mint), decimals.get(query.quote_mint)
-        more = len(found) > query.limit or (cut_s is not None and found)
+        more = bool(items) and (len(found) > query.limit or cut_s < end_s)
         return Page(items, items[-1].time_s if more else None)
 
     def tokens(self, query: TokenQuery) -> Page[StoredToken]:
@@ -193,32 +191,6 @@ class Reading:
             self._segments.move_to_end(number)
             yield db
 
-    def _minutes(self, db: sqlite3.Connection, asked: tuple[int, int, int, int, int]) -> list[Candle]:
-        mint, quote, begin_s, end_s, rows_max = asked
-        rows = db.execute(
-            "select * from candles where mint = ? and quote_mint = ? and minute >= ? and minute < ?"
-            " order by minute limit ?",
-            (mint, quote, begin_s // MINUTE_S, -(-end_s // MINUTE_S), rows_max),
-        )
-        return [candle_of(row) for row in rows.fetchall()]
-
-    def _fly(self, db: sqlite3.Connection, asked: tuple[int, int, int, int, int]) -> list[Candle]:
-        """Return a candle for each trade, oldest first."""
-        mint, quote, begin_s, end_s, rows_max = asked
-        first, last = _rows_of_times(db, begin_s, end_s)
-        rows = db.execute(
-            "select id, time, base, quote from trades where mint = ? and id between ? and ? and +quote_mint = ?"
-            " and +time >= ? and +time < ? order by +time, id limit ?",
-            (mint, first, last, quote, begin_s, end_s, rows_max),
-        )
-        found: list[Candle] = []
-        for row, time_s, base, amount in rows.fetchall():
-            candle = Candle(time_s)
-            if is_counted(unwrapped(base), unwrapped(amount)):
-                candle.add(row, unwrapped(base), unwrapped(amount))
-            found.append(candle)
-        return found
-
     def _statuses(self, slots: list[int]) -> dict[int, int]:
         if not slots:
             return {}
@@ -276,6 +248,44 @@ def _rows_of_times(db: sqlite3.Connection, from_s: int | None, to_s: int | None)
         (0 if from_s is None else from_s // MINUTE_S, ROW_MAX if to_s is None else to_s // MINUTE_S),
     ).fetchone()
     return (1, 0) if first is None else (first, last)
+
+
+def _times(query: CandleQuery, newest_s: int) -> tuple[int, int]:
+    """Return where whole intervals of the page may begin, and where the last one of the query ends."""
+    length_s = query.interval_s
+    end_s = newest_s if query.to_s is None else min(newest_s, query.to_s)
+    end_s = -(-end_s // length_s) * length_s
+    if query.after is not None:
+        return query.after + length_s, end_s
+    begin_s = end_s - query.limit * length_s if query.from_s is None else query.from_s
+    return max(0, -(-begin_s // length_s) * length_s), end_s
+
+
+def _minutes(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int, rows_max: int) -> list[Candle]:
+    """Return the first candles of minutes between the times."""
+    rows = db.execute(
+        "select * from candles where mint = ? and quote_mint = ? and minute >= ? and minute < ?"
+        " order by minute limit ?",
+        (mint, quote, begin_s // MINUTE_S, -(-end_s // MINUTE_S), rows_max),
+    )
+    return [candle_of(row) for row in rows.fetchall()]
+
+
+def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int) -> list[Candle]:
+    """Return a candle for each trade between the times."""
+    first, last = _rows_of_times(db, begin_s, end_s)
+    rows = db.execute(
+        "select id, time, base, quote from trades where mint = ? and id between ? and ? and +quote_mint = ?"
+        " and +time >= ? and +time < ?",
+        (mint, first, last, quote, begin_s, end_s),
+    )
+    found: list[Candle] = []
+    for row, time_s, base, amount in rows.fetchall():
+        if is_counted(unwrapped(base), unwrapped(amount)):
+            candle = Candle(time_s)
+            candle.add(row, unwrapped(base), unwrapped(amount))
+            found.append(candle)
+    return found
 
 
 def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int | None:

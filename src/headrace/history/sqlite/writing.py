@@ -46,14 +46,18 @@ class Writing:
     def __init__(self, path: Path, *, bytes_max: int, age_s: float) -> None:
         self._path, self._bytes_max, self._age_s = path, bytes_max, age_s
         self._segment_bytes = min(SEGMENT_BYTES, bytes_max // 8)
-        self._main = files.open_writer(path, files.MAIN)
+        self._lock = files.lock(path)
+        try:
+            self._main = files.open_writer(path, files.MAIN)
+        except BaseException:
+            self._lock.close()
+            raise
         self._open: dict[int, Segment] = {}
         self._first_slots: dict[int, int] = dict(self._main.execute("select * from segments order by number"))
         self._highest = self._main.execute("select coalesce(max(slot), 0) from slots").fetchone()[0]
-        for beside in path.parent.glob(f"{path.name}-[0-9]*[0-9]"):  # the process ended while a segment was dropped
-            if int(beside.name[len(path.name) + 1 :]) not in self._first_slots:
-                files.unlink(beside)
         if self._first_slots:
+            oldest = next(iter(self._first_slots))
+            files.unlink(files.segment_path(path, oldest - 1))  # should the process have ended while that was dropped
             number, first = next(reversed(self._first_slots.items()))
             newest = self._open[number] = Segment(files.segment_path(path, number))
             self._highest = max(self._highest, first - 1, newest.last_slot or 0)
@@ -109,6 +113,7 @@ class Writing:
             segment.close()
         self._open.clear()
         self._main.close()
+        self._lock.close()
 
     def _write_main(self, fact: Kept) -> None:
         db = self._main
@@ -173,6 +178,9 @@ class Writing:
         return segment
 
     def _begin_segment(self, number: int, first_slot: int) -> None:
+        """Begin a segment under this number, or the next one of which there is no file."""
+        while files.segment_path(self._path, number).exists():
+            number += 1
         self._main.execute("insert into segments values (?, ?)", (number, first_slot))
         self._first_slots[number] = first_slot
 
