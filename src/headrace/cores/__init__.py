@@ -1,6 +1,6 @@
-"""Cores turn the bytes of updates into the bodies of messages: port and register.
+"""Port and register of cores; a core turns the bytes of updates into the bodies of messages.
 
-A core knows no state: what was seen before, which slots stand and what a pool's mints are is the pipeline's to know.
+A core keeps no state. The pipeline knows which events were seen before, which slots are valid, and a pool's mints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ UNREADABLE: Final = (
     AttributeError,
     RecursionError,
 )
-"""Errors by which bytes show that they fit no expectation; those of msgspec are ValueErrors."""
+"""Errors of bytes that cannot be read as expected. The errors of msgspec are ValueErrors."""
 
 
 TransactionView: TypeAlias = LogsUpdate | TransactionUpdate
 
 
 class Unread(NamedTuple):
-    """An event whose meaning could not be read, and why: the name of an error, or `incomplete` for a lack of fields."""
+    """Event whose meaning could not be read. `reason` is an error's class name, or `incomplete` where fields lack."""
 
     program: str
     event: str
@@ -43,9 +43,9 @@ class Unread(NamedTuple):
 
 
 class AccountText(msgspec.Struct, frozen=True, gc=False):
-    """Account as its message shows it. `name` is that of the layout, None where there is none.
+    """Account as its message shows it. `name` is the layout's name, None for an account without a layout.
 
-    `values` are the fields that the account's meaning reads.
+    `body` is the message's body as JSON text. `values` are the fields that the account's meaning reads.
     """
 
     name: str | None
@@ -54,9 +54,10 @@ class AccountText(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventText(msgspec.Struct, frozen=True, gc=False):
-    """Event as its messages show it, in the place that this view of the transaction gives.
+    """Event as its messages show it.
 
-    `event.data` holds the fields that the event's meaning reads, and no others.
+    Its place in the transaction is the place that the update shows: logs and whole transactions differ in it.
+    `event.data` holds only the fields that the event's meaning reads.
     """
 
     event: DecodedEvent
@@ -64,7 +65,7 @@ class EventText(msgspec.Struct, frozen=True, gc=False):
 
 
 class TransactionText(msgspec.Struct, frozen=True, gc=False):
-    """Transaction as its messages show it. `unread` are events that can't be encoded; these are left out."""
+    """Transaction as its messages show it. `events` leaves out events that can't be encoded; `unread` lists them."""
 
     events: Sequence[EventText]
     instructions: Sequence[NamedInstruction]
@@ -73,32 +74,32 @@ class TransactionText(msgspec.Struct, frozen=True, gc=False):
 
 
 class Core(Protocol):
-    """Reads updates by the layouts of the programs on board. Pure but for the drift counters of the programs.
+    """Reader of updates, by the layouts of the loaded programs. Pure, except that it counts drift per program.
 
-    All cores return the same bytes, whose slot, signature and source are those of `origin`. `account` raises one of
+    All cores return the same bytes. Slot, signature and source in them come from `origin`. `account` raises one of
     UNREADABLE for data that can't be encoded.
     """
 
     name: str
 
     def account(self, update: AccountUpdate, event_id: str, origin: Origin) -> AccountText:
-        """Return the account's whole body."""
+        """Return the account with the whole body of its message."""
 
     def transaction(self, update: TransactionView, origin: Origin, *, truncated: bool) -> TransactionText:
-        """Return the bodies of the transaction and of its events. `truncated`: a node cut its log lines."""
+        """Return the bodies of the transaction and of its events. `truncated` is True where a node cut the logs."""
 
 
 CORES: Final[Mapping[str, str]] = MappingProxyType(
     {"python": "headrace.cores.python:PythonCore", "rust": "headrace.cores.rust:RustCore"}
 )
-"""All cores, the slowest first. That in Rust is there where the package `headrace-native` is installed."""
+"""All cores, the slowest first. The core in Rust needs the package `headrace-native`."""
 
 AUTO: Final = "auto"
-"""The fastest core that is installed."""
+"""Name in settings for the fastest core that is installed."""
 
 
 def open_core(name: str, programs: Programs) -> Core:
-    """Return the core of this name for these programs. Raise ConfigError for one that is unknown or not installed."""
+    """Return the named core for these programs. Raises ConfigError if the core is unknown or not installed."""
     if name == AUTO:
         return _open(installed()[-1], programs)
     if name not in CORES:

@@ -1,7 +1,8 @@
-"""The JSON text of what a core reads: what stands after the offset in a frame, each part encoded once. Pure.
+"""Encodes the bodies of messages as JSON text. A body is the part of a frame after its offset. Pure.
 
-An event's body is `"event_id":"…","data":{…},"chain":{…}`, that of promote, retract and gap `"data":{…}`. Shapes are
-those of docs/reference/topics.md. u64 are strings. This is the hot path: plain byte templates, no dicts per event.
+An event's body is `"event_id":"…","data":{…},"chain":{…}`; the body of a promote, retract or gap is `"data":{…}`.
+docs/reference/topics.md defines the shapes. A u64 is a string. This is the hot path: each part is encoded once, by
+byte templates, without a dict per event.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ _BOOL: Final = (b"false", b"true")
 
 
 class TransactionFrame:
-    """Makes what stands around the data in the messages of one transaction; what they share is encoded once."""
+    """Text around the data in the messages of one transaction. The text that the messages share is encoded once."""
 
     def __init__(self, origin: Origin) -> None:
         self.signature, self.version = json_text(origin.signature), json_text(origin.version)
@@ -40,7 +41,7 @@ class TransactionFrame:
         )
 
     def event(self, event: DecodedEvent, path: tuple[int, ...], ordinal: int, fields: bytes) -> EventBody:
-        """Return the body of an event in this place."""
+        """Return the body of an event at `path` with this ordinal; `fields` is the JSON text of its fields."""
         dotted, listed = path_text(path)
         head = b'%b%b:%d","data":' % (self._head, dotted.encode(), ordinal)
         opening = b'{"type":"Event",%b"fields":' % named(event)
@@ -58,13 +59,13 @@ class TransactionFrame:
         return EventBody(text, len(head), begun, begun + len(fields))
 
     def around_whole(self, *, truncated: bool) -> tuple[bytes, bytes]:
-        """Return the same for what concerns the transaction as a whole: no instruction, no `via`."""
+        """Return the text before and after the data of the transaction itself, without an instruction and `via`."""
         tail = b'%b%b%b,"via":null}' % (self._chain, self._rest, _BOOL[truncated])
         return self._head + b'tx:0","data":', tail
 
 
 def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
-    """Return `(3, 1)` as `3.1` for ids and as `3,1` for a JSON list."""
+    """Return a path as text: `(3, 1)` is `3.1` in ids and `3,1` in a JSON list."""
     text = _paths.get(path)
     if text is None:
         if len(_paths) >= _CACHE_MAX:
@@ -75,7 +76,7 @@ def path_text(path: tuple[int, ...]) -> tuple[str, bytes]:
 
 
 def named(event: DecodedEvent) -> bytes:
-    """Return the members that say which event."""
+    """Return the JSON members `program` and `event`, which name the event."""
     key = (event.program, event.name)
     text = _names.get(key)
     if text is None:
@@ -105,8 +106,8 @@ def transaction_body(
 ) -> bytes:
     """Return the body of a transaction.
 
-    `raw` is a program without an IDL, and those with one: instructions of the former come with their data, and the log
-    lines too.
+    `raw` is for a subscriber of a program without an IDL: that program's id, and the programs that have an IDL. The
+    body then shows the log lines, and the data of that program's instructions.
     """
     named = [_Shown(each.program, each.name, each.path, each.keys) for each in instructions]
     shown: Sequence[object] = named
@@ -134,14 +135,14 @@ def transaction_body(
 
 
 def _raw(shown: _Shown, instruction: Instruction, programs: Programs) -> dict[str, object]:
-    """Return an instruction with its arguments among its members."""
+    """Return the members of an instruction, including its arguments."""
     return {**msgspec.structs.asdict(shown), **arguments_of(instruction, programs)}
 
 
 def account_body(
     update: AccountUpdate, event_id: str, origin: Origin, program: str, name: str | None, fields: bytes
 ) -> bytes:
-    """Return the whole body. Of an account without a layout, whose `name` is None, the bytes are shown."""
+    """Return the whole body of an account. An account without a layout has `name` None, and shows its bytes."""
     head, tail = around_state(event_id, origin.slot, origin.signature, origin.commitment, origin.source)
     return (
         b'%b{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d","fields":%b%b}%b'
@@ -161,7 +162,7 @@ def account_body(
 def around_state(
     event_id: str, slot: int, signature: str | None, commitment: Commitment, source: str
 ) -> tuple[bytes, bytes]:
-    """Return what stands around the data of a state, which no single instruction brought about."""
+    """Return the text before and after the data of a state. A state belongs to no single instruction."""
     tail = (
         b',"chain":{"slot":"%d","signature":%b,"ix":[],"commitment":"%b","tx_version":null,"source":%b,'
         b'"truncated":false,"via":null}'

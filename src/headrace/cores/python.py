@@ -1,4 +1,4 @@
-"""The core in Python: every update, also the odd ones; a written function for each layout makes text of bytes."""
+"""The core in Python, which reads every update. A function generated for each layout turns bytes into JSON text."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ _NO_VALUES: dict[str, object] = {}
 
 
 class PythonCore:
-    """The `Core` that is always there."""
+    """`Core` that is always available."""
 
     name = "python"
 
@@ -75,7 +75,7 @@ def _new_text(part: FoundPart) -> LayoutText:
 
 
 def wanted_of(program: Program, table: LayoutTable, layout: Layout) -> list[str]:
-    """Return the names of the fields that the meaning of an event or account reads, in the layout's order."""
+    """Return the names of the fields that the meaning of the event or account reads, in the layout's order."""
     meanings: Mapping[tuple[str, str], AccountFacts | EventFacts]
     meanings = ACCOUNTS if table is program.account_table else EVENTS
     meaning = meanings.get((program.name, layout.name))

@@ -1,4 +1,4 @@
-"""The core in Rust (package `headrace-native`): updates that are straight; the core in Python takes all others."""
+"""The core in Rust (package `headrace-native`). It passes updates that it cannot read to the core in Python."""
 
 from importlib import import_module
 from json.encoder import encode_basestring
@@ -18,33 +18,33 @@ from headrace.model.facts import Origin
 from headrace.model.updates import AccountUpdate, LogsUpdate
 
 VERSION: Final = "0.1.0"
-"""The version of `headrace-native` that reads the table as this file writes it."""
+"""Version of `headrace-native` that this file requires: both must agree on the table of layouts."""
 
 _RESTS_MAX: Final = 1_024
 _NOT_NATIVE: Final = (OverflowError, UnicodeEncodeError)
-"""Errors for numbers beyond 64 bits, and for text that has no UTF-8."""
+"""Errors of the Rust core for numbers beyond 64 bits, and for text that can't be encoded as UTF-8."""
 
 
 Described: TypeAlias = tuple[object, ...]
-"""A shape as `native/src/shapes.rs` reads it: its name, then what it is made of."""
+"""Shape as `native/src/shapes.rs` reads it: its name, then its parts."""
 
 
 class _Part(NamedTuple):
-    """Layout under its number in the table."""
+    """Layout of an account or event; its index in the list of parts is its number in the Rust core."""
 
     program: Program
     table: LayoutTable
     layout: Layout
 
     def note(self, leftover: int, length: int, *, short: bool) -> None:
-        """Count what the core decoded."""
+        """Count a part that the Rust core decoded, its leftover bytes, and a length shorter than the layout."""
         self.table.count(leftover)
         if short:
             self.layout.count_short(length)
 
 
 class RustCore:
-    """The `Core` that is there where `headrace-native` is installed."""
+    """`Core` that is available where `headrace-native` is installed."""
 
     name = "rust"
 
@@ -132,7 +132,7 @@ class RustCore:
         return EventText(event, EventBody(*body))
 
     def _rest(self, origin: Origin, *, whole: bool) -> bytes:
-        """Return what ends the bodies: of an account whole, of a transaction up to the truth of `truncated`."""
+        """Return the end of a body: the whole end for an account, for a transaction the text up to `truncated`."""
         key = (origin.commitment, origin.source, whole)
         rest = self._rests.get(key)
         if rest is None:
@@ -146,7 +146,7 @@ class RustCore:
         return rest
 
     def _table(self, program: Program, table: LayoutTable) -> Described:
-        """Return how a table finds its layouts, which get the next numbers."""
+        """Return how a table finds its layouts. Give the next free numbers to these layouts."""
         numbers = {id(layout): len(self._parts) + nth for nth, layout in enumerate(table.all)}
         self._parts += [_Part(program, table, layout) for layout in table.all]
         return (
@@ -158,7 +158,7 @@ class RustCore:
 
 
 def _described(part: _Part) -> Described:
-    """Return a layout as the core reads it: openings of its messages, fields, other names, and values to return."""
+    """Return a layout as the Rust core reads it: message openings, fields, aliases, and the values to return."""
     program, layout = part.program, part.layout
     names = [field.name for field in layout.shape.fields]
     shown = json_text(program.name), json_text(layout.name)

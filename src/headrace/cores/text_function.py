@@ -1,4 +1,4 @@
-"""Writes, for a layout, one function from bytes to the JSON text of the fields; values only of the fields asked for."""
+"""Generates, for each layout, a function that turns bytes into JSON text and returns the values of wanted fields."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ _LENGTHS_MAX: Final = 256
 
 
 class PartText(NamedTuple):
-    """Fields of an event or account: all as the text of a JSON object, values of those that are read on.
+    """Fields of an event or account. `text` is a JSON object of all fields, `values` holds only the wanted fields.
 
     `leftover` counts the bytes after the layout's end.
     """
@@ -29,11 +29,11 @@ class PartText(NamedTuple):
 
 
 ReadText: TypeAlias = Callable[[bytes, int], tuple[str, int, Fields]]
-"""`read(data, start)` returns the parts of a PartText."""
+"""Function `read(data, start)` that returns the members of a PartText as a tuple."""
 
 
 class _Odd(tolerant.Stopped):
-    """The bytes are not those of the layout; the tolerant reader says what they are, and counts."""
+    """Bytes do not fit the layout. The tolerant reader then decodes them, and counts how they differ."""
 
 
 def _refuse(*_: object) -> None:
@@ -41,7 +41,7 @@ def _refuse(*_: object) -> None:
 
 
 class _BoolTexts(dict[int, str]):
-    """A byte as JSON. Raise _Odd for one that is neither 0 nor 1."""
+    """JSON text of a bool by its byte. Raises _Odd if the byte is neither 0 nor 1."""
 
     def __missing__(self, byte: int) -> str:
         raise _Odd
@@ -51,7 +51,7 @@ _BOOL_TEXTS: Final = _BoolTexts({0: "false", 1: "true"})
 
 
 class _TextWriter(FunctionWriter):
-    """Writes the function of one layout: statements that read the fields, then one `%` over a template."""
+    """Writer of one layout's function: statements that read the fields, then one `%` that fills a template."""
 
     def __init__(self, shape: Struct, hooks: Hooks) -> None:
         super().__init__(shape, hooks)
@@ -59,7 +59,7 @@ class _TextWriter(FunctionWriter):
         self.space["bool_texts"] = _BOOL_TEXTS
 
     def text_function(self, whole: int, layout: Layout, wanted: Collection[str]) -> ReadText:
-        """Return a reader of the first `whole` fields; later ones are null."""
+        """Return a function that reads the first `whole` fields; later fields are null in its text."""
         fields, renamed = self.shape.fields, layout.aliases
         members: list[str] = []
         values, kept = dict.fromkeys(wanted, "None"), dict[str, str]()
@@ -92,7 +92,7 @@ class _TextWriter(FunctionWriter):
         return read
 
     def text(self, shape: Shape) -> str:
-        """Emit what reads one value; return its place in the template."""
+        """Emit the statements that read one value; return the template's text for that value."""
         if is_inline(shape):
             members = []
             for field in shape.fields:
@@ -111,14 +111,15 @@ class _TextWriter(FunctionWriter):
 
 
 class LayoutText:
-    """The text of one layout's parts, at whatever length the data has.
+    """Reader of one layout's events or accounts as JSON text, for data of any length.
 
-    `read` is whatever fitted last, as `Layout.decode` is: the whole layout or its leading fields. What a written
-    function can't read is decoded tolerantly and then encoded by `encode`, which raises what it can't encode.
+    `read` is the function that fitted the last data: it reads the whole layout or its leading fields, as
+    `Layout.decode` does. Data that a generated function can't read are decoded tolerantly, then encoded by `encode`,
+    which raises an error for values that it can't encode.
     """
 
     def __init__(self, layout: Layout, encode: Encode, wanted: Sequence[str]) -> None:
-        """Take the layout, and the names of the fields that are read on, in its order."""
+        """Take the layout, and the names of the fields whose values are wanted, in the layout's order."""
         self._layout, self._encode = layout, encode
         self._wanted = tuple(wanted)
         self._prefixes: dict[int, ReadText] = {}
@@ -142,7 +143,7 @@ class LayoutText:
         return self.read(data, start)
 
     def _short(self, data: bytes, start: int) -> tuple[str, int, Fields]:
-        """Read data that ends before the layout does, or that are odd."""
+        """Read data that end before the layout does, or that do not fit the layout."""
         length = len(data) - start
         if length not in self._lengths and len(self._lengths) < _LENGTHS_MAX:
             found = tolerant.Reader(data, start).read_struct(self._layout.shape)
@@ -151,7 +152,7 @@ class LayoutText:
         whole = self._lengths.get(length)
         if whole is None:
             return self._tolerantly(data, start)
-        self._lengths[length] = None  # data of this length that do not fit come back here once
+        self._lengths[length] = None  # if these data do not fit, `_short` is called again and must not recurse
         if whole not in self._prefixes:
             self._prefixes[whole] = self._written(whole)
         self.read = self._prefixes[whole]

@@ -1,4 +1,4 @@
-"""What the register of sources names: the Yellowstone source, where its packages are installed."""
+"""Adapter by which the register of sources opens the Yellowstone source, if the source's packages are installed."""
 
 from importlib.util import find_spec
 from typing import ClassVar, Final
@@ -13,14 +13,14 @@ _PACKAGES: Final = {"google.protobuf": "protobuf", "grpc": "grpcio", "hpack": "h
 
 
 class Yellowstone:
-    """Adapter of the Yellowstone source; settings can be read without the packages that the source needs."""
+    """Adapter of the Yellowstone source. Its settings can be read without the packages that the source needs."""
 
     Settings: ClassVar[type[YellowstoneSettings]] = YellowstoneSettings
     SECTION: ClassVar[str] = "yellowstone"
 
     @classmethod
     async def open(cls, settings: YellowstoneSettings, context: Context) -> Source:
-        """Return the source; it connects when it runs. Raises ConfigError where packages are missing."""
+        """Return the source, which connects only when it runs. Raises ConfigError if packages are missing."""
         cls.check_packages()
         source: Source = load_class("headrace.sources.yellowstone.source:YellowstoneSource")(
             settings,
@@ -35,7 +35,7 @@ class Yellowstone:
 
     @classmethod
     def check_packages(cls) -> None:
-        """Raise ConfigError that says how to install the packages that are missing."""
+        """Raise ConfigError if packages are missing; the error says how to install them."""
         missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
         if missing:
             given = f"endpoints, but not installed: {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""Decompresses messages within a bound. Pure."""
+"""Decompresses messages up to a largest size. Pure."""
 
 import io
 import zlib
@@ -9,12 +9,15 @@ import zstandard
 from headrace.sources.yellowstone.endings import WireEnd
 
 ENCODINGS: Final = {"none": "identity", "gzip": "identity,gzip", "zstd": "identity,zstd,gzip"}
-"""The setting, and what is offered to a node."""
+"""Encodings offered to a node in `grpc-accept-encoding`, by the value of the setting `compression`."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 def decompress(message: bytes, encoding: str, size_max: int) -> bytes:
-    """Return the message decompressed. Raises WireEnd: not of this encoding, one unknown, longer than `size_max`."""
+    """Return the message decompressed.
+
+    Raises WireEnd if the encoding is unknown, the message is not in it, or the result is longer than `size_max` bytes.
+    """
     try:
         if encoding == "gzip":
             machine = zlib.decompressobj(_GZIP)

@@ -1,4 +1,4 @@
-"""How the end of a gRPC stream is read: a status, and what it means for the connection. Pure."""
+"""Translates the status that ended a gRPC stream into the reason why the connection ended. Pure."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from headrace.sources.connection import DETAIL_MAX, Parting
 _DENIED: Final = frozenset({"INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
 """Statuses after which another attempt would fail too."""
 _REST_S: Final = {"RESOURCE_EXHAUSTED": 5.0}
-"""Pause before the next attempt where a limit of the node was reached."""
+"""Pause in seconds before the next attempt, by the status; this status says that a limit of the node was reached."""
 
 
 class WireEnd(Exception):  # noqa: N818  (an ending, not an error)
-    """The stream is over: a gRPC status by its name, and the node's words."""
+    """End of a stream: the name of a gRPC status, and the node's message."""
 
     def __init__(self, status: str, detail: str = "") -> None:
         self.status, self.detail = status, detail
@@ -20,7 +20,7 @@ class WireEnd(Exception):  # noqa: N818  (an ending, not an error)
 
 
 def parting_of(end: WireEnd, *, began: bool) -> Parting:
-    """Return why a connection ended; `began`: it had brought something before."""
+    """Return why a connection ended. `began` is True where the connection had delivered anything."""
     detail = redact(str(end))[:DETAIL_MAX]
     if end.status in _DENIED:
         return Parting("denied", detail)

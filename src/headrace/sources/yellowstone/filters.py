@@ -1,4 +1,6 @@
-"""Reads the filters that subscriptions have no word for, from TOML: the whole surface of a Yellowstone request. Pure.
+"""Reads filters from TOML, which can express every filter of a Yellowstone request; subscriptions express only some.
+
+Pure. An example:
 
 [accounts.whales]
 owner = ["TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"]
@@ -28,7 +30,7 @@ from headrace.sources.yellowstone.messages import geyser
 SETTING: Final = "YELLOWSTONE_FILTERS"
 TEXT_MAX: Final = 1024 * 1024
 FILTERS_MAX: Final = 64
-"""Filters that one text may name; providers allow fewer."""
+"""Most filters in one text; providers allow fewer."""
 COMPARISONS_MAX: Final = 4
 MEMCMP_BYTES_MAX: Final = 128
 KEYS_MAX: Final = 10_000
@@ -40,14 +42,14 @@ Table = Mapping[str, Any]
 
 
 class Filters(NamedTuple):
-    """Filters by section and name, and the slices of account data that apply to every account of the connection."""
+    """Filters by section and name, and slices of account data as (offset, length), which apply to all accounts."""
 
     named: Mapping[tuple[str, str], Any]
     slices: tuple[tuple[int, int], ...] = ()
 
 
 def parse_filters(text: str) -> Filters:
-    """Read filters. Raises ConfigError that names the first wrong filter and what is expected in its place."""
+    """Return the filters in a TOML text. Raises ConfigError that names the first wrong filter and what is expected."""
     if len(text) > TEXT_MAX:
         raise ConfigError(SETTING, f"{len(text)} characters", f"at most {TEXT_MAX}")
     try:

@@ -1,4 +1,4 @@
-"""The stream by grpcio: one task reads, what it read waits in a channel bounded in bytes."""
+"""Reads a stream with grpcio. A task reads messages into a channel that is bounded in bytes."""
 
 import asyncio
 from pathlib import Path
@@ -14,11 +14,11 @@ from headrace.sources.yellowstone.settings import YellowstoneSettings
 
 _MESSAGES_MAX: Final = 65_536
 _ALGORITHMS: Final = {"none": 0b001, "gzip": 0b101, "zstd": 0b001}
-"""Compression algorithms that grpcio offers to a node, as a set of bits; it has no zstd."""
+"""Compression algorithms that grpcio offers to a node, as a bit set by the setting's value. grpcio has no zstd."""
 
 
 class GrpcioWire:
-    """A subscription by `grpc.aio`."""
+    """Subscription through `grpc.aio`."""
 
     def __init__(self, channel: Any, call: Any, settings: YellowstoneSettings) -> None:
         self._channel, self._call, self._send_s = channel, call, settings.connect_timeout_s
@@ -29,7 +29,7 @@ class GrpcioWire:
 
     @classmethod
     async def open(cls, url: str, settings: YellowstoneSettings, clock: Clock) -> Self:
-        """Connect and begin the call. Raises WireEnd."""
+        """Connect and begin the call. Raises WireEnd if the node can't be reached in time."""
         secure, _, target = url.partition("://")
         options = [
             ("grpc.max_receive_message_length", settings.message_bytes_max),
@@ -62,7 +62,7 @@ class GrpcioWire:
         return cls(channel, call, settings)
 
     async def run(self) -> None:
-        """Read until the end; a full channel holds the reading up, and then the node."""
+        """Read until the end. Reading waits while the channel is full, and flow control then stops the node."""
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 await self._waiting.put(message)
@@ -75,19 +75,19 @@ class GrpcioWire:
             self._waiting.close()
 
     async def receive(self) -> list[bytes]:
-        """Return the messages that wait, at least one. Raises WireEnd after the last one."""
+        """Return the waiting messages, at least one. Raises WireEnd after the last message."""
         try:
             return await self._waiting.get_batch()
         except ChannelClosed:
             raise self._end from None
 
     async def send(self, request: bytes) -> None:
-        """Send one request. Does nothing after the end."""
+        """Send one request. Does nothing once the stream has ended."""
         try:
             async with asyncio.timeout(self._send_s):
                 await self._call.write(request)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-            pass  # the reading says why; a request that nothing follows ends the connection
+            pass  # `run` finds out why the stream ended; a request without an answer ends the connection
 
     async def close(self) -> None:
         """End the connection at once."""

@@ -1,8 +1,9 @@
-"""One gRPC call over HTTP/2 as a machine: bytes in, messages and bytes to send out. Pure.
+"""State machine of one gRPC call over HTTP/2: takes received bytes, yields messages and bytes to send. Pure.
 
 Sources: RFC 9113 (frames, flow control), RFC 7541 (headers), gRPC over HTTP/2 (prefix, trailers, statuses).
-A message is copied once, however many DATA frames it spans and however many share one. The node has credit for what may
-wait here: bytes of whole messages that nobody took are not given back, so that a slow reader stops the node.
+A message is copied once, however many DATA frames it spans and however many messages share a frame. Flow control
+bounds the bytes that wait here: the node gets new credit for a message only when the message is taken, so a slow reader
+stops the node.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from headrace.sources.yellowstone.requests import METHOD
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_MAX: Final = 16_384
-"""Payload of one frame: the least that a peer may announce, so that what is left over of a read stays small."""
+"""Longest payload of a frame, in bytes: the smallest limit that HTTP/2 allows, so that a cut frame is small."""
 HEADERS_MAX: Final = 64 * 1024
 OUT_MAX: Final = 1024 * 1024
-"""Answers that wait to be sent; a peer that makes more wait does not read."""
+"""Most bytes of answers that wait to be sent. A peer with more waiting does not read, and the call ends."""
 _WINDOW_DEFAULT: Final = 65_535
 _WINDOW_MAX: Final = 2**31 - 1
 _STREAM: Final = 1
@@ -44,15 +45,16 @@ _OF_RESET: Final = {7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 
 
 
 class Http2Call:
-    """State of a connection with one call. Feed it bytes; send `take_out()`; read `messages`, then `taken`.
+    """State of a connection with one call.
 
-    `window` is the credit in bytes, `message_max` the longest message. `end` is set when the call is over.
+    Pass received bytes to `feed` and send the bytes from `take_out`. Read `messages`, then call `taken`. `window` is
+    the credit in bytes, `message_max` the longest message in bytes. `end` is set when the call is over.
     """
 
     def __init__(self, headers: Sequence[tuple[str, str]], *, window: int, message_max: int) -> None:
         self.messages: list[bytes] = []
         self.waiting = 0
-        """Bytes of `messages`, with their prefixes."""
+        """Length of `messages` in bytes, prefixes included."""
         self.end: WireEnd | None = None
         self.ready = False
         """Whether the peer has sent its settings."""
@@ -62,7 +64,7 @@ class Http2Call:
         self._rest = b""
         self._parts: list[bytes] = []
         self._missing = 0
-        """Bytes that lack of the message in `_parts`; 0: the next bytes are a prefix."""
+        """Bytes that the message in `_parts` still lacks; at 0 the next bytes are a prefix."""
         self._prefix = b""
         self._compressed = False
         self._encoding = "identity"
@@ -88,7 +90,7 @@ class Http2Call:
     # Sending.
 
     def send(self, message: bytes) -> None:
-        """Send a message, as far as the peer has given credit; the rest follows with its credit."""
+        """Send a message as far as the peer's credit allows. The remainder follows when the peer gives more credit."""
         self._unsent += b"\0" + len(message).to_bytes(4) + message
         self._send_unsent()
 
@@ -97,12 +99,12 @@ class Http2Call:
         self._out += _frame(_PING, 0, 0, bytes(8))
 
     def taken(self, size: int) -> None:
-        """Note that messages of so many bytes, prefixes included, were taken; the node gets credit for them."""
+        """Note that messages of `size` bytes, prefixes included, were taken; the node gets credit for them."""
         self.waiting -= size
         self._credit()
 
     def take_out(self) -> bytes:
-        """Return what is to be sent now."""
+        """Return the bytes to send now, and forget them."""
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -115,7 +117,7 @@ class Http2Call:
             self._stream_window -= size
 
     def _credit(self) -> None:
-        """Give credit for all that came but for what waits, once that is half a window."""
+        """Give credit for the received bytes that no longer wait, once they amount to half a window."""
         owed = self._received - self._credited - self.waiting
         if owed >= self._window // 2:
             self._credited += owed
@@ -125,7 +127,7 @@ class Http2Call:
     # Receiving.
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the peer. After an end, all bytes are ignored."""
+        """Process bytes from the peer. Bytes after the call's end are ignored."""
         if self.is_over():
             return
         if self._rest:
@@ -161,12 +163,12 @@ class Http2Call:
             self._fail("more to answer than is read")
 
     def eof(self, reason: str = "the connection was closed") -> None:
-        """Take note that the connection is gone."""
+        """Note that the connection is closed, for this reason."""
         if self.end is None:
             self.end = WireEnd("UNAVAILABLE", reason)
 
     def _is_one_message(self, data: bytes, begin: int, length: int, flags: int, stream: int) -> bool:
-        """Return whether a frame holds one whole message as it is, which is by far the usual case."""
+        """Return whether the frame holds exactly one uncompressed message, which is by far the usual case."""
         return (
             not flags
             and stream == _STREAM
@@ -198,7 +200,7 @@ class Http2Call:
             self.end = WireEnd("UNKNOWN", "the stream ended without a status")
 
     def _assemble(self, data: bytes, at: int, finish: int) -> None:
-        """Take the bytes of messages: each message is joined once, when its last byte is there."""
+        """Split bytes into messages. A message is joined once, when its last byte has arrived."""
         while at < finish:
             if self._missing:
                 part = data[at : min(finish, at + self._missing)]
@@ -316,7 +318,7 @@ class Http2Call:
             self.end = WireEnd("UNKNOWN", "the stream ended without a status")
 
     def _answer(self, headers: dict[str, str]) -> None:
-        """Take the headers before the first message."""
+        """Check the response headers, which precede the first message."""
         status, kind = headers.get(":status", ""), headers.get("content-type", "")
         if status.startswith("1") and len(status) == 3:
             return
@@ -365,7 +367,7 @@ class Http2Call:
 
 
 def request_headers(host: str, *, secure: bool, x_token: str, encodings: str, user_agent: str) -> list[tuple[str, str]]:
-    """Return the headers that begin a call."""
+    """Return the request headers of a call, as (name, value)."""
     headers = [
         (":method", "POST"),
         (":scheme", "https" if secure else "http"),

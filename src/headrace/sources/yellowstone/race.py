@@ -1,38 +1,47 @@
-"""Compares the endpoints of a source by the blocks that each finishes: first, behind the first, or never. Pure."""
+"""Compares the endpoints of a source: which finishes a block first, how far behind the others are, and who misses it.
+
+Pure.
+"""
 
 from typing import Final, NamedTuple
 
 SLOTS_KEPT: Final = 64
-"""Slots after which a block that an endpoint has not finished counts as missed."""
+"""Most blocks that are remembered. An endpoint that has not finished a block by then has missed it."""
 
 
 class Place(NamedTuple):
-    """What a finished block shows: how far its endpoint is behind the first, and who missed older blocks."""
+    """Result of a finished block.
+
+    `behind_s` is the endpoint's delay after the first endpoint; `missed` names the endpoints that missed older blocks.
+    """
 
     behind_s: float
     missed: tuple[str, ...] = ()
 
 
 class Race:
-    """Endpoints by name, from `enter` to `leave`. A block counts for those present when it was first finished."""
+    """Comparison of endpoints by name. A block counts for the endpoints that were present when it was first finished.
+
+    An endpoint is present from `enter` to `leave`.
+    """
 
     def __init__(self) -> None:
         self._present: set[str] = set()
         self._blocks: dict[int, tuple[float, set[str]]] = {}
-        """Slot → when it was first finished, and the endpoints that have not finished it."""
+        """By slot: when its block was first finished, and the endpoints that have not finished it."""
 
     def enter(self, name: str) -> None:
-        """Let an endpoint take part: it delivers everything from now on."""
+        """Add an endpoint, which delivers everything from now on."""
         self._present.add(name)
 
     def leave(self, name: str) -> None:
-        """Let an endpoint go; it misses nothing any more."""
+        """Remove an endpoint; no block counts as missed by it any more."""
         self._present.discard(name)
         for _, lacking in self._blocks.values():
             lacking.discard(name)
 
     def finished(self, name: str, slot: int, now: float) -> Place | None:
-        """Take a block that an endpoint finished; None for one that it finished before, or that is long over."""
+        """Return the endpoint's place for a block it finished. None: it had finished the block, or the block is old."""
         known = self._blocks.get(slot)
         if known is None:
             if name not in self._present or slot <= max(self._blocks, default=slot) - SLOTS_KEPT:
@@ -46,7 +55,7 @@ class Race:
         return Place(now - began)
 
     def _over(self) -> tuple[str, ...]:
-        """Forget the oldest blocks; return, for each that an endpoint missed, the endpoint's name."""
+        """Forget the oldest blocks; return the name of each endpoint that missed one, once per block."""
         missed: list[str] = []
         while len(self._blocks) > SLOTS_KEPT:
             _, lacking = self._blocks.pop(min(self._blocks))

@@ -1,4 +1,4 @@
-"""The stream by a receiver of our own: a socket, and the HTTP/2 machine behind it."""
+"""Reads a stream without grpcio: a socket feeds the HTTP/2 state machine of `http2.py`."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ _PREFIX: Final = 5
 
 
 class OwnWire(asyncio.Protocol):
-    """A subscription on a socket. The node's credit is what bounds the bytes that wait here."""
+    """Subscription on a socket. The credit given to the node bounds the bytes that wait here."""
 
     def __init__(self, call: Http2Call, settings: YellowstoneSettings, clock: Clock) -> None:
         self._call, self._settings, self._clock = call, settings, clock
@@ -27,7 +27,7 @@ class OwnWire(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: str, settings: YellowstoneSettings, clock: Clock) -> Self:
-        """Connect and begin the call. Raises WireEnd."""
+        """Connect and begin the call. Raises WireEnd if connecting fails, or the node ends the call at once."""
         parts = urlsplit(url)
         secure, host = parts.scheme == "https", parts.hostname or ""
         tls = await asyncio.to_thread(_tls, settings.ca_file) if secure else None
@@ -63,7 +63,7 @@ class OwnWire(asyncio.Protocol):
     # The socket's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; a node that agreed on something else than HTTP/2 is refused."""
+        """Begin to send. End the call if the node agreed on a protocol other than HTTP/2."""
         self._transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         if secured is not None and secured.selected_alpn_protocol() not in ("h2", None):
@@ -71,14 +71,14 @@ class OwnWire(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the node."""
+        """Process bytes from the node."""
         self._heard_at = self._clock.monotonic()
         self._call.feed(data)
         self._flush()
         self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the socket is gone."""
+        """Note that the socket is closed."""
         self._call.eof(str(exc) if exc is not None else "the connection was closed")
         self._changed.set()
 
@@ -94,7 +94,7 @@ class OwnWire(asyncio.Protocol):
     # The session's side.
 
     async def run(self) -> None:
-        """Ping a node that has been silent for `keepalive_s`, and end where it does not answer."""
+        """Ping a node that has been silent for `keepalive_s`. End the call if the ping stays unanswered."""
         settings, asked_at = self._settings, 0.0
         while self._call.end is None:
             await self._clock.sleep(min(settings.keepalive_s, settings.keepalive_timeout_s) / 4)
@@ -108,7 +108,7 @@ class OwnWire(asyncio.Protocol):
                 self._flush()
 
     async def receive(self) -> list[bytes]:
-        """Return the messages that wait, at least one. Raises WireEnd after the last one."""
+        """Return the waiting messages, at least one. Raises WireEnd after the last message."""
         call = self._call
         while not call.messages:
             if call.end is not None:
@@ -120,7 +120,7 @@ class OwnWire(asyncio.Protocol):
         return batch
 
     async def send(self, request: bytes) -> None:
-        """Send one request. Does nothing after the end."""
+        """Send one request. Does nothing once the stream has ended."""
         if self._call.end is None:
             self._call.send(request)
             self._flush()
@@ -133,7 +133,7 @@ class OwnWire(asyncio.Protocol):
 
 
 def _tls(ca_file: str) -> ssl.SSLContext:
-    """Return what a node's certificate is checked with; reading certificates blocks."""
+    """Return the TLS context that checks a node's certificate. Blocks while it reads the trusted certificates."""
     context = ssl.create_default_context(cafile=ca_file or None)
     context.set_alpn_protocols(["h2"])
     return context

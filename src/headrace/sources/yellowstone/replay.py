@@ -1,9 +1,10 @@
-"""What is known of an endpoint's slots across its connections, and what of a replay is new. Pure.
+"""Remembers an endpoint's slots across its connections, and drops the updates that a replay repeats. Pure.
 
-A connection that is lost is resumed with `from_slot`, at a block that was whole before. The node then sends slots again
-that were delivered. Updates of a slot whose block was whole are held until its block comes again: with the same hash
-they are known and dropped, with another hash the slot is another version, which voids the first. Of a slot that was not
-whole, what was delivered is left out, by write version.
+After a disconnect, the next request has a `from_slot`: a slot whose block was complete before. The node then repeats
+slots that were delivered. If a slot's block was complete, its repeated updates are held until the block comes again.
+With the same hash the updates are known, and dropped. With another hash the slot has a new version, which voids the
+first version and its updates. If a slot's block was not complete, only the accounts that were delivered are dropped,
+recognised by their write version.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,26 +17,26 @@ from headrace.sources.yellowstone.updates import BlockMeta
 
 SLOTS_KEPT: Final = 512
 UNFINISHED_MAX: Final = 16
-"""Slots without a whole block of which the delivered versions are remembered."""
+"""Most slots without a complete block whose delivered accounts are remembered."""
 REPLAY_MAX: Final = 512
-"""Slots that a replay may span; nodes keep some 150."""
+"""Most slots that a replay may span. Nodes keep about 150."""
 BACK: Final = 2
-"""Slots before the last whole one at which a replay begins."""
+"""Slots by which a replay begins before the newest complete block."""
 LATE: Final = 8
-"""Slots by which a block may come after the one that stands on it."""
+"""Most slots by which a block may come after its child."""
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class Resume:
-    """State of one endpoint. Call `begin` for each connection, then `take` for all that it brings."""
+    """State of one endpoint. Call `begin` for each connection, then `take` for each of its arrivals."""
 
     def __init__(self) -> None:
         self.replaying = False
         self.first: int | None = None
-        """The slot from which on the replay is whole; None while that is unknown."""
+        """First slot that the connection delivers completely; None while that is unknown."""
         self._blocks: dict[int, str] = {}
         self._head = 0
-        """The newest block on top of a known one."""
+        """Slot of the newest block whose parent is known."""
         self._created: set[int] = set()
         self._unfinished: dict[int, set[tuple[str, str, int | None]]] = {}
         self._reached: int | None = None
@@ -46,23 +47,23 @@ class Resume:
         self._held: dict[int, list[Arrival]] = {}
         self._held_bytes = 0
         self._base: int | None = None
-        """The first block of this connection; what lies before it is the matter of covers."""
+        """Slot of the connection's first block. Covers, not this class, say what lacks before it."""
         self._awaited: dict[int, int] = {}
-        """Parents that have not come, each with the block that stands on it."""
+        """By slot: blocks that have not come although a child has; the value is the child's slot."""
 
     # Between connections.
 
     def ended(self, reached: int | None, feeds: Iterable[str]) -> None:
-        """Note that a connection ended: it surely delivered all of `feeds` up to the slot `reached`."""
+        """Note that a connection ended, which had delivered all of `feeds` up to the slot `reached`."""
         if reached is not None:
             self._reached, self._feeds = reached, frozenset(feeds)
 
     def covered(self, reached: int) -> None:
-        """Continue an earlier source, which delivered everything up to `reached`."""
+        """Continue after an earlier source that delivered everything up to the slot `reached`."""
         self._reached = reached
 
     def refused(self, oldest: int | None) -> None:
-        """Note that the node refused to begin at the slot asked for; `oldest` is the one that it named."""
+        """Note that the node refused to begin at the requested slot; `oldest` is the oldest slot that it offered."""
         known = self._asked is not None and oldest is not None and oldest > self._asked and not self._refused
         self._refused += 1
         self._oldest = oldest if known else None
@@ -70,7 +71,7 @@ class Resume:
             self._reached = None
 
     def begin(self, *, replay: bool = True) -> int | None:
-        """Begin a connection; return the slot from which the node shall send again, None for a fresh start."""
+        """Begin a connection; return the slot for `from_slot`, or None to begin at the chain's head."""
         self.first, self._asked = None, self._from_slot() if replay else None
         self.replaying = self._asked is not None
         self._oldest = None
@@ -92,7 +93,10 @@ class Resume:
     # During a connection.
 
     def take(self, arrival: Arrival | BlockMeta, wanted: Collection[ChainSubscription]) -> list[Arrival]:
-        """Return what is to be handed in now that `arrival` came. `wanted` lose what a replay left out."""
+        """Return the arrivals to hand in now that `arrival` came.
+
+        A slot that the node left out becomes an Unreadable of `wanted`, so that its loss is declared.
+        """
         if isinstance(arrival, BlockMeta):
             return self._block(arrival, wanted)
         if isinstance(arrival, Unreadable | SignatureNotice):
@@ -120,7 +124,7 @@ class Resume:
             self._note(update, update.slot)
 
     def _note(self, arrival: Arrival, slot: int) -> None:
-        """Remember what was delivered of a slot that is not whole yet."""
+        """Remember accounts of a slot whose block is not complete, and slots whose bank was created."""
         if isinstance(arrival, AccountUpdate) and slot not in self._blocks:
             known = self._unfinished.get(slot)
             if known is None:
@@ -129,7 +133,7 @@ class Resume:
                     del self._unfinished[min(self._unfinished)]
             known.add((arrival.feed, arrival.pubkey, arrival.write_version))
         elif isinstance(arrival, StatusNotice) and arrival.status == "created_bank":
-            if slot in self._created:  # another version: nothing of the former one counts
+            if slot in self._created:  # a new version of the slot: forget the former version
                 self._blocks.pop(slot, None)
                 self._unfinished.pop(slot, None)
             self._created.add(slot)
@@ -164,7 +168,7 @@ class Resume:
         return [notice]
 
     def _hold(self, arrival: Arrival, slot: int) -> list[Arrival]:
-        if self._held_bytes > HELD_BYTES_MAX:  # the pipeline drops what is repeated
+        if self._held_bytes > HELD_BYTES_MAX:  # too much is held; the pipeline drops repeated updates, too
             return [arrival]
         self._held.setdefault(slot, []).append(arrival)
         if isinstance(arrival, AccountUpdate | LogsUpdate | TransactionUpdate):
@@ -172,7 +176,7 @@ class Resume:
         return []
 
     def _released(self, meta: BlockMeta, known: str | None) -> list[Arrival]:
-        """Return what is new of the held updates of a block."""
+        """Return the held updates of a block that are new, after notices that void a former version."""
         held = self._held.pop(meta.slot, [])
         if known is None:
             return held
@@ -184,14 +188,14 @@ class Resume:
         return [*voids, *held]
 
     def _finish(self) -> list[Arrival]:
-        """End the replay at a slot that is new; return what is still held for feeds that are new."""
+        """End the replay at a new slot. Return the updates still held for feeds that the last connection lacked."""
         self.replaying, self._refused = False, 0
         held = [each for slot in sorted(self._held) for each in self._held[slot] if _feed(each) not in self._feeds]
         self._held, self._held_bytes = {}, 0
         return held
 
     def _left_out(self, meta: BlockMeta) -> list[int]:
-        """Return slots that did not come although blocks stand on them; a block may come somewhat after its child."""
+        """Return the slots of overdue blocks: a child came at least LATE slots ago, but the block never came."""
         base = self._base if self._base is not None else meta.slot
         self._awaited.pop(meta.slot, None)
         if base <= meta.parent < meta.slot and meta.parent not in self._blocks and meta.slot - meta.parent < REPLAY_MAX:

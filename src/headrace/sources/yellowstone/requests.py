@@ -1,7 +1,7 @@
-"""Makes the request of one connection of its subscriptions and filters, and names the filters in it. Pure.
+"""Encodes a connection's subscriptions and filters as requests, and names the filters. Pure.
 
-A request replaces the one before it, and no node answers it. The filter of slots therefore has another name in each
-request (`slots.2`): the first update under that name shows that the request is in force.
+A request replaces the previous request, and nodes do not answer it. Therefore the filter of slots has a new name in
+each request, such as `slots.2`. The first update under that name shows that the request is in force.
 """
 
 import re
@@ -21,13 +21,13 @@ _SLOTS_NAME: Final = re.compile(r"slots\.([0-9]{1,9})")
 _LEVELS: Final = {"processed": geyser.PROCESSED, "confirmed": geyser.CONFIRMED, "finalized": geyser.FINALIZED}
 
 PING: Final[bytes] = geyser.SubscribeRequest(ping=geyser.SubscribeRequestPing(id=1)).SerializeToString()
-"""The answer to a node's ping; it leaves the filters as they are."""
+"""Answer to a node's ping. It does not change the filters."""
 
 
 class Requests:
-    """Requests of one connection, numbered from 1, and what the names of filters in its updates mean.
+    """Requests of one connection, numbered from 1, and the subscriptions that its filter names stand for.
 
-    A name never comes to mean another subscription: updates under a former name may still be on their way.
+    A name is never used for another subscription, as updates under a former name may still be on their way.
     """
 
     def __init__(self, commitment: Commitment) -> None:
@@ -35,16 +35,16 @@ class Requests:
         self._names: dict[ChainSubscription, str] = {}
         self._of_name: dict[str, ChainSubscription] = {}
         self.by_name: dict[str, ChainSubscription] = {}
-        """The subscriptions that are wanted, by the names of their filters."""
+        """Wanted subscriptions by the names of their filters."""
         self.feeds: dict[str, str] = {}
-        """The feeds of these, by the same names."""
+        """Feeds of the wanted subscriptions by the names of their filters."""
         self._made = 0
         self.number = 0
         self.wanted: tuple[ChainSubscription, ...] = ()
-        """The subscriptions of the newest request."""
+        """Subscriptions of the newest request."""
 
     def make(self, wanted: Sequence[ChainSubscription], filters: Filters, from_slot: int | None = None) -> bytes:
-        """Encode a request for all of `wanted`, those of kind `filter` by their name in `filters`."""
+        """Encode a request for all of `wanted`. A subscription of kind `filter` names its filter in `filters`."""
         self.number += 1
         self.wanted = tuple(wanted)
         self._names = {each: self._name_of(each) for each in wanted if each != SLOTS}
@@ -65,7 +65,7 @@ class Requests:
         return raw
 
     def wants(self, name: str) -> ChainSubscription | None:
-        """Return the subscription that a filter's name means, if it is still wanted."""
+        """Return the subscription that a filter's name stands for; None if it is not wanted now."""
         found = self.by_name.get(name)
         return SLOTS if found is None and _SLOTS_NAME.fullmatch(name) else found
 
@@ -82,7 +82,7 @@ class Requests:
         return name
 
     def _forget_former(self) -> None:
-        """Forget the oldest names that are no longer in use, where there are too many."""
+        """Forget all names that are not in use, once more than FORMER_MAX names are known."""
         if len(self._of_name) > FORMER_MAX:
             used = set(self._names.values())
             self._of_name = {name: each for name, each in self._of_name.items() if name in used}
@@ -95,7 +95,7 @@ def request_number(name: str) -> int | None:
 
 
 def _add(request: Any, name: str, subscription: ChainSubscription, filters: Filters) -> None:
-    """Add the filter of a subscription; that of slots is in every request."""
+    """Add the filter of a subscription. The filter of slots is added elsewhere, as every request has it."""
     kind, key = subscription.kind, subscription.key
     if kind in ("logs", "transactions"):
         request.transactions[name].account_include.append(key)

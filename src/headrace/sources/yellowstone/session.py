@@ -23,20 +23,20 @@ from headrace.sources.yellowstone.updates import BlockMeta, Heard, InForce, Ping
 from headrace.sources.yellowstone.wire import OpenWire, Wire
 
 _TURN: Final = 64
-"""Messages that are read in a row where many wait; then other tasks run."""
+"""Most messages that are processed in a row before other tasks run."""
 _PATIENCE: Final = 64
-"""Statuses of slots for which a replay may wait for its first whole block."""
+"""Most slot updates for which a session waits for the first block of a replay."""
 _NOT_REPLAYED: Final = frozenset({"OUT_OF_RANGE", "INTERNAL", "INVALID_ARGUMENT", "UNIMPLEMENTED"})
-"""Statuses with which nodes refuse a `from_slot`."""
+"""gRPC statuses with which nodes refuse a `from_slot`."""
 _OLDEST: Final = re.compile(r"(?:last available|oldest|first available|available)\D{0,24}([0-9]{1,19})", re.IGNORECASE)
 
 _log = structlog.get_logger("source")
 
 
 class YellowstoneSession:
-    """Subscribe on one connection and hand its arrivals in to `stream`. Call `run` once.
+    """Session on one connection: subscribes, and hands the arrivals in to `stream`. Call `run` once.
 
-    `resume` is what earlier connections to this endpoint know of its slots.
+    `resume` remembers the endpoint's slots from earlier connections.
     """
 
     def __init__(
@@ -69,7 +69,10 @@ class YellowstoneSession:
         connection.has_slots = True
 
     async def run(self) -> Parting:
-        """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
+        """Connect, subscribe, and read until the end; return why the connection ended.
+
+        Failures of the network and the node are returned, too, not raised.
+        """
         connection, settings = self.connection, self._settings
         self._asked = self._resume.begin(replay=settings.replay)
         try:
@@ -95,7 +98,7 @@ class YellowstoneSession:
         return connection.parting or Parting("closed")
 
     def want_filters(self, filters: Filters) -> None:
-        """Replace the filters from TOML; the request goes out with the next tick."""
+        """Replace the filters from TOML. The next tick sends the new request."""
         self.filters, self._is_due = filters, True
 
     # Requests.
@@ -109,11 +112,11 @@ class YellowstoneSession:
         self._is_due = True
 
     def _acknowledge(self, number: int) -> None:
-        """Take an update under the name of the newest request for the consent to all of its subscriptions."""
+        """Acknowledge the subscriptions of the newest request, once an update shows that the request is in force."""
         if number != self._requests.number or number == self._in_force:
             return
         if self._asked is not None and self._resume.first is None and self._patience > 0:
-            self._patience -= 1  # covers would begin at the head, before the replay shows where it begins
+            self._patience -= 1  # an acknowledgement would now begin covers at the chain's head
             return
         self._in_force = number
         for subscription in self._requests.wanted:
@@ -160,7 +163,7 @@ class YellowstoneSession:
                 self._finish_block(heard)
 
     def _finish_block(self, block: BlockMeta) -> None:
-        """Compare the endpoint with the others; in a replay, see where that begins."""
+        """Enter a finished block into the comparison of endpoints. In a replay, look for its first slot instead."""
         name = self.connection.name
         if not self._began_replay:
             self._begin_replay()
@@ -174,15 +177,15 @@ class YellowstoneSession:
                 self._stream.metrics.missed(missing)
 
     def _begin_replay(self) -> None:
-        """Begin the covers at the slot from which on the replay is whole, once that is known."""
+        """Begin the covers at the first slot that the replay delivers completely, once that slot is known."""
         first = self._resume.first
-        if first is not None and self._requests.number == 1:  # of a later request nobody knows where it began
+        if first is not None and self._requests.number == 1:  # a later request has no known first slot
             self._began_replay = True
             self._acknowledge(self._requests.number)
             self._stream.replayed(self.connection, first)
 
     def _part(self, end: WireEnd) -> None:
-        """Part for the node's reason; where the node refuses to replay, the next connection asks for less."""
+        """End the connection for the node's reason. If the node refused a replay, the next connection asks for less."""
         parting = parting_of(end, began=self._messages > 0 or self._in_force > 0)
         refused = self._resume.replaying and not self._in_force and parting.reason != "lagged"
         if refused and end.status in _NOT_REPLAYED:
@@ -197,13 +200,13 @@ class YellowstoneSession:
     # Tending.
 
     async def _tend(self, wire: Wire) -> None:
-        """Send a request that is due, and act on silence, once a tick."""
+        """On every tick, send a request that is due, and end a connection that is silent or stalled."""
         connection = self.connection
         while True:
             now = self._clock.monotonic()
             if self._is_due:
                 await self._request(wire)
-            if connection.handing_in:  # the outlet is full: the node is not to blame for silence
+            if connection.handing_in:  # the outlet is full, so silence is not the node's fault
                 connection.watch.excuse(now)
                 self._sent_at = max(self._sent_at, now - self._settings.ack_timeout_s)
             verdict = connection.watch.verdict(now)
@@ -222,11 +225,11 @@ class YellowstoneSession:
             self._tasks.cancel()
 
     def _note_end(self) -> None:
-        """Remember how far the connection surely came, for the next one to this endpoint."""
+        """Note for the endpoint's next connection up to which slot this connection delivered everything."""
         parting = self.connection.parting
         reached = self.connection.surely(parting.reason if parting else "")
         feeds = [subscription.feed for subscription in self.connection.acknowledged]
-        if self._in_force:  # else nothing came that was promised
+        if self._in_force:  # before a request is in force, no delivery is certain
             self._resume.ended(min(reached.values(), default=None), feeds)
 
     def _export(self) -> None:
@@ -236,5 +239,5 @@ class YellowstoneSession:
 
 
 def filter_subscriptions(filters: Filters) -> Sequence[ChainSubscription]:
-    """Return the subscriptions that stand for the filters from TOML."""
+    """Return a subscription of kind `filter` for each filter from TOML."""
     return [ChainSubscription("filter", ".".join(name)) for name in filters.named]

@@ -12,7 +12,7 @@ ReceiverName: TypeAlias = Literal["grpcio", "own"]
 
 
 class YellowstoneSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=True):
-    """Yellowstone gRPC: endpoints, token and filters, besides the settings of every source on nodes."""
+    """Settings of Yellowstone gRPC, besides the settings that all sources on nodes share."""
 
     ENDPOINTS: ClassVar[str] = "urls"
 

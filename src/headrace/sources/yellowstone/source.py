@@ -1,4 +1,4 @@
-"""The Yellowstone source: gRPC subscriptions at several nodes, each read by a session of its own."""
+"""The Yellowstone source: a gRPC subscription at each of several nodes, each read by its own session."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -27,7 +27,7 @@ RECEIVERS: Final[Mapping[ReceiverName, OpenWire]] = {"grpcio": GrpcioWire.open, 
 
 
 class YellowstoneSource(EndpointSource):
-    """A `Source` on the gRPC endpoints of nodes.
+    """`Source` that reads the gRPC endpoints of nodes.
 
     Raises ConfigError for endpoints, subscriptions or filters that can't be used.
     """
@@ -64,14 +64,14 @@ class YellowstoneSource(EndpointSource):
         self._wanted += tuple(filter_subscriptions(self._filters))
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
-        """Deliver until `stop` or cancellation; nodes are asked to send again what came after `covered`."""
+        """Deliver until `stop` or cancellation. Ask nodes to replay the slots after `covered`, by feed."""
         if covered:
             for resume in self._resumes:
                 resume.covered(min(covered.values()))
         return await super().run(outlet, covered)
 
     def update_settings(self, settings: Any) -> None:
-        """Change subscriptions and filters while running, without reconnecting. Raises ConfigError, changes nothing."""
+        """Change subscriptions and filters without reconnecting. Changes nothing if it raises ConfigError."""
         filters = parse_filters(settings.filters)
         before, self._filters = self._filters, filters
         try:
@@ -83,14 +83,14 @@ class YellowstoneSource(EndpointSource):
             session.want_filters(filters)
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Change the subscriptions while running, without reconnecting. Raises ConfigError and changes nothing."""
+        """Change the subscriptions without reconnecting. Changes nothing if it raises ConfigError."""
         wanted = self.parse(texts)
         self._wanted = (*wanted, *filter_subscriptions(self._filters))
         if self.stream is not None:
             self.stream.want(self._wanted)
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
-        """Hold one session with the node at `url`."""
+        """Run one session with the node at `url`; return why it ended."""
         session = YellowstoneSession(
             connection,
             stream,

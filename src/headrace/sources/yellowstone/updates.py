@@ -1,4 +1,4 @@
-"""Reads the messages of a node into updates, slot notices, and what they say about requests. Pure."""
+"""Reads a node's messages into updates and notices, and finds out which request is in force. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -31,26 +31,26 @@ _STATUSES: Final[dict[int, SlotStatus]] = {
     geyser.SLOT_DEAD: "dead",
 }
 _SILENT: Final = frozenset({geyser.SLOT_FIRST_SHRED_RECEIVED, geyser.SLOT_COMPLETED})
-"""Statuses on the way to a bank, which change nothing for a subscriber."""
+"""Statuses of a slot before its bank is created. They change nothing for a subscriber."""
 _UNUSED: Final = frozenset({"transaction_status", "entry", "pong"})
-"""Kinds of updates that no type of `model.updates` holds."""
+"""Kinds of updates for which `model.updates` has no type."""
 _FILTERS_TAG: Final = 0x0A
 _NAMES_MAX: Final = 256
 _parse: Final = geyser.SubscribeUpdate.FromString
 
 
 class Ping(NamedTuple):
-    """The node wants an answer, or ends the connection."""
+    """Ping of a node. The node ends the connection if it gets no answer."""
 
 
 class InForce(NamedTuple):
-    """An update shows that the node took the request of this number."""
+    """Sign that the request with this number is in force."""
 
     number: int
 
 
 class BlockMeta(NamedTuple):
-    """A block is whole: everything of `slot` came before. `parent` is the slot beneath."""
+    """End of a block: everything of `slot` came before. `parent` is the slot of the block's parent."""
 
     slot: int
     blockhash: str
@@ -58,7 +58,7 @@ class BlockMeta(NamedTuple):
 
 
 class Unused(NamedTuple):
-    """An update that nothing is made of: of this kind, or under filters that are no longer wanted."""
+    """Update that is dropped: its kind is not used, or its filters are no longer wanted."""
 
     kind: str
 
@@ -67,17 +67,17 @@ Heard: TypeAlias = Arrival | Ping | InForce | BlockMeta | Unused
 
 
 class Reader:
-    """Read the messages of one connection; `source` and `commitment` are those of its updates."""
+    """Reader of one connection's messages. Its updates carry `source` and `commitment`."""
 
     def __init__(self, requests: Requests, source: str, commitment: Commitment) -> None:
         self._requests, self._source, self._commitment = requests, source, commitment
         self._finalized = 0
 
     def read(self, message: bytes, received_ns: int) -> Sequence[Heard]:
-        """Return what a message says, one update for each subscription that it fits.
+        """Return the contents of a message, with one update for each subscription whose filter it names.
 
-        What can't be read becomes an Unreadable of the subscriptions that the message names; of all, where it names
-        none. Never raises.
+        A message that can't be read becomes an Unreadable of the subscriptions that it names, or of all subscriptions
+        if it names none. Never raises.
         """
         try:
             update = _parse(message)
@@ -112,7 +112,7 @@ class Reader:
             try:
                 return (self._account_of(account.account, slot, feed, received_ns),)
             except BadInputError:
-                pass  # as below, where the loss is declared
+                pass  # the slower way below fails again, and declares the loss
         subscriptions = self._wanted(names)
         if not subscriptions:
             return (Unused("account"),)
@@ -160,7 +160,10 @@ class Reader:
     def _transactions_of(
         self, info: Any, slot: int, subscriptions: Sequence[ChainSubscription], received_ns: int
     ) -> list[Heard]:
-        """Return the transaction for each subscription; a notice to fetch it where the node kept no outcome of it."""
+        """Return the transaction for each subscription.
+
+        If the node sent neither logs nor inner instructions, return notices that have the transaction fetched.
+        """
         try:
             _check_slot(slot)
             signature = _signature(info.signature)
@@ -236,7 +239,7 @@ class Reader:
         return heard
 
     def _block(self, update: Any, received_ns: int) -> Sequence[Heard]:
-        """Return the transactions and accounts of a block for the subscriptions that want blocks."""
+        """Return a block's transactions and accounts for each subscription whose filter asks for blocks."""
         block, subscriptions = update.block, self._wanted(update.filters)
         heard: list[Heard] = []
         for info in block.transactions if subscriptions else ():
@@ -256,19 +259,22 @@ class Reader:
         return tuple([found for name in names if (found := wants(name)) is not None])
 
     def _of_filters(self, update: Any, kind: str) -> list[Heard]:
-        """Return what is left of an update that only a filter from TOML asks for."""
+        """Return an Unused for an update that subscribers never get, if a filter from TOML asks for it."""
         return [Unused(kind)] if self._wanted(update.filters) else []
 
     def _unreadable(self, names: Sequence[str], reason: str) -> Sequence[Heard]:
-        """Return the loss of the subscriptions with these names; of all, where none is known."""
+        """Return an Unreadable of the subscriptions with these filter names, or of all if none of them is wanted.
+
+        If the names belong only to filters that are no longer wanted, nothing is lost: return an Unused.
+        """
         concerned = self._wanted(names)
         if not concerned and names and all(map(self._requests.knows, names)):
-            return (Unused(reason),)  # of filters that are no longer wanted
+            return (Unused(reason),)
         return (Unreadable(concerned or self._requests.wanted, reason),)
 
 
 def leading_names(message: bytes) -> list[str]:
-    """Return the names of filters at the begin of a message that can't be read whole; nodes write them first."""
+    """Return the filter names at the start of a message that can't be parsed. Nodes write these names first."""
     names: list[str] = []
     at = 0
     while at + 2 <= len(message) and message[at] == _FILTERS_TAG and message[at + 1] < 0x80 and len(names) < _NAMES_MAX:
@@ -292,7 +298,10 @@ def _signature(raw: bytes) -> str:
 
 
 def _instructions(keys: Sequence[str], message: Any, meta: Any) -> tuple[Instruction, ...]:
-    """Return the instructions in the order of their execution. Raises BadInputError for one under no other."""
+    """Return the instructions in the order of execution.
+
+    Raises BadInputError if inner instructions belong to no instruction of the message, or to one of them twice.
+    """
     top, under = message.instructions, {group.index: group for group in meta.inner_instructions}
     if len(under) != len(meta.inner_instructions) or any(index >= len(top) for index in under):
         raise BadInputError("bad_index", f"inner instructions of {sorted(under)[:8]} under {len(top)} instructions")

@@ -1,4 +1,4 @@
-"""What a session needs of a gRPC stream."""
+"""Port of a gRPC stream, as a session needs it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -8,20 +8,23 @@ from headrace.sources.yellowstone.settings import YellowstoneSettings
 
 
 class Wire(Protocol):
-    """One subscription on one connection. Messages that nobody receives wait within a bound, the rest at the node."""
+    """One subscription on one connection.
+
+    Messages wait here until they are received. When too many bytes wait, flow control keeps the remainder at the node.
+    """
 
     async def run(self) -> None:
-        """Move bytes until the end; run as a task beside `receive`."""
+        """Do the background work of the stream until it ends. Run this as a task beside `receive`."""
 
     async def receive(self) -> list[bytes]:
-        """Return the messages that wait, at least one. Raises WireEnd after the last one."""
+        """Return the waiting messages, at least one. Raises WireEnd after the last message."""
 
     async def send(self, request: bytes) -> None:
-        """Send one request. Does nothing after the end."""
+        """Send one request. Does nothing once the stream has ended."""
 
     async def close(self) -> None:
         """End the connection at once."""
 
 
 OpenWire: TypeAlias = Callable[[str, YellowstoneSettings, Clock], Awaitable[Wire]]
-"""Connect to a URL. Raises WireEnd where that fails."""
+"""Function that connects to a URL. Raises WireEnd if connecting fails."""
