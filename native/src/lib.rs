@@ -1,7 +1,8 @@
-//! Bytes of updates to the bodies of messages: the second core of Headrace.
+//! Turns the bytes of updates into the bodies of messages: the second core of Headrace.
 //!
-//! A pure function over a table of layouts that Python compiles of IDLs. What is not straight gives None, and the core in
-//! Python, which returns the same bytes, takes the update: `docs/decisions/0027-cores.md` says what is straight.
+//! The core is a pure function over a table of layouts, which Python compiles from IDLs. For an update that it cannot
+//! read it returns None, and the core in Python, which writes the same bytes, reads the update.
+//! `docs/decisions/0027-cores.md` says which updates this core reads.
 
 mod logs;
 mod shapes;
@@ -18,14 +19,14 @@ use logs::Path;
 use shapes::{put_number, Layout, Written};
 use table::{Found, Table};
 
-/// Program on board. `is_bare`: its events may stand in its text, where Python looks for them.
+/// Layouts of a loaded program. `is_bare`: the program may log events as plain text, which only Python reads.
 struct Program {
     is_bare: bool,
     accounts: Table,
     events: Table,
 }
 
-/// Event as it was written: where its body, data, fields and their end are in the buffer.
+/// Event whose body is written. `places` are buffer offsets: of body, data, fields, the fields' end, the body's end.
 struct Event {
     layout: usize,
     path: Path,
@@ -46,7 +47,7 @@ type TransactionAnswer<'py> = (Bound<'py, PyList>, Bound<'py, PyBytes>, Vec<Stri
 
 #[pymethods]
 impl Core {
-    /// Takes (program id, is bare, accounts, events) of each program, and the layouts that their tables number.
+    /// Takes (program id, is bare, accounts, events) for each program, and the layouts in the order of their numbers.
     #[new]
     fn new(programs: Vec<(String, bool, Bound<'_, PyAny>, Bound<'_, PyAny>)>, layouts: Vec<Bound<'_, PyAny>>) -> PyResult<Core> {
         let mut known = HashMap::new();
@@ -56,9 +57,9 @@ impl Core {
         Ok(Core { programs: known, layouts: layouts.iter().map(Layout::new).collect::<PyResult<_>>()? })
     }
 
-    /// Returns (layout, body, values, bytes after the layout's end, whether fields are missing) of an account.
+    /// Returns (layout, body, values, bytes after the layout's end, whether fields are missing) for an account.
     ///
-    /// `signature` is JSON, `rest` is the body from the chain's `ix` on.
+    /// `signature` is JSON. `rest` is the end of the body, from the chain's `ix` on.
     #[allow(clippy::too_many_arguments)]
     fn account<'py>(
         &self,
@@ -92,17 +93,18 @@ impl Core {
         out.extend_from_slice(b"\",\"signature\":");
         out.extend_from_slice(signature);
         out.extend_from_slice(rest);
-        let used = data.len() - data.iter().rev().take_while(|byte| **byte == 0).count(); // zeros are allocation
+        let used = data.len() - data.iter().rev().take_while(|byte| **byte == 0).count(); // accounts end in unused zeros
         let leftover = used.saturating_sub(written.end);
         let values = layout.values(py, data, &written)?;
         Ok(Some((number, PyBytes::new(py, &out), values, leftover, written.short)))
     }
 
-    /// Returns (events, body, programs of which an event was unknown) of a transaction's log lines.
+    /// Returns (events, body, ids of programs that logged an unknown event) for a transaction's log lines.
     ///
-    /// An event is (layout, path, ordinal, body, where data, fields and their end are in the body, values, bytes after the
-    /// layout's end, whether fields are missing, whether the lines were cut, its length). `err` is JSON, of a failed
-    /// transaction, which has no events; `rest` is what follows the path in each body, up to the truth of `truncated`.
+    /// An event is (layout, path, ordinal, (body, offsets of data, fields and the fields' end in it), values, bytes
+    /// after the layout's end, whether fields are missing, whether the lines were cut, length of the event in bytes).
+    /// `err` is JSON; a transaction with an `err` has no events. `rest` follows the path in each body, up to
+    /// `"truncated":`.
     #[allow(clippy::too_many_arguments)]
     fn transaction<'py>(
         &self,
@@ -157,7 +159,7 @@ impl Core {
 }
 
 impl Core {
-    /// Writes the bodies of the events that the lines prove; None where Python must read them.
+    /// Writes the bodies of the events that the log lines prove. Returns None if Python must read the lines.
     #[allow(clippy::too_many_arguments)]
     fn events(
         &self,
@@ -225,7 +227,7 @@ impl Core {
     }
 }
 
-/// Returns whether a text stands in JSON as it is.
+/// Returns whether a text can be written in JSON without escapes.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
 }
@@ -238,7 +240,7 @@ fn truth(value: bool) -> &'static [u8] {
     }
 }
 
-/// Appends the start of a body, up to what follows the signature in the event's id.
+/// Appends the start of a body: the event's id up to the colon after the signature.
 fn put_id(slot: u64, signature: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"event_id\":\"");
     put_number(slot, out);

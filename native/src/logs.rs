@@ -1,4 +1,4 @@
-//! Which program logged which bytes: the reading of `headrace.decoders.logs`, line by line the same.
+//! Finds out which program logged which bytes, in the same way as `headrace.decoders.logs`, line by line.
 
 const TRUNCATED: &str = "Log truncated";
 const DATA: &str = "Program data: ";
@@ -6,10 +6,10 @@ const LOG: &str = "Program log: ";
 const RAY_LOG: &str = "Program log: ray_log: ";
 const BARE_MIN: usize = LOG.len() + 12;
 
-/// Path of an instruction: its top-level number, and the number under it.
+/// Path of an instruction: its top-level number, and the number of the inner instruction, if it is one.
 pub type Path = (u32, Option<u32>);
 
-/// Text that a program logged. `ray`: it stood behind `ray_log: `.
+/// Text that a program logged. `ray`: the text followed `ray_log: `.
 pub struct Logged<'a> {
     pub program_id: &'a str,
     pub text: &'a str,
@@ -23,8 +23,10 @@ enum Frame<'a> {
     Failure(&'a str),
 }
 
-/// Returns the data that the lines prove, and whether the node cut them. None where Python must read the lines: text
-/// that may be an event of a program for which `is_bare`, or a number that is not ASCII.
+/// Returns the data that the lines prove, and whether the node cut the lines.
+///
+/// Returns None if Python must read the lines: they have text that may be an event of a program for which `is_bare`
+/// holds, or a number that is not ASCII.
 pub fn read<'a>(lines: &[&'a str], is_bare: impl Fn(&str) -> bool) -> Option<(Vec<Logged<'a>>, bool)> {
     let mut stack: Vec<&str> = Vec::new();
     let mut invoked: Vec<u32> = Vec::new();
@@ -96,7 +98,9 @@ pub fn read<'a>(lines: &[&'a str], is_bare: impl Fn(&str) -> bool) -> Option<(Ve
     Some((data, !fits && lines.contains(&TRUNCATED)))
 }
 
-/// Returns what a line after `Program ` frames, None for any other text. The outer None: Python must say.
+/// Returns the frame that a line describes, given its text after `Program `; the inner None is for any other text.
+///
+/// The outer None means that Python must read the line.
 fn frame(said: &str) -> Option<Option<Frame<'_>>> {
     let Some((program_id, verb)) = said.split_once(' ') else { return Some(None) };
     if !(32..=44).contains(&program_id.len()) || !program_id.bytes().all(is_base58) {
@@ -112,7 +116,7 @@ fn frame(said: &str) -> Option<Option<Frame<'_>>> {
         return Some(None);
     };
     if !depth.is_ascii() {
-        return None; // digits of other scripts are digits to Python
+        return None; // Python also accepts digits of other scripts
     }
     let plain = (1..=3).contains(&depth.len()) && !depth.starts_with('0') && depth.bytes().all(|b| b.is_ascii_digit());
     Some(if plain { depth.parse().ok().map(|depth| Frame::Invoke(program_id, depth)) } else { None })

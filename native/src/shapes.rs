@@ -1,6 +1,6 @@
-//! Shapes of values, as Python compiled them from an IDL, and the JSON text of values of these shapes.
+//! Shapes of values, as Python compiled them from an IDL, and the writing of such values as JSON text.
 //!
-//! `Stop::Cut`: the data end inside the value. `Stop::Odd`: the tolerant reader in Python must say what the value is.
+//! `Stop::Cut`: the data end inside the value. `Stop::Odd`: only the tolerant reader in Python can read the value.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -15,7 +15,7 @@ pub enum Stop {
     Odd,
 }
 
-/// Place in the bytes of one part.
+/// Position in the bytes of one account or event.
 pub struct Cursor<'a> {
     pub data: &'a [u8],
     pub at: usize,
@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(raw))
     }
 
-    /// Reads a bool or the tag of an option; one that is neither 0 nor 1 is odd.
+    /// Reads a bool or the tag of an option. A number other than 0 and 1 is odd.
     fn flag(&mut self, size: usize) -> Result<bool, Stop> {
         match self.number(size)? {
             0 => Ok(false),
@@ -79,7 +79,7 @@ pub struct Field {
 }
 
 impl Shape {
-    /// Reads a shape as `headrace.cores.native` describes it: a tuple that begins with the shape's name.
+    /// Reads a shape as `headrace.cores.rust` describes it: a tuple that begins with the shape's name.
     pub fn new(given: &Bound<'_, PyAny>) -> PyResult<Shape> {
         let parts = given.cast::<PyTuple>()?;
         let number = |at: usize| -> PyResult<usize> { parts.get_item(at)?.extract() };
@@ -110,7 +110,7 @@ impl Shape {
         })
     }
 
-    /// Returns whether the fields of a struct inside may be shown although the data end within the value.
+    /// Returns whether data that end within the value may still show some of its fields, which only Python can write.
     pub fn may_end_inside(&self) -> bool {
         !matches!(self, Shape::Int(_) | Shape::Bool | Shape::Key | Shape::Text(_) | Shape::Blob(..) | Shape::Pad(_))
     }
@@ -147,7 +147,7 @@ impl Shape {
                 if from.flag(*prefix)? {
                     item.put(from, out)?;
                 } else {
-                    item.put(from, &mut Vec::with_capacity(2 * size))?; // what is absent must fit too
+                    item.put(from, &mut Vec::with_capacity(2 * size))?; // an absent value must be valid, too
                     out.extend_from_slice(b"null");
                 }
             }
@@ -178,7 +178,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Returns the value at `at` for Python, of the shapes that `is_plain` names.
+    /// Returns the value at `at` as a Python object. The shape must be one for which `is_plain` holds.
     pub fn value<'py>(&self, py: Python<'py>, data: &[u8], at: usize) -> PyResult<Bound<'py, PyAny>> {
         let taken = |length: usize| &data[at..at + length];
         match self {
@@ -207,13 +207,13 @@ impl Shape {
         }
     }
 
-    /// Returns whether Python can be given a value of this shape.
+    /// Returns whether `value` can return values of this shape.
     pub fn is_plain(&self) -> bool {
         matches!(self, Shape::Int(_) | Shape::Bool | Shape::Key | Shape::Text(_))
     }
 }
 
-/// Reads the fields of a struct: tuples (name as JSON with its colon, or None; shape).
+/// Reads the fields of a struct from tuples (name as JSON with a colon, or None for padding; shape).
 pub fn fields(given: &Bound<'_, PyAny>) -> PyResult<Vec<Field>> {
     let mut found = Vec::new();
     for field in given.try_iter()? {
@@ -235,7 +235,7 @@ fn put_items(item: &Shape, count: usize, from: &mut Cursor<'_>, out: &mut Vec<u8
     Ok(())
 }
 
-/// Appends a struct: an object; a list where its fields are unnamed, the value alone where there is one.
+/// Appends a struct as a JSON object. Unnamed fields are a list, and a single unnamed field is its value alone.
 fn put_struct(named: bool, fields: &[Field], from: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Stop> {
     let shown = fields.iter().filter(|field| field.head.is_some()).count();
     let brackets: (&[u8], &[u8]) = match (named, shown) {
@@ -272,7 +272,7 @@ fn wide(raw: &[u8], signed: bool) -> i128 {
     i128::from_le_bytes(whole)
 }
 
-/// Appends an integer; one wider than 32 bits is a string.
+/// Appends an integer; an integer wider than 32 bits is written as a string.
 fn put_int(int: Int, raw: &[u8], out: &mut Vec<u8>) {
     if int.size > 4 {
         out.push(b'"');
@@ -291,7 +291,7 @@ fn put_int(int: Int, raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a number in digits.
+/// Appends a number in decimal digits.
 pub fn put_number<N: itoa::Integer>(number: N, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -315,7 +315,7 @@ fn put_base64(raw: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends a text as Python's `json.encoder.encode_basestring` writes it: what is not ASCII stays.
+/// Appends a text as Python's `json.encoder.encode_basestring` writes it, which leaves other than ASCII characters unescaped.
 fn put_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for byte in text.bytes() {
@@ -334,19 +334,19 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Layout of an event or account: its fields, other names of some, and those of which Python is given the values.
+/// Layout of an event or account. `aliases` are second names of fields, `wanted` the fields whose values Python gets.
 pub struct Layout {
     fields: Vec<Field>,
     aliases: Vec<(Vec<u8>, usize)>,
     wanted: Vec<(Py<PyString>, usize)>,
-    /// Opens the data of a message up to the fields.
+    /// Start of a message's data, up to the fields.
     pub opening: Vec<u8>,
-    /// Names the event in its transaction, up to the path.
+    /// Start of the event's entry in its transaction's message, up to the path.
     pub told: Vec<u8>,
     pub is_ray: bool,
 }
 
-/// Outcome of writing the fields: where each field's value begins in the data (None: null), and where the last ends.
+/// Result of writing the fields: offset of each field's value in the data (None for null), and the last field's end.
 pub struct Written {
     places: Vec<Option<usize>>,
     pub end: usize,
@@ -356,7 +356,8 @@ pub struct Written {
 type GivenLayout<'py> = (Vec<u8>, Vec<u8>, bool, Bound<'py, PyAny>, Vec<(Vec<u8>, usize)>, Vec<(Py<PyString>, usize)>);
 
 impl Layout {
-    /// Reads (opening, told, is ray_log, fields, aliases, wanted); a layout whose values can't be given is odd.
+    /// Reads (opening, told, is ray_log, fields, aliases, wanted). A layout with a wanted value that `value` can't
+    /// return becomes odd, so that Python reads it.
     pub fn new(given: &Bound<'_, PyAny>) -> PyResult<Layout> {
         let (opening, told, is_ray, described, aliases, wanted): GivenLayout<'_> = given.extract()?;
         let mut fields = fields(&described)?;
@@ -417,7 +418,7 @@ impl Layout {
         Ok(Written { places, end: from.at, short })
     }
 
-    /// Returns the values that Python asked for.
+    /// Returns the values of the wanted fields by name.
     pub fn values<'py>(&self, py: Python<'py>, data: &[u8], written: &Written) -> PyResult<Bound<'py, PyDict>> {
         let values = PyDict::new(py);
         for (name, at) in &self.wanted {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pyo3::prelude::*;
 
-/// Layouts of one kind of one program. `odd`: some are found in ways that only Python knows.
+/// Account layouts or event layouts of one program. `odd`: only Python can find some of them.
 pub struct Table {
     odd: bool,
     lengths: Vec<usize>,
@@ -13,7 +13,7 @@ pub struct Table {
     by_size: HashMap<usize, usize>,
 }
 
-/// Answer of a table. `Odd`: Python must look.
+/// Result of a search in a table. `Odd`: Python must search.
 pub enum Found {
     Layout(usize, usize),
     Unknown,
@@ -38,7 +38,7 @@ impl Table {
         })
     }
 
-    /// Returns the layout of the bytes, and where its fields begin.
+    /// Returns the number of the bytes' layout, and the offset of its first field.
     pub fn find(&self, data: &[u8]) -> Found {
         if self.odd {
             return Found::Odd;

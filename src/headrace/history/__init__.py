@@ -1,4 +1,4 @@
-"""What happened on the chain, kept on disk and asked by time: port, settings and register."""
+"""Port, settings and register of histories; a history keeps the chain's facts on disk and answers queries by time."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
@@ -25,7 +25,7 @@ from headrace.model.errors import TransientError
 from headrace.model.facts import Dead, GapDeclared, Proof, SlotChanged, TokenCreated, Traded
 
 Kept: TypeAlias = Traded | TokenCreated | SlotChanged | GapDeclared | Dead | Proof
-"""What a history takes of the news of the update flow."""
+"""Facts from the update flow that a history keeps."""
 
 KEPT: Final = (Traded, TokenCreated, SlotChanged, GapDeclared, Dead, Proof)
 
@@ -62,37 +62,37 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class Written(NamedTuple):
-    """Outcome of a write: the candles that changed, and the slots of facts that can't be stored."""
+    """Result of a write: the candles that changed, and the slots of facts that can't be stored."""
 
     candles: Sequence[CandleKey]
     refused: Sequence[int] = ()
 
 
 class History(Protocol):
-    """Keeps facts in order of slots, and takes back what forks take back.
+    """Store of facts in the order of slots. Facts that a fork voids are removed.
 
-    Identity: a fact is known by its event's id; the same fact again changes nothing, but for a trade that comes `again`
-    with its mints. Settlement: `Dead` takes back the rows of its slot whose origin was not certain, `Proof` those of
-    absent signatures; candles are then made anew from the trades that are left.
-    Atomicity: a write is whole, or is so once it is repeated after TransientError. Durability: what was
-    written outlives the process; a failure of the machine may take the last seconds, which `extent` then does not have.
-    Bounds: the oldest slots go, many at a time; `extent` says where the history begins.
-    Queries answer whole pages, at most `limit` items and of bounded work, so a page may have fewer items than `limit`
-    though more follow: `next` says so. They see all writes that returned before.
-    Each verb raises TransientError when the database is away.
+    Identity: a fact is identified by its event's id. Writing a stored fact changes nothing, except for a trade that
+    comes `again`, now with its mints. Settlement: `Dead` removes the facts of its slot whose origin was not certain,
+    `Proof` removes the facts of absent signatures. The remaining trades then determine the candles.
+    Atomicity: a write stores all facts, or does so when it is repeated after a TransientError. Durability: written
+    facts survive the end of the process. A crash of the machine may lose the last seconds, and `extent` shows that.
+    Bounds: the oldest slots are deleted, many at a time; `extent` returns the first slot that is kept.
+    Queries: a query sees all writes that returned before it. It returns a page of at most `limit` items, for bounded
+    work. A page may have fewer items although more follow; then `next` is set.
+    Errors: each method raises TransientError while the database can't be used.
     """
 
     on_trouble: Callable[[TransientError], None]
-    """Called on the event loop when the database could not be used."""
+    """Function called on the event loop when the database could not be used."""
 
     async def write(self, facts: Sequence[Kept]) -> Written:
-        """Keep these facts, in their order. One writer at a time: the next call waits for the last."""
+        """Store these facts in this order. Calls run one at a time."""
 
     async def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
 
     async def extent(self) -> Extent:
-        """Return the first and the last slot of which anything is kept."""
+        """Return the first and the last slot of the history."""
 
     async def trades(self, query: TradeQuery) -> Page[StoredTrade]:
         """Return trades, newest first."""
@@ -101,19 +101,19 @@ class History(Protocol):
         """Return tokens, newest first."""
 
     async def candles(self, query: CandleQuery) -> Page[Candle]:
-        """Return the candles in which anything was traded, oldest first."""
+        """Return candles that have trades, oldest first."""
 
     async def gaps(self, query: GapQuery) -> Page[StoredGap]:
-        """Return the gaps that touch the slots, in the order in which they were first declared, newest first."""
+        """Return the gaps that overlap the range of slots, the most recently declared first."""
 
     async def slots(self, query: SlotQuery) -> Page[StoredSlot]:
         """Return slots, newest first."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError when a fact could not be kept now."""
+        """Raise TransientError if a fact could not be stored now."""
 
     async def close(self) -> None:
-        """Finish what waits and release what the history holds; later calls raise TransientError."""
+        """Finish pending calls and close the database. Later calls raise TransientError."""
 
 
 HISTORIES: Final[Register[History]] = Register(

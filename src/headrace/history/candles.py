@@ -1,4 +1,4 @@
-"""Candles: trades of one mint against one quote in one interval, folded exactly and in any order. Pure."""
+"""Candles: sums and prices of the trades of a mint against a quote mint in an interval. Exact, in any order. Pure."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -11,11 +11,11 @@ MINUTE_S: Final = 60
 INTERVALS_S: Final[Mapping[str, int]] = MappingProxyType(
     {"1s": 1, "5s": 5, "15s": 15, "1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400}
 )
-"""Names of intervals → their length in seconds. An interval begins at a multiple of its length in Unix time."""
+"""Lengths of intervals in seconds, by name. An interval begins at a multiple of its length in Unix time."""
 
 
 class CandleKey(NamedTuple):
-    """The minute of a candle, with its mint and quote mint."""
+    """Mint, quote mint, and start of the minute (Unix seconds) of a minute candle."""
 
     mint: str
     quote_mint: str
@@ -23,7 +23,7 @@ class CandleKey(NamedTuple):
 
 
 class Price(NamedTuple):
-    """The price of one trade: `quote / base`, both in base units."""
+    """Price of the trade with this row number: `quote / base`, both in base units."""
 
     row: int
     base: int
@@ -31,11 +31,12 @@ class Price(NamedTuple):
 
 
 class Candle:
-    """Trades of an interval that begins at `time_s`.
+    """Candle of an interval that begins at `time_s`.
 
-    Trades are ordered by their row: slot, then arrival. `open` and `close` are the first and last, `low` and `high` the
-    lowest and highest of the trades that are large enough to set a price; None where none is. `base_amount` and
-    `quote_amount` are sums of all, in base units. `decimals` are those of base and quote; None where not known.
+    Trades are ordered by their row number, so by slot, then arrival. `open`, `close`, `low` and `high` are the first,
+    last, lowest and highest price, counting only trades large enough to set a price; None if no trade is.
+    `base_amount` and `quote_amount` are sums over all trades, in base units. `decimals` belongs to the base,
+    `quote_decimals` to the quote; None where not known.
     """
 
     __slots__ = (
@@ -87,7 +88,7 @@ class Candle:
             self.low = price
 
     def merge(self, other: "Candle") -> None:
-        """Count the trades of another candle, of which this one has none."""
+        """Add the trades of another candle, none of which this candle has counted."""
         if not other.trades:
             return
         self.first = min(self.first, other.first) if self.trades else other.first
@@ -108,9 +109,9 @@ class Candle:
             self.low = other.low
 
     def text(self, price: Price | None) -> str | None:
-        """Return a price in whole quote tokens for one whole base token; None without it, or without decimals.
+        """Return a price in whole quote tokens for one whole base token; None if the price or decimals are unknown.
 
-        The text is what `market` publishes: exact but for digits after the 12th, which are cut off.
+        As in `market` messages, the text is exact, except that digits after the 12th are cut off.
         """
         if price is None or self.decimals is None or self.quote_decimals is None:
             return None
@@ -132,12 +133,12 @@ def shown(candle: Candle) -> dict[str, Any]:
 
 
 def is_counted(base: int, quote: int) -> bool:
-    """Return whether anything was exchanged; a trade of nothing is in no candle."""
+    """Return whether both amounts are above zero. Only such trades count in candles."""
     return base > 0 and quote > 0
 
 
 def folded(candles: Iterable[Candle], interval_s: int) -> list[Candle]:
-    """Return the candles of a longer interval, oldest first."""
+    """Merge candles into candles of the longer interval `interval_s`; return them, oldest first."""
     found: dict[int, Candle] = {}
     for candle in candles:
         time_s = candle.time_s // interval_s * interval_s

@@ -1,7 +1,7 @@
-"""How values stand in the columns of a database: keys, signatures and event ids as bytes, u64 in signed integers. Pure.
+"""Encodes values for database columns: keys and signatures as bytes, u64 as signed integers. Pure.
 
-A key that is no base58 of 32 bytes, as a program from outside may name one, is kept as text behind a prefix that makes
-it longer than any key.
+A program with a foreign IDL may name a key that is not base58 of 32 bytes. Such a key is stored as its text after a
+prefix, which makes it longer than any valid key.
 """
 
 from typing import Final
@@ -23,34 +23,34 @@ _LOW: Final = 2**_HALF - 1
 BY_SLOT: Final = 0
 UNPROVEN: Final = 1
 CERTAIN: Final = 2
-"""Standing of a row: decided with its slot, not before its signature is proven, or certain from the start."""
+"""Standings of a row: it is as certain as its slot; it waits for proof of its signature; it was certain at once."""
 
 STATUSES: Final[tuple[SlotStatus, ...]] = ("processed", "confirmed", "finalized", "dead", "created_bank")
-"""Statuses of slots, by the number that stands for each."""
+"""Statuses of slots; the database stores a status as its index here."""
 
 
 def wrapped(value: int) -> int:
-    """Return a u64 as the signed integer of the same bits."""
+    """Return the signed integer with the same 64 bits as a u64."""
     return value - 2 * _SIGN if value >= _SIGN else value
 
 
 def unwrapped(value: int) -> int:
-    """Return the u64 that stands in a signed integer."""
+    """Return the u64 with the same 64 bits as a signed integer."""
     return value + 2 * _SIGN if value < 0 else value
 
 
 def halves(total: int) -> tuple[int, int]:
-    """Return a sum of any size below 2**125 as two signed integers."""
+    """Return a sum below 2**125 as two signed integers, the high bits first."""
     return total >> _HALF, total & _LOW
 
 
 def whole(high: int, low: int) -> int:
-    """Return the sum that stands in two integers."""
+    """Return the sum that `halves` split into these integers."""
     return (high << _HALF) + low
 
 
 def key_bytes(text: str) -> bytes:
-    """Return the 32 bytes of a key; of other text, its bytes behind a prefix."""
+    """Return the 32 bytes of a key. For text that is no key, return its bytes after a prefix."""
     try:
         return bytes(Pubkey.from_string(text))
     except ValueError:
@@ -58,14 +58,14 @@ def key_bytes(text: str) -> bytes:
 
 
 def key_of(raw: bytes) -> str:
-    """Return the text of which `key_bytes` made these bytes."""
+    """Return the text that `key_bytes` encoded as these bytes."""
     if len(raw) == KEY_BYTES:
         return key_text(raw)
     return raw[KEY_BYTES + 1 :].decode("utf-8", "surrogatepass")
 
 
 def signature_bytes(text: str) -> bytes:
-    """Return the 64 bytes of a signature; of other text, its bytes behind a prefix."""
+    """Return the 64 bytes of a signature. For text that is no signature, return its bytes after a prefix."""
     try:
         return bytes(Signature.from_string(text))
     except ValueError:
@@ -73,25 +73,25 @@ def signature_bytes(text: str) -> bytes:
 
 
 def signature_of(raw: bytes) -> str:
-    """Return the text of which `signature_bytes` made these bytes."""
+    """Return the text that `signature_bytes` encoded as these bytes."""
     if len(raw) == SIGNATURE_BYTES:
         return str(Signature.from_bytes(raw))
     return raw[SIGNATURE_BYTES + 1 :].decode("utf-8", "surrogatepass")
 
 
 def place_in(event_id: str, slot: int, signature: str) -> str:
-    """Return what an event's id says beside slot and signature: `slot:signature:2.1:0` has the place `2.1:0`."""
+    """Return an event's id without slot and signature: `2.1:0` for `slot:signature:2.1:0`. Other ids get a `=`."""
     head = f"{slot}:{signature}:"
     return event_id.removeprefix(head) if event_id.startswith(head) else f"={event_id}"
 
 
 def event_id_of(slot: int, signature: str, place: str) -> str:
-    """Return the event's id of which `place_in` made this place."""
+    """Return the event's id that `place_in` shortened to this place."""
     return place[1:] if place.startswith("=") else f"{slot}:{signature}:{place}"
 
 
 def commitment_of(standing: int, status: int | None) -> Commitment:
-    """Return how certain a row is, by its standing and the status of its slot (None: not known)."""
+    """Return the commitment of a row, from its standing and its slot's status (None if not known)."""
     if standing == UNPROVEN:
         return "processed"
     if status == STATUSES.index("finalized"):

@@ -1,4 +1,4 @@
-"""Feeds a history with facts through a bounded buffer, so that a slow disk holds nothing up."""
+"""Writes facts to a history through a bounded buffer, so that a slow disk does not delay the update flow."""
 
 import asyncio
 from collections import deque
@@ -26,25 +26,25 @@ from headrace.runtime.metrics import Metrics
 T = TypeVar("T")
 
 FEED: Final = "history"
-"""The feed of gaps that the history itself has."""
+"""Feed under which gaps of the history itself are declared."""
 INTERVAL_S: Final = 0.1
-"""Facts are written together, so often: small commits dirty the same pages of the indexes again and again."""
+"""Seconds between writes. Facts are written in batches, as each commit rewrites the same pages of the indexes."""
 BATCH_MAX: Final = 2_000
 FACT_BYTES: Final = 1_500
-"""What a fact takes in memory beside the text of its event, by and large."""
+"""Approximate memory of a fact in bytes, besides the text of its event."""
 DECISION_BYTES: Final = 300
 
 _log = structlog.get_logger("history")
 
 
 class HistoryFeed:
-    """Hears facts, and writes them to the history in their order.
+    """Consumer of facts that writes them to the history in their order.
 
-    Queue: facts wait, at most `buffer_bytes` of them. When there is no room, everything that comes until the queue is
-    empty is dropped and counted, and the slots concerned are declared as a gap of the feed `history`: trades may be
-    missing there, and what a fork took back may still be there. So are the slots between the last process that wrote
-    and this one, and those of facts that the history can't store.
-    `changed` hears which candles changed, once they are stored.
+    At most `buffer_bytes` of facts wait. When the buffer is full, all facts that come until it is empty are dropped
+    and counted. Their slots are declared as a gap of the feed `history`: trades may be missing there, and trades that a
+    fork voided may remain. The slots between the last write of an earlier process and the first fact of this process
+    are declared, too, and the slots of facts that the history can't store.
+    `changed` is called with the candles that changed, once they are stored.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class HistoryFeed:
         )
 
     def hear(self, news: Sequence[News]) -> None:
-        """Take facts (`model.facts.FactConsumer`)."""
+        """Queue facts for writing (`model.facts.FactConsumer`)."""
         for each in news:
             if isinstance(each, KEPT):
                 self._take(each)
@@ -81,7 +81,7 @@ class HistoryFeed:
                 self._wake.set()
 
     def close(self) -> None:
-        """Let `run` write what waits, and return."""
+        """Let `run` write the waiting facts and then return."""
         self._closed = True
         self._wake.set()
 
@@ -94,7 +94,7 @@ class HistoryFeed:
         await self._history.check(thorough=thorough)
 
     async def run(self) -> None:
-        """Write what comes, until closed or cancelled."""
+        """Write facts until closed or cancelled."""
         while self._waiting or self._lost is not None or not self._closed:
             if self._waiting and isinstance(self._waiting[0], Restarted):
                 self._waiting.popleft()
@@ -134,17 +134,17 @@ class HistoryFeed:
         return batch
 
     async def _resume(self, batch: Sequence[Kept]) -> None:
-        """Declare the slots in which no process wrote, with the first facts of this one."""
+        """Before the first write, declare the slots since the last write of an earlier process as a gap."""
         if self._resumed:
             return
-        first = max(_slots_of(fact)[1] for fact in batch)  # the highest: what is refilled comes with old slots
+        first = max(_slots_of(fact)[1] for fact in batch)  # the highest, as backfilled facts have old slots
         extent = await self._until_answered(self._history.extent)
         if extent.last is not None and first > extent.last:
             await self._until_written([_gap(extent.last, first, "not_running")])
         self._resumed = True
 
     async def _until_written(self, batch: Sequence[Kept]) -> None:
-        """Write a batch; of one that has something that can't be stored, all else."""
+        """Write a batch. If one of its facts can't be stored, write all the others and declare a gap for that fact."""
         try:
             written = await self._until_answered(partial(self._history.write, batch))
         except InvariantError as error:
@@ -181,7 +181,7 @@ def _gap(first: int, last: int, why: str) -> GapDeclared:
 
 
 def _slots_of(fact: Kept) -> tuple[int, int]:
-    """Return the slots that lack something without the fact."""
+    """Return the first and last slot that would be incomplete without the fact."""
     if isinstance(fact, Traded | TokenCreated):
         return fact.seen.origin.slot, fact.seen.origin.slot
     if isinstance(fact, GapDeclared):

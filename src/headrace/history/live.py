@@ -1,4 +1,4 @@
-"""Live candles: the topics `candles:<mint>:<quote>:<interval>`, published as they are stored."""
+"""Publishes live candles on the topics `candles:<mint>:<quote>:<interval>`, after they are stored."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -18,23 +18,23 @@ from headrace.runtime.clock import Clock
 
 PAUSE_S: Final = 0.5
 PENDING_MAX: Final = 10_000
-"""Candles that wait to be published; beyond, those that came first are left out, as newer ones follow."""
+"""Most candles that wait to be published. If more wait, the oldest are not published."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class _Due(NamedTuple):
-    """A candle that changed, by its topic and its beginning."""
+    """Topic and start of a candle that must be published."""
 
     topic: str
     time_s: int
 
 
 class LiveCandles:
-    """Publishes each candle that changed and that somebody listens to, read back from the history.
+    """Publisher of changed candles, which it reads from the history. Topics without listeners are left out.
 
-    A message has the whole candle: the newest one with its `time` counts. A candle that a fork took back altogether
-    comes with `trades` 0. `audience` returns the topics that somebody listens to.
+    A message has the whole candle and replaces earlier messages with the same `time`. If a fork voided all trades of a
+    candle, its `trades` is 0. `audience` returns the topics that have listeners.
     """
 
     def __init__(self, history: History, writer: Writer, clock: Clock, audience: Callable[[], Iterable[str]]) -> None:
@@ -43,7 +43,7 @@ class LiveCandles:
         self._wake = asyncio.Event()
 
     def changed(self, keys: Sequence[CandleKey]) -> None:
-        """Take note of the minutes whose candles changed."""
+        """Queue the candles of all intervals that contain these changed minutes."""
         wanted: dict[tuple[str, str], list[str]] = {}
         for topic in self._audience():
             if topic.startswith(CANDLES_PREFIX):
@@ -84,7 +84,7 @@ class LiveCandles:
 
 
 def _body(topic: str, candle: Candle) -> bytes:
-    """Return the body of a candle's message; what comes under the same id takes the place of what came before."""
+    """Return the body of a candle's message. A later message with the same event id replaces it."""
     mint, quote, interval = topic.removeprefix(CANDLES_PREFIX).split(":")
     data = {"type": "Candle", "mint": mint, "quote_mint": quote, "interval": interval, **shown(candle)}
     return b'"event_id":%b,"data":%b' % (_encode(f"{topic}:{candle.time_s}"), _encode(data))

@@ -1,4 +1,4 @@
-"""What a history is asked, and what it answers. Pure."""
+"""Queries to a history, and the rows of its answers. Pure."""
 
 from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -10,28 +10,28 @@ T = TypeVar("T")
 
 SLOT_BITS: Final = 24
 SLOT_MAX: Final = 2 ** (63 - SLOT_BITS) - 1
-"""The highest slot that a row's number has room for: at 200 ms a slot, some 3,000 years."""
+"""Highest slot for which a row number has room: about 3,000 years at 200 ms a slot."""
 ROW_MAX: Final = 2**63 - 1
 
 
 class Extent(NamedTuple):
-    """First and last slot of which anything is kept; None in an empty history."""
+    """First and last slot of a history; None if the history is empty."""
 
     first: int | None
     last: int | None
 
 
 class Page(NamedTuple, Generic[T]):
-    """Items, and the number behind which the page that follows goes on; None: nothing follows, now."""
+    """Items of one page, and the number with which the next page is queried; None if no more items follow now."""
 
     items: Sequence[T]
     next: int | None = None
 
 
 class TradeQuery(NamedTuple):
-    """Trades of a mint (as the base), program (name or id) and user, from `from_s` to `to_s`, the latter excluded.
+    """Query for trades with this base mint, program (name or id) and user, from `from_s` until before `to_s`.
 
-    `before` is the `next` of the page before.
+    `before` is the `next` of the previous page.
     """
 
     mint: str | None = None
@@ -44,7 +44,7 @@ class TradeQuery(NamedTuple):
 
 
 class TokenQuery(NamedTuple):
-    """Tokens by their mint or creator."""
+    """Query for tokens by mint or creator. `before` is the `next` of the previous page."""
 
     mint: str | None = None
     creator: str | None = None
@@ -53,10 +53,10 @@ class TokenQuery(NamedTuple):
 
 
 class CandleQuery(NamedTuple):
-    """Candles of `interval_s` of a mint against a quote, from `from_s` to `to_s`, the latter excluded.
+    """Query for candles of a mint against a quote mint, from `from_s` until before `to_s`.
 
-    Without `from_s` the last `limit` candles before `to_s`, without `to_s` up to the newest trade. `after` is the
-    `next` of the page before.
+    Without `from_s` the candles are the last `limit` before `to_s`. Without `to_s` they go up to the newest trade.
+    `after` is the `next` of the previous page.
     """
 
     mint: str
@@ -69,7 +69,7 @@ class CandleQuery(NamedTuple):
 
 
 class GapQuery(NamedTuple):
-    """Gaps that touch the slots from `from_slot` to `to_slot`, both included."""
+    """Query for gaps that overlap the slots from `from_slot` to `to_slot`, both included."""
 
     from_slot: int = 0
     to_slot: int = SLOT_MAX
@@ -79,7 +79,7 @@ class GapQuery(NamedTuple):
 
 
 class SlotQuery(NamedTuple):
-    """Slots from `from_slot` to `to_slot`, both included."""
+    """Query for slots from `from_slot` to `to_slot`, both included."""
 
     from_slot: int = 0
     to_slot: int = SLOT_MAX
@@ -88,7 +88,7 @@ class SlotQuery(NamedTuple):
 
 
 class StoredTrade(NamedTuple):
-    """A trade; `commitment` is what is known now. Amounts in base units, `time_s` in Unix seconds."""
+    """Trade with its present `commitment`. Amounts are in base units, `time_s` is in Unix seconds."""
 
     slot: int
     event_id: str
@@ -108,7 +108,7 @@ class StoredTrade(NamedTuple):
 
 
 class StoredToken(NamedTuple):
-    """A token, by the event that made it."""
+    """Token as the event of its creation describes it, with its present `commitment`."""
 
     slot: int
     event_id: str
@@ -122,7 +122,7 @@ class StoredToken(NamedTuple):
 
 
 class StoredGap(NamedTuple):
-    """A gap of a feed; with `program` only meanings of that program are missing."""
+    """Gap of a feed. If `program` is set, only the meanings of that program's events may be missing."""
 
     gap_id: str
     feed: str
@@ -134,7 +134,7 @@ class StoredGap(NamedTuple):
 
 
 class StoredSlot(NamedTuple):
-    """A slot as far as is known. `reason` says why a dead one is dead."""
+    """Slot with its newest known status. `reason` says why a dead slot is dead."""
 
     slot: int
     status: SlotStatus
@@ -143,12 +143,12 @@ class StoredSlot(NamedTuple):
 
 
 def first_row(slot: int) -> int:
-    """Return the number of the first row of a slot: rows are numbered through all slots."""
+    """Return the first row number of a slot. A row number is the slot, followed by SLOT_BITS bits for the row in it."""
     return slot << SLOT_BITS
 
 
 def last_row(slot: int) -> int:
-    """Return the number of the last row that a slot has room for."""
+    """Return the last row number of a slot."""
     return ((slot + 1) << SLOT_BITS) - 1
 
 
