@@ -1,4 +1,4 @@
-"""Find the route that brings most: one pool, two pools in turn, or one amount split over pools of one pair.
+"""Finds the route with the highest output: one pool, two pools in turn, or a split over several pools of one pair.
 
 Pure. Markets quote exactly. A route with more pools needs a larger transaction; the caller weighs that cost.
 """
@@ -10,25 +10,25 @@ from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.programs.quoting import Market, NoQuoteError, PoolQuote
 
 THROUGH: Final = (WSOL_MINT, USDC_MINT)
-"""Mints over which a route of two pools may lead."""
+"""Mints that may be the intermediate mint of a route of two pools."""
 PARTS: Final = 16
-"""Equal parts with which a split begins. Each part goes to the pool where it brings most."""
+"""Number of equal parts with which a split begins. Each part goes to the pool that pays most for it."""
 HALVINGS: Final = 6
-"""How often the parts are then halved. Parts of each size move from pool to pool while that brings more."""
+"""Number of times that the parts are then halved. Parts of each size move between pools while the output grows."""
 MOVES_MAX: Final = 64
-"""Most moves of parts of one size; bounds the time."""
+"""Most moves of parts of one size. The limit bounds the time."""
 NO_ROUTE: Final = "no_route"
 
 
 class Candidate(NamedTuple):
-    """Pool that a route may use: its two mints and its state."""
+    """Pool that a route may use, with its two mints and its state."""
 
     mints: tuple[str, str]
     market: Market
 
 
 class Route(NamedTuple):
-    """Way from one mint to another. The amount is divided among paths; each has the quotes of its pools in turn."""
+    """Way from one mint to another. The amount is divided among paths; a path lists its pools' quotes in order."""
 
     paths: tuple[tuple[PoolQuote, ...], ...]
 
@@ -46,7 +46,7 @@ class Route(NamedTuple):
 def best_route(
     candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> Route:
-    """Return the route that brings most for the whole amount; of equal routes, the route with fewest pools.
+    """Return the route with the highest output for the whole amount; of equal routes, the route with fewest pools.
 
     Raises NoQuoteError if no route has a quote for the whole amount.
     """
@@ -78,11 +78,11 @@ def two_hops(
 
 
 def split(markets: Sequence[Market], mint_in: str, amount: int) -> Route:
-    """Return the best split of an amount over pools of one pair; a route without paths if the pools can't take it all.
+    """Return the best split of an amount over pools of one pair. If the pools can't take it all, it has no paths.
 
-    Each pool brings less for each further part. So for parts of one size, it is best to give every part to the pool
-    where that part brings most. Smaller parts then move until the prices of the pools meet. If the amount is so small
-    that a part brings only a few base units, rounding decides, and a split can be worse than one pool.
+    Each pool pays less for each further part. So for parts of one size, it is best to give every part to the pool that
+    pays most for it. Smaller parts then move until the prices of the pools meet. If the amount is so small that a part
+    yields only a few base units, rounding decides, and a split can be worse than one pool.
     """
     pools = [_Share(market, mint_in) for market in markets]
     size, rest = divmod(amount, PARTS)
@@ -99,7 +99,7 @@ def split(markets: Sequence[Market], mint_in: str, amount: int) -> Route:
 
 
 class _Share:
-    """One pool's share of a split: `amount` is what it gets, `brings` what it pays for that."""
+    """One pool's share of a split: `amount` is the pool's input, `brings` its output."""
 
     def __init__(self, market: Market, mint_in: str) -> None:
         self._market, self._mint_in = market, mint_in
@@ -126,7 +126,7 @@ class _Share:
 
 
 def _give(pools: Sequence[_Share], part: int) -> bool:
-    """Give a part to the pool where it brings most; return whether any pool takes the part."""
+    """Give a part to the pool that pays most for it. Return whether any pool took the part."""
     gains = [(gain, -number) for number, pool in enumerate(pools) if (gain := pool.gain(part)) is not None]
     if not gains:
         return False
@@ -135,7 +135,7 @@ def _give(pools: Sequence[_Share], part: int) -> bool:
 
 
 def _move(pools: Sequence[_Share], part: int) -> bool:
-    """Move a part from one pool to another, by the move that gains most. Return False if no move gains anything."""
+    """Make the move of a part from one pool to another that gains most. Return False if no move gains anything."""
     gains = [(gain, number) for number, pool in enumerate(pools) if (gain := pool.gain(part)) is not None]
     losses = [(loss, number) for number, pool in enumerate(pools) if (loss := pool.gain(-part)) is not None]
     best = max(((gain + loss, to, of) for gain, to in gains for loss, of in losses if to != of), default=(0, 0, 0))
@@ -153,7 +153,7 @@ def _best(candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: 
 
 
 def _quote(market: Market, mint_in: str, amount: int) -> PoolQuote | None:
-    """Return the quote for the whole amount; None if the pool has no quote, or only one for less."""
+    """Return the quote for the whole amount. None: the pool has no quote, or only a quote for less."""
     try:
         quote = market.quote(mint_in, amount)
     except NoQuoteError:

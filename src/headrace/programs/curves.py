@@ -1,4 +1,4 @@
-"""Find the curve of every program folder that has one."""
+"""Register of curves: imports the `curve.py` of each program folder that has it."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,10 +10,10 @@ from headrace.programs.quoting import Curve
 
 
 def _find() -> dict[str, Curve]:
-    """Import `curve.py` of each folder that has one."""
+    """Import the `curve.py` of each program folder that has it."""
     names = sorted(path.parent.name for path in SHIPPED.glob("*/curve.py"))
     return {name: import_module(f"headrace.programs.{name}.curve").CURVE for name in names}
 
 
 CURVES: Final[Mapping[str, Curve]] = MappingProxyType(_find())
-"""Program → curve. A venue has its program's name."""
+"""Curves by program name. A venue has the name of its program."""

@@ -1,4 +1,4 @@
-"""Fees that Meteora's DAMM v2 and DBC share: schedules by time or price, a limiter by size, a part by volatility."""
+"""Fees of Meteora's DAMM v2 and DBC: a schedule by time or price, or a limiter by size, plus a part by volatility."""
 
 from math import isqrt
 from typing import Final
@@ -15,16 +15,16 @@ _ONE: Final = 1 << 64
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A base fee that falls step by step. Rates are in parts of FEE_WHOLE; a point is a slot or a time."""
+    """Base fee that falls step by step. Rates are in parts of FEE_WHOLE. A point is a slot or a time."""
 
     mode: int
     cliff: int
     periods: int
     frequency: int
-    """Points in a step; for a schedule by price, bps of its square root in a step."""
+    """Points in a step; for a schedule by price, bps of the price's square root in a step."""
     reduction: int
     expires: int = 0
-    """For a schedule by price: points after activation, from which on the last step applies."""
+    """Points after activation from which the last step applies. Only for a schedule by price."""
 
     def rate(self, point: int, activation: int, start_price: int, price: int) -> int:
         """Return the rate at this point and square root of the price."""
@@ -58,7 +58,7 @@ def _power(base: int, exponent: int) -> int:
 
 
 class Limiter(msgspec.Struct, frozen=True, kw_only=True):
-    """A base fee on purchases that grows with their size: by `increment` for each further `reference` amount."""
+    """Base fee on purchases that grows with their size: by `increment` for each further `reference` amount."""
 
     cliff: int
     increment: int
@@ -125,7 +125,7 @@ def with_fee(net: int, rate: int) -> int:
 
 
 class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole fee of a pool at one time and price: base part and volatility part, at most `most`."""
+    """Whole fee of a pool at one time and price: base part plus volatility part, at most `most`."""
 
     base: Schedule | Limiter
     most: int
@@ -136,7 +136,10 @@ class TradeFee(msgspec.Struct, frozen=True, kw_only=True):
     price: int
 
     def rate(self, amount: int, *, buying: bool, on_top: bool = False) -> int:
-        """Return the rate for an amount including its fee; with `on_top`, without it. `buying`: of the first token."""
+        """Return the rate for an amount that includes the fee, or excludes it with `on_top`.
+
+        `buying` is True for a purchase of the first token.
+        """
         if isinstance(self.base, Schedule):
             base = self.base.rate(self.point, self.activation, self.start_price, self.price)
         elif not buying or not self.base.applies(self.point, self.activation):
@@ -167,12 +170,12 @@ class Range(msgspec.Struct, frozen=True):
     liquidity: int
 
     def first(self, *, up: bool) -> int:
-        """Return how much of the first token the range holds."""
+        """Return the amount of the first token in the range. Rounds up if `up`, else down."""
         number, by = self.liquidity * (self.high - self.low), self.low * self.high
         return ceil_div(number, by) if up else number // by
 
     def second(self, *, up: bool) -> int:
-        """Return how much of the second token the range holds."""
+        """Return the amount of the second token in the range. Rounds up if `up`, else down."""
         number = self.liquidity * (self.high - self.low)
         return ceil_div(number, 1 << 128) if up else number >> 128
 

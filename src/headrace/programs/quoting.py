@@ -1,7 +1,7 @@
-"""The types with which a program's `curve.py` quotes swaps: from accounts to an exact quote, or a reason for none.
+"""The types with which a program's `curve.py` turns accounts into exact quotes of swaps, or a reason for no quote.
 
-A curve is pure integer arithmetic that repeats its program's own, including rounding. `CURVE` of each `curve.py` says
-which accounts a quote reads (`needs`) and makes a market from them (`read`), which then quotes any amount.
+A curve is pure integer arithmetic that repeats its program's arithmetic, including rounding. `CURVE` of each `curve.py`
+says which accounts a quote reads (`needs`), and turns them into a market (`read`). The market then quotes any amount.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +43,7 @@ NOT_OPEN: Final = "not_open"
 TOO_SMALL: Final = "too_small"
 """The amount is below 1, or fees exceed the output."""
 TOO_LARGE: Final = "too_large"
-"""More than the pool holds, or than fits the program's integers."""
+"""The amount is more than the pool holds, or more than fits the program's integers."""
 NO_ACCOUNT: Final = "no_account"
 """An account that the quote reads is not known; `detail` names the account."""
 NO_ARRAY: Final = "no_array"
@@ -59,7 +59,7 @@ FROZEN: Final = "frozen"
 class Account(msgspec.Struct, frozen=True):
     """Account decoded with its program's IDL. `program` and `name` are empty if no IDL fits the data.
 
-    `fields` lacks what the IDL calls padding; `data` has all bytes of the account.
+    `fields` lacks fields that the IDL calls padding; `data` has all bytes of the account.
     """
 
     owner: str
@@ -74,7 +74,7 @@ Accounts: TypeAlias = Mapping[str, Account]
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Time on the chain at which a quote is valid; None where not known."""
+    """Time on the chain for which a quote is made. A member is None if it is not known."""
 
     slot: int | None
     unix_timestamp: int | None
@@ -102,8 +102,8 @@ class Fee(msgspec.Struct, frozen=True):
 class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
     """Exact result of a swap on one pool, in base units.
 
-    `amount_in` leaves the user's account and `amount_out` arrives, after the transfer fees of mints. `impact` is how
-    much less the pool gives, apart from fees, than at its price before the swap, in units of `mint_out`, rounded down.
+    `amount_in` leaves the user's account and `amount_out` arrives, after the transfer fees of mints. `impact` is the
+    output that the swap loses because it moves the price, apart from fees: in units of `mint_out`, rounded down.
     """
 
     pool: str
@@ -116,23 +116,23 @@ class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Market(Protocol):
-    """State of one pool, which can be asked for quotes. Immutable."""
+    """State of one pool, which returns quotes. Immutable."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
         """Return the output for `amount` of `mint_in`; with `exact_out`, the cost of `amount` of the other mint.
 
-        The output may be 0: programs refuse such swaps. If a curve has less left than asked for, the quote is for what
-        is left. Raises NoQuoteError if there is no quote.
+        The output may be 0; programs refuse such swaps. If a curve has less left than `amount`, the quote is for the
+        remainder. Raises NoQuoteError if there is no quote.
         """
 
 
 class Curve(NamedTuple):
-    """How a program prices swaps.
+    """A program's way of pricing swaps.
 
-    `account`: the name of the pool's account in the IDL. `mints` returns the two mints of a decoded pool account.
-    `needs` yields the keys that a quote on the pool reads, as far as the known accounts show; call it again once those
-    accounts are known. `read` makes a market from them; it raises NoQuoteError, and BadInputError for an account of a
-    wrong kind.
+    `account` is the name of the pool's account in the IDL. `mints` returns the two mints of a decoded pool account.
+    `needs` yields the keys that a quote on the pool reads, as far as the known accounts show. Call it again once those
+    accounts are known. `read` turns the accounts into a market. It raises NoQuoteError if the pool can't be quoted, and
+    BadInputError for an account of the wrong kind.
     """
 
     account: str
@@ -142,9 +142,9 @@ class Curve(NamedTuple):
 
 
 def find(accounts: Accounts, key: str, program: str, name: str) -> Account:
-    """Return an account that must be known, and have this program and name.
+    """Return the account with this key, which must have this program and name.
 
-    Raises NoQuoteError if it is not known, BadInputError if it is another kind of account.
+    Raises NoQuoteError if the account is not known, BadInputError if it is another kind of account.
     """
     account = accounts.get(key)
     if account is None:

@@ -1,7 +1,7 @@
 """The types with which a program's `swap.py` builds the instruction of a quoted swap.
 
-`SWAP` of each `swap.py` builds one instruction, which includes the limit. The instructions before and after it are the
-same for all programs: see `swaps.py`.
+`SWAP` of each `swap.py` builds one instruction, which includes the limit. `swaps.py` adds the instructions before and
+after it, which are the same for all programs.
 """
 
 import struct
@@ -20,9 +20,9 @@ MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A quoted swap for `user` to make, from and to the user's associated token accounts.
+    """Quoted swap of `user`, from and to the user's associated token accounts.
 
-    `limit` is the least output, or with `exact_out` the most input; beyond it the instruction fails.
+    `limit` is the least output, or with `exact_out` the most input. The instruction fails if the limit is not met.
     """
 
     quote: PoolQuote
@@ -32,10 +32,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swap(NamedTuple):
-    """How a program swaps.
+    """A program's way of swapping.
 
-    `slippage` has the program's errors for an exceeded limit. `native`: SOL is taken from and paid to the user's own
-    account, unwrapped.
+    `slippage` has the codes of the program's errors for a limit that is not met. With `native`, the program takes SOL
+    from the user's own account and pays SOL to it, unwrapped.
     """
 
     program: str
@@ -45,17 +45,17 @@ class Swap(NamedTuple):
 
 
 def read(key: str) -> AccountMeta:
-    """Return an account that is only read."""
+    """Return the account of an instruction that only reads it."""
     return AccountMeta(key)
 
 
 def write(key: str) -> AccountMeta:
-    """Return an account that is changed."""
+    """Return the account of an instruction that writes it."""
     return AccountMeta(key, writable=True)
 
 
 def signs(key: str) -> AccountMeta:
-    """Return an account that signs and is changed."""
+    """Return the account of an instruction that writes it and needs its signature."""
     return AccountMeta(key, signer=True, writable=True)
 
 

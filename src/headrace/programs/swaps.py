@@ -1,4 +1,4 @@
-"""Find how every program swaps, and build all instructions of a swap."""
+"""Register of swaps by program; builds all instructions of a swap."""
 
 import struct
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ _CLOSE_ACCOUNT: Final = b"\x09"
 
 
 def _find() -> dict[str, Swap]:
-    """Import `swap.py` of each program folder that has one."""
+    """Import the `swap.py` of each program folder that has it."""
     names = sorted(path.parent.name for path in SHIPPED.glob("*/swap.py"))
     return {name: import_module(f"headrace.programs.{name}.swap").SWAP for name in names}
 
 
 SWAPS: Final[Mapping[str, Swap]] = MappingProxyType(_find())
-"""Program → how the program swaps."""
+"""Swaps by program name."""
 
 
 def instructions(venue: str, order: Order, accounts: Accounts) -> tuple[Instruction, ...]:

@@ -1,4 +1,4 @@
-"""Square roots of prices, by tick and by amount, in 64.64 fixed point as programs compute them."""
+"""Computes square roots of prices from ticks and amounts, in 64.64 fixed point, as the programs do."""
 
 from functools import lru_cache
 from typing import Final
@@ -31,7 +31,7 @@ def sqrt_price_at(tick: int) -> int:
 
 
 def tick_at(sqrt_price: int) -> int:
-    """Return the greatest tick whose price is not higher."""
+    """Return the highest tick whose square root of the price is at most `sqrt_price`."""
     low, high = -TICK_MAX, TICK_MAX
     while low < high:
         middle = (low + high + 1) // 2
@@ -43,26 +43,29 @@ def tick_at(sqrt_price: int) -> int:
 
 
 def first_between(low: int, high: int, liquidity: int, *, up: bool) -> int:
-    """Return how much of the first token lies between two prices; rounds up or down."""
+    """Return the amount of the first token between two square roots of the price. Rounds up if `up`, else down."""
     number, by = (liquidity << 64) * (high - low), low * high
     return ceil_div(number, by) if up else number // by
 
 
 def second_between(low: int, high: int, liquidity: int, *, up: bool) -> int:
-    """Return how much of the second token lies between two prices; rounds up or down."""
+    """Return the amount of the second token between two square roots of the price. Rounds up if `up`, else down."""
     number = liquidity * (high - low)
     return ceil_div(number, Q64) if up else number >> 64
 
 
 def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the price after an input of `amount`. Rounds so that the price does not move too far."""
+    """Return the square root of the price after an input of `amount`. Rounds so that the price moves less."""
     if first_in:
         return ceil_div((liquidity << 64) * price, (liquidity << 64) + amount * price)
     return price + (amount << 64) // liquidity
 
 
 def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int | None:
-    """Return the price after an output of `amount`, moved far enough; None if the liquidity is too small."""
+    """Return the square root of the price after an output of `amount`. Rounds so that the price moves more.
+
+    None if the liquidity is too small.
+    """
     if first_in:
         after = price - ceil_div(amount << 64, liquidity)
         return after if after > 0 else None

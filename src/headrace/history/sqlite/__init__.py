@@ -1,5 +1,5 @@
-"""The history on SQLite: a main file, and segments of about 500,000 trades, each a file of its own.
+"""The history on SQLite: a main file, and a file for each segment of about 500,000 trades.
 
-One growing file becomes slower with its indexes, and deleting from it stalls whoever writes; a segment costs nothing to
-drop. A segment has all that its trades need, their keys too, so nothing is left of it elsewhere.
+A single growing file becomes slower as its indexes grow, and deleting from it delays writes. A segment is deleted at no
+cost. It contains everything that its trades need, including keys, so that its deletion leaves nothing behind.
 """

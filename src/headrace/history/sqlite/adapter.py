@@ -1,4 +1,4 @@
-"""The history on SQLite: one thread that writes, and one that reads meanwhile."""
+"""The history on SQLite, with one thread that writes and another thread that reads."""
 
 import asyncio
 import sqlite3
@@ -32,15 +32,15 @@ from headrace.model.errors import InvariantError, TransientError
 T = TypeVar("T")
 
 SWITCH_S: Final = 0.0002
-"""Each statement lets go of the interpreter's lock; by default a busy loop makes it wait 5 ms to have it back."""
+"""Longest time in seconds that a busy event loop keeps the interpreter's lock from a statement; Python has 5 ms."""
 
 _DEFECTS: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
                    ArithmeticError, ValueError, TypeError, LookupError)  # fmt: skip
-"""How a fact shows that it can't be stored; the files are well."""
+"""Errors that show that a fact can't be stored, although the files are usable."""
 
 
 class SqliteHistory:
-    """The `History` on files. They are opened by the first call, and anew after one that failed."""
+    """`History` on files. The first call opens them; a call after a failed call opens them again."""
 
     Settings: ClassVar = HistorySettings
 
@@ -56,9 +56,10 @@ class SqliteHistory:
 
     @classmethod
     async def open(cls, settings: HistorySettings, context: Context) -> Self:
-        """Open the files, creating or migrating them. Raise ConfigError for those of a newer version.
+        """Open the files; create or migrate them as needed. Raises ConfigError if the files have a newer version.
 
-        Raise TransientError for files that can't be used now, unless `context.patience` takes that.
+        Raises TransientError if the files can't be used now. With `context.patience`, the error is passed to
+        `patience` instead, and the history is returned.
         """
         history = cls(settings)
         try:
@@ -113,7 +114,7 @@ class SqliteHistory:
         return await self._answered(self._writer, partial(self._with_writing, work))
 
     async def _read(self, work: Callable[[Reading], T]) -> T:
-        if self._writing is None:  # only who writes makes the files
+        if self._writing is None:  # only the writing thread creates the files
             await self.check(thorough=False)
         return await self._answered(self._reader, partial(self._with_reading, work))
 
@@ -134,7 +135,7 @@ class SqliteHistory:
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
 
-    # The rest runs in the threads.
+    # The methods below run in the threads.
 
     def _with_writing(self, work: Callable[[Writing], T]) -> T:
         if self._writing is None:

@@ -1,4 +1,4 @@
-"""The files of a history: their tables, their versions, and how a connection to one is opened."""
+"""The files of a history: tables, versions, locking, and connections."""
 
 import fcntl
 import sqlite3
@@ -12,7 +12,7 @@ from headrace.model.errors import ConfigError
 VERSION: Final = 1
 LOCK_S: Final = 5.0
 CHECKPOINT_PAGES: Final = 8_000
-"""Pages in the log before they are moved into the file: indexes of random keys dirty most pages at each commit."""
+"""Pages in the log that start a checkpoint. Few checkpoints are better, as each commit changes most index pages."""
 _WRITER_CACHE_KIB: Final = 32_768
 _READER_CACHE_KIB: Final = 2_048
 SIDES: Final = ("", "-wal", "-shm")
@@ -54,7 +54,7 @@ SEGMENT: Final = (
     ) strict""",
     "create index trades_mint on trades (mint)",
     "create index trades_user on trades (user)",
-    # Which rows a minute has, at most: the rows of a time are a range of the primary key.
+    # A range of trade ids that contains all trades of the minute, so that queries by time read a range of ids.
     "create table minutes (minute integer primary key, first integer not null, last integer not null) strict",
     """create table candles (
       mint integer not null, quote_mint integer not null, minute integer not null, trades integer not null,
@@ -68,14 +68,14 @@ SEGMENT: Final = (
 
 
 def segment_path(main: Path, number: int) -> Path:
-    """Return the file of a segment."""
+    """Return the path of a segment's file."""
     return main.with_name(f"{main.name}-{number:06d}")
 
 
 def lock(main: Path) -> IO[bytes]:
-    """Return a file that this process has locked until it is closed; only who has it writes the history.
+    """Lock the history for writing; return the lock file. The lock lasts until that file is closed.
 
-    Raise BlockingIOError while another process has it.
+    Raises BlockingIOError while another process holds the lock.
     """
     file = main.with_name(f"{main.name}-lock").open("ab")
     try:
@@ -87,7 +87,7 @@ def lock(main: Path) -> IO[bytes]:
 
 
 def open_writer(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
-    """Return a connection that writes; the tables are made in a new file. Raise ConfigError for a newer version."""
+    """Return a writing connection. Create the tables in a new file. Raises ConfigError if the version is newer."""
     db = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("pragma journal_mode = wal")
@@ -114,7 +114,7 @@ def _migrate(db: sqlite3.Connection, tables: Sequence[str]) -> None:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Return a connection that reads a file that a writer has made."""
+    """Return a reading connection to a file that `open_writer` has created."""
     uri = f"file://{quote(str(path))}?mode=ro"
     db = sqlite3.connect(uri, timeout=LOCK_S, isolation_level=None, uri=True, check_same_thread=False)
     db.execute(f"pragma cache_size = -{_READER_CACHE_KIB}")
@@ -122,7 +122,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file and of what SQLite keeps beside it."""
+    """Return the size in bytes of a file and of SQLite's files beside it."""
     total = 0
     for side in SIDES:
         try:
@@ -133,6 +133,6 @@ def size_of(path: Path) -> int:
 
 
 def unlink(path: Path) -> None:
-    """Delete a file and what SQLite keeps beside it."""
+    """Delete a file and SQLite's files beside it."""
     for side in SIDES:
         Path(f"{path}{side}").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What another thread reads of the files: pages of bounded work, each by statements that are fetched whole.
+"""Answers queries from the files, in the reading thread. The work for a page is bounded.
 
-A statement that stays open would keep the log of a file from being moved into the file.
+All rows of a statement are fetched at once, as an open statement would prevent checkpoints of the file's log.
 """
 
 import sqlite3
@@ -39,10 +39,10 @@ from headrace.history.sqlite.segment import candle_of
 
 FILES_OPEN: Final = 32
 EXAMINED_MAX: Final = 50_000
-"""Trades that are looked at for one page, where no index finds exactly the trades of the query."""
+"""Most trades examined for one page if no index finds exactly the trades of the query."""
 CANDLE_ROWS_MAX: Final = 50_000
 FLY_MINUTES: Final = 30
-"""Minutes of trades that are read for one page of candles shorter than a minute."""
+"""Most minutes whose trades are read for one page of candles shorter than a minute."""
 
 _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.key, t.base, t.quote, u.key, o.key,
     a.key, t.signature, t.place, t.standing
@@ -52,7 +52,7 @@ _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.
 
 
 class Reading:
-    """Owns all connections that read. Not safe for threads: one calls, one at a time."""
+    """Owner of all reading connections. Not thread-safe: calls must come one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -67,7 +67,7 @@ class Reading:
         self._main.close()
 
     def extent(self) -> Extent:
-        """Return the first and last slot of which anything is kept."""
+        """Return the first and last slot of the history."""
         first, last = self._main.execute("select min(slot), max(slot) from slots").fetchone()
         for db in self._newest_first():
             low, high = db.execute("select (select min(id) from trades), (select max(id) from trades)").fetchone()
@@ -171,7 +171,7 @@ class Reading:
         return Page(items, items[-1].slot if len(rows) > query.limit else None)
 
     def _newest_first(self, slot: int | None = None) -> Iterator[sqlite3.Connection]:
-        """Yield the segments that may have slots up to this one; one that is dropped meanwhile is passed over."""
+        """Yield connections to segments, newest first. Segments after `slot`, or deleted meanwhile, are left out."""
         numbers = self._main.execute("select number, first_slot from segments order by number desc").fetchall()
         for gone in self._segments.keys() - {number for number, _ in numbers}:
             self._segments.pop(gone).close()
@@ -184,7 +184,7 @@ class Reading:
                     db = files.open_reader(files.segment_path(self._path, number))
                     db.execute("select 1 from trades limit 1")
                 except sqlite3.OperationalError:
-                    continue  # not made yet, or dropped
+                    continue  # the file is not created yet, or already deleted
                 self._segments[number] = db
                 if len(self._segments) > FILES_OPEN:
                     self._segments.popitem(last=False)[1].close()
@@ -206,9 +206,9 @@ class Reading:
 def _conditions(
     db: sqlite3.Connection, query: TradeQuery, before: int
 ) -> tuple[tuple[str, str], list[Any], bool] | None:
-    """Return the condition that an index answers, the other ones, their values, and whether there are none of these.
+    """Return the SQL conditions of a query: (indexed, others), their values, and whether `others` is empty.
 
-    None: the segment has no such trade.
+    An index answers the indexed condition. Returns None if the segment has no such trade.
     """
     first, last = _rows_of_times(db, query.from_s, query.to_s)
     indexed, others = ["id between ? and ?"], list[str]()
@@ -240,7 +240,7 @@ def _conditions(
 
 
 def _rows_of_times(db: sqlite3.Connection, from_s: int | None, to_s: int | None) -> tuple[int, int]:
-    """Return the first and last row that trades of these times can have."""
+    """Return the first and last row number that trades from `from_s` to `to_s` can have."""
     if from_s is None and to_s is None:
         return 0, ROW_MAX
     first, last = db.execute(
@@ -251,7 +251,7 @@ def _rows_of_times(db: sqlite3.Connection, from_s: int | None, to_s: int | None)
 
 
 def _times(query: CandleQuery, newest_s: int) -> tuple[int, int]:
-    """Return where whole intervals of the page may begin, and where the last one of the query ends."""
+    """Return the start of the page's first interval, and the end of the query's last interval, in Unix seconds."""
     length_s = query.interval_s
     end_s = newest_s if query.to_s is None else min(newest_s, query.to_s)
     end_s = -(-end_s // length_s) * length_s
@@ -262,7 +262,7 @@ def _times(query: CandleQuery, newest_s: int) -> tuple[int, int]:
 
 
 def _minutes(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int, rows_max: int) -> list[Candle]:
-    """Return the first candles of minutes between the times."""
+    """Return the first `rows_max` minute candles between the times."""
     rows = db.execute(
         "select * from candles where mint = ? and quote_mint = ? and minute >= ? and minute < ?"
         " order by minute limit ?",
@@ -289,7 +289,7 @@ def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int
 
 
 def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int | None:
-    """Return the id of a mint, and learn its decimals; None where the segment has no trade of it."""
+    """Return the id of a mint, and add its decimals to `decimals`. Returns None if the segment lacks the mint."""
     row = db.execute("select id, decimals from keys where key = ?", (key_bytes(mint),)).fetchone()
     if row is None:
         return None

@@ -1,4 +1,4 @@
-"""A segment as its writer sees it: trades by number, keys by id, and the minute candles of its trades."""
+"""Writes one segment: its trades, keys, and minute candles."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -27,7 +27,7 @@ from headrace.model.facts import Origin, Proof, Traded
 KEYS_MAX: Final = 100_000
 CANDLES_MAX: Final = 20_000
 EVENTS_MAX: Final = 50_000
-"""Bounds of what is remembered of the file: keys, candles, and events of the slots that were written last."""
+"""Most keys, candles, and events (of the most recently written slots) that are kept in memory."""
 
 _INSERT: Final = f"insert or replace into trades values ({','.join('?' * 14)})"
 _MINUTE: Final = """insert into minutes values (?1, ?2, ?2) on conflict (minute) do update
@@ -36,20 +36,20 @@ _CANDLE: Final = f"insert or replace into candles values ({','.join('?' * 22)})"
 _ONE_CANDLE: Final = "select * from candles where mint = ? and quote_mint = ? and minute = ?"
 
 _Key = tuple[int, int, int]
-"""Mint and quote mint by id, and the minute."""
+"""Id of the mint, id of the quote mint, and minute (Unix time / 60)."""
 
 
 class Segment:
-    """Writes within a transaction that begins with the first change and ends with `commit` or `roll_back`."""
+    """Writer of one segment. Its transaction begins with the first change and ends with `commit` or `roll_back`."""
 
     def __init__(self, path: Path) -> None:
         self._db = files.open_writer(path, files.SEGMENT)
         self._forget()
         self.trades: int = self._db.execute("select count(*) from trades").fetchone()[0]
-        """How many trades are stored, or about to be."""
+        """Number of trades that are stored or wait to be written."""
 
     def _forget(self) -> None:
-        """Remember nothing of the file: what was remembered may not be in it."""
+        """Clear all caches and pending rows, which may differ from the file after a rollback."""
         self._keys: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._decimals: dict[int, int] = {}
@@ -63,18 +63,18 @@ class Segment:
 
     @property
     def last_minute(self) -> int | None:
-        """Return the newest minute that has trades."""
+        """Newest minute (Unix time / 60) that has trades."""
         found: int | None = self._db.execute("select max(minute) from minutes").fetchone()[0]
         return found
 
     @property
     def last_slot(self) -> int | None:
-        """Return the newest slot that has trades."""
+        """Newest slot that has trades."""
         found: int | None = self._db.execute("select max(id) from trades").fetchone()[0]
         return None if found is None else slot_of(found)
 
     def add(self, fact: Traded) -> None:
-        """Store a trade; one that is stored changes only if it comes `again`."""
+        """Store a trade. A stored trade changes only if the fact is `again` and the stored trade has no mint."""
         self._begin()
         seen, trade = fact.seen, fact.trade
         slot = seen.origin.slot
@@ -120,11 +120,11 @@ class Segment:
                 self._change(key, CandleKey(trade.mint or "", trade.quote_mint or "", minute * MINUTE_S))
 
     def retract(self, slot: int) -> None:
-        """Take back the trades of a slot that are not certain of themselves."""
+        """Delete the trades of a slot, except those whose standing is CERTAIN."""
         self._take_back(slot, "standing <> ?", (CERTAIN,))
 
     def prove(self, proof: Proof) -> None:
-        """Let trades of landed signatures share their slot's fate, and take back those of absent ones."""
+        """Set the standing of unproven trades of landed signatures to BY_SLOT; delete those of absent signatures."""
         self._begin()
         self._flush()
         within = (first_row(proof.slot), last_row(proof.slot))
@@ -152,7 +152,7 @@ class Segment:
         return reported
 
     def roll_back(self) -> None:
-        """Undo what was not committed."""
+        """Undo all changes since the last commit."""
         self._forget()
         if self._db.in_transaction:
             self._db.execute("rollback")
@@ -184,7 +184,7 @@ class Segment:
             self._make_anew(key)
 
     def _make_anew(self, key: _Key) -> None:
-        """Make a candle of the trades that are left: highs and lows can't be undone otherwise."""
+        """Compute a candle again from the remaining trades, as removing a trade may change its high and low."""
         self._candles.pop(key, None)
         stored = self._db.execute(_ONE_CANDLE, key).fetchone()
         if stored is None:
@@ -210,7 +210,7 @@ class Segment:
         self._reported[named] = None
 
     def _flush(self) -> None:
-        """Write what waits, so that statements see all of it."""
+        """Write pending rows and candles, so that statements see them."""
         if self._rows:
             self._db.executemany(_INSERT, self._rows)
             self._rows = []
@@ -224,7 +224,7 @@ class Segment:
             self._changed = {}
 
     def _known(self, slot: int) -> dict[str, int]:
-        """Return the numbers of the slot's events, ascending; read from the file when the slot is new here."""
+        """Return the row numbers of the slot's events by event id, ascending; read them from the file if not cached."""
         known = self._events.get(slot)
         if known is None:
             rows = self._db.execute(
@@ -243,7 +243,7 @@ class Segment:
         return self._db.execute("select mint from trades where id = ?", (row,)).fetchone()[0] is not None
 
     def _candle(self, key: _Key) -> Candle:
-        """Return the candle as it is, with what is about to be written."""
+        """Return the candle, including trades that wait to be written."""
         candle = self._candles.get(key)
         if candle is None:
             stored = self._db.execute(_ONE_CANDLE, key).fetchone()
@@ -286,12 +286,12 @@ class Segment:
 
 
 def standing_of(origin: Origin) -> int:
-    """Return what has to happen until a fact of this origin stands."""
+    """Return the standing (CERTAIN, UNPROVEN or BY_SLOT) of a fact of this origin."""
     return CERTAIN if origin.certain else UNPROVEN if origin.unproven else BY_SLOT
 
 
 def row_of(key: _Key, candle: Candle) -> tuple[Any, ...]:
-    """Return the columns of a candle; `candle_of` reads them."""
+    """Return the columns of a candle in the table `candles`; `candle_of` is the inverse."""
     prices: list[int | None] = []
     for price in (candle.open, candle.high, candle.low, candle.close):
         prices += (None, None, None) if price is None else (price.row, wrapped(price.base), wrapped(price.quote))
@@ -300,7 +300,7 @@ def row_of(key: _Key, candle: Candle) -> tuple[Any, ...]:
 
 
 def candle_of(row: tuple[Any, ...]) -> Candle:
-    """Return the candle of a row of `candles`."""
+    """Return the candle stored in a row of the table `candles`."""
     candle = Candle(row[2] * MINUTE_S)
     candle.trades, candle.first, candle.last = row[3:6]
     candle.base_amount, candle.quote_amount = whole(*row[6:8]), whole(*row[8:10])

@@ -1,4 +1,4 @@
-"""What one thread does to the files of a history: facts in, segments begun and dropped, and what forks take back."""
+"""Writes facts to the files, begins and deletes segments, and removes what forks void; runs in the writing thread."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ SEGMENT_BYTES: Final = 128 * 1024 * 1024
 SEGMENTS_OPEN: Final = 4
 TOKENS_MAX: Final = 500_000
 GAPS_MAX: Final = 100_000
-"""Bounds of what is in no segment: the oldest beyond them go."""
+"""Most tokens and most gaps that are kept; they are in the main file. The oldest are deleted first."""
 
 _SLOT: Final = """insert into slots values (?1, ?2, ?3, ?4) on conflict (slot) do update set
     status = excluded.status, parent = coalesce(excluded.parent, parent), reason = excluded.reason
@@ -41,7 +41,7 @@ _MINTED: Final = "insert or ignore into tokens values (?, ?, ?, ?, ?, ?, ?, ?, ?
 
 
 class Writing:
-    """Owns all connections that write. Not safe for threads: one calls, one at a time."""
+    """Owner of all writing connections. Not thread-safe: calls must come one at a time."""
 
     def __init__(self, path: Path, *, bytes_max: int, age_s: float) -> None:
         self._path, self._bytes_max, self._age_s = path, bytes_max, age_s
@@ -57,13 +57,13 @@ class Writing:
         self._highest = self._main.execute("select coalesce(max(slot), 0) from slots").fetchone()[0]
         if self._first_slots:
             oldest = next(iter(self._first_slots))
-            files.unlink(files.segment_path(path, oldest - 1))  # should the process have ended while that was dropped
+            files.unlink(files.segment_path(path, oldest - 1))  # left if the process ended during a deletion
             number, first = next(reversed(self._first_slots.items()))
             newest = self._open[number] = Segment(files.segment_path(path, number))
             self._highest = max(self._highest, first - 1, newest.last_slot or 0)
 
     def write(self, facts: Sequence[Kept]) -> Written:
-        """Store the facts: trades first, so that a slot is known only if its trades are."""
+        """Store the facts. Trades are committed first, so that a slot is stored only after its trades."""
         refused: dict[int, None] = {}
         changed: dict[CandleKey, None] = {}
         try:
@@ -92,7 +92,7 @@ class Writing:
         return Written(tuple(changed), tuple(refused))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         for number in list(self._first_slots):
             self._drop(number)
         self._main.execute("begin immediate")
@@ -102,7 +102,7 @@ class Writing:
         self._highest = 0
 
     def check(self) -> None:
-        """Commit a change that changes nothing. Raise sqlite3.Error when that can't be done."""
+        """Commit a write without effect. Raises sqlite3.Error if the commit fails."""
         self._main.execute("begin immediate")
         self._main.execute(f"pragma user_version = {files.VERSION}")
         self._main.execute("commit")
@@ -162,7 +162,7 @@ class Writing:
         )
 
     def _segment_of(self, slot: int) -> Segment | None:
-        """Return the segment that has this slot; None for a slot before the history, or beyond any."""
+        """Return the segment for this slot. None: the slot is older than the history, or no valid slot."""
         if not 0 <= slot <= SLOT_MAX:
             return None
         if not self._first_slots:
@@ -178,14 +178,14 @@ class Writing:
         return segment
 
     def _begin_segment(self, number: int, first_slot: int) -> None:
-        """Begin a segment under this number, or the next one of which there is no file."""
+        """Begin a segment with this number, or the next number without a file."""
         while files.segment_path(self._path, number).exists():
             number += 1
         self._main.execute("insert into segments values (?, ?)", (number, first_slot))
         self._first_slots[number] = first_slot
 
     def _keep_within_bounds(self) -> None:
-        """Begin a segment when the newest is full; drop the oldest beyond the bounds; close those not in use."""
+        """Begin a segment if the newest is full, delete old segments beyond the bounds, and close old segments."""
         if not self._first_slots:
             return
         newest, oldest = max(self._first_slots), min(self._first_slots)
@@ -205,7 +205,7 @@ class Writing:
         return sum(map(files.size_of, paths))
 
     def _is_old(self, number: int) -> bool:
-        """Return whether all trades of a segment are too old, by the newest trade there is."""
+        """Return whether a segment's newest trade is more than `age_s` older than the newest trade of all."""
         newest = self._last_minute(max(self._first_slots)) or self._last_minute(max(self._first_slots) - 1)
         last = self._last_minute(number)
         return newest is not None and last is not None and (newest - last) * 60 > self._age_s
@@ -225,7 +225,10 @@ class Writing:
         files.unlink(files.segment_path(self._path, number))
 
     def _forget_before(self, slot: int) -> None:
-        """Forget what is in no segment and older than all; the newest tokens stay, as their mints may still trade."""
+        """Delete slots and gaps before this slot from the main file, and tokens and gaps beyond their limits.
+
+        Tokens before the slot stay, as their mints may still trade.
+        """
         db = self._main
         db.execute("delete from slots where slot < ?", (slot,))
         db.execute("delete from gaps where last < ?", (slot,))
@@ -235,7 +238,7 @@ class Writing:
         db.execute("delete from gaps where id <= (select max(id) from gaps) - ?", (GAPS_MAX,))
 
     def _roll_back(self) -> None:
-        """Undo what was not committed; files that fail are opened anew."""
+        """Undo all changes since the last commit. Close segments that fail, so that they are opened again."""
         for number, segment in list(self._open.items()):
             try:
                 segment.roll_back()
@@ -246,7 +249,7 @@ class Writing:
 
 
 def _fits(fact: Traded) -> bool:
-    """Return whether the trade fits the columns: an IDL from outside may name wider integers, a node any slot."""
+    """Return whether a trade fits the columns. A foreign IDL may have wider integers, and a node may send any slot."""
     trade, slot = fact.trade, fact.seen.origin.slot
     amounts = 0 <= trade.base_amount <= U64_MAX and 0 <= trade.quote_amount <= U64_MAX
     return amounts and 0 <= slot <= SLOT_MAX and 0 <= fact.time_s <= TIME_S_MAX
