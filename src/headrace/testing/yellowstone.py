@@ -1,4 +1,4 @@
-"""A scripted Yellowstone node on loopback: `geyser.Geyser` over a small ledger, with faults on demand."""
+"""A scripted Yellowstone node on loopback: the service `geyser.Geyser` over a small ledger, with faults on demand."""
 
 import asyncio
 import hashlib
@@ -109,7 +109,7 @@ class ScriptedYellowstone:
         self._replay_slots = replay_slots
         self._clients: set[_Client] = set()
         self._history: dict[int, list[Any]] = {}
-        """Slot → its messages in the order sent, including statuses."""
+        """By slot: its messages in the order sent, including statuses."""
         self._versions: dict[int, int] = {}
         self._write_versions = itertools.count(1)
         self._announced: dict[Commitment, int] = {"confirmed": self.ledger.head - 1, "finalized": self.ledger.head - 1}
@@ -165,7 +165,7 @@ class ScriptedYellowstone:
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Finish the head's block and begin the next slot. Send everything that this confirms and finalizes."""
+        """Finish the head's block, begin the next slot, return it. Send the slots that this confirms and finalizes."""
         self.finish_block()
         slot = self.ledger.advance(parent=parent, skip=skip)
         self.send(status_message(slot, "first_shred", self.ledger.parent(slot)))
@@ -187,7 +187,7 @@ class ScriptedYellowstone:
         self.send(block_meta_message(slot, self.blockhash(slot), parent, landed))
 
     def kill_slot(self, slot: int) -> None:
-        """Send that a slot is dead."""
+        """Send the status `dead` of a slot."""
         self.send(status_message(slot, "dead", self.ledger.parent(slot)))
 
     def create_bank_again(self) -> None:
@@ -199,9 +199,9 @@ class ScriptedYellowstone:
         self.send(status_message(slot, "created_bank", self.ledger.parent(slot)))
 
     def rewrite_slot(self, slot: int) -> None:
-        """Replace a past block by another, with another hash and without its accounts.
+        """Replace a past block by a block with another hash and without accounts.
 
-        Only a replay shows the new one.
+        Only a replay shows the new block.
         """
         self._versions[slot] = self._versions.get(slot, 0) + 1
         kept = [each for each in self._history.get(slot, ()) if each.WhichOneof("update_oneof") != "account"]
@@ -211,7 +211,7 @@ class ScriptedYellowstone:
         self._history[slot] = kept
 
     def blockhash(self, slot: int) -> str:
-        """Return the hash of a slot's block in its current version."""
+        """Return the block hash of the slot's current version."""
         return b58encode(hashlib.sha256(b"%d %d" % (slot, self._versions.get(slot, 0))).digest())
 
     def emit_transaction(

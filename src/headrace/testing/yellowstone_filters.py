@@ -1,4 +1,4 @@
-"""Applies the filters of a request to a message, and slices account data, as a Yellowstone node does."""
+"""Applies a request's filters to messages, and slices account data, as a Yellowstone node does."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -16,7 +16,7 @@ _INTERSLOT: Final = frozenset(
 
 
 def names_of(message: Any, request: Any) -> list[str]:
-    """Return the names of the filters of `request` that `message` passes. Empty: do not send it to this client."""
+    """Return the names of the filters of `request` that `message` passes. If none, do not send it."""
     kind = message.WhichOneof("update_oneof")
     if kind == "account":
         return _fitting(request.accounts, lambda each: _account_fits(message.account.account, each))
@@ -34,7 +34,7 @@ def names_of(message: Any, request: Any) -> list[str]:
 
 
 def sliced(message: Any, slices: Iterable[Any]) -> Any:
-    """Return a copy whose account data are the given slices, joined."""
+    """Return a copy of a message. Its account data are the given slices, joined; without slices they are whole."""
     copy = geyser.SubscribeUpdate()
     copy.CopyFrom(message)
     if copy.WhichOneof("update_oneof") == "account" and (wanted := list(slices)):

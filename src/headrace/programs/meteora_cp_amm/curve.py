@@ -1,4 +1,4 @@
-"""Quotes of Meteora's DAMM v2: one range of liquidity, or a constant product whose fees compound."""
+"""Quotes of Meteora's DAMM v2. A pool has one range of liquidity, or is a constant product with compounding fees."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -53,7 +53,7 @@ from headrace.programs.quoting import (
 )
 
 BOTH_TOKENS, ONLY_B, COMPOUNDING = range(3)
-"""Values of `collect_fee_mode`: the fee is taken from the output, or from token B only."""
+"""Values of `collect_fee_mode`: the fee is taken from the output (BOTH_TOKENS), or always from token B (the others)."""
 RATE_MAX: Final = (500_000_000, 990_000_000)
 """Highest fee rate, in parts of FEE_WHOLE, by `fee_version`."""
 
@@ -129,7 +129,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _moved_in(self, amount: int, *, first_in: bool) -> _Moved:
-        """Return the swap of `amount`; what the pool gives rounds down."""
+        """Return the swap of `amount`. The output rounds down."""
         if self.collect_fee_mode == COMPOUNDING:
             reserve_in, reserve_out = self.reserves if first_in else self.reserves[::-1]
             return _Moved(amount, amount * reserve_out // (reserve_in + amount))
@@ -138,7 +138,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(amount, crossed.second(up=False) if first_in else crossed.first(up=False))
 
     def _moved_out(self, amount: int, *, first_in: bool) -> _Moved:
-        """Return the swap with an output of `amount`; what the pool takes rounds up."""
+        """Return the swap with an output of `amount`. The input rounds up."""
         if self.collect_fee_mode == COMPOUNDING:
             reserve_in, reserve_out = self.reserves if first_in else self.reserves[::-1]
             if amount >= reserve_out:

@@ -1,4 +1,4 @@
-"""Build swaps on Meteora's DAMM v2."""
+"""Builds swaps on Meteora's DAMM v2."""
 
 from typing import Final
 
@@ -45,7 +45,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
         signs(user),
         read(token_program(mint_a, accounts)),
         read(token_program(mint_b, accounts)),
-        read(PROGRAM),  # no referrer
+        read(PROGRAM),  # an optional account (referrer) that is not given
         read(EVENT_AUTHORITY),
         read(PROGRAM),
         *([read(INSTRUCTIONS_SYSVAR)] if limited else []),

@@ -119,7 +119,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
                 yield Range(each.low, min(each.high, self.sqrt_price), each.liquidity)
 
     def _bought_for(self, quote: int) -> _Moved:
-        """Return a purchase for `quote`; what the curve gives rounds down in each range."""
+        """Return a purchase for `quote`. The output rounds down in each range."""
         left, given = quote, 0
         for each in self._above():
             part = Range(each.low, min(each.high, self.end), each.liquidity)
@@ -135,7 +135,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(quote, given)
 
     def _bought(self, base: int) -> _Moved:
-        """Return a purchase of `base`; what the curve takes rounds up in each range."""
+        """Return a purchase of `base`. The input rounds up in each range."""
         left, taken, price = base, 0, self.sqrt_price
         for each in self._above():
             most = each.first(up=False)
@@ -149,7 +149,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(taken, base)
 
     def _sold(self, base: int) -> _Moved:
-        """Return a sale of `base`; what the curve gives rounds down in each range."""
+        """Return a sale of `base`. The output rounds down in each range."""
         left, given = base, 0
         for each in self._below():
             most = each.first(up=True)
@@ -162,7 +162,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(base, given)
 
     def _sold_for(self, quote: int) -> _Moved:
-        """Return a sale with an output of `quote`; what the curve takes rounds up in each range."""
+        """Return a sale with an output of `quote`. The input rounds up in each range."""
         left, taken = quote, 0
         for each in self._below():
             most = each.second(up=False)

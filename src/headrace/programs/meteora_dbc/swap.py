@@ -1,4 +1,4 @@
-"""Build swaps on Meteora's dynamic bonding curves."""
+"""Builds swaps on Meteora's dynamic bonding curves."""
 
 from typing import Final
 
@@ -45,7 +45,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
         signs(user),
         read(token_program(base, accounts)),
         read(token_program(quoted, accounts)),
-        read(PROGRAM),  # no referrer
+        read(PROGRAM),  # an optional account (referrer) that is not given
         read(EVENT_AUTHORITY),
         read(PROGRAM),
         *([read(INSTRUCTIONS_SYSVAR)] if pool_fees["base_fee"]["base_fee_mode"] == LIMITER else []),

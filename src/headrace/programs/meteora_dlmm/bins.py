@@ -1,4 +1,4 @@
-"""One bin of Meteora's DLMM: what it gives for an amount at its price, and its fee."""
+"""One bin of Meteora's DLMM: its output for an input at its price, and its fee."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,7 +11,7 @@ from headrace.programs.quoting import BPS, TOO_LARGE, U64_MAX, NoQuoteError, cei
 FEE_WHOLE: Final = 1_000_000_000
 FEE_MAX: Final = 100_000_000
 ORDER_FEE_SHARE: Final = 5_000
-"""Share, in bps, of the fee on limit orders that goes to the users who placed them."""
+"""Share of the fee on limit orders, in bps, that goes to the users who placed the orders."""
 _ONE: Final = 1 << 64
 _U128_MAX: Final = (1 << 128) - 1
 
@@ -46,7 +46,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
     reference: int
     protocol_share: int
     rate: int = 0
-    """In 1/FEE_WHOLE; set by `moved`."""
+    """Rate in parts of FEE_WHOLE, set by `moved`."""
 
     @classmethod
     def at(cls, static: Mapping[str, int], variable: Mapping[str, int], active: int, step: int, now: int) -> Self:
@@ -93,7 +93,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(NamedTuple):
-    """What one bin took, including a fee on the input, and gave, after a fee on the output."""
+    """Swap in one bin. `amount_in` includes a fee on the input; a fee on the output is taken off `amount_out`."""
 
     amount_in: int
     amount_out: int
@@ -102,7 +102,7 @@ class Part(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """One bin in one direction of swap: the market makers' liquidity, then limit orders, older orders first."""
+    """One bin for one direction of swaps. `layers`: market makers' liquidity, older limit orders, newer ones."""
 
     price: int
     for_y: bool
@@ -120,11 +120,11 @@ class Bin(NamedTuple):
 
     @property
     def holds(self) -> int:
-        """How much the bin can give."""
+        """Most output of the bin."""
         return sum(self.layers)
 
     def exact_in(self, amount: int, fees: Fees, on_input: bool) -> Part:
-        """Return what the bin gives for `amount`, or for as much of `amount` as the bin can take."""
+        """Return the swap of `amount`, or of as much of `amount` as the bin can take."""
         fee = fees.within(amount) if on_input else 0
         taken = amount
         left = amount - fee
@@ -146,7 +146,7 @@ class Bin(NamedTuple):
         return Part(taken, out, fee, fees.protocol(fee, makers, filled))
 
     def exact_out(self, amount: int, fees: Fees, on_input: bool) -> Part:
-        """Return what the bin takes for `amount`, or for all that the bin has."""
+        """Return the swap with an output of `amount`, or of all that the bin holds."""
         gross = amount if on_input else amount + fees.on_top(amount)
         if gross >= self.holds:
             return self.exact_in(U64_MAX, fees, on_input)
@@ -159,7 +159,7 @@ class Bin(NamedTuple):
         return part_of._replace(amount_out=amount, protocol_fee=part_of.protocol_fee + (excess if excess > 1 else 0))
 
     def input_for(self, out: int) -> int:
-        """Return what the bin takes for an output of `out`; rounds up."""
+        """Return the input for an output of `out`, without fees; rounds up."""
         return ceil_div(out << 64, self.price) if self.for_y else ceil_div(out * self.price, _ONE)
 
     def _output_for(self, amount: int) -> int:

@@ -1,4 +1,4 @@
-"""Quotes of Meteora's DLMM: bins with one price each, limit orders in them, a fee that grows as the price moves."""
+"""Quotes of Meteora's DLMM: each bin has one price and may hold limit orders; the fee grows as the price moves."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,11 +46,11 @@ BIN_MAX: Final = 443_636
 NEAR: Final = 3
 """Number of arrays on each side of the price that a quote reads."""
 PERMISSION, CUSTOMIZABLE = 1, 2
-"""Types of pair that open at `activation_point`: a slot, or with `activation_type` 1 a time."""
+"""Types of pair that open at `activation_point`, which is a slot, or a time if `activation_type` is 1."""
 INPUT_ONLY, ONLY_Y = range(2)
-"""Values of `collect_fee_mode`."""
+"""Values of `collect_fee_mode`: the fee is taken from the input, or always from token Y."""
 UNDETERMINED, LIQUIDITY_MINING, LIMIT_ORDER = range(3)
-"""Values of `function_type`. A pair takes limit orders if its type is the last, or the first and it has no rewards."""
+"""Values of `function_type`. LIMIT_ORDER pairs take limit orders, and UNDETERMINED pairs do if they have no rewards."""
 
 
 class _Fill(NamedTuple):
@@ -63,7 +63,7 @@ class _Fill(NamedTuple):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one pair. `indexes` are those of all arrays with liquidity or orders; `arrays` are the known arrays."""
+    """State of one pair. `indexes` names all arrays with liquidity or orders; `arrays` holds the known arrays."""
 
     key: str
     mints: tuple[Mint, Mint]
@@ -107,7 +107,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _swap(self, amount: int, *, for_y: bool, exact_out: bool) -> _Fill:
-        """Return the swap, bin by bin, until the whole amount is traded."""
+        """Trade the amount bin by bin; return the result of the swap."""
         on_input = self._fee_on_input(for_y=for_y)
         left, taken, given, fee, protocol_fee = amount, 0, 0, 0, 0
         for number, content in self._bins(for_y=for_y):
@@ -143,7 +143,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
                     raise NoQuoteError(TOO_LARGE, "the liquidity ends")
 
     def _next_index(self, index: int, *, for_y: bool) -> int:
-        """Return this array's index if the array has liquidity, else the index of the next array that has."""
+        """Return the index of the first array with liquidity or orders, from this index on in the swap's direction."""
         at = bisect_right(self.indexes, index) - 1 if for_y else bisect_left(self.indexes, index)
         if 0 <= at < len(self.indexes):
             return self.indexes[at]

@@ -1,4 +1,4 @@
-"""Build swaps on Meteora's DLMM, with the bin arrays that the price may cross."""
+"""Builds swaps on Meteora's DLMM, with the bin arrays that the price may cross."""
 
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Quotes of pump.fun's bonding curves: constant product over virtual reserves, until the real tokens are sold.
 
-A curve's account does not name its coin, but the curve's address is derived from the coin's. So the mint is looked for
-among the known accounts.
+A curve's account does not name its coin, but the curve's address is derived from the coin's mint. So the mint is found
+among the known accounts by deriving addresses.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
     """Recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. If less is left than a purchase asks for, the quote is for what is left."""
+        """Return the quote. If fewer tokens are left than a purchase asks for, the quote is for these."""
         selling = side(self.mints, mint_in, self.key)
         checked(amount)
         if selling:
@@ -69,7 +69,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
         return self._bought(amount, max(0, net), tokens, self.rates.of(max(0, net)))
 
     def for_exactly(self, amount: int) -> int:
-        """Return what the program gives for spending exactly `amount`.
+        """Return the program's output for spending exactly `amount`.
 
         The program's own SDK may quote a little more. A purchase of that many tokens then takes no more than `amount`,
         because the fees, each rounded up, take one base unit less.
@@ -78,7 +78,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
         return priced * self.virtual_tokens // (self.virtual_quote + priced)
 
     def _purchase(self, tokens: int) -> PoolQuote:
-        """Return the quote of a purchase of `tokens`, or of what is left. The cost rounds down, plus one."""
+        """Return the quote of a purchase of `tokens`, or of the remaining tokens. The cost rounds down, plus one."""
         tokens = min(tokens, self.real_tokens)
         cost = tokens * self.virtual_quote // (self.virtual_tokens - tokens) + 1
         parts = self.rates.of(cost)
@@ -97,7 +97,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _sale(self, tokens: int) -> PoolQuote:
-        """Return the quote of a sale; what the curve pays rounds down."""
+        """Return the quote of a sale. The output rounds down."""
         gross = tokens * self.virtual_quote // (self.virtual_tokens + tokens)
         if gross > self.real_quote:
             raise NoQuoteError(TOO_LARGE, f"the curve would owe {gross} and has {self.real_quote}")

@@ -1,4 +1,4 @@
-"""Build swaps on pump.fun's curves: the v3 forms of 2026, which leave fees on the curve until they are swept."""
+"""Builds swaps on pump.fun's curves by the v3 instructions of 2026, which leave fees on the curve until swept."""
 
 from typing import Final
 
@@ -54,7 +54,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
 
 
 def _exact_tokens(order: Order, accounts: Accounts) -> bool:
-    """Return whether to ask for the quoted tokens, because spending the amount would give less than the limit."""
+    """Return whether to buy the quoted number of tokens, because spending the amount would buy less than the limit."""
     market = CURVE.read(order.quote.pool, accounts, Clock(None, None, 0))
     bought = market.for_exactly(order.quote.amount_in) if isinstance(market, BondingCurve) else 0
     return bought < order.limit <= order.quote.amount_out

@@ -63,7 +63,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return self._purchase_of(amount) if exact_out else self._purchase_for(amount)
 
     def _purchase_for(self, amount: int) -> PoolQuote:
-        """Return the quote of spending `amount`; what the pool gives rounds down."""
+        """Return the quote of spending `amount`. The output rounds down."""
         net = max(0, self.rates.net(amount))
         priced = net - 1
         base = priced * self.base_reserve // (self.quote_reserve + priced) if priced > 0 else 0
@@ -89,7 +89,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _sale(self, base: int) -> PoolQuote:
-        """Return the quote of a sale; what the pool pays rounds down."""
+        """Return the quote of a sale. The output rounds down."""
         gross = self.quote_reserve * base // (self.base_reserve + base)
         parts = self.rates.of(gross)
         if gross - parts[0] > self.quote_vault:

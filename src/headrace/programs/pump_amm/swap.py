@@ -1,4 +1,4 @@
-"""Build swaps on PumpSwap: the compact forms of 2026, which leave fees in the pool until they are swept."""
+"""Builds swaps on PumpSwap by the compact instructions of 2026, which leave fees in the pool until swept."""
 
 from typing import Final
 
@@ -50,7 +50,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
 
 
 def _least(order: Order) -> int:
-    """Return the least that a sale may pay. A sale states its input, even if an exact output is wanted."""
+    """Return the least output of a sale. The input of a sale is fixed even if the order wants an exact output."""
     return order.quote.amount_out if order.exact_out else order.limit
 
 

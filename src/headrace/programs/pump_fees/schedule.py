@@ -12,7 +12,7 @@ SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
 """Keys that the program treats as SOL: the zero key, and both mints of wrapped SOL."""
 STABLE_MINTS: Final = frozenset((USDC_MINT,))
 SUPPLY: Final = 10**15
-"""Base units with which market caps of coins outside mayhem mode are computed, even if some were burnt."""
+"""Supply in base units by which market caps are computed, even after burns; except for coins in mayhem mode."""
 
 BPS: Final = 10_000
 
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
         )
 
     def net(self, amount: int) -> int:
-        """Return what remains of `amount` to trade after the fees.
+        """Return the part of `amount` that is traded after the fees.
 
         Rounds down. If net plus the rounded-up fees would exceed `amount`, the excess is subtracted, too.
         """
@@ -46,7 +46,7 @@ class Rates(NamedTuple):
     def gross(self, net: int) -> int:
         """Return the least amount that leaves `net` after the fees. Their rates must sum to less than BPS."""
         gross = ceil_div(net * BPS, BPS - self.total())
-        while gross - sum(self.of(gross)) < net:  # each fee rounds up: two or three units at most
+        while gross - sum(self.of(gross)) < net:  # the rounding of the fees adds two or three units at most
             gross += 1
         return gross
 

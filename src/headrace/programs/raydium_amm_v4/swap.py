@@ -1,4 +1,4 @@
-"""Build swaps on Raydium's AMM v4: the short form, which names no order book."""
+"""Builds swaps on Raydium's AMM v4 by the short instruction, which names no order book."""
 
 import struct
 from typing import Final

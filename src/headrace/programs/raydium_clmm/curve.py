@@ -1,4 +1,4 @@
-"""Quotes of Raydium's CLMM: liquidity by ranges of ticks, limit orders on ticks, a fee that may grow with the price."""
+"""Quotes of Raydium's CLMM: liquidity in ranges of ticks, limit orders on ticks, and a fee that may be dynamic."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,13 +54,13 @@ _EXTENSION_NEGATIVE: Final = _EXTENSION_POSITIVE + 14 * 64
 _ARRAY_START: Final = 40
 _ARRAY_TICKS: Final = 44
 _TICK_SIZE: Final = 168
-"""Offsets in the accounts of parts that older IDLs call padding."""
+"""Offsets in the accounts of fields that older IDLs call padding."""
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """State of one pool.
 
-    `starts` are the first ticks of all arrays with liquidity or orders; `arrays` are the known ones.
+    `starts` lists the first ticks of all arrays with liquidity or orders; `arrays` holds the known arrays.
     """
 
     key: str
@@ -76,7 +76,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     dynamic_fee: DynamicFee | None
     starts: tuple[int, ...]
     bounded: tuple[int, int]
-    """The starts are complete between these two; outside, the bitmap extension would be needed."""
+    """Ticks between which `starts` is complete; beyond them the bitmap extension is needed."""
     arrays: Mapping[int, Sequence[Tick]]
     now: int
 
@@ -112,7 +112,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _swap(self, amount: int, *, first_in: bool, exact_out: bool, on_input: bool) -> Fill:
-        """Return the swap, tick by tick."""
+        """Trade the amount tick by tick; return the result of the swap."""
         state = SwapState(
             remaining=amount,
             tick=self.tick,
@@ -165,9 +165,9 @@ def array_start(tick: int, spacing: int) -> int:
 
 
 def next_tick(array: Sequence[Tick], tick: int, start: int, spacing: int, *, first_in: bool) -> Tick | None:
-    """Return the next tick in the swap's direction; going down, `tick` itself counts.
+    """Return the next tick in the swap's direction, which may be `tick` itself if the price falls.
 
-    None if it is in another array.
+    None if the next tick is in another array.
     """
     if array_start(tick, spacing) != start:
         return None

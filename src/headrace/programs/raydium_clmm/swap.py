@@ -1,4 +1,4 @@
-"""Build swaps on Raydium's CLMM, with the tick arrays that the price may cross."""
+"""Builds swaps on Raydium's CLMM, with the tick arrays that the price may cross."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,4 +1,4 @@
-"""A swap in progress on Raydium's CLMM: the same steps of the price that the program takes."""
+"""A swap in progress on Raydium's CLMM, which moves the price in the same steps as the program."""
 
 from typing import Final, NamedTuple
 
@@ -18,14 +18,14 @@ from headrace.programs.ticks import (
 
 RATE_WHOLE: Final = 1_000_000
 RATE_MAX: Final = 100_000
-"""Most that base fee and dynamic fee together may be, in millionths."""
+"""Highest rate of base fee and dynamic fee together, in millionths."""
 VOLATILITY_SCALE: Final = 10_000
 REDUCTION_WHOLE: Final = 10_000
 CONTROL_WHOLE: Final = 100_000
 
 
 class Tick(NamedTuple):
-    """Tick with liquidity or orders. `number` is its index; `orders` is what limit orders on it still have to give."""
+    """Tick with liquidity or orders. `number` is its index, `orders` the output that its limit orders still offer."""
 
     number: int
     liquidity_net: int
@@ -34,7 +34,7 @@ class Tick(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Result of a swap: the amount that was calculated (the other side's), the fee, and two parts of the fee."""
+    """Result of a swap. `calculated` is the amount of the other side; protocol and fund fee are parts of `fee`."""
 
     calculated: int
     fee: int
@@ -43,7 +43,7 @@ class Fill(NamedTuple):
 
 
 class DynamicFee(msgspec.Struct, frozen=True, kw_only=True):
-    """A fee that grows with the square of the price's move, and decays with time. Periods are in seconds."""
+    """Fee that grows with the square of the price's move, and decays with time. Periods are in seconds."""
 
     filter_period: int
     decay_period: int
@@ -70,7 +70,7 @@ class DynamicFee(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def capped(self) -> bool:
-        """Whether the fee can't grow any more."""
+        """Whether the fee has its highest value."""
         return self.volatility == self.volatility_max
 
     def rate(self, spacing: int) -> int:
@@ -91,7 +91,7 @@ class Step(NamedTuple):
 
 
 class SwapState:
-    """The swap so far. `remaining` is the part of the requested amount, in or out, that is not swapped yet."""
+    """State of a swap so far. `remaining` is the part of the requested amount, in or out, that is not swapped yet."""
 
     def __init__(
         self,
@@ -116,13 +116,13 @@ class SwapState:
         self._calculated = self._fee = self._protocol_fee = self._fund_fee = 0
 
     def fill(self) -> Fill:
-        """Return the result of the swap. Raises NoQuoteError for more than fits the program's integers."""
+        """Return the result of the swap. Raises NoQuoteError if an amount exceeds the program's integers."""
         if self._calculated > U64_MAX:
             raise NoQuoteError(TOO_LARGE, f"{self._calculated}, expected at most {U64_MAX}")
         return Fill(self._calculated, self._fee, self._protocol_fee, self._fund_fee)
 
     def go_to(self, tick: Tick, limit: int) -> None:
-        """Move to the next tick and across it, unless nothing remains before."""
+        """Move the price to the next tick and across it. Stop before it if nothing remains."""
         index = min(max(tick.number, -TICK_MAX), TICK_MAX)
         at_tick = sqrt_price_at(index)
         target = max(at_tick, limit) if self._first_in else min(at_tick, limit)
@@ -156,7 +156,7 @@ class SwapState:
         return min(self._base_rate + self._dynamic_fee.rate(self._spacing), RATE_MAX)
 
     def _bound(self, target: int) -> tuple[int, int | None, bool]:
-        """Return how far one fee rate applies: a price, its tick if a group ends there, whether groups are skipped."""
+        """Return how far one fee rate applies: (price, tick if a group ends there, whether groups are skipped)."""
         if self._dynamic_fee is None or not self.liquidity or self._dynamic_fee.capped:
             return target, None, True
         bound = (self._group if self._first_in else self._group + 1) * self._spacing
@@ -180,7 +180,7 @@ class SwapState:
         self._group += -1 if self._first_in else 1
 
     def _step(self, target: int, rate: int) -> Step:
-        """Return the move towards a price, as far as `remaining` allows. Fees and inputs round up."""
+        """Return the move towards the price `target`, as far as `remaining` allows. Fees and inputs round up."""
         remaining, whole = self.remaining, RATE_WHOLE
         priced = remaining
         if self._on_input and not self._exact_out:
@@ -207,7 +207,7 @@ class SwapState:
         return Step(price, remaining if price != target else amount_in, amount_out - fee, fee)
 
     def _between(self, price: int) -> tuple[int, int]:
-        """Return the input, rounded up, and the output, rounded down, until this price."""
+        """Return the input, rounded up, and the output, rounded down, of a move to this price."""
         low, high = sorted((self.sqrt_price, price))
         first = first_between(low, high, self.liquidity, up=self._first_in)
         second = second_between(low, high, self.liquidity, up=not self._first_in)
@@ -221,7 +221,7 @@ class SwapState:
         return price
 
     def _match(self, orders: int, at_tick: int, rate: int) -> int:
-        """Fill limit orders at the price of their tick; return what they still have to give."""
+        """Fill limit orders at the price of their tick; return the output that they still offer."""
         if not self.remaining or not orders:
             return orders
         square = at_tick * at_tick
@@ -249,7 +249,7 @@ class SwapState:
         return left
 
     def _input_for(self, out: int, price: int) -> int:
-        """Return what limit orders take for an output of `out`; rounds up."""
+        """Return the input of limit orders for an output of `out`; rounds up."""
         return ceil_div(out * Q64, price) if self._first_in else ceil_div(out * price, Q64)
 
     def _apply(self, step: Step) -> None:

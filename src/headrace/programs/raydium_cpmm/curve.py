@@ -1,4 +1,4 @@
-"""Quotes of Raydium's CPMM: constant product, with a creator's fee on one side or the other."""
+"""Quotes of Raydium's CPMM: constant product, with a creator's fee on the input or the output."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -44,7 +44,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Split(msgspec.Struct, frozen=True):
-    """A swap between the vaults. The part `priced` of the input is traded for `gross`."""
+    """Swap between the vaults. `priced` is the input without fees, and `gross` the output before fees."""
 
     taken: int
     given: int
@@ -79,7 +79,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
             split = self._for_input(amount - given.fee.of(amount), *reserves, on_input=on_input)
             transfer_out = wanted.fee.of(split.given)
             out = split.given - transfer_out
-        # both shares round down; the LPs get the remainder
+        # protocol's and fund's shares round down; the LPs get the remainder
         protocol = split.trade_fee * self.rates.protocol // RATE_WHOLE
         fund = split.trade_fee * self.rates.fund // RATE_WHOLE
         return PoolQuote(
@@ -100,7 +100,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _for_input(self, amount: int, reserve_in: int, reserve_out: int, *, on_input: bool) -> _Split:
-        """Return the swap of an amount that arrives in the vault. Fees round up, what the pool gives rounds down."""
+        """Return the swap of an amount that arrives in the vault. Fees round up, the output rounds down."""
         trade, creator = self.rates.trade, self.rates.creator
         if on_input:
             total = ceil_div(amount * (trade + creator), RATE_WHOLE)

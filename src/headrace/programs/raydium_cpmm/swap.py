@@ -1,4 +1,4 @@
-"""Build swaps on Raydium's CPMM."""
+"""Builds swaps on Raydium's CPMM."""
 
 from typing import Final
 

@@ -32,7 +32,7 @@ RATE_WHOLE: Final = 1_000_000
 CONSTANT_PRODUCT, FIXED_PRICE, LINEAR_PRICE = range(3)
 """Values of `curve_type`."""
 FUND, MIGRATE, TRADE = range(3)
-"""Values of `status`: the curve sells; its coin is about to move to a pool; its coin has moved."""
+"""Values of `status`: the curve sells, its coin waits for migration to a pool, or the coin trades in the pool."""
 TWICE_Q64: Final = 2 << 64
 
 
@@ -61,7 +61,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. If less is left than a purchase asks for, the quote is for what is left."""
+        """Return the quote. If less is left than a purchase asks for, the quote is for the remainder."""
         selling = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         checked(amount)
         if selling:
@@ -79,7 +79,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return self._purchase(amount, taken, fee, base)
 
     def _purchase_of(self, base: int) -> PoolQuote:
-        """Return the quote of buying `base` units from the curve, or what is left; the cost rounds up."""
+        """Return the quote of buying `base` units from the curve, or the remaining units. The cost rounds up."""
         base = min(base, self.for_sale - self.sold)
         cost = self._cost(base)
         taken = ceil_div(cost * RATE_WHOLE, RATE_WHOLE - self.rates.total())
@@ -149,7 +149,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return fees(*parts, ("creator", quote, creator))
 
     def _bought(self, quote: int) -> int:
-        """Return what a buyer gets for `quote` after fees. Rounds down, on a linear curve to the nearest unit."""
+        """Return a purchase's output for `quote` after fees. Rounds down, on a linear curve to the nearest unit."""
         if self.curve_type == FIXED_PRICE:
             return quote * self.virtual_base // self.virtual_quote
         if self.curve_type == LINEAR_PRICE:
@@ -158,7 +158,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return quote * left // (paid + quote)
 
     def _cost(self, base: int) -> int:
-        """Return what `base` costs before fees; rounds up."""
+        """Return the cost of `base` before fees; rounds up."""
         if self.curve_type == FIXED_PRICE:
             return ceil_div(base * self.virtual_quote, self.virtual_base)
         if self.curve_type == LINEAR_PRICE:
@@ -169,7 +169,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return ceil_div(base * paid, left - base)
 
     def _paid(self, base: int) -> int:
-        """Return what the curve pays for `base` before fees; rounds down."""
+        """Return the curve's payment for `base` before fees; rounds down."""
         if self.curve_type == FIXED_PRICE:
             return base * self.virtual_quote // self.virtual_base
         if self.curve_type == LINEAR_PRICE:
@@ -178,7 +178,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return base * paid // (left + base)
 
     def _base_for(self, quote: int) -> int:
-        """Return what the curve takes for `quote`; rounds up, on a linear curve to the nearest unit."""
+        """Return the input of a sale that pays `quote` before fees. Rounds up, on a linear curve to nearest."""
         if self.curve_type == FIXED_PRICE:
             return ceil_div(quote * self.virtual_base, self.virtual_quote)
         if self.curve_type == LINEAR_PRICE:
@@ -189,11 +189,11 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return ceil_div(quote * left, paid - quote)
 
     def _sold_at(self, raised: int) -> int:
-        """Return how much a linear curve has sold for `raised`: a square root, to the nearest unit."""
+        """Return the base units that a linear curve has sold for `raised`: a square root, to the nearest unit."""
         return (isqrt(4 * (raised * TWICE_Q64 // self.virtual_base)) + 1) // 2
 
     def _raised_at(self, sold: int) -> int:
-        """Return what a linear curve has raised once it has sold `sold`; rounds up."""
+        """Return the amount that a linear curve has raised once it has sold `sold`; rounds up."""
         return ceil_div(self.virtual_base * sold * sold, TWICE_Q64)
 
     def _at_spot(self, amount: int, *, buying: bool) -> int:

@@ -1,4 +1,4 @@
-"""Build swaps on Raydium's LaunchLab."""
+"""Builds swaps on Raydium's LaunchLab."""
 
 from typing import Final
 
