@@ -188,3 +188,13 @@ def test_drift_is_counted_as_the_dicts_count(core: Core) -> None:
         for name in ("decoded", "unknown", "longer", "leftover_bytes", "short"):
             grown = getattr(counts, name) - getattr(before[key], name)
             assert grown == getattr(counted(ORACLE)[key], name) - getattr(oracle_before[key], name), (key, name)
+
+
+def test_what_no_node_sends_is_read_all_the_same(core: Core) -> None:
+    """Numbers beyond 64 bits and text without UTF-8, as a recording or a caller of this package may bring them."""
+    update = next(account_updates())
+    check_account(core, msgspec.structs.replace(update, lamports=2**64))
+    check_account(core, msgspec.structs.replace(update, lamports=-1, slot=2**70))
+    (_, whole), *_ = landed()
+    logs = logs_view(whole)
+    check_transaction(core, msgspec.structs.replace(logs, logs=(*logs.logs, "Program log: \ud800")))

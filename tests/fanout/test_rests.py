@@ -8,7 +8,7 @@ import pytest
 
 from headrace.bus import BusSettings
 from headrace.fanout.client import Client
-from headrace.fanout.hub import Hub
+from headrace.fanout.hub import WRITES_PER_TURN, Hub
 from headrace.gateway.settings import GatewaySettings
 from headrace.model.events import Publication
 from headrace.protocol.session import Subscribe
@@ -55,8 +55,8 @@ class SlowWire:
 class Served:
     """A hub that runs, with one client of the topic `slots`."""
 
-    def __init__(self, bus: LocalBus, clock: PassingClock, wire: SlowWire) -> None:
-        self.bus, self.clock, self.wire = bus, clock, wire
+    def __init__(self, hub: Hub, bus: LocalBus, clock: PassingClock, wire: SlowWire) -> None:
+        self.hub, self.bus, self.clock, self.wire = hub, bus, clock, wire
 
     def publish(self) -> None:
         """One message, now."""
@@ -80,7 +80,7 @@ async def served() -> AsyncIterator[Served]:
         hub.add(client)
         hub.subscribe(client, Subscribe("slots", None, None))
         try:
-            one = Served(bus, clock, wire)
+            one = Served(hub, bus, clock, wire)
             await one.at(1.0)
             yield one
         finally:
@@ -125,3 +125,25 @@ async def test_a_burst_that_is_sent_in_pieces_rests_a_tick_after_each() -> None:
         await one.bus.publish([Publication.on("slots", "event", b'"data":"%b"' % (b"x" * 40_000)) for _ in range(3)])
         await one.at(2.0)
         assert one.wire.writes == [(1.0, 1), (1.01, 1), (1.02, 1)]
+
+
+async def test_others_have_turns_on_the_loop_within_a_write_to_many_clients() -> None:
+    async with served() as one:
+        turns_at_write: list[int] = []
+        turns = 0
+
+        class CountingWire(SlowWire):
+            def write(self, data: bytes) -> None:
+                if b'"type":"event"' in data:
+                    turns_at_write.append(turns)
+
+        for _ in range(3 * WRITES_PER_TURN):
+            client = Client(CountingWire(one.clock))
+            one.hub.add(client)
+            one.hub.subscribe(client, Subscribe("slots", None, None))
+        await one.at(1.5)
+        one.publish()
+        while len(turns_at_write) < 3 * WRITES_PER_TURN:
+            turns += 1
+            await asyncio.sleep(0)
+        assert len(set(turns_at_write)) >= 3

@@ -20,7 +20,14 @@ from tests.examples import examples
 from tests.flow.desk import desk
 
 EXAMPLES = 20
-EXPECTED = {"/api/orders/execute", "/api/orders/{order_id}/cancel", "/api/portfolio", "/api/topics", "/health/live"}
+EXPECTED = {
+    "/api/orders/execute",
+    "/api/orders/{order_id}/cancel",
+    "/api/portfolio",
+    "/api/quote",
+    "/api/topics",
+    "/health/live",
+}
 UNTOLD = {"positive_data_acceptance"}
 """A mint is more than a pattern, and two fields can contradict each other: the schema allows what may be wrong."""
 

@@ -37,7 +37,9 @@ def is_problem(response: httpx.Response, status: int) -> bool:
     )
 
 
-async def test_liveness_and_readiness(running: RunningGateway, http: httpx.AsyncClient) -> None:
+async def test_a_server_without_its_source_is_live_and_not_ready(
+    running: RunningGateway, http: httpx.AsyncClient
+) -> None:
     assert (await http.get("/health/live")).json() == {"status": "live"}
     running.health.report("source", ready=False, detail="connecting")
     response = await http.get("/health/ready")
@@ -65,7 +67,7 @@ async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
     assert "headrace_gateway_connections" in response.text
 
 
-async def test_info(http: httpx.AsyncClient) -> None:
+async def test_info_names_server_protocol_and_demo(http: httpx.AsyncClient) -> None:
     info = (await http.get("/api/info")).json()
     assert (info["server_id"], info["protocol"], info["demo"]) == ("server-1", "stream.v1", True)
 
@@ -100,7 +102,7 @@ async def test_topics_are_listed_by_name(running: RunningGateway, http: httpx.As
     ]
 
 
-async def test_history_pages(running: RunningGateway, http: httpx.AsyncClient) -> None:
+async def test_history_is_paged_forwards_and_backwards(running: RunningGateway, http: httpx.AsyncClient) -> None:
     await running.publish("trades:pages", 5)
     page = (await http.get("/api/topics/trades:pages/history", params={"epoch": "g", "offset": "2", "limit": 2})).json()
     assert (page["topic"], page["epoch"], page["offset"]) == ("trades:pages", "g", "5")
@@ -262,7 +264,9 @@ async def test_a_name_may_be_percent_encoded(running: RunningGateway, http: http
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_requests_with_tricks(running: RunningGateway, line: bytes, status: int) -> None:
+async def test_a_target_or_method_with_tricks_gets_its_status(
+    running: RunningGateway, line: bytes, status: int
+) -> None:
     raw = await Raw.connect(running.port)
     raw.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await raw.read_head()).startswith(b"HTTP/1.1 %d " % status), raw.head
@@ -295,7 +299,7 @@ async def test_errors_are_problems(http: httpx.AsyncClient, path: str, status: i
     assert "headrace" not in response.text
 
 
-async def test_wrong_methods_and_large_bodies(http: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_gets_405_and_a_large_body_413(http: httpx.AsyncClient) -> None:
     response = await http.post("/api/topics")
     assert is_problem(response, 405)
     assert response.headers["allow"]
@@ -366,7 +370,9 @@ async def test_the_dashboard_loads_nothing_from_elsewhere(http: httpx.AsyncClien
         (b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000, 431),
     ],
 )
-async def test_bad_requests_on_the_wire(running: RunningGateway, data: bytes, status: int) -> None:
+async def test_a_malformed_request_gets_a_problem_with_its_status(
+    running: RunningGateway, data: bytes, status: int
+) -> None:
     raw = await Raw.connect(running.port)
     raw.send(data)
     assert (await raw.read_head()).startswith(b"HTTP/1.1 %d " % status)

@@ -100,7 +100,7 @@ async def test_a_broken_pair_is_refused_and_the_former_stays(tmp_path: Path, how
         assert await name_shown(running.port) == "old"
 
 
-def test_half_a_pair_stops_the_start(tmp_path: Path) -> None:
+def test_a_certificate_without_its_own_key_is_refused(tmp_path: Path) -> None:
     settings = write_pair(tmp_path, "x", of_another_key=True)
     with pytest.raises(ConfigError, match="TLS_CERT_FILE"):
         Certificate(settings)

@@ -121,7 +121,7 @@ def test_a_length_of_time_is_the_same_at_each_asking() -> None:
         ('"' + "a" * 128 + '"', ['key:"' + "a" * 128 + '"', "key:" + "a" * 128]),
     ],
 )
-def test_the_names_that_a_key_stands_for(key: str, names: list[str]) -> None:
+def test_a_key_stands_for_its_plain_and_its_quoted_form(key: str, names: list[str]) -> None:
     assert names_of(read(), key) == names
 
 

@@ -31,7 +31,7 @@ class Printed:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         assert self.process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 line = await self.process.stdout.readline()
                 assert line, self.lines

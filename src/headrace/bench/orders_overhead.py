@@ -36,7 +36,7 @@ _CHAIN_MS: Final = "select memo, 2 * (confirmed_at - lands_at) from transactions
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure two loads: `at_once` places all orders at the same moment, `steady` places one whenever another ends."""
+    """Measure two loads: `at_once` places all orders together, `steady` at the rate of an engine without overhead."""
     results: dict[str, dict[str, Any]] = {}
     per_s = round(args.in_flight / TAKES_S)
     with tempfile.TemporaryDirectory(prefix="hr-overhead-") as name, ExitStack() as stack:

@@ -35,7 +35,7 @@ class _Chain:
 class _Topic:
     """One topic: its position in the log and its keys.
 
-    `places` maps an event's id, as a retract names it, to its keys.
+    `places` maps an event's id, as a retract names it, to its key; to a tuple of keys where there are several.
     """
 
     __slots__ = ("chains", "complete", "confirmed", "offset", "places", "slot", "within")
@@ -46,7 +46,7 @@ class _Topic:
         self.complete = first.offset == 1
         self.slot = self.confirmed = -1
         self.chains: dict[str, _Chain] = {}  # least recently changed first
-        self.places: dict[str, tuple[str, ...]] = {}
+        self.places: dict[str, str | tuple[str, ...]] = {}
 
 
 class MemoryCacheWriter:
@@ -175,14 +175,17 @@ class MemoryCache:
         else:
             self._unchanged.move_to_end(chain)
         topic.chains[key] = chain
-        events, keys = chain.events, topic.places.get(event_id, ())
-        if key in keys:
+        events, known = chain.events, topic.places.get(event_id)
+        if known is None:
+            topic.places[event_id] = key
+        elif key not in (keys := _keys(known)):
+            topic.places[event_id] = (*keys, key)
+        else:
             index = _index(events, event_id)
             self._bytes += len(message.body) - len(events[index].body)
             events[index] = message
             return
         events.append(message)
-        topic.places[event_id] = (*keys, key)
         self._bytes += len(message.body) + EVENT_BYTES
         if len(events) > 1 and (label.certain or len(events) > DEPTH or chain.confirmed != topic.confirmed):
             self._shorten(chain)
@@ -205,7 +208,7 @@ class MemoryCache:
 
     def _take_back(self, topic: _Topic, event_id: str) -> None:
         """Take an event back: the events before it count again."""
-        for key in topic.places.get(event_id, ()):
+        for key in _keys(topic.places.get(event_id, ())):
             chain = topic.chains[key]
             self._drop(chain, chain.events.pop(_index(chain.events, event_id)))
             if not chain.events:
@@ -216,11 +219,11 @@ class MemoryCache:
     def _drop(self, chain: _Chain, message: Message) -> None:
         self._bytes -= len(message.body) + EVENT_BYTES
         places, event_id = chain.topic.places, _label(message).event_id
-        others = tuple([other for other in places[event_id] if other != chain.key])
-        if others:
-            places[event_id] = others
-        else:
+        known = places[event_id]
+        if isinstance(known, str) or known == (chain.key,):
             del places[event_id]
+        else:
+            places[event_id] = tuple([other for other in known if other != chain.key])
 
     def _make_room(self) -> None:
         settings = self._settings
@@ -248,3 +251,7 @@ def _label(message: Message) -> Label:
 
 def _index(events: Sequence[Message], event_id: str) -> int:
     return next(n for n, message in enumerate(events) if _label(message).event_id == event_id)
+
+
+def _keys(known: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (known,) if isinstance(known, str) else known

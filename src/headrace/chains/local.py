@@ -44,9 +44,9 @@ class BankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     file: Annotated[
         str | None,
-        Setting("accounts and programs that the local chain begins with", env=("BANK_FILE",)),
+        Setting("file with the first accounts and programs of the local chain", env=("BANK_FILE",)),
     ] = None
-    sol: Annotated[int, msgspec.Meta(ge=1), Setting("SOL that the wallet begins with", env=("BANK_SOL",))] = 1_000
+    sol: Annotated[int, msgspec.Meta(ge=1), Setting("SOL in the wallet at the start", env=("BANK_SOL",))] = 1_000
     block_ms: Annotated[int, msgspec.Meta(ge=1), Setting("time between blocks", env=("BANK_BLOCK_MS",))] = 250
     validity_blocks: Annotated[
         int, msgspec.Meta(ge=1), Setting("blocks for which a blockhash is valid", env=("BANK_VALIDITY_BLOCKS",))

@@ -39,15 +39,17 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     file: Annotated[
         str,
         Setting(
-            "ledger of the mock chain; workers that share it share the chain", env=("MOCK_CHAIN_FILE",), kind="file"
+            "ledger of the mock chain; workers with the same file share the chain",
+            env=("MOCK_CHAIN_FILE",),
+            kind="file",
         ),
     ] = "headrace-mock-chain.db"
     execution_ms: Annotated[
         str,
         msgspec.Meta(pattern=r"^\d{1,6}(-\d{1,6})?$"),
-        Setting("from send to confirmed, as a range; 0: at once", env=("MOCK_EXECUTION_MS",)),
+        Setting("time from send to confirmation, as a range; 0: immediately", env=("MOCK_EXECUTION_MS",)),
     ] = "2000-3000"
-    seed: Annotated[int, Setting("seed of what befalls transactions", env=("MOCK_CHAIN_SEED",))] = 0
+    seed: Annotated[int, Setting("seed of the outcomes of transactions", env=("MOCK_CHAIN_SEED",))] = 0
     block_ms: Annotated[int, msgspec.Meta(ge=1), Setting("time between blocks", env=("MOCK_BLOCK_MS",))] = 250
     validity_blocks: Annotated[
         int, msgspec.Meta(ge=1), Setting("blocks for which a blockhash is valid", env=("MOCK_VALIDITY_BLOCKS",))
@@ -58,19 +60,21 @@ class MockChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     drift_bps: Annotated[
         int,
         msgspec.Meta(ge=0, le=5000),
-        Setting("how far the price may move between quote and landing", env=("MOCK_DRIFT_BPS",)),
+        Setting("largest move of the price between quote and landing", env=("MOCK_DRIFT_BPS",)),
     ] = 50
     drop: Annotated[float, _Chance, Setting("chance that a send is lost", env=("MOCK_DROP",))] = 0.0
     late: Annotated[
-        float, _Chance, Setting("chance that it lands just before its blockhash ends", env=("MOCK_LATE",))
+        float, _Chance, Setting("chance that a transaction lands just before its blockhash ends", env=("MOCK_LATE",))
     ] = 0.0
-    fork: Annotated[float, _Chance, Setting("chance that it is first seen on a fork that dies", env=("MOCK_FORK",))] = (
-        0.0
-    )
-    lag: Annotated[float, _Chance, Setting("chance that a look is answered by a node that lags", env=("MOCK_LAG",))] = (
-        0.0
-    )
-    lag_blocks: Annotated[int, msgspec.Meta(ge=0), Setting("how far such a node lags", env=("MOCK_LAG_BLOCKS",))] = 20
+    fork: Annotated[
+        float, _Chance, Setting("chance that a transaction is first seen on a fork that dies", env=("MOCK_FORK",))
+    ] = 0.0
+    lag: Annotated[
+        float, _Chance, Setting("chance that a look-up is answered by a node that lags", env=("MOCK_LAG",))
+    ] = 0.0
+    lag_blocks: Annotated[
+        int, msgspec.Meta(ge=0), Setting("most blocks that such a node lags", env=("MOCK_LAG_BLOCKS",))
+    ] = 20
     error: Annotated[
         float,
         _Chance,

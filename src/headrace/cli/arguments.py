@@ -16,7 +16,16 @@ from headrace import __version__
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 
 SHELLS: Final = ("bash", "zsh", "fish")
-BENCHES: Final = ("decode", "pipeline", "gateway", "filters", "orders", "orders_overhead", "orders_chaos")
+BENCHES: Final = (
+    "decode",
+    "pipeline",
+    "yellowstone",
+    "gateway",
+    "filters",
+    "orders",
+    "orders_overhead",
+    "orders_chaos",
+)
 SERVER_URL: Final = "http://127.0.0.1:8080"
 TOKEN_ENV: Final = "HEADRACE_TOKEN"  # noqa: S105  (the name of a variable)
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

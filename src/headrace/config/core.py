@@ -22,7 +22,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Setting("what is logged, from this level up", env=("LOG_LEVEL",), live=True),
+        Setting("least level of messages that are logged", env=("LOG_LEVEL",), live=True),
     ] = "info"
     log_format: Annotated[
         Literal["console", "json"],
@@ -31,7 +31,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     server_id: Annotated[
         str,
         Meta(pattern="^[A-Za-z0-9_.-]{1,64}$"),
-        Setting("name of this server among several; default: the host's name", env=("SERVER_ID",)),
+        Setting("name of this server; default: the host's name", env=("SERVER_ID",)),
     ] = msgspec.field(default_factory=_server_id)
     redis_url: Annotated[
         str | None,
@@ -40,7 +40,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     database_url: Annotated[
         str | None,
         Setting(
-            "where orders and messages to users are kept; without it: SQLite files",
+            "database of orders and of messages to users; without it, SQLite files",
             env=("DATABASE_URL",),
             kind="database_url",
         ),
@@ -48,12 +48,12 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     queue_max_concurrency: Annotated[
         int,
         Meta(ge=1, le=10_000),
-        Setting("orders worked on at the same time", env=("QUEUE_MAX_CONCURRENCY",), live=True),
+        Setting("most orders executed at the same time", env=("QUEUE_MAX_CONCURRENCY",), live=True),
     ] = 10
     queue_rate_limit_per_minute: Annotated[
         int,
         Meta(ge=0, le=1_000_000),
-        Setting("orders started per minute; 0: no limit", env=("QUEUE_RATE_LIMIT_PER_MINUTE",), live=True),
+        Setting("most orders started per minute; 0: no limit", env=("QUEUE_RATE_LIMIT_PER_MINUTE",), live=True),
     ] = 100
     commcoin_program_id: Annotated[
         str,

@@ -75,7 +75,8 @@ class TransactionText(msgspec.Struct, frozen=True, gc=False):
 class Core(Protocol):
     """Reads updates by the layouts of the programs on board. Pure but for the drift counters of the programs.
 
-    All cores return the same bytes. `account` raises one of UNREADABLE for data that can't be encoded.
+    All cores return the same bytes, whose slot, signature and source are those of `origin`. `account` raises one of
+    UNREADABLE for data that can't be encoded.
     """
 
     name: str

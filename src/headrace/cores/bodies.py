@@ -142,7 +142,7 @@ def account_body(
     update: AccountUpdate, event_id: str, origin: Origin, program: str, name: str | None, fields: bytes
 ) -> bytes:
     """Return the whole body. Of an account without a layout, whose `name` is None, the bytes are shown."""
-    head, tail = around_state(event_id, update.slot, update.signature, origin.commitment, update.source)
+    head, tail = around_state(event_id, origin.slot, origin.signature, origin.commitment, origin.source)
     return (
         b'%b{"type":"Account","pubkey":%b,"owner":%b,"program":%b,"account":%b,"lamports":"%d","fields":%b%b}%b'
     ) % (

@@ -12,11 +12,18 @@ from headrace.decoders.compiler import Layout
 from headrace.decoders.events import RAY_LOG
 from headrace.decoders.registry import LayoutTable, Program, Programs
 from headrace.decoders.shapes import SIZES, Shape
+from headrace.model.errors import ConfigError
 from headrace.model.events import DecodedEvent, EventBody
 from headrace.model.facts import Origin
 from headrace.model.updates import AccountUpdate, LogsUpdate
 
+VERSION: Final = "0.1.0"
+"""The version of `headrace-native` that reads the table as this file writes it."""
+
 _RESTS_MAX: Final = 1_024
+_NOT_NATIVE: Final = (OverflowError, UnicodeEncodeError)
+"""Errors for numbers beyond 64 bits, and for text that has no UTF-8."""
+
 
 Described: TypeAlias = tuple[object, ...]
 """A shape as `native/src/shapes.rs` reads it: its name, then what it is made of."""
@@ -54,20 +61,26 @@ class RustCore:
             for program in programs.by_id.values()
         ]
         layouts = [_described(part) for part in self._parts]
-        self._core: Any = import_module("headrace_native").Core(rows, layouts)
+        native: Any = import_module("headrace_native")
+        if native.__version__ != VERSION:
+            raise ConfigError("programs.core", f"headrace-native {native.__version__}", f"headrace-native {VERSION}")
+        self._core: Any = native.Core(rows, layouts)
         self._rests: dict[tuple[str, str, bool], bytes] = {}
 
     def account(self, update: AccountUpdate, event_id: str, origin: Origin) -> AccountText:
-        read = self._core.account(
-            update.owner,
-            update.data,
-            update.pubkey,
-            event_id,
-            update.lamports,
-            update.slot,
-            b"null" if update.signature is None else json_text(update.signature),
-            self._rest(origin, whole=True),
-        )
+        try:
+            read = self._core.account(
+                update.owner,
+                update.data,
+                update.pubkey,
+                event_id,
+                update.lamports,
+                origin.slot,
+                b"null" if origin.signature is None else json_text(origin.signature),
+                self._rest(origin, whole=True),
+            )
+        except _NOT_NATIVE:
+            read = None
         if read is None:
             return self._python.account(update, event_id, origin)
         number, body, values, leftover, short = read
@@ -80,7 +93,10 @@ class RustCore:
         if isinstance(update, LogsUpdate):
             err = None if update.err is None else json_text(update.err)
             rest = self._rest(origin, whole=False)
-            read = self._core.transaction(update.logs, update.slot, update.signature, err, rest, truncated)
+            try:
+                read = self._core.transaction(update.logs, origin.slot, origin.signature, err, rest, truncated)
+            except _NOT_NATIVE:
+                read = None
         if read is None:
             return self._python.transaction(update, origin, truncated=truncated)
         events, body, unknown = read

@@ -15,7 +15,7 @@ SESSION: Final = {
     "application_name": "headrace",
     "search_path": "headrace",
     "default_transaction_isolation": "read committed",
-    # The locks of a process that hangs in a transaction must end before its leases end.
+    # If a process hangs in a transaction, its row locks must be released before its leases end.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "5s",
     # Plans are cached. A plan made for a small table must not scan the whole table once it has grown.

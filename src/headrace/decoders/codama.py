@@ -187,7 +187,7 @@ class _Program:
         return _unsupported(count)
 
     def with_hidden(self, node: Node, inner: Node, depth: int) -> Any:
-        """Return a value between constants, whose bytes are skipped."""
+        """Return the type of a value that follows or precedes constants; the bytes of the constants are skipped."""
         before = node.get("kind") == "hiddenPrefixTypeNode"
         constants = [self.constant(_node(each)) for each in _listed(node, "prefix" if before else "suffix")]
         if None in constants:
@@ -312,7 +312,7 @@ class _Program:
 
 
 def _number(node: Node) -> Any:
-    """Return the scalar of a number node; else a text that no type has."""
+    """Return the name of the node's scalar type. For a node without such a type, return a text that names no type."""
     while isinstance(node.get("number"), dict):
         node = node["number"]
     if node.get("kind") != "numberTypeNode":

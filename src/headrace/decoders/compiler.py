@@ -111,7 +111,7 @@ class Layout:
         self.invalid_values += invalid
 
     def count_short(self, length: int) -> None:
-        """Count data of this length that lack trailing fields, unless the layout may end there."""
+        """Count data of this length as lacking its last fields, unless the layout may end there."""
         if length not in self.complete_at:
             self.short_reads += 1
 

@@ -143,7 +143,7 @@ def _may_be_bare(line: str) -> bool:
 
 
 def _certain_data(data: Sequence[LoggedData]) -> int:
-    """Return how many are certainly data: any text may look like base64."""
+    """Return how many of `data` are certainly data. The others may be text that happens to look like base64."""
     return sum(not each.bare for each in data)
 
 

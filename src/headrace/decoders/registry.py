@@ -149,7 +149,7 @@ class LayoutTable:
         return None
 
     def count(self, leftover: int) -> None:
-        """Count a part as decoded, with so many bytes after its layout's end."""
+        """Count a part as decoded; `leftover` bytes followed the end of its layout."""
         self.counts.decoded += 1
         if leftover:
             self.counts.longer += 1

@@ -61,7 +61,7 @@ class _Parser:
         return word
 
     def ends_with(self, closing: str) -> bool:
-        """Take `closing` if it is the next word."""
+        """Take the next word if it is `closing`; return whether it was."""
         if self.words[self.at] != closing:
             return False
         self.at += 1

@@ -27,7 +27,7 @@ WRITES_PER_TURN: Final = 256
 """Clients written to, in about a millisecond, before other tasks on the event loop may run."""
 
 _NONE_YET: Final[dict[str, ClientSubscription]] = {}
-"""The subscriptions of each client that has none, never written to: a dict of its own would be 64 bytes for each."""
+"""Subscriptions of every client that has none; never written to. A dict for each such client would take 64 bytes."""
 
 
 class Hub:

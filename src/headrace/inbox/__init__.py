@@ -26,25 +26,29 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     file: Annotated[
         str,
-        Setting("SQLite file of the inboxes where DATABASE_URL names no database", env=("INBOX_FILE",), kind="file"),
+        Setting("SQLite file of the inboxes, if DATABASE_URL names no database", env=("INBOX_FILE",), kind="file"),
     ] = "headrace-inbox.db"
     database_url: Annotated[str | None, SameAs("core.database_url")] = None
     messages_max: Annotated[
-        int, msgspec.Meta(ge=1, le=100_000), Setting("messages kept for one user", env=("INBOX_MAX_MESSAGES",))
+        int, msgspec.Meta(ge=1, le=100_000), Setting("most messages kept for one user", env=("INBOX_MAX_MESSAGES",))
     ] = 1_000
     bytes_max: Annotated[
-        int, msgspec.Meta(ge=1024), Setting("bytes of messages kept for one user", env=("INBOX_MAX_BYTES",))
+        int, msgspec.Meta(ge=1024), Setting("most bytes of messages kept for one user", env=("INBOX_MAX_BYTES",))
     ] = 1_048_576
     age_s: Annotated[
-        float, msgspec.Meta(gt=0), Setting("how long a message waits to be acknowledged", env=("INBOX_AGE_S",))
+        float, msgspec.Meta(gt=0), Setting("longest time that a message waits to be acknowledged", env=("INBOX_AGE_S",))
     ] = 7 * 86_400
     passing_s: Annotated[
         float,
         msgspec.Meta(gt=0),
-        Setting("how long a message that needs no acknowledgement is kept for slow clients", env=("INBOX_PASSING_S",)),
+        Setting(
+            "longest time that a message without acknowledgement is kept for slow clients", env=("INBOX_PASSING_S",)
+        ),
     ] = 300
     keys_max: Annotated[
-        int, msgspec.Meta(ge=1), Setting("idempotency keys known; beyond it none is taken", env=("BROADCAST_MAX_KEYS",))
+        int,
+        msgspec.Meta(ge=1),
+        Setting("most idempotency keys kept; with more, new keys are refused", env=("BROADCAST_MAX_KEYS",)),
     ] = 100_000
 
     @property

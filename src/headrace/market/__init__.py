@@ -17,20 +17,22 @@ class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(ge=0, le=10_000),
         Setting(
-            "slots (0.2 to 0.4 s each) between two messages about a mint; 0 tells of each trade",
+            "slots (0.2 to 0.4 s each) between two messages about a mint; 0: a message for each trade",
             env=("MARKET_INTERVAL_SLOTS",),
         ),
     ] = 3
     mints_max: Annotated[
         int,
         msgspec.Meta(ge=1),
-        Setting("mints counted at once; the one that traded longest ago is forgotten", env=("MARKET_MINTS_MAX",)),
+        Setting(
+            "most mints counted; with more, the mint with the oldest last trade is dropped", env=("MARKET_MINTS_MAX",)
+        ),
     ] = 20_000
     minutes_max: Annotated[
         int,
         msgspec.Meta(ge=1),
         Setting(
-            "minutes with trades kept, of all mints together; beyond, the mint that traded longest ago is forgotten",
+            "most minutes kept, of all mints together; with more, the mint with the oldest last trade is dropped",
             env=("MARKET_MINUTES_MAX",),
         ),
     ] = 150_000

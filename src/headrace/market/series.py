@@ -1,7 +1,4 @@
-"""The last 24 hours of one mint against one quote, by minute. Exact; trades may come in any order and be taken back.
-
-Pure.
-"""
+"""Trades of one mint against one quote in the last 24 hours, by minute: exact, in any order, and revocable. Pure."""
 
 from bisect import insort
 from typing import Final, NamedTuple, TypeAlias

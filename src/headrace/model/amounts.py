@@ -52,7 +52,7 @@ def decimal_string(units: int, decimals: int) -> str:
 
 
 def ratio_text(numerator: int, denominator: int, digits: int) -> str:
-    """Return the ratio of two positive integers, cut off after `digits` significant digits but not before the point."""
+    """Return the ratio of two positive integers, cut to `digits` significant digits. Integer digits are never cut."""
     scale = max(0, digits + len(str(denominator)) - len(str(numerator)))
     quotient = numerator * 10**scale // denominator
     excess = min(scale, len(str(quotient)) - digits)

@@ -154,11 +154,21 @@ class Leg(msgspec.Struct, frozen=True):
     mint_out: str
 
 
+class Charge(msgspec.Struct, frozen=True):
+    """Part of a swap that somebody is paid: `to` says who, in base units of `mint`."""
+
+    to: str
+    mint: str
+    amount: BaseUnits
+
+
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer of a venue. `amount_out` is the amount after the venue's fee of `fee_bps`.
 
     `route` lists the pools in the order of the swap. `slot` is the slot of the chain state from which the offer was
-    computed, or None if the venue knows no slots. A quote stored by version 0.1.0 has no route.
+    computed, or None if the venue knows no slots. A quote stored by version 0.1.0 has no route. `fees` are the parts of
+    the fee, and `impact` is how much less arrives, apart from fees, than at the price before the swap; not all venues
+    say them.
     """
 
     venue: str
@@ -167,6 +177,8 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fee_bps: Bps
     route: tuple[Leg, ...] = ()
     slot: int | None = None
+    fees: tuple[Charge, ...] = ()
+    impact: BaseUnits | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,10 @@ import msgspec
 Side: TypeAlias = Literal["buy", "sell"]
 
 PRICED_UNITS_MIN: Final = 1_000
-"""A trade of fewer base units, on either side, sets no price: rounding alone would move the price by 0.1 %."""
+"""Least base units, on each side, of a trade that sets a price.
+
+With fewer, rounding alone can move the price by 0.1 %.
+"""
 
 TOKEN_ID_NAMESPACE: Final = uuid.NAMESPACE_URL
 

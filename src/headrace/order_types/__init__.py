@@ -73,7 +73,7 @@ class StatefulType(OrderType, Protocol):
         """Return the watch after a trade that gave `out` for `per`, both more than 0."""
 
     def join(self, one: Watch, other: Watch) -> Watch:
-        """Return the joint watch of two processes, one with the watch `one` and the other with `other`."""
+        """Return the watch that follows from the watches `one` and `other`, which two processes have computed."""
 
 
 ORDER_TYPES: Final[Mapping[str, str]] = MappingProxyType(

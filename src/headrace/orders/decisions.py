@@ -18,7 +18,7 @@ sign new bytes. `undecided`: wait, and send nothing but the same bytes.
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
-    """What the chain answered to two questions, in the order in which they were asked. None: could not be asked.
+    """Answers of the chain to two questions, in the order in which they were asked. None: could not be asked.
 
     `finalized_height` is read **first**. If it were read second, the bytes could land between the two questions while
     the height passes the limit, and the older answer "no landing" would wrongly count as "can never land".

@@ -58,7 +58,7 @@ class Held:
 
 
 class Prepared(NamedTuple):
-    """Steps that lead a new order to its signed bytes, and these. Nothing is stored or sent."""
+    """Changes that lead a new order to its signed bytes, and the attempt with them. Nothing is stored or sent yet."""
 
     quoted: Change
     journaled: Change
@@ -66,7 +66,7 @@ class Prepared(NamedTuple):
 
 
 class Ahead:
-    """Preparation of an order that is not stored yet. `prepared` None: not done yet, or not possible now."""
+    """Preparation of an order that is not stored yet. `prepared` is None until it has succeeded."""
 
     def __init__(self) -> None:
         self.prepared: Prepared | None = None
@@ -74,7 +74,7 @@ class Ahead:
         self.cancel: Callable[[], object] = lambda: None
 
     async def result(self) -> Prepared | None:
-        """Wait for the end; return what was prepared. None: ask for all anew."""
+        """Wait for the end of the preparation; return its result. None if it failed: then start with new quotes."""
         await self.over.wait()
         return self.prepared
 
@@ -113,7 +113,7 @@ class Engine:
                 journaled, attempt = prepared.journaled, prepared.attempt
         except TransientError as error:
             return await self._try_again(order, str(error))
-        order = await self._store.apply(order, journaled)  # on disk: not one of the bytes leaves before
+        order = await self._store.apply(order, journaled)  # the bytes are on disk before any is sent
         return await self._confirm(held, order, attempt, sent=await self._send(attempt))
 
     async def prepare(self, order: Order, ahead: Ahead) -> None:
@@ -130,7 +130,7 @@ class Engine:
             ahead.over.set()
 
     async def _route(self, order: Order) -> tuple[Change, Quote]:
-        """Return the step to BUILDING, and the best quote. Raises TransientError if no venue quotes enough."""
+        """Return the change to BUILDING, and the best quote. Raises TransientError if no venue quotes enough."""
         quotes, left_out = await ask_all(self._venues, order.request, self._settings.quote_timeout_ms / 1000)
         if not quotes:
             raise TransientError(NO_QUOTE)
@@ -141,9 +141,10 @@ class Engine:
         return Change(kind=EventKind.QUOTED, outcome=outcome), quote
 
     async def _build(self, order: Order, quote: Quote) -> tuple[Change, Attempt]:
-        """Sign the swap, with the order's id as its memo, in memory only. Return the step to SUBMITTED.
+        """Sign the swap, with the order's id as its memo, in memory only.
 
-        Raises TransientError if the venue gives no instructions, or the chain no blockhash.
+        Returns the change to SUBMITTED, and the attempt. Raises TransientError if the venue gives no instructions or
+        the chain gives no blockhash.
         """
         venue = next(venue for venue in self._venues if venue.name == quote.venue)
         try:

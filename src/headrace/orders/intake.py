@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +14,7 @@ from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
 from headrace.orders.idempotency import fingerprint, names_of
 from headrace.orders.limits import AmountLimits, OrderRates, check_fraction, check_time
+from headrace.orders.offers import Offer, find_offer
 from headrace.orders.portfolio import Portfolio, view
 from headrace.orders.recent import RecentOrders
 from headrace.orders.requests import AMOUNTS, begun, decimals_of, find_token, given_of, read_request
@@ -22,6 +23,7 @@ from headrace.orders.store import Accepted, Cancelled, Page, SavedPortfolio, Sto
 from headrace.orders.verbs import Room
 from headrace.orders.worker import Worker
 from headrace.runtime.clock import Clock
+from headrace.venues import Venue
 
 FILLS_PAGE: Final = 500
 SAVE_AT: Final = 100
@@ -29,15 +31,23 @@ SAVE_AT: Final = 100
 
 
 class Intake:
-    """What clients can do with orders. Each method raises OrderRefused with a reason.
+    """Methods of clients on orders. Each method raises OrderRefused with a reason.
 
     If the store is unavailable, the refusal is 503 and may be retried. If `worker` is given and idle, a new order is
     claimed for it in the commit that accepts the order. `recent` holds the newest orders, so that reading them needs no
-    query. The constructor raises ConfigError for limits that can't be read.
+    query. `venues` are asked for offers. The constructor raises ConfigError for limits that can't be read.
     """
 
-    def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock, worker: Worker | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: ExecutionSettings,
+        clock: Clock,
+        worker: Worker | None = None,
+        venues: Sequence[Venue] = (),
+    ) -> None:
         self._store, self._settings, self._clock, self._worker = store, settings, clock, worker
+        self._venues = venues
         self._amounts = AmountLimits.parse(settings.amount_limits)
         self._rates = OrderRates(settings.orders_per_minute_per_user)
         self.recent = RecentOrders()
@@ -80,7 +90,7 @@ class Intake:
     async def _accept_and_begin(
         self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
     ) -> Accepted:
-        """Store an order and claim it for this worker, in one commit with its signed bytes if these are ready."""
+        """Store an order and claim it for this worker. If its signed bytes are ready, they are in the same commit."""
         ahead = await worker.prepare(order)
         prepared = None if ahead is None else ahead.prepared
         steps = () if prepared is None else (prepared.quoted, prepared.journaled)
@@ -169,6 +179,11 @@ class Intake:
             return view(user_id, await portfolio_of(self._store, user_id), decimals_of)
         except TransientError as error:
             raise _unavailable() from error
+
+    async def offer(self, asked: Mapping[str, str | int | None]) -> Offer:
+        """Return what all venues offer for a query's parameters; nothing is stored and nothing ordered."""
+        timeout_s = self._settings.quote_timeout_ms / 1000
+        return await find_offer(self._venues, asked, amount_max=self._settings.amount_max, timeout_s=timeout_s)
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
         """Return why the order can't be taken now; None if it can.

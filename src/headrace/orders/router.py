@@ -1,6 +1,6 @@
-"""Find the route that brings most: one pool, two pools one after the other, or one amount split over pools of a pair.
+"""Find the route that brings most: one pool, two pools in turn, or one amount split over pools of one pair.
 
-Pure. Markets quote exactly; what a route costs beside the pools' fees (a larger transaction) is the caller's to weigh.
+Pure. Markets quote exactly. A route with more pools needs a larger transaction; the caller weighs that cost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,45 +10,45 @@ from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.programs.quoting import Market, NoQuoteError, PoolQuote
 
 THROUGH: Final = (WSOL_MINT, USDC_MINT)
-"""Mints that a route of two hops may pass."""
+"""Mints over which a route of two pools may lead."""
 PARTS: Final = 16
-"""A split begins with so many equal parts; each goes where it brings most."""
+"""Equal parts with which a split begins. Each part goes to the pool where it brings most."""
 HALVINGS: Final = 6
-"""Then parts half as large, a quarter, … move from pool to pool while that brings more."""
+"""How often the parts are then halved. Parts of each size move from pool to pool while that brings more."""
 MOVES_MAX: Final = 64
-"""Parts of one size that move, which bounds the time."""
+"""Most moves of parts of one size; bounds the time."""
 NO_ROUTE: Final = "no_route"
 
 
 class Candidate(NamedTuple):
-    """Pool that a route may pass: its two mints and its state."""
+    """Pool that a route may use: its two mints and its state."""
 
     mints: tuple[str, str]
     market: Market
 
 
 class Route(NamedTuple):
-    """Way from one mint to another. Each path is quotes one after the other; paths share the amount between them."""
+    """Way from one mint to another. The amount is divided among paths; each has the quotes of its pools in turn."""
 
     paths: tuple[tuple[PoolQuote, ...], ...]
 
     @property
     def amount_in(self) -> int:
-        """What is given, over all paths."""
+        """The amount given on all paths."""
         return sum(path[0].amount_in for path in self.paths)
 
     @property
     def amount_out(self) -> int:
-        """What arrives, over all paths."""
+        """The amount received on all paths."""
         return sum(path[-1].amount_out for path in self.paths)
 
 
 def best_route(
     candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> Route:
-    """Return the route that brings most for the whole amount; of equal ones the one with fewest pools.
+    """Return the route that brings most for the whole amount; of equal routes, the route with fewest pools.
 
-    Raise NoQuoteError where no pool or two give a quote.
+    Raises NoQuoteError if no route has a quote for the whole amount.
     """
     known = list(candidates)
     direct = [each.market for each in known if set(each.mints) == {mint_in, mint_out}]
@@ -65,7 +65,7 @@ def best_route(
 def two_hops(
     candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> list[Route]:
-    """Return the best route over each mint between. The second pool gets what the first brings, no more."""
+    """Return the best route of two pools over each mint of `through`. The second pool gets what the first pool pays."""
     routes = []
     for middle in through:
         if middle in (mint_in, mint_out):
@@ -78,11 +78,11 @@ def two_hops(
 
 
 def split(markets: Sequence[Market], mint_in: str, amount: int) -> Route:
-    """Return the best split of an amount over pools of one pair; a route without paths where none takes all of it.
+    """Return the best split of an amount over pools of one pair; a route without paths if the pools can't take it all.
 
-    Each pool brings less for each further part, so giving every part to the pool where that part brings most is best
-    for parts of one size; smaller parts then move until the prices of the pools meet. Of amounts so small that a part
-    brings a few base units, rounding decides, and a split can be worse than one pool.
+    Each pool brings less for each further part. So for parts of one size, it is best to give every part to the pool
+    where that part brings most. Smaller parts then move until the prices of the pools meet. If the amount is so small
+    that a part brings only a few base units, rounding decides, and a split can be worse than one pool.
     """
     pools = [_Share(market, mint_in) for market in markets]
     size, rest = divmod(amount, PARTS)
@@ -99,7 +99,7 @@ def split(markets: Sequence[Market], mint_in: str, amount: int) -> Route:
 
 
 class _Share:
-    """What one pool gets of a split, and brings for that."""
+    """One pool's share of a split: `amount` is what it gets, `brings` what it pays for that."""
 
     def __init__(self, market: Market, mint_in: str) -> None:
         self._market, self._mint_in = market, mint_in
@@ -113,7 +113,7 @@ class _Share:
         return self._asked[amount]
 
     def gain(self, part: int) -> int | None:
-        """Return what a part more brings, or with a negative part how much less (below zero)."""
+        """Return how much more the pool pays with this part added; below zero for a negative part. None: no quote."""
         if self.amount + part == 0:
             return -self.brings
         quote = self.at(self.amount + part) if self.amount + part > 0 else None
@@ -126,7 +126,7 @@ class _Share:
 
 
 def _give(pools: Sequence[_Share], part: int) -> bool:
-    """Give a part to the pool where that brings most; return whether any takes the part."""
+    """Give a part to the pool where it brings most; return whether any pool takes the part."""
     gains = [(gain, -number) for number, pool in enumerate(pools) if (gain := pool.gain(part)) is not None]
     if not gains:
         return False
@@ -135,7 +135,7 @@ def _give(pools: Sequence[_Share], part: int) -> bool:
 
 
 def _move(pools: Sequence[_Share], part: int) -> bool:
-    """Move a part from the pool that loses least to the one that gains most; return whether that brought more."""
+    """Move a part from one pool to another, by the move that gains most. Return False if no move gains anything."""
     gains = [(gain, number) for number, pool in enumerate(pools) if (gain := pool.gain(part)) is not None]
     losses = [(loss, number) for number, pool in enumerate(pools) if (loss := pool.gain(-part)) is not None]
     best = max(((gain + loss, to, of) for gain, to in gains for loss, of in losses if to != of), default=(0, 0, 0))
@@ -153,7 +153,7 @@ def _best(candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: 
 
 
 def _quote(market: Market, mint_in: str, amount: int) -> PoolQuote | None:
-    """Return the quote for the whole amount; None where there is none, or for less."""
+    """Return the quote for the whole amount; None if the pool has no quote, or only one for less."""
     try:
         quote = market.quote(mint_in, amount)
     except NoQuoteError:

@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Room(NamedTuple):
-    """How many orders may await their trigger at once: of one user, and of all users together. 0: any number."""
+    """Most orders that may await their trigger at once: of one user, and of all users together. 0: any number."""
 
     of_user: int = 0
     in_all: int = 0
@@ -58,7 +58,7 @@ class Changed(NamedTuple):
 def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = ()) -> Changed:
     """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger.
 
-    A claimed order then takes `steps`, the first steps of its worker, in their order.
+    `steps` are the worker's first changes: they are made to a claimed order, in their sequence.
     """
     order = replace(order, status=machine.after(None, EventKind.ACCEPTED))
     data = {"resting": True} if order.awaits_trigger else {}

@@ -22,7 +22,7 @@ AT_EASE_MAX: Final = 16
 """Most orders in hand with which an order is claimed in its acceptance; beyond it, claiming several costs less CPU."""
 
 TURNS_AHEAD: Final = 8
-"""Turns of the event loop that an acceptance waits for quotes and bytes; a network takes more."""
+"""Most turns of the event loop for which an acceptance waits for quotes and bytes; over a network they take longer."""
 
 STUCK_S: Final = 8.0
 """Seconds, besides four scans, after which a worker that has made no claim counts as stuck."""
@@ -119,10 +119,10 @@ class Worker:
             self._wake_for_more()
 
     async def prepare(self, order: Order) -> Ahead | None:
-        """Begin to prepare an order that is about to be accepted. Return None if the worker is being stopped.
+        """Begin to prepare an order that is about to be accepted; return None if the worker is being stopped.
 
-        Returns when the preparation is over, or has taken `TURNS_AHEAD`. A caller that does not `begin` the order
-        cancels the preparation.
+        Returns once the preparation is over, or after `TURNS_AHEAD`. A caller that does not `begin` the order must
+        cancel the preparation.
         """
         if self._tasks is None:
             return None
@@ -139,7 +139,7 @@ class Worker:
         return ahead
 
     def begin(self, order: Order, ahead: Ahead | None = None) -> None:
-        """Work on an order that was claimed for this worker, and may have taken the steps of `ahead`."""
+        """Work on an order that was claimed for this worker. The changes prepared by `ahead` may be stored already."""
         if order.status is OrderStatus.SUBMITTED:
             assert ahead is not None and ahead.prepared is not None
             self._start(Claimed(order=order, attempt=ahead.prepared.attempt), unsent=True)

@@ -252,7 +252,7 @@ def read_mint(accounts: Accounts, key: str, clock: Clock, *, program: str = TOKE
 
 
 def read_plain_mint(accounts: Accounts, key: str, clock: Clock) -> Mint:
-    """Return a mint that has no transfer fee now; raise NoQuoteError for one that has."""
+    """Return a mint. Raises NoQuoteError if the mint has a transfer fee now, and as `read_mint` does."""
     mint = read_mint(accounts, key, clock)
     if mint.fee.bps:
         raise NoQuoteError(UNSUPPORTED, f"mint {key} has a transfer fee")

@@ -3,6 +3,7 @@
 Pure.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -178,6 +179,30 @@ def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: O
 def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
     """Return a heartbeat. It shows a client that the stream is alive, and whether an update was missed."""
     return _encode({"type": "heartbeat", "orderId": order_id, "lastSeq": last_seq})
+
+
+def offer_view(
+    request: OrderRequest, quote: Quote, min_out: int, quotes: Sequence[Quote], left_out: dict[str, str]
+) -> dict[str, Any]:
+    """Return the answer to who asks for a quote: the best one with its parts, and all in short."""
+    return {
+        "inputMint": request.token_in.mint,
+        "outputMint": request.token_out.mint,
+        "amountIn": str(quote.amount_in),
+        "amountOut": str(quote.amount_out),
+        "minOut": str(min_out),
+        "swapMode": "ExactIn",
+        "slippageBps": request.slippage_bps,
+        "venue": quote.venue,
+        "feeBps": quote.fee_bps,
+        "fees": [{"to": fee.to, "mint": fee.mint, "amount": str(fee.amount)} for fee in quote.fees],
+        "impact": None if quote.impact is None else str(quote.impact),
+        "price": price(request, quote.amount_in, quote.amount_out),
+        "route": [{"pool": leg.pool, "inputMint": leg.mint_in, "outputMint": leg.mint_out} for leg in quote.route],
+        "slot": quote.slot,
+        "quotes": [_quote(request, each) for each in quotes],
+        "leftOut": left_out,
+    }
 
 
 def _executed(request: OrderRequest, outcome: Outcome) -> str | None:

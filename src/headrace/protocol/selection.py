@@ -88,7 +88,7 @@ class Selection:
 
     These three kinds refer to events by slot or id. A client that has such an event must learn of the change, and a
     client that has none can see that the message does not concern it. To leave such messages out, the server would have
-    to remember which events each filter passed, and would forget them at its end.
+    to remember which events each filter passed, even after a restart.
     """
 
     def __init__(self, filter_: Filter | None, passes: Predicate | None, conflate: Conflate | None) -> None:

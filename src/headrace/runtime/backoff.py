@@ -24,7 +24,7 @@ class Backoff:
         self._uniform = rng.uniform if rng is not None else random.uniform
 
     def next_s(self) -> float:
-        """Return the next delay. Delays grow with each call until `reset`, up to `max_s`."""
+        """Return the next delay. Each call without `reset` may return a longer delay, up to `max_s`."""
         ceiling_s = self._ceiling_s
         self._ceiling_s = min(self.max_s, ceiling_s * self.factor)
         self.tries += 1

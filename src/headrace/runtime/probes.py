@@ -64,7 +64,7 @@ class Probes:
         finally:
             for asked in self._open.values():
                 asked.cancel()
-            if self._open:  # checks that do not end are not awaited
+            if self._open:  # a check that hangs is not awaited any longer
                 await asyncio.wait(self._open.values(), timeout=self._patience_s)
 
     async def ask_all(self) -> None:

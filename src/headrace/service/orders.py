@@ -128,7 +128,7 @@ class OrderHalf:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
     async def _work(self) -> None:
-        """Run the worker. If it breaks, end its leases, so that other workers need not wait for their end."""
+        """Run the worker. If it breaks, end its leases, so that other workers need not wait until they expire."""
         assert self.worker is not None
         try:
             await self.worker.run()
@@ -191,9 +191,8 @@ async def open_orders(
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(settings.place.where), "chain": settings.chain, "venues": ", ".join(settings.venues)}
-        yield OrderHalf(
-            store, chain, Intake(store, settings, clock, worker), worker, finality, retirement, kept, clock, venues
-        )
+        intake = Intake(store, settings, clock, worker, venues)
+        yield OrderHalf(store, chain, intake, worker, finality, retirement, kept, clock, venues)
 
 
 def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) -> list[str]:

@@ -117,7 +117,9 @@ class Registers(NamedTuple):
         """Raise ConfigError for an adapter's name that is not in its register, or whose packages are missing."""
         for register, key, names in self._chosen(config):
             for name in names:
-                register.adapter(name, key=key, origin=str(config.origins[key]))
+                adapter = register.adapter(name, key=key, origin=str(config.origins[key]))
+                if (check_packages := getattr(adapter, "check_packages", None)) is not None:
+                    check_packages()
 
     def _all(self) -> Iterator[Register[Any]]:
         yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes, self.histories)

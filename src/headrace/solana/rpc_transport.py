@@ -48,10 +48,10 @@ class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     response_bytes_max: Annotated[
         int,
         msgspec.Meta(ge=1024),
-        Setting("a longer answer is cut off and refused; most calls have less", env=("RPC_RESPONSE_BYTES_MAX",)),
+        Setting("most bytes of an answer; most calls have a lower limit", env=("RPC_RESPONSE_BYTES_MAX",)),
     ] = 16 * 1024 * 1024
     concurrency: Annotated[
-        int, msgspec.Meta(ge=1, le=1024), Setting("calls under way at once", env=("RPC_CONCURRENCY",))
+        int, msgspec.Meta(ge=1, le=1024), Setting("most calls at the same time", env=("RPC_CONCURRENCY",))
     ] = 16
 
 

@@ -30,7 +30,7 @@ _log = structlog.get_logger("source")
 
 
 class Fetched(NamedTuple):
-    """A transaction from the ledger: None if there is none. `whole` is False if no node stored its events."""
+    """The part of a fetched transaction that can be delivered. `whole` is False if the node lacks a part."""
 
     update: TransactionUpdate | LogsUpdate | None = None
     whole: bool = True
@@ -210,10 +210,9 @@ class Listing:
 
 
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
-    """Return the complete part of a transaction if other parts of it were not stored.
+    """Return the transaction, or only its logs if the node did not store its inner instructions.
 
-    Without inner instructions that is the logs; without logs too, None. So a whole transaction that comes later is no
-    repeat.
+    None if the logs are missing, too. The transaction may still come whole later; it is then not taken as a repeat.
     """
     if "innerInstructions" not in lacks:
         return update

@@ -54,7 +54,7 @@ class SourceMetrics:
         )
 
     def placed(self, source: str, behind_s: float) -> None:
-        """Count a block that an endpoint finished first, or show how far it was behind."""
+        """Show how far an endpoint was behind the first endpoint with a block; 0: also count it as the first."""
         self._behind.labels(source).set(behind_s)
         if not behind_s:
             self._first.labels(source).inc()

@@ -39,7 +39,7 @@ class Recent:
         return signature in self._slots.get(feed, ())
 
     def keep(self, feeds: Container[str]) -> None:
-        """Forget all other feeds."""
+        """Forget all feeds but `feeds`."""
         self._slots = {feed: slots for feed, slots in self._slots.items() if feed in feeds}
 
     def delivered(self, feed: str, info: SignatureInfo) -> bool:

@@ -33,7 +33,7 @@ class MockMarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     variance: Annotated[
         str,
         msgspec.Meta(pattern=r"^0(\.\d{1,4})?(-0\.\d{1,4})?$"),
-        Setting("how far quotes stray from the reference price, as fractions", env=("MOCK_VARIANCE",)),
+        Setting("deviation of quotes from the reference price, as fractions", env=("MOCK_VARIANCE",)),
     ] = "0.02-0.05"
     seed: Annotated[int, Setting("seed of the mock venues' prices", env=("MOCK_SEED",))] = 0
     error: Annotated[

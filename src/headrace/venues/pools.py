@@ -12,7 +12,7 @@ from headrace.config import SameAs
 from headrace.decoders.registry import Programs
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import BadInputError, ConfigError, TransientError
-from headrace.model.orders import BPS_WHOLE, Leg, OrderRequest, Quote
+from headrace.model.orders import BPS_WHOLE, Charge, Leg, OrderRequest, Quote
 from headrace.model.transactions import Instruction
 from headrace.programs.curves import CURVES
 from headrace.programs.quoting import Account, Clock, NoQuoteError, PoolQuote
@@ -72,6 +72,8 @@ class PoolVenue:
             fee_bps=_fee_bps(best),
             route=(Leg(best.pool, best.mint_in, best.mint_out),),
             slot=clock.slot,
+            fees=tuple(Charge(fee.to, fee.mint, BaseUnits(fee.amount)) for fee in best.fees),
+            impact=BaseUnits(best.impact),
         )
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:

@@ -59,7 +59,7 @@ async def test_the_only_key_needs_no_name() -> None:
         assert isinstance(await opened.show(signed(opened, ONE, None)), Identity)
 
 
-async def test_es256_keys() -> None:
+async def test_an_es256_key_is_accepted_and_an_rsa_key_refused() -> None:
     keys = (jwk(ec_key("e"), "k1"), jwk(ONE, "k2"))
     async with trusted(*keys, mode="es256") as (_, opened):
         good = opened.token(algorithm="ES256", key=ec_key("e"), header={"kid": "k1"}, aud=AUDIENCE)
@@ -67,7 +67,7 @@ async def test_es256_keys() -> None:
         assert await opened.show(signed(opened, ONE, "k2")) == 101
 
 
-async def test_rotation() -> None:
+async def test_a_new_key_is_fetched_at_most_once_in_ten_seconds() -> None:
     async with trusted(jwk(ONE, "k1")) as (served, opened):
         served.publish(jwk(TWO, "k2"))
         new = signed(opened, TWO, "k2")
@@ -159,7 +159,7 @@ async def test_a_malformed_key_set_changes_nothing(body: bytes) -> None:
         ("200 OK", "Content-Encoding: gzip\r\n"),
     ],
 )
-async def test_only_a_plain_200_counts(status: str, more: str) -> None:
+async def test_keys_of_any_answer_but_a_plain_200_are_not_used(status: str, more: str) -> None:
     async with issuer() as served:
         keys = json.dumps({"keys": [jwk(TWO, "k2")]}).encode()
         served.say(b"\x1f\x8b" + keys if "gzip" in more else keys, status, more)

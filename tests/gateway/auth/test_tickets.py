@@ -45,7 +45,7 @@ async def test_an_unknown_ticket_is_refused(ticket: str) -> None:
     assert len(store) == 1
 
 
-async def test_no_user_can_take_them_all() -> None:
+async def test_one_user_gets_no_more_tickets_than_its_share() -> None:
     clock = ManualClock()
     store = tickets(clock, tickets_max=PER_SUBJECT_MAX + 2)
     for _ in range(PER_SUBJECT_MAX):

@@ -134,7 +134,9 @@ CASES: Final = [(reason, text) for reason, texts in REFUSED.items() for text in 
 
 
 @pytest.mark.parametrize(("reason", "text"), CASES, ids=[f"{reason}-{n}" for n, (reason, _) in enumerate(CASES)])
-async def test_refused(reason: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_wrong_token_is_refused_and_logged_without_its_text(
+    reason: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with open_checker(STRICT) as opened:
         assert await opened.show(text) == {"expired": 109, "not_yet_valid": 108}.get(reason, 101)
         assert opened.outcomes() == {reason: 1}
@@ -157,7 +159,7 @@ async def test_refused(reason: str, text: str, capsys: pytest.CaptureFixture[str
         {"sub": "auth0|5f7c8ec7c33c6c004bbafe82"},
     ],
 )
-async def test_accepted(more: dict[str, Any]) -> None:
+async def test_a_right_token_gives_its_identity_and_is_counted(more: dict[str, Any]) -> None:
     async with open_checker(STRICT) as opened:
         identity = await opened.show(made(**more))
         assert isinstance(identity, Identity)
@@ -227,7 +229,7 @@ async def test_a_public_key_as_secret_is_refused(algorithm: str, tmp_path: Any) 
 
 
 @given(st.text(max_size=200) | st.binary(max_size=100).map(lambda data: raw_token(b'{"alg":"HS256"}', data, data)))
-async def test_no_text_breaks_it(text: str) -> None:
+async def test_any_text_that_is_no_token_is_bad_input(text: str) -> None:
     clock = ManualClock()
     with pytest.raises(BadInputError):
         await Tokens(HS256, SharedSecret(SECRET), clock).verify(text)
@@ -244,7 +246,7 @@ WRONG_SETTINGS: Final[list[tuple[dict[str, Any], str]]] = [
 
 
 @pytest.mark.parametrize(("given", "key"), WRONG_SETTINGS)
-def test_settings_that_do_not_go_together(given: dict[str, Any], key: str) -> None:
+def test_settings_that_do_not_go_together_are_refused_without_their_secrets(given: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         AuthSettings(**given)
     assert key in refused.value.key

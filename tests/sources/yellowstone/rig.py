@@ -26,7 +26,7 @@ from tests.contracts.upstreams.chain import QUICK
 
 PROGRAM, OTHER = made_up_key("program"), made_up_key("other program")
 LOGS, ACCOUNTS = f"logs:{PROGRAM}", f"program:{PROGRAM}"
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 EVERY_RECEIVER = sorted(RECEIVERS)
 
 

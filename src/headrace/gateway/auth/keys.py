@@ -27,7 +27,7 @@ _log = structlog.get_logger("auth")
 
 
 class KeyRing(Protocol):
-    """Where keys to check tokens come from."""
+    """Source of keys that check tokens."""
 
     async def find(self, kid: str | None) -> Sequence[Any]:
         """Return the keys, at least one, that may have signed a token with this `kid`.

@@ -24,7 +24,7 @@ _MAPPED_BITS: Final = 96
 """Bits of an IPv6 address that say that the other bits are an IPv4 address."""
 
 _ADDRESS_LENGTH_MAX: Final = 64
-"""Longer texts, which are hardly addresses, are not remembered."""
+"""Longest text whose address is remembered, in characters. A longer text is hardly an address."""
 
 _ORIGINS_LOGGED_MAX: Final = 100
 

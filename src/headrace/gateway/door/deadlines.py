@@ -22,12 +22,12 @@ class Deadlines(Generic[K]):
         return key in self._due_s
 
     def set(self, key: K, now_s: float) -> None:
-        """Start the time for `key`, or start it again if it runs already."""
+        """Set the deadline of `key` to `after_s` from now; replaces an earlier deadline."""
         self._due_s[key] = now_s + self.after_s
         self._due_s.move_to_end(key)
 
     def clear(self, key: K) -> None:
-        """Stop the time for `key`; idempotent."""
+        """Remove the deadline of `key`; idempotent."""
         self._due_s.pop(key, None)
 
     def due(self, now_s: float) -> list[K]:

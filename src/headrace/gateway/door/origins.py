@@ -31,7 +31,7 @@ class Site(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a page comes from. `any_label`: every page whose host has exactly one label before `site.host`."""
+    """Origin of a page. `any_label`: every page whose host has exactly one label before `site.host`."""
 
     scheme: str
     site: Site

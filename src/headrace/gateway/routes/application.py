@@ -1,5 +1,6 @@
 """Join the handlers to one application: problem details for errors, security headers everywhere, HEAD as GET."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -56,6 +57,9 @@ DEFAULTS: Final = (
     (b"cache-control", b"no-store"),  # an answer is valid only now, and often only for its caller
 )
 """Headers of answers that do not set these headers themselves."""
+
+_MISSING: Final = re.compile(r"Missing required query parameter '(\w+)' for path ")
+"""What Litestar says of a parameter that has no default."""
 
 _NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
 """Argument of a handler → the parameter that a client gives, where Python can't have that name."""
@@ -141,6 +145,8 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         _clear_frames(error)
         return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
+    if (missing := _MISSING.match(error.detail)) is not None:
+        return answer(status, "a parameter is wrong", errors=[wrong(missing[1], "is missing")])
     return answer(status, headers=error.headers)
 
 

@@ -3,7 +3,7 @@
 The tests compare real answers with these shapes: values (by schemathesis) and the names of all fields.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -193,8 +193,41 @@ class PortfolioView(_Shape):
     holdings: list[HoldingView]
 
 
+class ChargeView(_Shape):
+    to: str
+    mint: str
+    amount: str
+
+
+class LegView(_Shape):
+    pool: str
+    input_mint: str
+    output_mint: str
+
+
+class OfferView(_Shape):
+    """The best offer, and all offers in short. Amounts are base units as text; `impact` is in those of `outputMint`."""
+
+    input_mint: str
+    output_mint: str
+    amount_in: str
+    amount_out: str
+    min_out: str
+    swap_mode: Literal["ExactIn"]
+    slippage_bps: int
+    venue: str
+    fee_bps: int
+    fees: list[ChargeView]
+    impact: str | None
+    price: str | None
+    route: list[LegView]
+    slot: int | None
+    quotes: list[QuoteView]
+    left_out: dict[str, str]
+
+
 class OrderProblem(Problem, frozen=True, rename="camel", kw_only=True):
-    """What is wrong with an order, what to do about it, and what became of the order."""
+    """Problem with an order: the fault, what to do about it, and what became of the order."""
 
     code: str | msgspec.UnsetType = msgspec.UNSET
     retryable: bool | msgspec.UnsetType = msgspec.UNSET
@@ -210,6 +243,7 @@ _ANSWERS: Final[dict[tuple[str, str], dict[str, type]]] = {
     ("/api/orders/{order_id}/events", "get"): {"200": Log},
     ("/api/orders/{order_id}/cancel", "post"): {"200": OrderView, "202": OrderView},
     ("/api/portfolio", "get"): {"200": PortfolioView},
+    ("/api/quote", "get"): {"200": OfferView},
 }
 
 

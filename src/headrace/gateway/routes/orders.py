@@ -17,7 +17,7 @@ from headrace.gateway.transports.websocket import Endpoint
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake, as_accepted
 from headrace.orders.requests import read_json
-from headrace.protocol.orders import event_frame, order_view
+from headrace.protocol.orders import event_frame, offer_view, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
 """Paths of an order's stream; both are part of the API."""
@@ -119,12 +119,46 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "whose portfolio is not said", fields=fields)
         return _json(await intake.portfolio(owner))
 
+    @get("/api/quote", operation_id="quote", summary="Ask for a quote", tags=["orders"])
+    async def quote(
+        input_mint: Annotated[
+            str,
+            QueryParameter(
+                min_length=1, max_length=_TEXT_MAX, name="inputMint", description="What is given: a symbol or a mint"
+            ),
+        ],
+        output_mint: Annotated[
+            str,
+            QueryParameter(
+                min_length=1, max_length=_TEXT_MAX, name="outputMint", description="What is wanted: a symbol or a mint"
+            ),
+        ],
+        amount: Annotated[
+            str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Base units of what is given")
+        ],
+        slippage_bps: Annotated[
+            int | None, QueryParameter(ge=0, le=10_000, name="slippageBps", description="By default as for an order")
+        ] = None,
+        swap_mode: Annotated[
+            str, QueryParameter(max_length=_TEXT_MAX, name="swapMode", description="Only `ExactIn`")
+        ] = "ExactIn",
+    ) -> Response[bytes]:
+        """Get the best offer of all venues for an amount, as an order would take it. Nothing is ordered."""
+        asked = {
+            "inputMint": input_mint,
+            "outputMint": output_mint,
+            "amount": amount,
+            "slippageBps": slippage_bps,
+            "swapMode": swap_mode,
+        }
+        return _json(offer_view(*await intake.offer(asked)))
+
     @get("/api/orders/{order_id:str}/stream", status_code=426, opt=guards.OPEN, include_in_schema=False)
     async def needs_upgrade(order_id: _OrderId) -> None:
         """Refuse a request for the stream that does not upgrade to a WebSocket."""
         raise Refused(HTTPStatus.UPGRADE_REQUIRED, f"connect with a WebSocket client to follow {order_id[:64]}")
 
-    return execute, execute_as_before, read, find, events, cancel, portfolio, needs_upgrade
+    return execute, execute_as_before, read, find, events, cancel, portfolio, quote, needs_upgrade
 
 
 async def place(intake: Intake, scope: Scope, body: bytes) -> Answer:
@@ -147,7 +181,7 @@ def off() -> Sequence[ControllerRouterHandler]:
     """Return handlers for a server without orders. Their answer can't be mistaken for "no such order"."""
 
     @route(
-        ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/execute"],
+        ["/api/orders", "/api/orders/{rest:path}", "/api/portfolio", "/api/quote", "/execute"],
         http_method=["GET", "POST"],
         include_in_schema=False,
     )

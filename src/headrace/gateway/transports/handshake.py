@@ -52,21 +52,22 @@ class Opening(NamedTuple):
 
 
 class UpgradeRequest(NamedTuple):
-    """A request for a WebSocket: `target` in origin form, and the values of each field by its name in small letters."""
+    """A request for a WebSocket: `target` in origin form; `fields` has the values of each header by lower-case name."""
 
     target: str
     fields: Mapping[str, Sequence[str]]
 
     def values(self, name: str) -> Sequence[str]:
-        """Return the values of a field; none where the request has no such field."""
+        """Return the values of a header field; an empty sequence if the request lacks it."""
         return self.fields.get(name, ())
 
 
 class Handshake(NamedTuple):
-    """The answer to an upgrade request. `status` is 101 or that of a refusal, whose body must not be shown.
+    """The answer to an upgrade request.
 
-    `answer` are the bytes of a 101 but for the last empty line, `offered` the useful fields of a refusal, `deflate`
-    whether messages may be compressed from now on.
+    `status` is 101, or the status of a refusal; the refusal's body must not be shown. `answer` is the bytes of a 101
+    without its last empty line. `offered` are the header fields that are also sent if the upgrade is refused.
+    `deflate`: messages may be compressed from now on.
     """
 
     status: int
@@ -78,13 +79,13 @@ class Handshake(NamedTuple):
 def shake_hands(request: UpgradeRequest, *, compression: bool) -> Handshake:
     """Return the answer to an upgrade request.
 
-    The usual form is answered here. All others are judged by `websockets`, which takes five times as long.
+    Requests of the usual form are answered here. `websockets` answers all others, which takes five times as long.
     """
     return straight(request, compression=compression) or judged(request, compression=compression)
 
 
 def straight(request: UpgradeRequest, *, compression: bool) -> Handshake | None:
-    """Return the answer to a request without anything unusual; None for any other, good or bad."""
+    """Return the answer to a request of the usual form; None for any other request, valid or not."""
     fields = request.fields
     try:
         (key,), (version,) = fields["sec-websocket-key"], fields["sec-websocket-version"]
@@ -115,7 +116,7 @@ def straight(request: UpgradeRequest, *, compression: bool) -> Handshake | None:
 
 
 def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
-    """Return the answer of `websockets`."""
+    """Return the answer that `websockets` gives."""
     server = _Server(extensions=[_DeflateEachAlone()] if compression else None)
     headers = Headers([(name, value) for name, values in request.fields.items() for value in values])
     response = server.accept(Request(request.target, headers))
@@ -127,7 +128,7 @@ def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
 
 @lru_cache(maxsize=64)
 def _agreed(offers: str) -> bytes | None:
-    """Return the extension that is agreed on, b"" for none; None for a malformed offer."""
+    """Return the header value of the accepted extension, b"" if none is accepted; None for a malformed offer."""
     server = _Server(extensions=[_DeflateEachAlone()])
     try:
         agreed, _ = server.process_extensions(Headers([("Sec-WebSocket-Extensions", offers)]))

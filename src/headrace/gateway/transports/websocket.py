@@ -112,7 +112,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._inbound.deflate
 
     def take_over(self, transport: asyncio.Transport, request: UpgradeRequest, peer: str, date: bytes) -> None:
-        """Answer the upgrade request of `peer`, and take everything that comes after it. `date` is a line of a head."""
+        """Answer the upgrade request of `peer`, and take everything that comes after it. `date` is a header line."""
         self.transport = transport
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)

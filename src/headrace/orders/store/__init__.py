@@ -65,7 +65,7 @@ class Page(NamedTuple):
 
 
 class Fills(NamedTuple):
-    """What orders moved, in the order of the log, without the `unreadable` ones; None as `after`: there are no more.
+    """Fills of orders, in the order of the log, without the `unreadable` ones; None as `after`: there are no more.
 
     Nothing up to position `settled` will ever change: each fill is final, and no fill can be added in between.
     """
@@ -90,7 +90,7 @@ class FoundFills(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """How many orders are not over: `ready` to be claimed, `resting` until their trigger, `begun` by a worker."""
+    """Counts of orders not over: `ready` to be claimed, `resting` until their trigger, `begun` by a worker."""
 
     ready: int
     resting: int
@@ -112,7 +112,7 @@ class Renewal(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """How many orders all workers together may begin per minute; this many at once after a pause. 0: no limit."""
+    """Number of orders that all workers together may begin per minute; this many at once after a pause. 0: no limit."""
 
     per_minute: int
 
@@ -152,8 +152,8 @@ class Store(Protocol):
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the first
-        steps of the worker that claims the order, are taken as well; no step is taken for an order that is not claimed.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the
+        worker's first changes to the order, are stored as well. An order that is not claimed is stored without them.
         A known key returns the order that was made under it, however long ago; from then on the other keys name that
         order, too.
 

@@ -140,7 +140,7 @@ class PubSubSession:
             _log.debug("bad_message", source=self.connection.name, reason=error.reason, detail=error.detail)
 
     async def _take(self, heard: Heard, received_ns: int) -> None:
-        """Hand an arrival in, after noting what it means for subscriptions."""
+        """Pass an arrival to the stream, after noting what it changes in the subscriptions."""
         if isinstance(heard, _OF_SUBSCRIPTIONS):
             if isinstance(heard, Ack):
                 return self._acknowledge(heard)

@@ -21,7 +21,7 @@ class Yellowstone:
     @classmethod
     async def open(cls, settings: YellowstoneSettings, context: Context) -> Source:
         """Return the source; it connects when it runs. Raises ConfigError where packages are missing."""
-        check_packages()
+        cls.check_packages()
         source: Source = load_class("headrace.sources.yellowstone.source:YellowstoneSource")(
             settings,
             clock=context.clock,
@@ -33,13 +33,13 @@ class Yellowstone:
         )
         return source
 
-
-def check_packages() -> None:
-    """Raise ConfigError that says how to install the packages that are missing."""
-    missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
-    if missing:
-        given = f"endpoints, but not installed: {', '.join(missing)}"
-        raise ConfigError("YELLOWSTONE_URLS", given, "pip install 'headrace[yellowstone]' first")
+    @classmethod
+    def check_packages(cls) -> None:
+        """Raise ConfigError that says how to install the packages that are missing."""
+        missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
+        if missing:
+            given = f"endpoints, but not installed: {', '.join(missing)}"
+            raise ConfigError("YELLOWSTONE_URLS", given, "in a clone: pip install '.[yellowstone]' first")
 
 
 def _is_installed(module: str) -> bool:

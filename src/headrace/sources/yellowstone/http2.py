@@ -141,7 +141,11 @@ class Http2Call:
                 break
             flags = data[at + 4]
             stream = int.from_bytes(data[at + 5 : at + 9]) & _WINDOW_MAX
-            if kind == _DATA:
+            if kind == _DATA and self._is_one_message(data, begin, length, flags, stream):
+                self.messages.append(data[begin + _PREFIX : finish])
+                self.waiting += length
+                self._received += length
+            elif kind == _DATA:
                 self._data(data, begin, finish, flags, stream)
             else:
                 self._other(kind, flags, stream, data[begin:finish])
@@ -149,6 +153,9 @@ class Http2Call:
                 return
             at = finish
         self._rest = data[at:]
+        if self._received - self._credited > self._window:
+            self._fail("more DATA than there was credit for")
+            return
         self._credit()
         if len(self._out) > OUT_MAX:
             self._fail("more to answer than is read")
@@ -157,6 +164,20 @@ class Http2Call:
         """Take note that the connection is gone."""
         if self.end is None:
             self.end = WireEnd("UNAVAILABLE", reason)
+
+    def _is_one_message(self, data: bytes, begin: int, length: int, flags: int, stream: int) -> bool:
+        """Return whether a frame holds one whole message as it is, which is by far the usual case."""
+        return (
+            not flags
+            and stream == _STREAM
+            and not self._missing
+            and not self._prefix
+            and self._answered
+            and self._block is None
+            and _PREFIX <= length <= self._message_max
+            and not data[begin]
+            and int.from_bytes(data[begin + 1 : begin + _PREFIX]) == length - _PREFIX
+        )
 
     def _data(self, data: bytes, at: int, finish: int, flags: int, stream: int) -> None:
         if stream != _STREAM or not self._answered or self._block is not None:

@@ -15,7 +15,8 @@ from headrace.sources.subscriptions import ChainSubscription
 from headrace.sources.yellowstone.updates import BlockMeta
 
 SLOTS_KEPT: Final = 512
-UNFINISHED_MAX: Final = 64
+UNFINISHED_MAX: Final = 16
+"""Slots without a whole block of which the delivered versions are remembered."""
 REPLAY_MAX: Final = 512
 """Slots that a replay may span; nodes keep some 150."""
 BACK: Final = 2

@@ -34,6 +34,10 @@ class Requests:
         self._commitment = commitment
         self._names: dict[ChainSubscription, str] = {}
         self._of_name: dict[str, ChainSubscription] = {}
+        self.by_name: dict[str, ChainSubscription] = {}
+        """The subscriptions that are wanted, by the names of their filters."""
+        self.feeds: dict[str, str] = {}
+        """The feeds of these, by the same names."""
         self._made = 0
         self.number = 0
         self.wanted: tuple[ChainSubscription, ...] = ()
@@ -44,6 +48,8 @@ class Requests:
         self.number += 1
         self.wanted = tuple(wanted)
         self._names = {each: self._name_of(each) for each in wanted if each != SLOTS}
+        self.by_name = {name: each for each, name in self._names.items()}
+        self.feeds = {name: each.feed for each, name in self._names.items()}
         self._forget_former()
         request = geyser.SubscribeRequest(commitment=_LEVELS[self._commitment])
         for subscription, name in self._names.items():
@@ -60,10 +66,8 @@ class Requests:
 
     def wants(self, name: str) -> ChainSubscription | None:
         """Return the subscription that a filter's name means, if it is still wanted."""
-        if _SLOTS_NAME.fullmatch(name):
-            return SLOTS
-        subscription = self._of_name.get(name)
-        return subscription if subscription in self._names else None
+        found = self.by_name.get(name)
+        return SLOTS if found is None and _SLOTS_NAME.fullmatch(name) else found
 
     def knows(self, name: str) -> bool:
         """Return whether this connection ever gave a filter this name."""

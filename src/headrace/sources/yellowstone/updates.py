@@ -106,12 +106,18 @@ class Reader:
     # Accounts.
 
     def _account(self, update: Any, received_ns: int) -> Sequence[Heard]:
-        subscriptions = self._wanted(update.filters)
-        slot = update.account.slot
+        account, names = update.account, update.filters
+        slot = account.slot
+        if len(names) == 1 and (feed := self._requests.feeds.get(names[0])) is not None:
+            try:
+                return (self._account_of(account.account, slot, feed, received_ns),)
+            except BadInputError:
+                pass  # as below, where the loss is declared
+        subscriptions = self._wanted(names)
         if not subscriptions:
             return (Unused("account"),)
         try:
-            made = self._account_of(update.account.account, slot, subscriptions[0].feed, received_ns)
+            made = self._account_of(account.account, slot, subscriptions[0].feed, received_ns)
         except BadInputError as error:
             return (Unreadable(subscriptions, error.reason, slot if slot <= SLOT_MAX else None),)
         if len(subscriptions) == 1:

@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 
 class Known(NamedTuple):
-    """What an idempotency key was used for."""
+    """Request for which an idempotency key was used."""
 
     fingerprint: str
     order_id: str
@@ -73,7 +73,7 @@ class Batch:
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
         self.resting: Counter[str] = Counter()
-        """Orders that await their trigger, by user; all users that no job asked about count under the empty name."""
+        """Orders that await their trigger, by user. The empty name has the sum for all users that no job names."""
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}

@@ -1,0 +1,60 @@
+"""Offers for those who ask before they order: the same venues and the same choice as for an order."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from headrace.model.amounts import BaseUnits
+from headrace.model.orders import OrderRefused, OrderRequest, Quote
+from headrace.orders.asking import ask_all
+from headrace.orders.decisions import best, least_out
+from headrace.orders.requests import read_request
+from headrace.venues import Venue
+
+RETRY_AFTER_MS: Final = 1_000
+_NAMES: Final = {"tokenIn": "inputMint", "tokenOut": "outputMint", "amount": "amount", "slippageBps": "slippageBps"}
+"""Field of an order → parameter of the query."""
+
+
+class Offer(NamedTuple):
+    """Best quote, all quotes, and the venues that gave none. `min_out`: what an order would accept at least."""
+
+    request: OrderRequest
+    best: Quote
+    min_out: BaseUnits
+    quotes: tuple[Quote, ...]
+    left_out: dict[str, str]
+
+
+async def find_offer(
+    venues: Sequence[Venue], asked: Mapping[str, str | int | None], *, amount_max: int, timeout_s: float
+) -> Offer:
+    """Ask all venues. `asked` are the query's parameters by name.
+
+    Raises OrderRefused: 400 naming all faults, 404 if no venue gives a quote now.
+    """
+    request = _read(asked, amount_max)
+    quotes, left_out = await ask_all(venues, request, timeout_s)
+    given = tuple(quote for quote in quotes if quote.amount_out)
+    if not given:
+        message = "no venue gives a quote for this now"
+        raise OrderRefused(HTTPStatus.NOT_FOUND, "no_quote", message, fields=left_out, retry_after_ms=RETRY_AFTER_MS)
+    chosen = best(given)
+    return Offer(request, chosen, least_out(request, chosen), given, left_out)
+
+
+def _read(asked: Mapping[str, str | int | None], amount_max: int) -> OrderRequest:
+    """Return the query as an order's request. Amounts are base units."""
+    faults = {}
+    if asked.get("swapMode") not in (None, "ExactIn"):
+        faults["swapMode"] = "is not ExactIn"
+    body = {field: asked[name] for field, name in _NAMES.items() if asked.get(name) is not None}
+    try:
+        request = read_request(body, amount_max=amount_max)
+    except OrderRefused as refused:
+        faults |= {_NAMES.get(field, field): fault for field, fault in refused.fields.items()}
+    if faults:
+        named = "; ".join(f"{name} {fault}" for name, fault in faults.items())
+        message = f"nothing can be quoted for this: {named}"
+        raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", message, fields=faults)
+    return request

@@ -1,0 +1,1 @@
+"""Tests of the cores, beside their contract in tests/contracts."""

@@ -1,0 +1,77 @@
+"""`GET /api/quote`: what an order would get, with nothing ordered."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.gateway.routes.order_shapes import OfferView
+from headrace.model.keys import USDC_MINT, WSOL_MINT
+from tests.contracts.banks import bank_file
+from tests.flow.desk import desk
+
+ASKED = {"inputMint": "SOL", "outputMint": USDC_MINT, "amount": "1500000000"}
+
+
+async def test_the_best_offer_is_told_and_nothing_is_ordered(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        answer = await client.http.get("/api/quote", params={**ASKED, "slippageBps": 50})
+        assert answer.status_code == 200, answer.text
+        offer = answer.json()
+        msgspec.json.decode(answer.content, type=OfferView)
+        given = {quote["dex"]: int(quote["amountOut"]) for quote in offer["quotes"]}
+        assert set(given) == {"meteora", "raydium"}
+        assert int(offer["amountOut"]) == max(given.values()) == given[offer["venue"]]
+        assert int(offer["minOut"]) == -(-int(offer["amountOut"]) * 9_950 // 10_000)
+        assert offer["route"] == [{"pool": offer["venue"], "inputMint": WSOL_MINT, "outputMint": USDC_MINT}]
+        assert (await client.http.get("/api/orders")).json()["orders"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"inputMint": "no mint"}, "inputMint"),
+        ({"outputMint": "SOL"}, "outputMint"),
+        ({"amount": "1.5"}, "amount"),
+        ({"amount": "0"}, "amount"),
+        ({"amount": str(2**64)}, "amount"),
+        ({"swapMode": "ExactOut"}, "swapMode"),
+        ({"slippageBps": 10_001}, "slippage"),
+        ({"amount": None}, "amount"),
+    ],
+)
+async def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], field: str) -> None:
+    async with desk(tmp_path) as client:
+        params = {name: value for name, value in {**ASKED, **changes}.items() if value is not None}
+        answer = await client.http.get("/api/quote", params=params)
+        assert answer.status_code == 400, answer.text
+        assert field in answer.text
+
+
+async def test_no_quote_is_no_offer(tmp_path: Path) -> None:
+    async with desk(tmp_path, MOCK_QUOTE_ERROR="1") as client:
+        answer = await client.http.get("/api/quote", params=ASKED)
+        assert answer.status_code == 404
+        problem = answer.json()
+        assert (problem["code"], problem["retryable"], problem["fate"]) == ("no_quote", True, "not_executed")
+
+
+async def test_pools_tell_fees_impact_and_slot(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(partial(bank_file, tmp_path, needs_programs=False))
+    async with desk(tmp_path, BANK_FILE=str(path), ORDER_CHAIN="local", ORDER_VENUES="pools") as client:
+        offer = (await client.http.get("/api/quote", params=ASKED)).json()
+        assert (offer["venue"], offer["amountOut"], offer["slot"]) == ("pools", "182600000", 452593963)
+        assert [(fee["to"], fee["mint"]) for fee in offer["fees"]] == [("lp", WSOL_MINT)]
+        assert sum(int(fee["amount"]) for fee in offer["fees"]) == 1_500_000_000 * 25 // 10_000
+        assert int(offer["impact"]) > 0
+        assert offer["route"][0]["pool"] == "58oQChx4yWmvKdwLLZzBi4ChoCc2fqCUWBkwMihLYQo2"
+        none = await client.http.get("/api/quote", params={**ASKED, "outputMint": "USDT"})
+        assert none.status_code == 404
+
+
+async def test_without_orders_there_are_no_quotes(tmp_path: Path) -> None:
+    async with desk(tmp_path, ORDERS_ENABLED="false") as client:
+        assert (await client.http.get("/api/quote", params=ASKED)).status_code == 501
