@@ -21,6 +21,12 @@ for profile, examples in (("quick", 25), ("thorough", 100)):
     )
 hypothesis.settings.load_profile("quick")
 
+GRPC = {
+    "headrace/sources/yellowstone/grpcio.py": {"open", "run", "receive", "send", "close"},
+    "headrace/testing/yellowstone.py": {
+        "__init__", "__aenter__", "__aexit__", "_subscribe", "_admit", "_answer", "_write", "_read",
+    },
+}  # fmt: skip
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
 
 
@@ -69,6 +75,8 @@ def no_blocking_calls() -> Iterator[None]:
             function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
             function.can_block_in("headrace/runtime/log.py", {"write"})
             function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
+            for file, of_grpc in GRPC.items():  # its thread and the loop share a lock for a moment
+                function.can_block_in(file, of_grpc)
             function.can_block_in("coverage/collector.py", {"lock_data"})  # for a moment, where threads begin new files
         yield
 

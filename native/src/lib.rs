@@ -107,7 +107,7 @@ impl Core {
     fn transaction<'py>(
         &self,
         py: Python<'py>,
-        lines: &Bound<'py, PyTuple>,
+        lines: Vec<Bound<'py, PyString>>,
         slot: u64,
         signature: &str,
         err: Option<&[u8]>,
@@ -117,8 +117,7 @@ impl Core {
         if !is_plain(signature) {
             return Ok(None);
         }
-        let held: Vec<Bound<'_, PyString>> = lines.extract()?;
-        let lines: Vec<&str> = held.iter().map(|line| line.to_str()).collect::<PyResult<_>>()?;
+        let lines: Vec<&str> = lines.iter().map(|line| line.to_str()).collect::<PyResult<_>>()?;
         let mut out = Vec::with_capacity(8192);
         let mut unknown = Vec::new();
         let (mut events, mut cut) = (Vec::new(), false);

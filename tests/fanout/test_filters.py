@@ -199,7 +199,7 @@ async def come_and_go(raw: Raw, running: RunningGateway, numbers: range) -> None
 
 
 async def test_ended_subscriptions_leave_nothing_behind() -> None:
-    async with run_gateway(cmd_per_s=1_000_000, history_size=10) as running:
+    async with run_gateway(cmd_per_s=1_000_000, history_size=10, ping_s=3600) as running:
         raw = await join(running)
         await come_and_go(raw, running, range(300))
         gc.collect()

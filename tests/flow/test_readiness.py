@@ -17,6 +17,7 @@ import pytest
 from headrace.adapters import Register
 from headrace.bus import Batch, Bus, Lane
 from headrace.bus.memory import MemoryBus
+from headrace.cores import installed
 from headrace.model.errors import TransientError
 from headrace.model.events import Position
 from headrace.service.server import PARTS
@@ -86,6 +87,7 @@ async def test_every_part_of_a_service_is_on_the_board(tmp_path: Path) -> None:
         owners -= {"test"}
         assert owners >= {"orders", "ingest", "config", "source", "gateway", "health", "worker"}
         _, parts = await shown(client)
+        assert parts["core"]["detail"] == installed()[-1]
         assert owners <= PARTS.keys(), "who starts these tasks is not known to the health board"
         for owner in owners:
             assert any(part.split(":")[0] == PARTS[owner] for part in parts), owner

@@ -35,7 +35,7 @@ class Log:
         return Position(self.within.epoch, self.offset)
 
     def wake(self, mark: object) -> None:
-        """Take messages from now on."""
+        """Keep messages from now on."""
         self.active, self.messages = mark, deque()
 
     def expire(self, cutoff_s: float) -> int:

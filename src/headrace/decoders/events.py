@@ -208,7 +208,7 @@ def _logged(
     programs: Programs,
     told: Counter[tuple[str, bytes]],
 ) -> Iterator[tuple[_Moment, _Found]]:
-    """Yield the events in log lines that are not in `told` (self-CPIs); remove each match from `told`."""
+    """Yield the logged events that self-CPIs (`told`) did not also record; remove each match from `told`."""
     for nth, data in enumerate(reading.data):
         payload = _payload(data, programs)
         if payload is None:

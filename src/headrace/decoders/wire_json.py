@@ -200,7 +200,7 @@ def _linked(shape: shapes.Link) -> Text:
 
 
 class _Linked:
-    """Function from a value whose type is read through a link to its JSON text."""
+    """Function that returns the JSON text of a value whose type is read through a link."""
 
     def __init__(self, target: Shape) -> None:
         self.target = target

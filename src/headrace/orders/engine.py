@@ -89,7 +89,7 @@ class Engine:
         self._settings, self._clock = settings, clock
 
     async def execute(self, held: Held) -> None:
-        """Continue from the order's last stored step, until the order ends or pauses before its next try."""
+        """Continue from the order's last stored change, until the order ends or pauses before its next try."""
         order, attempt = held.order, held.attempt
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:

@@ -129,10 +129,10 @@ class Connection:
         self.wanted = tuple(wanted)
         self.on_wanted()
 
-    def part(self, reason: str, detail: str = "") -> None:
+    def part(self, reason: str, detail: str = "", rest_s: float = 0.0) -> None:
         """End the connection; the first reason counts."""
         if self.parting is None:
-            self.parting = Parting(reason, detail[:DETAIL_MAX])
+            self.parting = Parting(reason, detail[:DETAIL_MAX], rest_s)
         self.on_part()
 
     def note_unreadable(self, lost: Unreadable, now: float) -> None:

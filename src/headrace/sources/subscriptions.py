@@ -9,7 +9,7 @@ from headrace.model.keys import b58decode, is_key, is_signature
 from headrace.model.updates import Commitment
 
 Kind: TypeAlias = Literal["slots", "logs", "transactions", "program", "account", "signature", "filter"]
-"""A `filter` is one of a source's own filters, by its name; no text in the setting can name it."""
+"""`filter` is a filter from a source's own settings; the setting `subscriptions` can't contain it."""
 Resolve: TypeAlias = Callable[[str], str]
 """Returns a program's id by its name (`pump`); raises KeyError for an unknown name."""
 

@@ -144,6 +144,22 @@ async def test_block_that_comes_after_its_child_is_no_loss() -> None:
         assert made.gaps(ACCOUNTS) == []
 
 
+async def test_loss_without_a_replay_is_one_gap() -> None:
+    async with rig(replay=False) as made:
+        await flowed(made)
+        await made.lose()
+        for _ in range(4):
+            made.advance()
+        made.back()
+        await made.covered()
+        for _ in range(LATE + 4):
+            made.advance()
+        await went_on(made)
+        await made.until(lambda: len(made.gaps(ACCOUNTS)) == 2)
+        assert all(not request.HasField("from_slot") for request in made.node.requests)
+        assert [state for _, _, state in made.gaps(ACCOUNTS)] == ["open", "unrecoverable"]
+
+
 async def test_later_source_asks_for_all_since_the_earlier_one() -> None:
     async with rig() as first:
         await flowed(first)

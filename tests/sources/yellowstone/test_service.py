@@ -43,7 +43,7 @@ def settings(node: ScriptedYellowstone, folder: Path, filters: str = "") -> str:
     return (
         f"YELLOWSTONE_URLS={node.url}\nYELLOWSTONE_X_TOKEN=secret\nSUBSCRIPTIONS=program:{PROGRAM}\n"
         f"SOLANA_RPC_URL={node.http_url}\nGATEWAY_ENABLED=false\nORDERS_ENABLED=false\n"
-        f"INBOX_FILE={folder / 'inbox.db'}\nYELLOWSTONE_FILTERS='{filters}'\n"
+        f"INBOX_FILE={folder / 'inbox.db'}\nHISTORY_FILE={folder / 'history'}\nYELLOWSTONE_FILTERS='{filters}'\n"
     )
 
 

@@ -40,7 +40,7 @@ class Dates:
         self._second, self._line = -1, b""
 
     def line(self, wall_ns: int) -> bytes:
-        """Return the header line for this moment."""
+        """Return the header line for the time `wall_ns`."""
         second = wall_ns // 1_000_000_000
         if second != self._second:
             self._second, self._line = second, b"date: %b\r\n" % formatdate(second, usegmt=True).encode()

@@ -21,7 +21,7 @@ class GrpcioWire:
     """A subscription by `grpc.aio`."""
 
     def __init__(self, channel: Any, call: Any, settings: YellowstoneSettings) -> None:
-        self._channel, self._call = channel, call
+        self._channel, self._call, self._send_s = channel, call, settings.connect_timeout_s
         self._waiting: Channel[bytes] = Channel(
             _MESSAGES_MAX, "block", name="yellowstone", weigh=len, weight_max=settings.waiting_bytes_max
         )
@@ -84,9 +84,10 @@ class GrpcioWire:
     async def send(self, request: bytes) -> None:
         """Send one request. Does nothing after the end."""
         try:
-            await self._call.write(request)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the reading says why
+            async with asyncio.timeout(self._send_s):
+                await self._call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            pass  # the reading says why; a request that nothing follows ends the connection
 
     async def close(self) -> None:
         """End the connection at once."""

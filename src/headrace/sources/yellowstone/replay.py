@@ -69,9 +69,9 @@ class Resume:
         if not known:
             self._reached = None
 
-    def begin(self) -> int | None:
+    def begin(self, *, replay: bool = True) -> int | None:
         """Begin a connection; return the slot from which the node shall send again, None for a fresh start."""
-        self.first, self._asked = None, self._from_slot()
+        self.first, self._asked = None, self._from_slot() if replay else None
         self.replaying = self._asked is not None
         self._oldest = None
         self._held, self._held_bytes = {}, 0

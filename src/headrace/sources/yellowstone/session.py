@@ -71,7 +71,7 @@ class YellowstoneSession:
     async def run(self) -> Parting:
         """Connect, subscribe, read until the end. Failures of network and node are values, not exceptions."""
         connection, settings = self.connection, self._settings
-        self._asked = self._resume.begin() if settings.replay else None
+        self._asked = self._resume.begin(replay=settings.replay)
         try:
             wire = await self._open_wire(self._url, settings, self._clock)
         except WireEnd as end:
@@ -176,22 +176,23 @@ class YellowstoneSession:
     def _begin_replay(self) -> None:
         """Begin the covers at the slot from which on the replay is whole, once that is known."""
         first = self._resume.first
-        if first is not None:
+        if first is not None and self._requests.number == 1:  # of a later request nobody knows where it began
             self._began_replay = True
             self._acknowledge(self._requests.number)
             self._stream.replayed(self.connection, first)
 
     def _part(self, end: WireEnd) -> None:
         """Part for the node's reason; where the node refuses to replay, the next connection asks for less."""
-        if self._resume.replaying and not self._in_force and end.status in _NOT_REPLAYED:
+        parting = parting_of(end, began=self._messages > 0 or self._in_force > 0)
+        refused = self._resume.replaying and not self._in_force and parting.reason != "lagged"
+        if refused and end.status in _NOT_REPLAYED:
             found = _OLDEST.search(end.detail)
             self._resume.refused(int(found[1]) if found else None)
             self._bad["replay_refused"] += 1
             _log.info("replay_refused", source=self.connection.name, reason=end.detail[:200])
             self.connection.part("refused", f"no replay: {end}")
             return
-        parting = parting_of(end, began=self._messages > 0 or self._in_force > 0)
-        self.connection.part(parting.reason, parting.detail)
+        self.connection.part(parting.reason, parting.detail, parting.rest_s)
 
     # Tending.
 

@@ -13,9 +13,9 @@ from headrace.orders.verbs import FOREVER_MS
 
 _SEEN: Final = observed.SEEN.replace("?1", "$1")
 
-# A transaction may draw a position and end after others that drew higher positions. A drawn position is settled once
-# every transaction has ended that had its number by then (a transaction has a number before it draws a position). If
-# the numbers belong to another cluster (a restored copy), settling starts again.
+# A transaction may draw a position and end after others that drew higher positions. PostgreSQL numbers a transaction
+# before it draws a position. So a position is settled once all transactions have ended that had a number when it was
+# drawn. If the numbers belong to another cluster (a restored copy), settling starts again.
 _SETTLE: Final = """insert into settled as s (one, position, next, beyond) values (1, 0, $1, null)
     on conflict (one) do update set
       position = case when s.beyond <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint then s.next
