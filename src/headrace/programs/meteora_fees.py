@@ -27,7 +27,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """For a schedule by price: points after activation, from which on the last step applies."""
 
     def rate(self, point: int, activation: int, start_price: int, price: int) -> int:
-        """Return the rate at this point and square root of the price."""
+        """Return the fee rate at this point in time (slot or second) and at `price`, a square root."""
         if self.mode in (LINEAR, EXPONENTIAL):
             if not self.frequency:
                 return self.cliff
