@@ -67,8 +67,9 @@ def sent(text: str) -> Origin | None:
 
 
 def configured(text: str) -> Origin:
-    """Read an origin from a setting. If no page can have this origin, raises a ValueError that
-    names the expected form.
+    """Read an origin from a setting.
+
+    If no page can have this origin, raises a ValueError that names the expected form.
     """
     if text.lower() in _NULL:
         return NULL
